@@ -1,0 +1,5 @@
+"""Tell people when their Sutro batch-inference jobs end."""
+
+from importlib.metadata import version
+
+__version__ = version("sutro-poller")

@@ -1,0 +1,289 @@
+"""What the API said about a job, as values.
+
+`parse_job` is lenient on purpose: a job whose optional field is odd is still a job whose end
+somebody waits for. Only `job_id` and `status` are essential; any other field of a wrong type
+becomes null and is named in `Job.wrong_fields`.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from poller.errors import MalformedAnswer
+
+JOB_ID: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")
+"""What may stand in a URL path as a job id: nothing that could lead to another path."""
+
+NAME_CHARS: Final = 500
+DESCRIPTION_CHARS: Final = 1_000
+STATUS_CHARS: Final = 64
+FAILURE_BYTES: Final = 4_096
+
+
+class JobStatus(StrEnum):
+    """The life of a job, earliest first; the last three are its ends."""
+
+    UNKNOWN = "UNKNOWN"
+    SUBMITTED = "SUBMITTED"
+    PENDING = "PENDING"
+    QUEUED = "QUEUED"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    CANCELLING = "CANCELLING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def rank(self) -> int:
+        """Order of progress: a job never goes back to a lower rank."""
+        return RANKS[self]
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a job that has this status has ended. CANCELLING is not an end."""
+        return self in ENDS
+
+
+ENDS: Final = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
+
+RANKS: Final = {
+    JobStatus.UNKNOWN: 0,
+    JobStatus.SUBMITTED: 1,
+    JobStatus.PENDING: 1,
+    JobStatus.QUEUED: 2,
+    JobStatus.STARTING: 3,
+    JobStatus.RUNNING: 4,
+    JobStatus.CANCELLING: 5,
+    JobStatus.SUCCEEDED: 6,
+    JobStatus.FAILED: 6,
+    JobStatus.CANCELLED: 6,
+}
+
+WORDS: Final = {status.value.casefold(): status for status in JobStatus} | {
+    "canceled": JobStatus.CANCELLED,
+    "completed": JobStatus.SUCCEEDED,
+    "complete": JobStatus.SUCCEEDED,
+    "success": JobStatus.SUCCEEDED,
+    "error": JobStatus.FAILED,
+}
+"""Every spelling that is understood, case-folded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job object, cleaned. Times are aware UTC, costs are US dollars, null is None."""
+
+    job_id: str
+    status: JobStatus
+    unknown_word: str | None = None
+    name: str | None = None
+    description: str | None = None
+    model: str | None = None
+    job_priority: int | None = None
+    dataset_id: str | None = None
+    num_rows: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    job_cost: float | None = None
+    cost_estimate: float | None = None
+    failure_reason: Mapping[str, Any] | None = None
+    datetime_created: datetime | None = None
+    datetime_started: datetime | None = None
+    datetime_completed: datetime | None = None
+    wrong_fields: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the API has written all that it will write about the end of this job."""
+        return self.job_cost is not None and self.datetime_completed is not None
+
+    @property
+    def queue_seconds(self) -> float | None:
+        """How long the job waited to run, where the API gives both times."""
+        return _seconds(self.datetime_created, self.datetime_started)
+
+    @property
+    def run_seconds(self) -> float | None:
+        """How long the job ran, where the API gives both times."""
+        return _seconds(self.datetime_started, self.datetime_completed)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the job under the API's own names, ready for JSON; `parse_job` reads it back."""
+        status = self.unknown_word or self.status.value
+        return {"job_id": self.job_id} | {
+            name: status if name == "status" else _plain(getattr(self, name)) for name in PUBLISHED
+        }
+
+
+PUBLISHED: Final = (
+    "name",
+    "description",
+    "model",
+    "status",
+    "job_priority",
+    "dataset_id",
+    "num_rows",
+    "input_tokens",
+    "output_tokens",
+    "job_cost",
+    "cost_estimate",
+    "failure_reason",
+    "datetime_created",
+    "datetime_started",
+    "datetime_completed",
+)
+"""The fields of a job that events carry after `job_id`, in order. Prompts and schemas stay out."""
+
+
+def rfc3339(moment: datetime) -> str:
+    """Write an aware UTC moment as RFC 3339, with as many digits of a second as it has."""
+    spec = (
+        "auto" if moment.microsecond % 1000 else "milliseconds" if moment.microsecond else "seconds"
+    )
+    return moment.astimezone(UTC).isoformat(timespec=spec).replace("+00:00", "Z")
+
+
+def is_job_id(text: str) -> bool:
+    """Tell whether a text can be a job id: `[A-Za-z0-9._-]{1,128}`, and neither `.` nor `..`."""
+    return JOB_ID.fullmatch(text) is not None
+
+
+def parse_job(raw: object) -> Job:
+    """Read one job object of the API.
+
+    Raises MalformedAnswer when it is no object or lacks a usable `job_id` or `status`.
+    """
+    if not isinstance(raw, dict):
+        raise MalformedAnswer("the job is not a JSON object")
+    job_id, status = raw.get("job_id"), raw.get("status")
+    if not isinstance(job_id, str) or not is_job_id(job_id):
+        raise MalformedAnswer("the job has no usable job_id")
+    if not isinstance(status, str) or not status.strip():
+        raise MalformedAnswer("the job has no usable status")
+    values, wrong = _optional_fields(raw)
+    known = WORDS.get(status.strip().casefold()) if len(status) <= STATUS_CHARS else None
+    return Job(
+        job_id=job_id,
+        status=known or JobStatus.UNKNOWN,
+        unknown_word=None if known else _clean(status.strip()[:STATUS_CHARS]) or "?",
+        wrong_fields=wrong,
+        **values,
+    )
+
+
+def _optional_fields(raw: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    values: dict[str, Any] = {}
+    wrong: list[str] = []
+    for name, read in READERS.items():
+        value = raw.get(name)
+        if value is None:
+            continue
+        try:
+            values[name] = read(value)
+        except (ValueError, OverflowError, RecursionError):
+            wrong.append(name)
+    return values, tuple(wrong)
+
+
+def _text(limit: int) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError
+        return _clean(value[:limit])
+
+    return read
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError
+    return value
+
+
+def _dollars(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError
+    if not math.isfinite(value) or value < 0:
+        raise ValueError
+    return float(value)
+
+
+def _moment(value: object) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError
+    moment = datetime.fromisoformat(value.strip())
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _reason(value: object) -> dict[str, Any]:
+    """Keep a failure reason up to FAILURE_BYTES of JSON; a larger one shrinks to its message.
+
+    The API documents an object. A bare text is kept all the same: it is what somebody is
+    paged for.
+    """
+    if isinstance(value, str):
+        value = {"message": value}
+    if not isinstance(value, dict):
+        raise ValueError
+    kept: dict[str, Any] = _clean_tree(value)
+    if _size(kept) <= FAILURE_BYTES:
+        return kept
+    message = kept.get("message")
+    text = message if isinstance(message, str) else json.dumps(kept, ensure_ascii=False)
+    return {"message": text[: FAILURE_BYTES // 4 - 16], "truncated": True}
+
+
+READERS: Final[dict[str, Callable[[object], Any]]] = {
+    "name": _text(NAME_CHARS),
+    "description": _text(DESCRIPTION_CHARS),
+    "model": _text(NAME_CHARS),
+    "job_priority": _count,
+    "dataset_id": _text(NAME_CHARS),
+    "num_rows": _count,
+    "input_tokens": _count,
+    "output_tokens": _count,
+    "job_cost": _dollars,
+    "cost_estimate": _dollars,
+    "failure_reason": _reason,
+    "datetime_created": _moment,
+    "datetime_started": _moment,
+    "datetime_completed": _moment,
+}
+"""How each optional field is read; a reader raises ValueError for a wrong type."""
+
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def _clean(text: str) -> str:
+    return _UNPRINTABLE.sub("", text)
+
+
+def _clean_tree(value: object) -> Any:
+    """Clean every text of a JSON value, and null the numbers that JSON cannot carry."""
+    if isinstance(value, str):
+        return _clean(value)
+    if isinstance(value, dict):
+        return {_clean(key): _clean_tree(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_clean_tree(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _seconds(start: datetime | None, end: datetime | None) -> float | None:
+    return (end - start).total_seconds() if start and end and end >= start else None
+
+
+def _size(value: object) -> int:
+    return len(json.dumps(value, ensure_ascii=False).encode())
+
+
+def _plain(value: object) -> object:
+    return rfc3339(value) if isinstance(value, datetime) else value

@@ -1,0 +1,148 @@
+"""When to look: numbers and a heap, never a sleep.
+
+Times are seconds of one monotonic clock, which the caller reads.
+"""
+
+import heapq
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+Random = Callable[[], float]
+"""Gives a number of [0, 1)."""
+
+HEAD_START = 60.0
+"""Seconds added to a phase's age, so that the square root does not start at nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollPolicy:
+    """How often to look at a job that has been queued, or has run, for so long.
+
+    Poll density in proportion to the square root of the chance that the job ends now is optimal,
+    and where nothing is known of its length that is an interval that grows with the square root
+    of its age. Equal bounds give a fixed interval.
+    """
+
+    minimum: float = 2.0
+    maximum: float = 300.0
+    factor: float = 1.0
+
+    def interval(self, phase_seconds: float) -> float:
+        """Give the seconds between two looks, before jitter."""
+        ideal = self.factor * math.sqrt(max(phase_seconds, 0.0) + HEAD_START)
+        return min(max(ideal, self.minimum), self.maximum)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """How long to wait after the nth failure in a row: doubling, jittered only upward."""
+
+    first: float = 1.0
+    last: float = 60.0
+
+    def delay(self, failures: int, random: Random) -> float:
+        """Give the seconds to wait after so many failures, at least one."""
+        ideal = self.first * 2.0 ** min(failures - 1, 32)
+        return min(ideal * (1.0 + random() / 2.0), self.last)
+
+
+@dataclass(slots=True)
+class _Entry:
+    due: float
+    last: float
+    is_put_off: bool
+
+    def overdue(self, now: float) -> float:
+        """Time since the last look in units of the interval: 1 when due, more when late."""
+        return (now - self.last) / max(self.due - self.last, 1e-3)
+
+
+@dataclass(slots=True)
+class Schedule:
+    """Who is due when. A job that was taken is away until it is put back.
+
+    Of the jobs that are due, the one that is latest in units of its own interval goes first. When
+    there are more of them than requests, that is one common stretch of all intervals, which is
+    the least total lag for the rate.
+    """
+
+    _entries: dict[str, _Entry] = field(default_factory=dict)
+    _heap: list[tuple[float, str]] = field(default_factory=list)
+    _due: dict[str, None] = field(default_factory=dict)
+    _front: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Count the jobs that are scheduled and not away."""
+        return len(self._entries)
+
+    def put(self, job_id: str, *, due: float, now: float, is_put_off: bool = False) -> None:
+        """Schedule a job, in place of what was scheduled for it.
+
+        `is_put_off`: it will hardly answer, so it is no good for trying out whether the API does.
+        """
+        self.drop(job_id)
+        self._entries[job_id] = _Entry(due, now, is_put_off)
+        heapq.heappush(self._heap, (due, job_id))
+
+    def drop(self, job_id: str) -> None:
+        """Forget a job, if it is there."""
+        self._entries.pop(job_id, None)
+        self._due.pop(job_id, None)
+
+    def next_due(self) -> float | None:
+        """Say when the next job falls due, or fell due; None when there is none."""
+        if self._due:
+            return self._entries[next(iter(self._due))].due
+        self._drop_stale()
+        return self._heap[0][0] if self._heap else None
+
+    def take(self, now: float) -> str | None:
+        """Take the most overdue job away, or None when none is due."""
+        self._collect(now)
+        while self._front:
+            job_id = self._front.pop()
+            if job_id in self._due:
+                return self._away(job_id)
+        if not self._due:
+            return None
+        # Ranking all of a long queue for every request would be quadratic: rank a part at once.
+        rank = heapq.nlargest(
+            1 + len(self._due) // 64, self._due, key=lambda due: self._entries[due].overdue(now)
+        )
+        self._front = rank[:0:-1]
+        return self._away(rank[0])
+
+    def take_early(self, now: float) -> str | None:
+        """Take the best job for a trial request now, due or not: one that is not put off."""
+        if not self._entries:
+            return None
+        job_id = max(
+            self._entries,
+            key=lambda it: (not self._entries[it].is_put_off, self._entries[it].overdue(now)),
+        )
+        return self._away(job_id)
+
+    def hasten(self, job_id: str, now: float) -> None:
+        """Make a scheduled job due now."""
+        if entry := self._entries.get(job_id):
+            self.put(job_id, due=now, now=min(entry.last, now))
+
+    def _away(self, job_id: str) -> str:
+        self.drop(job_id)
+        return job_id
+
+    def _collect(self, now: float) -> None:
+        while self._heap and self._heap[0][0] <= now:
+            due, job_id = heapq.heappop(self._heap)
+            if (entry := self._entries.get(job_id)) and entry.due == due:
+                self._due[job_id] = None
+
+    def _drop_stale(self) -> None:
+        """Drop from the top what was taken or put anew."""
+        while self._heap:
+            due, job_id = self._heap[0]
+            entry = self._entries.get(job_id)
+            if entry and entry.due == due:
+                return
+            heapq.heappop(self._heap)

@@ -1,0 +1,60 @@
+"""The port to whoever wants to know, and the table of those that come with the package.
+
+A sink is one verb. It returns when the receiver has the event and raises DeliveryError when not;
+it never retries, never queues and never looks at the clock: that is the dispatcher's work.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Final, Protocol
+
+from poller.environment import Environment
+from poller.errors import ConfigError
+from poller.store import Delivery
+
+ENTRY_POINTS: Final = "sutro_poller.sinks"
+
+BUILT_IN: Final = {
+    "log": "poller.sinks.log:KIND",
+    "webhook": "poller.sinks.webhook:KIND",
+}
+
+
+class Sink(Protocol):
+    """Somebody who takes events."""
+
+    async def send(self, delivery: Delivery) -> None:
+        """Hand over one event, or raise DeliveryError."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinkKind:
+    """A kind of sink: what it reads from the environment, and how it is opened with that.
+
+    `connect` is given an instance of `settings` and returns a context that gives the sink and
+    closes what it holds. Only the variables of configured sinks are read.
+    """
+
+    settings: type[Environment]
+    connect: Callable[[Any], AbstractAsyncContextManager[Sink]]
+    is_read_by_people: bool = False
+
+
+def find_kind(name: str) -> SinkKind:
+    """Find the kind of a sink by its name: `webhook`, or `webhook` in `webhook.audit`.
+
+    Raises ConfigError when no built-in and no installed package has it.
+    """
+    kind = name.partition(".")[0]
+    if kind in BUILT_IN:
+        module, _, attribute = BUILT_IN[kind].partition(":")
+        found: SinkKind = getattr(import_module(module), attribute)
+        return found
+    for entry in entry_points(group=ENTRY_POINTS, name=kind):
+        loaded: SinkKind = entry.load()
+        return loaded
+    known = ", ".join(sorted(BUILT_IN))
+    raise ConfigError(f"POLLER_SINKS: no sink is called {kind!r} (built in: {known})")

@@ -1,0 +1,152 @@
+"""The port to what must survive: job states, events, and one delivery per event and sink.
+
+Each verb is one transaction. What a verb wrote is durable when it returns; when it raises
+StoreUnavailable, whether it was written is unknown, and the caller reads again. Times are seconds
+of `Clock.steady`.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import TracebackType
+from typing import Protocol, Self
+
+from poller.events import Event
+from poller.lifecycle import JobState
+
+Routes = Mapping[str, frozenset[str]]
+"""The event types that each configured sink takes, by the sink's name."""
+
+
+class Fate(StrEnum):
+    """How a delivery stands. Every delivery ends delivered or dead, never both."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one transaction writes: states, the events they imply, and marks.
+
+    A mark is a short text that the daemon keeps about itself under a name.
+    """
+
+    states: Sequence[JobState] = ()
+    events: Sequence[Event] = ()
+    marks: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One event on its way to one sink.
+
+    `attempts` counts those that failed. `is_intact` is false when the stored bytes no longer match
+    their digest: such a body must not be sent.
+    """
+
+    id: int
+    sink: str
+    event: Event
+    created_at: float
+    attempts: int = 0
+    is_replay: bool = False
+    is_intact: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one attempt. `due` counts only for PENDING, `reason` says why it failed."""
+
+    delivery_id: int
+    fate: Fate
+    due: float = 0.0
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkState:
+    """The backlog of one sink. `next_due` is that of the earliest delivery at the head of its job.
+
+    A sink with `is_configured` false has left the configuration: its deliveries are parked.
+    """
+
+    name: str
+    pending: int = 0
+    dead: int = 0
+    next_due: float | None = None
+    is_disabled: bool = False
+    is_configured: bool = True
+
+
+class Store(Protocol):
+    """Where the daemon keeps what must not be lost. Use it as an async context manager."""
+
+    @property
+    def instance(self) -> str:
+        """A random name, given to the store when it was made."""
+
+    async def __aenter__(self) -> Self:
+        """Lock, open, check and migrate.
+
+        Raises StoreLocked, StoreRefused (then the file is as it was) or StoreUnavailable.
+        """
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close and unlock."""
+
+    async def load(self, job_ids: Collection[str]) -> list[JobState]:
+        """Read the states of these jobs, and of every job that is settling or awaits its cost.
+
+        A job without a recorded state is left out. A `since` that lies ahead becomes now.
+        """
+
+    async def marks(self) -> dict[str, str]:
+        """Read every mark."""
+
+    async def record(self, batch: Batch) -> None:
+        """Write a batch, all or nothing.
+
+        An event whose id is already there changes nothing. A new one gets a pending delivery, due
+        now, for each sink that takes its type; one that `follows` another gets them for the sinks
+        that have a delivery of that other event instead.
+        """
+
+    async def due(
+        self, sink: str, now: float, *, limit: int, busy: Collection[str] = (), early: bool = False
+    ) -> list[Delivery]:
+        """Read deliveries that may be sent now: pending, due, and the first of their subject.
+
+        At most one per subject, so that the events of one job arrive in order; none of the `busy`
+        subjects; earliest due first. `early` ignores the due time and gives those whose last
+        attempt is longest ago first. None for a disabled sink.
+        """
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Write what became of attempts; each one that is not delivered counts as failed."""
+
+    async def hasten(self, sink: str, now: float) -> None:
+        """Make every pending delivery of a sink due now."""
+
+    async def disable(self, sink: str, reason: str) -> int:
+        """Switch a sink off and bury its pending deliveries; say how often that has happened."""
+
+    async def enable(self, sink: str, now: float) -> None:
+        """Switch a sink on again, and make what was buried when it was switched off pending."""
+
+    async def sinks(self) -> list[SinkState]:
+        """Read the backlog of every sink that is configured or has deliveries left."""
+
+    async def prune(self, now: float, watched: Collection[str]) -> int:
+        """Forget what is past its time, and say how many rows went.
+
+        Bodies go 7 days after the event was delivered to all its sinks, dead ones after 30 days;
+        a job's row 400 days after its last change unless it is watched. The deliveries of a sink
+        that left the configuration 7 days ago become dead.
+        """
