@@ -80,12 +80,11 @@ def job_event(transition: Transition, origin: Origin, observed_at: datetime) -> 
     """Freeze a transition of a job into an event."""
     kind, job = transition.type, transition.job
     occurred_at = _occurred_at(transition) or observed_at
-    is_end = kind in ENDS or kind is JobEvent.COST_SETTLED
     data = {
         "job": job.as_dict() if job else {"job_id": transition.job_id},
         "previous_status": transition.previous_status,
         "sequence": transition.sequence,
-        "cost_final": job.is_final if job and is_end else None,
+        "cost_final": _is_cost_final(transition),
         "queue_seconds": job.queue_seconds if job else None,
         "run_seconds": job.run_seconds if job else None,
         "observed_at": rfc3339(observed_at),
@@ -144,6 +143,14 @@ def _occurred_at(transition: Transition) -> datetime | None:
     if job and transition.type is JobEvent.STARTED:
         return job.datetime_started
     return job.datetime_completed if job and transition.type in ENDS else None
+
+
+def _is_cost_final(transition: Transition) -> bool | None:
+    """Tell of an end whether the API may still add to it; None for what is no end."""
+    if transition.type is JobEvent.COST_SETTLED:
+        return True
+    job = transition.job
+    return job.is_final if job and transition.type in ENDS else None
 
 
 def _freeze(kind: str, occurred_at: datetime, data: Mapping[str, Any]) -> bytes:

@@ -23,6 +23,8 @@ NAME_CHARS: Final = 500
 DESCRIPTION_CHARS: Final = 1_000
 STATUS_CHARS: Final = 64
 FAILURE_BYTES: Final = 4_096
+FAILURE_DEPTH: Final = 8
+COUNT_MAX: Final = 2**63 - 1
 
 
 class JobStatus(StrEnum):
@@ -164,14 +166,15 @@ def parse_job(raw: object) -> Job:
     job_id, status = raw.get("job_id"), raw.get("status")
     if not isinstance(job_id, str) or not is_job_id(job_id):
         raise MalformedAnswer("the job has no usable job_id")
-    if not isinstance(status, str) or not status.strip():
+    word = _clean(status[:STATUS_CHARS]).strip() if isinstance(status, str) else ""
+    if not word:
         raise MalformedAnswer("the job has no usable status")
     values, wrong = _optional_fields(raw)
-    known = WORDS.get(status.strip().casefold()) if len(status) <= STATUS_CHARS else None
+    known = WORDS.get(word.casefold())
     return Job(
         job_id=job_id,
         status=known or JobStatus.UNKNOWN,
-        unknown_word=None if known else _clean(status.strip()[:STATUS_CHARS]) or "?",
+        unknown_word=None if known else word,
         wrong_fields=wrong,
         **values,
     )
@@ -186,7 +189,7 @@ def _optional_fields(raw: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str,
             continue
         try:
             values[name] = read(value)
-        except (ValueError, OverflowError, RecursionError):
+        except (ValueError, OverflowError):
             wrong.append(name)
     return values, tuple(wrong)
 
@@ -201,7 +204,7 @@ def _text(limit: int) -> Callable[[object], str]:
 
 
 def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= COUNT_MAX:
         raise ValueError
     return value
 
@@ -264,14 +267,16 @@ def _clean(text: str) -> str:
     return _UNPRINTABLE.sub("", text)
 
 
-def _clean_tree(value: object) -> Any:
-    """Clean every text of a JSON value, and null the numbers that JSON cannot carry."""
+def _clean_tree(value: object, depth: int = FAILURE_DEPTH) -> Any:
+    """Clean every text of a JSON value; null what JSON cannot carry and what lies too deep."""
     if isinstance(value, str):
         return _clean(value)
+    if isinstance(value, dict | list) and not depth:
+        return None
     if isinstance(value, dict):
-        return {_clean(key): _clean_tree(item) for key, item in value.items()}
+        return {_clean(key): _clean_tree(item, depth - 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_clean_tree(item) for item in value]
+        return [_clean_tree(item, depth - 1) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

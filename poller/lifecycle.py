@@ -13,7 +13,7 @@ announced. A failed look is never shown here: a remote error is not a job's stat
 
 SUCCEEDED can show before the cost and the completion time are written. So a job that succeeded
 settles: it is looked at often until it is final, and is announced at the latest after
-`settle_timeout`. What was announced before it was final stays on a slow watch for its cost.
+`settle_timeout`. What was announced without a cost stays on a slow watch for it.
 
 `SEEN` and `UNSEEN` have one rule for each cell. Nothing here does I/O, reads a clock or logs: `now`
 is seconds of a clock that never jumps, the same for all calls of one process.
@@ -106,8 +106,8 @@ class JobState:
 
     @property
     def awaits_cost(self) -> bool:
-        """Whether the end was announced before it was final."""
-        return self.phase is Phase.DONE and self.job is not None and not self.job.is_final
+        """Whether the end was announced without a cost."""
+        return self.phase is Phase.DONE and self.job is not None and self.job.job_cost is None
 
     def is_recorded_like(self, other: "JobState") -> bool:
         """Tell whether a store that has `other` has all that must survive of this state."""
@@ -293,25 +293,22 @@ def _end(state: JobState, job: Job, now: float) -> Decision:
     return _announce(after, JobEvent(f"job.{job.status.value.lower()}"), job, state)
 
 
-def _revive(state: JobState, seen: Job, now: float, _rules: Rules) -> Decision:
+def _revive(state: JobState, seen: Job, now: float, rules: Rules) -> Decision:
     """A settling job that shows as not ended: believed at the second time, 5 s apart."""
     looks = state.looks + 1
     if not state.doubts:
         return Decision(replace(state, doubts=1, doubted_at=now, looks=looks))
     if now - state.doubted_at < REVIVAL_GAP:
         return Decision(replace(state, looks=looks))
-    status = max(state.status, _progress(seen), key=lambda known: known.rank)
-    return Decision(
-        replace(state, phase=Phase.ACTIVE, since=now, status=status, job=seen, doubts=0),
-        remarks=(Remark.REGRESSED,),
-    )
+    revived = replace(state, phase=Phase.ACTIVE, since=now, job=seen)
+    return replace(_advance(revived, seen, now, rules), remarks=(Remark.REGRESSED,))
 
 
 def _settle_cost(state: JobState, seen: Job, _now: float, _rules: Rules) -> Decision:
     """A job that is done: a later look can only bring its cost."""
     if seen.status is not state.status:
         return Decision(state, remarks=(Remark.CONTRADICTED,))
-    if not (state.awaits_cost and seen.is_final):
+    if not state.awaits_cost or seen.job_cost is None:
         return Decision(state)
     return _announce(replace(state, job=seen), JobEvent.COST_SETTLED, seen, state)
 
@@ -342,9 +339,9 @@ def _find(state: JobState, seen: Job, now: float, rules: Rules) -> Decision:
 
 def _completing(state: JobState, seen: Job, now: float) -> JobState:
     """Note since when an active job shows a completion time: its end is near, not proven."""
-    if seen.datetime_completed is None:
-        return replace(state, completing_since=None) if state.completing_since else state
-    return state if state.completing_since is not None else replace(state, completing_since=now)
+    if (seen.datetime_completed is None) is (state.completing_since is None):
+        return state
+    return replace(state, completing_since=now if seen.datetime_completed else None)
 
 
 Rule = Callable[[JobState, Job, float, Rules], Decision]

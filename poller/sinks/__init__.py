@@ -1,7 +1,7 @@
 """The port to whoever wants to know, and the table of those that come with the package.
 
 A sink is one verb. It returns when the receiver has the event and raises DeliveryError when not;
-it never retries, never queues and never looks at the clock: that is the dispatcher's work.
+it never retries and never queues: that is the dispatcher's work.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,9 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Final, Protocol
 
-from poller.environment import Environment
+from poller.environment import Live, SinkSettings
 from poller.errors import ConfigError
+from poller.http import Egress
 from poller.store import Delivery
 
 ENTRY_POINTS: Final = "sutro_poller.sinks"
@@ -34,12 +35,13 @@ class Sink(Protocol):
 class SinkKind:
     """A kind of sink: what it reads from the environment, and how it is opened with that.
 
-    `connect` is given an instance of `settings` and returns a context that gives the sink and
-    closes what it holds. Only the variables of configured sinks are read.
+    `connect` is given an instance of `settings`, live because secrets are read again on SIGHUP,
+    and the way out of this machine. It returns a context that gives the sink and closes what it
+    holds. Only the variables of configured sinks are read.
     """
 
-    settings: type[Environment]
-    connect: Callable[[Any], AbstractAsyncContextManager[Sink]]
+    settings: type[SinkSettings]
+    connect: Callable[[Live[Any], Egress], AbstractAsyncContextManager[Sink]]
     is_read_by_people: bool = False
 
 

@@ -9,13 +9,22 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from poller.events import Event
 from poller.lifecycle import JobState
 
 Routes = Mapping[str, frozenset[str]]
 """The event types that each configured sink takes, by the sink's name."""
+
+DAY: Final = 86_400.0
+DELIVERED_FOR: Final = 7 * DAY
+DEAD_FOR: Final = 30 * DAY
+JOB_FOR: Final = 400 * DAY
+PARKED_FOR: Final = 7 * DAY
+
+SINK_DISABLED: Final = "the sink was disabled"
+SINK_LEFT: Final = "the sink left the configuration"
 
 
 class Fate(StrEnum):
@@ -104,7 +113,8 @@ class Store(Protocol):
     async def load(self, job_ids: Collection[str]) -> list[JobState]:
         """Read the states of these jobs, and of every job that is settling or awaits its cost.
 
-        A job without a recorded state is left out. A `since` that lies ahead becomes now.
+        A cost is awaited for COST_WATCH seconds. A job without a recorded state is left out. A
+        `since` that lies ahead becomes now.
         """
 
     async def marks(self) -> dict[str, str]:
@@ -129,13 +139,19 @@ class Store(Protocol):
         """
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
-        """Write what became of attempts; each one that is not delivered counts as failed."""
+        """Write what became of attempts; each one that is not delivered counts as failed.
+
+        A delivery that was buried meanwhile stays dead, unless the attempt delivered it.
+        """
 
     async def hasten(self, sink: str, now: float) -> None:
         """Make every pending delivery of a sink due now."""
 
     async def disable(self, sink: str, reason: str) -> int:
-        """Switch a sink off and bury its pending deliveries; say how often that has happened."""
+        """Switch a sink off and bury its pending deliveries; say how often that has happened.
+
+        A sink that is off already is not counted again.
+        """
 
     async def enable(self, sink: str, now: float) -> None:
         """Switch a sink on again, and make what was buried when it was switched off pending."""

@@ -1,0 +1,5 @@
+"""`python -m poller` is `sutro-poller`."""
+
+from poller.cli import main
+
+main()

@@ -1,0 +1,225 @@
+"""What starts, and in which order it stops: the nesting of the scopes is the order."""
+
+import random
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import anyio
+import structlog
+from anyio.abc import TaskStatus
+
+from poller import __version__
+from poller.clock import Clock
+from poller.configuration import Config
+from poller.dispatcher import Dispatcher
+from poller.errors import StoreUnavailable
+from poller.events import Origin
+from poller.http import Egress, Http
+from poller.ledger import Ledger
+from poller.lifecycle import Rules
+from poller.schedule import PollPolicy
+from poller.store import SinkState, Store
+from poller.store.memory import MemoryStore
+from poller.store.sqlite import SqliteStore
+from poller.sutro.budget import Budget
+from poller.sutro.client import SutroClient
+from poller.sutro.source import SutroSource
+from poller.watcher import Watcher
+from poller.watchlist import Watchlist
+
+GRACE: Final = 6.0
+"""Seconds that sends under way get to end after SIGTERM."""
+STORE_RETRY: Final = 5.0
+PRUNE_EVERY: Final = 3_600.0
+MEMORY: Final = "memory:"
+
+log = structlog.get_logger()
+
+
+def make_client(config: Config, http: Http, clock: Clock) -> SutroClient:
+    """Make the client of the configured API."""
+    return SutroClient(http, base=config.settings.api_url, key=config.key, now=clock.steady)
+
+
+def make_http(config: Config) -> Http:
+    """Make the session that all requests to the API share."""
+    settings = config.settings
+    return Http(egress(config), timeout=settings.request_timeout, limit=settings.concurrency)
+
+
+def egress(config: Config) -> Egress:
+    """Say how requests leave this machine."""
+    ca_file = config.settings.ca_file
+    return Egress(ca_file=str(ca_file) if ca_file else None, proxy_for=config.proxy_for)
+
+
+def make_store(config: Config, clock: Clock) -> Store:
+    """Make the configured store, not opened yet."""
+    settings = config.settings
+    routes = {sink.name: sink.events for sink in config.sinks}
+    deployment = urlsplit(settings.api_url).netloc
+    if settings.store == MEMORY:
+        log.warning("store.in_memory", error="a restart forgets what was not delivered")
+        return MemoryStore(routes=routes, deployment=deployment, now=clock.steady)
+    return SqliteStore(
+        Path(settings.store),
+        routes=routes,
+        deployment=deployment,
+        now=clock.steady,
+        allow_network=settings.allow_network_store,
+    )
+
+
+@dataclass(slots=True)
+class App:
+    """The daemon. `run` returns after SIGTERM or SIGINT, and for no other reason."""
+
+    config: Config
+    clock: Clock = field(default_factory=Clock)
+    random: Callable[[], float] = random.random
+    _until_stop: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    _watchlist: Watchlist = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the list of watched jobs: SIGHUP may come before anything else is there."""
+        self._watchlist = Watchlist(self.config.settings.job_ids, self.config.settings.jobs_file)
+
+    async def run(self) -> None:
+        """Watch and deliver until told to stop.
+
+        Raises StoreLocked or StoreRefused, alone or in a group, when the store cannot be used.
+        """
+        settings = self.config.settings
+        log.info(
+            "poller.started",
+            version=__version__,
+            api=settings.api_url,
+            store=settings.store,
+            sinks=[sink.name for sink in self.config.sinks],
+        )
+        async with anyio.create_task_group() as everything:
+            await everything.start(self._heed_signals, everything.cancel_scope)
+            await self.serve()
+            everything.cancel_scope.cancel()
+        log.info("poller.stopped")
+
+    async def serve(self) -> None:
+        """Start, watch until `stop`, then let what is being sent end."""
+        async with AsyncExitStack() as stack, anyio.create_task_group() as delivering:
+            dispatcher = None
+            with self._until_stop:
+                store = await self._open_store(stack)
+                dispatcher = await self._make_dispatcher(stack, store)
+                delivering.start_soon(dispatcher.run, name="dispatcher")
+                await self._watch(stack, store, dispatcher.wake)
+            if dispatcher:
+                dispatcher.close()  # no new sends; the lanes return when theirs have ended
+            delivering.cancel_scope.deadline = anyio.current_time() + GRACE
+
+    def stop(self) -> None:
+        """Begin to stop: no new looks and no new sends."""
+        log.info("poller.stopping")
+        self._until_stop.cancel()
+
+    def reload(self) -> None:
+        """Read the jobs file and the secret files again."""
+        problems = self.config.refresh()
+        for problem in problems:
+            log.error("reload.refused", error=problem)
+        log.info("poller.reloaded", problems=len(problems))
+        self._watchlist.reload()
+
+    async def _heed_signals(
+        self, everything: anyio.CancelScope, *, task_status: TaskStatus[None]
+    ) -> None:
+        """Stop at the first SIGTERM or SIGINT, at once at the second, reload at SIGHUP."""
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+            task_status.started()
+            async for number in received:
+                if number == signal.SIGHUP:
+                    self.reload()
+                elif self._until_stop.cancel_called:
+                    everything.cancel()
+                else:
+                    self.stop()
+
+    async def _open_store(self, stack: AsyncExitStack) -> Store:
+        """Open the store; a full or failing disk is waited for, since it may heal."""
+        while True:
+            try:
+                store = await stack.enter_async_context(make_store(self.config, self.clock))
+            except StoreUnavailable as error:
+                log.error("store.unavailable", error=str(error))
+                await anyio.sleep(STORE_RETRY)
+            else:
+                return store
+
+    async def _make_dispatcher(self, stack: AsyncExitStack, store: Store) -> Dispatcher:
+        way_out = egress(self.config)
+        sinks = {
+            sink.name: await stack.enter_async_context(sink.kind.connect(sink.live, way_out))
+            for sink in self.config.sinks
+        }
+        return Dispatcher(sinks, store, origin=self._origin(), clock=self.clock, random=self.random)
+
+    async def _watch(self, stack: AsyncExitStack, store: Store, wake: Callable[[], None]) -> None:
+        http = await stack.enter_async_context(make_http(self.config))
+        watcher = self._make_watcher(http, store, wake)
+        async with anyio.create_task_group() as watching:
+            watching.start_soon(self._keep_house, store, name="house")
+            watching.start_soon(self._watchlist.run, watcher.watch, name="watchlist")
+            watching.start_soon(watcher.run, name="watcher")
+
+    def _make_watcher(self, http: Http, store: Store, wake: Callable[[], None]) -> Watcher:
+        settings, now = self.config.settings, self.clock.steady
+        rules = Rules(settings.settle_timeout, settings.not_found_grace)
+        budget = Budget(per_minute=settings.requests_per_minute, now=now, random=self.random)
+        client = make_client(self.config, http, self.clock)
+        return Watcher(
+            SutroSource(client, budget, now=now, renew_key=self._renew_key),
+            Ledger(store, rules=rules, origin=self._origin(), clock=self.clock, wake=wake),
+            policy=PollPolicy(
+                minimum=settings.min_interval,
+                maximum=settings.max_interval,
+                factor=settings.interval_factor,
+            ),
+            rules=rules,
+            clock=self.clock,
+            random=self.random,
+            concurrency=settings.concurrency,
+        )
+
+    def _renew_key(self) -> None:
+        """Read the secret files again before a refused key is tried once more."""
+        for problem in self.config.refresh():
+            log.warning("reload.refused", error=problem)
+
+    async def _keep_house(self, store: Store) -> None:
+        """Say what waits from before, and forget what is past its time, now and every hour."""
+        while True:
+            try:
+                for sink in await store.sinks():
+                    tell_backlog(sink)
+                await store.prune(self.clock.steady(), self._watchlist.job_ids)
+            except StoreUnavailable as error:
+                log.error("store.unavailable", error=str(error))
+            await anyio.sleep(PRUNE_EVERY)
+
+    def _origin(self) -> Origin:
+        settings = self.config.settings
+        return Origin(deployment=urlsplit(settings.api_url).netloc, namespace=settings.namespace)
+
+
+def tell_backlog(sink: SinkState) -> None:
+    """Log what a sink has not got, if there is anything."""
+    if not sink.is_configured and sink.pending:
+        log.warning("sink.parked", sink=sink.name, pending=sink.pending)
+    elif sink.is_disabled:
+        log.warning("sink.disabled", sink=sink.name, dead=sink.dead)
+    elif sink.pending or sink.dead:
+        log.info("sink.backlog", sink=sink.name, pending=sink.pending, dead=sink.dead)

@@ -1,0 +1,131 @@
+"""Loop 2: one lane per sink sends what is due, and their outcomes are written in groups.
+
+Every delivery has one owner: the lane that has claimed it. Whatever ends before its outcome is
+written, a crash too, leaves it pending in the store, to be sent again under the same id.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import anyio
+import structlog
+
+from poller.clock import Clock
+from poller.errors import StoreUnavailable
+from poller.events import Origin, PollerEvent, poller_event
+from poller.lane import Lane
+from poller.schedule import Random
+from poller.sinks import Sink
+from poller.store import Batch, Delivery, Outcome, Store
+
+GROUP: Final = 64
+GROUP_WAIT: Final = 0.02
+STORE_RETRY: Final = 1.0
+LAST_WRITE: Final = 1.0
+
+log = structlog.get_logger()
+
+
+class Dispatcher:
+    """Run every lane. `close` ends `run` when what is under way has ended; a cancel ends it now."""
+
+    def __init__(
+        self,
+        sinks: Mapping[str, Sink],
+        store: Store,
+        *,
+        origin: Origin,
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        self._store = store
+        self._origin = origin
+        self._clock = clock
+        self._group: list[tuple[Lane, Delivery, Outcome]] = []
+        self._arrived = anyio.Event()
+        self._lanes = [
+            Lane(
+                name,
+                sink,
+                store,
+                clock=clock,
+                random=random,
+                acknowledge=self._acknowledge,
+                switch_off=self._switch_off,
+            )
+            for name, sink in sinks.items()
+        ]
+
+    async def run(self) -> None:
+        """Send what is due until `close`."""
+        try:
+            async with anyio.create_task_group() as writing:
+                writing.start_soon(self._write_groups, name="outcomes")
+                async with anyio.create_task_group() as lanes:
+                    for lane in self._lanes:
+                        lanes.start_soon(lane.run, name=f"lane {lane.name}")
+                writing.cancel_scope.cancel()
+        finally:
+            with anyio.move_on_after(LAST_WRITE, shield=True):
+                await self._write_group()
+
+    def wake(self) -> None:
+        """Say that the store may have something new to send."""
+        for lane in self._lanes:
+            lane.wake()
+
+    def close(self) -> None:
+        """Begin no further sends."""
+        for lane in self._lanes:
+            lane.close()
+
+    def _acknowledge(self, lane: Lane, delivery: Delivery, outcome: Outcome) -> None:
+        self._group.append((lane, delivery, outcome))
+        if len(self._group) in (1, GROUP):
+            self._arrived.set()
+
+    async def _write_groups(self) -> None:
+        """Write outcomes in one transaction for all that come within 20 ms, or 64 of them."""
+        while True:
+            await self._arrived.wait()
+            self._arrived = anyio.Event()
+            if len(self._group) < GROUP:
+                with anyio.move_on_after(GROUP_WAIT):
+                    await self._arrived.wait()
+            if not await self._write_group():
+                self._arrived.set()
+                await anyio.sleep(STORE_RETRY)
+
+    async def _write_group(self) -> bool:
+        """Write the outcomes at hand. They are kept until that has worked: they have happened."""
+        group = self._group[:]
+        try:
+            if group:
+                await self._store.settle([outcome for _, _, outcome in group])
+        except StoreUnavailable as error:
+            log.error("store.unavailable", outcomes=len(group), error=str(error))
+            return False
+        del self._group[: len(group)]
+        for lane, delivery, _ in group:
+            lane.release(delivery)
+        if self._group:
+            self._arrived.set()
+        return True
+
+    async def _switch_off(self, sink: str, reason: str) -> None:
+        """Disable a sink for good and tell the others."""
+        log.error("sink.disabled", sink=sink, error=reason)
+        try:
+            occurrence = await self._store.disable(sink, reason)
+            event = poller_event(
+                PollerEvent.SINK_DISABLED,
+                self._origin,
+                self._clock.now(),
+                instance=self._store.instance,
+                occurrence=occurrence,
+                detail={"sink": sink, "reason": reason},
+            )
+            await self._store.record(Batch(events=[event]))
+        except StoreUnavailable as error:
+            log.error("store.unavailable", sink=sink, error=str(error))
+        self.wake()

@@ -1,0 +1,73 @@
+"""What the answers say of the API as a whole, as opposed to any one job."""
+
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from poller.errors import NotFound
+from poller.events import PollerEvent
+from poller.jobs import Job
+
+MARK: Final = "auth"
+GUARD_JOBS: Final = 3
+GUARD_SHARE: Final = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMark:
+    """Whether people were told that the key is refused, and how often that has happened.
+
+    It is kept in the store: a restart must neither tell it twice nor forget to take it back.
+    """
+
+    is_refused: bool = False
+    occurrence: int = 0
+
+    @classmethod
+    def read(cls, text: str | None) -> Self:
+        """Read what `write` wrote; None is a store's first time."""
+        word, _, count = (text or "accepted 0").partition(" ")
+        return cls(word == "refused", int(count))
+
+    def write(self) -> str:
+        """Write the mark as text."""
+        return f"{'refused' if self.is_refused else 'accepted'} {self.occurrence}"
+
+    def follow(self, *, is_refused: bool, is_answered: bool) -> tuple[Self, PollerEvent | None]:
+        """Give the mark after the latest answers, and what is to be announced."""
+        if is_refused and not self.is_refused:
+            return type(self)(True, self.occurrence + 1), PollerEvent.AUTH_FAILED
+        if self.is_refused and is_answered and not is_refused:
+            return type(self)(False, self.occurrence), PollerEvent.AUTH_RECOVERED
+        return self, None
+
+
+@dataclass(slots=True)
+class Presence:
+    """Which jobs the API knew when each was last asked.
+
+    When nearly all of them are unknown at once, it is not they that are missing: the URL or the
+    tenant is wrong.
+    """
+
+    _present: set[str] = field(default_factory=set)
+    _absent: set[str] = field(default_factory=set)
+
+    def note(self, job_id: str, result: object) -> None:
+        """Take in the latest answer about a job."""
+        if isinstance(result, Job):
+            self._absent.discard(job_id)
+            self._present.add(job_id)
+        elif isinstance(result, NotFound):
+            self._present.discard(job_id)
+            self._absent.add(job_id)
+
+    def forget(self, job_id: str) -> None:
+        """Leave out a job that is no longer asked for."""
+        self._present.discard(job_id)
+        self._absent.discard(job_id)
+
+    @property
+    def is_estranged(self) -> bool:
+        """Whether nearly all jobs are unknown to the API."""
+        absent = len(self._absent)
+        return absent >= GUARD_JOBS and absent >= GUARD_SHARE * (absent + len(self._present))

@@ -1,0 +1,197 @@
+"""HTTP as this daemon speaks it: one tuned session, bodies under a cap, no redirects, no cookies.
+
+Foreign errors end here: whatever keeps an answer from arriving whole is `NoAnswer`, whose text
+names the host and never the path, since a path can be a secret.
+"""
+
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+import anyio
+from aiohttp.resolver import AsyncResolver
+
+from poller import __version__
+from poller.errors import PollerError
+
+KEEP_ALIVE: Final = 330.0
+"""Longer than the longest usual poll interval: a new TLS connection costs nine requests."""
+LARGE: Final = 256 * 1024
+LARGE_AT_ONCE: Final = 2
+USER_AGENT: Final = f"sutro-poller/{__version__}"
+
+
+class NoAnswer(PollerError):
+    """No whole answer came: DNS, TLS, a reset, a timeout, or bytes that are not HTTP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """How requests leave this machine: `proxy_for` gives a URL's proxy, or None."""
+
+    ca_file: str | None = None
+    proxy_for: Callable[[str], str | None] = lambda _url: None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer. `is_cut`: the body went on past the cap, and `body` is its beginning."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    is_cut: bool
+
+
+class Http:
+    """One session. Use it as an async context manager."""
+
+    def __init__(self, egress: Egress, *, timeout: float, limit: int) -> None:
+        self._egress = egress
+        self._timeout = timeout
+        self._limit = limit
+        self._large = anyio.Semaphore(LARGE_AT_ONCE)
+        self._stack = AsyncExitStack()
+        self._session: aiohttp.ClientSession
+
+    async def __aenter__(self) -> Self:
+        """Open the session; connections are made when they are needed."""
+        resolver = AsyncResolver()
+        self._stack.push_async_callback(resolver.close)
+        connector = aiohttp.TCPConnector(
+            limit=self._limit,
+            keepalive_timeout=KEEP_ALIVE,
+            resolver=resolver,
+            ssl=ssl.create_default_context(cafile=self._egress.ca_file),
+        )
+        self._session = await self._stack.enter_async_context(
+            aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=self._timeout),
+                headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+                auto_decompress=False,
+                trust_env=False,
+            )
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close every connection."""
+        await self._stack.aclose()
+
+    async def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        cap: int,
+    ) -> Answer:
+        """Send one request and read at most `cap` bytes of its answer. Raises NoAnswer."""
+        try:
+            async with self._session.request(
+                method,
+                url,
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                proxy=self._egress.proxy_for(url),
+            ) as response:
+                content, is_cut = await self._read(response, cap)
+                return Answer(response.status, response.headers, content, is_cut)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise NoAnswer(_explain(error, url, self._timeout)) from None
+
+    async def _read(self, response: aiohttp.ClientResponse, cap: int) -> tuple[bytes, bool]:
+        """Read a body. Only two large ones are held at once, however many peers send them."""
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > min(cap, LARGE):
+                break
+        else:
+            return bytes(body), False
+        if len(body) > cap:
+            return bytes(body[:cap]), True
+        async with self._large:
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > cap:
+                    return bytes(body[:cap]), True
+        return bytes(body), False
+
+
+def retry_after(headers: Mapping[str, str], *, cap: float) -> float | None:
+    """Read Retry-After (RFC 9110 10.2.3) as seconds, at most `cap`; None for junk.
+
+    A date counts from the answer's own Date, since the two clocks need not agree.
+    """
+    text = headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdecimal():
+        return min(float(text[:12]), cap)
+    until, sent = http_date(text), http_date(headers.get("Date", ""))
+    if until is None or sent is None or until < sent:
+        return None
+    return min((until - sent).total_seconds(), cap)
+
+
+def http_date(text: str) -> datetime | None:
+    """Read a date of RFC 9110 5.6.7; None for junk."""
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo else None
+
+
+def shown(url: str) -> str:
+    """Show a URL without what can be a secret in it: scheme and host, then dots."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/..."
+
+
+EXPLAINED: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (aiohttp.ClientConnectorDNSError, "the name does not resolve"),
+    (aiohttp.ClientConnectorCertificateError, "its TLS certificate is not trusted"),
+    (aiohttp.ClientSSLError, "the TLS handshake failed"),
+    (aiohttp.ClientProxyConnectionError, "the proxy cannot be reached"),
+    (aiohttp.ClientHttpProxyError, "the proxy refused"),
+    (aiohttp.ClientConnectorError, "the connection was refused or cannot be made"),
+    (aiohttp.ServerDisconnectedError, "the connection was closed without an answer"),
+    (aiohttp.ClientPayloadError, "the answer broke off"),
+    (aiohttp.ClientOSError, "the connection was reset"),
+    (aiohttp.ClientResponseError, "the answer is not HTTP"),
+)
+"""What is said of each foreign error, most special first; its own text can carry a URL."""
+
+
+def _explain(error: Exception, url: str, timeout: float) -> str:
+    host = urlsplit(url).hostname or "?"
+    if isinstance(error, TimeoutError):
+        return f"{host}: no whole answer within {timeout:g} s"
+    for kind, text in EXPLAINED:
+        if isinstance(error, kind):
+            return f"{host}: {text}{_detail(error)}"
+    return f"{host}: {type(error).__name__}"
+
+
+def _detail(error: Exception) -> str:
+    """Add the system's own words for an error number, which carry no address."""
+    cause = getattr(error, "os_error", error)
+    number = getattr(cause, "errno", None)
+    text = getattr(cause, "strerror", None)
+    return f" ({text})" if number and text and "://" not in text else ""

@@ -1,0 +1,200 @@
+"""The way to one sink: what may go, how many at once, and what becomes of each attempt.
+
+A lane claims a delivery's subject (the job) from the moment that it is read until its outcome is
+written, so that the events of one job reach one sink in order, one after the other.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import anyio
+import structlog
+
+from poller.breaker import LIFETIME, Breaker, retry_delay
+from poller.clock import Clock
+from poller.errors import DeliveryError, StoreUnavailable
+from poller.schedule import Random
+from poller.sinks import Sink
+from poller.store import Delivery, Fate, Outcome, Store
+
+WIDTH: Final = 16
+READ_AHEAD: Final = 64
+LOOK_AGAIN: Final = 5.0
+"""Seconds after which a lane looks into the store unasked: other processes write to it too."""
+SEND_LIMIT: Final = 90.0
+"""Seconds that any sink may take for one event, whatever its own limit is."""
+
+log = structlog.get_logger()
+
+
+class Lane:
+    """Send the deliveries of one sink.
+
+    `acknowledge` takes an outcome and has it written some time later; `switch_off` is called when
+    the receiver wants nothing any more.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sink: Sink,
+        store: Store,
+        *,
+        clock: Clock,
+        random: Random,
+        acknowledge: Callable[["Lane", Delivery, Outcome], None],
+        switch_off: Callable[[str, str], Awaitable[None]],
+    ) -> None:
+        self.name = name
+        self._sink = sink
+        self._store = store
+        self._now = clock.steady
+        self._random = random
+        self._acknowledge = acknowledge
+        self._switch_off = switch_off
+        self._breaker = Breaker(WIDTH)
+        self._is_back = False
+        self._ready: deque[Delivery] = deque()
+        self._claimed: set[str] = set()
+        self._sending = 0
+        self._retries: list[float] = []
+        self._front = anyio.Lock(fast_acquire=True)
+        self._changed = anyio.Event()
+        self._is_closed = False
+
+    async def run(self) -> None:
+        """Send until `close`, then return when what is under way has ended."""
+        async with anyio.create_task_group() as senders:
+            for number in range(WIDTH):
+                senders.start_soon(self._send_on, name=f"send {self.name} {number}")
+
+    def wake(self) -> None:
+        """Look into the store again."""
+        self._changed.set()
+
+    def close(self) -> None:
+        """Begin no further sends."""
+        self._is_closed = True
+        self.wake()
+
+    def release(self, delivery: Delivery) -> None:
+        """Let the next event of the same subject go: this one's outcome is written."""
+        self._claimed.discard(delivery.event.subject)
+        self.wake()
+
+    async def _send_on(self) -> None:
+        while (delivery := await self._next()) is not None:
+            outcome = await self._attempt(delivery)
+            self._sending -= 1
+            self._acknowledge(self, delivery, outcome)
+            self.wake()
+
+    async def _next(self) -> Delivery | None:
+        """Wait for a delivery that may go; None once the lane is closed. One sender waits."""
+        async with self._front:
+            while not self._is_closed:
+                changed = self._changed = anyio.Event()
+                wait = self._breaker.wait(self._now(), self._sending)
+                if wait <= 0.0:
+                    delivery = await self._take()
+                    if delivery is not None and not self._is_closed:
+                        self._sending += 1
+                        return delivery
+                    wait = self._until_retry()
+                with anyio.move_on_after(min(wait, LOOK_AGAIN)):
+                    await changed.wait()
+        return None
+
+    async def _take(self) -> Delivery | None:
+        try:
+            if self._is_back:
+                await self._store.hasten(self.name, self._now())
+                self._is_back = False
+            if not self._ready:
+                self._ready.extend(await self._read())
+        except StoreUnavailable as error:
+            log.error("store.unavailable", sink=self.name, error=str(error))
+            return None
+        return self._ready.popleft() if self._ready else None
+
+    async def _read(self) -> list[Delivery]:
+        """Read ahead and claim; for a probe, one delivery whose turn it is, due or not."""
+        is_probe = self._breaker.is_open
+        found = await self._store.due(
+            self.name,
+            self._now(),
+            limit=1 if is_probe else READ_AHEAD,
+            busy=self._claimed,
+            early=is_probe,
+        )
+        self._claimed.update(delivery.event.subject for delivery in found)
+        return found
+
+    def _until_retry(self) -> float:
+        """Say how long until a delivery falls due that this lane has postponed."""
+        now = self._now()
+        while self._retries and self._retries[0] <= now:
+            heapq.heappop(self._retries)
+        return self._retries[0] - now if self._retries else LOOK_AGAIN
+
+    async def _attempt(self, delivery: Delivery) -> Outcome:
+        """Send once. Whatever the sink raises is its own affair and ends here."""
+        is_probe = self._breaker.is_open
+        if not delivery.is_intact:
+            return self._bury(delivery, "its stored body is damaged")
+        try:
+            with anyio.fail_after(SEND_LIMIT):
+                await self._sink.send(delivery)
+        except DeliveryError as error:
+            return await self._fail(delivery, error, is_probe=is_probe)
+        except Exception as error:  # a plugin's bug must not stop the other lanes
+            log.exception("sink.raised", sink=self.name)
+            reason = f"the sink raised {type(error).__name__}"
+            return await self._fail(delivery, DeliveryError(reason), is_probe=is_probe)
+        self._recover()
+        return Outcome(delivery_id=delivery.id, fate=Fate.DELIVERED)
+
+    async def _fail(self, delivery: Delivery, error: DeliveryError, *, is_probe: bool) -> Outcome:
+        now = self._now()
+        if not error.is_sink_fault:
+            self._recover()
+        elif self._breaker.fail(now, error, is_probe=is_probe):
+            self._stand_back(error)
+        if error.is_gone:
+            await self._switch_off(self.name, error.reason)
+        if error.is_final or error.is_gone or now - delivery.created_at >= LIFETIME:
+            return self._bury(delivery, error.reason)
+        failures = delivery.attempts + 1
+        due = now + retry_delay(failures, error, self._random)
+        heapq.heappush(self._retries, due)
+        if failures & (failures - 1) == 0:
+            self._tell("delivery.failed", delivery, error.reason, attempt=failures)
+        return Outcome(delivery_id=delivery.id, fate=Fate.PENDING, due=due, reason=error.reason)
+
+    def _recover(self) -> None:
+        if self._breaker.succeed():
+            self._is_back = True
+            log.info("sink.recovered", sink=self.name)
+
+    def _stand_back(self, error: DeliveryError) -> None:
+        """Let what was read ahead be read again when the sink is back."""
+        log.warning("sink.unavailable", sink=self.name, error=error.reason)
+        self._claimed.difference_update(delivery.event.subject for delivery in self._ready)
+        self._ready.clear()
+
+    def _bury(self, delivery: Delivery, reason: str) -> Outcome:
+        self._tell("delivery.dead", delivery, reason, attempt=delivery.attempts + 1)
+        return Outcome(delivery_id=delivery.id, fate=Fate.DEAD, reason=reason)
+
+    def _tell(self, name: str, delivery: Delivery, reason: str, *, attempt: int) -> None:
+        log.warning(
+            name,
+            sink=self.name,
+            event_id=delivery.event.id,
+            event_type=delivery.event.type,
+            subject=delivery.event.subject,
+            attempt=attempt,
+            error=reason,
+        )

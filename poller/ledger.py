@@ -1,0 +1,154 @@
+"""What is known of each job: decided, recorded, and only then remembered and announced.
+
+After a transaction of unknown outcome the states that it held are stale: the store is read again
+before anything more is decided about those jobs.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from poller.clock import Clock
+from poller.errors import StoreUnavailable
+from poller.events import Event, Origin, job_event, poller_event
+from poller.health import MARK, KeyMark
+from poller.jobs import Job
+from poller.lifecycle import Decision, JobState, NoJob, Rules, decide
+from poller.store import Batch, Store
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a sight of one job came to. No decision: deciding it failed, by a bug of ours."""
+
+    job_id: str
+    before: JobState
+    seen: Job | NoJob
+    decision: Decision | None
+    events: Sequence[Event] = ()
+
+
+class Ledger:
+    """The states of all watched jobs, the same in memory as in the store. One caller at a time."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        rules: Rules,
+        origin: Origin,
+        clock: Clock,
+        wake: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._rules = rules
+        self._origin = origin
+        self._clock = clock
+        self._wake = wake
+        self._states: dict[str, JobState] = {}
+        self._stale: set[str] = set()
+        self._mark: KeyMark | None = None
+
+    def __getitem__(self, job_id: str) -> JobState:
+        """Give the state of a job that was adopted."""
+        return self._states[job_id]
+
+    def __contains__(self, job_id: str) -> bool:
+        """Tell whether a job was adopted and not forgotten."""
+        return job_id in self._states
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the ids of all jobs."""
+        return iter(self._states)
+
+    async def adopt(self, job_ids: Collection[str]) -> list[JobState]:
+        """Take in jobs: as they are recorded, or new.
+
+        Jobs whose end is not fully told yet come along, asked for or not. Raises StoreUnavailable.
+        """
+        recorded = await self._store.load(job_ids)
+        found = {state.job_id: state for state in recorded if state.job_id not in self._states}
+        now = self._clock.steady()
+        for job_id in job_ids:
+            if job_id not in self._states and job_id not in found:
+                found[job_id] = JobState(job_id=job_id, since=now)
+        self._states.update(found)
+        return list(found.values())
+
+    def forget(self, job_id: str) -> None:
+        """Let go of a job; what is recorded of it stays."""
+        del self._states[job_id]
+        self._stale.discard(job_id)
+
+    async def apply(self, sights: Iterable[tuple[str, Job | NoJob]]) -> list[Verdict]:
+        """Decide what was seen and record all of it in one transaction.
+
+        Raises StoreUnavailable: then nothing of it has happened as far as anyone knows.
+        """
+        sights = list(sights)
+        await self._reread({job_id for job_id, _ in sights} & self._stale)
+        drafts: dict[str, JobState] = {}
+        verdicts = [self._judge(job_id, seen, drafts) for job_id, seen in sights]
+        changed = [
+            state
+            for job_id, state in drafts.items()
+            if not state.is_recorded_like(self._states[job_id])
+        ]
+        await self._record(Batch(states=changed, events=[it for v in verdicts for it in v.events]))
+        self._states.update(drafts)
+        return verdicts
+
+    async def note_key(self, *, is_refused: bool, is_answered: bool, reason: str) -> bool:
+        """Announce that the key is refused, or accepted again; say whether that was so now."""
+        if self._mark is None:
+            self._mark = KeyMark.read((await self._store.marks()).get(MARK))
+        mark, kind = self._mark.follow(is_refused=is_refused, is_answered=is_answered)
+        if kind is None:
+            return False
+        event = poller_event(
+            kind,
+            self._origin,
+            self._clock.now(),
+            instance=self._store.instance,
+            occurrence=mark.occurrence,
+            detail={"reason": reason},
+        )
+        await self._record(Batch(events=[event], marks={MARK: mark.write()}))
+        self._mark = mark
+        return True
+
+    async def _record(self, batch: Batch) -> None:
+        if not (batch.states or batch.events):
+            return
+        try:
+            await self._store.record(batch)
+        except StoreUnavailable:
+            self._stale.update(state.job_id for state in batch.states)
+            self._mark = None
+            raise
+        if batch.events:
+            self._wake()
+
+    async def _reread(self, job_ids: Collection[str]) -> None:
+        if not job_ids:
+            return
+        for state in await self._store.load(job_ids):
+            if state.job_id in job_ids:
+                self._states[state.job_id] = state
+        self._stale.difference_update(job_ids)
+
+    def _judge(self, job_id: str, seen: Job | NoJob, drafts: dict[str, JobState]) -> Verdict:
+        """Decide one sight. A bug that one odd job brings to light must not blind the others."""
+        before = drafts.get(job_id, self._states[job_id])
+        try:
+            decision = decide(before, seen, self._clock.steady(), self._rules)
+            moment = self._clock.now()
+            events = [job_event(it, self._origin, moment) for it in decision.transitions]
+        except Exception:
+            log.exception("job.undecided", job_id=job_id)
+            return Verdict(job_id, before, seen, None)
+        drafts[job_id] = decision.state
+        return Verdict(job_id, before, seen, decision, events)

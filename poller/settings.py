@@ -1,0 +1,144 @@
+"""Every setting of the daemon, with its default and its rules."""
+
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, FilePath, SecretStr, ValidationInfo, field_validator
+
+from poller.environment import PRINTABLE, Environment, Seconds, Words, check_url, setting
+from poller.jobs import is_job_id
+
+PREFIX: Final = "POLLER_"
+
+SINK_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)?")
+NAMESPACE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+AnyCase = BeforeValidator(lambda text: text.lower() if isinstance(text, str) else text)
+
+
+class Settings(Environment):
+    """What the daemon can be told; sinks have settings of their own."""
+
+    api_key: SecretStr | None = setting(
+        None, "The key of the Sutro API, sk_...; required", validation_alias="SUTRO_API_KEY"
+    )
+    allow_http: bool = setting("off", "Allow plain http to a host that is not this machine")
+    api_url: str = setting(
+        "https://api.sutro.sh",
+        "The API, or your own deployment of it; a path is taken as it is",
+        validation_alias="SUTRO_API_URL",
+    )
+    request_timeout: Seconds = setting("30s", "How long one request may take", gt=0)
+    ca_file: FilePath | None = setting(None, "Certificates to trust in place of the system's (PEM)")
+    proxy: SecretStr | None = setting(
+        None, "The proxy of all requests; without it HTTPS_PROXY and NO_PROXY count"
+    )
+
+    job_ids: Words = setting((), "Ids of the jobs to watch")
+    jobs_file: Path | None = setting(
+        None, "A file of ids to watch, one a line, # for comments; re-read when it changes"
+    )
+
+    min_interval: Seconds = setting("2s", "The shortest wait between two looks at a job", gt=0)
+    max_interval: Seconds = setting("5m", "The longest; the same as the shortest is fixed", gt=0)
+    interval_factor: float = setting("1", "Stretches the waits: 2 asks half as often", gt=0)
+    requests_per_minute: float = setting("120", "The most requests to the API in a minute", gt=0)
+    concurrency: int = setting("16", "The most requests in flight at once, 1 to 256", ge=1, le=256)
+
+    settle_timeout: Seconds = setting(
+        "30s", "How long the end of a job may wait for its final cost", gt=0
+    )
+    not_found_grace: Seconds = setting(
+        "10m", "How long the API may not know a new job before it counts as missing", gt=0
+    )
+    namespace: str = setting("sutro", "Sets the ids of events apart; change it only to start anew")
+
+    sinks: Words = setting(
+        "log", "Who gets the events; by default also webhook when its URL is set"
+    )
+
+    store: str = setting(
+        ...,
+        "The database, a path or memory:; by default state.db in $STATE_DIRECTORY, else in "
+        "sutro-poller in $XDG_STATE_HOME or ~/.local/state",
+    )
+    allow_network_store: bool = setting("off", "Allow a database on a network file system")
+
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = setting(
+        "info", "The least level that is logged: debug, info, warning or error"
+    )
+    log_format: Annotated[Literal["auto", "json", "console"], AnyCase] = setting(
+        "auto", "json, console, or auto: console on a terminal"
+    )
+
+    @field_validator("api_key")
+    @classmethod
+    def _fit_for_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        if key and not PRINTABLE.fullmatch(key.get_secret_value()):
+            raise ValueError("must be one line of printable ASCII without spaces")
+        return key
+
+    @field_validator("api_url")
+    @classmethod
+    def _base_url(cls, url: str, info: ValidationInfo) -> str:
+        check_url(url)
+        parts = urlsplit(url)
+        if "@" in parts.netloc or "?" in url or "#" in url:
+            raise ValueError("must have no user, query or fragment")
+        is_allowed = info.data.get("allow_http", True) or is_loopback(parts.hostname or "")
+        if parts.scheme == "http" and not is_allowed:
+            raise ValueError("must be https, or set POLLER_ALLOW_HTTP=on")
+        return url.rstrip("/")
+
+    @field_validator("proxy")
+    @classmethod
+    def _proxy_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url:
+            check_url(url.get_secret_value())
+        return url
+
+    @field_validator("job_ids")
+    @classmethod
+    def _usable_ids(cls, job_ids: tuple[str, ...]) -> tuple[str, ...]:
+        if odd := [it for it in job_ids if not is_job_id(it)]:
+            raise ValueError(f"{odd[0][:64]!r} cannot be a job id: letters, digits, . _ - only")
+        return job_ids
+
+    @field_validator("max_interval")
+    @classmethod
+    def _not_below_the_minimum(cls, longest: float, info: ValidationInfo) -> float:
+        if longest < info.data.get("min_interval", 0.0):
+            raise ValueError("must not be less than POLLER_MIN_INTERVAL")
+        return longest
+
+    @field_validator("namespace")
+    @classmethod
+    def _short_namespace(cls, namespace: str) -> str:
+        if not NAMESPACE.fullmatch(namespace):
+            raise ValueError("must be 1 to 64 of letters, digits, . _ -")
+        return namespace
+
+    @field_validator("sinks")
+    @classmethod
+    def _sink_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if odd := [it for it in names if not SINK_NAME.fullmatch(it)]:
+            raise ValueError(f"{odd[0][:64]!r} is no name like webhook or webhook.audit")
+        return names
+
+    @field_validator("store")
+    @classmethod
+    def _path_or_memory(cls, store: str) -> str:
+        if store != "memory:" and re.match(r"[A-Za-z][A-Za-z0-9+.]+:", store):
+            raise ValueError("must be a path or memory:")
+        return store
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host of a URL is this machine."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,161 @@
+"""The `webhook` sink: Standard Webhooks 1.0 over HTTP POST."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+
+from poller.breaker import PAUSE_CAP
+from poller.environment import Live, Seconds, SinkSettings, check_url, setting
+from poller.errors import DeliveryError
+from poller.http import Answer, Egress, Http, NoAnswer, retry_after
+from poller.sinks import Sink, SinkKind
+from poller.store import Delivery
+
+ANSWER_CAP: Final = 4_096
+CONNECTIONS: Final = 16
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - what marks a secret, not one
+SECRET_BYTES: Final = range(24, 65)
+HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
+OUR_HEADERS: Final = ("content-", "webhook-", "host", "transfer-encoding", "connection")
+TRY_AGAIN: Final = frozenset({408, 425, 429})
+
+
+def signing_keys(secrets: str) -> list[bytes]:
+    """Read `whsec_` secrets, one or two of them while they are rotated. Raises ValueError."""
+    keys = []
+    for secret in secrets.split():
+        if not secret.startswith(SECRET_PREFIX):
+            raise ValueError("each secret must begin with whsec_")
+        try:
+            key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+        except binascii.Error:
+            raise ValueError("what follows whsec_ must be base64") from None
+        if len(key) not in SECRET_BYTES:
+            raise ValueError("a secret must hold 24 to 64 bytes")
+        keys.append(key)
+    return keys
+
+
+def _check_secret(value: SecretStr) -> SecretStr:
+    signing_keys(value.get_secret_value())
+    return value
+
+
+def _check_url(value: SecretStr) -> SecretStr:
+    check_url(value.get_secret_value())
+    return value
+
+
+def _read_headers(value: object) -> object:
+    """Read a JSON object of header names and values."""
+    if not isinstance(value, str):
+        return value
+    try:
+        headers = json.loads(value)
+    except ValueError:
+        headers = None
+    if not isinstance(headers, dict) or not all(isinstance(it, str) for it in headers.values()):
+        raise ValueError('must be a JSON object of texts, such as {"X-Team": "research"}')
+    for name, text in headers.items():
+        if not HEADER_NAME.fullmatch(name) or name.lower().startswith(OUR_HEADERS):
+            raise ValueError(f"{name!r} is no header name that can be set")
+        if not HEADER_VALUE.fullmatch(text):
+            raise ValueError(f"the value of {name!r} has characters that a header cannot carry")
+    return headers
+
+
+class WebhookSettings(SinkSettings):
+    """The variables of a webhook sink."""
+
+    url: Annotated[SecretStr, AfterValidator(_check_url)] = setting(
+        ..., "Where events are POSTed to; it is treated as a secret"
+    )
+    secret: Annotated[SecretStr, AfterValidator(_check_secret)] | None = setting(
+        None, "What signs them, whsec_...; two, parted by a space, while it is rotated"
+    )
+    timeout: Seconds = setting("15s", "How long the receiver may take, 60s at most", gt=0, le=60)
+    headers: Annotated[dict[str, SecretStr], BeforeValidator(_read_headers)] | None = setting(
+        None, "Further headers, a JSON object of names and texts"
+    )
+
+
+def signature(keys: list[bytes], message_id: str, timestamp: int, body: bytes) -> str:
+    """Sign as Standard Webhooks 1.0 does (v1, HMAC-SHA256), once with each key."""
+    content = f"{message_id}.{timestamp}.".encode() + body
+    digests = (hmac.new(key, content, hashlib.sha256).digest() for key in keys)
+    return " ".join("v1," + base64.b64encode(digest).decode() for digest in digests)
+
+
+class WebhookSink:
+    """POST each event; a 2xx is a receipt."""
+
+    def __init__(
+        self, settings: Live[WebhookSettings], http: Http, now: Callable[[], float] = time.time
+    ) -> None:
+        self._settings = settings
+        self._http = http
+        self._now = now
+
+    async def send(self, delivery: Delivery) -> None:
+        """Send one event with a fresh timestamp and signature. Raises DeliveryError."""
+        url = self._settings.value.url.get_secret_value()
+        try:
+            answer = await self._http.exchange(
+                "POST",
+                url,
+                headers=self._headers(delivery),
+                body=delivery.event.body,
+                cap=ANSWER_CAP,
+            )
+        except NoAnswer as error:
+            raise DeliveryError(str(error)) from None
+        if not 200 <= answer.status < 300:
+            raise _refusal(answer)
+
+    def _headers(self, delivery: Delivery) -> dict[str, str]:
+        settings, event, timestamp = self._settings.value, delivery.event, int(self._now())
+        headers = {name: text.get_secret_value() for name, text in (settings.headers or {}).items()}
+        headers |= {
+            "Content-Type": "application/json",
+            "webhook-id": event.id,
+            "webhook-timestamp": str(timestamp),
+        }
+        if settings.secret:
+            keys = signing_keys(settings.secret.get_secret_value())
+            headers["webhook-signature"] = signature(keys, event.id, timestamp, event.body)
+        if delivery.is_replay:
+            headers["webhook-replay"] = "1"
+        return headers
+
+
+def _refusal(answer: Answer) -> DeliveryError:
+    """Tell an endpoint in trouble from one that refuses this one event."""
+    status = answer.status
+    is_event_fault = 400 <= status < 500 and status not in TRY_AGAIN
+    return DeliveryError(
+        f"the receiver answered {status}",
+        retry_after=retry_after(answer.headers, cap=PAUSE_CAP),
+        is_sink_fault=not is_event_fault,
+        is_gone=status == 410,
+    )
+
+
+@asynccontextmanager
+async def connect(settings: Live[WebhookSettings], egress: Egress) -> AsyncIterator[Sink]:
+    """Open a webhook sink: a session of its own, so that no other sink can starve it."""
+    timeout = settings.value.timeout
+    async with Http(egress, timeout=timeout, limit=CONNECTIONS) as http:
+        yield WebhookSink(settings, http)
+
+
+KIND = SinkKind(WebhookSettings, connect)

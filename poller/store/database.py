@@ -1,0 +1,200 @@
+"""The file of the SQLite store: its lock, its connection and its ills."""
+
+import errno
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, TypeVar
+
+import structlog
+
+from poller.errors import StoreLocked, StoreRefused, StoreUnavailable
+from poller.store import schema
+from poller.store.mounts import network_type
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+
+BUSY_SECONDS: Final = 5.0
+"""How long to wait for another process that writes."""
+
+PASSING: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)
+"""What may heal while the process waits; any other refusal by the system takes a person."""
+
+UNAVAILABLE: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+log = structlog.get_logger()
+
+
+class Database:
+    """One database file, held by one process.
+
+    `prepare` is the first work of every connection. Every method blocks, and none may run beside
+    another.
+    """
+
+    def __init__(self, path: Path, *, prepare: Work[None], allow_network: bool) -> None:
+        self._path = path.absolute()
+        self._prepare = prepare
+        self._allow_network = allow_network
+        self._lock: int | None = None
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        """Lock, check, migrate and prepare.
+
+        Raises StoreLocked, StoreRefused (then the file is as it was) or StoreUnavailable.
+        """
+        try:
+            self._claim()
+            self.transact(lambda _: None)
+        except OSError as error:
+            self.close()
+            text = f"POLLER_STORE: {self._path}: {error.strerror}"
+            if error.errno in PASSING:
+                raise StoreUnavailable(text) from error
+            rule = "it must be a file in a folder that this user may write to"
+            raise StoreRefused(f"{text}; {rule}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close and unlock."""
+        self._disconnect()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def transact(self, work: Work[T]) -> T:
+        """Do some work in one transaction, all or nothing.
+
+        After a StoreUnavailable the next call connects anew: that is how the store heals.
+        """
+        try:
+            return _in_transaction(self._connection or self._connect(), work)
+        except sqlite3.Error as error:
+            self._disconnect()
+            if _code(error) in CORRUPT:
+                self._set_aside(error)
+            elif _code(error) not in UNAVAILABLE:
+                raise
+            raise StoreUnavailable(f"{self._path}: {error}") from error
+        except OSError as error:
+            raise StoreUnavailable(f"{self._path}: {error.strerror}") from error
+
+    def _claim(self) -> None:
+        """Make sure that the file can be had, and that nobody else has it."""
+        kind = network_type(self._path)
+        if kind and not self._allow_network:
+            raise StoreRefused(
+                f"POLLER_STORE: {self._path} is on a network file system ({kind}), where a lock"
+                " may not hold; move it to a local disk, or set POLLER_ALLOW_NETWORK_STORE=on"
+            )
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(_open_private(self._path))
+        self._lock = _open_private(_beside(self._path, ".lock"))
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreLocked(f"{self._path}: another process has it") from None
+
+    def _connect(self) -> sqlite3.Connection:
+        """Connect, with a new file in the place of one that is damaged."""
+        try:
+            return self._connect_checked()
+        except sqlite3.Error as error:
+            self._disconnect()
+            if _code(error) not in CORRUPT:
+                raise
+            self._set_aside(error)
+            return self._connect_checked()
+
+    def _connect_checked(self) -> sqlite3.Connection:
+        os.close(_open_private(self._path))
+        self._inspect()
+        db = self._connection = sqlite3.connect(
+            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        db.row_factory = sqlite3.Row
+        for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            db.execute(f"PRAGMA {setting}")
+        schema.migrate(db)
+        _in_transaction(db, self._prepare)
+        return db
+
+    def _inspect(self) -> None:
+        """Look through a connection that cannot write, so that a refused file stays as it is."""
+        uri = self._path.as_uri() + "?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as db:
+            if schema.version(db) > len(schema.MIGRATIONS):
+                raise StoreRefused(
+                    f"POLLER_STORE: {self._path} was written by a newer version of this program;"
+                    " run that version, or give this one a file of its own"
+                )
+            verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict != "ok":
+                raise _FailedCheck(verdict)
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _set_aside(self, error: sqlite3.Error) -> None:
+        """Keep what is left of a damaged database for a person to look at."""
+        aside = _beside(self._path, f".corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+        log.error("store.corrupt", path=str(self._path), aside=str(aside), error=str(error))
+        self._path.rename(aside)
+        for suffix in ("-wal", "-shm"):
+            part = _beside(self._path, suffix)
+            if part.exists():
+                part.rename(_beside(aside, suffix))
+
+
+class _FailedCheck(sqlite3.DatabaseError):
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+
+def _in_transaction(db: sqlite3.Connection, work: Work[T]) -> T:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        result = work(db)
+        db.execute("COMMIT")
+    except BaseException:
+        # A failed write may have ended the transaction already.
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    return result
+
+
+def _code(error: sqlite3.Error) -> int | None:
+    """Give SQLite's primary result code; errors of the Python module itself have none."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _open_private(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)

@@ -1,0 +1,235 @@
+"""The store in memory: the same promises as the one on disk, until the process ends."""
+
+import heapq
+import math
+import secrets
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+from poller.events import Event
+from poller.lifecycle import COST_WATCH, JobState, Phase
+from poller.store import (
+    DEAD_FOR,
+    DELIVERED_FOR,
+    JOB_FOR,
+    SINK_DISABLED,
+    Batch,
+    Delivery,
+    Fate,
+    Outcome,
+    Routes,
+    SinkState,
+)
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One delivery, and how it stands."""
+
+    delivery: Delivery
+    due: float
+    fate: Fate = Fate.PENDING
+    reason: str | None = None
+    last_attempt_at: float = -math.inf
+    ended_at: float = math.inf
+
+    def is_kept(self, now: float) -> bool:
+        """Tell whether it still holds its event; what is pending ends at infinity."""
+        return self.ended_at > now - (DEAD_FOR if self.fate is Fate.DEAD else DELIVERED_FOR)
+
+
+class MemoryStore:
+    """Keep everything in dictionaries. `_pending` is in the order of ids, across all sinks."""
+
+    def __init__(
+        self,
+        *,
+        routes: Routes,
+        deployment: str,  # noqa: ARG002  one process has one; both stores are made alike
+        now: Callable[[], float],
+    ) -> None:
+        self._routes = routes
+        self._now = now
+        self._instance = secrets.token_hex(8)
+        self._marks: dict[str, str] = {}
+        self._jobs: dict[str, tuple[JobState, float]] = {}
+        self._events: dict[str, tuple[float, list[_Entry]]] = {}
+        self._entries: dict[int, _Entry] = {}
+        self._pending: dict[int, _Entry] = {}
+        self._disabled: set[str] = set()
+        self._times_disabled: dict[str, int] = {}
+        self._last_id = 0
+
+    @property
+    def instance(self) -> str:
+        """The random name of this store."""
+        return self._instance
+
+    async def __aenter__(self) -> Self:
+        """There is nothing to open."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """There is nothing to close."""
+
+    async def load(self, job_ids: Collection[str]) -> list[JobState]:
+        """Read the states of these jobs, and of every job that is settling or awaits its cost."""
+        now, wanted = self._now(), frozenset(job_ids)
+        return [
+            replace(state, since=min(state.since, now))
+            for state, _ in self._jobs.values()
+            if state.job_id in wanted or _is_unfinished(state, now)
+        ]
+
+    async def marks(self) -> dict[str, str]:
+        """Read every mark."""
+        return dict(self._marks)
+
+    async def record(self, batch: Batch) -> None:
+        """Write a batch."""
+        now = self._now()
+        self._jobs.update({state.job_id: (state, now) for state in batch.states})
+        for event in batch.events:
+            if event.id not in self._events:
+                entries = [self._enter(sink, event, now) for sink in self._takers(event)]
+                self._events[event.id] = now, entries
+        self._marks.update(batch.marks)
+        self._bury_disabled(now)
+
+    async def due(
+        self, sink: str, now: float, *, limit: int, busy: Collection[str] = (), early: bool = False
+    ) -> list[Delivery]:
+        """Read deliveries that may be sent now: pending, due, and the first of their subject."""
+        ready = [
+            entry
+            for entry in self._heads(sink)
+            if (early or entry.due <= now) and entry.delivery.event.subject not in busy
+        ]
+        first = heapq.nsmallest(limit, ready, key=_last_attempt if early else _due)
+        return [entry.delivery for entry in first]
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Write what became of attempts."""
+        now = self._now()
+        for outcome in outcomes:
+            entry = self._entries.get(outcome.delivery_id)
+            if entry and (entry.fate is Fate.PENDING or outcome.fate is Fate.DELIVERED):
+                self._settle(entry, outcome, now)
+
+    async def hasten(self, sink: str, now: float) -> None:
+        """Make every pending delivery of a sink due now."""
+        for entry in self._pending_of(sink):
+            entry.due = min(entry.due, now)
+
+    async def disable(self, sink: str, reason: str) -> int:  # noqa: ARG002  nobody can ask for it
+        """Switch a sink off and bury its pending deliveries; say how often that has happened."""
+        if sink not in self._disabled:
+            self._disabled.add(sink)
+            self._times_disabled[sink] = self._times_disabled.get(sink, 0) + 1
+        self._bury_disabled(self._now())
+        return self._times_disabled[sink]
+
+    async def enable(self, sink: str, now: float) -> None:
+        """Switch a sink on again, and make what was buried when it was switched off pending."""
+        self._disabled.discard(sink)
+        for number, entry in self._entries.items():
+            if (entry.delivery.sink, entry.fate, entry.reason) == (sink, Fate.DEAD, SINK_DISABLED):
+                entry.fate, entry.reason, entry.due = Fate.PENDING, None, now
+                entry.ended_at = math.inf
+                self._pending[number] = entry
+        self._pending = dict(sorted(self._pending.items()))
+
+    async def sinks(self) -> list[SinkState]:
+        """Read the backlog of every sink."""
+        return [self._sink(name) for name in sorted(self._routes)]
+
+    async def prune(self, now: float, watched: Collection[str]) -> int:
+        """Forget what is past its time, and say how many rows went."""
+        jobs = [
+            job_id
+            for job_id, (_, changed_at) in self._jobs.items()
+            if changed_at <= now - JOB_FOR and job_id not in watched
+        ]
+        events = [
+            event_id
+            for event_id, (recorded_at, entries) in self._events.items()
+            if recorded_at <= now - DELIVERED_FOR and not any(it.is_kept(now) for it in entries)
+        ]
+        for job_id in jobs:
+            del self._jobs[job_id]
+        for event_id in events:
+            for entry in self._events.pop(event_id)[1]:
+                del self._entries[entry.delivery.id]
+        return len(jobs) + len(events)
+
+    def _takers(self, event: Event) -> list[str]:
+        if event.follows:
+            _, followed = self._events.get(event.follows, (0.0, []))
+            return [entry.delivery.sink for entry in followed]
+        return [sink for sink, types in self._routes.items() if event.type in types]
+
+    def _enter(self, sink: str, event: Event, now: float) -> _Entry:
+        self._last_id += 1
+        entry = _Entry(Delivery(id=self._last_id, sink=sink, event=event, created_at=now), due=now)
+        self._entries[self._last_id] = self._pending[self._last_id] = entry
+        return entry
+
+    def _pending_of(self, sink: str) -> list[_Entry]:
+        return [entry for entry in self._pending.values() if entry.delivery.sink == sink]
+
+    def _heads(self, sink: str) -> Iterable[_Entry]:
+        heads: dict[str, _Entry] = {}
+        for entry in self._pending_of(sink):
+            heads.setdefault(entry.delivery.event.subject, entry)
+        return heads.values()
+
+    def _settle(self, entry: _Entry, outcome: Outcome, now: float) -> None:
+        if outcome.fate is not Fate.DELIVERED:
+            entry.delivery = replace(entry.delivery, attempts=entry.delivery.attempts + 1)
+        entry.due, entry.last_attempt_at = outcome.due, now
+        entry.reason = outcome.reason or entry.reason
+        if outcome.fate is not Fate.PENDING:
+            self._end(entry, outcome.fate, now)
+
+    def _end(self, entry: _Entry, fate: Fate, now: float) -> None:
+        entry.fate, entry.ended_at = fate, now
+        self._pending.pop(entry.delivery.id, None)
+
+    def _bury_disabled(self, now: float) -> None:
+        """Hold that a disabled sink has no pending deliveries, whichever way they came."""
+        for sink in self._disabled:
+            for entry in self._pending_of(sink):
+                entry.reason = SINK_DISABLED
+                self._end(entry, Fate.DEAD, now)
+
+    def _sink(self, name: str) -> SinkState:
+        dead = [
+            it for it in self._entries.values() if (it.delivery.sink, it.fate) == (name, "dead")
+        ]
+        return SinkState(
+            name=name,
+            pending=len(self._pending_of(name)),
+            dead=len(dead),
+            next_due=min((entry.due for entry in self._heads(name)), default=None),
+            is_disabled=name in self._disabled,
+        )
+
+
+def _is_unfinished(state: JobState, now: float) -> bool:
+    awaits_cost = state.awaits_cost and state.since > now - COST_WATCH
+    return state.phase is Phase.SETTLING or awaits_cost
+
+
+def _due(entry: _Entry) -> tuple[float, int]:
+    return entry.due, entry.delivery.id
+
+
+def _last_attempt(entry: _Entry) -> tuple[float, int]:
+    return entry.last_attempt_at, entry.delivery.id

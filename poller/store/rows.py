@@ -1,0 +1,95 @@
+"""The rows of the SQLite store: how values are laid out in its tables, and read back."""
+
+import json
+import sqlite3
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from poller.errors import MalformedAnswer
+from poller.events import Event, checksum
+from poller.jobs import JobStatus, parse_job, rfc3339
+from poller.lifecycle import JobState, Phase
+from poller.store import Delivery, SinkState
+
+log = structlog.get_logger()
+
+
+def state_row(state: JobState) -> dict[str, Any]:
+    """Lay a state out for the jobs table. The job is kept under the API's own names."""
+    return {
+        "job_id": state.job_id,
+        "phase": state.phase,
+        "since": state.since,
+        "status": state.status,
+        "job": json.dumps(state.job.as_dict(), ensure_ascii=False) if state.job else None,
+        "sequence": state.sequence,
+        "occurrence": state.occurrence,
+        "is_unrecognised": state.is_unrecognised,
+        "awaits_cost": state.awaits_cost,
+    }
+
+
+def read_state(row: sqlite3.Row) -> JobState | None:
+    """Read a state; None where the row is damaged: the API will tell it anew."""
+    try:
+        return JobState(
+            job_id=row["job_id"],
+            phase=Phase(row["phase"]),
+            since=row["since"],
+            status=JobStatus(row["status"]),
+            job=parse_job(json.loads(row["job"])) if row["job"] else None,
+            sequence=row["sequence"],
+            occurrence=row["occurrence"],
+            is_unrecognised=bool(row["is_unrecognised"]),
+        )
+    except (ValueError, MalformedAnswer) as error:
+        log.error("store.damaged_job", job_id=row["job_id"], error=str(error))
+        return None
+
+
+def event_row(event: Event) -> dict[str, Any]:
+    """Lay an event out for the events table, with the digest of its body."""
+    return {
+        "id": event.id,
+        "type": event.type,
+        "subject": event.subject,
+        "occurred_at": rfc3339(event.occurred_at),
+        "body": event.body,
+        "digest": checksum(event.body),
+        "follows": event.follows,
+    }
+
+
+def read_delivery(row: sqlite3.Row) -> Delivery:
+    """Read a delivery with its event, and check the body against its digest."""
+    event = Event(
+        id=row["event_id"],
+        type=row["type"],
+        subject=row["subject"],
+        occurred_at=datetime.fromisoformat(row["occurred_at"]),
+        body=row["body"],
+        follows=row["follows"],
+    )
+    return Delivery(
+        id=row["id"],
+        sink=row["sink"],
+        event=event,
+        created_at=row["created_at"],
+        attempts=row["attempts"],
+        is_replay=bool(row["is_replay"]),
+        is_intact=checksum(event.body) == row["digest"],
+    )
+
+
+def read_sink(row: sqlite3.Row) -> SinkState:
+    """Read the backlog of one sink."""
+    return SinkState(
+        name=row["name"],
+        pending=row["pending"],
+        dead=row["dead"],
+        next_due=row["next_due"],
+        is_disabled=bool(row["is_disabled"]),
+        is_configured=bool(row["is_configured"]),
+    )

@@ -1,0 +1,102 @@
+"""The tables of the SQLite store, and how those of an older version become them."""
+
+import sqlite3
+from typing import Final
+
+VERSION_1: Final = """
+CREATE TABLE identity (instance TEXT NOT NULL) STRICT;
+INSERT INTO identity VALUES (lower(hex(randomblob(8))));
+
+CREATE TABLE marks (
+    name TEXT PRIMARY KEY,
+    text TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE jobs (
+    deployment      TEXT NOT NULL,
+    job_id          TEXT NOT NULL,
+    phase           TEXT NOT NULL,
+    since           REAL NOT NULL,
+    status          TEXT NOT NULL,
+    job             TEXT,
+    sequence        INTEGER NOT NULL,
+    occurrence      INTEGER NOT NULL,
+    is_unrecognised INTEGER NOT NULL,
+    awaits_cost     INTEGER NOT NULL,
+    changed_at      REAL NOT NULL,
+    PRIMARY KEY (deployment, job_id)
+) STRICT;
+CREATE INDEX jobs_settling ON jobs (deployment) WHERE phase = 'settling';
+CREATE INDEX jobs_awaiting_cost ON jobs (deployment, since) WHERE awaits_cost;
+
+CREATE TABLE events (
+    id          TEXT PRIMARY KEY NOT NULL,
+    type        TEXT NOT NULL,
+    subject     TEXT NOT NULL,
+    occurred_at TEXT NOT NULL,
+    recorded_at REAL NOT NULL,
+    body        BLOB NOT NULL,
+    digest      BLOB NOT NULL,
+    follows     TEXT
+) STRICT;
+CREATE INDEX events_by_age ON events (recorded_at);
+
+CREATE TABLE sinks (
+    name            TEXT PRIMARY KEY NOT NULL,
+    left_at         REAL,
+    disabled_reason TEXT,
+    times_disabled  INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE TABLE deliveries (
+    id              INTEGER PRIMARY KEY AUTOINCREMENT,
+    event_id        TEXT NOT NULL REFERENCES events (id) ON DELETE CASCADE,
+    sink            TEXT NOT NULL REFERENCES sinks (name),
+    subject         TEXT NOT NULL,
+    created_at      REAL NOT NULL,
+    due             REAL NOT NULL,
+    fate            TEXT NOT NULL DEFAULT 'pending',
+    attempts        INTEGER NOT NULL DEFAULT 0,
+    reason          TEXT,
+    last_attempt_at REAL,
+    ended_at        REAL,
+    is_replay       INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (event_id, sink),
+    CHECK (fate IN ('pending', 'delivered', 'dead'))
+) STRICT;
+CREATE INDEX deliveries_by_due ON deliveries (sink, due) WHERE fate = 'pending';
+CREATE INDEX deliveries_in_line ON deliveries (sink, subject) WHERE fate = 'pending';
+CREATE INDEX deliveries_dead ON deliveries (sink) WHERE fate = 'dead';
+
+-- Ids begin anywhere, so that an outcome that was under way when a damaged database was replaced
+-- is not taken for that of another delivery in the new one.
+INSERT INTO sqlite_sequence (name, seq) VALUES ('deliveries', random() & 0xFFFFFFFFFFFF);
+
+CREATE VIEW heads AS
+SELECT *
+  FROM deliveries
+ WHERE fate = 'pending'
+   AND NOT EXISTS (
+        SELECT 1
+          FROM deliveries AS earlier
+         WHERE earlier.sink = deliveries.sink
+           AND earlier.subject = deliveries.subject
+           AND earlier.fate = 'pending'
+           AND earlier.id < deliveries.id
+       );
+"""
+
+MIGRATIONS: Final = (VERSION_1,)
+"""The script at index n makes version n + 1 of the version before. A released one never changes."""
+
+
+def version(db: sqlite3.Connection) -> int:
+    """Read the version of a database; 0 for an empty one."""
+    found: int = db.execute("PRAGMA user_version").fetchone()[0]
+    return found
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring a database to the newest version, each step in a transaction of its own."""
+    for number, script in enumerate(MIGRATIONS[version(db) :], version(db) + 1):
+        db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT")

@@ -1,0 +1,202 @@
+"""The store in a SQLite file: each verb is one transaction in a worker thread."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import structlog
+from anyio import CapacityLimiter, to_thread
+
+from poller.events import Event
+from poller.lifecycle import COST_WATCH, JobState
+from poller.store import (
+    DAY,
+    DEAD_FOR,
+    DELIVERED_FOR,
+    JOB_FOR,
+    PARKED_FOR,
+    SINK_DISABLED,
+    SINK_LEFT,
+    Batch,
+    Delivery,
+    Outcome,
+    Routes,
+    SinkState,
+)
+from poller.store import statements as sql
+from poller.store.database import Database, Work
+from poller.store.rows import event_row, read_delivery, read_sink, read_state, state_row
+
+T = TypeVar("T")
+
+FURTHEST_DUE: Final = DAY
+"""No delivery is put off for longer; a due time beyond it was written by a clock that was wrong."""
+
+log = structlog.get_logger()
+
+
+class SqliteStore:
+    """Keep everything in one file.
+
+    `now` is `Clock.steady`. `in_thread` is false where time is virtual, which knows no threads.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        routes: Routes,
+        deployment: str,
+        now: Callable[[], float],
+        allow_network: bool = False,
+        in_thread: bool = True,
+    ) -> None:
+        self._database = Database(path, prepare=self._prepare, allow_network=allow_network)
+        self._routes = routes
+        self._deployment = deployment
+        self._now = now
+        self._in_thread = in_thread
+        self._instance = ""
+
+    @property
+    def instance(self) -> str:
+        """The random name of the database."""
+        return self._instance
+
+    async def __aenter__(self) -> Self:
+        """Lock, open, check and migrate."""
+        # One at a time, and in threads of its own: look-ups of names that hang must not starve it.
+        self._limiter = CapacityLimiter(1)
+        await self._run(self._database.open)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close and unlock; this awaits nothing, so that no cancellation can cut it short."""
+        self._database.close()
+
+    async def load(self, job_ids: Collection[str]) -> list[JobState]:
+        """Read the states of these jobs, and of every job that is settling or awaits its cost."""
+        values = self._values(job_ids=_json(job_ids), cost_watch=COST_WATCH)
+        return [state for state in await self._read(sql.LOAD, values, read_state) if state]
+
+    async def marks(self) -> dict[str, str]:
+        """Read every mark."""
+        return dict(await self._read(sql.MARKS, {}, tuple))
+
+    async def record(self, batch: Batch) -> None:
+        """Write a batch, all or nothing."""
+        await self._transact(lambda db: self._record(db, batch))
+
+    async def due(
+        self, sink: str, now: float, *, limit: int, busy: Collection[str] = (), early: bool = False
+    ) -> list[Delivery]:
+        """Read deliveries that may be sent now: pending, due, and the first of their subject."""
+        values = {"sink": sink, "now": now, "limit": limit, "busy": _json(busy)}
+        return await self._read(sql.EARLY if early else sql.DUE, values, read_delivery)
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Write what became of attempts."""
+        rows = [self._values(**asdict(outcome)) for outcome in outcomes]
+        await self._transact(lambda db: db.executemany(sql.SETTLE, rows))
+
+    async def hasten(self, sink: str, now: float) -> None:
+        """Make every pending delivery of a sink due now."""
+        await self._transact(lambda db: db.execute(sql.HASTEN, {"sink": sink, "now": now}))
+
+    async def disable(self, sink: str, reason: str) -> int:
+        """Switch a sink off and bury its pending deliveries; say how often that has happened."""
+
+        def work(db: sqlite3.Connection) -> int:
+            times: int = db.execute(sql.DISABLE, {"sink": sink, "reason": reason}).fetchone()[0]
+            self._bury_disabled(db)
+            return times
+
+        return await self._transact(work)
+
+    async def enable(self, sink: str, now: float) -> None:
+        """Switch a sink on again, and make what was buried when it was switched off pending."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(sql.ENABLE, {"sink": sink})
+            db.execute(sql.UNBURY, {"sink": sink, "now": now, "buried": SINK_DISABLED})
+
+        await self._transact(work)
+
+    async def sinks(self) -> list[SinkState]:
+        """Read the backlog of every sink that is configured or has deliveries left."""
+        return await self._read(sql.SINKS, {}, read_sink)
+
+    async def prune(self, now: float, watched: Collection[str]) -> int:
+        """Forget what is past its time, and say how many rows went."""
+        values = {"now": now, "watched": _json(watched)} | RETENTION
+
+        def work(db: sqlite3.Connection) -> int:
+            db.execute(sql.BURY_PARKED, values)
+            return sum(
+                db.execute(it, values).rowcount for it in (sql.FORGET_EVENTS, sql.FORGET_JOBS)
+            )
+
+        return await self._transact(work)
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        """Bring a database that was just opened up to date with this process."""
+        values = self._values(sinks=_json(self._routes), furthest=FURTHEST_DUE)
+        for statement in (sql.SINK_JOINS, sql.SINK_LEAVES, sql.CLAMP_DUE):
+            db.execute(statement, values)
+        self._instance = db.execute(sql.IDENTITY).fetchone()[0]
+
+    def _record(self, db: sqlite3.Connection, batch: Batch) -> None:
+        for state in batch.states:
+            db.execute(sql.RECORD_STATE, self._values(**state_row(state)))
+        for event in batch.events:
+            self._announce(db, event)
+        for name, text in batch.marks.items():
+            db.execute(sql.RECORD_MARK, {"name": name, "text": text})
+        self._bury_disabled(db)
+
+    def _announce(self, db: sqlite3.Connection, event: Event) -> None:
+        """Write an event and its deliveries, unless it is there already."""
+        takers = [sink for sink, types in self._routes.items() if event.type in types]
+        values = self._values(**event_row(event), sinks=_json(takers))
+        if db.execute(sql.RECORD_EVENT, values).rowcount:
+            db.execute(sql.DELIVER_AFTER if event.follows else sql.DELIVER, values)
+
+    def _bury_disabled(self, db: sqlite3.Connection) -> None:
+        """Hold that a disabled sink has no pending deliveries, whichever way they came."""
+        db.execute(sql.BURY_DISABLED, self._values(buried=SINK_DISABLED))
+
+    def _values(self, **values: object) -> dict[str, Any]:
+        return {"deployment": self._deployment, "now": self._now(), **values}
+
+    async def _read(
+        self, statement: str, values: Mapping[str, Any], make: Callable[[sqlite3.Row], T]
+    ) -> list[T]:
+        return await self._transact(lambda db: [make(it) for it in db.execute(statement, values)])
+
+    async def _transact(self, work: Work[T]) -> T:
+        return await self._run(lambda: self._database.transact(work))
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        return await to_thread.run_sync(call, limiter=self._limiter) if self._in_thread else call()
+
+
+RETENTION: Final = {
+    "delivered_for": DELIVERED_FOR,
+    "dead_for": DEAD_FOR,
+    "job_for": JOB_FOR,
+    "parked_for": PARKED_FOR,
+    "reason": SINK_LEFT,
+}
+
+
+def _json(names: Iterable[str]) -> str:
+    return json.dumps(list(names))

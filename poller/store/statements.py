@@ -1,0 +1,162 @@
+"""The SQL of the SQLite store. Lists come in as JSON, so that every statement is constant."""
+
+from typing import Final
+
+RECORD_STATE: Final = """
+REPLACE INTO jobs (
+    deployment, job_id, phase, since, status, job,
+    sequence, occurrence, is_unrecognised, awaits_cost, changed_at
+) VALUES (
+    :deployment, :job_id, :phase, :since, :status, :job,
+    :sequence, :occurrence, :is_unrecognised, :awaits_cost, :now
+)
+"""
+
+RECORD_EVENT: Final = """
+INSERT INTO events (id, type, subject, occurred_at, recorded_at, body, digest, follows)
+VALUES (:id, :type, :subject, :occurred_at, :now, :body, :digest, :follows)
+ON CONFLICT (id) DO NOTHING
+"""
+
+RECORD_MARK: Final = """
+INSERT INTO marks (name, text) VALUES (:name, :text)
+ON CONFLICT (name) DO UPDATE SET text = excluded.text
+"""
+
+DELIVER: Final = """
+INSERT INTO deliveries (event_id, sink, subject, created_at, due)
+SELECT :id, value, :subject, :now, :now
+  FROM json_each(:sinks)
+"""
+
+DELIVER_AFTER: Final = """
+INSERT INTO deliveries (event_id, sink, subject, created_at, due)
+SELECT :id, sink, :subject, :now, :now
+  FROM deliveries
+ WHERE event_id = :follows
+ ORDER BY id
+"""
+
+LOAD: Final = """
+SELECT job_id, phase, min(since, :now) AS since, status, job,
+       sequence, occurrence, is_unrecognised
+  FROM jobs
+ WHERE deployment = :deployment
+   AND job_id IN (
+        SELECT value FROM json_each(:job_ids)
+         UNION
+        SELECT job_id FROM jobs WHERE deployment = :deployment AND phase = 'settling'
+         UNION
+        SELECT job_id FROM jobs
+         WHERE deployment = :deployment AND awaits_cost AND since > :now - :cost_watch
+       )
+"""
+
+MARKS: Final = "SELECT name, text FROM marks"
+
+_READY: Final = """
+SELECT heads.id, sink, created_at, attempts, is_replay,
+       event_id, type, events.subject, occurred_at, body, digest, follows
+  FROM heads
+  JOIN events ON events.id = event_id
+ WHERE sink = :sink
+   AND heads.subject NOT IN (SELECT value FROM json_each(:busy))
+"""
+
+DUE: Final = f"{_READY} AND due <= :now ORDER BY due, heads.id LIMIT :limit"
+
+EARLY: Final = f"{_READY} ORDER BY last_attempt_at, heads.id LIMIT :limit"
+"""What was never attempted comes first: SQLite sorts NULL before every number."""
+
+SETTLE: Final = """
+UPDATE deliveries
+   SET fate = :fate,
+       due = :due,
+       attempts = attempts + (:fate <> 'delivered'),
+       reason = coalesce(:reason, reason),
+       last_attempt_at = :now,
+       ended_at = iif(:fate = 'pending', NULL, :now)
+ WHERE id = :delivery_id
+   AND (fate = 'pending' OR :fate = 'delivered')
+"""
+"""An attempt that was under way while its delivery was buried counts if it worked."""
+
+HASTEN: Final = """
+UPDATE deliveries SET due = :now WHERE sink = :sink AND fate = 'pending' AND due > :now
+"""
+
+DISABLE: Final = """
+INSERT INTO sinks (name, disabled_reason, times_disabled) VALUES (:sink, :reason, 1)
+ON CONFLICT (name) DO UPDATE
+   SET times_disabled = times_disabled + (disabled_reason IS NULL),
+       disabled_reason = excluded.disabled_reason
+RETURNING times_disabled
+"""
+
+BURY_DISABLED: Final = """
+UPDATE deliveries
+   SET fate = 'dead', reason = :buried, ended_at = :now
+ WHERE fate = 'pending'
+   AND sink IN (SELECT name FROM sinks WHERE disabled_reason IS NOT NULL)
+"""
+
+ENABLE: Final = "UPDATE sinks SET disabled_reason = NULL WHERE name = :sink"
+
+UNBURY: Final = """
+UPDATE deliveries
+   SET fate = 'pending', reason = NULL, ended_at = NULL, due = :now
+ WHERE sink = :sink AND fate = 'dead' AND reason = :buried
+"""
+
+SINKS: Final = """
+SELECT name,
+       (SELECT count(*) FROM deliveries WHERE sink = name AND fate = 'pending') AS pending,
+       (SELECT count(*) FROM deliveries WHERE sink = name AND fate = 'dead') AS dead,
+       (SELECT due FROM heads WHERE sink = name ORDER BY due LIMIT 1) AS next_due,
+       disabled_reason IS NOT NULL AS is_disabled,
+       left_at IS NULL AS is_configured
+  FROM sinks
+ WHERE is_configured OR pending OR dead
+ ORDER BY name
+"""
+
+BURY_PARKED: Final = """
+UPDATE deliveries
+   SET fate = 'dead', reason = :reason, ended_at = :now
+ WHERE fate = 'pending'
+   AND sink IN (SELECT name FROM sinks WHERE left_at <= :now - :parked_for)
+"""
+
+FORGET_EVENTS: Final = """
+DELETE FROM events
+ WHERE recorded_at <= :now - :delivered_for
+   AND NOT EXISTS (
+        SELECT 1
+          FROM deliveries
+         WHERE event_id = events.id
+           AND (fate = 'pending'
+                OR ended_at > :now - iif(fate = 'dead', :dead_for, :delivered_for))
+       )
+"""
+
+FORGET_JOBS: Final = """
+DELETE FROM jobs
+ WHERE changed_at <= :now - :job_for
+   AND job_id NOT IN (SELECT value FROM json_each(:watched))
+"""
+
+IDENTITY: Final = "SELECT instance FROM identity"
+
+SINK_JOINS: Final = """
+INSERT INTO sinks (name) SELECT value FROM json_each(:sinks) WHERE true
+ON CONFLICT (name) DO UPDATE SET left_at = NULL WHERE left_at IS NOT NULL
+"""
+
+SINK_LEAVES: Final = """
+UPDATE sinks SET left_at = :now
+ WHERE left_at IS NULL AND name NOT IN (SELECT value FROM json_each(:sinks))
+"""
+
+CLAMP_DUE: Final = """
+UPDATE deliveries SET due = :now + :furthest WHERE fate = 'pending' AND due > :now + :furthest
+"""

@@ -1,0 +1,190 @@
+"""One request to the Sutro API: its URL, its header, its limits, and what each status means."""
+
+import json
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import structlog
+from pydantic import SecretStr
+
+from poller.errors import (
+    MalformedAnswer,
+    Misconfigured,
+    NotFound,
+    PollError,
+    Refused,
+    Rejected,
+    Throttled,
+    TooLarge,
+    Transient,
+)
+from poller.http import Answer, Http, NoAnswer, http_date, retry_after
+from poller.jobs import Job, parse_job
+
+JOB_CAP: Final = 4 * 1024 * 1024
+PAUSE_CAP: Final = 3_600.0
+DIGITS: Final = 18
+PUBLIC_HOST: Final = "api.sutro.sh"
+
+STATUSES: Final[tuple[tuple[int, int, type[PollError], str], ...]] = (
+    (404, 404, Misconfigured, "a 404 that is not the API's: check SUTRO_API_URL"),
+    (408, 408, Transient, "the API gave up waiting"),
+    (425, 425, Transient, "the API wants the request again"),
+    (501, 501, Rejected, "the API does not do this"),
+    (0, 299, MalformedAnswer, "the API owes a job here"),
+    (300, 399, Misconfigured, "a redirect, which is never followed: check SUTRO_API_URL"),
+    (400, 499, Rejected, "the API rejects this request"),
+    (500, 999, Transient, "the API is in trouble"),
+)
+"""From the first to the last status: what it means. The first row that fits counts."""
+
+log = structlog.get_logger()
+
+
+class SutroClient:
+    """Ask the API about one job.
+
+    `base` is the URL without a trailing slash. Where it has no path, the API may live under `/v1`
+    or at the root: the first of the two that answers like the API is kept. `skew` is the API's
+    clock minus ours in seconds, as its last answer showed it.
+    """
+
+    def __init__(
+        self,
+        http: Http,
+        *,
+        base: str,
+        key: Callable[[], SecretStr],
+        now: Callable[[], float],
+    ) -> None:
+        self._http = http
+        self._base = base
+        self._key = key
+        self._now = now
+        self._prefixes = ("",) if urlsplit(base).path else ("/v1", "")
+        self.skew = 0.0
+
+    @property
+    def deployment(self) -> str:
+        """The API's host, with its port where that is not the scheme's own."""
+        return urlsplit(self._base).netloc
+
+    @property
+    def base(self) -> str:
+        """The URL that requests go to, as far as it is known by now."""
+        return self._base + (self._prefixes[0] if len(self._prefixes) == 1 else "")
+
+    async def get_job(self, job_id: str) -> Job:
+        """Look at one job. Raises PollError."""
+        raw = await self._ask(f"/jobs/{job_id}")
+        job = parse_job(raw.get("job"))
+        if job.job_id != job_id:
+            raise MalformedAnswer("the answer is about another job")
+        return job
+
+    async def get_status(self, job_id: str) -> Job:
+        """Look at a job's status and failure reason alone: little, but always small."""
+        raw = await self._ask(f"/job-status/{job_id}")
+        words, metadata = raw.get("job_status"), raw.get("metadata")
+        return parse_job(
+            {
+                "job_id": job_id,
+                "status": words.get(job_id) if isinstance(words, dict) else None,
+                "failure_reason": metadata.get("failure_reason")
+                if isinstance(metadata, dict)
+                else None,
+            }
+        )
+
+    async def _ask(self, path: str) -> dict[str, Any]:
+        """Make a request under each prefix that is still possible, until one is the API's."""
+        *others, last = self._prefixes
+        for prefix in others:
+            try:
+                return await self._get(prefix, path)
+            except (Misconfigured, MalformedAnswer, Rejected):
+                continue
+        return await self._get(last, path)
+
+    async def _get(self, prefix: str, path: str) -> dict[str, Any]:
+        headers = {
+            "Authorization": f"Key {self._key().get_secret_value()}",
+            "Accept": "application/json",
+        }
+        url = self._base + prefix + path
+        try:
+            answer = await self._http.exchange("GET", url, headers=headers, cap=JOB_CAP)
+        except NoAnswer as error:
+            raise Transient(str(error)) from None
+        self._note_time(answer)
+        try:
+            body = self._judge(answer)
+        except NotFound:
+            self._keep(prefix)
+            raise
+        self._keep(prefix)
+        return body
+
+    def _keep(self, prefix: str) -> None:
+        if len(self._prefixes) > 1:
+            self._prefixes = (prefix,)
+            log.info("api.found", url=self._base + prefix)
+
+    def _note_time(self, answer: Answer) -> None:
+        sent = http_date(answer.headers.get("Date", ""))
+        if sent is not None:
+            self.skew = sent.timestamp() - self._now()
+
+    def _judge(self, answer: Answer) -> dict[str, Any]:
+        """Give the JSON object of a 200, or raise what any other answer means."""
+        status = answer.status
+        if status != 200:
+            raise self._error(answer)
+        if answer.is_cut:
+            raise TooLarge(f"the answer is over {JOB_CAP} bytes")
+        return _decode(answer)
+
+    def _error(self, answer: Answer) -> PollError:
+        """Say what an answer means that is not a 200."""
+        status, pause = answer.status, retry_after(answer.headers, cap=PAUSE_CAP)
+        if status in {401, 403}:
+            return Refused(f"the API refused the key ({status}){self._hint()}", status=status)
+        if status == 429 or (status == 503 and pause is not None):
+            return Throttled(f"the API asks for a pause ({status})", retry_after=pause)
+        if status == 404 and _is_api_message(answer):
+            return NotFound("the API knows no such job (404)")
+        kind, text = next(row[2:] for row in STATUSES if row[0] <= status <= row[1])
+        hint = self._hint() if kind is Misconfigured else ""
+        return kind(f"{text} ({status}){hint}")
+
+    def _hint(self) -> str:
+        if urlsplit(self._base).hostname != PUBLIC_HOST:
+            return ""
+        return "; if you have a deployment of your own, set SUTRO_API_URL to it"
+
+
+def _decode(answer: Answer) -> dict[str, Any]:
+    """Read a body as a JSON object, whatever its content type says."""
+    if answer.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+        raise MalformedAnswer("the answer has an encoding that was not asked for")
+    try:
+        raw = json.loads(answer.body.decode("utf-8-sig", "replace"), parse_int=_integer)
+    except (ValueError, RecursionError):
+        raise MalformedAnswer("the answer is not JSON") from None
+    if not isinstance(raw, dict):
+        raise MalformedAnswer("the answer is not a JSON object")
+    return raw
+
+
+def _integer(digits: str) -> int | None:
+    """Read an integer of a sane length: Python refuses a whole body for one of 5,000 digits."""
+    return int(digits) if len(digits) <= DIGITS else None
+
+
+def _is_api_message(answer: Answer) -> bool:
+    """Tell the API's own 404, `{"message": "..."}`, from that of whatever stands in its place."""
+    try:
+        return isinstance(_decode(answer).get("message"), str)
+    except MalformedAnswer:
+        return False

@@ -1,0 +1,281 @@
+"""Loop 1: look at the jobs that are due, apply what was seen, schedule the next look.
+
+Workers take turns at the front: the first waits for a due job and for the host's turn, makes its
+request, and lets the next one stand there meanwhile. What they bring home is applied by one of
+them at a time: all that has gathered, in one transaction.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import anyio
+import structlog
+
+from poller.clock import Clock
+from poller.errors import NotFound, PollError, Refused, Rejected, StoreUnavailable, Throttled
+from poller.health import Presence
+from poller.jobs import Job
+from poller.journal import Journal
+from poller.ledger import Ledger
+from poller.lifecycle import JobState, NoJob, Phase, Rules, deadline, next_look
+from poller.schedule import Backoff, PollPolicy, Random, Schedule
+from poller.sutro.source import Look, Observation, Source
+
+QUARANTINE: Final = 900.0
+STORE_RETRY: Final = 5.0
+JITTER: Final = 0.1
+FORBIDDEN: Final = 403
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Watch:
+    """How the asking for one job goes."""
+
+    asked_at: float = 0.0
+    failures: int = 0
+    is_put_off: bool = False
+
+
+class Watcher:
+    """Watch jobs until cancelled."""
+
+    def __init__(
+        self,
+        source: Source,
+        ledger: Ledger,
+        *,
+        policy: PollPolicy,
+        rules: Rules,
+        clock: Clock,
+        random: Random,
+        concurrency: int,
+    ) -> None:
+        self._source = source
+        self._ledger = ledger
+        self._policy = policy
+        self._rules = rules
+        self._now = clock.steady
+        self._random = random
+        self._concurrency = concurrency
+        self._backoff = Backoff()
+        self._schedule = Schedule()
+        self._wanted: frozenset[str] = frozenset()
+        self._watches: dict[str, Watch] = {}
+        self._deadlines: dict[str, float] = {}
+        self._inbox: list[Observation] = []
+        self._presence = Presence()
+        self._journal = Journal(self._now)
+        self._front = anyio.Lock(fast_acquire=True)
+        self._applying = anyio.Lock(fast_acquire=True)
+        self._rescheduled = anyio.Event()
+        self._deadline_set = anyio.Event()
+
+    async def run(self) -> None:
+        """Look at the watched jobs whenever they are due."""
+        async with anyio.create_task_group() as workers:
+            workers.start_soon(self._keep_deadlines, name="deadlines")
+            for number in range(self._concurrency):
+                workers.start_soon(self._look_on, name=f"look {number}")
+
+    async def watch(self, job_ids: Collection[str]) -> None:
+        """Watch these jobs from now on, and of the others only those whose end is being told."""
+        while True:
+            if await self._adopt(job_ids):
+                log.info("watch.changed", jobs=len(self._wanted))
+                return
+            await anyio.sleep(STORE_RETRY)
+
+    # Who is watched.
+
+    async def _adopt(self, job_ids: Collection[str]) -> bool:
+        async with self._applying:
+            try:
+                adopted = await self._ledger.adopt([it for it in job_ids if it not in self._ledger])
+            except StoreUnavailable as error:
+                self._journal.store(error)
+                return False
+            self._wanted = frozenset(job_ids)
+            for state in adopted:
+                self._begin(state)
+            for job_id in [it for it in self._ledger if not self._is_watched(it)]:
+                self._end(job_id)
+        return True
+
+    def _begin(self, state: JobState) -> None:
+        """Schedule the first look; the token bucket spreads those that are all due now."""
+        wait = 0.0
+        if state.phase in {Phase.DONE, Phase.MISSING}:
+            later = next_look(state, self._now(), self._policy, self._rules)
+            if later is None:
+                return
+            wait = later
+        self._watches[state.job_id] = Watch()
+        self._set_deadline(state)
+        self._plan(state.job_id, wait)
+
+    def _is_watched(self, job_id: str) -> bool:
+        state = self._ledger[job_id]
+        return job_id in self._wanted or state.phase is Phase.SETTLING or state.awaits_cost
+
+    def _end(self, job_id: str) -> None:
+        """Ask no more; the state of a wanted job stays known, so that it is not adopted anew."""
+        self._watches.pop(job_id, None)
+        self._deadlines.pop(job_id, None)
+        self._schedule.drop(job_id)
+        self._presence.forget(job_id)
+        if job_id not in self._wanted:
+            self._ledger.forget(job_id)
+
+    # Looking.
+
+    async def _look_on(self) -> None:
+        while True:
+            look = await self._choose()
+            await self._take_in(await look())
+
+    async def _choose(self) -> Look:
+        async with self._front:
+            while True:
+                while (wait := self._until_due()) > 0.0:
+                    self._rescheduled = anyio.Event()
+                    with anyio.move_on_after(wait):
+                        await self._rescheduled.wait()
+                if look := await self._source.choose(self._schedule):
+                    return look
+
+    def _until_due(self) -> float:
+        """Say how long until there is a job to ask about; at a closed gate any job will do."""
+        due = self._schedule.next_due()
+        if due is None:
+            return float("inf")
+        return 0.0 if self._source.is_gated else due - self._now()
+
+    async def _keep_deadlines(self) -> None:
+        """Tell settling jobs that their time is over, whether or not the API can be asked."""
+        while True:
+            now = self._now()
+            late = [job_id for job_id, at in self._deadlines.items() if at <= now]
+            if late:
+                await self._take_in([Observation(it, now, NoJob.ELAPSED) for it in late])
+            self._deadline_set = anyio.Event()
+            wait = min(self._deadlines.values(), default=float("inf")) - self._now()
+            with anyio.move_on_after(wait):
+                await self._deadline_set.wait()
+
+    # What was seen.
+
+    async def _take_in(self, observations: Sequence[Observation]) -> None:
+        self._inbox.extend(observations)
+        async with self._applying:
+            batch, self._inbox = self._inbox, []
+            batch = [seen for seen in batch if self._is_news(seen)]
+            try:
+                await self._apply(batch)
+            except StoreUnavailable as error:
+                self._journal.store(error)
+                for seen in batch:
+                    self._try_again(seen.job_id)
+
+    async def _apply(self, batch: Sequence[Observation]) -> None:
+        await self._note_key(batch)
+        verdicts = await self._ledger.apply(self._sights(batch))
+        for verdict in verdicts:
+            self._journal.verdict(verdict)
+        undecided = {it.job_id for it in verdicts if it.decision is None}
+        for seen in batch:
+            self._reschedule(seen, is_undecided=seen.job_id in undecided)
+
+    def _is_news(self, seen: Observation) -> bool:
+        """Leave out what was asked before the answer that was applied last."""
+        watch = self._watches.get(seen.job_id)
+        if watch is None or seen.asked_at < watch.asked_at:
+            return False
+        watch.asked_at = seen.asked_at
+        return True
+
+    def _sights(self, batch: Sequence[Observation]) -> list[tuple[str, Job | NoJob]]:
+        """Leave what tells of single jobs: when nearly all are unknown, a 404 tells of the API."""
+        for seen in batch:
+            self._presence.note(seen.job_id, seen.result)
+        is_estranged = self._presence.is_estranged
+        self._journal.estranged(is_estranged=is_estranged)
+        sights: list[tuple[str, Job | NoJob]] = []
+        for seen in batch:
+            if not isinstance(seen.result, PollError):
+                sights.append((seen.job_id, seen.result))
+            elif isinstance(seen.result, NotFound) and not is_estranged:
+                sights.append((seen.job_id, NoJob.ABSENT))
+        return sights
+
+    async def _note_key(self, batch: Sequence[Observation]) -> None:
+        """Announce a refused key, and that it is accepted again: then nobody is put off for it."""
+        refusals = [str(seen.result) for seen in batch if isinstance(seen.result, Refused)]
+        has_changed = await self._ledger.note_key(
+            is_refused=self._source.is_refused,
+            is_answered=any(isinstance(seen.result, Job) for seen in batch),
+            reason=refusals[0] if refusals else "the API accepts the key",
+        )
+        if has_changed and not refusals:
+            for job_id, watch in self._watches.items():
+                if watch.is_put_off:
+                    self._schedule.hasten(job_id, self._now())
+            self._rescheduled.set()
+
+    # When to look again.
+
+    def _reschedule(self, seen: Observation, *, is_undecided: bool) -> None:
+        state = self._ledger[seen.job_id]
+        self._set_deadline(state)
+        if seen.result is NoJob.ELAPSED:
+            return  # it is scheduled, or being asked about: that stays as it is
+        interval = next_look(state, self._now(), self._policy, self._rules, skew=self._source.skew)
+        if interval is None or not self._is_watched(seen.job_id):
+            self._end(seen.job_id)
+        elif is_undecided:
+            self._plan(seen.job_id, QUARANTINE, is_put_off=True)
+        else:
+            self._plan_after(seen, interval * (1.0 + JITTER * (2.0 * self._random() - 1.0)))
+
+    def _plan_after(self, seen: Observation, interval: float) -> None:
+        """Plan the next look by what the last one came to."""
+        result, watch = seen.result, self._watches[seen.job_id]
+        if not isinstance(result, PollError) or isinstance(result, NotFound):
+            watch.failures = 0
+            self._plan(seen.job_id, interval)
+            return
+        self._journal.failure(seen.job_id, result)
+        if isinstance(result, Rejected) or (
+            isinstance(result, Refused) and result.status == FORBIDDEN
+        ):
+            self._plan(seen.job_id, QUARANTINE, is_put_off=True)
+        elif isinstance(result, Refused):
+            self._plan(seen.job_id, 0.0)  # the gate holds it back until the key is good
+        elif isinstance(result, Throttled):
+            self._plan(seen.job_id, interval)  # the host's pause holds it back
+        else:
+            watch.failures += 1
+            backoff = self._backoff.delay(watch.failures, self._random)
+            self._plan(seen.job_id, max(interval, backoff))
+
+    def _plan(self, job_id: str, delay: float, *, is_put_off: bool = False) -> None:
+        now = self._now()
+        self._watches[job_id].is_put_off = is_put_off
+        self._schedule.put(job_id, due=now + delay, now=now, is_put_off=is_put_off)
+        self._rescheduled.set()
+
+    def _try_again(self, job_id: str) -> None:
+        """Look again soon: nothing of what was seen is recorded."""
+        self._plan(job_id, STORE_RETRY)
+        if job_id in self._deadlines:
+            self._deadlines[job_id] = self._now() + STORE_RETRY
+
+    def _set_deadline(self, state: JobState) -> None:
+        at = deadline(state, self._rules)
+        if at is None:
+            self._deadlines.pop(state.job_id, None)
+        elif self._deadlines.get(state.job_id) != at:
+            self._deadlines[state.job_id] = at
+            self._deadline_set.set()

@@ -1,0 +1,89 @@
+"""Which jobs are watched: those of the settings, and those of a file that may change."""
+
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from pathlib import Path
+from typing import Final
+
+import anyio
+import structlog
+from anyio.to_thread import run_sync
+
+from poller.jobs import is_job_id
+
+LOOK_EVERY: Final = 2.0
+
+log = structlog.get_logger()
+
+
+class Watchlist:
+    """The watched ids, in order and without repetition."""
+
+    def __init__(self, job_ids: Iterable[str], jobs_file: Path | None = None) -> None:
+        self._job_ids = tuple(job_ids)
+        self._file = jobs_file
+        self._stamp: tuple[int, ...] | None = None
+        self._from_file: tuple[str, ...] = ()
+        self._trouble = ""
+        self._asked = anyio.Event()
+        self._disk = anyio.CapacityLimiter(1)
+
+    async def run(self, watch: Callable[[Collection[str]], Awaitable[None]]) -> None:
+        """Call `watch` with all ids now and whenever they change."""
+        known: tuple[str, ...] | None = None
+        every = LOOK_EVERY if self._file else float("inf")
+        while True:
+            asked = self._asked = anyio.Event()
+            if self._file:
+                await run_sync(self._read_file, self._file, limiter=self._disk)
+            if self.job_ids != known:
+                known = self.job_ids
+                await watch(known)
+            with anyio.move_on_after(every):
+                await asked.wait()
+
+    @property
+    def job_ids(self) -> tuple[str, ...]:
+        """The ids that are watched now."""
+        return tuple(dict.fromkeys(self._job_ids + self._from_file))
+
+    def reload(self) -> None:
+        """Read the file again now, changed or not."""
+        self._stamp = None
+        self._asked.set()
+
+    def _read_file(self, path: Path) -> None:
+        """Read the file when it changed. While it cannot be read, its last ids stay watched."""
+        try:
+            found = path.stat()
+            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if stamp == self._stamp:
+                return
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            self._tell(path, error.strerror or type(error).__name__)
+            return
+        self._stamp, self._trouble = stamp, ""
+        self._from_file, bad = parse_ids(text)
+        for number in bad:
+            log.warning("jobs_file.bad_line", file=str(path), line=number, error=RULE)
+
+    def _tell(self, path: Path, trouble: str) -> None:
+        if trouble != self._trouble:
+            self._trouble = trouble
+            log.warning("jobs_file.unreadable", file=str(path), error=trouble)
+
+
+RULE: Final = "a job id has 1 to 128 of A-Z a-z 0-9 . _ -"
+
+
+def parse_ids(text: str) -> tuple[tuple[str, ...], list[int]]:
+    """Read one id a line, `#` begins a comment; give the ids and the numbers of the bad lines."""
+    good: list[str] = []
+    bad: list[int] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        job_id = line.partition("#")[0].strip()
+        if is_job_id(job_id):
+            good.append(job_id)
+        elif job_id:
+            bad.append(number)
+    return tuple(good), bad

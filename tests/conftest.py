@@ -1,0 +1,29 @@
+"""What every test has: a backend, virtual time on request, and properties that never flake."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from tests.virtual import VirtualLoop
+
+settings.register_profile("ci", derandomize=True, deadline=None, database=None)
+settings.register_profile("thorough", deadline=None, database=None, max_examples=5_000)
+settings.load_profile("ci")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the markers of these tests."""
+    config.addinivalue_line(
+        "markers",
+        "virtual(limit=3600.0): run in virtual time, and fail after so many virtual seconds.",
+    )
+
+
+@pytest.fixture
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Run async tests on plain asyncio, and those marked `virtual` in virtual time."""
+    marker = request.node.get_closest_marker("virtual")
+    loop = {"loop_factory": partial(VirtualLoop, **marker.kwargs)} if marker else {}
+    return "asyncio", loop

@@ -1,0 +1,79 @@
+"""What must be announced about one job, told a second time and in another way.
+
+This file shares nothing with the package, on purpose: words, numbers and rules are its own.
+"""
+
+ENDS = {"SUCCEEDED", "FAILED", "CANCELLED"}
+EARLY = {"SUBMITTED", "PENDING", "QUEUED", "STARTING"}
+GOING = EARLY | {"RUNNING", "CANCELLING"}
+
+
+class Oracle:
+    """Says after each look which events have to come of it."""
+
+    def __init__(self):
+        self.end = self.waiting_since = None
+        self.seen = self.missing = self.cancelling = self.costless = False
+        self.first_cost = self.once = frozenset()
+        self.restart()
+
+    def restart(self):
+        """Forget what a restart may forget: doubts, and all but the first sight of a success."""
+        self.misses, self.doubted_at, self.completing_since = [], None, None
+        self.last_cost = self.first_cost
+
+    def sees(self, now, word, *, started, completed, cost):
+        """Expect the events of one job object."""
+        found = ["job.found"] if self.missing else []
+        self.seen, self.missing, self.misses = True, False, []
+        if self.end:
+            return self._only_once("job.cost_settled", self.costless and cost and word == self.end)
+        if word in ENDS:
+            return found + self._sees_end(now, word, cost, is_final=cost and completed)
+        if self.waiting_since is not None and not self._revives(now, word):
+            return []
+        self.completing_since = (self.completing_since or now) if completed else None
+        is_long = completed and now - self.completing_since >= 600
+        runs = word == "RUNNING" or (started and word in EARLY)
+        events = self._only_once("job.started", runs and not self.cancelling)
+        self.cancelling = self.cancelling or word == "CANCELLING"
+        return found + events + self._only_once("job.unrecognised", is_long and word not in GOING)
+
+    def misses_it(self, now):
+        """Expect the events of a 404."""
+        if self.end or self.missing or self.waiting_since is not None:
+            return []
+        self.misses.append(now)
+        count, grace = (3, 300) if self.seen else (5, 600)
+        self.missing = len(self.misses) >= count and now - self.misses[0] >= grace
+        return ["job.missing"] if self.missing else []
+
+    def waits(self, now):
+        """Expect the events of mere time."""
+        is_over = self.waiting_since is not None and now - self.waiting_since >= 30
+        return self._ends("SUCCEEDED", self.last_cost) if is_over else []
+
+    def _sees_end(self, now, word, cost, *, is_final):
+        if word != "SUCCEEDED" or is_final:
+            return self._ends(word, cost)
+        if self.waiting_since is None:
+            self.waiting_since, self.first_cost = now, cost
+        self.doubted_at, self.last_cost = None, cost
+        return self.waits(now)
+
+    def _ends(self, word, cost):
+        self.end, self.costless, self.waiting_since = word, not cost, None
+        return [f"job.{word.lower()}"]
+
+    def _revives(self, now, word):
+        if word in GOING and self.doubted_at is None:
+            self.doubted_at = now
+        elif word in GOING and now - self.doubted_at >= 5:
+            self.waiting_since = self.doubted_at = None
+        return self.waiting_since is None
+
+    def _only_once(self, event, is_time):
+        if not is_time or event in self.once:
+            return []
+        self.once |= {event}
+        return [event]

@@ -1,0 +1,125 @@
+"""The state machine of a job against an oracle, whatever is seen in whatever order."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from poller.events import Origin, job_event
+from poller.jobs import JobStatus
+from poller.lifecycle import JobState, NoJob, Phase, Rules, deadline, decide
+from tests.core.oracle import Oracle
+from tests.support import a_job, check_event
+
+WORDS = st.sampled_from([*(status.value for status in JobStatus), "PAUSED"])
+ENDS = {"job.succeeded", "job.failed", "job.cancelled"}
+MOMENT = "2024-01-15T10:32:15Z"
+ORIGIN = Origin(deployment="api.sutro.sh")
+RULES = Rules()
+
+
+class OneJob(RuleBasedStateMachine):
+    """One job of which anything is seen at any time, by a daemon that restarts now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1_000.0
+        self.ids: dict[str, set[str]] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Start without any state."""
+        self.oracle = Oracle()
+        self.state = self.stored = JobState(job_id="job-1", since=self.now)
+        self.kinds: list[str] = []
+
+    @rule(word=WORDS, started=st.booleans(), completed=st.booleans(), cost=st.booleans())
+    def see(self, word, started, completed, cost):
+        """The API shows the job."""
+        job = a_job(
+            word,
+            datetime_started=MOMENT if started else None,
+            datetime_completed=MOMENT if completed else None,
+            job_cost=0.5 if cost else None,
+        )
+        self.decide(
+            job,
+            self.oracle.sees(self.now, word, started=started, completed=completed, cost=cost),
+        )
+
+    @rule()
+    def miss(self):
+        """The API says that it knows no such job."""
+        self.decide(NoJob.ABSENT, self.oracle.misses_it(self.now))
+
+    @rule(seconds=st.sampled_from([0.5, 3.0, 5.0, 20.0, 30.0, 150.0, 600.0]))
+    def wait(self, seconds):
+        """Time passes, with or without looks that tell nothing."""
+        self.now += seconds
+        before = self.state
+        self.decide(NoJob.ELAPSED, expected := self.oracle.waits(self.now))
+
+        assert expected or self.state == before
+
+    @rule()
+    def restart(self):
+        """The daemon starts again from what it has stored."""
+        self.state = replace(self.stored, looks=0, doubts=0, doubted_at=0.0, completing_since=None)
+        self.oracle.restart()
+
+    @rule()
+    def lose_all_state(self):
+        """The daemon starts again without its database."""
+        self.begin()
+
+    def decide(self, seen, expected):
+        """Check what is announced, and keep what has to be stored."""
+        decision = decide(self.state, seen, self.now, RULES)
+
+        assert [it.type for it in decision.transitions] == expected
+        for number, transition in enumerate(decision.transitions, self.state.sequence + 1):
+            assert transition.sequence == number
+            event = job_event(transition, ORIGIN, datetime.fromtimestamp(self.now, UTC))
+            check_event(event.body)
+            self.ids.setdefault(transition.type, set()).add(event.id)
+            self.kinds.append(transition.type)
+        self.state = decision.state
+        if not self.state.is_recorded_like(self.stored):
+            self.stored = self.state
+
+    @invariant()
+    def ends_at_most_once(self):
+        """A job has at most one end, and nothing but its cost comes after it."""
+        ends = [index for index, kind in enumerate(self.kinds) if kind in ENDS]
+
+        assert len(ends) <= 1
+        assert not ends or self.kinds[ends[0] + 1 :] in ([], ["job.cost_settled"])
+        assert bool(ends) is (self.state.phase is Phase.DONE)
+
+    @invariant()
+    def ids_are_stable(self):
+        """What can happen once has one id, before and after all state was lost."""
+        once = set(self.ids) - {"job.missing", "job.found"}
+
+        assert all(len(self.ids[kind]) == 1 for kind in once)
+
+    @invariant()
+    def settling_is_bounded(self):
+        """A settling job has a deadline, and no more than the settle timeout away."""
+        due = deadline(self.state, RULES)
+
+        assert (due is not None) is (self.state.phase is Phase.SETTLING)
+        assert due is None or due - self.now <= RULES.settle_timeout
+
+    @invariant()
+    def what_is_stored_is_enough(self):
+        """Whatever differs from the stored state may be forgotten."""
+        assert self.stored.is_recorded_like(self.state)
+        assert self.stored.occurrence == self.state.occurrence
+        assert self.stored.is_unrecognised == self.state.is_unrecognised
+
+
+OneJob.TestCase.settings = settings(max_examples=150, stateful_step_count=60)
+TestOneJob = OneJob.TestCase

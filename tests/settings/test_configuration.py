@@ -1,0 +1,108 @@
+"""What a configuration says of itself."""
+
+import pytest
+
+from poller.configuration import describe
+from poller.events import EVENT_TYPES, URGENT
+from tests.settings.bench import CANARIES, KEY, SECRET, URL, WEBHOOK, loaded
+
+
+def shown_of(config, variable):
+    """Give what is shown of a variable."""
+    return {it.variable: it.shown for it in describe(config)}[variable]
+
+
+def test_the_log_is_the_only_sink_by_default():
+    """Without a webhook's URL only the log gets events."""
+    assert [it.name for it in loaded().sinks] == ["log"]
+
+
+def test_a_webhook_is_configured_by_its_url():
+    """POLLER_WEBHOOK_URL is enough for a webhook beside the log."""
+    assert [it.name for it in loaded(**WEBHOOK).sinks] == ["log", "webhook"]
+
+
+def test_a_sink_takes_what_is_urgent():
+    """A sink takes ends and trouble of jobs; one that people read takes the poller's own too."""
+    log, webhook = loaded(**WEBHOOK).sinks
+
+    assert webhook.events == URGENT
+    assert log.events - URGENT == {it for it in EVENT_TYPES if it.startswith("poller.")}
+
+
+@pytest.mark.parametrize(
+    ("text", "events"),
+    [("*", EVENT_TYPES), ("job.started job.found", {"job.started", "job.found"})],
+)
+def test_a_sink_takes_what_it_is_told(text, events):
+    """POLLER_<SINK>_EVENTS names types, or all of them by a star."""
+    assert loaded(POLLER_LOG_EVENTS=text).sinks[0].events == events
+
+
+def test_secrets_are_masked():
+    """A key is shown as stars, a secret URL as its scheme and host."""
+    config = loaded(**WEBHOOK, POLLER_PROXY="http://me:5up3r@proxy:3128")
+
+    assert shown_of(config, "SUTRO_API_KEY") == "****"
+    assert shown_of(config, "POLLER_WEBHOOK_SECRET") == "****"
+    assert shown_of(config, "POLLER_WEBHOOK_URL") == "https://hooks.example.com/..."
+    assert shown_of(config, "POLLER_PROXY") == "http://proxy:3128/..."
+    assert not [it for it in CANARIES if it in str(describe(config))]
+
+
+def test_a_setting_without_a_value_is_shown_as_nothing():
+    """What is not set is shown empty, a secret too."""
+    assert shown_of(loaded(), "POLLER_PROXY") == ""
+
+
+def test_the_repr_of_a_configuration_shows_no_secret():
+    """A configuration in a traceback or a debugger gives nothing away."""
+    config = loaded(**WEBHOOK, HTTPS_PROXY="http://me:5up3r@proxy")
+
+    assert not [it for it in CANARIES if it in repr(config)]
+
+
+def test_every_secret_is_known_for_redaction():
+    """The key, secrets, URLs, their paths, header values and proxies are listed."""
+    config = loaded(
+        POLLER_WEBHOOK_URL=URL,
+        POLLER_WEBHOOK_SECRET=f"{SECRET} {SECRET[:-1]}z",
+        POLLER_WEBHOOK_HEADERS='{"X-Token": "t0k3n"}',
+        POLLER_PROXY="http://me:pw@proxy",
+        HTTPS_PROXY="http://you:pw@proxy",
+        HTTP_PROXY="http://plain",
+    )
+
+    assert set(config.secrets()) >= {
+        KEY,
+        URL,
+        "/services/T0/c4n4ry",
+        SECRET,
+        "t0k3n",
+        "http://me:pw@proxy",
+        "http://you:pw@proxy",
+    }
+    assert "http://plain" not in config.secrets()
+
+
+@pytest.mark.parametrize(
+    ("environ", "url", "proxy"),
+    [
+        ({}, "https://host", None),
+        ({"POLLER_PROXY": "http://own"}, "https://host", "http://own"),
+        ({"POLLER_PROXY": "http://own", "HTTPS_PROXY": "http://p"}, "https://host", "http://own"),
+        ({"HTTPS_PROXY": "http://p"}, "https://host", "http://p"),
+        ({"HTTPS_PROXY": "http://p"}, "http://host", None),
+        ({"HTTP_PROXY": "http://p", "http_proxy": "http://q"}, "http://host", "http://q"),
+        ({"ALL_PROXY": "http://p"}, "https://host", "http://p"),
+        ({"HTTPS_PROXY": "http://p", "NO_PROXY": "host"}, "https://host:444", None),
+        ({"HTTPS_PROXY": "http://p", "NO_PROXY": ".example.com"}, "https://a.example.com", None),
+        ({"HTTPS_PROXY": "http://p", "NO_PROXY": "*"}, "https://host", None),
+        ({"POLLER_PROXY": "http://own", "NO_PROXY": "host"}, "https://host", None),
+        ({"POLLER_PROXY": "http://own"}, "http://127.0.0.1:8377", None),
+        ({"POLLER_PROXY": "http://own"}, "http://localhost", None),
+    ],
+)
+def test_a_url_has_a_proxy(environ, url, proxy):
+    """POLLER_PROXY, else the usual variables; NO_PROXY and this machine are exempt."""
+    assert loaded(**environ).proxy_for(url) == proxy

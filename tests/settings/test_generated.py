@@ -1,0 +1,47 @@
+"""The files that are made from the settings."""
+
+from pathlib import Path
+
+import pytest
+
+from poller.configuration import load
+from tests.generate import BEGIN, END, ROOT, generated
+from tests.settings.bench import GOOD, WEBHOOK
+
+FILES = generated()
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_a_generated_file_is_current(path):
+    """A file in the tree is what the settings make of it; `make generate` writes it."""
+    assert (ROOT / path).read_text(encoding="utf-8") == FILES[path]
+
+
+def test_the_readme_has_the_table_of_settings():
+    """The README has the place that is filled with every setting."""
+    readme = FILES["README.md"]
+
+    assert BEGIN in readme
+    assert END in readme
+
+
+@pytest.mark.parametrize("name", ["minimal", "sidecar"])
+def test_an_example_loads(name):
+    """An example is a whole configuration of a log and a webhook."""
+    config = load({"HOME": "/home/us"}, ROOT / "config" / f"{name}.env")
+
+    assert [it.name for it in config.sinks] == ["log", "webhook"]
+
+
+def test_the_template_states_the_defaults(tmp_path: Path):
+    """With all its lines in force, the template changes nothing."""
+    text = FILES["config/poller.env"].replace("\n#POLLER", "\nPOLLER").replace("\n#SU", "\nSU")
+    in_force = tmp_path / "all.env"
+    in_force.write_text(text, encoding="utf-8")
+
+    environ = GOOD | WEBHOOK | {"POLLER_SINKS": "log,webhook"}
+
+    config = load(environ, in_force)
+
+    assert config.settings == load(environ).settings
+    assert config.sinks == load(environ).sinks

@@ -1,0 +1,183 @@
+"""Where values come from, and which of them counts."""
+
+from pathlib import Path
+
+import pytest
+
+from poller.configuration import describe
+from poller.places import Places
+from tests.settings.bench import KEY, SECRET, URL, WEBHOOK, a_file, loaded, refused
+
+
+def key_of(config):
+    """Give the text of the API key."""
+    return config.key().get_secret_value()
+
+
+def origin_of(config, variable):
+    """Give where the value of a variable came from."""
+    return {it.variable: it.origin for it in describe(config)}[variable]
+
+
+def test_the_environment_beats_the_env_file(tmp_path: Path):
+    """A variable of the process counts before the env file, which counts before the default."""
+    env_file = Path(a_file(tmp_path / "env", "POLLER_CONCURRENCY=3\nPOLLER_NAMESPACE='blue'\n"))
+
+    config = loaded(env_file=env_file, POLLER_CONCURRENCY="4")
+
+    assert (config.settings.concurrency, config.settings.namespace) == (4, "blue")
+    assert origin_of(config, "POLLER_CONCURRENCY") == "environment"
+    assert origin_of(config, "POLLER_NAMESPACE") == f"env file {env_file}"
+    assert origin_of(config, "POLLER_STORE") == "default"
+
+
+def test_nothing_is_put_into_the_texts_of_an_env_file(tmp_path: Path):
+    """A dollar sign in an env file is a dollar sign."""
+    env_file = Path(a_file(tmp_path / "env", "POLLER_STORE=/tmp/${HOME}/x\n"))
+
+    assert loaded(env_file=env_file).settings.store == "/tmp/${HOME}/x"
+
+
+def test_a_secret_file_beats_the_environment(tmp_path: Path):
+    """X_FILE counts before X, and one newline at its end is not part of the secret."""
+    path = a_file(tmp_path / "key", "sk_filed\r\n")
+
+    config = loaded(SUTRO_API_KEY_FILE=path)
+
+    assert key_of(config) == "sk_filed"
+    assert origin_of(config, "SUTRO_API_KEY") == f"file {path}"
+
+
+def test_an_env_file_may_name_a_secret_file(tmp_path: Path):
+    """X_FILE can stand in the env file and still counts before X."""
+    path = a_file(tmp_path / "key", "sk_filed")
+    env_file = Path(a_file(tmp_path / "env", f"SUTRO_API_KEY_FILE={path}\n"))
+
+    assert key_of(loaded(env_file=env_file)) == "sk_filed"
+
+
+def test_a_credential_of_systemd_beats_the_environment(tmp_path: Path):
+    """$CREDENTIALS_DIRECTORY/X counts before X."""
+    a_file(tmp_path / "SUTRO_API_KEY", "sk_credential\n")
+
+    config = loaded(CREDENTIALS_DIRECTORY=str(tmp_path))
+
+    assert key_of(config) == "sk_credential"
+    assert origin_of(config, "SUTRO_API_KEY") == "credential SUTRO_API_KEY"
+
+
+def test_a_container_secret_beats_the_environment(tmp_path: Path):
+    """/run/secrets/X counts before X."""
+    path = a_file(tmp_path / "SUTRO_API_KEY", "sk_mounted")
+    environ = {"SUTRO_API_KEY": KEY, "CREDENTIALS_DIRECTORY": "/nowhere"}
+
+    found = Places(environ=environ, run_secrets=tmp_path).find("SUTRO_API_KEY", is_secret=True)
+
+    assert found
+    assert (found.text, found.origin) == ("sk_mounted", f"file {path}")
+
+
+def test_a_closed_folder_of_secrets_is_passed_over():
+    """A folder that this user may not enter holds nothing that is meant for it."""
+
+    class Closed(type(Path())):
+        def is_file(self, **_):
+            raise PermissionError
+
+    found = Places(environ={"X": "y"}, run_secrets=Closed("/closed")).find("X", is_secret=True)
+
+    assert found
+    assert found.origin == "environment"
+
+
+def test_only_secrets_have_a_file_twin(tmp_path: Path):
+    """X_FILE is no variable for what is no secret."""
+    path = a_file(tmp_path / "ids", "job-2")
+
+    assert "POLLER_JOB_IDS_FILE" in refused(POLLER_JOB_IDS_FILE=path)[0]
+
+
+@pytest.mark.parametrize(
+    ("surroundings", "store"),
+    [
+        ({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "/var/lib/a/state.db"),
+        ({"XDG_STATE_HOME": "/xdg"}, "/xdg/sutro-poller/state.db"),
+        ({}, "/home/us/.local/state/sutro-poller/state.db"),
+        ({"STATE_DIRECTORY": "/var/lib/a", "POLLER_STORE": "memory:"}, "memory:"),
+    ],
+)
+def test_the_store_has_a_place_by_default(surroundings, store):
+    """Systemd's state folder, else the XDG state folder, unless it is said."""
+    assert loaded(**surroundings).settings.store == store
+
+
+def test_secret_files_are_read_again(tmp_path: Path):
+    """A refresh brings new secrets to the key and to whoever holds a sink's settings."""
+    key, url = tmp_path / "key", tmp_path / "url"
+    files = {
+        "SUTRO_API_KEY_FILE": a_file(key, "sk_old"),
+        "POLLER_WEBHOOK_URL_FILE": a_file(url, URL),
+    }
+    config = loaded(**files)
+    webhook = config.sinks[1].live
+    key.write_text("sk_new")
+    url.write_text("https://new.example.com")
+
+    problems = config.refresh()
+
+    assert problems == ()
+    assert key_of(config) == "sk_new"
+    assert webhook.value.url.get_secret_value() == "https://new.example.com"
+
+
+def test_a_bad_refresh_changes_nothing(tmp_path: Path):
+    """With one bad file every old value stays, and the problem is told."""
+    key, url = tmp_path / "key", tmp_path / "url"
+    config = loaded(
+        SUTRO_API_KEY_FILE=a_file(key, "sk_old"), POLLER_WEBHOOK_URL_FILE=a_file(url, URL)
+    )
+    key.write_text("sk_new")
+    url.write_text("")
+
+    problems = config.refresh()
+
+    assert problems == (f"POLLER_WEBHOOK_URL_FILE: {url} is empty",)
+    assert key_of(config) == "sk_old"
+
+
+def test_a_key_that_vanishes_is_kept(tmp_path: Path):
+    """A credential that is gone at a refresh leaves the key as it was."""
+    credential = tmp_path / "SUTRO_API_KEY"
+    a_file(credential, "sk_old")
+    config = loaded(SUTRO_API_KEY="", CREDENTIALS_DIRECTORY=str(tmp_path))
+    credential.unlink()
+
+    problems = config.refresh()
+
+    assert problems[0].startswith("SUTRO_API_KEY: is required")
+    assert key_of(config) == "sk_old"
+
+
+def test_a_sink_does_not_come_by_a_refresh(tmp_path: Path):
+    """The URL of a webhook that appears later takes a restart."""
+    config = loaded(CREDENTIALS_DIRECTORY=str(tmp_path))
+    a_file(tmp_path / "POLLER_WEBHOOK_URL", URL)
+
+    problems = config.refresh()
+
+    assert problems == ("POLLER_SINKS: a change of what is configured takes a restart",)
+    assert [it.name for it in config.sinks] == ["log"]
+
+
+def test_a_second_instance_of_a_sink_has_a_prefix_of_its_own():
+    """webhook.audit reads POLLER_WEBHOOK_AUDIT_*."""
+    config = loaded(
+        **WEBHOOK,
+        POLLER_SINKS="webhook,webhook.audit",
+        POLLER_WEBHOOK_AUDIT_URL="https://audit.example.com",
+        POLLER_WEBHOOK_AUDIT_SECRET=SECRET,
+        POLLER_WEBHOOK_AUDIT_EVENTS="*",
+    )
+
+    assert [it.name for it in config.sinks] == ["webhook", "webhook.audit"]
+    assert config.sinks[1].live.value.url.get_secret_value() == "https://audit.example.com"

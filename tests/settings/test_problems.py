@@ -1,0 +1,166 @@
+"""What is said of a bad configuration."""
+
+from pathlib import Path
+
+import pytest
+
+from poller.configuration import load
+from poller.errors import ConfigError
+from tests.settings.bench import CANARIES, GOOD, KEY, SECRET, URL, WEBHOOK, a_file, refused
+
+LEAKY = "c4n4ry and 5up3r"
+
+BAD = [
+    ({"SUTRO_API_KEY": ""}, "SUTRO_API_KEY", "is required"),
+    ({"SUTRO_API_KEY": KEY + "\nX-Evil: 1"}, "SUTRO_API_KEY", "one line of printable ASCII"),
+    ({"SUTRO_API_KEY_FILE": "/nowhere/key"}, "SUTRO_API_KEY_FILE", "cannot read /nowhere/key"),
+    ({"SUTRO_API_KEY_FILE": KEY}, "SUTRO_API_KEY_FILE", "must be the path of a file"),
+    ({"SUTRO_API_URL": "ftp://api.sutro.sh"}, "SUTRO_API_URL", "must be a URL such as"),
+    ({"SUTRO_API_URL": "https://"}, "SUTRO_API_URL", "must be a URL such as"),
+    ({"SUTRO_API_URL": "https://api:none/5up3r"}, "SUTRO_API_URL", "must be a URL such as"),
+    ({"SUTRO_API_URL": "https://[5up3r"}, "SUTRO_API_URL", "must be a URL such as"),
+    ({"SUTRO_API_URL": "https://a b"}, "SUTRO_API_URL", "must be a URL such as"),
+    ({"SUTRO_API_URL": "https://me:5up3r@host"}, "SUTRO_API_URL", "no user, query or fragment"),
+    ({"SUTRO_API_URL": "https://host/?k=5up3r"}, "SUTRO_API_URL", "no user, query or fragment"),
+    ({"SUTRO_API_URL": "https://host/#5up3r"}, "SUTRO_API_URL", "no user, query or fragment"),
+    ({"SUTRO_API_URL": "http://api.sutro.sh"}, "SUTRO_API_URL", "or set POLLER_ALLOW_HTTP=on"),
+    ({"POLLER_ALLOW_HTTP": "perhaps"}, "POLLER_ALLOW_HTTP", "must be on or off"),
+    ({"POLLER_CA_FILE": "/nowhere/ca.pem"}, "POLLER_CA_FILE", "must be a file that exists"),
+    ({"POLLER_PROXY": "socks5://me:5up3r@proxy"}, "POLLER_PROXY", "must be a URL such as"),
+    ({"POLLER_JOB_IDS": ""}, "POLLER_JOB_IDS", "there is nothing to watch"),
+    ({"POLLER_JOB_IDS": ", ,"}, "POLLER_JOB_IDS", "must name at least one"),
+    ({"POLLER_JOB_IDS": "job-1,../key"}, "POLLER_JOB_IDS", "'../key' cannot be a job id"),
+    ({"POLLER_JOB_IDS": '["job-1", 2]'}, "POLLER_JOB_IDS", "must be a list of texts"),
+    ({"POLLER_JOB_IDS": '["job-1"'}, "POLLER_JOB_IDS", "must be a list of texts"),
+    ({"POLLER_REQUEST_TIMEOUT": "soon"}, "POLLER_REQUEST_TIMEOUT", "must be a duration"),
+    ({"POLLER_MIN_INTERVAL": "0s"}, "POLLER_MIN_INTERVAL", "must be greater than 0"),
+    ({"POLLER_MIN_INTERVAL": "-2s"}, "POLLER_MIN_INTERVAL", "must be a duration"),
+    ({"POLLER_MAX_INTERVAL": "1s"}, "POLLER_MAX_INTERVAL", "not be less than POLLER_MIN_INTERVAL"),
+    ({"POLLER_INTERVAL_FACTOR": "fast"}, "POLLER_INTERVAL_FACTOR", "must be a number"),
+    ({"POLLER_INTERVAL_FACTOR": "inf"}, "POLLER_INTERVAL_FACTOR", "must be a finite number"),
+    ({"POLLER_REQUESTS_PER_MINUTE": "0"}, "POLLER_REQUESTS_PER_MINUTE", "must be greater than 0"),
+    ({"POLLER_CONCURRENCY": "257"}, "POLLER_CONCURRENCY", "must be less than or equal to 256"),
+    ({"POLLER_CONCURRENCY": "1.5"}, "POLLER_CONCURRENCY", "must be a whole number"),
+    ({"POLLER_NAMESPACE": "our team"}, "POLLER_NAMESPACE", "must be 1 to 64 of"),
+    ({"POLLER_SINKS": "carrier_pigeon"}, "POLLER_SINKS", "no sink is called 'carrier_pigeon'"),
+    ({"POLLER_SINKS": "Log"}, "POLLER_SINKS", "'Log' is no name like webhook"),
+    ({"POLLER_SINKS": "[1]"}, "POLLER_SINKS", "must be a list of texts"),
+    ({"POLLER_SINKS": "webhook"}, "POLLER_WEBHOOK_URL", "is required"),
+    ({"POLLER_LOG_EVENTS": "job.done"}, "POLLER_LOG_EVENTS", "must be * or some of job.cancelled"),
+    ({"POLLER_STORE": "postgresql://me:5up3r@db/x"}, "POLLER_STORE", "must be a path or memory:"),
+    ({"HOME": ""}, "POLLER_STORE", "is required"),
+    ({"POLLER_LOG_LEVEL": "loud"}, "POLLER_LOG_LEVEL", "must be 'debug', 'info',"),
+    ({"POLLER_LOG_FORMAT": "xml"}, "POLLER_LOG_FORMAT", "must be 'auto', 'json' or 'console'"),
+    ({"POLLER_MIN_INTERVL": LEAKY}, "POLLER_MIN_INTERVL", "did you mean POLLER_MIN_INTERVAL?"),
+    ({"SUTRO_API_KEYS": LEAKY}, "SUTRO_API_KEYS", "did you mean SUTRO_API_KEY?"),
+    ({"POLLER_QUUX": LEAKY}, "POLLER_QUUX", "neither the daemon nor a sink in POLLER_SINKS"),
+    (
+        {"POLLER_SINKS": "log", "POLLER_WEBHOOK_URL": URL},
+        "POLLER_WEBHOOK_URL",
+        "neither the daemon nor a sink in POLLER_SINKS",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "variable", "rule"), BAD)
+def test_one_line_names_the_variable_and_the_rule(changes, variable, rule):
+    """A broken rule is one line with the variable and the rule, and shows no secret."""
+    problems = refused(**changes)
+
+    assert len(problems) == 1
+    assert problems[0].startswith(f"{variable}: ")
+    assert rule in problems[0]
+    assert "\n" not in problems[0]
+    assert not [it for it in CANARIES if it in problems[0]]
+
+
+def test_all_problems_are_told_at_once():
+    """Settings, sinks, files and misspelt names are complained about in one go."""
+    problems = refused(
+        SUTRO_API_KEY_FILE="/nowhere",
+        POLLER_CONCURRENCY="0",
+        POLLER_LOG_LEVEL="loud",
+        POLLER_SINKS="log,pigeon,webhook",
+        POLLER_LOG_EVENTS="job.done",
+        POLLER_WEBHOK_URL=URL,
+        POLLER_JOB_IDS="",
+    )
+
+    assert [line.partition(":")[0] for line in problems] == [
+        "SUTRO_API_KEY_FILE",
+        "POLLER_CONCURRENCY",
+        "POLLER_LOG_LEVEL",
+        "POLLER_LOG_EVENTS",
+        "POLLER_SINKS",
+        "POLLER_WEBHOOK_URL",
+        "POLLER_WEBHOK_URL",
+        "POLLER_JOB_IDS",
+    ]
+
+
+def test_an_unreadable_required_secret_is_one_problem(tmp_path: Path):
+    """A required secret whose file is empty is not called missing as well."""
+    path = a_file(tmp_path / "url", "\n")
+
+    problems = refused(POLLER_SINKS="webhook", POLLER_WEBHOOK_URL_FILE=path)
+
+    assert problems == (f"POLLER_WEBHOOK_URL_FILE: {path} is empty",)
+
+
+def test_a_secret_file_must_be_text(tmp_path: Path):
+    """A secret file that is not UTF-8 is named, and its bytes are not shown."""
+    path = tmp_path / "key"
+    path.write_bytes(b"5up3r\xff")
+
+    problems = refused(SUTRO_API_KEY_FILE=str(path))
+
+    assert problems == (f"SUTRO_API_KEY_FILE: cannot read {path}: it is not UTF-8",)
+
+
+def test_a_missing_env_file_is_one_problem(tmp_path: Path):
+    """Without its env file nothing else is worth a complaint."""
+    path = tmp_path / "none.env"
+
+    problems = refused(env_file=path, POLLER_CONCURRENCY="0")
+
+    assert problems == (f"--env-file: cannot read {path}: No such file or directory",)
+
+
+def test_a_misspelt_name_in_the_env_file_is_a_problem(tmp_path: Path):
+    """Names in the env file are checked like those of the environment."""
+    path = Path(a_file(tmp_path / "env", "POLLER_CONCURENCY=3\n"))
+
+    problems = refused(env_file=path)
+
+    assert len(problems) == 1
+    assert problems[0].endswith("did you mean POLLER_CONCURRENCY?")
+
+
+def test_the_names_of_a_kubernetes_service_are_ignored():
+    """A Service called poller injects variables that are no settings."""
+    injected = {
+        "POLLER_PORT": "tcp://10.0.0.1:80",
+        "POLLER_PORT_80_TCP_ADDR": "10.0.0.1",
+        "POLLER_SERVICE_HOST": "10.0.0.1",
+        "SUTRO_API_SERVICE_PORT": "80",
+        "SUTRO_TEAM": "nlp",
+    }
+
+    assert load(GOOD | injected)
+
+
+def test_a_verb_that_does_not_run_needs_neither_key_nor_jobs():
+    """Without `for_run` only what is set must be right; asking for the key still says so."""
+    config = load({"HOME": "/home/us"}, for_run=False)
+
+    with pytest.raises(ConfigError, match="SUTRO_API_KEY: is required"):
+        config.key()
+
+
+def test_an_error_holds_no_input():
+    """Neither the error nor what led to it carries a value that was refused."""
+    with pytest.raises(ConfigError) as caught:
+        load(GOOD | WEBHOOK | {"POLLER_WEBHOOK_SECRET": f"bad {SECRET}", "SUTRO_API_URL": LEAKY})
+
+    assert caught.value.__context__ is None
+    assert not [it for it in CANARIES if it in str(caught.value)]

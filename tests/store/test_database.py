@@ -1,0 +1,261 @@
+"""The file of a store: who may have it, and what becomes of it when the disk fails."""
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from resource import RLIMIT_FSIZE, RLIMIT_NOFILE
+from stat import S_IMODE
+
+import pytest
+from structlog.testing import capture_logs
+
+from poller.errors import StoreLocked, StoreRefused, StoreUnavailable
+from poller.store import Batch, database, mounts
+from poller.store.sqlite import SqliteStore
+from tests.store.builders import (
+    NOON,
+    Hands,
+    a_state,
+    a_store,
+    an_event,
+    delivered,
+    due,
+    event_ids,
+    limited,
+    reopen,
+)
+
+PAGE = 4096
+
+
+def beside(path: Path) -> dict[str, int]:
+    """Give the mode of every file of a folder."""
+    return {entry.name: S_IMODE(entry.stat().st_mode) for entry in path.parent.iterdir()}
+
+
+def contents(*paths: Path) -> list[bytes]:
+    """Read files whole."""
+    return [path.read_bytes() for path in paths]
+
+
+def spoil(path: Path, start: int, junk: bytes = b"\xff" * 100_000) -> None:
+    """Write junk into a file from some byte on."""
+    with path.open("r+b" if path.exists() else "wb") as file:
+        file.seek(start)
+        file.write(junk)
+
+
+async def fill(path: Path, now: Hands) -> None:
+    """Make a database that has something in it."""
+    async with a_store(path, now) as store:
+        await store.record(Batch(states=[a_state()], events=[an_event("1")]))
+
+
+async def test_files_are_for_their_owner_alone(tmp_path: Path, now: Hands) -> None:
+    """Database and lock have mode 0600, the other files too, and a folder made for them 0700."""
+    path = tmp_path / "deep" / "folder" / "state.db"
+    async with a_store(path, now) as store:
+        await store.record(Batch(events=[an_event("1")]))
+        files = beside(path)
+
+    names = ("state.db", "state.db.lock", "state.db-shm", "state.db-wal")
+    assert files == dict.fromkeys(names, 0o600)
+    assert S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+async def test_second_owner_is_locked_out(disk: SqliteStore, path: Path, now: Hands) -> None:
+    """While one process has a store no other gets it, and the first is not disturbed."""
+    with pytest.raises(StoreLocked, match=re.escape(str(path))):
+        await a_store(path, now).__aenter__()
+
+    await disk.record(Batch(events=[an_event("1")]))
+    assert await event_ids(disk, NOON) == ["evt_1"]
+
+
+async def test_lock_is_given_back(path: Path, now: Hands) -> None:
+    """A store that was closed, or could not be opened, can be opened by another."""
+    async with a_store(path, now):
+        pass
+    with limited(RLIMIT_FSIZE, 0), pytest.raises(StoreUnavailable):
+        await a_store(path, now).__aenter__()
+
+    async with a_store(path, now) as store:
+        assert await store.marks() == {}
+
+
+async def test_newer_database_is_left_as_it_is(path: Path, now: Hands) -> None:
+    """A database of a newer version is refused, and not a byte of it changes."""
+    await fill(path, now)
+    newer = sqlite3.connect(path)
+    newer.execute("PRAGMA user_version = 99")
+    wal = path.with_name("state.db-wal")
+    before = contents(path, wal)
+
+    with pytest.raises(StoreRefused, match="newer version") as refusal:
+        await a_store(path, now).__aenter__()
+
+    assert contents(path, wal) == before
+    assert str(path) in str(refusal.value)
+    newer.close()
+
+
+@pytest.mark.parametrize("place", ["folder", "file/state.db", "f" * 300])
+async def test_impossible_path_is_refused(tmp_path: Path, now: Hands, place: str) -> None:
+    """A path that cannot be a database is refused in one line with the path and the rule."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+
+    with pytest.raises(StoreRefused) as refusal:
+        await a_store(tmp_path / place, now).__aenter__()
+
+    message = str(refusal.value)
+    assert message.startswith(f"POLLER_STORE: {tmp_path / place}: ")
+    assert message.endswith("; it must be a file in a folder that this user may write to")
+    assert "\n" not in message
+
+
+async def test_network_disk_is_refused(
+    path: Path, now: Hands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store on a network file system is refused by name, untouched, with the way around."""
+    table = tmp_path / "mountinfo"
+    table.write_text("36 35 98:0 / / rw,noatime - nfs4 server:/export rw\n")
+    monkeypatch.setattr(mounts, "MOUNTS", table)
+
+    with pytest.raises(StoreRefused, match=r"nfs4.*POLLER_ALLOW_NETWORK_STORE=on"):
+        await a_store(path, now).__aenter__()
+
+    assert "state.db" not in beside(path)
+    async with a_store(path, now, allow_network=True) as store:
+        assert await store.marks() == {}
+
+
+@pytest.mark.parametrize("start", [0, PAGE])
+async def test_damaged_file_is_set_aside(path: Path, now: Hands, start: int) -> None:
+    """A database that is damaged when it is opened is kept aside, and a new one is made."""
+    await fill(path, now)
+    spoil(path, start)
+    damaged = contents(path)
+
+    with capture_logs() as lines:
+        async with a_store(path, now) as store:
+            await store.record(Batch(events=[an_event("2")]))
+
+            assert await event_ids(store, NOON) == ["evt_2"]
+            assert await store.load(["job-1"]) == []
+
+    (aside,) = path.parent.glob("state.db.corrupt-*Z")
+    assert re.fullmatch(r"state\.db\.corrupt-\d{8}T\d{6}\.\d{6}Z", aside.name)
+    assert contents(aside) == damaged
+    assert [(line["event"], line["aside"]) for line in lines] == [("store.corrupt", str(aside))]
+
+
+async def test_foreign_file_is_set_aside(path: Path, now: Hands) -> None:
+    """A file that never was a database, and what stands for its log, are kept aside too."""
+    spoil(path, 0, b"hello")
+    spoil(path.with_name("state.db-wal"), 0, b"world")
+
+    async with a_store(path, now):
+        pass
+
+    (aside,) = path.parent.glob("state.db.corrupt-*Z")
+    assert contents(aside, aside.with_name(f"{aside.name}-wal")) == [b"hello", b"world"]
+
+
+async def test_damage_while_running_is_set_aside(path: Path, now: Hands) -> None:
+    """A database that turns out damaged at work is kept aside; the next verb has a new one."""
+    await fill(path, now)
+    async with a_store(path, now) as store:
+        name = store.instance
+        spoil(path, PAGE)
+        with pytest.raises(StoreUnavailable):
+            await store.load(["job-1"])
+
+        assert await store.load(["job-1"]) == []
+        assert store.instance != name
+    assert len(list(path.parent.glob("state.db.corrupt-*Z"))) == 1
+
+
+async def test_outcome_of_the_old_database_does_not_touch_the_new(path: Path, now: Hands) -> None:
+    """What was under way when a database was replaced is not taken for another delivery."""
+    await fill(path, now)
+    async with a_store(path, now) as store:
+        (delivery,) = await due(store, NOON)
+        spoil(path, PAGE)
+        with pytest.raises(StoreUnavailable):
+            await store.load(["job-1"])
+        await store.record(Batch(events=[an_event("2")]))
+
+        await store.settle([delivered(delivery)])
+
+        assert await event_ids(store, NOON) == ["evt_2"]
+
+
+async def test_full_disk_heals(disk: SqliteStore) -> None:
+    """While the disk is full nothing is half written; with space the same batch goes through."""
+    await disk.record(Batch(events=[an_event("1")]))
+    batch = Batch(states=[a_state()], events=[an_event("2", "job-2")])
+
+    with limited(RLIMIT_FSIZE, PAGE):
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                await disk.record(batch)
+    between = await event_ids(disk, NOON), await disk.load(["job-1"])
+    await disk.record(batch)
+    await reopen(disk)
+
+    assert between == (["evt_1"], [])
+    assert await event_ids(disk, NOON) == ["evt_1", "evt_2"]
+
+
+async def test_database_at_its_limit_is_unavailable(disk: SqliteStore) -> None:
+    """SQLite's own word for a full disk is StoreUnavailable."""
+    disk._database.transact(lambda db: db.execute("PRAGMA max_page_count = 1"))
+
+    with pytest.raises(StoreUnavailable, match="full"):
+        await disk.record(Batch(events=[an_event("1", body=b"x" * 100_000)]))
+
+
+async def test_no_files_left_is_unavailable(path: Path, now: Hands) -> None:
+    """What the system refuses for the moment, at the start, is worth another try."""
+    store = a_store(path, now, in_thread=False)
+
+    with limited(RLIMIT_NOFILE, 0), pytest.raises(StoreUnavailable, match="Too many open files"):
+        await store.__aenter__()
+
+    async with store:
+        assert await store.marks() == {}
+
+
+async def test_no_files_left_later_is_unavailable(path: Path, now: Hands) -> None:
+    """What the system refuses for the moment while the store connects anew is tried again."""
+    async with a_store(path, now, in_thread=False) as store:
+        with limited(RLIMIT_FSIZE, 0), pytest.raises(StoreUnavailable):
+            await store.record(Batch(marks={"a": "1"}))
+        with limited(RLIMIT_NOFILE, 0), pytest.raises(StoreUnavailable):
+            await store.marks()
+
+        assert await store.marks() == {}
+
+
+async def test_store_that_another_writes_to_is_unavailable(
+    path: Path, now: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that holds the database for too long makes it unavailable, not broken."""
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.0)
+    async with a_store(path, now) as store:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreUnavailable, match="locked"):
+                await store.marks()
+
+        assert await store.marks() == {}
+
+
+async def test_bug_is_not_taken_for_a_disk(disk: SqliteStore) -> None:
+    """An error that is ours is raised as it is, and the store works on."""
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        disk._database.transact(lambda db: db.execute("SELECT * FROM nowhere"))
+
+    assert await disk.marks() == {}
