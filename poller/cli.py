@@ -129,9 +129,9 @@ def _check(arguments: argparse.Namespace) -> int:
         shown = {"settings": [row._asdict() for row in rows]} | ({"api": told} if told else {})
         _print(json.dumps(shown, indent=2))
         return code
-    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    names, origins = (max(len(row[column]) for row in rows) for column in (0, 2))
     for variable, value, origin in rows:
-        _print(f"{variable:{widths[0]}}  {value or '-':{widths[1]}}  {origin}")
+        _print(f"{variable:{names}}  {origin:{origins}}  {value or '-'}")
     if told:
         _print(f"\n{told}")
     return code

@@ -121,5 +121,5 @@ class OneJob(RuleBasedStateMachine):
         assert self.stored.is_unrecognised == self.state.is_unrecognised
 
 
-OneJob.TestCase.settings = settings(max_examples=150, stateful_step_count=60)
+OneJob.TestCase.settings = settings(max_examples=100, stateful_step_count=50)
 TestOneJob = OneJob.TestCase

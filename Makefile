@@ -1,0 +1,49 @@
+# `make demo` and `make test` do all their set-up themselves; they need Python 3.11 or later.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+PYTEST := timeout -s KILL 1500 $(BIN)/pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format generate requirements wheel clean
+
+help: ## Say what can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(VENV)/.installed ## Run the daemon for real against the simulator; no key is needed
+	@$(BIN)/sutro-poller demo
+
+test: lint ## Run every check and test
+	$(PYTEST) -n 2 --cov --cov-report=term
+
+lint: $(VENV)/.installed ## Check style, types and layers
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+format: $(VENV)/.installed ## Format the code
+	$(BIN)/ruff check --quiet --fix .
+	$(BIN)/ruff format --quiet .
+
+generate: $(VENV)/.installed ## Write config/ and the README's settings table from the settings
+	$(BIN)/python tests/generate.py
+
+requirements: ## Pin what pyproject.toml asks for (needs uv)
+	uv pip compile $(PIN) pyproject.toml -o deploy/requirements.txt
+	uv pip compile $(PIN) pyproject.toml --extra demo --group dev \
+		-c deploy/requirements.txt -o tests/requirements.txt
+
+PIN := -q --upgrade --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
+
+wheel: $(VENV)/.installed ## Build the wheel into dist/
+	$(BIN)/python -m build --quiet --wheel --no-isolation
+
+clean: ## Remove what was made here
+	rm -rf $(VENV) dist build .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/.installed: tests/requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r tests/requirements.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
