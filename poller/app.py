@@ -35,6 +35,9 @@ from poller.watchlist import Watchlist
 GRACE: Final = 6.0
 """Seconds that sends under way get to end after SIGTERM."""
 STORE_RETRY: Final = 5.0
+HOUSE_AFTER: Final = 30.0
+"""Seconds in which the file of jobs is surely read: what is watched must not be forgotten."""
+STORE_LOOK: Final = 10.0
 PRUNE_EVERY: Final = 3_600.0
 MEMORY: Final = "memory:"
 
@@ -82,12 +85,18 @@ class App:
     config: Config
     clock: Clock = field(default_factory=Clock)
     random: Callable[[], float] = random.random
+    new_store: Callable[[Config, Clock], Store] = make_store
     _until_stop: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _watchlist: Watchlist = field(init=False)
+    _budget: Budget = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make the list of watched jobs: SIGHUP may come before anything else is there."""
-        self._watchlist = Watchlist(self.config.settings.job_ids, self.config.settings.jobs_file)
+        """Make what SIGHUP speaks to: it may come before anything else is there."""
+        settings = self.config.settings
+        self._watchlist = Watchlist(settings.job_ids, settings.jobs_file)
+        self._budget = Budget(
+            per_minute=settings.requests_per_minute, now=self.clock.steady, random=self.random
+        )
 
     async def run(self) -> None:
         """Watch and deliver until told to stop.
@@ -127,12 +136,13 @@ class App:
         self._until_stop.cancel()
 
     def reload(self) -> None:
-        """Read the jobs file and the secret files again."""
+        """Read the jobs file and the secret files again, and try a refused key at once."""
         problems = self.config.refresh()
         for problem in problems:
             log.error("reload.refused", error=problem)
         log.info("poller.reloaded", problems=len(problems))
         self._watchlist.reload()
+        self._budget.retry()
 
     async def _heed_signals(
         self, everything: anyio.CancelScope, *, task_status: TaskStatus[None]
@@ -152,7 +162,7 @@ class App:
         """Open the store; a full or failing disk is waited for, since it may heal."""
         while True:
             try:
-                store = await stack.enter_async_context(make_store(self.config, self.clock))
+                store = await stack.enter_async_context(self.new_store(self.config, self.clock))
             except StoreUnavailable as error:
                 log.error("store.unavailable", error=str(error))
                 await anyio.sleep(STORE_RETRY)
@@ -172,16 +182,16 @@ class App:
         watcher = self._make_watcher(http, store, wake)
         async with anyio.create_task_group() as watching:
             watching.start_soon(self._keep_house, store, name="house")
+            watching.start_soon(self._mind_store, store, watcher, name="store")
             watching.start_soon(self._watchlist.run, watcher.watch, name="watchlist")
             watching.start_soon(watcher.run, name="watcher")
 
     def _make_watcher(self, http: Http, store: Store, wake: Callable[[], None]) -> Watcher:
         settings, now = self.config.settings, self.clock.steady
         rules = Rules(settings.settle_timeout, settings.not_found_grace)
-        budget = Budget(per_minute=settings.requests_per_minute, now=now, random=self.random)
         client = make_client(self.config, http, self.clock)
         return Watcher(
-            SutroSource(client, budget, now=now, renew_key=self._renew_key),
+            SutroSource(client, self._budget, now=now, renew_key=self._renew_key),
             Ledger(store, rules=rules, origin=self._origin(), clock=self.clock, wake=wake),
             policy=PollPolicy(
                 minimum=settings.min_interval,
@@ -200,7 +210,8 @@ class App:
             log.warning("reload.refused", error=problem)
 
     async def _keep_house(self, store: Store) -> None:
-        """Say what waits from before, and forget what is past its time, now and every hour."""
+        """Say what waits from before, and forget what is past its time, every hour."""
+        await anyio.sleep(HOUSE_AFTER)
         while True:
             try:
                 for sink in await store.sinks():
@@ -209,6 +220,15 @@ class App:
             except StoreUnavailable as error:
                 log.error("store.unavailable", error=str(error))
             await anyio.sleep(PRUNE_EVERY)
+
+    async def _mind_store(self, store: Store, watcher: Watcher) -> None:
+        """Begin again when a damaged database was replaced: what it knew has to be seen anew."""
+        instance = store.instance
+        while True:
+            await anyio.sleep(STORE_LOOK)
+            if store.instance != instance:
+                instance = store.instance
+                await watcher.start_over()
 
     def _origin(self) -> Origin:
         settings = self.config.settings

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import anyio
 from aiohttp import web
-from anyio.abc import Process
+from anyio.abc import Process, TaskStatus
 
 from poller.errors import ConfigError
 from poller.sutro.script import cast
@@ -22,6 +22,7 @@ from poller.sutro.simulator import Simulator, serve
 
 JOBS: Final = 6
 TIME_LIMIT: Final = 50.0
+INTERRUPTED: Final = 1
 ENDS: Final = ("job.succeeded", "job.failed", "job.cancelled")
 
 
@@ -77,6 +78,26 @@ async def run() -> int:
         import standardwebhooks  # noqa: F401, PLC0415 - an extra
     except ImportError:
         raise ConfigError("the demo needs an extra: pip install 'sutro-poller[demo]'") from None
+    code = INTERRUPTED
+    async with anyio.create_task_group() as showing:
+        await showing.start(stop_at_a_signal, showing.cancel_scope)
+        code = await play()
+        showing.cancel_scope.cancel()
+    return code
+
+
+async def stop_at_a_signal(
+    showing: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """Stop the demo at SIGTERM or SIGINT, so that it takes its daemon along."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        task_status.started()
+        await anext(received)
+        showing.cancel()
+
+
+async def play() -> int:
+    """Let the jobs end while the daemon watches, and give the exit code."""
     receiver = Receiver("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())
     simulator = Simulator(key="sk_demo_" + secrets.token_hex(8))
     for script in cast(JOBS):

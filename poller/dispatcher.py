@@ -14,6 +14,7 @@ from poller.clock import Clock
 from poller.errors import StoreUnavailable
 from poller.events import Origin, PollerEvent, poller_event
 from poller.lane import Lane
+from poller.repeats import Repeats
 from poller.schedule import Random
 from poller.sinks import Sink
 from poller.store import Batch, Delivery, Outcome, Store
@@ -41,8 +42,10 @@ class Dispatcher:
         self._store = store
         self._origin = origin
         self._clock = clock
+        self._repeats = Repeats(clock.steady)
         self._group: list[tuple[Lane, Delivery, Outcome]] = []
-        self._arrived = anyio.Event()
+        self._begun = anyio.Event()
+        self._full = anyio.Event()
         self._lanes = [
             Lane(
                 name,
@@ -81,19 +84,21 @@ class Dispatcher:
 
     def _acknowledge(self, lane: Lane, delivery: Delivery, outcome: Outcome) -> None:
         self._group.append((lane, delivery, outcome))
-        if len(self._group) in (1, GROUP):
-            self._arrived.set()
+        self._count_group()
+
+    def _count_group(self) -> None:
+        if self._group:
+            self._begun.set()
+        if len(self._group) >= GROUP:
+            self._full.set()
 
     async def _write_groups(self) -> None:
         """Write outcomes in one transaction for all that come within 20 ms, or 64 of them."""
         while True:
-            await self._arrived.wait()
-            self._arrived = anyio.Event()
-            if len(self._group) < GROUP:
-                with anyio.move_on_after(GROUP_WAIT):
-                    await self._arrived.wait()
+            await self._begun.wait()
+            with anyio.move_on_after(GROUP_WAIT):
+                await self._full.wait()
             if not await self._write_group():
-                self._arrived.set()
                 await anyio.sleep(STORE_RETRY)
 
     async def _write_group(self) -> bool:
@@ -103,29 +108,40 @@ class Dispatcher:
             if group:
                 await self._store.settle([outcome for _, _, outcome in group])
         except StoreUnavailable as error:
-            log.error("store.unavailable", outcomes=len(group), error=str(error))
+            self._tell(error)
             return False
         del self._group[: len(group)]
         for lane, delivery, _ in group:
             lane.release(delivery)
-        if self._group:
-            self._arrived.set()
+        self._begun, self._full = anyio.Event(), anyio.Event()
+        self._count_group()
         return True
 
     async def _switch_off(self, sink: str, reason: str) -> None:
         """Disable a sink for good and tell the others."""
         log.error("sink.disabled", sink=sink, error=reason)
-        try:
-            occurrence = await self._store.disable(sink, reason)
-            event = poller_event(
-                PollerEvent.SINK_DISABLED,
-                self._origin,
-                self._clock.now(),
-                instance=self._store.instance,
-                occurrence=occurrence,
-                detail={"sink": sink, "reason": reason},
-            )
-            await self._store.record(Batch(events=[event]))
-        except StoreUnavailable as error:
-            log.error("store.unavailable", sink=sink, error=str(error))
+        while True:
+            try:
+                await self._record_disabled(sink, reason)
+            except StoreUnavailable as error:
+                self._tell(error)
+                await anyio.sleep(STORE_RETRY)
+            else:
+                break
         self.wake()
+
+    def _tell(self, error: StoreUnavailable) -> None:
+        if times := self._repeats.count(str(error)):
+            log.error("store.unavailable", outcomes=len(self._group), error=str(error), times=times)
+
+    async def _record_disabled(self, sink: str, reason: str) -> None:
+        occurrence = await self._store.disable(sink, reason)
+        event = poller_event(
+            PollerEvent.SINK_DISABLED,
+            self._origin,
+            self._clock.now(),
+            instance=self._store.instance,
+            occurrence=occurrence,
+            detail={"sink": sink, "reason": reason},
+        )
+        await self._store.record(Batch(events=[event]))

@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from poller.jobs import rfc3339
-from poller.lifecycle import JobEvent, Transition
+from poller.states import JobEvent, Transition
 
 NAMESPACE: Final = "sutro"
 ID_VERSION: Final = "1"

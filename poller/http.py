@@ -4,6 +4,7 @@ Foreign errors end here: whatever keeps an answer from arriving whole is `NoAnsw
 names the host and never the path, since a path can be a secret.
 """
 
+import os
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -81,6 +82,9 @@ class Http:
                 trust_env=False,
             )
         )
+        # The library would send a request again, unasked, when its connection breaks: twice the
+        # requests in an outage, and none of them in any budget. It has no public switch for that.
+        self._session._retry_connection = False  # noqa: SLF001
         return self
 
     async def __aexit__(
@@ -102,6 +106,7 @@ class Http:
         cap: int,
     ) -> Answer:
         """Send one request and read at most `cap` bytes of its answer. Raises NoAnswer."""
+        deadline = anyio.current_time() + self._timeout
         try:
             async with self._session.request(
                 method,
@@ -111,12 +116,14 @@ class Http:
                 allow_redirects=False,
                 proxy=self._egress.proxy_for(url),
             ) as response:
-                content, is_cut = await self._read(response, cap)
+                content, is_cut = await self._read(response, cap, deadline)
                 return Answer(response.status, response.headers, content, is_cut)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise NoAnswer(_explain(error, url, self._timeout)) from None
 
-    async def _read(self, response: aiohttp.ClientResponse, cap: int) -> tuple[bytes, bool]:
+    async def _read(
+        self, response: aiohttp.ClientResponse, cap: int, deadline: float
+    ) -> tuple[bytes, bool]:
         """Read a body. Only two large ones are held at once, however many peers send them."""
         body = bytearray()
         async for chunk in response.content.iter_any():
@@ -127,11 +134,13 @@ class Http:
             return bytes(body), False
         if len(body) > cap:
             return bytes(body[:cap]), True
-        async with self._large:
-            async for chunk in response.content.iter_any():
-                body += chunk
-                if len(body) > cap:
-                    return bytes(body[:cap]), True
+        # The session's own timeout is blind to a wait for others.
+        with anyio.fail_after(deadline - anyio.current_time()):
+            async with self._large:
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > cap:
+                        return bytes(body[:cap]), True
         return bytes(body), False
 
 
@@ -190,8 +199,11 @@ def _explain(error: Exception, url: str, timeout: float) -> str:
 
 
 def _detail(error: Exception) -> str:
-    """Add the system's own words for an error number, which carry no address."""
+    """Add the system's own words for what went wrong, which carry no address."""
     cause = getattr(error, "os_error", error)
-    number = getattr(cause, "errno", None)
-    text = getattr(cause, "strerror", None)
-    return f" ({text})" if number and text and "://" not in text else ""
+    if isinstance(cause, ssl.SSLError):
+        text = getattr(cause, "verify_message", cause.reason)
+    else:
+        number = getattr(cause, "errno", None)
+        text = os.strerror(number) if number else ""
+    return f" ({text})" if text else ""

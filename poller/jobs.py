@@ -283,7 +283,7 @@ def _clean_tree(value: object, depth: int = FAILURE_DEPTH) -> Any:
 
 
 def _seconds(start: datetime | None, end: datetime | None) -> float | None:
-    return (end - start).total_seconds() if start and end and end >= start else None
+    return round((end - start).total_seconds(), 3) if start and end and end >= start else None
 
 
 def _size(value: object) -> int:

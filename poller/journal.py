@@ -1,6 +1,5 @@
 """What the watcher writes into the log, and how often: no line for a healthy look."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -9,9 +8,9 @@ import structlog
 from poller.errors import PollError, Rejected, StoreUnavailable
 from poller.jobs import Job
 from poller.ledger import Verdict
-from poller.lifecycle import Remark
+from poller.repeats import Repeats
+from poller.states import JobState, Phase, Remark
 
-FORGET_AFTER: Final = 600.0
 REMEMBERED: Final = 10_000
 
 log = structlog.get_logger()
@@ -21,8 +20,7 @@ log = structlog.get_logger()
 class Journal:
     """Log lines on jobs and the API. A repeated failure is told the 1st, 2nd, 4th, ... time."""
 
-    now: Callable[[], float]
-    _times: dict[str, tuple[int, float]] = field(default_factory=dict)
+    _repeats: Repeats
     _told: set[tuple[str, ...]] = field(default_factory=set)
     _is_estranged: bool = False
 
@@ -36,8 +34,8 @@ class Journal:
             log.info(
                 "job.changed",
                 job_id=verdict.job_id,
-                before=f"{before.phase} {before.status}",
-                after=f"{after.phase} {after.status}",
+                before=_word(before),
+                after=_word(after),
             )
         if isinstance(seen, Job):
             for remark in decision.remarks:
@@ -48,7 +46,7 @@ class Journal:
     def failure(self, job_id: str, error: PollError) -> None:
         """Tell that a look told nothing."""
         scope = job_id if isinstance(error, Rejected) else ""
-        if times := self._count(f"{scope} {error}"):
+        if times := self._repeats.count(f"{scope} {error}"):
             log.warning("poll.failed", job_id=job_id, error=str(error), times=times)
 
     def estranged(self, *, is_estranged: bool) -> None:
@@ -61,7 +59,7 @@ class Journal:
 
     def store(self, error: StoreUnavailable) -> None:
         """Tell that nothing can be recorded at the moment."""
-        if times := self._count(f"store {error}"):
+        if times := self._repeats.count(f"store {error}"):
             log.error("store.unavailable", error=str(error), times=times)
 
     def _remark(self, remark: Remark, seen: Job) -> None:
@@ -77,12 +75,9 @@ class Journal:
         self._told.add((name, key))
         log.warning(name, **keys)
 
-    def _count(self, text: str) -> int:
-        """Count one more time of a text; 0 when it should not be told again yet."""
-        now = self.now()
-        times, last = self._times.get(text, (0, now))
-        times = 1 if now - last > FORGET_AFTER else times + 1
-        if len(self._times) >= REMEMBERED:
-            self._times.clear()
-        self._times[text] = (times, now)
-        return times if times & (times - 1) == 0 else 0
+
+def _word(state: JobState) -> str | None:
+    """Say in a word or two how a job stands."""
+    if state.phase is Phase.SETTLING and state.job:
+        return f"{state.job.status} (settling)"
+    return {Phase.NEW: None, Phase.MISSING: "MISSING"}.get(state.phase, state.status)

@@ -5,6 +5,7 @@ written, so that the events of one job reach one sink in order, one after the ot
 """
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -15,6 +16,7 @@ import structlog
 from poller.breaker import LIFETIME, Breaker, retry_delay
 from poller.clock import Clock
 from poller.errors import DeliveryError, StoreUnavailable
+from poller.repeats import Repeats
 from poller.schedule import Random
 from poller.sinks import Sink
 from poller.store import Delivery, Fate, Outcome, Store
@@ -59,6 +61,7 @@ class Lane:
         self._ready: deque[Delivery] = deque()
         self._claimed: set[str] = set()
         self._sending = 0
+        self._repeats = Repeats(self._now)
         self._retries: list[float] = []
         self._front = anyio.Lock(fast_acquire=True)
         self._changed = anyio.Event()
@@ -69,6 +72,8 @@ class Lane:
         async with anyio.create_task_group() as senders:
             for number in range(WIDTH):
                 senders.start_soon(self._send_on, name=f"send {self.name} {number}")
+        if not self._is_closed:  # better a crash that is seen than a lane that is silent for ever
+            raise RuntimeError(f"the sink {self.name} cancelled its own lane")
 
     def wake(self) -> None:
         """Look into the store again."""
@@ -96,28 +101,30 @@ class Lane:
         async with self._front:
             while not self._is_closed:
                 changed = self._changed = anyio.Event()
-                wait = self._breaker.wait(self._now(), self._sending)
-                if wait <= 0.0:
-                    delivery = await self._take()
-                    if delivery is not None and not self._is_closed:
-                        self._sending += 1
-                        return delivery
-                    wait = self._until_retry()
-                with anyio.move_on_after(min(wait, LOOK_AGAIN)):
+                if not self._ready and self._wait() <= 0.0:
+                    await self._read_ahead()
+                wait = self._wait()  # anew: reading took time, in which an attempt may have failed
+                if self._ready and wait <= 0.0 and not self._is_closed:
+                    self._sending += 1
+                    return self._ready.popleft()
+                if 0.0 < wait < math.inf:
+                    self._hand_back()
+                with anyio.move_on_after(wait or self._until_due()):
                     await changed.wait()
         return None
 
-    async def _take(self) -> Delivery | None:
+    def _wait(self) -> float:
+        return self._breaker.wait(self._now(), self._sending)
+
+    async def _read_ahead(self) -> None:
         try:
             if self._is_back:
                 await self._store.hasten(self.name, self._now())
                 self._is_back = False
-            if not self._ready:
-                self._ready.extend(await self._read())
+            self._ready.extend(await self._read())
         except StoreUnavailable as error:
-            log.error("store.unavailable", sink=self.name, error=str(error))
-            return None
-        return self._ready.popleft() if self._ready else None
+            if times := self._repeats.count(str(error)):
+                log.error("store.unavailable", sink=self.name, error=str(error), times=times)
 
     async def _read(self) -> list[Delivery]:
         """Read ahead and claim; for a probe, one delivery whose turn it is, due or not."""
@@ -132,12 +139,12 @@ class Lane:
         self._claimed.update(delivery.event.subject for delivery in found)
         return found
 
-    def _until_retry(self) -> float:
-        """Say how long until a delivery falls due that this lane has postponed."""
+    def _until_due(self) -> float:
+        """Say when to look into the store: when a delivery falls due, or soon in any case."""
         now = self._now()
         while self._retries and self._retries[0] <= now:
             heapq.heappop(self._retries)
-        return self._retries[0] - now if self._retries else LOOK_AGAIN
+        return min(self._retries[0] - now, LOOK_AGAIN) if self._retries else LOOK_AGAIN
 
     async def _attempt(self, delivery: Delivery) -> Outcome:
         """Send once. Whatever the sink raises is its own affair and ends here."""
@@ -157,14 +164,16 @@ class Lane:
         return Outcome(delivery_id=delivery.id, fate=Fate.DELIVERED)
 
     async def _fail(self, delivery: Delivery, error: DeliveryError, *, is_probe: bool) -> Outcome:
+        if error.is_gone:
+            self._hand_back()
+            await self._switch_off(self.name, error.reason)
+            return self._bury(delivery, error.reason)
         now = self._now()
         if not error.is_sink_fault:
             self._recover()
         elif self._breaker.fail(now, error, is_probe=is_probe):
-            self._stand_back(error)
-        if error.is_gone:
-            await self._switch_off(self.name, error.reason)
-        if error.is_final or error.is_gone or now - delivery.created_at >= LIFETIME:
+            log.warning("sink.unavailable", sink=self.name, error=error.reason)
+        if error.is_final or now - delivery.created_at >= LIFETIME:
             return self._bury(delivery, error.reason)
         failures = delivery.attempts + 1
         due = now + retry_delay(failures, error, self._random)
@@ -178,9 +187,8 @@ class Lane:
             self._is_back = True
             log.info("sink.recovered", sink=self.name)
 
-    def _stand_back(self, error: DeliveryError) -> None:
-        """Let what was read ahead be read again when the sink is back."""
-        log.warning("sink.unavailable", sink=self.name, error=error.reason)
+    def _hand_back(self) -> None:
+        """Let what was read ahead be read again: nobody knows how it stands by then."""
         self._claimed.difference_update(delivery.event.subject for delivery in self._ready)
         self._ready.clear()
 

@@ -6,16 +6,23 @@ before anything more is decided about those jobs.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
 from poller.clock import Clock
 from poller.errors import StoreUnavailable
-from poller.events import Event, Origin, job_event, poller_event
+from poller.events import Event, Origin, PollerEvent, job_event, poller_event
 from poller.health import MARK, KeyMark
 from poller.jobs import Job
-from poller.lifecycle import Decision, JobState, NoJob, Rules, decide
+from poller.lifecycle import Rules, decide
+from poller.states import Decision, JobState, NoJob
 from poller.store import Batch, Store
+
+REASONS: Final = {
+    PollerEvent.AUTH_FAILED: "the API refuses the key",
+    PollerEvent.AUTH_RECOVERED: "the API accepts the key",
+}
 
 log = structlog.get_logger()
 
@@ -80,7 +87,7 @@ class Ledger:
 
     def forget(self, job_id: str) -> None:
         """Let go of a job; what is recorded of it stays."""
-        del self._states[job_id]
+        self._states.pop(job_id, None)
         self._stale.discard(job_id)
 
     async def apply(self, sights: Iterable[tuple[str, Job | NoJob]]) -> list[Verdict]:
@@ -101,24 +108,24 @@ class Ledger:
         self._states.update(drafts)
         return verdicts
 
-    async def note_key(self, *, is_refused: bool, is_answered: bool, reason: str) -> bool:
-        """Announce that the key is refused, or accepted again; say whether that was so now."""
+    async def note_key(self, *, is_refused: bool, is_answered: bool) -> PollerEvent | None:
+        """Announce that the key is refused, or accepted again; say what was announced."""
         if self._mark is None:
             self._mark = KeyMark.read((await self._store.marks()).get(MARK))
         mark, kind = self._mark.follow(is_refused=is_refused, is_answered=is_answered)
         if kind is None:
-            return False
+            return None
         event = poller_event(
             kind,
             self._origin,
             self._clock.now(),
             instance=self._store.instance,
             occurrence=mark.occurrence,
-            detail={"reason": reason},
+            detail={"reason": REASONS[kind]},
         )
         await self._record(Batch(events=[event], marks={MARK: mark.write()}))
         self._mark = mark
-        return True
+        return kind
 
     async def _record(self, batch: Batch) -> None:
         if not (batch.states or batch.events):

@@ -21,49 +21,12 @@ is seconds of a clock that never jumps, the same for all calls of one process.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import Enum, StrEnum
+from enum import Enum
 from typing import Final
 
 from poller.jobs import Job, JobStatus
 from poller.schedule import PollPolicy
-
-
-class Phase(StrEnum):
-    """Where a job stands for us; its own status is `JobState.status`."""
-
-    NEW = "new"
-    ACTIVE = "active"
-    SETTLING = "settling"
-    MISSING = "missing"
-    DONE = "done"
-
-
-class JobEvent(StrEnum):
-    """What can be announced about a job."""
-
-    STARTED = "job.started"
-    SUCCEEDED = "job.succeeded"
-    FAILED = "job.failed"
-    CANCELLED = "job.cancelled"
-    COST_SETTLED = "job.cost_settled"
-    MISSING = "job.missing"
-    FOUND = "job.found"
-    UNRECOGNISED = "job.unrecognised"
-
-
-class Remark(StrEnum):
-    """What is odd enough for a log line, and announced to nobody."""
-
-    REGRESSED = "job.regressed"
-    UNKNOWN_STATUS = "job.unknown_status"
-    CONTRADICTED = "job.contradicted"
-
-
-class NoJob(Enum):
-    """What `decide` is shown when there is no job object."""
-
-    ABSENT = "the API's 404"
-    ELAPSED = "nothing was seen, time has passed"
+from poller.states import Decision, JobEvent, JobState, NoJob, Phase, Remark, Transition
 
 
 class Sight(Enum):
@@ -80,64 +43,6 @@ class Rules:
 
     settle_timeout: float = 30.0
     not_found_grace: float = 600.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobState:
-    """What is known of one watched job.
-
-    `since` is when the phase began; `status` the furthest that was recorded; `job` the object seen
-    at the last recorded change; `sequence` counts the job's events and `occurrence` the times it
-    went missing. The last four only steer the pace; a restart may forget them.
-    """
-
-    job_id: str
-    phase: Phase = Phase.NEW
-    since: float
-    status: JobStatus = JobStatus.UNKNOWN
-    job: Job | None = None
-    sequence: int = 0
-    occurrence: int = 0
-    is_unrecognised: bool = False
-    looks: int = 0
-    doubts: int = 0
-    doubted_at: float = 0.0
-    completing_since: float | None = None
-
-    @property
-    def awaits_cost(self) -> bool:
-        """Whether the end was announced without a cost."""
-        return self.phase is Phase.DONE and self.job is not None and self.job.job_cost is None
-
-    def is_recorded_like(self, other: "JobState") -> bool:
-        """Tell whether a store that has `other` has all that must survive of this state."""
-        return (
-            self.phase is other.phase
-            and self.status is other.status
-            and self.sequence == other.sequence
-            and self.awaits_cost == other.awaits_cost
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
-    """One thing to announce. `job` is None when the job was never seen."""
-
-    type: JobEvent
-    job_id: str
-    job: Job | None
-    previous_status: JobStatus | None
-    sequence: int
-    occurrence: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The state to keep, what to announce, what to log."""
-
-    state: JobState
-    transitions: tuple[Transition, ...] = ()
-    remarks: tuple[Remark, ...] = ()
 
 
 SETTLE_STEPS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
@@ -275,7 +180,7 @@ def _finish(state: JobState, seen: Job, now: float, rules: Rules) -> Decision:
 
 
 def _settle(state: JobState, seen: Job, now: float, rules: Rules) -> Decision:
-    is_over = now - state.since >= rules.settle_timeout
+    is_over = now >= state.since + rules.settle_timeout
     if seen.status is JobStatus.SUCCEEDED and not seen.is_final and not is_over:
         return Decision(replace(state, job=seen, looks=state.looks + 1, doubts=0))
     return _end(state, seen, now)
@@ -283,7 +188,7 @@ def _settle(state: JobState, seen: Job, now: float, rules: Rules) -> Decision:
 
 def _settle_unseen(state: JobState, now: float, rules: Rules) -> Decision:
     """Time passes for a settling job, whether or not the API can be asked."""
-    if state.job is None or now - state.since < rules.settle_timeout:
+    if state.job is None or now < state.since + rules.settle_timeout:
         return Decision(state)
     return _end(state, state.job, now)
 

@@ -124,9 +124,10 @@ class Schedule:
         return self._away(job_id)
 
     def hasten(self, job_id: str, now: float) -> None:
-        """Make a scheduled job due now."""
-        if entry := self._entries.get(job_id):
-            self.put(job_id, due=now, now=min(entry.last, now))
+        """Make a scheduled job due now, unless it is already."""
+        entry = self._entries.get(job_id)
+        if entry and entry.due > now:
+            self.put(job_id, due=now, now=entry.last, is_put_off=entry.is_put_off)
 
     def _away(self, job_id: str) -> str:
         self.drop(job_id)

@@ -5,6 +5,7 @@ request, and lets the next one stand there meanwhile. What they bring home is ap
 them at a time: all that has gathered, in one transaction.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,12 +15,15 @@ import structlog
 
 from poller.clock import Clock
 from poller.errors import NotFound, PollError, Refused, Rejected, StoreUnavailable, Throttled
+from poller.events import PollerEvent
 from poller.health import Presence
 from poller.jobs import Job
 from poller.journal import Journal
 from poller.ledger import Ledger
-from poller.lifecycle import JobState, NoJob, Phase, Rules, deadline, next_look
+from poller.lifecycle import Rules, deadline, next_look
+from poller.repeats import Repeats
 from poller.schedule import Backoff, PollPolicy, Random, Schedule
+from poller.states import JobState, NoJob, Phase
 from poller.sutro.source import Look, Observation, Source
 
 QUARANTINE: Final = 900.0
@@ -67,7 +71,7 @@ class Watcher:
         self._deadlines: dict[str, float] = {}
         self._inbox: list[Observation] = []
         self._presence = Presence()
-        self._journal = Journal(self._now)
+        self._journal = Journal(Repeats(self._now))
         self._front = anyio.Lock(fast_acquire=True)
         self._applying = anyio.Lock(fast_acquire=True)
         self._rescheduled = anyio.Event()
@@ -87,6 +91,15 @@ class Watcher:
                 log.info("watch.changed", jobs=len(self._wanted))
                 return
             await anyio.sleep(STORE_RETRY)
+
+    async def start_over(self) -> None:
+        """Take in all watched jobs anew: the store has lost what was recorded of them."""
+        async with self._applying:
+            for job_id in list(self._ledger):
+                self._end(job_id)
+                self._ledger.forget(job_id)
+            job_ids = self._wanted
+        await self.watch(job_ids)
 
     # Who is watched.
 
@@ -150,7 +163,7 @@ class Watcher:
         """Say how long until there is a job to ask about; at a closed gate any job will do."""
         due = self._schedule.next_due()
         if due is None:
-            return float("inf")
+            return math.inf
         return 0.0 if self._source.is_gated else due - self._now()
 
     async def _keep_deadlines(self) -> None:
@@ -161,7 +174,7 @@ class Watcher:
             if late:
                 await self._take_in([Observation(it, now, NoJob.ELAPSED) for it in late])
             self._deadline_set = anyio.Event()
-            wait = min(self._deadlines.values(), default=float("inf")) - self._now()
+            wait = min(self._deadlines.values(), default=math.inf) - self._now()
             with anyio.move_on_after(wait):
                 await self._deadline_set.wait()
 
@@ -170,36 +183,46 @@ class Watcher:
     async def _take_in(self, observations: Sequence[Observation]) -> None:
         self._inbox.extend(observations)
         async with self._applying:
-            batch, self._inbox = self._inbox, []
-            batch = [seen for seen in batch if self._is_news(seen)]
+            batch = [seen for seen in self._inbox if seen.job_id in self._watches]
+            self._inbox = []
             try:
                 await self._apply(batch)
             except StoreUnavailable as error:
                 self._journal.store(error)
                 for seen in batch:
-                    self._try_again(seen.job_id)
+                    self._try_again(seen.job_id, STORE_RETRY)
 
     async def _apply(self, batch: Sequence[Observation]) -> None:
-        await self._note_key(batch)
-        verdicts = await self._ledger.apply(self._sights(batch))
+        news = [seen for seen in batch if self._is_news(seen)]
+        await self._note_key(news)
+        verdicts = await self._ledger.apply(self._sights(news))
         for verdict in verdicts:
             self._journal.verdict(verdict)
         undecided = {it.job_id for it in verdicts if it.decision is None}
         for seen in batch:
-            self._reschedule(seen, is_undecided=seen.job_id in undecided)
+            if seen.job_id in undecided:
+                self._try_again(seen.job_id, QUARANTINE, is_put_off=True)
+            elif seen.job_id in self._watches:  # what came before it may have ended the watch
+                self._reschedule(seen)
 
     def _is_news(self, seen: Observation) -> bool:
         """Leave out what was asked before the answer that was applied last."""
-        watch = self._watches.get(seen.job_id)
-        if watch is None or seen.asked_at < watch.asked_at:
+        if seen.result is NoJob.ELAPSED:
+            return True  # this was not asked for: an answer that is under way is still news
+        watch = self._watches[seen.job_id]
+        if seen.asked_at < watch.asked_at:
             return False
         watch.asked_at = seen.asked_at
         return True
 
     def _sights(self, batch: Sequence[Observation]) -> list[tuple[str, Job | NoJob]]:
-        """Leave what tells of single jobs: when nearly all are unknown, a 404 tells of the API."""
+        """Leave what tells of single jobs: when nearly all are unknown, a 404 tells of the API.
+
+        Those that are missing for long tell nothing of it.
+        """
         for seen in batch:
-            self._presence.note(seen.job_id, seen.result)
+            if self._ledger[seen.job_id].phase is not Phase.MISSING:
+                self._presence.note(seen.job_id, seen.result)
         is_estranged = self._presence.is_estranged
         self._journal.estranged(is_estranged=is_estranged)
         sights: list[tuple[str, Job | NoJob]] = []
@@ -212,13 +235,11 @@ class Watcher:
 
     async def _note_key(self, batch: Sequence[Observation]) -> None:
         """Announce a refused key, and that it is accepted again: then nobody is put off for it."""
-        refusals = [str(seen.result) for seen in batch if isinstance(seen.result, Refused)]
-        has_changed = await self._ledger.note_key(
+        announced = await self._ledger.note_key(
             is_refused=self._source.is_refused,
             is_answered=any(isinstance(seen.result, Job) for seen in batch),
-            reason=refusals[0] if refusals else "the API accepts the key",
         )
-        if has_changed and not refusals:
+        if announced is PollerEvent.AUTH_RECOVERED:
             for job_id, watch in self._watches.items():
                 if watch.is_put_off:
                     self._schedule.hasten(job_id, self._now())
@@ -226,16 +247,16 @@ class Watcher:
 
     # When to look again.
 
-    def _reschedule(self, seen: Observation, *, is_undecided: bool) -> None:
+    def _reschedule(self, seen: Observation) -> None:
         state = self._ledger[seen.job_id]
         self._set_deadline(state)
         if seen.result is NoJob.ELAPSED:
             return  # it is scheduled, or being asked about: that stays as it is
+        if state.phase is Phase.MISSING:
+            self._presence.forget(seen.job_id)
         interval = next_look(state, self._now(), self._policy, self._rules, skew=self._source.skew)
         if interval is None or not self._is_watched(seen.job_id):
             self._end(seen.job_id)
-        elif is_undecided:
-            self._plan(seen.job_id, QUARANTINE, is_put_off=True)
         else:
             self._plan_after(seen, interval * (1.0 + JITTER * (2.0 * self._random() - 1.0)))
 
@@ -266,11 +287,11 @@ class Watcher:
         self._schedule.put(job_id, due=now + delay, now=now, is_put_off=is_put_off)
         self._rescheduled.set()
 
-    def _try_again(self, job_id: str) -> None:
-        """Look again soon: nothing of what was seen is recorded."""
-        self._plan(job_id, STORE_RETRY)
-        if job_id in self._deadlines:
-            self._deadlines[job_id] = self._now() + STORE_RETRY
+    def _try_again(self, job_id: str, delay: float, *, is_put_off: bool = False) -> None:
+        """Look again later, and for a deadline that has passed: nothing of it is recorded."""
+        self._plan(job_id, delay, is_put_off=is_put_off)
+        if self._deadlines.get(job_id, math.inf) <= self._now():
+            self._deadlines[job_id] = self._now() + delay
 
     def _set_deadline(self, state: JobState) -> None:
         at = deadline(state, self._rules)

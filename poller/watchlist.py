@@ -56,21 +56,20 @@ class Watchlist:
         try:
             found = path.stat()
             stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
-            if stamp == self._stamp:
-                return
-            text = path.read_text(encoding="utf-8", errors="replace")
+            if stamp != self._stamp:
+                self._take(path, path.read_text(encoding="utf-8-sig", errors="replace"))
+                self._stamp = stamp
+            trouble = ""
         except OSError as error:
-            self._tell(path, error.strerror or type(error).__name__)
-            return
-        self._stamp, self._trouble = stamp, ""
+            trouble = error.strerror or type(error).__name__
+        if trouble and trouble != self._trouble:
+            log.warning("jobs_file.unreadable", file=str(path), error=trouble)
+        self._trouble = trouble
+
+    def _take(self, path: Path, text: str) -> None:
         self._from_file, bad = parse_ids(text)
         for number in bad:
             log.warning("jobs_file.bad_line", file=str(path), line=number, error=RULE)
-
-    def _tell(self, path: Path, trouble: str) -> None:
-        if trouble != self._trouble:
-            self._trouble = trouble
-            log.warning("jobs_file.unreadable", file=str(path), error=trouble)
 
 
 RULE: Final = "a job id has 1 to 128 of A-Z a-z 0-9 . _ -"

@@ -1,5 +1,7 @@
 """What every test has: a backend, virtual time on request, and properties that never flake."""
 
+import os
+from collections.abc import Generator
 from functools import partial
 from typing import Any
 
@@ -19,6 +21,15 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "virtual(limit=3600.0): run in virtual time, and fail after so many virtual seconds.",
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail what skips where everything is meant to run: a test that never runs shows nothing."""
+    report = yield
+    if report.skipped and "CI" in os.environ:
+        report.outcome = "failed"
+    return report
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from itertools import count
 
 import aiohttp
 import anyio
@@ -96,7 +97,7 @@ async def test_io_and_the_clock_keep_their_order():
         return web.Response(text="late")
 
     async def ticking() -> None:
-        while True:
+        for _ in count():
             await anyio.sleep(7.0)
 
     async with (
@@ -138,7 +139,7 @@ def test_a_test_that_needs_too_long_fails():
 
     async def endless() -> None:
         try:
-            while True:
+            for _ in count():
                 await anyio.sleep(60.0)
         finally:
             with anyio.CancelScope(shield=True):

@@ -9,7 +9,6 @@ the clock does not wait for `anyio.to_thread`, so what uses it has no place unde
 import asyncio
 import selectors
 import socket
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -76,7 +75,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         return []
 
     def _let_loopback_settle(self) -> None:
-        """Send a packet to ourselves: loopback is a queue, so all sent before it has arrived too."""
+        """Send ourselves a packet: loopback is a queue, so all sent before has arrived too."""
         self._echo.send(b".")
         self._echo.recv(1)
 
@@ -95,5 +94,8 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 def virtual_clock(start: datetime = START) -> Clock:
     """Give a clock that shows `start` at the loop's time 0 and follows the running loop."""
-    wall: Callable[[], float] = lambda: start.timestamp() + anyio.current_time()  # noqa: E731
+
+    def wall() -> float:
+        return start.timestamp() + anyio.current_time()
+
     return Clock(monotonic=anyio.current_time, wall=wall)

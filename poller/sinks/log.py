@@ -37,7 +37,7 @@ class LogSink:
             "event_id": event.id,
             "occurred_at": rfc3339(event.occurred_at),
         }
-        line = json.dumps(head | event.data, ensure_ascii=False)
+        line = json.dumps(head | event.data)
         try:
             await run_sync(self.write.msg, line, limiter=self._one_at_a_time)
         except OSError as error:

@@ -1,7 +1,6 @@
 """The `webhook` sink: Standard Webhooks 1.0 over HTTP POST."""
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -38,11 +37,13 @@ def signing_keys(secrets: str) -> list[bytes]:
             raise ValueError("each secret must begin with whsec_")
         try:
             key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
-        except binascii.Error:
+        except ValueError:
             raise ValueError("what follows whsec_ must be base64") from None
         if len(key) not in SECRET_BYTES:
             raise ValueError("a secret must hold 24 to 64 bytes")
         keys.append(key)
+    if not 1 <= len(keys) <= 2:
+        raise ValueError("must be one secret, or two while it is rotated")
     return keys
 
 
@@ -56,21 +57,20 @@ def _check_url(value: SecretStr) -> SecretStr:
     return value
 
 
-def _read_headers(value: object) -> object:
+def _read_headers(text: str) -> dict[str, str]:
     """Read a JSON object of header names and values."""
-    if not isinstance(value, str):
-        return value
     try:
-        headers = json.loads(value)
-    except ValueError:
+        headers = json.loads(text)
+    except (ValueError, RecursionError):
         headers = None
     if not isinstance(headers, dict) or not all(isinstance(it, str) for it in headers.values()):
         raise ValueError('must be a JSON object of texts, such as {"X-Team": "research"}')
-    for name, text in headers.items():
+    # Neither names nor values are repeated: in a broken setting, either can be the secret.
+    for number, (name, content) in enumerate(headers.items(), start=1):
         if not HEADER_NAME.fullmatch(name) or name.lower().startswith(OUR_HEADERS):
-            raise ValueError(f"{name!r} is no header name that can be set")
-        if not HEADER_VALUE.fullmatch(text):
-            raise ValueError(f"the value of {name!r} has characters that a header cannot carry")
+            raise ValueError(f"header {number} has a name that cannot be set")
+        if not HEADER_VALUE.fullmatch(content):
+            raise ValueError(f"header {number} has a value that a header cannot carry")
     return headers
 
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from poller.events import Event
-from poller.lifecycle import JobState
+from poller.states import JobState
 
 Routes = Mapping[str, frozenset[str]]
 """The event types that each configured sink takes, by the sink's name."""

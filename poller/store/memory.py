@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Self
 
 from poller.events import Event
-from poller.lifecycle import COST_WATCH, JobState, Phase
+from poller.lifecycle import COST_WATCH
+from poller.states import JobState, Phase
 from poller.store import (
     DEAD_FOR,
     DELIVERED_FOR,
@@ -41,7 +42,11 @@ class _Entry:
 
 
 class MemoryStore:
-    """Keep everything in dictionaries. `_pending` is in the order of ids, across all sinks."""
+    """Keep everything in dictionaries.
+
+    Those of one sink are in `_pending` in the order of their ids: what `enable` brings back finds
+    nothing there, because a disabled sink has nothing pending.
+    """
 
     def __init__(
         self,
@@ -144,7 +149,6 @@ class MemoryStore:
                 entry.fate, entry.reason, entry.due = Fate.PENDING, None, now
                 entry.ended_at = math.inf
                 self._pending[number] = entry
-        self._pending = dict(sorted(self._pending.items()))
 
     async def sinks(self) -> list[SinkState]:
         """Read the backlog of every sink."""

@@ -10,7 +10,7 @@ import structlog
 from poller.errors import MalformedAnswer
 from poller.events import Event, checksum
 from poller.jobs import JobStatus, parse_job, rfc3339
-from poller.lifecycle import JobState, Phase
+from poller.states import JobState, Phase
 from poller.store import Delivery, SinkState
 
 log = structlog.get_logger()

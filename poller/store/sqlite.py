@@ -12,7 +12,8 @@ import structlog
 from anyio import CapacityLimiter, to_thread
 
 from poller.events import Event
-from poller.lifecycle import COST_WATCH, JobState
+from poller.lifecycle import COST_WATCH
+from poller.states import JobState
 from poller.store import (
     DAY,
     DEAD_FOR,

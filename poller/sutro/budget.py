@@ -6,7 +6,7 @@ from typing import Final
 
 import anyio
 
-from poller.errors import PollError, Refused, Throttled
+from poller.errors import PollError, Refused, Throttled, TooLarge
 from poller.schedule import Random
 
 TRIALS: Final = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0)
@@ -14,6 +14,8 @@ TRIALS: Final = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0)
 RECOVERY: Final = 300.0
 """Seconds in which a halved rate climbs back to the whole."""
 LEAST: Final = 1 / 64
+LOOK_AGAIN: Final = 5.0
+"""Seconds after which a wait is reckoned anew: while the rate recovers, waits grow shorter."""
 PAUSE_JITTER: Final = 1.0
 
 
@@ -50,7 +52,7 @@ class Gate:
 
 
 class Budget:
-    """Say when the next request may go. One task at a time waits for its turn.
+    """Say when the next request may go.
 
     The bucket holds half a second's worth and one request more, so that no second sees more than
     one and a half of the rate. Until the first answer of the process one request is under way at
@@ -77,7 +79,7 @@ class Budget:
             wait = self._wait(self._now())
             if wait <= 0.0:
                 break
-            with anyio.move_on_after(wait):
+            with anyio.move_on_after(min(wait, LOOK_AGAIN)):
                 await changed.wait()
         self._tokens -= 1.0
         self._under_way += 1
@@ -91,7 +93,7 @@ class Budget:
     def report(self, error: PollError | None, *, is_trial: bool) -> None:
         """Take in what became of a turn: an error, or None for an answer about a job."""
         now = self._now()
-        if error is None:
+        if error is None or isinstance(error, TooLarge):
             self._is_proven = True
             if is_trial:
                 self.gate.open()
@@ -103,8 +105,17 @@ class Budget:
             self._slow_down(error, now)
         self._end()
 
+    def retry(self) -> None:
+        """Let the next trial at a closed gate go now: somebody may have put the key right."""
+        if self.gate.opens_at is not None:
+            self.gate.opens_at = self._now()
+            self._announce()
+
     def _end(self) -> None:
         self._under_way -= 1
+        self._announce()
+
+    def _announce(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
 

@@ -39,6 +39,9 @@ STATUSES: Final[tuple[tuple[int, int, type[PollError], str], ...]] = (
 )
 """From the first to the last status: what it means. The first row that fits counts."""
 
+STRANGE: Final = (Misconfigured, MalformedAnswer, Rejected)
+"""What comes from a place where the API is not."""
+
 log = structlog.get_logger()
 
 
@@ -46,8 +49,9 @@ class SutroClient:
     """Ask the API about one job.
 
     `base` is the URL without a trailing slash. Where it has no path, the API may live under `/v1`
-    or at the root: the first of the two that answers like the API is kept. `skew` is the API's
-    clock minus ours in seconds, as its last answer showed it.
+    or at the root: the first of the two that answers like the API is kept. The first look tries
+    both at once, later ones take turns, so that a wrong URL does not cost twice the requests.
+    `skew` is the API's clock minus ours in seconds, as its last answer showed it.
     """
 
     def __init__(
@@ -62,7 +66,8 @@ class SutroClient:
         self._base = base
         self._key = key
         self._now = now
-        self._prefixes = ("",) if urlsplit(base).path else ("/v1", "")
+        self._prefixes: tuple[str, ...] = ("",) if urlsplit(base).path else ("/v1", "")
+        self._tries = len(self._prefixes)
         self.skew = 0.0
 
     @property
@@ -78,7 +83,7 @@ class SutroClient:
     async def get_job(self, job_id: str) -> Job:
         """Look at one job. Raises PollError."""
         raw = await self._ask(f"/jobs/{job_id}")
-        job = parse_job(raw.get("job"))
+        job = _read(raw.get("job"), job_id)
         if job.job_id != job_id:
             raise MalformedAnswer("the answer is about another job")
         return job
@@ -87,31 +92,33 @@ class SutroClient:
         """Look at a job's status and failure reason alone: little, but always small."""
         raw = await self._ask(f"/job-status/{job_id}")
         words, metadata = raw.get("job_status"), raw.get("metadata")
-        return parse_job(
+        return _read(
             {
                 "job_id": job_id,
                 "status": words.get(job_id) if isinstance(words, dict) else None,
                 "failure_reason": metadata.get("failure_reason")
                 if isinstance(metadata, dict)
                 else None,
-            }
+            },
+            job_id,
         )
 
     async def _ask(self, path: str) -> dict[str, Any]:
-        """Make a request under each prefix that is still possible, until one is the API's."""
-        *others, last = self._prefixes
-        for prefix in others:
+        """Make a request under the prefix whose turn it is, at first under each until one fits."""
+        for _ in range(self._tries - 1):
             try:
-                return await self._get(prefix, path)
-            except (Misconfigured, MalformedAnswer, Rejected):
+                return await self._get(path)
+            except STRANGE:
                 continue
-        return await self._get(last, path)
+        self._tries = 1
+        return await self._get(path)
 
-    async def _get(self, prefix: str, path: str) -> dict[str, Any]:
+    async def _get(self, path: str) -> dict[str, Any]:
         headers = {
             "Authorization": f"Key {self._key().get_secret_value()}",
             "Accept": "application/json",
         }
+        prefix = self._prefixes[0]
         url = self._base + prefix + path
         try:
             answer = await self._http.exchange("GET", url, headers=headers, cap=JOB_CAP)
@@ -123,12 +130,15 @@ class SutroClient:
         except NotFound:
             self._keep(prefix)
             raise
+        except STRANGE:
+            self._prefixes = tuple(sorted(self._prefixes, key=prefix.__eq__))  # to the end
+            raise
         self._keep(prefix)
         return body
 
     def _keep(self, prefix: str) -> None:
         if len(self._prefixes) > 1:
-            self._prefixes = (prefix,)
+            self._prefixes, self._tries = (prefix,), 1
             log.info("api.found", url=self._base + prefix)
 
     def _note_time(self, answer: Answer) -> None:
@@ -162,6 +172,17 @@ class SutroClient:
         if urlsplit(self._base).hostname != PUBLIC_HOST:
             return ""
         return "; if you have a deployment of your own, set SUTRO_API_URL to it"
+
+
+def _read(raw: object, job_id: str) -> Job:
+    """Read a job. A bug that one odd job brings to light must not blind the others."""
+    try:
+        return parse_job(raw)
+    except MalformedAnswer:
+        raise
+    except Exception:
+        log.exception("job.unread", job_id=job_id)
+        raise Rejected("the job brings a bug of this program to light") from None
 
 
 def _decode(answer: Answer) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import structlog
 
 from poller.errors import PollError, TooLarge
 from poller.jobs import Job
-from poller.lifecycle import NoJob
 from poller.schedule import Schedule
+from poller.states import NoJob
 from poller.sutro.budget import Budget
 from poller.sutro.client import SutroClient
 
@@ -53,7 +53,10 @@ class Source(Protocol):
 
 
 class SutroSource:
-    """The Sutro API, one GET a job. `renew_key` reads the key's file again."""
+    """The Sutro API, one GET a job. `renew_key` reads the key's file again.
+
+    A job whose object is too large is asked for its status alone from then on.
+    """
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class SutroSource:
         self._budget = budget
         self._now = now
         self._renew_key = renew_key
+        self._large: set[str] = set()
 
     @property
     def is_gated(self) -> bool:
@@ -97,16 +101,15 @@ class SutroSource:
         if is_trial:
             self._renew_key()
         asked_at = self._now()
+        is_large = job_id in self._large
         try:
-            result: Job | PollError = await self._fetch(job_id)
+            ask = self._client.get_status if is_large else self._client.get_job
+            result: Job | PollError = await ask(job_id)
         except PollError as error:
             result = error
         self._budget.report(result if isinstance(result, PollError) else None, is_trial=is_trial)
+        if isinstance(result, TooLarge) and not is_large:
+            log.warning("job.too_large", job_id=job_id, error=str(result))
+            self._large.add(job_id)
+            return await self._look(job_id, is_trial=await self._budget.turn())
         return (Observation(job_id, asked_at, result),)
-
-    async def _fetch(self, job_id: str) -> Job:
-        try:
-            return await self._client.get_job(job_id)
-        except TooLarge as error:
-            log.warning("job.too_large", job_id=job_id, error=str(error))
-            return await self._client.get_status(job_id)

@@ -8,7 +8,7 @@ from resource import getrlimit, setrlimit
 from typing import Any
 
 from poller.events import Event
-from poller.lifecycle import JobState, Phase
+from poller.states import JobState, Phase
 from poller.store import Delivery, Fate, Outcome, Store
 from poller.store.memory import MemoryStore
 from poller.store.sqlite import SqliteStore

@@ -48,18 +48,31 @@ async def test_commits_are_made_to_last(disk: SqliteStore) -> None:
     assert pragma(disk, "foreign_keys") == 1
 
 
+def plan(store: SqliteStore, statement: str) -> str:
+    """Read how SQLite goes about a statement."""
+    values = dict.fromkeys(re.findall(r":(\w+)", statement))
+    rows = store._database.transact(
+        lambda db: db.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+    )
+    return "\n".join(row["detail"] for row in rows)
+
+
 @pytest.mark.parametrize("verb", ["DUE", "EARLY", "SINKS", "LOAD", "SETTLE", "HASTEN"])
 async def test_daily_verbs_scan_no_table(disk: SqliteStore, verb: str) -> None:
     """A verb of the loops finds its rows by an index, however much has been delivered."""
-    statement = getattr(statements, verb)
-    values = dict.fromkeys(re.findall(r":(\w+)", statement))
+    steps = plan(disk, getattr(statements, verb))
 
-    rows = disk._database.transact(
-        lambda db: db.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
-    )
+    assert "SEARCH" in steps
+    assert not re.search("^SCAN (deliveries|earlier|events|jobs)", steps, re.MULTILINE)
 
-    assert rows
-    assert not [row[3] for row in rows if re.match("SCAN (deliveries|earlier|events|jobs)", row[3])]
+
+async def test_due_reads_no_more_than_it_gives(disk: SqliteStore) -> None:
+    """What is due is read in order, and what stands before it is one step away."""
+    steps = plan(disk, statements.DUE)
+
+    assert "SEARCH deliveries USING INDEX deliveries_by_due (sink=? AND due<?)" in steps
+    assert re.search(r"SEARCH earlier USING .*deliveries_in_line \(sink=\? AND subject=\?", steps)
+    assert "ORDER BY" not in steps
 
 
 async def test_batch_is_all_or_nothing(disk: SqliteStore) -> None:

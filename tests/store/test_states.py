@@ -3,7 +3,8 @@
 import pytest
 
 from poller.jobs import JobStatus
-from poller.lifecycle import COST_WATCH, JobState, Phase
+from poller.lifecycle import COST_WATCH
+from poller.states import JobState, Phase
 from poller.store import Batch
 from tests.store.builders import NOON, AnyStore, Hands, a_state, reopen
 from tests.support import FINAL, a_job, a_job_object

@@ -1,0 +1,232 @@
+"""Peers on loopback that speak HTTP well, badly, or not at all."""
+
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+from anyio.abc import ByteStream, SocketAttribute
+from anyio.streams.tls import TLSListener
+
+Talk = Callable[[ByteStream], Awaitable[None]]
+"""What a peer does with a connection whose request it has read."""
+
+NEVER: Final = 1_000_000.0
+HANG_UP: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
+
+
+@dataclass
+class Peer:
+    """A peer that listens: where, and the requests that it has read, head and body."""
+
+    base: str
+    requests: list[bytes] = field(default_factory=list)
+
+    @property
+    def lines(self) -> list[str]:
+        """Give the first line of each request."""
+        return [it.split(b"\r\n", 1)[0].decode() for it in self.requests]
+
+    def header(self, name: str) -> str | None:
+        """Give a header of the last request."""
+        head = self.requests[-1].partition(b"\r\n\r\n")[0].decode()
+        for line in head.split("\r\n")[1:]:
+            key, _, value = line.partition(":")
+            if key.lower() == name.lower():
+                return value.strip()
+        return None
+
+
+@asynccontextmanager
+async def peer(
+    *talks: Talk, tls: ssl.SSLContext | None = None, is_rude: bool = False
+) -> AsyncIterator[Peer]:
+    """Listen; the nth connection gets the nth talk, later ones the last.
+
+    `is_rude`: talk without having read the request.
+    """
+    queue = list(talks)
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(SocketAttribute.local_port)
+    it = Peer(f"{'https' if tls else 'http'}://127.0.0.1:{port}")
+
+    async def serve(stream: ByteStream) -> None:
+        talk = queue.pop(0) if len(queue) > 1 else queue[0]
+        try:
+            if not is_rude:
+                it.requests.append(await read_request(stream))
+            await talk(stream)
+        except HANG_UP:
+            return
+        finally:
+            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + 1):
+                await _close(stream)
+
+    door = TLSListener(listener, tls, standard_compatible=False) if tls else listener
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(door.serve, serve)
+        yield it
+        group.cancel_scope.cancel()
+
+
+async def _close(stream: ByteStream) -> None:
+    try:
+        await stream.aclose()
+    except (OSError, *HANG_UP):
+        return
+
+
+async def read_request(stream: ByteStream) -> bytes:
+    """Read one request with its body."""
+    text = b""
+    while b"\r\n\r\n" not in text:
+        text += await stream.receive()
+    head, _, body = text.partition(b"\r\n\r\n")
+    lengths = [it for it in head.lower().split(b"\r\n") if it.startswith(b"content-length:")]
+    missing = int(lengths[0].split(b":")[1]) - len(body) if lengths else 0
+    while missing > 0:
+        more = await stream.receive()
+        text, missing = text + more, missing - len(more)
+    return text
+
+
+def reply(status: int = 200, body: bytes = b"", **headers: str) -> bytes:
+    """Write a whole answer; `retry_after="1"` becomes Retry-After: 1."""
+    lines = {"Content-Length": str(len(body)), "Connection": "close"}
+    lines |= {name.replace("_", "-").title(): text for name, text in headers.items()}
+    head = "".join(f"{name}: {text}\r\n" for name, text in lines.items())
+    return f"HTTP/1.1 {status} Fine\r\n{head}\r\n".encode() + body
+
+
+def answers(status: int = 200, body: bytes = b"", **headers: str) -> Talk:
+    """Answer once, whole."""
+    return says(reply(status, body, **headers))
+
+
+def says(*parts: bytes) -> Talk:
+    """Send these parts and hang up."""
+
+    async def talk(stream: ByteStream) -> None:
+        for part in parts:
+            await stream.send(part)
+
+    return talk
+
+
+def stalls(beginning: bytes = b"") -> Talk:
+    """Send a beginning and then nothing, for ever."""
+
+    async def talk(stream: ByteStream) -> None:
+        await stream.send(beginning)
+        await anyio.sleep(NEVER)
+
+    return talk
+
+
+def drips(beginning: bytes, drop: bytes, every: float = 0.5) -> Talk:
+    """Send a beginning, then a drop now and then, for ever."""
+
+    async def talk(stream: ByteStream) -> None:
+        await stream.send(beginning)
+        while True:
+            await anyio.sleep(every)
+            await stream.send(drop)
+
+    return talk
+
+
+def floods(beginning: bytes, wave: bytes) -> Talk:
+    """Send a beginning, then as much as the other end takes, for ever."""
+
+    async def talk(stream: ByteStream) -> None:
+        await stream.send(beginning)
+        while True:
+            await stream.send(wave)
+
+    return talk
+
+
+def resets(beginning: bytes = b"") -> Talk:
+    """Send a beginning, let it arrive, and reset the connection."""
+
+    async def talk(stream: ByteStream) -> None:
+        await stream.send(beginning)
+        await anyio.sleep(0.01)
+        raw = stream.extra(SocketAttribute.raw_socket)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    return talk
+
+
+OK: Final = b"HTTP/1.1 200 OK\r\n"
+CHUNKED: Final = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+LENGTH_100: Final = OK + b"Content-Length: 100\r\n\r\n"
+
+BREAKING: Final[dict[str, Talk]] = {
+    "closed": says(),
+    "reset before the header": resets(),
+    "reset in the header": resets(OK + b"Content-"),
+    "reset in the body": resets(LENGTH_100 + b"{"),
+    "closed in the header": says(OK + b"Content-"),
+    "short body": says(LENGTH_100 + b"{}"),
+    "Content-Length of letters": says(OK + b"Content-Length: ten\r\n\r\n{}"),
+    "negative Content-Length": says(OK + b"Content-Length: -1\r\n\r\n{}"),
+    "two Content-Lengths": says(OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}"),
+    "huge Content-Length": says(OK + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n{}"),
+    "long Content-Length": says(OK + b"Content-Length: 9000000000000000\r\n\r\n{}"),
+    "bad chunk": says(CHUNKED + b"zz\r\n{}\r\n"),
+    "short chunks": says(CHUNKED + b"2\r\n{}\r\n"),
+    "garbage": says(b"\x00\xff\x00 what? \r\n\r\n"),
+    "status line of letters": says(b"HTTP/1.1 OK OK\r\n\r\n"),
+    "many headers": says(OK + b"".join(b"X-%d: 1\r\n" % it for it in range(5_000)) + b"\r\n"),
+    "long header": says(OK + b"X-Long: " + b"a" * 200_000 + b"\r\n\r\n"),
+    "switching protocols": says(b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\n\r\n"),
+}
+"""Peers whose answer breaks off or is none; the request ends at once."""
+
+STALLING: Final[dict[str, Talk]] = {
+    "silence": stalls(),
+    "silence after the status line": stalls(OK),
+    "silence after the header": stalls(LENGTH_100),
+    "dripped header": drips(OK + b"X-Slow: ", b"a"),
+    "dripped headers": drips(OK, b"X-Slow: 1\r\n", every=1.0),
+    "dripped body": drips(OK + b"Content-Length: 1000\r\n\r\n{", b" "),
+    "dripped chunks": drips(CHUNKED, b"1\r\n \r\n"),
+    "dripped body without a length": drips(OK + b"\r\n", b" "),
+    "endless 1xx": drips(b"", b"HTTP/1.1 102 Processing\r\n\r\n", every=0.1),
+}
+"""Peers that never come to an end; the request ends at its deadline."""
+
+
+@asynccontextmanager
+async def proxy() -> AsyncIterator[Peer]:
+    """Serve as an HTTP proxy on loopback, for CONNECT and for plain requests."""
+
+    async def pass_on(source: ByteStream, target: ByteStream) -> None:
+        try:
+            while True:
+                await target.send(await source.receive())
+        except HANG_UP:
+            return
+
+    async def talk(stream: ByteStream) -> None:
+        method, target, _ = it.lines[-1].split()
+        if method != "CONNECT":
+            await stream.send(reply(200, target.encode()))
+            return
+        host, _, port = target.rpartition(":")
+        async with (
+            await anyio.connect_tcp(host, int(port)) as there,
+            anyio.create_task_group() as both,
+        ):
+            await stream.send(b"HTTP/1.1 200 Connected\r\n\r\n")
+            both.start_soon(pass_on, stream, there)
+            await pass_on(there, stream)
+            both.cancel_scope.cancel()
+
+    async with peer(talk) as it:
+        yield it

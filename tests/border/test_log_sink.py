@@ -1,0 +1,124 @@
+"""The log sink: one line an event."""
+
+import errno
+import io
+import json
+import threading
+from datetime import UTC, datetime
+from typing import Final
+
+import anyio
+import pytest
+import structlog
+
+from poller.environment import Live
+from poller.errors import DeliveryError
+from poller.events import Event
+from poller.http import Egress
+from poller.sinks.log import KIND, LogSettings, LogSink, connect
+from poller.store import Delivery
+
+BODY: Final = (
+    '{"type":"job.succeeded","timestamp":"t","data":{"job":{"name":"Tränen"},"sequence":2}}'
+)
+
+
+def a_delivery(number: int = 1, body: str = BODY) -> Delivery:
+    """Give a delivery to the log sink."""
+    event = Event(
+        id=f"evt_{number}",
+        type="job.succeeded",
+        subject="job-1",
+        occurred_at=datetime(2024, 1, 15, 10, 32, 15, tzinfo=UTC),
+        body=body.encode(),
+    )
+    return Delivery(id=number, sink="log", event=event, created_at=0.0)
+
+
+async def test_line():
+    """A line is the event's type, id and time, then the data of its body, in that order."""
+    stream = io.StringIO()
+    await LogSink(structlog.WriteLogger(stream)).send(a_delivery())
+
+    assert list(json.loads(stream.getvalue()).items()) == [
+        ("event", "job.succeeded"),
+        ("event_id", "evt_1"),
+        ("occurred_at", "2024-01-15T10:32:15Z"),
+        ("job", {"name": "Tränen"}),
+        ("sequence", 2),
+    ]
+    assert stream.getvalue().count("\n") == 1
+
+
+async def test_log_level_does_not_matter(capsys):
+    """An event is written whatever the log's own level is."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
+    try:
+        async with connect(Live(LogSettings()), Egress()) as sink:
+            await sink.send(a_delivery())
+    finally:
+        structlog.reset_defaults()
+
+    assert json.loads(capsys.readouterr().out)["event_id"] == "evt_1"
+
+
+async def test_lines_of_many_events_stay_whole(capsys):
+    """Events that are sent at once are a line each, also among lines of the log."""
+    async with connect(Live(LogSettings()), Egress()) as sink, anyio.create_task_group() as group:
+        for number in range(100):
+            group.start_soon(sink.send, a_delivery(number))
+            structlog.WriteLogger().msg('{"event": "noise"}')
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 200
+    assert {it.get("event_id") for it in lines} == {f"evt_{it}" for it in range(100)} | {None}
+
+
+class Stream(io.StringIO):
+    """A stream that notes who writes to it, and may refuse."""
+
+    def __init__(self, trouble: Exception | None = None) -> None:
+        super().__init__()
+        self.trouble = trouble
+        self.writers: list[threading.Thread] = []
+
+    def write(self, text: str) -> int:
+        """Write, or raise what was asked for."""
+        self.writers.append(threading.current_thread())
+        if self.trouble:
+            raise self.trouble
+        return super().write(text)
+
+
+async def test_writing_is_off_the_loop():
+    """A reader of the log who is slow does not hold up the daemon."""
+    stream = Stream()
+    await LogSink(structlog.WriteLogger(stream)).send(a_delivery())
+
+    assert threading.main_thread() not in stream.writers
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC])
+async def test_stdout_that_is_gone(number: int):
+    """A line that cannot be written is a failed attempt like any other, to be made again."""
+    trouble = OSError(number, "what the system says")
+    sink = LogSink(structlog.WriteLogger(Stream(trouble)))
+
+    with pytest.raises(DeliveryError, match="stdout takes no line: what the system says") as caught:
+        await sink.send(a_delivery())
+
+    assert (caught.value.is_final, caught.value.is_sink_fault) == (False, True)
+
+
+async def test_stdout_that_knows_ascii_only():
+    """Text that stdout's encoding cannot carry is written in JSON's own way."""
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    await LogSink(structlog.WriteLogger(stream)).send(a_delivery())
+
+    assert json.loads(raw.getvalue())["job"] == {"name": "Tränen"}
+
+
+def test_log_is_read_by_people():
+    """The log takes what concerns the daemon itself too."""
+    assert KIND.is_read_by_people

@@ -1,0 +1,117 @@
+"""The ids of events: they never change, and no two facts share one."""
+
+import base64
+import hashlib
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from poller.events import (
+    Origin,
+    event_id,
+    job_event,
+)
+from poller.jobs import JobStatus, parse_job
+from tests.core.facts import OBSERVED, ORIGIN, a_transition, an_event
+from tests.support import a_job_object
+
+LATER = datetime(2031, 7, 1, tzinfo=UTC)
+
+
+IDS = {
+    ("sutro", "job-12345", "job.started", 0): (
+        "evt_r2hfsentpiqfox5e6y3yhkubp5nupi6nqgglobdbed6aucgv4ycq"
+    ),
+    ("sutro", "job-12345", "job.succeeded", 0): (
+        "evt_42bjetijfi2z4wwhs7irs7mweem6zerzihabfzlkdoruxi6bjwta"
+    ),
+    ("sutro", "job-12345", "job.failed", 0): (
+        "evt_jdxbc3ze6q6u6d26hfdbknno4o3kumjo7b7tabog3apwtyvj3fkq"
+    ),
+    ("sutro", "job-12345", "job.cancelled", 0): (
+        "evt_2t4gnauxjco36tnwej2fp7dqyhac6gmmsyr4nuer7ai3hqg23iga"
+    ),
+    ("sutro", "job-12345", "job.cost_settled", 0): (
+        "evt_me36bsozzm6f3zpykkadq6mdtszkawgy7eqwn5zswgapvsjk7rqa"
+    ),
+    ("sutro", "job-12345", "job.unrecognised", 0): (
+        "evt_5rv7iywu3bpfzhh7lbsfjfjugxmjitw3ivteu5t2wa4c6ohxr2ra"
+    ),
+    ("sutro", "job-12345", "job.missing", 1): (
+        "evt_s5jcmygi32ih3fnzfquwdprkf3u5yxzgz5ujts3fyj6tt7mht42a"
+    ),
+    ("sutro", "job-12345", "job.missing", 2): (
+        "evt_3ryu6cju4tclos4lvem5ekjhlxiuesxrakzubqcwixlmvctacqka"
+    ),
+    ("acme", "job-12345", "job.succeeded", 0): (
+        "evt_ql4jh7qv24kwi7i35jgytokrnisfju6f6jiqpmv6bj2f5gexb7ea"
+    ),
+}
+
+
+@pytest.mark.parametrize(("parts", "expected"), IDS.items())
+def test_ids_never_change(parts, expected):
+    """These ids are in the stores of receivers: no version may give others."""
+    assert event_id(*parts) == expected
+
+
+def test_an_id_by_hand():
+    """An id is base32 of SHA-256 over a version and the parts, each with its length before it."""
+    told = b"\0\0\0\x011\0\0\0\x05sutro\0\0\0\x05job-1\0\0\0\x0ajob.failed"
+    digest = base64.b32encode(hashlib.sha256(told).digest()).decode()
+
+    assert event_id("sutro", "job-1", "job.failed") == "evt_" + digest.lower().strip("=")
+
+
+PARTS = st.tuples(st.text(max_size=6), st.text(max_size=6), st.text(max_size=6), st.integers(0, 12))
+
+
+@given(PARTS, PARTS)
+def test_two_facts_never_share_an_id(one, other):
+    """However the parts of two facts run together, their ids differ."""
+    assume(one != other)
+
+    assert event_id(*one) != event_id(*other)
+
+
+@given(text=st.text("ab1", max_size=8), cuts=st.lists(st.integers(0, 8), min_size=4, max_size=4))
+def test_moving_a_boundary_changes_the_id(text, cuts):
+    """The same letters cut into other parts are another fact."""
+    first, second, third, fourth = cuts
+    one = (text[:first], text[first:second], text[second:])
+    other = (text[:third], text[third:fourth], text[fourth:])
+    assume(one != other)
+
+    assert event_id(*one) != event_id(*other)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sequence": 7},
+        {"previous_status": JobStatus.RUNNING},
+        {"job": parse_job(a_job_object(job_id="job-1", job_cost=9))},
+    ],
+    ids=["sequence", "previous_status", "job"],
+)
+def test_an_id_depends_on_the_fact_alone(changes):
+    """Neither what was seen before, nor the job's fields, nor the count of events is in an id."""
+    assert an_event("job.succeeded", **changes).id == an_event("job.succeeded").id
+
+
+def test_an_id_depends_on_no_time_and_no_place():
+    """The same fact seen years later, by a daemon that asks another host, has the same id."""
+    elsewhere = Origin(deployment="sutro.example.com")
+    transition = a_transition("job.succeeded")
+
+    assert job_event(transition, elsewhere, LATER).id == an_event("job.succeeded").id
+
+
+def test_a_namespace_gives_other_ids():
+    """Two daemons that must not share ids are given namespaces."""
+    acme = replace(ORIGIN, namespace="acme")
+
+    assert job_event(a_transition("job.failed"), acme, OBSERVED).id != an_event("job.failed").id

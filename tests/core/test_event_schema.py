@@ -1,0 +1,57 @@
+"""The JSON Schema of events: what it lets pass, and what not."""
+
+import json
+
+import pytest
+from jsonschema import ValidationError
+
+from poller.events import (
+    EVENT_TYPES,
+    URGENT,
+    schema,
+)
+from tests.support import GOLDEN, check_event
+
+
+def test_the_schema_knows_every_type():
+    """The schema has one shape for each type of event, and for no other."""
+    shapes = [it["properties"]["type"]["const"] for it in schema()["oneOf"]]
+
+    assert sorted(shapes) == sorted(EVENT_TYPES)
+    assert URGENT < EVENT_TYPES
+
+
+MISSHAPEN = [
+    lambda event: event.update(type="job.paused"),
+    lambda event: event.update(extra=1),
+    lambda event: event.update(timestamp="2024-01-15 10:32:15"),
+    lambda event: event["data"].pop("observed_at"),
+    lambda event: event["data"].pop("sequence"),
+    lambda event: event["data"].update(sequence=0),
+    lambda event: event["data"].update(cost_final=None),
+    lambda event: event["data"].update(previous_status="UNKNOWN"),
+    lambda event: event["data"].update(job={"job_id": "job-1"}),
+    lambda event: event["data"]["job"].pop("name"),
+    lambda event: event["data"]["job"].update(status="FAILED"),
+    lambda event: event["data"]["job"].update(job_cost="0.5"),
+    lambda event: event["data"]["job"].update(input_tokens=-1),
+    lambda event: event["data"]["job"].update(system_prompt="x"),
+]
+
+
+@pytest.mark.parametrize("spoil", MISSHAPEN, ids=range(len(MISSHAPEN)))
+def test_the_schema_refuses(spoil):
+    """A body that is misshapen anywhere does not pass."""
+    event = json.loads((GOLDEN / "job-12345.succeeded.json").read_bytes())
+    spoil(event)
+
+    with pytest.raises(ValidationError):
+        check_event(json.dumps(event).encode())
+
+
+def test_the_schema_lets_events_grow():
+    """A key that a later version adds to the data is no error to an older schema."""
+    event = json.loads((GOLDEN / "job-12345.succeeded.json").read_bytes())
+    event["data"]["eta_seconds"] = 5
+
+    assert check_event(json.dumps(event).encode())

@@ -1,0 +1,169 @@
+"""The bodies of events: frozen, and as documented."""
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+
+from poller.events import (
+    PollerEvent,
+    checksum,
+    job_event,
+    poller_event,
+)
+from poller.jobs import JobStatus, parse_job
+from poller.lifecycle import Rules, decide
+from poller.states import JobEvent, JobState
+from tests.core.facts import OBSERVED, ORIGIN, an_event
+from tests.support import FINAL, GOLDEN, a_job, a_job_object, check_event
+
+
+def test_the_documented_body():
+    """The documented job, seen to end while it ran, gives exactly the golden body."""
+    job = parse_job(a_job_object())
+    running = decide(
+        JobState(job_id=job.job_id, since=0.0), replace(job, status=JobStatus.RUNNING), 0.0, Rules()
+    )
+    (transition,) = decide(running.state, job, 120.0, Rules()).transitions
+
+    event = job_event(transition, ORIGIN, OBSERVED)
+
+    assert event.body + b"\n" == (GOLDEN / "job-12345.succeeded.json").read_bytes()
+    assert event.id == "evt_42bjetijfi2z4wwhs7irs7mweem6zerzihabfzlkdoruxi6bjwta"
+    assert (event.subject, event.type) == ("job-12345", "job.succeeded")
+    assert check_event(event.body)["data"] == event.data
+
+
+COMPLETE = a_job("SUCCEEDED", **FINAL, datetime_started="2024-01-15T10:30:15Z")
+WHEN = [
+    ("job.started", COMPLETE, "2024-01-15T10:30:15Z"),
+    ("job.started", a_job("RUNNING"), "2024-01-15T10:32:17.120Z"),
+    ("job.succeeded", COMPLETE, "2024-01-15T10:32:15Z"),
+    ("job.succeeded", a_job("SUCCEEDED"), "2024-01-15T10:32:17.120Z"),
+    ("job.failed", replace(COMPLETE, status=JobStatus.FAILED), "2024-01-15T10:32:15Z"),
+    ("job.cancelled", replace(COMPLETE, status=JobStatus.CANCELLED), "2024-01-15T10:32:15Z"),
+    ("job.cost_settled", COMPLETE, "2024-01-15T10:32:17.120Z"),
+    ("job.missing", COMPLETE, "2024-01-15T10:32:17.120Z"),
+    ("job.missing", None, "2024-01-15T10:32:17.120Z"),
+    ("job.found", COMPLETE, "2024-01-15T10:32:17.120Z"),
+    ("job.unrecognised", COMPLETE, "2024-01-15T10:32:17.120Z"),
+]
+
+
+@pytest.mark.parametrize(("kind", "job", "timestamp"), WHEN)
+def test_timestamps(kind, job, timestamp):
+    """A start and an end happened when the API says, all else when it was observed."""
+    event = an_event(kind, job=job)
+
+    assert check_event(event.body)["timestamp"] == timestamp
+    assert event.data["observed_at"] == "2024-01-15T10:32:17.120Z"
+
+
+FINALITY = [
+    ("job.succeeded", COMPLETE, True),
+    ("job.succeeded", a_job("SUCCEEDED"), False),
+    ("job.succeeded", a_job("SUCCEEDED", job_cost=0.5), False),
+    ("job.failed", a_job("FAILED"), False),
+    ("job.cancelled", a_job("CANCELLED", **FINAL), True),
+    ("job.cost_settled", a_job("SUCCEEDED", job_cost=0.5), True),
+    ("job.started", COMPLETE, None),
+    ("job.missing", COMPLETE, None),
+    ("job.missing", None, None),
+    ("job.found", COMPLETE, None),
+    ("job.unrecognised", COMPLETE, None),
+]
+
+
+@pytest.mark.parametrize(("kind", "job", "is_final"), FINALITY)
+def test_cost_final(kind, job, is_final):
+    """An end says whether its cost is final; what is no end says null."""
+    assert check_event(an_event(kind, job=job).body)["data"]["cost_final"] is is_final
+
+
+def test_a_never_seen_job():
+    """A job that was never seen has its id and nothing else."""
+    data = check_event(an_event("job.missing", job=None, occurrence=1).body)["data"]
+
+    assert data["job"] == {"job_id": "job-1"}
+    assert (data["queue_seconds"], data["run_seconds"]) == (None, None)
+
+
+def test_an_unknown_word_is_shown():
+    """The event of an unrecognised status carries the API's own word."""
+    event = an_event("job.unrecognised", job=a_job("Paused by admin"))
+
+    assert check_event(event.body)["data"]["job"]["status"] == "Paused by admin"
+
+
+def test_prompts_stay_out():
+    """Neither prompt nor schema nor sampling parameters are in a body."""
+    job = parse_job(a_job_object(system_prompt="the canary", json_schema={"the canary": 1}))
+
+    assert b"canary" not in an_event("job.succeeded", job=job).body
+
+
+def test_a_body_is_utf_8():
+    """Text beyond ASCII is sent as it is, not escaped."""
+    event = an_event("job.succeeded", job=a_job("SUCCEEDED", name="Bewertungen \u2713"))
+
+    assert "Bewertungen \u2713".encode() in event.body
+
+
+@pytest.mark.parametrize("end", ["SUCCEEDED", "FAILED", "CANCELLED"])
+def test_a_settled_cost_follows_the_end(end):
+    """A settled cost names the end that was told without it, whose sinks get it too."""
+    event = an_event("job.cost_settled", job=a_job(end, job_cost=0.5))
+
+    assert event.follows == an_event(f"job.{end.lower()}").id
+
+
+def test_other_events_follow_none():
+    """Only a settled cost follows another event."""
+    kinds = set(JobEvent) - {JobEvent.COST_SETTLED}
+
+    assert {an_event(kind).follows for kind in kinds} == {None}
+
+
+DETAILS = [
+    (PollerEvent.AUTH_FAILED, {"reason": "401 for every job"}),
+    (PollerEvent.AUTH_RECOVERED, {}),
+    (PollerEvent.SINK_DISABLED, {"sink": "webhook.audit", "reason": "410"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "detail"), DETAILS)
+def test_poller_events(kind, detail):
+    """An event of the daemon carries its own keys, the host and the moment."""
+    event = poller_event(kind, ORIGIN, OBSERVED, instance="abc", occurrence=1, detail=detail)
+
+    assert check_event(event.body) == {
+        "type": kind.value,
+        "timestamp": "2024-01-15T10:32:17.120Z",
+        "data": detail | {"observed_at": "2024-01-15T10:32:17.120Z", "deployment": "api.sutro.sh"},
+    }
+    assert event.subject == "poller"
+
+
+def test_poller_events_of_two_daemons_differ():
+    """Each store and each occurrence gives an id of its own."""
+    ids = {
+        poller_event(
+            PollerEvent.AUTH_RECOVERED,
+            ORIGIN,
+            OBSERVED,
+            instance=instance,
+            occurrence=occurrence,
+            detail={},
+        ).id
+        for instance in ("abc", "def")
+        for occurrence in (1, 2)
+    }
+
+    assert len(ids) == 4
+
+
+def test_a_checksum_tells_one_byte():
+    """The digest of a body changes with any byte of it."""
+    body = an_event("job.succeeded").body
+
+    assert checksum(body) == hashlib.sha256(body).digest() != checksum(body + b" ")

@@ -1,0 +1,97 @@
+"""The parser of a job object: what always holds, whatever the API sends."""
+
+import json
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poller.errors import MalformedAnswer
+from poller.events import Origin, job_event
+from poller.jobs import FAILURE_BYTES, PUBLISHED, JobStatus, is_job_id, parse_job
+from poller.states import JobEvent, Transition
+from tests.support import check_event
+
+TEN_THIRTY = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
+
+
+ODD_TEXT = st.text(
+    st.characters(exclude_categories=()) | st.sampled_from('\0\x1b\n\u2028\ud800" '), max_size=20
+)
+NUMBERS = st.integers() | st.floats() | st.sampled_from([2**63 - 1, 2**63, 10**4_299, -0.0, 5e-324])
+SCALARS = st.none() | st.booleans() | NUMBERS | ODD_TEXT
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(ODD_TEXT, inner), max_leaves=8
+)
+LONG_TEXT = st.builds(lambda piece, times: piece * times, ODD_TEXT, st.sampled_from([1, 30, 300]))
+MOMENTS = st.datetimes(timezones=st.none() | st.timezones()).map(datetime.isoformat)
+WORDS = st.builds(
+    lambda word, junk: word[:3] + junk + word[3:],
+    st.sampled_from([status.value for status in JobStatus]),
+    st.just("") | LONG_TEXT,
+)
+FIELDS = {
+    name: MOMENTS | NUMBERS | LONG_TEXT | JSON | st.dictionaries(ODD_TEXT, LONG_TEXT | JSON)
+    for name in PUBLISHED
+    if name != "status"
+}
+JOB_OBJECTS = st.fixed_dictionaries(
+    {"job_id": st.from_regex(r"[A-Za-z0-9._-]{1,128}", fullmatch=True).filter(is_job_id)}
+    | {"status": WORDS},
+    optional=FIELDS,
+)
+
+
+@given(raw=JSON | st.dictionaries(st.sampled_from(["job_id", *PUBLISHED]), JSON) | JOB_OBJECTS)
+def test_any_json_is_a_job_or_malformed(raw):
+    """Whatever the API sends, the parser gives a job or raises MalformedAnswer."""
+    try:
+        job = parse_job(raw)
+    except MalformedAnswer:
+        return
+
+    assert job.job_id == raw["job_id"]
+
+
+@given(raw=JOB_OBJECTS)
+def test_what_is_written_is_read_back(raw):
+    """A job written under the API's names reads back as an equal job with nothing wrong."""
+    job = parse_job(raw)
+
+    again = parse_job(json.loads(json.dumps(job.as_dict())))
+
+    assert again == job
+    assert again.wrong_fields == ()
+
+
+@given(raw=JOB_OBJECTS)
+def test_any_job_fits_an_event(raw):
+    """The event of any job is at most 20,000 bytes of clean JSON that the schema allows."""
+    job = parse_job(raw)
+    transition = Transition(
+        type=JobEvent.UNRECOGNISED,
+        job_id=job.job_id,
+        job=job,
+        previous_status=JobStatus.RUNNING,
+        sequence=1,
+    )
+
+    event = job_event(transition, Origin(deployment="api.sutro.sh"), TEN_THIRTY)
+
+    assert check_event(event.body)["data"]["job"] == json.loads(json.dumps(job.as_dict()))
+
+
+def test_the_largest_job_fits_an_event():
+    """A job whose every field is as long as it may be, in the widest characters, still fits."""
+    wide = "\U0001f600" * 100_000
+    fields = dict.fromkeys(("name", "description", "model", "dataset_id", "failure_reason"), wide)
+    job = parse_job({"job_id": "x" * 128, "status": wide} | fields)
+    transition = Transition(
+        type=JobEvent.UNRECOGNISED, job_id=job.job_id, job=job, previous_status=None, sequence=1
+    )
+
+    event = job_event(transition, Origin(deployment="h" * 255), TEN_THIRTY)
+
+    assert job.wrong_fields == ()
+    assert check_event(event.body)
+    assert len(json.dumps(job.failure_reason, ensure_ascii=False).encode()) <= FAILURE_BYTES

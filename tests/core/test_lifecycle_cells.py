@@ -1,0 +1,131 @@
+"""The state machine of a job, cell by cell."""
+
+import pytest
+
+from poller.lifecycle import decide
+from poller.states import Decision, NoJob, Phase
+from tests.core.lives import (
+    CANCELLING,
+    COMPLETED,
+    COSTLESS,
+    DONE,
+    DOUBTED,
+    LOST,
+    NEVER_SEEN,
+    NEW,
+    QUEUED,
+    RULES,
+    RUNNING,
+    SETTLING,
+    STARTED,
+    UNKNOWN,
+)
+from tests.support import FINAL, a_job
+
+CELLS = [
+    # never seen
+    (NEW, a_job("SUBMITTED"), Phase.ACTIVE, "SUBMITTED", "", ""),
+    (NEW, a_job("QUEUED"), Phase.ACTIVE, "QUEUED", "", ""),
+    (NEW, a_job("RUNNING"), Phase.ACTIVE, "RUNNING", "job.started", ""),
+    (NEW, a_job("QUEUED", **STARTED), Phase.ACTIVE, "RUNNING", "job.started", ""),
+    (NEW, a_job("CANCELLING"), Phase.ACTIVE, "CANCELLING", "", ""),
+    (NEW, a_job("CANCELLING", **STARTED), Phase.ACTIVE, "CANCELLING", "", ""),
+    (NEW, a_job("UNKNOWN"), Phase.ACTIVE, "UNKNOWN", "", ""),
+    (NEW, a_job("PAUSED"), Phase.ACTIVE, "UNKNOWN", "", ""),
+    (NEW, a_job("SUCCEEDED"), Phase.SETTLING, "UNKNOWN", "", ""),
+    (NEW, a_job("SUCCEEDED", **FINAL), Phase.DONE, "SUCCEEDED", "job.succeeded", ""),
+    (NEW, a_job("COMPLETE", **FINAL), Phase.DONE, "SUCCEEDED", "job.succeeded", ""),
+    (NEW, a_job("FAILED"), Phase.DONE, "FAILED", "job.failed", ""),
+    (NEW, a_job("ERROR"), Phase.DONE, "FAILED", "job.failed", ""),
+    (NEW, a_job("CANCELLED"), Phase.DONE, "CANCELLED", "job.cancelled", ""),
+    (NEW, a_job("CANCELED"), Phase.DONE, "CANCELLED", "job.cancelled", ""),
+    # active, the same or higher
+    (QUEUED, a_job("QUEUED"), Phase.ACTIVE, "QUEUED", "", ""),
+    (QUEUED, a_job("STARTING"), Phase.ACTIVE, "STARTING", "", ""),
+    (QUEUED, a_job("RUNNING"), Phase.ACTIVE, "RUNNING", "job.started", ""),
+    (QUEUED, a_job("QUEUED", **STARTED), Phase.ACTIVE, "RUNNING", "job.started", ""),
+    (QUEUED, a_job("PENDING", **STARTED), Phase.ACTIVE, "RUNNING", "job.started", ""),
+    (QUEUED, a_job("CANCELLING"), Phase.ACTIVE, "CANCELLING", "", ""),
+    (UNKNOWN, a_job("SUBMITTED"), Phase.ACTIVE, "SUBMITTED", "", ""),
+    (RUNNING, a_job("RUNNING"), Phase.ACTIVE, "RUNNING", "", ""),
+    (RUNNING, a_job("STARTING", **STARTED), Phase.ACTIVE, "RUNNING", "", ""),
+    (RUNNING, a_job("RUNNING", **FINAL), Phase.ACTIVE, "RUNNING", "", ""),
+    (RUNNING, a_job("CANCELLING"), Phase.ACTIVE, "CANCELLING", "", ""),
+    # active, lower
+    (QUEUED, a_job("PENDING"), Phase.ACTIVE, "QUEUED", "", "job.regressed"),
+    (RUNNING, a_job("QUEUED"), Phase.ACTIVE, "RUNNING", "", "job.regressed"),
+    (CANCELLING, a_job("RUNNING"), Phase.ACTIVE, "CANCELLING", "", "job.regressed"),
+    # active, an end
+    (QUEUED, a_job("SUCCEEDED"), Phase.SETTLING, "QUEUED", "", ""),
+    (QUEUED, a_job("SUCCEEDED", job_cost=1), Phase.SETTLING, "QUEUED", "", ""),
+    (QUEUED, a_job("SUCCEEDED", **COMPLETED), Phase.SETTLING, "QUEUED", "", ""),
+    (QUEUED, a_job("SUCCEEDED", **FINAL), Phase.DONE, "SUCCEEDED", "job.succeeded", ""),
+    (QUEUED, a_job("FAILED"), Phase.DONE, "FAILED", "job.failed", ""),
+    (RUNNING, a_job("FAILED"), Phase.DONE, "FAILED", "job.failed", ""),
+    (CANCELLING, a_job("CANCELLED"), Phase.DONE, "CANCELLED", "job.cancelled", ""),
+    (CANCELLING, a_job("SUCCEEDED", **FINAL), Phase.DONE, "SUCCEEDED", "job.succeeded", ""),
+    (UNKNOWN, a_job("FAILED"), Phase.DONE, "FAILED", "job.failed", ""),
+    # active, an unknown word
+    (RUNNING, a_job("PAUSED"), Phase.ACTIVE, "RUNNING", "", "job.unknown_status"),
+    (RUNNING, a_job("UNKNOWN"), Phase.ACTIVE, "RUNNING", "", "job.unknown_status"),
+    (RUNNING, a_job("PAUSED", **FINAL), Phase.ACTIVE, "RUNNING", "", "job.unknown_status"),
+    (UNKNOWN, a_job("PAUSED"), Phase.ACTIVE, "UNKNOWN", "", "job.unknown_status"),
+    # settling
+    (SETTLING, a_job("RUNNING"), Phase.SETTLING, "RUNNING", "", ""),
+    (SETTLING, a_job("QUEUED"), Phase.SETTLING, "RUNNING", "", ""),
+    (SETTLING, a_job("SUCCEEDED"), Phase.SETTLING, "RUNNING", "", ""),
+    (SETTLING, a_job("SUCCEEDED", **FINAL), Phase.DONE, "SUCCEEDED", "job.succeeded", ""),
+    (SETTLING, a_job("FAILED"), Phase.DONE, "FAILED", "job.failed", ""),
+    (SETTLING, a_job("CANCELLED"), Phase.DONE, "CANCELLED", "job.cancelled", ""),
+    (SETTLING, a_job("PAUSED", **FINAL), Phase.SETTLING, "RUNNING", "", ""),
+    (SETTLING, NoJob.ABSENT, Phase.SETTLING, "RUNNING", "", ""),
+    (DOUBTED, a_job("RUNNING"), Phase.ACTIVE, "RUNNING", "", "job.regressed"),
+    (DOUBTED, a_job("QUEUED"), Phase.ACTIVE, "RUNNING", "", "job.regressed"),
+    (DOUBTED, a_job("CANCELLING"), Phase.ACTIVE, "CANCELLING", "", "job.regressed"),
+    (DOUBTED, a_job("PAUSED"), Phase.SETTLING, "RUNNING", "", ""),
+    # done
+    (DONE, a_job("RUNNING"), Phase.DONE, "SUCCEEDED", "", "job.contradicted"),
+    (DONE, a_job("QUEUED"), Phase.DONE, "SUCCEEDED", "", "job.contradicted"),
+    (DONE, a_job("FAILED"), Phase.DONE, "SUCCEEDED", "", "job.contradicted"),
+    (DONE, a_job("SUCCEEDED", **FINAL), Phase.DONE, "SUCCEEDED", "", ""),
+    (DONE, a_job("SUCCEEDED"), Phase.DONE, "SUCCEEDED", "", ""),
+    (DONE, a_job("PAUSED"), Phase.DONE, "SUCCEEDED", "", ""),
+    (DONE, NoJob.ABSENT, Phase.DONE, "SUCCEEDED", "", ""),
+    (COSTLESS, a_job("FAILED"), Phase.DONE, "FAILED", "", ""),
+    (COSTLESS, a_job("FAILED", **FINAL), Phase.DONE, "FAILED", "job.cost_settled", ""),
+    (COSTLESS, a_job("FAILED", job_cost=0), Phase.DONE, "FAILED", "job.cost_settled", ""),
+    (COSTLESS, a_job("SUCCEEDED", **FINAL), Phase.DONE, "FAILED", "", "job.contradicted"),
+    # missing
+    (LOST, NoJob.ABSENT, Phase.MISSING, "RUNNING", "", ""),
+    (LOST, a_job("RUNNING"), Phase.ACTIVE, "RUNNING", "job.found", ""),
+    (LOST, a_job("QUEUED"), Phase.ACTIVE, "RUNNING", "job.found", "job.regressed"),
+    (LOST, a_job("PAUSED"), Phase.ACTIVE, "RUNNING", "job.found", "job.unknown_status"),
+    (LOST, a_job("SUCCEEDED"), Phase.SETTLING, "RUNNING", "job.found", ""),
+    (LOST, a_job("FAILED"), Phase.DONE, "FAILED", "job.found job.failed", ""),
+    (NEVER_SEEN, a_job("QUEUED"), Phase.ACTIVE, "QUEUED", "job.found", ""),
+    (NEVER_SEEN, a_job("RUNNING"), Phase.ACTIVE, "RUNNING", "job.found job.started", ""),
+    (NEVER_SEEN, a_job("PAUSED"), Phase.ACTIVE, "UNKNOWN", "job.found", ""),
+    (NEVER_SEEN, a_job("FAILED"), Phase.DONE, "FAILED", "job.found job.failed", ""),
+    # one 404 means nothing yet
+    (NEW, NoJob.ABSENT, Phase.NEW, "UNKNOWN", "", ""),
+    (RUNNING, NoJob.ABSENT, Phase.ACTIVE, "RUNNING", "", ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("state", "seen", "phase", "status", "events", "remarks"), CELLS, ids=range(len(CELLS))
+)
+def test_every_cell(state, seen, phase, status, events, remarks):
+    """One look five seconds later means what the table says."""
+    decision = decide(state, seen, 5.0, RULES)
+
+    assert (decision.state.phase, decision.state.status) == (phase, status)
+    assert [it.type for it in decision.transitions] == events.split()
+    assert list(decision.remarks) == remarks.split()
+    assert decision.state.sequence == state.sequence + len(decision.transitions)
+
+
+@pytest.mark.parametrize("state", [NEW, QUEUED, RUNNING, UNKNOWN, DONE, COSTLESS, LOST])
+def test_time_alone_changes_nothing(state):
+    """Whatever time passes without a look, only a settling job changes."""
+    assert decide(state, NoJob.ELAPSED, 1e9, RULES) == Decision(state)

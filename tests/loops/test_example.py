@@ -1,0 +1,38 @@
+"""The documented example, whole: from the API's answer to the webhook's bytes."""
+
+from datetime import UTC, datetime
+
+import anyio
+import pytest
+from aiohttp import web
+
+from tests.loops.product import KEY, Receiver, an_app, living, served
+from tests.support import GOLDEN, a_job_object
+from tests.virtual import virtual_clock
+
+pytestmark = pytest.mark.virtual(limit=600.0)
+
+
+async def test_the_documented_example_becomes_the_documented_event():
+    """The API's example job, seen running and then ended, is one verified webhook, to the byte."""
+    answers = [
+        a_job_object(status="running", datetime_completed=None, job_cost=None),
+        a_job_object(),
+    ]
+
+    async def api(request: web.Request) -> web.Response:
+        assert request.headers["Authorization"] == f"Key {KEY}"
+        assert request.path == "/v1/jobs/job-12345"
+        return web.json_response({"job": answers.pop(0)})
+
+    receiver = Receiver()
+    clock = virtual_clock(datetime(2024, 1, 15, 10, 32, 7, 120_500, UTC))
+    pace = {"POLLER_MIN_INTERVAL": "10s", "POLLER_MAX_INTERVAL": "10s"}
+    async with served(api) as url, served(receiver.take) as hook:
+        app = an_app(url, hook, clock=clock, POLLER_JOB_IDS="job-12345", **pace)
+        async with living(app):
+            await anyio.sleep(20.0)
+
+    golden = (GOLDEN / "job-12345.succeeded.json").read_bytes().strip()
+    [(_, _, body)] = receiver.got
+    assert body == golden.replace(b"api.sutro.sh", url.removeprefix("http://").encode())

@@ -1,0 +1,140 @@
+"""Jobs that the API does not know: missing ones are told, a wrong tenant is none of them."""
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+
+from poller.errors import Misconfigured, NotFound
+from poller.schedule import PollPolicy
+from tests.loops.fakes import (
+    FakeApi,
+    a_store,
+    ended,
+    recorded_types,
+    running,
+    settled,
+    watching,
+)
+
+pytestmark = pytest.mark.virtual(limit=2_000_000.0)
+FIXED = PollPolicy(minimum=60.0, maximum=60.0)
+ABSENT = NotFound("404")
+DAY = 86_400.0
+
+
+async def test_a_job_that_never_shows_is_missing_after_the_grace():
+    """A job that was never seen has ten minutes to appear."""
+    store = a_store()
+
+    async with watching(FakeApi(), store, "job-1", policy=FIXED):
+        await anyio.sleep(590.0)
+        assert recorded_types(store) == []
+        await anyio.sleep(20.0)
+
+        assert recorded_types(store) == ["job.missing"]
+
+
+async def test_a_job_that_is_missing_is_found_again():
+    """A missing job is looked at every hour; what it is then is told after that it was found."""
+    api, store = FakeApi(), a_store()
+
+    async with watching(api, store, "job-1", policy=FIXED):
+        await anyio.sleep(3_000.0)
+        api.answers["job-1"] = ended()
+        await anyio.sleep(3_700.0)
+
+    assert recorded_types(store) == ["job.missing", "job.found", "job.succeeded"]
+
+
+async def test_a_job_that_goes_missing_twice_is_told_twice():
+    """Each time that a job goes missing has an event of its own."""
+    api, store = FakeApi(job_1=running()), a_store()
+
+    async with watching(api, store, "job-1", policy=FIXED):
+        for answer in (running(), ABSENT) * 2:
+            api.answers["job-1"] = answer
+            await anyio.sleep(8_000.0)
+
+    assert recorded_types(store) == ["job.started", *["job.missing", "job.found"] * 2][:-1]
+
+
+async def test_a_missing_job_is_given_up_after_a_week():
+    """A missing job is asked for every hour, for a week."""
+    api = FakeApi()
+
+    async with watching(api, a_store(), "job-1", policy=FIXED):
+        await anyio.sleep(20 * DAY)
+
+    late = [at for at, _ in api.asked if at > 1_000.0]
+    assert 7 * 24 - 20 <= len(late) <= 7 * 24 + 20
+    assert late[-1] < 7.2 * DAY
+
+
+async def test_a_missing_job_is_given_up_over_restarts():
+    """A job that was given up costs no request in the next process."""
+    api, store = FakeApi(), a_store()
+    async with watching(api, store, "job-1", policy=FIXED):
+        await anyio.sleep(8 * DAY)
+    api.asked.clear()
+
+    async with watching(api, store, "job-1", policy=FIXED):
+        await anyio.sleep(DAY)
+
+    assert api.asked == []
+
+
+async def test_all_jobs_unknown_at_once_are_not_missing():
+    """When nearly all jobs are unknown the URL is wrong: that is logged once, no job is missing."""
+    ids = [f"job-{number}" for number in range(10)]
+    api, store = FakeApi(), a_store()
+
+    with capture_logs() as lines:
+        async with watching(api, store, *ids, policy=FIXED):
+            await anyio.sleep(7_200.0)
+            assert recorded_types(store) == []
+            api.answers = {job_id: running(job_id) for job_id in ids}
+            await anyio.sleep(120.0)
+
+    assert recorded_types(store) == ["job.started"] * 10
+    told = [it["event"] for it in lines if it["event"].startswith("api.")]
+    assert told == ["api.misconfigured", "api.recovered"]
+
+
+async def test_a_few_jobs_unknown_are_missing():
+    """Jobs that the API does not know while it knows enough others are missing."""
+    api, store = FakeApi(), a_store()
+    api.answers = {f"job-{number}": running(f"job-{number}") for number in range(4)}
+
+    async with watching(api, store, *api.answers, "job-8", "job-9", policy=FIXED):
+        await anyio.sleep(1_000.0)
+
+    assert recorded_types(store).count("job.missing") == 2
+
+
+async def test_a_job_that_follows_missing_ones_is_missing_too():
+    """Jobs that went missing before do not make the next one look like a wrong URL."""
+    ids = [f"job-{number}" for number in range(4)]
+    api, store = FakeApi(), a_store()
+    api.answers = {job_id: running(job_id) for job_id in ids}
+
+    async with watching(api, store, *ids, policy=FIXED):
+        for job_id in ids:
+            await anyio.sleep(9_000.0)
+            api.answers[job_id] = ABSENT
+        await anyio.sleep(9_000.0)
+
+    assert recorded_types(store).count("job.missing") == 4
+
+
+async def test_a_foreign_404_tells_nothing_of_a_job():
+    """A 404 that is not the API's never makes a job missing."""
+    api, store = FakeApi(job_1=Misconfigured("a 404 that is not the API's")), a_store()
+
+    async with watching(api, store, "job-1", policy=FIXED):
+        await anyio.sleep(DAY)
+        assert recorded_types(store) == []
+        api.answers["job-1"] = running()
+        await anyio.sleep(120.0)
+        await settled()
+
+    assert recorded_types(store) == ["job.started"]

@@ -1,0 +1,56 @@
+"""After a transaction of unknown outcome, or in a new database, nothing is taken for known."""
+
+import anyio
+import pytest
+
+from poller.sutro.script import Script
+from poller.sutro.simulator import Simulator, serve
+from tests.loops.fakes import FailingStore, FakeApi, a_store, ended, recorded, running, watching
+from tests.loops.product import KEY, Receiver, an_app, living, served
+from tests.loops.test_app import sqlite_inline
+from tests.support import check_event
+from tests.virtual import virtual_clock
+
+pytestmark = pytest.mark.virtual(limit=10_000.0)
+
+
+async def test_a_state_of_unknown_outcome_is_read_again():
+    """A job whose recording raised though it was written goes on from what is written."""
+    api, store = FakeApi(job_1=running()), FailingStore(a_store())
+    store.lies = {"record"}
+
+    async with watching(api, store, "job-1"):
+        await anyio.sleep(1.0)
+        store.lies = set()
+        api.answers["job-1"] = ended()
+        await anyio.sleep(60.0)
+
+    end = check_event(recorded(store)[-1].body)
+    assert end["type"] == "job.succeeded"
+    assert end["data"]["previous_status"] == "RUNNING"
+    assert end["data"]["sequence"] == 2
+
+
+async def test_what_a_damaged_database_held_is_told_anew(tmp_path):
+    """An end that waits in a database that is damaged is seen and told again, under its id."""
+    hook, path = Receiver(status=503), tmp_path / "state.db"
+    simulator = Simulator(now=virtual_clock().steady, key=KEY)
+    simulator.add(Script(job_id="job-1", run_seconds=5.0))
+    stores = []
+
+    def kept(config, clock):
+        stores.append(sqlite_inline(config, clock))
+        return stores[0]
+
+    async with served(hook.take) as url, serve(simulator) as api:
+        app = an_app(api, url, POLLER_STORE=str(path), new_store=kept)
+        async with living(app):
+            await anyio.sleep(60.0)
+            stores[0]._database._disconnect()  # as after any error of the disk
+            path.write_bytes(b"this is no database" * 1_000)
+            hook.status = 200
+            await anyio.sleep(900.0)
+
+    assert hook.types == ["job.succeeded"]
+    assert len({message_id for _, message_id in hook.tried}) == 1
+    assert list(tmp_path.glob("state.db.corrupt-*"))
