@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def _no_system_certificates() -> Iterator[None]:
     """Trust no certificate of the system: to load them all takes longer than a test."""
     with pytest.MonkeyPatch.context() as patch:

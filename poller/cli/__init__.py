@@ -1,0 +1,76 @@
+"""The command line: one verb, its output, its exit code.
+
+Each verb is a module of this package with `arguments`, which says what it takes, and `execute`,
+which does it and gives the exit code. Only the module of the verb that is asked for is imported.
+Data goes to stdout and everything else to stderr; `run` alone logs to stdout, where a service
+manager or a container engine expects it.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Final, NoReturn
+
+from poller.cli import codes
+from poller.errors import ConfigError
+
+VERBS: Final = {
+    "run": "watch the configured jobs and send events until stopped",
+    "check": "show the settings, and where each came from",
+    "simulate": "serve a Sutro API with made-up jobs on loopback",
+    "demo": "show it all at work: simulator, daemon, receiver",
+    "version": "print the version",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run one verb and exit with its code."""
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        arguments = _parser(words[0] if words else "").parse_args(words)
+        code: int = arguments.execute(arguments)
+    except ConfigError as error:
+        complain(*error.problems)
+        code = codes.BAD_CONFIGURATION
+    except KeyboardInterrupt:
+        code = codes.OK
+    except BrokenPipeError:
+        # Whoever read has gone: let the interpreter's last flush meet nobody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = codes.OK
+    sys.exit(code)
+
+
+def env_file_argument(parser: argparse.ArgumentParser) -> None:
+    """Let a verb that reads settings take a file of them."""
+    parser.add_argument("--env-file", type=Path, help="a file of variables; the environment wins")
+
+
+def complain(*problems: str) -> None:
+    """Tell a person what is wrong, a line each."""
+    for problem in problems:
+        print(f"sutro-poller: {problem}", file=sys.stderr)  # noqa: T201 - for people
+
+
+def say(text: str) -> None:
+    """Print what the verb was asked for, at once."""
+    print(text, flush=True)  # noqa: T201 - data
+
+
+def _parser(word: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sutro-poller",
+        description="Tells people when their Sutro batch-inference jobs end.",
+        epilog="Settings are environment variables; `sutro-poller check` lists them.",
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    for name, purpose in VERBS.items():
+        verb = verbs.add_parser(name, help=purpose, description=f"{purpose.capitalize()}.")
+        if name == word:
+            module = import_module(f"poller.cli.{name}")
+            module.arguments(verb)
+            verb.set_defaults(execute=module.execute)
+    return parser

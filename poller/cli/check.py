@@ -1,0 +1,66 @@
+"""`check`: the settings as the daemon would see them, and a word from the API."""
+
+import argparse
+import json
+import os
+import sys
+from typing import Final
+
+import anyio
+
+from poller import logs
+from poller.app import make_client, make_http
+from poller.cli import codes, env_file_argument, say
+from poller.clock import Clock
+from poller.configuration import Config, describe, load
+from poller.errors import Misconfigured, NotFound, PollError, Refused
+
+UNLIKELY_ID: Final = "sutro-poller-check"
+
+CODES: Final[tuple[tuple[type[PollError], int], ...]] = (
+    (Refused, codes.KEY_REFUSED),
+    (Misconfigured, codes.BAD_CONFIGURATION),
+    (PollError, codes.UNREACHABLE),
+)
+"""The exit code for each kind of error; the first row that fits counts."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `check` takes."""
+    parser.add_argument("--api", action="store_true", help="make one request, say what it told")
+    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    env_file_argument(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Show every setting; with --api make one request."""
+    config = load(os.environ, arguments.env_file, for_run=not arguments.api)
+    logs.configure("warning", "console", stream=sys.stderr, secrets=config.secrets)
+    code, told = anyio.run(_ask_api, config) if arguments.api else (codes.OK, "")
+    rows = describe(config)
+    if arguments.output == "json":
+        shown = {"settings": [row._asdict() for row in rows]} | ({"api": told} if told else {})
+        say(json.dumps(shown, indent=2))
+        return code
+    names, origins = (max(len(row[column]) for row in rows) for column in (0, 2))
+    for variable, value, origin in rows:
+        say(f"{variable:{names}}  {origin:{origins}}  {value or '-'}")
+    if told:
+        say(f"\n{told}")
+    return code
+
+
+async def _ask_api(config: Config) -> tuple[int, str]:
+    """Make one request, for the first configured job, and say what it told."""
+    job_id = next(iter(config.settings.job_ids), UNLIKELY_ID)
+    async with make_http(config) as http:
+        client = make_client(config, http, Clock())
+        try:
+            job = await client.get_job(job_id)
+        except NotFound:
+            told = "is not known to it" if config.settings.job_ids else "(made up) is not known"
+            return codes.OK, f"The API at {client.base} takes the key; job {job_id} {told}."
+        except PollError as error:
+            code = next(code for kind, code in CODES if isinstance(error, kind))
+            return code, f"The API at {client.base} cannot be used: {error}."
+        return codes.OK, f"The API at {client.base} takes the key; job {job_id} is {job.status}."

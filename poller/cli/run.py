@@ -1,0 +1,56 @@
+"""`run`: the daemon as a process."""
+
+import argparse
+import os
+import sys
+
+import anyio
+import structlog
+
+from poller import logs
+from poller.app import App
+from poller.cli import codes, complain, env_file_argument
+from poller.configuration import Config, load
+from poller.errors import ConfigError, StoreLocked, StoreRefused
+
+log = structlog.get_logger()
+
+arguments = env_file_argument
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Watch and deliver until a signal comes."""
+    config = load(os.environ, arguments.env_file)
+    settings = config.settings
+    logs.configure(
+        settings.log_level, settings.log_format, stream=sys.stdout, secrets=config.secrets
+    )
+    try:
+        anyio.run(_run_app, config, backend_options={"use_uvloop": _has_uvloop()})
+    except BaseException as error:  # noqa: BLE001 - a crash too is told by the log
+        return _fail(error)
+    return codes.OK
+
+
+async def _run_app(config: Config) -> None:
+    await App(config).run()
+
+
+def _fail(error: BaseException) -> int:
+    """Give the exit code of what ended the daemon; what nobody foresaw is logged whole."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, StoreLocked | StoreRefused | ConfigError):
+        complain(str(error))
+        return codes.LOCKED if isinstance(error, StoreLocked) else codes.BAD_CONFIGURATION
+    # No traceback of the interpreter's own: this one goes through the log, which strikes secrets.
+    log.critical("poller.crashed", exc_info=error)
+    return codes.CRASHED
+
+
+def _has_uvloop() -> bool:
+    try:
+        import uvloop  # noqa: F401, PLC0415 - it does not install everywhere
+    except ImportError:
+        return False
+    return True
