@@ -22,6 +22,7 @@ from poller.events import Origin
 from poller.http import Egress, Http
 from poller.ledger import Ledger
 from poller.lifecycle import Rules
+from poller.places import DEFAULT
 from poller.schedule import PollPolicy
 from poller.store import SinkState, Store
 from poller.store.memory import MemoryStore
@@ -66,6 +67,9 @@ def make_store(config: Config, clock: Clock) -> Store:
     settings = config.settings
     routes = {sink.name: sink.events for sink in config.sinks}
     deployment = urlsplit(settings.api_url).netloc
+    if config.found["POLLER_STORE"].origin == DEFAULT:
+        # Only the default's folder is made: a path that was mistyped must not begin a new life.
+        Path(settings.store).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if settings.store == MEMORY:
         log.warning("store.in_memory", error="a restart forgets what was not delivered")
         return MemoryStore(routes=routes, deployment=deployment, now=clock.steady)
@@ -103,14 +107,6 @@ class App:
 
         Raises StoreLocked or StoreRefused, alone or in a group, when the store cannot be used.
         """
-        settings = self.config.settings
-        log.info(
-            "poller.started",
-            version=__version__,
-            api=settings.api_url,
-            store=settings.store,
-            sinks=[sink.name for sink in self.config.sinks],
-        )
         async with anyio.create_task_group() as everything:
             await everything.start(self._heed_signals, everything.cancel_scope)
             await self.serve()
@@ -123,12 +119,23 @@ class App:
             dispatcher = None
             with self._until_stop:
                 store = await self._open_store(stack)
+                self._tell_start()
                 dispatcher = await self._make_dispatcher(stack, store)
                 delivering.start_soon(dispatcher.run, name="dispatcher")
                 await self._watch(stack, store, dispatcher.wake)
             if dispatcher:
                 dispatcher.close()  # no new sends; the lanes return when theirs have ended
             delivering.cancel_scope.deadline = anyio.current_time() + GRACE
+
+    def _tell_start(self) -> None:
+        settings = self.config.settings
+        log.info(
+            "poller.started",
+            version=__version__,
+            api=settings.api_url,
+            store=settings.store,
+            sinks=",".join(sink.name for sink in self.config.sinks),
+        )
 
     def stop(self) -> None:
         """Begin to stop: no new looks and no new sends."""

@@ -16,6 +16,7 @@ from poller.environment import (
     SinkSettings,
     prefix_of,
     secret_texts,
+    variables,
     words,
 )
 from poller.errors import ConfigError
@@ -23,7 +24,7 @@ from poller.events import URGENT, PollerEvent
 from poller.http import shown
 from poller.places import Found, Places, misspelt
 from poller.settings import PREFIX, SINK_NAME, Settings, is_loopback
-from poller.sinks import SinkKind, find_kind
+from poller.sinks import BUILT_IN, SinkKind, find_kind
 
 NO_KEY: Final = "SUTRO_API_KEY: is required; set it, or SUTRO_API_KEY_FILE to the path of a file"
 NO_JOBS: Final = "POLLER_JOB_IDS: there is nothing to watch; set it, or POLLER_JOBS_FILE"
@@ -132,11 +133,21 @@ def _configure(places: Places, *, for_run: bool) -> Config:
             reading = read_sink(name, kind, places)
             found |= reading.by_variable()
             sinks.append(_sink_config(name, kind, reading.build()))
-    problems += misspelt(places, [*found, *(f"{it}_FILE" for it in found if found[it].is_secret)])
+    problems += misspelt(places, _known(found, problems))
     problems += _lacking(main.found) if for_run else ()
     if problems or settings is None:
         raise ConfigError(*problems)
     return Config(live=Live(settings), sinks=tuple(sinks), found=found, places=places)
+
+
+def _known(found: Mapping[str, Found], problems: list[str]) -> list[str]:
+    """Name every variable that is read, with those of all sinks while one sink is misspelt."""
+    known = list(found) + [f"{name}_FILE" for name, it in found.items() if it.is_secret]
+    if any(line.startswith("POLLER_SINKS:") for line in problems):
+        for sink in BUILT_IN:
+            names = variables(find_kind(sink).settings, prefix_of(sink)).values()
+            known += [*names, *(f"{name}_FILE" for name in names)]
+    return known
 
 
 @contextmanager

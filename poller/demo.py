@@ -17,6 +17,7 @@ from aiohttp import web
 from anyio.abc import Process, TaskStatus
 
 from poller.errors import ConfigError
+from poller.summary import summary
 from poller.sutro.script import cast
 from poller.sutro.simulator import Simulator, serve
 
@@ -48,28 +49,10 @@ class Receiver:
             return web.Response(status=400)
         self.events.append(event)
         self.ids.add(request.headers["webhook-id"])
-        show(event)
+        say(summary(event["type"], event["data"]))
         if sum(event["type"] in ENDS for event in self.events) >= JOBS:
             self.all_ended.set()
         return web.Response(status=204)
-
-
-def show(event: dict[str, Any]) -> None:
-    """Print one event in a line."""
-    job = event["data"].get("job", {})
-    seconds, cost, reason = (
-        event["data"].get("run_seconds"),
-        job.get("job_cost"),
-        job.get("failure_reason"),
-    )
-    parts = [
-        f"{event['type']:<17} {job.get('job_id', ''):<6}",
-        f"ran {seconds:4.1f} s" if seconds is not None else "never ran ",
-        f"{job.get('output_tokens') or 0:>6} tokens out",
-        f"${cost:.4f}" if cost is not None else "cost unknown",
-        f"- {reason['message']}" if reason else "",
-    ]
-    say("  ".join(parts).rstrip())
 
 
 async def run() -> int:
@@ -77,7 +60,7 @@ async def run() -> int:
     try:
         import standardwebhooks  # noqa: F401, PLC0415 - an extra
     except ImportError:
-        raise ConfigError("the demo needs an extra: pip install 'sutro-poller[demo]'") from None
+        raise ConfigError("the demo verifies signatures: pip install standardwebhooks") from None
     code = INTERRUPTED
     async with anyio.create_task_group() as showing:
         await showing.start(stop_at_a_signal, showing.cancel_scope)

@@ -228,7 +228,7 @@ def check_url(url: str) -> None:
 class SinkSettings(Environment):
     """What every sink can be told."""
 
-    events: Words | None = setting(None, "Event types that it takes; * takes all of them")
+    events: Words | None = setting(None, "Event types that this sink takes; * takes all")
 
     @field_validator("events")
     @classmethod

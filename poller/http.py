@@ -179,7 +179,7 @@ EXPLAINED: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (aiohttp.ClientSSLError, "the TLS handshake failed"),
     (aiohttp.ClientProxyConnectionError, "the proxy cannot be reached"),
     (aiohttp.ClientHttpProxyError, "the proxy refused"),
-    (aiohttp.ClientConnectorError, "the connection was refused or cannot be made"),
+    (aiohttp.ClientConnectorError, "cannot connect"),
     (aiohttp.ServerDisconnectedError, "the connection was closed without an answer"),
     (aiohttp.ClientPayloadError, "the answer broke off"),
     (aiohttp.ClientOSError, "the connection was reset"),

@@ -31,12 +31,9 @@ class Journal:
             return
         before, after = verdict.before, decision.state
         if (before.phase, before.status) != (after.phase, after.status):
-            log.info(
-                "job.changed",
-                job_id=verdict.job_id,
-                before=_word(before),
-                after=_word(after),
-            )
+            words = {"before": _word(before), "after": _word(after)}
+            known = {key: word for key, word in words.items() if word}
+            log.info("job.changed", job_id=verdict.job_id, **known)
         if isinstance(seen, Job):
             for remark in decision.remarks:
                 self._remark(remark, seen)

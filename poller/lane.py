@@ -161,6 +161,8 @@ class Lane:
             reason = f"the sink raised {type(error).__name__}"
             return await self._fail(delivery, DeliveryError(reason), is_probe=is_probe)
         self._recover()
+        if delivery.attempts:
+            log.info("delivery.done", sink=self.name, event_id=delivery.event.id)
         return Outcome(delivery_id=delivery.id, fate=Fate.DELIVERED)
 
     async def _fail(self, delivery: Delivery, error: DeliveryError, *, is_probe: bool) -> Outcome:
@@ -179,7 +181,8 @@ class Lane:
         due = now + retry_delay(failures, error, self._random)
         heapq.heappush(self._retries, due)
         if failures & (failures - 1) == 0:
-            self._tell("delivery.failed", delivery, error.reason, attempt=failures)
+            wait = round(due - now, 1)
+            self._tell("delivery.failed", delivery, error.reason, attempt=failures, retry_in=wait)
         return Outcome(delivery_id=delivery.id, fate=Fate.PENDING, due=due, reason=error.reason)
 
     def _recover(self) -> None:
@@ -196,13 +199,13 @@ class Lane:
         self._tell("delivery.dead", delivery, reason, attempt=delivery.attempts + 1)
         return Outcome(delivery_id=delivery.id, fate=Fate.DEAD, reason=reason)
 
-    def _tell(self, name: str, delivery: Delivery, reason: str, *, attempt: int) -> None:
+    def _tell(self, name: str, delivery: Delivery, reason: str, **keys: float) -> None:
         log.warning(
             name,
             sink=self.name,
             event_id=delivery.event.id,
             event_type=delivery.event.type,
             subject=delivery.event.subject,
-            attempt=attempt,
             error=reason,
+            **keys,
         )

@@ -46,6 +46,11 @@ def configure(level: str, style: str, *, stream: TextIO, secrets: Secrets) -> No
     logging.basicConfig(handlers=[_Lines()], level=level.upper(), force=True)
 
 
+def is_console() -> bool:
+    """Tell whether lines are written for people."""
+    return isinstance(structlog.get_config()["processors"][-1], structlog.dev.ConsoleRenderer)
+
+
 class _Lines(logging.Handler):
     """Writes what libraries log through the same processors."""
 

@@ -88,7 +88,8 @@ class Watcher:
         """Watch these jobs from now on, and of the others only those whose end is being told."""
         while True:
             if await self._adopt(job_ids):
-                log.info("watch.changed", jobs=len(self._wanted))
+                ended = sum(self._ledger[it].phase is Phase.DONE for it in self._wanted)
+                log.info("watch.changed", jobs=len(self._wanted), ended=ended)
                 return
             await anyio.sleep(STORE_RETRY)
 

@@ -32,10 +32,10 @@ HEAD: Final = """\
 # take commas, white space or JSON. A secret can stand in a file instead: put _FILE after its name.
 """
 
-KEY: Final = {"SUTRO_API_KEY": "your-sutro-api-key"}
+KEY: Final = {"SUTRO_API_KEY": ""}
 WEBHOOK: Final = {
     "POLLER_WEBHOOK_URL": "https://example.com/hooks/sutro",
-    "POLLER_WEBHOOK_SECRET": "whsec_cmVwbGFjZS10aGlzLXdpdGgteW91ci1vd24=",
+    "POLLER_WEBHOOK_SECRET": "",
 }
 MINIMAL_TITLE: Final = "The least that tells a webhook of the end of a job."
 MINIMAL: Final = KEY | {"POLLER_JOB_IDS": "job-12345"} | WEBHOOK

@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final, NoReturn
 
+from poller import __version__
 from poller.cli import codes
 from poller.errors import ConfigError
 
@@ -66,6 +67,7 @@ def _parser(word: str) -> argparse.ArgumentParser:
         description="Tells people when their Sutro batch-inference jobs end.",
         epilog="Settings are environment variables; `sutro-poller check` lists them.",
     )
+    parser.add_argument("--version", action="version", version=f"sutro-poller {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     for name, purpose in VERBS.items():
         verb = verbs.add_parser(name, help=purpose, description=f"{purpose.capitalize()}.")

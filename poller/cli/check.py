@@ -45,8 +45,7 @@ def execute(arguments: argparse.Namespace) -> int:
     names, origins = (max(len(row[column]) for row in rows) for column in (0, 2))
     for variable, value, origin in rows:
         say(f"{variable:{names}}  {origin:{origins}}  {value or '-'}")
-    if told:
-        say(f"\n{told}")
+    say(f"\n{told or 'Nothing is wrong; with --api the API is asked too.'}")
     return code
 
 
@@ -58,8 +57,9 @@ async def _ask_api(config: Config) -> tuple[int, str]:
         try:
             job = await client.get_job(job_id)
         except NotFound:
-            told = "is not known to it" if config.settings.job_ids else "(made up) is not known"
-            return codes.OK, f"The API at {client.base} takes the key; job {job_id} {told}."
+            told = f"job {job_id} is not known to it: too new, or not of this account"
+            told = told if config.settings.job_ids else "a made-up job is not known to it"
+            return codes.OK, f"The API at {client.base} takes the key; {told}."
         except PollError as error:
             code = next(code for kind, code in CODES if isinstance(error, kind))
             return code, f"The API at {client.base} cannot be used: {error}."

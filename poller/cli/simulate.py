@@ -1,7 +1,11 @@
 """`simulate`: a Sutro API on loopback for those who build a receiver."""
 
 import argparse
+import math
+import secrets
 import signal
+from dataclasses import replace
+from typing import Final
 
 import anyio
 
@@ -9,19 +13,25 @@ from poller.cli import codes, say
 from poller.sutro.script import cast
 from poller.sutro.simulator import Simulator, serve
 
+MAX_PORT: Final = 65_535
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `simulate` takes."""
-    parser.add_argument("--port", type=int, default=8378, help="8378 unless told; 0 for any")
-    parser.add_argument("--jobs", type=int, default=6, help="how many jobs to begin with")
-    parser.add_argument("--key", default="sk_simulator", help="the key that it accepts")
-    parser.add_argument("--speed", type=float, default=1.0, help="how fast its time goes")
+    parser.add_argument("--port", type=_port, default=8378, help="0 takes any (default: 8378)")
+    parser.add_argument("--jobs", type=_count, default=6, help="how many to make (default: 6)")
+    parser.add_argument("--key", default="sk_simulator", help="accepted (default: sk_simulator)")
+    parser.add_argument(
+        "--speed", type=_factor, default=0.2, help="0.2: jobs end after 15 to 100 s (default: 0.2)"
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Serve until a signal comes; print the variables that point the daemon here."""
     simulator = Simulator(key=arguments.key, speed=arguments.speed)
-    scripts = cast(arguments.jobs)
+    # A daemon remembers which jobs have ended, and ids of events come from those of jobs.
+    tag = secrets.token_hex(2)
+    scripts = [replace(it, job_id=f"{it.job_id}-{tag}") for it in cast(arguments.jobs)]
     for script in scripts:
         simulator.add(script)
 
@@ -36,3 +46,24 @@ def execute(arguments: argparse.Namespace) -> int:
 
     anyio.run(until_a_signal)
     return codes.OK
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= MAX_PORT:
+        raise argparse.ArgumentTypeError(f"must be 0 to {MAX_PORT}")
+    return port
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return count
+
+
+def _factor(text: str) -> float:
+    factor = float(text)
+    if not 0 < factor < math.inf:
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return factor

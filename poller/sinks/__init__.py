@@ -7,6 +7,7 @@ it never retries and never queues: that is the dispatcher's work.
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Final, Protocol
@@ -59,4 +60,6 @@ def find_kind(name: str) -> SinkKind:
         loaded: SinkKind = entry.load()
         return loaded
     known = ", ".join(sorted(BUILT_IN))
-    raise ConfigError(f"POLLER_SINKS: no sink is called {kind!r} (built in: {known})")
+    close = get_close_matches(kind, BUILT_IN, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise ConfigError(f"POLLER_SINKS: no sink is called {kind!r} (built in: {known}){hint}")

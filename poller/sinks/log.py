@@ -1,4 +1,4 @@
-"""The `log` sink: one JSON line on stdout for each event, whatever the log level is."""
+"""The `log` sink: one line on stdout for each event, whatever the log level is."""
 
 import json
 import sys
@@ -12,10 +12,13 @@ from anyio.to_thread import run_sync
 
 from poller.environment import Live, SinkSettings
 from poller.errors import DeliveryError
+from poller.events import Event
 from poller.http import Egress
 from poller.jobs import rfc3339
+from poller.logs import is_console
 from poller.sinks import Sink, SinkKind
 from poller.store import Delivery
+from poller.summary import summary
 
 
 class LogSettings(SinkSettings):
@@ -24,30 +27,40 @@ class LogSettings(SinkSettings):
 
 @dataclass(frozen=True, slots=True)
 class LogSink:
-    """Write each event as one line: its type, id and time, then the data of its body."""
+    """Write each event as one JSON line: its type, id and time, then the data of its body.
+
+    For people, on a console, a line says the most important of it.
+    """
 
     write: structlog.WriteLogger
+    is_console: bool = False
     _one_at_a_time: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
 
     async def send(self, delivery: Delivery) -> None:
         """Write one line off the loop: whoever reads it may be slow."""
-        event = delivery.event
-        head = {
-            "event": event.type,
-            "event_id": event.id,
-            "occurred_at": rfc3339(event.occurred_at),
-        }
-        line = json.dumps(head | event.data)
+        line = _prose(delivery.event) if self.is_console else _json(delivery.event)
         try:
             await run_sync(self.write.msg, line, limiter=self._one_at_a_time)
         except OSError as error:
             raise DeliveryError(f"stdout takes no line: {error.strerror}") from None
 
 
+def _prose(event: Event) -> str:
+    when = rfc3339(event.occurred_at)
+    text = f"{when:<27} {summary(event.type, event.data)}"
+    # A terminal of another encoding must not cost the event.
+    return text.encode("ascii", "backslashreplace").decode()
+
+
+def _json(event: Event) -> str:
+    when = rfc3339(event.occurred_at)
+    return json.dumps({"event": event.type, "event_id": event.id, "occurred_at": when} | event.data)
+
+
 @asynccontextmanager
 async def connect(_settings: Live[LogSettings], _egress: Egress) -> AsyncIterator[Sink]:
     """Open the log sink on stdout, behind the lock that the log itself writes under."""
-    yield LogSink(structlog.WriteLogger(sys.stdout))
+    yield LogSink(structlog.WriteLogger(sys.stdout), is_console())
 
 
 KIND = SinkKind(LogSettings, connect, is_read_by_people=True)

@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Final
 
+import structlog
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from poller.breaker import PAUSE_CAP
 from poller.environment import Live, Seconds, SinkSettings, check_url, setting
 from poller.errors import DeliveryError
-from poller.http import Answer, Egress, Http, NoAnswer, retry_after
+from poller.http import Answer, Egress, Http, NoAnswer, retry_after, shown
 from poller.sinks import Sink, SinkKind
 from poller.store import Delivery
 
@@ -27,6 +28,8 @@ HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 OUR_HEADERS: Final = ("content-", "webhook-", "host", "transfer-encoding", "connection")
 TRY_AGAIN: Final = frozenset({408, 425, 429})
+
+log = structlog.get_logger()
 
 
 def signing_keys(secrets: str) -> list[bytes]:
@@ -154,6 +157,9 @@ def _refusal(answer: Answer) -> DeliveryError:
 async def connect(settings: Live[WebhookSettings], egress: Egress) -> AsyncIterator[Sink]:
     """Open a webhook sink: a session of its own, so that no other sink can starve it."""
     timeout = settings.value.timeout
+    if not settings.value.secret:
+        where = shown(settings.value.url.get_secret_value())
+        log.warning("webhook.unsigned", url=where, error="set its secret to have events signed")
     async with Http(egress, timeout=timeout, limit=CONNECTIONS) as http:
         yield WebhookSink(settings, http)
 

@@ -108,13 +108,14 @@ class Database:
                 f"POLLER_STORE: {self._path} is on a network file system ({kind}), where a lock"
                 " may not hold; move it to a local disk, or set POLLER_ALLOW_NETWORK_STORE=on"
             )
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(_open_private(self._path))
         self._lock = _open_private(_beside(self._path, ".lock"))
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StoreLocked(f"{self._path}: another process has it") from None
+            raise StoreLocked(
+                f"{self._path}: another process has it; stop that one, or set another POLLER_STORE"
+            ) from None
 
     def _connect(self) -> sqlite3.Connection:
         """Connect, with a new file in the place of one that is damaged."""

@@ -21,18 +21,40 @@ from poller.store import Delivery
 BODY: Final = (
     '{"type":"job.succeeded","timestamp":"t","data":{"job":{"name":"Tränen"},"sequence":2}}'
 )
+FAILED: Final = json.dumps(
+    {
+        "type": "job.failed",
+        "data": {
+            "job": {
+                "job_id": "job-2",
+                "output_tokens": 9700,
+                "job_cost": 0.02744,
+                "failure_reason": {"message": "zu viele Tränen"},
+            },
+            "run_seconds": 4.8,
+        },
+    }
+)
 
 
 def a_delivery(number: int = 1, body: str = BODY) -> Delivery:
     """Give a delivery to the log sink."""
     event = Event(
         id=f"evt_{number}",
-        type="job.succeeded",
+        type=json.loads(body)["type"],
         subject="job-1",
         occurred_at=datetime(2024, 1, 15, 10, 32, 15, tzinfo=UTC),
         body=body.encode(),
     )
     return Delivery(id=number, sink="log", event=event, created_at=0.0)
+
+
+@pytest.fixture
+def _json_log():
+    """Write the log for machines, as a service does."""
+    structlog.configure(processors=[structlog.processors.JSONRenderer()])
+    yield
+    structlog.reset_defaults()
 
 
 async def test_line():
@@ -50,18 +72,30 @@ async def test_line():
     assert stream.getvalue().count("\n") == 1
 
 
+async def test_line_for_people():
+    """On a console a line says when, what, how long, how much and why, in any encoding."""
+    stream = io.StringIO()
+    sink = LogSink(structlog.WriteLogger(stream), is_console=True)
+
+    await sink.send(a_delivery(body=FAILED))
+
+    assert stream.getvalue() == (
+        "2024-01-15T10:32:15Z        job.failed        job-2   ran  4.8 s"
+        "    9700 tokens out  $0.0274  - zu viele Tr\\xe4nen\n"
+    )
+
+
+@pytest.mark.usefixtures("_json_log")
 async def test_log_level_does_not_matter(capsys):
     """An event is written whatever the log's own level is."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
-    try:
-        async with connect(Live(LogSettings()), Egress()) as sink:
-            await sink.send(a_delivery())
-    finally:
-        structlog.reset_defaults()
+    async with connect(Live(LogSettings()), Egress()) as sink:
+        await sink.send(a_delivery())
 
     assert json.loads(capsys.readouterr().out)["event_id"] == "evt_1"
 
 
+@pytest.mark.usefixtures("_json_log")
 async def test_lines_of_many_events_stay_whole(capsys):
     """Events that are sent at once are a line each, also among lines of the log."""
     async with connect(Live(LogSettings()), Egress()) as sink, anyio.create_task_group() as group:

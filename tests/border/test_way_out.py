@@ -106,7 +106,7 @@ async def test_nobody_listens():
     """A refused connection says so, in the system's words without an address."""
     text = await failure("http://127.0.0.1:1/secret")
 
-    assert text == ("127.0.0.1: the connection was refused or cannot be made (Connection refused)")
+    assert text == ("127.0.0.1: cannot connect (Connection refused)")
 
 
 @pytest.mark.parametrize(
