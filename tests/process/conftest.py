@@ -58,7 +58,7 @@ def _python(*arguments: str) -> None:
 async def place(command: Path, tmp_path: Path) -> AsyncIterator[Place]:
     """Give a place to run the product, and look afterwards for secrets in all that it wrote."""
     folder = tmp_path / "place"
-    folder.mkdir()
+    (folder / "state").mkdir(parents=True)
     api = Simulator(key=KEY)
     async with serve(api) as api_url, listening(Receiver()) as receiver:
         yield Place(command, folder, api, api_url, receiver)

@@ -10,6 +10,9 @@ import sys
 from tempfile import TemporaryFile
 from typing import NoReturn
 
+import poller.cli.check
+import poller.cli.run
+import poller.cli.simulate  # noqa: F401 - the children have the verbs imported
 from poller.cli import main
 
 

@@ -68,6 +68,17 @@ def test_misuse_is_exit_code_2(command: Path, arguments: list[str]):
     assert err.startswith("usage: sutro-poller")
 
 
+@pytest.mark.parametrize(
+    "odd", [("--port", "70000"), ("--jobs", "0"), ("--speed", "0"), ("--speed", "inf")]
+)
+def test_simulate_takes_only_what_makes_sense(command: Path, odd):
+    """A number out of bounds is misuse, told in a line below the usage."""
+    ((code, out, err),) = run_each(command, [(["simulate", *odd], {})])
+
+    assert (code, out) == (2, "")
+    assert f"argument {odd[0]}: must be " in err
+
+
 async def test_a_second_process_on_one_database_is_refused(place: Place):
     """It exits with 75 and a line that says why; the first one goes on."""
     async with place.running("run", POLLER_JOB_IDS="job-1") as first:
@@ -76,7 +87,10 @@ async def test_a_second_process_on_one_database_is_refused(place: Place):
         first_code = await first.stop()
 
     assert (code, first_code) == (75, 0)
-    assert second.err == f"sutro-poller: {place.folder}/state/state.db: another process has it\n"
+    assert second.err == (
+        f"sutro-poller: {place.folder}/state/state.db: another process has it;"
+        " stop that one, or set another POLLER_STORE\n"
+    )
 
 
 async def test_a_path_that_cannot_be_written_is_refused(place: Place):

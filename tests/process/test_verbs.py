@@ -68,10 +68,10 @@ async def test_check_speaks_json(place: Place):
     ("changes", "code", "told"),
     [
         ({"POLLER_JOB_IDS": "job-1"}, 0, "takes the key; job job-1 is QUEUED."),
-        ({"POLLER_JOB_IDS": "job-9"}, 0, "takes the key; job job-9 is not known to it."),
-        ({"POLLER_JOB_IDS": None}, 0, "(made up) is not known."),
+        ({"POLLER_JOB_IDS": "job-9"}, 0, "takes the key; job job-9 is not known to it: too new,"),
+        ({"POLLER_JOB_IDS": None}, 0, "a made-up job is not known to it."),
         ({"SUTRO_API_KEY": NEW_KEY}, 77, "cannot be used: the API refused the key (401)."),
-        ({"SUTRO_API_URL": nowhere()}, 69, "the connection was refused"),
+        ({"SUTRO_API_URL": nowhere()}, 69, "cannot connect (Connection refused)"),
     ],
     ids=["known", "unknown", "no job", "refused", "unreachable"],
 )
@@ -99,7 +99,7 @@ async def test_simulate_prints_what_run_needs(place: Place):
         code = await simulator.stop()
 
     assert code == 0
-    assert sorted(place.receiver.ends) == ["job-1", "job-2"]
+    assert sorted(job_id[:5] for job_id in place.receiver.ends) == ["job-1", "job-2"]
 
 
 async def test_the_demo_ends_well_and_by_itself(place: Place):
