@@ -1,5 +1,6 @@
 """What the answers say of the API as a whole, as opposed to any one job."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -26,7 +27,7 @@ class KeyMark:
     def read(cls, text: str | None) -> Self:
         """Read what `write` wrote; None is a store's first time."""
         word, _, count = (text or "accepted 0").partition(" ")
-        return cls(word == "refused", int(count))
+        return cls(word == "refused", int(count) if count.isdecimal() else 0)
 
     def write(self) -> str:
         """Write the mark as text."""
@@ -43,31 +44,36 @@ class KeyMark:
 
 @dataclass(slots=True)
 class Presence:
-    """Which jobs the API knew when each was last asked.
+    """Which jobs the API knew when each was last asked, and since when or when that was.
 
-    When nearly all of them are unknown at once, it is not they that are missing: the URL or the
-    tenant is wrong.
+    When nearly all of those that have been asked lately are unknown at once, it is not they that
+    are missing: the URL or the tenant is wrong.
     """
 
-    _present: set[str] = field(default_factory=set)
-    _absent: set[str] = field(default_factory=set)
+    now: Callable[[], float]
+    _present: dict[str, float] = field(default_factory=dict)
+    _absent: dict[str, float] = field(default_factory=dict)
 
     def note(self, job_id: str, result: object) -> None:
         """Take in the latest answer about a job."""
         if isinstance(result, Job):
-            self._absent.discard(job_id)
-            self._present.add(job_id)
+            self._absent.pop(job_id, None)
+            self._present[job_id] = self.now()
         elif isinstance(result, NotFound):
-            self._present.discard(job_id)
-            self._absent.add(job_id)
+            self._present.pop(job_id, None)
+            self._absent.setdefault(job_id, self.now())
 
     def forget(self, job_id: str) -> None:
         """Leave out a job that is no longer asked for."""
-        self._present.discard(job_id)
-        self._absent.discard(job_id)
+        self._present.pop(job_id, None)
+        self._absent.pop(job_id, None)
 
     @property
     def is_estranged(self) -> bool:
-        """Whether nearly all jobs are unknown to the API."""
+        """Whether nearly all jobs are unknown, of those asked since the first of them was."""
         absent = len(self._absent)
-        return absent >= GUARD_JOBS and absent >= GUARD_SHARE * (absent + len(self._present))
+        if absent < GUARD_JOBS:
+            return False
+        since = min(self._absent.values())
+        present = sum(at >= since for at in self._present.values())
+        return absent >= GUARD_SHARE * (absent + present)

@@ -30,7 +30,14 @@ USER_AGENT: Final = f"sutro-poller/{__version__}"
 
 
 class NoAnswer(PollerError):
-    """No whole answer came: DNS, TLS, a reset, a timeout, or bytes that are not HTTP."""
+    """No whole answer came: DNS, TLS, a reset, a timeout, or bytes that are not HTTP.
+
+    `status` is that of an answer whose header came and whose body did not.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +114,7 @@ class Http:
     ) -> Answer:
         """Send one request and read at most `cap` bytes of its answer. Raises NoAnswer."""
         deadline = anyio.current_time() + self._timeout
+        status = None
         try:
             async with self._session.request(
                 method,
@@ -116,10 +124,11 @@ class Http:
                 allow_redirects=False,
                 proxy=self._egress.proxy_for(url),
             ) as response:
+                status = response.status
                 content, is_cut = await self._read(response, cap, deadline)
                 return Answer(response.status, response.headers, content, is_cut)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise NoAnswer(_explain(error, url, self._timeout)) from None
+            raise NoAnswer(_explain(error, url, self._timeout), status=status) from None
 
     async def _read(
         self, response: aiohttp.ClientResponse, cap: int, deadline: float

@@ -1,5 +1,6 @@
 """What the watcher writes into the log, and how often: no line for a healthy look."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,6 +13,8 @@ from poller.repeats import Repeats
 from poller.states import JobState, Phase, Remark
 
 REMEMBERED: Final = 10_000
+A_MINUTE: Final = 60.0
+"""For so long new ids may be unknown before others have been asked again: that is no news."""
 
 log = structlog.get_logger()
 
@@ -20,9 +23,15 @@ log = structlog.get_logger()
 class Journal:
     """Log lines on jobs and the API. A repeated failure is told the 1st, 2nd, 4th, ... time."""
 
-    _repeats: Repeats
+    now: Callable[[], float]
+    _repeats: Repeats = field(init=False)
     _told: set[tuple[str, ...]] = field(default_factory=set)
-    _is_estranged: bool = False
+    _estranged_since: float | None = None
+    _is_told: bool = False
+
+    def __post_init__(self) -> None:
+        """Begin with nothing told."""
+        self._repeats = Repeats(self.now)
 
     def verdict(self, verdict: Verdict) -> None:
         """Tell how a job changed, and what is odd about what was seen of it."""
@@ -47,12 +56,17 @@ class Journal:
             log.warning("poll.failed", job_id=job_id, error=str(error), times=times)
 
     def estranged(self, *, is_estranged: bool) -> None:
-        """Tell when all jobs begin or cease to be unknown to the API."""
-        if is_estranged and not self._is_estranged:
+        """Tell when nearly all jobs have been unknown to the API for a minute, and when no more."""
+        now = self.now()
+        if not is_estranged:
+            if self._is_told:
+                log.info("api.recovered")
+            self._estranged_since, self._is_told = None, False
+        elif self._estranged_since is None:
+            self._estranged_since = now
+        elif not self._is_told and now - self._estranged_since >= A_MINUTE:
+            self._is_told = True
             log.error("api.misconfigured", error="nearly all jobs are unknown: check SUTRO_API_URL")
-        elif self._is_estranged and not is_estranged:
-            log.info("api.recovered")
-        self._is_estranged = is_estranged
 
     def store(self, error: StoreUnavailable) -> None:
         """Tell that nothing can be recorded at the moment."""

@@ -13,7 +13,7 @@ from typing import Final
 import anyio
 import structlog
 
-from poller.breaker import LIFETIME, Breaker, retry_delay
+from poller.breaker import LIFETIME, TOLERATED, Breaker, retry_delay
 from poller.clock import Clock
 from poller.errors import DeliveryError, StoreUnavailable
 from poller.repeats import Repeats
@@ -175,9 +175,11 @@ class Lane:
             self._recover()
         elif self._breaker.fail(now, error, is_probe=is_probe):
             log.warning("sink.unavailable", sink=self.name, error=error.reason)
-        if error.is_final or now - delivery.created_at >= LIFETIME:
-            return self._bury(delivery, error.reason)
         failures = delivery.attempts + 1
+        # Its age alone proves little: the daemon may have been down, or its clock wrong.
+        is_old = now - delivery.created_at >= LIFETIME and failures >= TOLERATED
+        if error.is_final or is_old:
+            return self._bury(delivery, error.reason)
         due = now + retry_delay(failures, error, self._random)
         heapq.heappush(self._retries, due)
         if failures & (failures - 1) == 0:

@@ -10,11 +10,13 @@ import logging
 import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, cast
 from urllib.parse import quote, quote_plus
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+from poller.output import Output
 
 Secrets = Callable[[], Iterable[str]]
 """Gives every text that must not be seen, as of now."""
@@ -25,7 +27,7 @@ SHORTEST: Final = 4
 FIRST: Final = ("timestamp", "level", "event")
 
 
-def configure(level: str, style: str, *, stream: TextIO, secrets: Secrets) -> None:
+def configure(level: str, style: str, *, stream: TextIO | Output, secrets: Secrets) -> None:
     """Send all logs of this process, those of libraries too, to one stream.
 
     `style` is `json`, `console`, or `auto`: console on a terminal.
@@ -40,7 +42,7 @@ def configure(level: str, style: str, *, stream: TextIO, secrets: Secrets) -> No
             _console(stream) if is_console else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", stream)),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(handlers=[_Lines()], level=level.upper(), force=True)
@@ -64,7 +66,7 @@ class _Lines(logging.Handler):
         )
 
 
-def _console(stream: TextIO) -> Processor:
+def _console(stream: TextIO | Output) -> Processor:
     # The pretty tracebacks of the library would print local variables.
     return structlog.dev.ConsoleRenderer(
         colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False

@@ -1,12 +1,13 @@
 """Every setting of the daemon, with its default and its rules."""
 
 import re
+import ssl
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, FilePath, SecretStr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, SecretStr, ValidationInfo, field_validator
 
 from poller.environment import PRINTABLE, Environment, Seconds, Words, check_url, setting
 from poller.jobs import is_job_id
@@ -32,7 +33,7 @@ class Settings(Environment):
         validation_alias="SUTRO_API_URL",
     )
     request_timeout: Seconds = setting("30s", "How long one request may take", gt=0)
-    ca_file: FilePath | None = setting(None, "Certificates to trust in place of the system's (PEM)")
+    ca_file: Path | None = setting(None, "Certificates to trust in place of the system's (PEM)")
     proxy: SecretStr | None = setting(
         None, "The proxy of all requests; without it HTTPS_PROXY and NO_PROXY count"
     )
@@ -92,6 +93,17 @@ class Settings(Environment):
         if parts.scheme == "http" and not is_allowed:
             raise ValueError("must be https, or set POLLER_ALLOW_HTTP=on")
         return url.rstrip("/")
+
+    @field_validator("ca_file")
+    @classmethod
+    def _certificates(cls, path: Path | None) -> Path | None:
+        try:
+            if path:
+                ssl.create_default_context(cafile=path)
+        except OSError as error:
+            why = error.strerror or "it holds none"
+            raise ValueError(f"must be a file of certificates in PEM: {why}") from None
+        return path
 
     @field_validator("proxy")
     @classmethod

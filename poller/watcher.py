@@ -14,22 +14,19 @@ import anyio
 import structlog
 
 from poller.clock import Clock
-from poller.errors import NotFound, PollError, Refused, Rejected, StoreUnavailable, Throttled
+from poller.errors import NotFound, PollError, StoreUnavailable
 from poller.events import PollerEvent
 from poller.health import Presence
 from poller.jobs import Job
 from poller.journal import Journal
 from poller.ledger import Ledger
 from poller.lifecycle import Rules, deadline, next_look
-from poller.repeats import Repeats
-from poller.schedule import Backoff, PollPolicy, Random, Schedule
+from poller.pacing import QUARANTINE, is_failure, pause
+from poller.schedule import PollPolicy, Random, Schedule
 from poller.states import JobState, NoJob, Phase
 from poller.sutro.source import Look, Observation, Source
 
-QUARANTINE: Final = 900.0
 STORE_RETRY: Final = 5.0
-JITTER: Final = 0.1
-FORBIDDEN: Final = 403
 
 log = structlog.get_logger()
 
@@ -64,14 +61,13 @@ class Watcher:
         self._now = clock.steady
         self._random = random
         self._concurrency = concurrency
-        self._backoff = Backoff()
         self._schedule = Schedule()
         self._wanted: frozenset[str] = frozenset()
         self._watches: dict[str, Watch] = {}
         self._deadlines: dict[str, float] = {}
         self._inbox: list[Observation] = []
-        self._presence = Presence()
-        self._journal = Journal(Repeats(self._now))
+        self._presence = Presence(self._now)
+        self._journal = Journal(self._now)
         self._front = anyio.Lock(fast_acquire=True)
         self._applying = anyio.Lock(fast_acquire=True)
         self._rescheduled = anyio.Event()
@@ -94,13 +90,15 @@ class Watcher:
             await anyio.sleep(STORE_RETRY)
 
     async def start_over(self) -> None:
-        """Take in all watched jobs anew: the store has lost what was recorded of them."""
-        async with self._applying:
+        """Take in all jobs anew: the store has lost what was recorded of them."""
+        unfinished = [job_id for job_id in self._ledger if self._is_unfinished(job_id)]
+        while True:
             for job_id in list(self._ledger):
                 self._end(job_id)
                 self._ledger.forget(job_id)
-            job_ids = self._wanted
-        await self.watch(job_ids)
+            if await self._adopt(self._wanted.union(unfinished)):
+                return
+            await anyio.sleep(STORE_RETRY)
 
     # Who is watched.
 
@@ -128,11 +126,15 @@ class Watcher:
             wait = later
         self._watches[state.job_id] = Watch()
         self._set_deadline(state)
-        self._plan(state.job_id, wait)
+        # One that has never answered may be nobody's: it is no good for trying out the key.
+        self._plan(state.job_id, wait, is_put_off=state.phase is Phase.NEW)
 
     def _is_watched(self, job_id: str) -> bool:
+        return job_id in self._wanted or self._is_unfinished(job_id)
+
+    def _is_unfinished(self, job_id: str) -> bool:
         state = self._ledger[job_id]
-        return job_id in self._wanted or state.phase is Phase.SETTLING or state.awaits_cost
+        return state.phase is Phase.SETTLING or state.awaits_cost
 
     def _end(self, job_id: str) -> None:
         """Ask no more; the state of a wanted job stays known, so that it is not adopted anew."""
@@ -259,28 +261,16 @@ class Watcher:
         if interval is None or not self._is_watched(seen.job_id):
             self._end(seen.job_id)
         else:
-            self._plan_after(seen, interval * (1.0 + JITTER * (2.0 * self._random() - 1.0)))
+            self._plan_after(seen, interval)
 
     def _plan_after(self, seen: Observation, interval: float) -> None:
         """Plan the next look by what the last one came to."""
-        result, watch = seen.result, self._watches[seen.job_id]
-        if not isinstance(result, PollError) or isinstance(result, NotFound):
-            watch.failures = 0
-            self._plan(seen.job_id, interval)
-            return
-        self._journal.failure(seen.job_id, result)
-        if isinstance(result, Rejected) or (
-            isinstance(result, Refused) and result.status == FORBIDDEN
-        ):
-            self._plan(seen.job_id, QUARANTINE, is_put_off=True)
-        elif isinstance(result, Refused):
-            self._plan(seen.job_id, 0.0)  # the gate holds it back until the key is good
-        elif isinstance(result, Throttled):
-            self._plan(seen.job_id, interval)  # the host's pause holds it back
-        else:
-            watch.failures += 1
-            backoff = self._backoff.delay(watch.failures, self._random)
-            self._plan(seen.job_id, max(interval, backoff))
+        watch = self._watches[seen.job_id]
+        watch.failures = watch.failures + 1 if is_failure(seen.result) else 0
+        if isinstance(seen.result, PollError) and not isinstance(seen.result, NotFound):
+            self._journal.failure(seen.job_id, seen.result)
+        delay, is_put_off = pause(seen.result, watch.failures, interval, self._random)
+        self._plan(seen.job_id, delay, is_put_off=is_put_off)
 
     def _plan(self, job_id: str, delay: float, *, is_put_off: bool = False) -> None:
         now = self._now()

@@ -34,7 +34,9 @@ class Watchlist:
         while True:
             asked = self._asked = anyio.Event()
             if self._file:
-                await run_sync(self._read_file, self._file, limiter=self._disk)
+                await run_sync(
+                    self._read_file, self._file, limiter=self._disk, abandon_on_cancel=True
+                )
             if self.job_ids != known:
                 known = self.job_ids
                 await watch(known)

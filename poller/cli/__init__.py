@@ -8,6 +8,7 @@ manager or a container engine expects it.
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -29,6 +30,8 @@ VERBS: Final = {
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one verb and exit with its code."""
+    # Until a verb heeds signals itself; process 1 of a container would ignore this one.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(codes.OK))
     words = sys.argv[1:] if argv is None else argv
     try:
         arguments = _parser(words[0] if words else "").parse_args(words)

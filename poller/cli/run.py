@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from typing import Final, NoReturn
 
 import anyio
 import structlog
@@ -12,19 +13,29 @@ from poller.app import App
 from poller.cli import codes, complain, env_file_argument
 from poller.configuration import Config, load
 from poller.errors import ConfigError, StoreLocked, StoreRefused
+from poller.output import Output
+
+LAST_LINES: Final = 1.0
+"""Seconds that the last lines of the log get to be written."""
 
 log = structlog.get_logger()
 
 arguments = env_file_argument
 
 
-def execute(arguments: argparse.Namespace) -> int:
-    """Watch and deliver until a signal comes."""
+def execute(arguments: argparse.Namespace) -> NoReturn:
+    """Watch and deliver until a signal comes, then exit."""
     config = load(os.environ, arguments.env_file)
     settings = config.settings
-    logs.configure(
-        settings.log_level, settings.log_format, stream=sys.stdout, secrets=config.secrets
-    )
+    sys.stdout = output = Output(sys.stdout)
+    logs.configure(settings.log_level, settings.log_format, stream=output, secrets=config.secrets)
+    code = _run(config)
+    output.close(LAST_LINES)
+    # A thread that waits for a reader who has stopped reading must not keep the process.
+    os._exit(code)
+
+
+def _run(config: Config) -> int:
     try:
         anyio.run(_run_app, config, backend_options={"use_uvloop": _has_uvloop()})
     except BaseException as error:  # noqa: BLE001 - a crash too is told by the log

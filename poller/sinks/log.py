@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
-import structlog
 from anyio.to_thread import run_sync
 
 from poller.environment import Live, SinkSettings
@@ -16,6 +15,7 @@ from poller.events import Event
 from poller.http import Egress
 from poller.jobs import rfc3339
 from poller.logs import is_console
+from poller.output import Output
 from poller.sinks import Sink, SinkKind
 from poller.store import Delivery
 from poller.summary import summary
@@ -32,15 +32,16 @@ class LogSink:
     For people, on a console, a line says the most important of it.
     """
 
-    write: structlog.WriteLogger
+    output: Output
     is_console: bool = False
     _one_at_a_time: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
 
     async def send(self, delivery: Delivery) -> None:
-        """Write one line off the loop: whoever reads it may be slow."""
+        """Write one line and wait off the loop until it is out: whoever reads it may be slow."""
         line = _prose(delivery.event) if self.is_console else _json(delivery.event)
         try:
-            await run_sync(self.write.msg, line, limiter=self._one_at_a_time)
+            ticket = self.output.submit(f"{line}\n")
+            await run_sync(ticket.wait, limiter=self._one_at_a_time, abandon_on_cancel=True)
         except OSError as error:
             raise DeliveryError(f"stdout takes no line: {error.strerror}") from None
 
@@ -59,8 +60,9 @@ def _json(event: Event) -> str:
 
 @asynccontextmanager
 async def connect(_settings: Live[LogSettings], _egress: Egress) -> AsyncIterator[Sink]:
-    """Open the log sink on stdout, behind the lock that the log itself writes under."""
-    yield LogSink(structlog.WriteLogger(sys.stdout), is_console())
+    """Open the log sink on stdout, behind the queue of the log's own lines if there is one."""
+    output = sys.stdout if isinstance(sys.stdout, Output) else Output(sys.stdout)
+    yield LogSink(output, is_console())
 
 
 KIND = SinkKind(LogSettings, connect, is_read_by_people=True)

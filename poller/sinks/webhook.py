@@ -28,6 +28,8 @@ HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 OUR_HEADERS: Final = ("content-", "webhook-", "host", "transfer-encoding", "connection")
 TRY_AGAIN: Final = frozenset({408, 425, 429})
+PAUSING: Final = frozenset({429, 503})
+"""The statuses whose Retry-After counts."""
 
 log = structlog.get_logger()
 
@@ -121,8 +123,10 @@ class WebhookSink:
                 cap=ANSWER_CAP,
             )
         except NoAnswer as error:
-            raise DeliveryError(str(error)) from None
-        if not 200 <= answer.status < 300:
+            if not is_receipt(error.status):  # the rest of a receipt tells nothing more
+                raise DeliveryError(str(error)) from None
+            return
+        if not is_receipt(answer.status):
             raise _refusal(answer)
 
     def _headers(self, delivery: Delivery) -> dict[str, str]:
@@ -141,13 +145,18 @@ class WebhookSink:
         return headers
 
 
+def is_receipt(status: int | None) -> bool:
+    """Tell whether a receiver has the event by its own word."""
+    return status is not None and 200 <= status < 300
+
+
 def _refusal(answer: Answer) -> DeliveryError:
     """Tell an endpoint in trouble from one that refuses this one event."""
     status = answer.status
     is_event_fault = 400 <= status < 500 and status not in TRY_AGAIN
     return DeliveryError(
         f"the receiver answered {status}",
-        retry_after=retry_after(answer.headers, cap=PAUSE_CAP),
+        retry_after=retry_after(answer.headers, cap=PAUSE_CAP) if status in PAUSING else None,
         is_sink_fault=not is_event_fault,
         is_gone=status == 410,
     )

@@ -56,6 +56,7 @@ class Database:
         self._allow_network = allow_network
         self._lock: int | None = None
         self._connection: sqlite3.Connection | None = None
+        self._opened: int | None = None
 
     def open(self) -> None:
         """Lock, check, migrate and prepare.
@@ -89,6 +90,7 @@ class Database:
         After a StoreUnavailable the next call connects anew: that is how the store heals.
         """
         try:
+            self._notice_removal()
             return _in_transaction(self._connection or self._connect(), work)
         except sqlite3.Error as error:
             self._disconnect()
@@ -134,6 +136,7 @@ class Database:
         db = self._connection = sqlite3.connect(
             self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
+        self._opened = _inode(self._path)
         db.row_factory = sqlite3.Row
         for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             db.execute(f"PRAGMA {setting}")
@@ -150,9 +153,20 @@ class Database:
                     f"POLLER_STORE: {self._path} was written by a newer version of this program;"
                     " run that version, or give this one a file of its own"
                 )
+            if not schema.is_ours(db):
+                raise StoreRefused(
+                    f"POLLER_STORE: {self._path} is the database of another program;"
+                    " give this one a file of its own"
+                )
             verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise _FailedCheck(verdict)
+
+    def _notice_removal(self) -> None:
+        """Let go of a file that was removed or replaced: what goes there reaches nobody."""
+        if self._connection and _inode(self._path) != self._opened:
+            log.error("store.removed", path=str(self._path))
+            self._disconnect()
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -163,11 +177,15 @@ class Database:
         """Keep what is left of a damaged database for a person to look at."""
         aside = _beside(self._path, f".corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
         log.error("store.corrupt", path=str(self._path), aside=str(aside), error=str(error))
-        self._path.rename(aside)
-        for suffix in ("-wal", "-shm"):
-            part = _beside(self._path, suffix)
-            if part.exists():
-                part.rename(_beside(aside, suffix))
+        try:
+            self._path.rename(aside)
+            for suffix in ("-wal", "-shm"):
+                part = _beside(self._path, suffix)
+                if part.exists():
+                    part.rename(_beside(aside, suffix))
+        except OSError as refusal:
+            text = f"{self._path} is damaged and cannot be renamed: {refusal.strerror}"
+            raise StoreUnavailable(text) from refusal
 
 
 class _FailedCheck(sqlite3.DatabaseError):
@@ -191,6 +209,13 @@ def _code(error: sqlite3.Error) -> int | None:
     """Give SQLite's primary result code; errors of the Python module itself have none."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _open_private(path: Path) -> int:

@@ -1,5 +1,7 @@
 """Which kind of file system holds a path, as Linux tells it."""
 
+import errno
+import os
 import re
 from pathlib import Path
 from typing import Final
@@ -36,7 +38,11 @@ NETWORK: Final = frozenset(
 
 def network_type(path: Path) -> str | None:
     """Name the network file system that holds a path, or None where none is known to."""
-    kind = file_system(path.resolve(), _mounts())
+    try:
+        where = path.resolve()
+    except RuntimeError:  # what Python 3.11 and 3.12 say of links that go round in circles
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+    kind = file_system(where, _mounts())
     return kind if kind in NETWORK else None
 
 

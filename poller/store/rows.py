@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -64,11 +64,12 @@ def event_row(event: Event) -> dict[str, Any]:
 
 def read_delivery(row: sqlite3.Row) -> Delivery:
     """Read a delivery with its event, and check the body against its digest."""
+    occurred_at, is_dated = _moment(row["occurred_at"])
     event = Event(
         id=row["event_id"],
         type=row["type"],
         subject=row["subject"],
-        occurred_at=datetime.fromisoformat(row["occurred_at"]),
+        occurred_at=occurred_at,
         body=row["body"],
         follows=row["follows"],
     )
@@ -79,8 +80,16 @@ def read_delivery(row: sqlite3.Row) -> Delivery:
         created_at=row["created_at"],
         attempts=row["attempts"],
         is_replay=bool(row["is_replay"]),
-        is_intact=checksum(event.body) == row["digest"],
+        is_intact=is_dated and checksum(event.body) == row["digest"],
     )
+
+
+def _moment(text: str) -> tuple[datetime, bool]:
+    """Read a moment, and say whether it was one."""
+    try:
+        return datetime.fromisoformat(text), True
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC), False
 
 
 def read_sink(row: sqlite3.Row) -> SinkState:

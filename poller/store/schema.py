@@ -96,6 +96,12 @@ def version(db: sqlite3.Connection) -> int:
     return found
 
 
+def is_ours(db: sqlite3.Connection) -> bool:
+    """Tell a database of this program, or an empty one, from that of any other."""
+    tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return not tables or "identity" in tables
+
+
 def migrate(db: sqlite3.Connection) -> None:
     """Bring a database to the newest version, each step in a transaction of its own."""
     for number, script in enumerate(MIGRATIONS[version(db) :], version(db) + 1):

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 
-from poller.errors import PollError, TooLarge
+from poller.errors import NotFound, PollError, TooLarge, Transient
 from poller.jobs import Job
 from poller.schedule import Schedule
 from poller.states import NoJob
@@ -107,6 +107,10 @@ class SutroSource:
             result: Job | PollError = await ask(job_id)
         except PollError as error:
             result = error
+        if is_large and isinstance(result, NotFound):
+            # Not every deployment has this way to ask: the job itself was there.
+            self._large.discard(job_id)
+            result = Transient(str(result))
         self._budget.report(result if isinstance(result, PollError) else None, is_trial=is_trial)
         if isinstance(result, TooLarge) and not is_large:
             log.warning("job.too_large", job_id=job_id, error=str(result))

@@ -15,6 +15,7 @@ from poller.environment import Live
 from poller.errors import DeliveryError
 from poller.events import Event
 from poller.http import Egress
+from poller.output import Output
 from poller.sinks.log import KIND, LogSettings, LogSink, connect
 from poller.store import Delivery
 
@@ -60,7 +61,7 @@ def _json_log():
 async def test_line():
     """A line is the event's type, id and time, then the data of its body, in that order."""
     stream = io.StringIO()
-    await LogSink(structlog.WriteLogger(stream)).send(a_delivery())
+    await LogSink(Output(stream)).send(a_delivery())
 
     assert list(json.loads(stream.getvalue()).items()) == [
         ("event", "job.succeeded"),
@@ -75,7 +76,7 @@ async def test_line():
 async def test_line_for_people():
     """On a console a line says when, what, how long, how much and why, in any encoding."""
     stream = io.StringIO()
-    sink = LogSink(structlog.WriteLogger(stream), is_console=True)
+    sink = LogSink(Output(stream), is_console=True)
 
     await sink.send(a_delivery(body=FAILED))
 
@@ -127,7 +128,7 @@ class Stream(io.StringIO):
 async def test_writing_is_off_the_loop():
     """A reader of the log who is slow does not hold up the daemon."""
     stream = Stream()
-    await LogSink(structlog.WriteLogger(stream)).send(a_delivery())
+    await LogSink(Output(stream)).send(a_delivery())
 
     assert threading.main_thread() not in stream.writers
 
@@ -136,7 +137,7 @@ async def test_writing_is_off_the_loop():
 async def test_stdout_that_is_gone(number: int):
     """A line that cannot be written is a failed attempt like any other, to be made again."""
     trouble = OSError(number, "what the system says")
-    sink = LogSink(structlog.WriteLogger(Stream(trouble)))
+    sink = LogSink(Output(Stream(trouble)))
 
     with pytest.raises(DeliveryError, match="stdout takes no line: what the system says") as caught:
         await sink.send(a_delivery())
@@ -148,7 +149,7 @@ async def test_stdout_that_knows_ascii_only():
     """Text that stdout's encoding cannot carry is written in JSON's own way."""
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
-    await LogSink(structlog.WriteLogger(stream)).send(a_delivery())
+    await LogSink(Output(stream)).send(a_delivery())
 
     assert json.loads(raw.getvalue())["job"] == {"name": "Tränen"}
 

@@ -37,6 +37,18 @@ DELIVERY: Final = Delivery(
     created_at=0.0,
 )
 
+RECEIPTS = {
+    "dripped body",
+    "dripped body without a length",
+    "dripped chunks",
+    "long Content-Length",
+    "reset in the body",
+    "short body",
+    "short chunks",
+    "silence after the header",
+}
+"""The peers whose 2xx comes before they break off or stall."""
+
 
 @asynccontextmanager
 async def sink(url: str, **variables: str) -> AsyncIterator[WebhookSink]:
@@ -231,7 +243,20 @@ async def test_redirect_is_not_followed(status: int):
 
 
 @pytest.mark.virtual(limit=60.0)
-@pytest.mark.parametrize("name", sorted(set(BREAKING | STALLING) - {"switching protocols"}))
+@pytest.mark.parametrize("name", sorted(RECEIPTS))
+async def test_receipt_without_its_body(name: str):
+    """A receiver whose 2xx has come has the event, whatever becomes of the rest."""
+    async with peer((BREAKING | STALLING)[name]) as it, sink(it.base) as hook:
+        await hook.send(DELIVERY)
+
+    assert len(it.requests) == 1
+    assert anyio.current_time() <= 16.0
+
+
+@pytest.mark.virtual(limit=60.0)
+@pytest.mark.parametrize(
+    "name", sorted(set(BREAKING | STALLING) - {"switching protocols"} - RECEIPTS)
+)
 async def test_hostile_receiver(name: str):
     """A receiver that breaks off or stalls has not taken the event, and is asked once."""
     async with peer((BREAKING | STALLING)[name]) as it:

@@ -211,13 +211,15 @@ async def watching(
 
 
 @asynccontextmanager
-async def dispatching(store: Store, **sinks: Sink) -> AsyncIterator[Dispatcher]:
+async def dispatching(
+    store: Store, *, clock: Clock | None = None, **sinks: Sink
+) -> AsyncIterator[Dispatcher]:
     """Deliver what a store holds while the block runs."""
     dispatcher = Dispatcher(
         {name.replace("_", "."): sink for name, sink in sinks.items()},
         store,
         origin=ORIGIN,
-        clock=virtual_clock(),
+        clock=clock or virtual_clock(),
         random=half,
     )
     async with anyio.create_task_group() as group:

@@ -43,7 +43,7 @@ async def hook():
 def _inline(monkeypatch):
     """Read the file of jobs in the loop: virtual time knows no threads."""
 
-    async def call(function, *values, limiter):
+    async def call(function, *values, limiter, abandon_on_cancel):
         function(*values)
 
     monkeypatch.setattr(watchlist, "run_sync", call)

@@ -23,7 +23,9 @@ pytestmark = pytest.mark.virtual(limit=3_600.0)
 def _inline(monkeypatch):
     """Read files in the loop: virtual time does not see threads."""
 
-    async def run_sync(read: Callable[..., None], *args: Any, limiter: object) -> None:
+    async def run_sync(
+        read: Callable[..., None], *args: Any, limiter: object, abandon_on_cancel: bool
+    ) -> None:
         read(*args)
 
     monkeypatch.setattr(module, "run_sync", run_sync)

@@ -109,9 +109,12 @@ class Place:
 
     @asynccontextmanager
     async def started(
-        self, command: list[str], environment: dict[str, str]
+        self, command: list[str], environment: dict[str, str], *, onto: int | None = None
     ) -> AsyncIterator[Daemon]:
-        """Start a command with nothing but an environment, and kill what is left of it."""
+        """Start a command with nothing but an environment, and kill what is left of it.
+
+        `onto` is a file descriptor for its stdout, in place of a file of the test.
+        """
         stdout, stderr = self._outputs()
         with stdout.open("wb") as out, stderr.open("wb") as err:
             process = await anyio.open_process(
@@ -119,7 +122,7 @@ class Place:
                 env=environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
-                stdout=out,
+                stdout=out if onto is None else onto,
                 stderr=err,
             )
         try:

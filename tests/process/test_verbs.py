@@ -47,7 +47,9 @@ async def test_check_shows_every_setting_and_no_secret(place: Place):
     """The table has a line for each setting: its origin, and its value unless secret."""
     code, ended = await place.run("check", POLLER_JOB_IDS="job-1")
 
-    shown = {line.split()[0]: line.split()[1:] for line in ended.out.splitlines()}
+    shown = {
+        line.split()[0]: line.split()[1:] for line in ended.out.partition("\n\n")[0].splitlines()
+    }
     assert code == 0
     assert shown["SUTRO_API_KEY"] == ["environment", "****"]
     assert shown["POLLER_WEBHOOK_URL"][1].endswith("/...")

@@ -25,7 +25,11 @@ BAD = [
     ({"SUTRO_API_URL": "https://host/#5up3r"}, "SUTRO_API_URL", "no user, query or fragment"),
     ({"SUTRO_API_URL": "http://api.sutro.sh"}, "SUTRO_API_URL", "or set POLLER_ALLOW_HTTP=on"),
     ({"POLLER_ALLOW_HTTP": "perhaps"}, "POLLER_ALLOW_HTTP", "must be on or off"),
-    ({"POLLER_CA_FILE": "/nowhere/ca.pem"}, "POLLER_CA_FILE", "must be a file that exists"),
+    (
+        {"POLLER_CA_FILE": "/nowhere/ca.pem"},
+        "POLLER_CA_FILE",
+        "must be a file of certificates in PEM: No such",
+    ),
     ({"POLLER_PROXY": "socks5://me:5up3r@proxy"}, "POLLER_PROXY", "must be a URL such as"),
     ({"POLLER_JOB_IDS": ""}, "POLLER_JOB_IDS", "there is nothing to watch"),
     ({"POLLER_JOB_IDS": ", ,"}, "POLLER_JOB_IDS", "must name at least one"),
