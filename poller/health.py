@@ -46,9 +46,10 @@ class Presence:
     """Which jobs the API knew when each was last asked.
 
     When nearly all of them are unknown at once, it is not they that are missing: the URL or the
-    tenant is wrong.
+    tenant is wrong. Fewer than `guard_jobs` unknown ones do not tell that.
     """
 
+    guard_jobs: float = GUARD_JOBS
     _present: set[str] = field(default_factory=set)
     _absent: set[str] = field(default_factory=set)
 
@@ -70,4 +71,4 @@ class Presence:
     def is_estranged(self) -> bool:
         """Whether nearly all jobs are unknown to the API."""
         absent = len(self._absent)
-        return absent >= GUARD_JOBS and absent >= GUARD_SHARE * (absent + len(self._present))
+        return absent >= self.guard_jobs and absent >= GUARD_SHARE * (absent + len(self._present))

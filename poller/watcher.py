@@ -16,7 +16,7 @@ import structlog
 from poller.clock import Clock
 from poller.errors import NotFound, PollError, Refused, Rejected, StoreUnavailable, Throttled
 from poller.events import PollerEvent
-from poller.health import Presence
+from poller.health import GUARD_JOBS, Presence
 from poller.jobs import Job
 from poller.journal import Journal
 from poller.ledger import Ledger
@@ -44,7 +44,10 @@ class Watch:
 
 
 class Watcher:
-    """Watch jobs until cancelled."""
+    """Watch jobs until cancelled.
+
+    When nearly all of at least `guard_jobs` jobs are unknown to the API, none of them is missing.
+    """
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class Watcher:
         clock: Clock,
         random: Random,
         concurrency: int,
+        guard_jobs: float = GUARD_JOBS,
     ) -> None:
         self._source = source
         self._ledger = ledger
@@ -70,7 +74,7 @@ class Watcher:
         self._watches: dict[str, Watch] = {}
         self._deadlines: dict[str, float] = {}
         self._inbox: list[Observation] = []
-        self._presence = Presence()
+        self._presence = Presence(guard_jobs)
         self._journal = Journal(Repeats(self._now))
         self._front = anyio.Lock(fast_acquire=True)
         self._applying = anyio.Lock(fast_acquire=True)

@@ -10,6 +10,7 @@ import sys
 from tempfile import TemporaryFile
 from typing import NoReturn
 
+import poller.cli.wait  # noqa: F401 - no child has to import what the verbs import
 from poller.cli import main
 
 
