@@ -24,6 +24,7 @@ from poller.ledger import Ledger
 from poller.lifecycle import Rules
 from poller.places import DEFAULT
 from poller.schedule import PollPolicy
+from poller.settings import MEMORY, Settings
 from poller.store import SinkState, Store
 from poller.store.memory import MemoryStore
 from poller.store.sqlite import SqliteStore
@@ -40,7 +41,6 @@ HOUSE_AFTER: Final = 30.0
 """Seconds in which the file of jobs is surely read: what is watched must not be forgotten."""
 STORE_LOOK: Final = 10.0
 PRUNE_EVERY: Final = 3_600.0
-MEMORY: Final = "memory:"
 
 log = structlog.get_logger()
 
@@ -60,6 +60,15 @@ def egress(config: Config) -> Egress:
     """Say how requests leave this machine."""
     ca_file = config.settings.ca_file
     return Egress(ca_file=str(ca_file) if ca_file else None, proxy_for=config.proxy_for)
+
+
+def pace(settings: Settings) -> PollPolicy:
+    """Say how often a job is looked at."""
+    return PollPolicy(
+        minimum=settings.min_interval,
+        maximum=settings.max_interval,
+        factor=settings.interval_factor,
+    )
 
 
 def make_store(config: Config, clock: Clock) -> Store:
@@ -200,11 +209,7 @@ class App:
         return Watcher(
             SutroSource(client, self._budget, now=now, renew_key=self._renew_key),
             Ledger(store, rules=rules, origin=self._origin(), clock=self.clock, wake=wake),
-            policy=PollPolicy(
-                minimum=settings.min_interval,
-                maximum=settings.max_interval,
-                factor=settings.interval_factor,
-            ),
+            policy=pace(settings),
             rules=rules,
             clock=self.clock,
             random=self.random,

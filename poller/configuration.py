@@ -23,7 +23,7 @@ from poller.errors import ConfigError
 from poller.events import URGENT, PollerEvent
 from poller.http import shown
 from poller.places import Found, Places, misspelt
-from poller.settings import PREFIX, SINK_NAME, Settings, is_loopback
+from poller.settings import MEMORY, PREFIX, SINK_NAME, Settings, is_loopback
 from poller.sinks import BUILT_IN, SinkKind, find_kind
 
 NO_KEY: Final = "SUTRO_API_KEY: is required; set it, or SUTRO_API_KEY_FILE to the path of a file"
@@ -52,12 +52,16 @@ class SinkConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """All that was configured. `found` tells by variable what came from where."""
+    """All that was configured. `found` tells by variable what came from where.
+
+    `is_delivering`: sinks and a store are needed. Else what is wrong with a sink does not matter.
+    """
 
     live: Live[Settings]
     sinks: tuple[SinkConfig, ...]
     found: Mapping[str, Found] = field(repr=False)
     places: Places
+    is_delivering: bool = True
 
     @property
     def settings(self) -> Settings:
@@ -81,7 +85,7 @@ class Config:
     def refresh(self) -> tuple[str, ...]:
         """Read the secret files again. With any problem all stays as it was; return the lines."""
         try:
-            fresh = _configure(self.places, for_run=False)
+            fresh = _configure(self.places, for_run=False, is_delivering=self.is_delivering)
         except ConfigError as error:
             return error.problems
         if changed := _changed(self, fresh):
@@ -105,13 +109,18 @@ class Config:
 
 
 def load(
-    environ: Mapping[str, str], env_file: Path | None = None, *, for_run: bool = True
+    environ: Mapping[str, str],
+    env_file: Path | None = None,
+    *,
+    for_run: bool = True,
+    is_delivering: bool = True,
 ) -> Config:
     """Read the whole configuration. Raises ConfigError with every problem at once.
 
     `for_run`: a key and something to watch must be there.
     """
-    return _configure(Places.of(environ, env_file), for_run=for_run)
+    places = Places.of(environ, env_file)
+    return _configure(places, for_run=for_run, is_delivering=is_delivering)
 
 
 def describe(config: Config) -> list[Described]:
@@ -119,16 +128,18 @@ def describe(config: Config) -> list[Described]:
     return [Described(name, _shown(it), it.origin) for name, it in config.found.items()]
 
 
-def _configure(places: Places, *, for_run: bool) -> Config:
+def _configure(places: Places, *, for_run: bool, is_delivering: bool) -> Config:
     problems: list[str] = []
-    main = Reading.of(Settings, PREFIX, places, **_defaults(places))
+    defaults = _defaults(places) | ({} if is_delivering else {"store": MEMORY})
+    main = Reading.of(Settings, PREFIX, places, **defaults)
     settings = None
     with _collected(problems):
         settings = main.build()
     found = main.by_variable()
     sinks = []
+    of_sinks = problems if is_delivering else []
     for name in _sink_names(main.found["sinks"].text):
-        with _collected(problems):
+        with _collected(of_sinks):
             kind = find_kind(name)
             reading = read_sink(name, kind, places)
             found |= reading.by_variable()
@@ -137,7 +148,13 @@ def _configure(places: Places, *, for_run: bool) -> Config:
     problems += _lacking(main.found) if for_run else ()
     if problems or settings is None:
         raise ConfigError(*problems)
-    return Config(live=Live(settings), sinks=tuple(sinks), found=found, places=places)
+    return Config(
+        live=Live(settings),
+        sinks=tuple(sinks),
+        found=found,
+        places=places,
+        is_delivering=is_delivering,
+    )
 
 
 def _known(found: Mapping[str, Found], problems: list[str]) -> list[str]:

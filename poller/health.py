@@ -47,10 +47,12 @@ class Presence:
     """Which jobs the API knew when each was last asked, and since when or when that was.
 
     When nearly all of those that have been asked lately are unknown at once, it is not they that
-    are missing: the URL or the tenant is wrong.
+    are missing: the URL or the tenant is wrong. Fewer than `guard_jobs` unknown ones do not tell
+    that.
     """
 
     now: Callable[[], float]
+    guard_jobs: float = GUARD_JOBS
     _present: dict[str, float] = field(default_factory=dict)
     _absent: dict[str, float] = field(default_factory=dict)
 
@@ -72,7 +74,7 @@ class Presence:
     def is_estranged(self) -> bool:
         """Whether nearly all jobs are unknown, of those asked since the first of them was."""
         absent = len(self._absent)
-        if absent < GUARD_JOBS:
+        if absent < self.guard_jobs:
             return False
         since = min(self._absent.values())
         present = sum(at >= since for at in self._present.values())

@@ -16,7 +16,7 @@ import structlog
 from poller.clock import Clock
 from poller.errors import NotFound, PollError, StoreUnavailable
 from poller.events import PollerEvent
-from poller.health import Presence
+from poller.health import GUARD_JOBS, Presence
 from poller.jobs import Job
 from poller.journal import Journal
 from poller.ledger import Ledger
@@ -41,7 +41,10 @@ class Watch:
 
 
 class Watcher:
-    """Watch jobs until cancelled."""
+    """Watch jobs until cancelled.
+
+    When nearly all of at least `guard_jobs` jobs are unknown to the API, none of them is missing.
+    """
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class Watcher:
         clock: Clock,
         random: Random,
         concurrency: int,
+        guard_jobs: float = GUARD_JOBS,
     ) -> None:
         self._source = source
         self._ledger = ledger
@@ -66,7 +70,7 @@ class Watcher:
         self._watches: dict[str, Watch] = {}
         self._deadlines: dict[str, float] = {}
         self._inbox: list[Observation] = []
-        self._presence = Presence(self._now)
+        self._presence = Presence(self._now, guard_jobs)
         self._journal = Journal(self._now)
         self._front = anyio.Lock(fast_acquire=True)
         self._applying = anyio.Lock(fast_acquire=True)

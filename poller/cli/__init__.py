@@ -21,6 +21,7 @@ from poller.errors import ConfigError
 
 VERBS: Final = {
     "run": "watch the configured jobs and send events until stopped",
+    "wait": "wait until jobs have ended, and exit by how they did",
     "check": "show the settings, and where each came from",
     "simulate": "serve a Sutro API with made-up jobs on loopback",
     "demo": "show it all at work: simulator, daemon, receiver",
@@ -30,9 +31,10 @@ VERBS: Final = {
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one verb and exit with its code."""
-    # Until a verb heeds signals itself; process 1 of a container would ignore this one.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(codes.OK))
     words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["run"]:
+        # Until it heeds signals itself; as process 1 of a container it would be deaf to this one.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(codes.OK))
     try:
         arguments = _parser(words[0] if words else "").parse_args(words)
         code: int = arguments.execute(arguments)
@@ -40,10 +42,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         complain(*error.problems)
         code = codes.BAD_CONFIGURATION
     except KeyboardInterrupt:
-        code = codes.OK
+        code = codes.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read has gone: let the interpreter's last flush meet nobody.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _hush()
         code = codes.OK
     sys.exit(code)
 
@@ -59,9 +60,23 @@ def complain(*problems: str) -> None:
         print(f"sutro-poller: {problem}", file=sys.stderr)  # noqa: T201 - for people
 
 
+def note(*lines: str) -> None:
+    """Tell a person what goes on, a line each."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - for people
+
+
 def say(text: str) -> None:
-    """Print what the verb was asked for, at once."""
-    print(text, flush=True)  # noqa: T201 - data
+    """Print what the verb was asked for, at once; its exit code counts even if nobody reads."""
+    try:
+        print(text, flush=True)  # noqa: T201 - data
+    except BrokenPipeError:
+        _hush()
+
+
+def _hush() -> None:
+    """Let all further output, and the interpreter's last flush, meet nobody."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser(word: str) -> argparse.ArgumentParser:

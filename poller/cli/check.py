@@ -13,16 +13,9 @@ from poller.app import make_client, make_http
 from poller.cli import codes, env_file_argument, say
 from poller.clock import Clock
 from poller.configuration import Config, describe, load
-from poller.errors import Misconfigured, NotFound, PollError, Refused
+from poller.errors import NotFound, PollError
 
 UNLIKELY_ID: Final = "sutro-poller-check"
-
-CODES: Final[tuple[tuple[type[PollError], int], ...]] = (
-    (Refused, codes.KEY_REFUSED),
-    (Misconfigured, codes.BAD_CONFIGURATION),
-    (PollError, codes.UNREACHABLE),
-)
-"""The exit code for each kind of error; the first row that fits counts."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +54,6 @@ async def _ask_api(config: Config) -> tuple[int, str]:
             told = told if config.settings.job_ids else "a made-up job is not known to it"
             return codes.OK, f"The API at {client.base} takes the key; {told}."
         except PollError as error:
-            code = next(code for kind, code in CODES if isinstance(error, kind))
-            return code, f"The API at {client.base} cannot be used: {error}."
+            told = f"The API at {client.base} cannot be used: {error}."
+            return codes.of_trouble(error), told
         return codes.OK, f"The API at {client.base} takes the key; job {job_id} is {job.status}."

@@ -1,9 +1,11 @@
 """One request to the Sutro API: its URL, its header, its limits, and what each status means."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import structlog
 from pydantic import SecretStr
@@ -23,6 +25,7 @@ from poller.http import Answer, Http, NoAnswer, http_date, retry_after
 from poller.jobs import Job, parse_job
 
 JOB_CAP: Final = 4 * 1024 * 1024
+PAGE_CAP: Final = 16 * 1024 * 1024
 PAUSE_CAP: Final = 3_600.0
 DIGITS: Final = 18
 PUBLIC_HOST: Final = "api.sutro.sh"
@@ -45,8 +48,16 @@ STRANGE: Final = (Misconfigured, MalformedAnswer, Rejected)
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the account's jobs, newest first, and where the next page begins, if there is one."""
+
+    jobs: tuple[Job, ...]
+    next_cursor: str | None
+
+
 class SutroClient:
-    """Ask the API about one job.
+    """Ask the API about one job, or for a page of them.
 
     `base` is the URL without a trailing slash. Where it has no path, the API may live under `/v1`
     or at the root: the first of the two that answers like the API is kept. The first look tries
@@ -103,17 +114,29 @@ class SutroClient:
             job_id,
         )
 
-    async def _ask(self, path: str) -> dict[str, Any]:
+    async def list_jobs(self, *, limit: int, cursor: str | None = None) -> Page:
+        """List at most `limit` jobs, 1 to 100, from the newest or from a cursor on.
+
+        A job that cannot be read is left out. Raises PollError.
+        """
+        query = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
+        raw = await self._ask(f"/list-jobs?{urlencode(query)}", cap=PAGE_CAP)
+        jobs, following = raw.get("jobs"), raw.get("next_cursor")
+        if not isinstance(jobs, list):
+            raise MalformedAnswer("the answer has no list of jobs")
+        return Page(tuple(_readable(jobs)), following if isinstance(following, str) else None)
+
+    async def _ask(self, path: str, *, cap: int = JOB_CAP) -> dict[str, Any]:
         """Make a request under the prefix whose turn it is, at first under each until one fits."""
         for _ in range(self._tries - 1):
             try:
-                return await self._get(path)
+                return await self._get(path, cap)
             except STRANGE:
                 continue
         self._tries = 1
-        return await self._get(path)
+        return await self._get(path, cap)
 
-    async def _get(self, path: str) -> dict[str, Any]:
+    async def _get(self, path: str, cap: int) -> dict[str, Any]:
         headers = {
             "Authorization": f"Key {self._key().get_secret_value()}",
             "Accept": "application/json",
@@ -121,12 +144,12 @@ class SutroClient:
         prefix = self._prefixes[0]
         url = self._base + prefix + path
         try:
-            answer = await self._http.exchange("GET", url, headers=headers, cap=JOB_CAP)
+            answer = await self._http.exchange("GET", url, headers=headers, cap=cap)
         except NoAnswer as error:
             raise Transient(str(error)) from None
         self._note_time(answer)
         try:
-            body = self._judge(answer)
+            body = self._judge(answer, cap)
         except NotFound:
             self._keep(prefix)
             raise
@@ -146,13 +169,13 @@ class SutroClient:
         if sent is not None:
             self.skew = sent.timestamp() - self._now()
 
-    def _judge(self, answer: Answer) -> dict[str, Any]:
+    def _judge(self, answer: Answer, cap: int) -> dict[str, Any]:
         """Give the JSON object of a 200, or raise what any other answer means."""
         status = answer.status
         if status != 200:
             raise self._error(answer)
         if answer.is_cut:
-            raise TooLarge(f"the answer is over {JOB_CAP} bytes")
+            raise TooLarge(f"the answer is over {cap} bytes")
         return _decode(answer)
 
     def _error(self, answer: Answer) -> PollError:
@@ -172,6 +195,12 @@ class SutroClient:
         if urlsplit(self._base).hostname != PUBLIC_HOST:
             return ""
         return "; if you have a deployment of your own, set SUTRO_API_URL to it"
+
+
+def _readable(jobs: list[object]) -> Iterator[Job]:
+    for raw in jobs:
+        with suppress(MalformedAnswer, Rejected):
+            yield _read(raw, "")
 
 
 def _read(raw: object, job_id: str) -> Job:

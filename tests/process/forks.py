@@ -12,7 +12,8 @@ from typing import NoReturn
 
 import poller.cli.check
 import poller.cli.run
-import poller.cli.simulate  # noqa: F401 - the children have the verbs imported
+import poller.cli.simulate
+import poller.cli.wait  # noqa: F401 - the children have the verbs imported
 from poller.cli import main
 
 

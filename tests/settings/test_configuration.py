@@ -2,7 +2,8 @@
 
 import pytest
 
-from poller.configuration import describe
+from poller.configuration import describe, load
+from poller.errors import ConfigError
 from poller.events import EVENT_TYPES, URGENT
 from tests.settings.bench import CANARIES, KEY, SECRET, URL, WEBHOOK, loaded
 
@@ -106,3 +107,19 @@ def test_every_secret_is_known_for_redaction():
 def test_a_url_has_a_proxy(environ, url, proxy):
     """POLLER_PROXY, else the usual variables; NO_PROXY and this machine are exempt."""
     assert loaded(**environ).proxy_for(url) == proxy
+
+
+def test_who_only_asks_needs_only_a_key():
+    """Without deliveries neither a home for the store nor a sink that works is needed."""
+    broken = {"POLLER_WEBHOOK_URL": "junk", "POLLER_WEBHOOK_SECRET_FILE": "/nowhere"}
+
+    config = load({"SUTRO_API_KEY": KEY} | broken, for_run=False, is_delivering=False)
+
+    assert config.key().get_secret_value() == KEY
+    assert config.refresh() == ()
+
+
+def test_who_only_asks_is_told_of_misspelt_settings():
+    """A setting that nobody reads is complained about all the same."""
+    with pytest.raises(ConfigError, match="did you mean POLLER_MIN_INTERVAL"):
+        load({"SUTRO_API_KEY": KEY, "POLLER_MIN_INTERVL": "3"}, for_run=False, is_delivering=False)

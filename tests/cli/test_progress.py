@@ -1,0 +1,133 @@
+"""What is shown while a wait goes on."""
+
+import sys
+from datetime import UTC, datetime
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from poller.cli.progress import Lines, LiveTable, live, progress
+from poller.clock import Clock
+from poller.states import JobEvent
+from poller.waiter import Standing
+from tests.support import a_job
+
+NOW = datetime(2024, 1, 15, 10, 31, 20, 700_000, tzinfo=UTC)
+CLOCK = Clock(wall=NOW.timestamp)
+RUNNING = a_job(datetime_started="2024-01-15T10:30:15Z", num_rows=5_000)
+SETTLING = a_job("SUCCEEDED", datetime_completed="2024-01-15T10:30:15Z")
+
+
+class Terminal(StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+def drawn(*standings: Standing) -> list[list[str]]:
+    """Draw a table of jobs, and give the words of each line."""
+    console = Console(file=StringIO(), width=100)
+    table = LiveTable(console, CLOCK)
+    table.show(standings)
+    console.print(table.draw())
+    return [line.split() for line in console.file.getvalue().splitlines()]
+
+
+def test_a_change_is_a_line(capsys: pytest.CaptureFixture[str]):
+    """A status is told on stderr when it is another than before, and never before it is seen."""
+    lines = Lines()
+    for it in (None, RUNNING, RUNNING, SETTLING):
+        lines.show([Standing(job_id="job-1", job=it)])
+    lines.show([Standing(job_id="job-1", job=SETTLING, end=JobEvent.SUCCEEDED)])
+    lines.tell("trouble")
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "job-1 RUNNING",
+        "job-1 SUCCEEDED (its cost is awaited)",
+        "job-1 SUCCEEDED",
+        "trouble",
+    ]
+
+
+def test_the_table_shows_what_is_known():
+    """Status, whole seconds so far, rows, tokens and cost; nothing for what is not known."""
+    done = a_job("SUCCEEDED", input_tokens=15_420, output_tokens=8_230, job_cost=0.0234)
+    header, *rows = drawn(
+        Standing(job_id="job-1", job=RUNNING),
+        Standing(job_id="job-2", job=done, end=JobEvent.SUCCEEDED),
+        Standing(job_id="job-3"),
+        Standing(job_id="job-4", end=JobEvent.MISSING),
+    )
+
+    assert header == ["job", "status", "elapsed", "rows", "tokens", "in", "out", "cost"]
+    assert rows == [
+        ["job-1", "RUNNING", "1m5s", "5,000"],
+        ["job-2", "SUCCEEDED", "15,420", "8,230", "$0.0234"],
+        ["job-3", "-"],
+        ["job-4", "MISSING"],
+    ]
+
+
+def test_the_time_of_a_run_stands_still_at_its_end():
+    """A job that has ended shows how long it ran, a queued one how long it has waited."""
+    times = {
+        "datetime_started": "2024-01-15T10:30:15Z",
+        "datetime_completed": "2024-01-15T10:30:19Z",
+    }
+    queued = a_job("QUEUED", datetime_created="2024-01-15T10:31:10Z")
+    _, ended, waiting = drawn(
+        Standing(job_id="job-1", job=a_job("FAILED", **times), end=JobEvent.FAILED),
+        Standing(job_id="job-2", job=queued),
+    )
+
+    assert ended == ["job-1", "FAILED", "4s"]
+    assert waiting == ["job-2", "QUEUED", "10s"]
+
+
+def test_a_status_is_no_markup():
+    """What the API says cannot colour the terminal."""
+    _, row = drawn(Standing(job_id="job-1", job=a_job("[red]ODD[/red]")))
+
+    assert row == ["job-1", "[red]ODD[/red]"]
+
+
+def test_trouble_stands_above_the_table():
+    """A line is printed while the table lives, and the last table stays."""
+    console = Console(file=StringIO(), width=100, force_terminal=True, color_system=None)
+    with live(console, CLOCK) as table:
+        table.show([Standing(job_id="job-1", job=RUNNING)])
+        table.tell("[trouble]")
+
+    shown = console.file.getvalue()
+    assert "[trouble]" in shown
+    assert shown.rindex("RUNNING") > shown.index("[trouble]")
+
+
+def test_a_terminal_gets_the_table(monkeypatch: pytest.MonkeyPatch):
+    """On a terminal with rich there is a table."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+
+    with progress(CLOCK) as onlooker:
+        assert isinstance(onlooker, LiveTable)
+
+
+def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch):
+    """The extra is not needed."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+
+    with progress(CLOCK) as onlooker:
+        assert isinstance(onlooker, Lines)
+
+
+def test_a_file_gets_lines(monkeypatch: pytest.MonkeyPatch):
+    """Without a terminal nothing is drawn."""
+    monkeypatch.setattr(sys, "stderr", StringIO())
+
+    with progress(CLOCK) as onlooker:
+        assert isinstance(onlooker, Lines)

@@ -1,0 +1,126 @@
+"""What a wait says in the end."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from poller.cli.report import as_json, dollars, reasons, span, summary
+from poller.jobs import parse_job
+from poller.states import JobEvent
+from poller.waiter import Standing
+from tests.support import a_job, a_job_object
+
+STARTED = "2024-01-15T10:30:15Z"
+COMPLETED = "2024-01-15T10:32:15Z"
+WHY = {"failure_reason": {"message": "out of\n  memory"}}
+FAILED = {"datetime_started": STARTED, "datetime_completed": COMPLETED, "job_cost": 0.02} | WHY
+
+
+def standing(end: JobEvent | None = None, job_id: str = "job-1", **fields: Any) -> Standing:
+    """Give a job that stands so."""
+    status = end.removeprefix("job.") if end else "RUNNING"
+    return Standing(job_id=job_id, job=a_job(status, job_id=job_id, **fields), end=end)
+
+
+DOCUMENTED = Standing(job_id="job-12345", job=parse_job(a_job_object()), end=JobEvent.SUCCEEDED)
+
+
+@pytest.mark.parametrize(
+    ("it", "line"),
+    [
+        (DOCUMENTED, "job-12345 succeeded in 2m0s: 15420 tokens in, 8230 out, $0.0234"),
+        (standing(JobEvent.SUCCEEDED), "job-1 succeeded: cost not known yet"),
+        (standing(JobEvent.FAILED, **FAILED), "job-1 failed after 2m0s: out of memory"),
+        (standing(JobEvent.FAILED), "job-1 failed"),
+        (standing(JobEvent.CANCELLED), "job-1 cancelled"),
+        (
+            Standing(job_id="job-1", end=JobEvent.MISSING),
+            "job-1 is missing: the API knows no job of this id",
+        ),
+        (standing(), "job-1 has not ended, it is RUNNING"),
+        (Standing(job_id="job-1"), "job-1 was not seen"),
+    ],
+)
+def test_one_job_is_told_in_a_sentence(it: Standing, line: str):
+    """The line names the job, its end, and what a person asks next."""
+    assert summary([it]) == line
+
+
+def test_many_jobs_are_counted_up():
+    """The line has the count of each end, the time from first start to last end, and the cost."""
+    jobs = [
+        DOCUMENTED,
+        standing(JobEvent.FAILED, "job-2", **FAILED | {"datetime_started": None}),
+        Standing(job_id="job-3", end=JobEvent.MISSING),
+        standing(JobEvent.CANCELLED, "job-4", job_cost=1),
+    ]
+
+    assert summary(jobs) == (
+        "4 jobs ended in 2m0s: 1 succeeded, 1 failed, 1 cancelled, 1 missing; $1.04"
+    )
+
+
+def test_jobs_that_have_not_ended_are_not_counted():
+    """A wait that was given up says how far it came."""
+    assert (
+        summary([standing(JobEvent.CANCELLED), standing(job_cost=5)])
+        == "1 of 2 jobs ended: 1 cancelled"
+    )
+    assert summary([standing(), standing()]) == "0 of 2 jobs ended"
+
+
+def test_each_bad_end_has_a_reason():
+    """Jobs that did not succeed are told with the reason, in one line each; others are not."""
+    failed = standing(JobEvent.FAILED, "job-2", **FAILED)
+    missing = Standing(job_id="job-3", end=JobEvent.MISSING)
+
+    assert reasons([DOCUMENTED, failed, missing, standing()]) == [
+        "job-2 failed after 2m0s: out of memory",
+        "job-3 is missing: the API knows no job of this id",
+    ]
+
+
+def test_json_has_the_job_under_the_names_of_the_api():
+    """Each object has the job, the type of its event, and the reason."""
+    failed, unseen = json.loads(
+        as_json([standing(JobEvent.FAILED, **FAILED), Standing(job_id="job-2")])
+    )
+
+    assert failed["type"] == "job.failed"
+    assert failed["reason"] == "out of memory"
+    assert failed["job"]["job_cost"] == 0.02
+    assert (failed["run_seconds"], failed["cost_final"]) == (120.0, True)
+    assert unseen == {
+        "job": {"job_id": "job-2"},
+        "type": None,
+        "reason": None,
+        "cost_final": None,
+        "run_seconds": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0s"),
+        (4.8, "4.8s"),
+        (15.0, "15s"),
+        (59.97, "1m0s"),
+        (120.4, "2m0s"),
+        (5400.0, "1h30m"),
+    ],
+)
+def test_a_duration_is_written_for_people(seconds: float, text: str):
+    """Tenths below a minute, no seconds above an hour."""
+    assert span(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("cost", "text"),
+    [(0, "$0.0000"), (0.0234, "$0.0234"), (Decimal("0.5831"), "$0.58"), (1234.5, "$1,234.50")],
+)
+def test_a_cost_is_written_for_people(cost, text: str):
+    """Cents, and hundredths of them where there are few."""
+    assert dollars(cost) == text
