@@ -23,6 +23,7 @@ from poller.http import Egress, Http
 from poller.ledger import Ledger
 from poller.lifecycle import Rules
 from poller.schedule import PollPolicy
+from poller.settings import MEMORY
 from poller.store import SinkState, Store
 from poller.store.memory import MemoryStore
 from poller.store.sqlite import SqliteStore
@@ -39,7 +40,6 @@ HOUSE_AFTER: Final = 30.0
 """Seconds in which the file of jobs is surely read: what is watched must not be forgotten."""
 STORE_LOOK: Final = 10.0
 PRUNE_EVERY: Final = 3_600.0
-MEMORY: Final = "memory:"
 
 log = structlog.get_logger()
 
@@ -59,6 +59,12 @@ def egress(config: Config) -> Egress:
     """Say how requests leave this machine."""
     ca_file = config.settings.ca_file
     return Egress(ca_file=str(ca_file) if ca_file else None, proxy_for=config.proxy_for)
+
+
+def origin(config: Config) -> Origin:
+    """Say where events come from."""
+    settings = config.settings
+    return Origin(deployment=urlsplit(settings.api_url).netloc, namespace=settings.namespace)
 
 
 def make_store(config: Config, clock: Clock) -> Store:
@@ -175,7 +181,9 @@ class App:
             sink.name: await stack.enter_async_context(sink.kind.connect(sink.live, way_out))
             for sink in self.config.sinks
         }
-        return Dispatcher(sinks, store, origin=self._origin(), clock=self.clock, random=self.random)
+        return Dispatcher(
+            sinks, store, origin=origin(self.config), clock=self.clock, random=self.random
+        )
 
     async def _watch(self, stack: AsyncExitStack, store: Store, wake: Callable[[], None]) -> None:
         http = await stack.enter_async_context(make_http(self.config))
@@ -192,7 +200,7 @@ class App:
         client = make_client(self.config, http, self.clock)
         return Watcher(
             SutroSource(client, self._budget, now=now, renew_key=self._renew_key),
-            Ledger(store, rules=rules, origin=self._origin(), clock=self.clock, wake=wake),
+            Ledger(store, rules=rules, origin=origin(self.config), clock=self.clock, wake=wake),
             policy=PollPolicy(
                 minimum=settings.min_interval,
                 maximum=settings.max_interval,
@@ -229,10 +237,6 @@ class App:
             if store.instance != instance:
                 instance = store.instance
                 await watcher.start_over()
-
-    def _origin(self) -> Origin:
-        settings = self.config.settings
-        return Origin(deployment=urlsplit(settings.api_url).netloc, namespace=settings.namespace)
 
 
 def tell_backlog(sink: SinkState) -> None:

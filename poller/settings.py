@@ -12,6 +12,7 @@ from poller.environment import PRINTABLE, Environment, Seconds, Words, check_url
 from poller.jobs import is_job_id
 
 PREFIX: Final = "POLLER_"
+MEMORY: Final = "memory:"
 
 SINK_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)?")
 NAMESPACE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -131,7 +132,7 @@ class Settings(Environment):
     @field_validator("store")
     @classmethod
     def _path_or_memory(cls, store: str) -> str:
-        if store != "memory:" and re.match(r"[A-Za-z][A-Za-z0-9+.]+:", store):
+        if store != MEMORY and re.match(r"[A-Za-z][A-Za-z0-9+.]+:", store):
             raise ValueError("must be a path or memory:")
         return store
 
