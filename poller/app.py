@@ -71,6 +71,12 @@ def pace(settings: Settings) -> PollPolicy:
     )
 
 
+def origin(config: Config) -> Origin:
+    """Say where events come from."""
+    settings = config.settings
+    return Origin(deployment=urlsplit(settings.api_url).netloc, namespace=settings.namespace)
+
+
 def make_store(config: Config, clock: Clock) -> Store:
     """Make the configured store, not opened yet."""
     settings = config.settings
@@ -191,7 +197,9 @@ class App:
             sink.name: await stack.enter_async_context(sink.kind.connect(sink.live, way_out))
             for sink in self.config.sinks
         }
-        return Dispatcher(sinks, store, origin=self._origin(), clock=self.clock, random=self.random)
+        return Dispatcher(
+            sinks, store, origin=origin(self.config), clock=self.clock, random=self.random
+        )
 
     async def _watch(self, stack: AsyncExitStack, store: Store, wake: Callable[[], None]) -> None:
         http = await stack.enter_async_context(make_http(self.config))
@@ -208,7 +216,7 @@ class App:
         client = make_client(self.config, http, self.clock)
         return Watcher(
             SutroSource(client, self._budget, now=now, renew_key=self._renew_key),
-            Ledger(store, rules=rules, origin=self._origin(), clock=self.clock, wake=wake),
+            Ledger(store, rules=rules, origin=origin(self.config), clock=self.clock, wake=wake),
             policy=pace(settings),
             rules=rules,
             clock=self.clock,
@@ -241,10 +249,6 @@ class App:
             if store.instance != instance:
                 instance = store.instance
                 await watcher.start_over()
-
-    def _origin(self) -> Origin:
-        settings = self.config.settings
-        return Origin(deployment=urlsplit(settings.api_url).netloc, namespace=settings.namespace)
 
 
 def tell_backlog(sink: SinkState) -> None:

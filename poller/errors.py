@@ -15,7 +15,8 @@ PollerError
 └── StoreError
     ├── StoreLocked     another process has the store: exit 75
     ├── StoreRefused    the store cannot be used as it is: exit 78, file untouched
-    └── StoreUnavailable    disk full or I/O error: forget what was not read back, try again
+    ├── StoreUnavailable    disk full or I/O error: forget what was not read back, try again
+    └── Unmatched       what the operator named is not there, or not unique: exit 2
 """
 
 from dataclasses import dataclass
@@ -114,3 +115,7 @@ class StoreRefused(StoreError):
 
 class StoreUnavailable(StoreError):
     """The disk is full or failing. Whether the last transaction was written is unknown."""
+
+
+class Unmatched(StoreError):
+    """The store has nothing of the name that was given, or several."""

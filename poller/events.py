@@ -30,6 +30,7 @@ class PollerEvent(StrEnum):
     AUTH_FAILED = "poller.auth_failed"
     AUTH_RECOVERED = "poller.auth_recovered"
     SINK_DISABLED = "poller.sink_disabled"
+    TEST = "poller.test"
 
 
 EVENT_TYPES: Final = frozenset(str(kind) for kind in (*JobEvent, *PollerEvent))

@@ -17,16 +17,30 @@ from typing import Final, NoReturn
 
 from poller import __version__
 from poller.cli import codes
-from poller.errors import ConfigError
+from poller.errors import ConfigError, StoreError, StoreUnavailable, Unmatched
 
 VERBS: Final = {
     "run": "watch the configured jobs and send events until stopped",
     "wait": "wait until jobs have ended, and exit by how they did",
     "check": "show the settings, and where each came from",
+    "status": "say whether all is well, and what needs a person",
+    "jobs": "list the jobs that were seen",
+    "events": "list, show and replay events",
+    "dead": "list, replay and drop what a sink did not take",
+    "sinks": "list, test and enable sinks",
+    "costs": "sum what jobs have cost",
+    "schema": "print the JSON Schema of the events",
     "simulate": "serve a Sutro API with made-up jobs on loopback",
     "demo": "show it all at work: simulator, daemon, receiver",
     "version": "print the version",
 }
+
+REFUSALS: Final[tuple[tuple[type[StoreError], int], ...]] = (
+    (Unmatched, codes.MISUSE),
+    (StoreUnavailable, codes.LOCKED),
+    (StoreError, codes.BAD_CONFIGURATION),
+)
+"""The exit code for each way in which a store refuses; the first row that fits counts."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -41,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except ConfigError as error:
         complain(*error.problems)
         code = codes.BAD_CONFIGURATION
+    except StoreError as error:
+        complain(str(error))
+        code = next(code for kind, code in REFUSALS if isinstance(error, kind))
     except KeyboardInterrupt:
         code = codes.INTERRUPTED
     except BrokenPipeError:

@@ -7,6 +7,8 @@ from poller.errors import Misconfigured, NotFound, PollError, Refused
 OK: Final = 0
 CRASHED: Final = 1
 JOB_FAILED: Final = 1
+TROUBLE: Final = 1
+MISUSE: Final = 2
 JOB_CANCELLED: Final = 3
 JOB_MISSING: Final = 4
 UNREACHABLE: Final = 69

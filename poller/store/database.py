@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
@@ -21,6 +22,9 @@ Work = Callable[[sqlite3.Connection], T]
 
 BUSY_SECONDS: Final = 5.0
 """How long to wait for another process that writes."""
+
+GLANCE: Final = 0.05
+"""Seconds after which `is_held`, which takes the lock for an instant, has surely given it back."""
 
 PASSING: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -91,12 +95,12 @@ class Database:
         """
         try:
             self._notice_removal()
-            return _in_transaction(self._connection or self._connect(), work)
+            return in_transaction(self._connection or self._connect(), work)
         except sqlite3.Error as error:
             self._disconnect()
-            if _code(error) in CORRUPT:
+            if primary_code(error) in CORRUPT:
                 self._set_aside(error)
-            elif _code(error) not in UNAVAILABLE:
+            elif primary_code(error) not in UNAVAILABLE:
                 raise
             raise StoreUnavailable(f"{self._path}: {error}") from error
         except OSError as error:
@@ -112,12 +116,13 @@ class Database:
             )
         os.close(_open_private(self._path))
         self._lock = _open_private(_beside(self._path, ".lock"))
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreLocked(
-                f"{self._path}: another process has it; stop that one, or set another POLLER_STORE"
-            ) from None
+        if not _lock(self._lock, fcntl.LOCK_EX):
+            time.sleep(GLANCE)
+            if not _lock(self._lock, fcntl.LOCK_EX):
+                raise StoreLocked(
+                    f"{self._path}: another process has it;"
+                    " stop that one, or set another POLLER_STORE"
+                )
 
     def _connect(self) -> sqlite3.Connection:
         """Connect, with a new file in the place of one that is damaged."""
@@ -125,7 +130,7 @@ class Database:
             return self._connect_checked()
         except sqlite3.Error as error:
             self._disconnect()
-            if _code(error) not in CORRUPT:
+            if primary_code(error) not in CORRUPT:
                 raise
             self._set_aside(error)
             return self._connect_checked()
@@ -141,7 +146,7 @@ class Database:
         for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             db.execute(f"PRAGMA {setting}")
         schema.migrate(db)
-        _in_transaction(db, self._prepare)
+        in_transaction(db, self._prepare)
         return db
 
     def _inspect(self) -> None:
@@ -192,7 +197,23 @@ class _FailedCheck(sqlite3.DatabaseError):
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
-def _in_transaction(db: sqlite3.Connection, work: Work[T]) -> T:
+def is_held(path: Path) -> bool:
+    """Tell whether a daemon has a database. Raises OSError when this user may not know.
+
+    The lock is tried in its shared form, so that two who ask do not take each other for a daemon.
+    """
+    try:
+        lock = os.open(_beside(path, ".lock"), os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _lock(lock, fcntl.LOCK_SH)
+    finally:
+        os.close(lock)
+
+
+def in_transaction(db: sqlite3.Connection, work: Work[T]) -> T:
+    """Do some work in one transaction on a connection that has none open."""
     db.execute("BEGIN IMMEDIATE")
     try:
         result = work(db)
@@ -205,7 +226,7 @@ def _in_transaction(db: sqlite3.Connection, work: Work[T]) -> T:
     return result
 
 
-def _code(error: sqlite3.Error) -> int | None:
+def primary_code(error: sqlite3.Error) -> int | None:
     """Give SQLite's primary result code; errors of the Python module itself have none."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
@@ -216,6 +237,14 @@ def _inode(path: Path) -> int | None:
         return path.stat().st_ino
     except FileNotFoundError:
         return None
+
+
+def _lock(file: int, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _open_private(path: Path) -> int:

@@ -128,6 +128,7 @@ DETAILS = [
     (PollerEvent.AUTH_FAILED, {"reason": "401 for every job"}),
     (PollerEvent.AUTH_RECOVERED, {}),
     (PollerEvent.SINK_DISABLED, {"sink": "webhook.audit", "reason": "410"}),
+    (PollerEvent.TEST, {"sink": "webhook.audit"}),
 ]
 
 

@@ -24,6 +24,8 @@ class Receipt:
     id: str
     type: str
     subject: str
+    body: bytes
+    is_replay: bool = False
     is_answered: bool = False
 
 
@@ -68,7 +70,8 @@ def _verified(request: web.Request, body: bytes, arrived: float) -> Receipt:
     assert request.headers["X-Team"] == HEADER
     event = check_event(body)
     subject = event["data"].get("job", {}).get("job_id", "poller")
-    return Receipt(arrived, request.headers["webhook-id"], event["type"], subject)
+    is_replay = request.headers.get("webhook-replay") == "1"
+    return Receipt(arrived, request.headers["webhook-id"], event["type"], subject, body, is_replay)
 
 
 @asynccontextmanager

@@ -1,0 +1,61 @@
+"""`costs`: what jobs that ended have cost, summed by model, name or day."""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from poller.cli import codes
+from poller.cli.filters import FILTERS, desk_arguments, open_desk
+from poller.cli.output import show
+from poller.store.desk import Row
+
+GROUPS: Final[Mapping[str, Callable[[Row], str | None]]] = {
+    "model": lambda job: job["model"],
+    "name": lambda job: job["name"],
+    "day": lambda job: str(job["ended_at"])[:10],
+}
+SUMS: Final = ("jobs", "input_tokens", "output_tokens", "cost_unknown", "cost_usd")
+UNKNOWN: Final = "unknown"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `costs` takes."""
+    parser.add_argument("--by", choices=GROUPS, default="model", help="model unless told")
+    parser.add_argument("--since", **FILTERS["since"])
+    desk_arguments(parser, styles=("csv",))
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Sum the costs of jobs, each of which counts at its end."""
+    jobs = open_desk(arguments).ended_jobs(arguments.since or 0.0)
+    rows = [{arguments.by: it} | _sum(group) for it, group in _grouped(jobs, arguments.by)]
+    if arguments.output == "table" and rows:
+        rows = [_readable(row) for row in (*rows, {arguments.by: "total"} | _sum(jobs))]
+    show(rows, (arguments.by, *SUMS), arguments.output, empty="No job has ended in that time.")
+    return codes.OK
+
+
+def _grouped(jobs: Iterable[Row], by: str) -> list[tuple[str | None, list[Row]]]:
+    groups: dict[str | None, list[Row]] = defaultdict(list)
+    for job in jobs:
+        groups[GROUPS[by](job)].append(job)
+    return sorted(groups.items(), key=lambda item: item[0] or "")
+
+
+def _sum(jobs: Sequence[Row]) -> dict[str, Any]:
+    """Sum over jobs. A cost that is not known is no 0: it is counted, and apart."""
+    costs = [job["job_cost"] for job in jobs]
+    known = [Decimal(it) for it in costs if it is not None]
+    return {
+        "jobs": len(costs),
+        "input_tokens": sum(job["input_tokens"] or 0 for job in jobs),
+        "output_tokens": sum(job["output_tokens"] or 0 for job in jobs),
+        "cost_unknown": len(costs) - len(known),
+        "cost_usd": sum(known, Decimal(0)) if known else None,
+    }
+
+
+def _readable(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"cost_usd": UNKNOWN if row["cost_usd"] is None else row["cost_usd"]}

@@ -1,0 +1,73 @@
+"""`events`: what was announced, to whom, and once more on request."""
+
+import argparse
+import json
+from typing import Final
+
+from poller.cli import codes, say
+from poller.cli.filters import desk_arguments, filter_arguments, open_desk, wanted
+from poller.cli.letters import tell_resent
+from poller.cli.output import as_json, as_table, show
+from poller.events import checksum
+from poller.store import Fate
+from poller.store.desk import Row
+
+COLUMNS: Final = ("id", "recorded_at", "type", "job_id", "deliveries")
+DELIVERIES: Final = ("sink", "fate", "failures", "last_attempt_at", "next_attempt_at", "reason")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `events` takes."""
+    acts = parser.add_subparsers(required=True, metavar="ACT")
+    ls = acts.add_parser("ls", help="list events, the latest first")
+    fates = [fate.value for fate in Fate]
+    ls.add_argument("--state", choices=fates, help="only those that are so for a sink")
+    filter_arguments(ls, "job", "sink", "type", "since", "limit")
+    ls.set_defaults(act=_list)
+    shown = acts.add_parser("show", help="show the body of an event and where it went")
+    shown.add_argument("event_id", metavar="ID", help="the beginning of its id is enough")
+    desk_arguments(shown)
+    shown.set_defaults(act=_show)
+    replay = acts.add_parser("replay", help="send events again: same id, same bytes")
+    replay.add_argument("event_ids", metavar="ID", nargs="+", help="the beginning is enough")
+    replay.add_argument("--sink", metavar="NAME", help="to this sink; else to all that got it")
+    desk_arguments(replay)
+    replay.set_defaults(act=_replay)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Do one of them."""
+    code: int = arguments.act(arguments)
+    return code
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    rows = open_desk(arguments).events(wanted(arguments))
+    if arguments.output == "table":
+        rows = [row | {"deliveries": _ways(row)} for row in rows]
+    show(rows, COLUMNS, arguments.output, empty="No such events have been recorded.")
+    return codes.OK
+
+
+def _ways(row: Row) -> str | None:
+    return ", ".join(f"{it['sink']} {it['fate']}" for it in row["deliveries"]) or None
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    event = open_desk(arguments).event(arguments.event_id)
+    body, digest, deliveries = event.pop("body"), event.pop("digest"), event.pop("deliveries")
+    is_intact = checksum(body) == digest
+    event |= {"is_intact": is_intact, "body": json.loads(body) if is_intact else None}
+    if arguments.output == "json":
+        say(as_json(event | {"deliveries": deliveries}))
+        return codes.OK
+    for name, value in event.items():
+        say(f"{name:12} {as_json(value) if name == 'body' else '-' if value is None else value}")
+    say("\n" + (as_table(deliveries, DELIVERIES) if deliveries else "No sink was to get it."))
+    return codes.OK
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    desk = open_desk(arguments)
+    rows = desk.resend(wanted(arguments, event_ids=arguments.event_ids))
+    return tell_resent(desk, rows, arguments.output, empty="No sink was to get it: name a --sink.")

@@ -1,0 +1,70 @@
+"""What the operator's verbs print: rows as an aligned table, as JSON, or as CSV."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+from unicodedata import east_asian_width
+
+from poller.cli import say
+
+GAP: Final = "  "
+WIDTHS: Final = {"id": 16, "event_id": 16, "name": 30, "model": 30}
+"""Where a table cuts a column. What is left of an event's id is still enough to name it."""
+NOTHING: Final = "-"
+
+
+def show(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], style: str, *, empty: str
+) -> None:
+    """Print some columns of rows as a table, or all of them as JSON or CSV."""
+    if style == "json":
+        say(as_json(rows))
+    elif style == "csv":
+        say(as_csv(rows, columns))
+    else:
+        say(as_table(rows, columns) if rows else empty)
+
+
+def as_json(value: object) -> str:
+    """Write JSON for people and programs; a decimal becomes a text, which keeps every digit."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Write the columns with a line of their names."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().rstrip("\n")
+
+
+def as_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Align the columns under their names, numbers to the right."""
+    heads = [name.removesuffix("_at").replace("_", " ").upper() for name in columns]
+    cells = [heads, *([_cell(name, row[name]) for name in columns] for row in rows)]
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    rights = [any(isinstance(row[it], int | float | Decimal) for row in rows) for it in columns]
+    return "\n".join(GAP.join(map(_pad, line, widths, rights)).rstrip() for line in cells)
+
+
+def _cell(name: str, value: object) -> str:
+    # A name may hold line breaks, which would tear the table.
+    text = NOTHING if value is None else " ".join(str(value).split())
+    width = WIDTHS.get(name, len(text))
+    if len(text) <= width:
+        return text
+    return text[:width] if name.endswith("id") else text[: width - 1] + "…"
+
+
+def _pad(text: str, width: int, is_right: bool) -> str:
+    space = " " * (width - _width(text))
+    return space + text if is_right else text + space
+
+
+def _width(text: str) -> int:
+    """Count the columns that a text takes on a terminal."""
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)

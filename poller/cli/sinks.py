@@ -1,0 +1,118 @@
+"""`sinks`: who gets the events, a test of one, and one switched on again."""
+
+import argparse
+import os
+import secrets
+import sys
+from typing import Final
+
+import anyio
+import structlog
+
+from poller import logs
+from poller.app import egress, origin
+from poller.cli import codes, complain, say
+from poller.cli.filters import desk_arguments, open_desk
+from poller.cli.letters import AGAIN, when
+from poller.cli.letters import COLUMNS as LETTERS
+from poller.cli.output import as_json, show
+from poller.clock import Clock
+from poller.configuration import Config, SinkConfig, load
+from poller.errors import ConfigError, DeliveryError
+from poller.events import Event, PollerEvent, poller_event
+from poller.lane import SEND_LIMIT
+from poller.store import Delivery
+
+COLUMNS: Final = ("sink", "state", "pending", "oldest_at", "dead", "reason")
+
+log = structlog.get_logger()
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `sinks` takes."""
+    acts = parser.add_subparsers(required=True, metavar="ACT")
+    for name, act, purpose in (
+        ("ls", _list, "list the sinks and what waits for each"),
+        ("test", _test, "send a test event at once, and say what came of it"),
+        ("enable", _enable, "switch on what a 410 has switched off, with all that waited"),
+    ):
+        parser = acts.add_parser(name, help=purpose)
+        if act is not _list:
+            parser.add_argument("sink", metavar="NAME", help="such as webhook or webhook.audit")
+        desk_arguments(parser)
+        parser.set_defaults(act=act)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Do one of them."""
+    code: int = arguments.act(arguments)
+    return code
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    rows = open_desk(arguments).sinks()
+    show(rows, COLUMNS, arguments.output, empty="No sinks: start `sutro-poller run` first.")
+    return codes.OK
+
+
+def _enable(arguments: argparse.Namespace) -> int:
+    desk = open_desk(arguments)
+    rows = desk.enable(arguments.sink)
+    told = [row | {"result": AGAIN} for row in rows or ()]
+    empty = "Nothing had been kept for it." if rows is not None else "Nothing was changed."
+    show(told, LETTERS, arguments.output, empty=empty)
+    if rows is None:
+        complain(f"{arguments.sink} is enabled already")
+    else:
+        complain(f"{arguments.sink} is enabled; {len(rows)} will be sent{when(desk)}")
+    return codes.OK
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    config = load(os.environ, arguments.env_file, for_run=False)
+    logs.configure("warning", "console", stream=sys.stderr, secrets=config.secrets)
+    sink = _configured(config, arguments.sink)
+    event = _test_event(config, sink.name)
+    reason = anyio.run(_send, config, sink, event)
+    if arguments.output == "json":
+        say(as_json({"sink": sink.name, "event_id": event.id, "error": reason}))
+    elif reason is None:
+        say(f"{sink.name} took the test event {event.id}.")
+    else:
+        say(f"{sink.name} did not take the test event {event.id}: {reason}.")
+    return codes.TROUBLE if reason else codes.OK
+
+
+def _configured(config: Config, name: str) -> SinkConfig:
+    for sink in config.sinks:
+        if sink.name == name:
+            return sink
+    known = ", ".join(sink.name for sink in config.sinks)
+    raise ConfigError(f"POLLER_SINKS: {name!r} is not in it; it has: {known}")
+
+
+def _test_event(config: Config, sink: str) -> Event:
+    return poller_event(
+        PollerEvent.TEST,
+        origin(config),
+        Clock().now(),
+        # Each test has an id of its own, or a receiver would drop the second as a repetition.
+        instance=secrets.token_hex(8),
+        occurrence=1,
+        detail={"sink": sink},
+    )
+
+
+async def _send(config: Config, sink: SinkConfig, event: Event) -> str | None:
+    """Send once through the real sink; give the reason when it was not taken."""
+    delivery = Delivery(id=0, sink=sink.name, event=event, created_at=Clock().steady())
+    async with sink.kind.connect(sink.live, egress(config)) as opened:
+        try:
+            with anyio.fail_after(SEND_LIMIT):
+                await opened.send(delivery)
+        except DeliveryError as error:
+            return error.reason
+        except Exception as error:  # the fence around every send, as it stands in a lane
+            log.exception("sink.raised", sink=sink.name)
+            return f"the sink raised {type(error).__name__}"
+    return None

@@ -1,0 +1,75 @@
+"""`status`: how the daemon and its database stand, and what needs a person."""
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any, Final
+
+from poller.cli import codes, say
+from poller.cli.filters import desk_arguments, open_desk
+from poller.cli.output import as_json, as_table
+from poller.store.desk import Row, Status
+
+COLUMNS: Final = ("sink", "state", "pending", "oldest", "dead")
+UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+MEGABYTE: Final = 1_000_000
+
+arguments = desk_arguments
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Show all; exit 1 when something needs a person."""
+    status = open_desk(arguments).status()
+    needs = list(_needs(status))
+    say(as_json(_plain(status, needs)) if arguments.output == "json" else _screen(status, needs))
+    return codes.TROUBLE if needs else codes.OK
+
+
+def _plain(status: Status, needs: list[str]) -> dict[str, Any]:
+    return asdict(status) | {"needs": needs}
+
+
+def _screen(status: Status, needs: list[str]) -> str:
+    jobs = ", ".join(f"{count} {state}" for state, count in status.jobs.items())
+    sinks = [row | {"oldest": _age(row["oldest_at"])} for row in status.sinks]
+    lines = (
+        f"daemon    {'running' if status.is_running else 'not running'}",
+        f"database  {status.path} ({status.size / MEGABYTE:.1f} MB)",
+        f"API key   {'refused' if status.is_key_refused else 'not refused'}",
+        f"jobs      {jobs or 'none seen yet'}",
+        "",
+        as_table(sinks, COLUMNS),
+        "",
+        *(needs or ["Nothing needs a person."]),
+    )
+    return "\n".join(lines)
+
+
+def _needs(status: Status) -> Iterator[str]:
+    """Say what does not mend itself, and what to do about each."""
+    if status.is_key_refused:
+        yield "The API refuses the key: put SUTRO_API_KEY right and send SIGHUP, or restart."
+    for row in status.sinks:
+        yield from _needs_of(row)
+
+
+def _needs_of(row: Row) -> Iterator[str]:
+    sink = row["sink"]
+    if row["state"] == "disabled":
+        yield (
+            f"{sink} is disabled ({row['reason']}): put its receiver right, then"
+            f" `sutro-poller sinks enable {sink}`."
+        )
+    elif row["dead"]:
+        yield f"{sink} has dead letters: `sutro-poller dead ls --sink {sink}`, then replay or drop."
+
+
+def _age(moment: str | None) -> str | None:
+    """Say how long ago a moment was, in its largest unit."""
+    if moment is None:
+        return None
+    seconds = max(int(time.time() - datetime.fromisoformat(moment).timestamp()), 0)
+    size, unit = next((it for it in UNITS if seconds >= it[0]), UNITS[-1])
+    return f"{seconds // size} {unit}"

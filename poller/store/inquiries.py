@@ -1,0 +1,128 @@
+"""The SQL of the operator's desk. A null in a filter stands for anything."""
+
+from typing import Final
+
+JOBS: Final = """
+SELECT job_id, iif(phase = 'missing', 'MISSING', status) AS state, deployment, changed_at,
+       iif(json_valid(job), job, '{}') AS job
+  FROM jobs
+ WHERE job_id = coalesce(:job, job_id)
+   AND state = coalesce(:state, state)
+   AND changed_at >= :since
+ ORDER BY changed_at DESC, job_id
+ LIMIT :limit
+"""
+
+EVENTS: Final = """
+SELECT id, type, subject AS job_id, occurred_at, recorded_at,
+       (SELECT json_group_array(json_object('sink', sink, 'fate', fate))
+          FROM deliveries WHERE event_id = events.id) AS deliveries
+  FROM events
+ WHERE subject = coalesce(:job, subject)
+   AND type = coalesce(:type, type)
+   AND recorded_at >= :since
+   AND (coalesce(:sink, :state) IS NULL OR EXISTS (
+        SELECT 1
+          FROM deliveries
+         WHERE event_id = events.id
+           AND sink = coalesce(:sink, sink)
+           AND fate = coalesce(:state, fate)
+       ))
+ ORDER BY recorded_at DESC, rowid DESC
+ LIMIT :limit
+"""
+
+EVENT: Final = """
+SELECT id, type, subject AS job_id, occurred_at, recorded_at, follows, body, digest
+  FROM events
+ WHERE id IN (SELECT value FROM json_each(:event_ids))
+"""
+
+_LETTER: Final = """
+SELECT events.id AS event_id, type, events.subject AS job_id, sinks.name AS sink, fate,
+       attempts AS failures,
+       iif(fate = 'pending', due, NULL) AS next_attempt_at, last_attempt_at, ended_at, reason,
+       CASE WHEN left_at IS NOT NULL THEN 'left'
+            WHEN disabled_reason IS NOT NULL THEN 'disabled' ELSE fate END AS standing
+"""
+
+_WANTED: Final = """
+ WHERE events.subject = coalesce(:job, events.subject)
+   AND type = coalesce(:type, type)
+   AND sinks.name = coalesce(:sink, sinks.name)
+   AND fate IS coalesce(:state, fate)
+   AND coalesce(ended_at, created_at, :since) >= :since
+   AND (:event_ids IS NULL OR events.id IN (SELECT value FROM json_each(:event_ids)))
+ ORDER BY deliveries.id DESC
+ LIMIT :limit
+"""
+
+LETTERS: Final = f"""{_LETTER}
+  FROM deliveries
+  JOIN events ON events.id = event_id
+  JOIN sinks ON sinks.name = sink
+{_WANTED}"""
+
+PAIRS: Final = f"""{_LETTER}
+  FROM events
+  JOIN sinks
+  LEFT JOIN deliveries ON event_id = events.id AND sink = sinks.name
+{_WANTED}"""
+"""Like LETTERS, but a sink that never was to get an event counts too; its fate is then null."""
+
+RESEND: Final = """
+INSERT INTO deliveries (event_id, sink, subject, created_at, due, is_replay)
+VALUES (:event_id, :sink, :job_id, :now, :now, 1)
+ON CONFLICT (event_id, sink) DO UPDATE
+   SET fate = 'pending', created_at = excluded.created_at, due = excluded.due, is_replay = 1,
+       attempts = 0, reason = NULL, last_attempt_at = NULL, ended_at = NULL
+"""
+"""What is sent again has its seven days of attempts before it anew."""
+
+DROP: Final = "DELETE FROM deliveries WHERE event_id = :event_id AND sink = :sink"
+
+ENABLE: Final = """
+UPDATE sinks SET disabled_reason = NULL WHERE name = :sink AND disabled_reason IS NOT NULL
+"""
+
+SINK_NAMES: Final = "SELECT name FROM sinks ORDER BY name"
+
+SINKS: Final = """
+SELECT name AS sink,
+       CASE WHEN left_at IS NOT NULL THEN 'not configured'
+            WHEN disabled_reason IS NOT NULL THEN 'disabled' ELSE 'enabled' END AS state,
+       count(*) FILTER (WHERE fate = 'pending') AS pending,
+       min(created_at) FILTER (WHERE fate = 'pending') AS oldest_at,
+       count(*) FILTER (WHERE fate = 'dead') AS dead,
+       coalesce(disabled_reason, (
+           SELECT reason FROM deliveries WHERE sink = name AND fate = 'pending'
+            ORDER BY last_attempt_at DESC LIMIT 1)) AS reason
+  FROM sinks
+  LEFT JOIN deliveries ON sink = name AND fate <> 'delivered'
+ GROUP BY name
+HAVING left_at IS NULL OR pending OR dead
+"""
+
+JOBS_BY_STATE: Final = """
+SELECT iif(phase = 'missing', 'MISSING', status) AS state, count(*)
+  FROM jobs
+ GROUP BY 1
+ ORDER BY 1
+"""
+
+ENDED: Final = """
+SELECT job, changed_at
+  FROM jobs
+ WHERE json_valid(job) AND status IN (SELECT value FROM json_each(:ends))
+"""
+
+JOB_IDS: Final = """
+SELECT job_id AS id FROM jobs WHERE :begin <> '' AND substr(job_id, 1, length(:begin)) = :begin
+ UNION
+SELECT subject FROM events WHERE :begin <> '' AND substr(subject, 1, length(:begin)) = :begin
+ ORDER BY 1
+"""
+
+EVENT_IDS: Final = """
+SELECT id FROM events WHERE :begin <> '' AND substr(id, 1, length(:begin)) = :begin ORDER BY 1
+"""
