@@ -46,6 +46,11 @@ def configure(level: str, style: str, *, stream: TextIO, secrets: Secrets) -> No
     logging.basicConfig(handlers=[_Lines()], level=level.upper(), force=True)
 
 
+def strike(text: str, secrets: Iterable[str]) -> str:
+    """Strike every secret out of a text."""
+    return _pattern(tuple(secrets)).sub(STRUCK, text)
+
+
 class _Lines(logging.Handler):
     """Writes what libraries log through the same processors."""
 
