@@ -25,6 +25,7 @@ from poller.lifecycle import Rules
 from poller.places import DEFAULT
 from poller.schedule import PollPolicy
 from poller.settings import MEMORY, Settings
+from poller.sinks.discreet import DiscreetSink
 from poller.store import SinkState, Store
 from poller.store.memory import MemoryStore
 from poller.store.sqlite import SqliteStore
@@ -194,8 +195,11 @@ class App:
     async def _make_dispatcher(self, stack: AsyncExitStack, store: Store) -> Dispatcher:
         way_out = egress(self.config)
         sinks = {
-            sink.name: await stack.enter_async_context(sink.kind.connect(sink.live, way_out))
-            for sink in self.config.sinks
+            it.name: DiscreetSink(
+                await stack.enter_async_context(it.kind.connect(it.live, way_out)),
+                self.config.secrets,
+            )
+            for it in self.config.sinks
         }
         return Dispatcher(
             sinks, store, origin=origin(self.config), clock=self.clock, random=self.random

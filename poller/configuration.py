@@ -137,14 +137,19 @@ def _configure(places: Places, *, for_run: bool, is_delivering: bool) -> Config:
         settings = main.build()
     found = main.by_variable()
     sinks = []
+    names = _sink_names(main.found["sinks"].text)
+    unread = {prefix_of(name) for name in names}
     of_sinks = problems if is_delivering else []
-    for name in _sink_names(main.found["sinks"].text):
+    for name in names:
         with _collected(of_sinks):
             kind = find_kind(name)
+            unread.discard(prefix_of(name))
             reading = read_sink(name, kind, places)
             found |= reading.by_variable()
             sinks.append(_sink_config(name, kind, reading.build()))
-    problems += misspelt(places, _known(found, problems))
+    # A sink that is not there cannot say which variables are its own.
+    odd = misspelt(places, _known(found, problems))
+    problems += [it for it in odd if not it.startswith(tuple(unread))]
     problems += _lacking(main.found) if for_run else ()
     if problems or settings is None:
         raise ConfigError(*problems)
@@ -213,8 +218,9 @@ def _sink_names(text: str) -> list[str]:
 
 
 def read_sink(name: str, kind: SinkKind, places: Places) -> Reading[SinkSettings]:
-    """Look for the settings of one sink; which events it takes depends on its kind."""
-    events = URGENT | {str(it) for it in PollerEvent} if kind.is_read_by_people else URGENT
+    """Look for the settings of one sink; which events it takes depends on who reads them."""
+    found = Reading.of(kind.settings, prefix_of(name), places).found
+    events = URGENT | {*PollerEvent} if kind.is_read_by_people(found) else URGENT
     return Reading.of(kind.settings, prefix_of(name), places, events=",".join(sorted(events)))
 
 

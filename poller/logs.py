@@ -53,6 +53,11 @@ def is_console() -> bool:
     return isinstance(structlog.get_config()["processors"][-1], structlog.dev.ConsoleRenderer)
 
 
+def strike(text: str, secrets: Iterable[str]) -> str:
+    """Strike every secret out of a text."""
+    return _pattern(tuple(secrets)).sub(STRUCK, text)
+
+
 class _Lines(logging.Handler):
     """Writes what libraries log through the same processors."""
 

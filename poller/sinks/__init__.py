@@ -4,17 +4,18 @@ A sink is one verb. It returns when the receiver has the event and raises Delive
 it never retries and never queues: that is the dispatcher's work.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Protocol
 
 from poller.environment import Live, SinkSettings
 from poller.errors import ConfigError
 from poller.http import Egress
+from poller.places import Found
 from poller.store import Delivery
 
 ENTRY_POINTS: Final = "sutro_poller.sinks"
@@ -38,18 +39,19 @@ class SinkKind:
 
     `connect` is given an instance of `settings`, live because secrets are read again on SIGHUP,
     and the way out of this machine. It returns a context that gives the sink and closes what it
-    holds. Only the variables of configured sinks are read.
+    holds. Only the variables of configured sinks are read. `is_read_by_people` is asked with what
+    was found for each setting: whoever is read by people gets the `poller.*` events unasked.
     """
 
     settings: type[SinkSettings]
     connect: Callable[[Live[Any], Egress], AbstractAsyncContextManager[Sink]]
-    is_read_by_people: bool = False
+    is_read_by_people: Callable[[Mapping[str, Found]], bool] = lambda _found: False
 
 
 def find_kind(name: str) -> SinkKind:
     """Find the kind of a sink by its name: `webhook`, or `webhook` in `webhook.audit`.
 
-    Raises ConfigError when no built-in and no installed package has it.
+    Raises ConfigError when no built-in and no installed package has it, or its package is broken.
     """
     kind = name.partition(".")[0]
     if kind in BUILT_IN:
@@ -57,9 +59,25 @@ def find_kind(name: str) -> SinkKind:
         found: SinkKind = getattr(import_module(module), attribute)
         return found
     for entry in entry_points(group=ENTRY_POINTS, name=kind):
-        loaded: SinkKind = entry.load()
-        return loaded
+        return _load(entry)
     known = ", ".join(sorted(BUILT_IN))
     close = get_close_matches(kind, BUILT_IN, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise ConfigError(f"POLLER_SINKS: no sink is called {kind!r} (built in: {known}){hint}")
+
+
+def _load(entry: EntryPoint) -> SinkKind:
+    try:
+        loaded = entry.load()
+    except Exception as error:  # noqa: BLE001 - a package of others may do anything when imported
+        # What the error says is not repeated: nobody knows yet what is secret in it.
+        raise ConfigError(
+            f"POLLER_SINKS: the sink {entry.name!r} cannot be loaded from {entry.value} "
+            f"({type(error).__name__}); python -c 'import {entry.module}' says more"
+        ) from None
+    if not isinstance(loaded, SinkKind):
+        raise ConfigError(
+            f"POLLER_SINKS: the sink {entry.name!r} is broken: {entry.value} must be a "
+            "poller.sinks.SinkKind; ask the authors of its package to mend that"
+        )
+    return loaded

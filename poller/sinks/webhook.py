@@ -1,4 +1,4 @@
-"""The `webhook` sink: Standard Webhooks 1.0 over HTTP POST."""
+"""The `webhook` sink: events over HTTP POST, signed as Standard Webhooks 1.0 does."""
 
 import base64
 import hashlib
@@ -18,6 +18,7 @@ from poller.environment import Live, Seconds, SinkSettings, check_url, setting
 from poller.errors import DeliveryError
 from poller.http import Answer, Egress, Http, NoAnswer, retry_after, shown
 from poller.sinks import Sink, SinkKind
+from poller.sinks.formats import FOR_PEOPLE, FORMATS, FormatName, Message
 from poller.store import Delivery
 
 ANSWER_CAP: Final = 4_096
@@ -26,7 +27,7 @@ SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - what marks a secret, not one
 SECRET_BYTES: Final = range(24, 65)
 HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
-OUR_HEADERS: Final = ("content-", "webhook-", "host", "transfer-encoding", "connection")
+OUR_HEADERS: Final = ("content-", "webhook-", "ce-", "host", "transfer-encoding", "connection")
 TRY_AGAIN: Final = frozenset({408, 425, 429})
 PAUSING: Final = frozenset({429, 503})
 """The statuses whose Retry-After counts."""
@@ -88,6 +89,10 @@ class WebhookSettings(SinkSettings):
     secret: Annotated[SecretStr, AfterValidator(_check_secret)] | None = setting(
         None, "What signs them, whsec_...; two, parted by a space, while it is rotated"
     )
+    format: FormatName = setting(
+        "standard",
+        "What is sent: standard (Standard Webhooks), cloudevents, cloudevents-binary or slack",
+    )
     timeout: Seconds = setting("15s", "How long the receiver may take, 60s at most", gt=0, le=60)
     headers: Annotated[dict[str, SecretStr], BeforeValidator(_read_headers)] | None = setting(
         None, "Further headers, a JSON object of names and texts"
@@ -114,12 +119,13 @@ class WebhookSink:
     async def send(self, delivery: Delivery) -> None:
         """Send one event with a fresh timestamp and signature. Raises DeliveryError."""
         url = self._settings.value.url.get_secret_value()
+        message = FORMATS[self._settings.value.format](delivery.event)
         try:
             answer = await self._http.exchange(
                 "POST",
                 url,
-                headers=self._headers(delivery),
-                body=delivery.event.body,
+                headers=self._headers(delivery, message),
+                body=message.body,
                 cap=ANSWER_CAP,
             )
         except NoAnswer as error:
@@ -129,17 +135,18 @@ class WebhookSink:
         if not is_receipt(answer.status):
             raise _refusal(answer)
 
-    def _headers(self, delivery: Delivery) -> dict[str, str]:
-        settings, event, timestamp = self._settings.value, delivery.event, int(self._now())
+    def _headers(self, delivery: Delivery, message: Message) -> dict[str, str]:
+        settings, event_id, timestamp = self._settings.value, delivery.event.id, int(self._now())
         headers = {name: text.get_secret_value() for name, text in (settings.headers or {}).items()}
+        headers |= message.headers
         headers |= {
-            "Content-Type": "application/json",
-            "webhook-id": event.id,
+            "Content-Type": message.content_type,
+            "webhook-id": event_id,
             "webhook-timestamp": str(timestamp),
         }
         if settings.secret:
             keys = signing_keys(settings.secret.get_secret_value())
-            headers["webhook-signature"] = signature(keys, event.id, timestamp, event.body)
+            headers["webhook-signature"] = signature(keys, event_id, timestamp, message.body)
         if delivery.is_replay:
             headers["webhook-replay"] = "1"
         return headers
@@ -173,4 +180,6 @@ async def connect(settings: Live[WebhookSettings], egress: Egress) -> AsyncItera
         yield WebhookSink(settings, http)
 
 
-KIND = SinkKind(WebhookSettings, connect)
+KIND = SinkKind(
+    WebhookSettings, connect, is_read_by_people=lambda found: found["format"].text in FOR_PEOPLE
+)

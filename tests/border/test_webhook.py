@@ -2,11 +2,8 @@
 
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import anyio
 import pytest
@@ -15,27 +12,10 @@ import svix
 
 from poller.environment import Live
 from poller.errors import DeliveryError
-from poller.events import Event
-from poller.http import Egress, Http
-from poller.sinks.webhook import ANSWER_CAP, WebhookSink, connect
-from poller.store import Delivery
-from tests.border.hooks import NEW, OLD, settings
+from poller.http import Egress
+from poller.sinks.webhook import ANSWER_CAP, connect
+from tests.border.hooks import BODY, DELIVERY, NEW, OLD, received, settings, sink
 from tests.border.peers import BREAKING, OK, STALLING, Peer, answers, floods, peer, stalls
-
-BODY: Final = '{"type":"job.succeeded", "data":{"é\\u2028": "\N{GRINNING FACE}"}}'.encode()
-
-DELIVERY: Final = Delivery(
-    id=1,
-    sink="webhook",
-    event=Event(
-        id="evt_1",
-        type="job.succeeded",
-        subject="job-1",
-        occurred_at=datetime(2024, 1, 15, 10, 32, 15, tzinfo=UTC),
-        body=BODY,
-    ),
-    created_at=0.0,
-)
 
 RECEIPTS = {
     "dripped body",
@@ -50,27 +30,12 @@ RECEIPTS = {
 """The peers whose 2xx comes before they break off or stall."""
 
 
-@asynccontextmanager
-async def sink(url: str, **variables: str) -> AsyncIterator[WebhookSink]:
-    """Open a webhook sink for a URL."""
-    live = Live(settings(url=url, **variables))
-    async with Http(Egress(), timeout=15.0, limit=4) as http:
-        yield WebhookSink(live, http, time.time)
-
-
 async def refusal(it: Peer, path: str = "/hook") -> DeliveryError:
     """Send to a receiver that does not take it, and give what is said of that."""
     async with sink(it.base + path) as hook:
         with pytest.raises(DeliveryError) as caught:
             await hook.send(DELIVERY)
     return caught.value
-
-
-def received(it: Peer) -> tuple[dict[str, str], bytes]:
-    """Give headers and body of the last request."""
-    head, _, body = it.requests[-1].partition(b"\r\n\r\n")
-    lines = [line.partition(": ") for line in head.decode().split("\r\n")[1:]]
-    return {name.lower(): text for name, _, text in lines}, body
 
 
 # What is sent.

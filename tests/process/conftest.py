@@ -29,25 +29,35 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (root / "installed.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            _install(_build(root), folder)
+            _install(folder, _build(PROJECT, root))
     return folder / "bin" / "sutro-poller"
 
 
-def _build(root: Path) -> Path:
-    _python("-m", "build", "--wheel", "--no-isolation", "--outdir", str(root), str(PROJECT))
-    (wheel,) = root.glob("*.whl")
+@pytest.fixture
+def command_with_example(command: Path, tmp_path: Path) -> Path:
+    """Give the `sutro-poller` of a venv of its own, in which the example of a sink is as well."""
+    (wheel,) = command.parents[2].glob("*.whl")
+    folder = tmp_path / "with_example"
+    _install(folder, wheel, _build(PROJECT / "tests" / "example_sink", tmp_path / "wheels"))
+    return folder / "bin" / "sutro-poller"
+
+
+def _build(project: Path, out: Path) -> Path:
+    _python("-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(project))
+    (wheel,) = out.glob("*.whl")
     return wheel
 
 
-def _install(wheel: Path, folder: Path) -> None:
-    """Install a wheel into a venv that finds everything else where these tests find it."""
+def _install(folder: Path, *wheels: Path) -> None:
+    """Install wheels into a venv that finds everything else where these tests find it."""
     venv.create(folder, symlinks=True)
     packages = sysconfig.get_path("purelib", "venv", vars={"base": str(folder)})
     # What a .pth file names comes behind the venv's own packages, and its own .pth files, such
     # as that of an editable install, are not read.
     Path(packages, "theirs.pth").write_text(sysconfig.get_path("purelib"), "utf-8")
     python = str(folder / "bin" / "python")
-    _python("-m", "pip", "--python", python, "install", "--no-deps", "--no-index", str(wheel))
+    names = map(str, wheels)
+    _python("-m", "pip", "--python", python, "install", "--no-deps", "--no-index", *names)
 
 
 def _python(*arguments: str) -> None:

@@ -9,6 +9,7 @@ import trustme
 from poller.sutro.script import Script
 from tests.process.canaries import CANARIES, NEW_KEY, PATH, SECRET, leaks
 from tests.process.daemon import Place
+from tests.process.plugins import a_plugin
 from tests.process.receiver import Receiver, listening
 
 pytestmark = pytest.mark.anyio
@@ -56,11 +57,7 @@ KIND = SinkKind(WebhookSettings, connect)
 def leaky(place: Place, tmp_path: Path) -> dict[str, str]:
     """Install the leaky sink, and give the settings that choose it."""
     folder = tmp_path / "packages"
-    about = folder / "leaky-1.dist-info"
-    about.mkdir(parents=True)
-    (folder / "leaky.py").write_text(LEAKY, "utf-8")
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: leaky\nVersion: 1\n", "utf-8")
-    (about / "entry_points.txt").write_text("[sutro_poller.sinks]\nleaky = leaky:KIND\n", "utf-8")
+    a_plugin(folder, "leaky", LEAKY)
     return {
         "PYTHONPATH": str(folder),
         "POLLER_SINKS": "leaky",

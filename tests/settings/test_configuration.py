@@ -31,6 +31,26 @@ def test_a_sink_takes_what_is_urgent():
     assert log.events - URGENT == {it for it in EVENT_TYPES if it.startswith("poller.")}
 
 
+def test_a_webhook_that_people_read_takes_what_the_log_takes():
+    """In the format of Slack a webhook tells of the poller's own trouble too."""
+    log, plain, slack = loaded(
+        **WEBHOOK,
+        POLLER_SINKS="log,webhook,webhook.slack",
+        POLLER_WEBHOOK_SLACK_URL=URL,
+        POLLER_WEBHOOK_SLACK_FORMAT="slack",
+    ).sinks
+
+    assert plain.events == URGENT
+    assert slack.events == log.events
+
+
+def test_the_format_of_a_webhook_is_shown():
+    """Whoever looks at the settings sees what is sent."""
+    config = loaded(**WEBHOOK, POLLER_WEBHOOK_FORMAT="cloudevents")
+
+    assert shown_of(config, "POLLER_WEBHOOK_FORMAT") == "cloudevents"
+
+
 @pytest.mark.parametrize(
     ("text", "events"),
     [("*", EVENT_TYPES), ("job.started job.found", {"job.started", "job.found"})],

@@ -47,6 +47,11 @@ BAD = [
     ({"POLLER_CONCURRENCY": "1.5"}, "POLLER_CONCURRENCY", "must be a whole number"),
     ({"POLLER_NAMESPACE": "our team"}, "POLLER_NAMESPACE", "must be 1 to 64 of"),
     ({"POLLER_SINKS": "carrier_pigeon"}, "POLLER_SINKS", "no sink is called 'carrier_pigeon'"),
+    (
+        {"POLLER_SINKS": "carrier_pigeon", "POLLER_CARRIER_PIGEON_URL": URL},
+        "POLLER_SINKS",
+        "no sink is called 'carrier_pigeon'",
+    ),
     ({"POLLER_SINKS": "Log"}, "POLLER_SINKS", "'Log' is no name like webhook"),
     ({"POLLER_SINKS": "[1]"}, "POLLER_SINKS", "must be a list of texts"),
     ({"POLLER_SINKS": "webhook"}, "POLLER_WEBHOOK_URL", "is required"),
