@@ -21,6 +21,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "virtual(limit=3600.0): run in virtual time, and fail after so many virtual seconds.",
     )
+    config.addinivalue_line(
+        "markers", "witness: ask the official SDK, which is installed for it; `make witness`."
+    )
 
 
 @pytest.hookimpl(wrapper=True)
