@@ -70,7 +70,7 @@ def _enable(arguments: argparse.Namespace) -> int:
 
 def _test(arguments: argparse.Namespace) -> int:
     config = load(os.environ, arguments.env_file, for_run=False)
-    logs.configure("warning", "console", stream=sys.stderr, secrets=config.secrets)
+    logs.configure("warning", "auto", stream=sys.stderr, secrets=config.secrets)
     sink = _configured(config, arguments.sink)
     event = _test_event(config, sink.name)
     reason = anyio.run(_send, config, sink, event)

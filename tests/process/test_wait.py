@@ -77,7 +77,7 @@ CASES: Final = (
     Case(
         "good --unreachable-after 300ms",
         69,
-        "sutro-poller: no answer for 0.3 s: 127.0.0.1: the connection was refused",
+        "sutro-poller: no answer for 0.3 s: 127.0.0.1: cannot connect",
         {"SUTRO_API_URL": nowhere()},
     ),
     Case("good", 77, "the API refused the key (401); put", {"SUTRO_API_KEY": NEW_KEY}),
@@ -162,7 +162,13 @@ async def test_only_a_key_is_needed(jobs: Place):
         code = await process.end(within=60.0)
 
     assert (code, process.err) == (0, "good SUCCEEDED\n")
-    assert sorted(it.name for it in jobs.folder.iterdir()) == ["bad.txt", "jobs.txt", "output"]
+    assert not list((jobs.folder / "state").iterdir())
+    assert sorted(it.name for it in jobs.folder.iterdir()) == [
+        "bad.txt",
+        "jobs.txt",
+        "output",
+        "state",
+    ]
 
 
 async def test_an_interrupted_wait_exits_with_130(jobs: Place):
