@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from poller import watchlist
 from poller.app import make_store, tell_backlog
-from poller.errors import StoreLocked, StoreUnavailable
+from poller.errors import StoreLocked, StoreRefused, StoreUnavailable
 from poller.store import SinkState
 from poller.store.memory import MemoryStore
 from poller.store.sqlite import SqliteStore
@@ -233,6 +233,19 @@ async def test_the_configured_store(tmp_path, hook):
 
     assert kinds == [SqliteStore, MemoryStore]
     assert [it["event"] for it in lines] == ["store.in_memory"]
+
+
+async def test_only_the_default_folder_is_made(tmp_path, hook):
+    """The folder of the default path is made for its user alone; a mistyped one is refused."""
+    home = {"XDG_STATE_HOME": str(tmp_path / "state"), "POLLER_STORE": ""}
+    usual = an_app("https://api.example", hook[1], **home)
+    odd = an_app("https://api.example", hook[1], POLLER_STORE=str(tmp_path / "typo" / "x.db"))
+
+    make_store(usual.config, usual.clock)
+    with pytest.raises(StoreRefused, match="typo/x.db: No such file"):
+        make_store(odd.config, odd.clock)._database.open()
+
+    assert (tmp_path / "state" / "sutro-poller").stat().st_mode & 0o777 == 0o700
 
 
 async def test_a_restart_resumes(api, hook, tmp_path):

@@ -258,3 +258,65 @@ async def test_bug_is_not_taken_for_a_disk(disk: SqliteStore) -> None:
         disk._database.transact(lambda db: db.execute("SELECT * FROM nowhere"))
 
     assert await disk.marks() == {}
+
+
+def remove(path: Path) -> None:
+    """Remove a database with all that is beside it."""
+    for name in beside(path):
+        path.with_name(name).unlink()
+
+
+def read(path: Path) -> bytes:
+    """Read a file."""
+    return path.read_bytes()
+
+
+def damage(path: Path) -> None:
+    """Write over a database what is none."""
+    path.write_bytes(b"this is no database" * 1_000)
+
+
+def a_foreign_database(path: Path) -> bytes:
+    """Make the database of another program, and give its content."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE bookmarks (url TEXT)")
+        db.commit()
+    return read(path)
+
+
+async def test_a_file_that_is_removed_is_made_anew(disk: SqliteStore, path: Path) -> None:
+    """What is recorded after the file was removed is in a new file, of a new instance."""
+    before = disk.instance
+    remove(path)
+
+    await disk.record(Batch(events=[an_event("1")]))
+
+    assert disk.instance != before
+    assert await event_ids(disk, 1e12) == [an_event("1").id]
+    assert "state.db" in beside(path)
+
+
+async def test_the_database_of_another_program_is_left_alone(path: Path, now: Hands) -> None:
+    """A SQLite file with other tables is refused and stays as it is."""
+    content = a_foreign_database(path)
+
+    with pytest.raises(StoreRefused, match="another program"):
+        await a_store(path, now).__aenter__()
+
+    assert read(path) == content
+
+
+async def test_a_damaged_file_that_cannot_be_renamed_is_waited_for(
+    disk: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a damaged file cannot be set aside, the store is unavailable; nothing crashes."""
+
+    def refuse(_self: Path, _target: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    disk._database._disconnect()
+    damage(path)
+
+    with pytest.raises(StoreUnavailable, match="is damaged and cannot be renamed"):
+        await disk.marks()
