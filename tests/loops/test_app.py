@@ -242,7 +242,7 @@ async def test_only_the_default_folder_is_made(tmp_path, hook):
     odd = an_app("https://api.example", hook[1], POLLER_STORE=str(tmp_path / "typo" / "x.db"))
 
     make_store(usual.config, usual.clock)
-    with pytest.raises(StoreRefused, match="typo/x.db: No such file"):
+    with pytest.raises(StoreRefused, match=r"typo/x\.db: No such file"):
         make_store(odd.config, odd.clock)._database.open()
 
     assert (tmp_path / "state" / "sutro-poller").stat().st_mode & 0o777 == 0o700
