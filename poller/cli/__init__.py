@@ -105,7 +105,9 @@ def _parser(word: str) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sutro-poller {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     for name, purpose in VERBS.items():
-        verb = verbs.add_parser(name, help=purpose, description=f"{purpose.capitalize()}.")
+        verb = verbs.add_parser(
+            name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}."
+        )
         if name == word:
             module = import_module(f"poller.cli.{name}")
             module.arguments(verb)

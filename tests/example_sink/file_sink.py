@@ -1,7 +1,6 @@
 """The `file` sink: appends each event to POLLER_FILE_PATH, one JSON object a line."""
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -11,13 +10,8 @@ from poller.errors import DeliveryError
 from poller.sinks import SinkKind
 
 
-class FileSettings(SinkSettings):
+class FileSink(SinkSettings):
     path: Path = setting(..., "The file that events are appended to")
-
-
-@dataclass
-class FileSink:
-    path: Path
 
     async def send(self, delivery):
         try:
@@ -29,7 +23,7 @@ class FileSink:
 
 @asynccontextmanager
 async def connect(settings, egress):
-    yield FileSink(settings.value.path)
+    yield settings.value
 
 
-KIND = SinkKind(FileSettings, connect)
+KIND = SinkKind(FileSink, connect)
