@@ -46,8 +46,10 @@ wheel: $(VENV)/.installed ## Build the wheel into dist/
 clean: ## Remove what was made here
 	rm -rf $(VENV) dist build .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
+# The pinned file is complete. Left to look for itself, pip before 24 takes an extra of a pinned package
+# (coverage[toml]) from its newest release, and refuses it for want of a hash.
 $(VENV)/.installed: tests/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --require-hashes -r tests/requirements.txt
+	$(BIN)/pip install --quiet --require-hashes --no-deps -r tests/requirements.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
