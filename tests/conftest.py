@@ -3,11 +3,13 @@
 import os
 from collections.abc import Generator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from tests.installed import installed
 from tests.virtual import VirtualLoop
 
 settings.register_profile("ci", derandomize=True, deadline=None, database=None)
@@ -41,3 +43,12 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     marker = request.node.get_closest_marker("virtual")
     loop = {"loop_factory": partial(VirtualLoop, **marker.kwargs)} if marker else {}
     return "asyncio", loop
+
+
+@pytest.fixture(scope="session")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the `sutro-poller` of a wheel that was built and installed once for this test run."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    return installed(root) / "bin" / "sutro-poller"

@@ -1,0 +1,75 @@
+"""Run the product in children that are forked after the imports: a life costs no start-up.
+
+Each line of stdin is `{"arguments": [...], "environment": {...}, "output": path}`; it is run by the
+interpreter of the installed product. Each line of stdout is `{"pid": n}` for a birth, in the order
+of the lines, and `{"pid": n, "code": c}` for a death.
+"""
+
+import json
+import os
+import selectors
+import sys
+from typing import Any, NoReturn
+
+from poller import http
+from poller.cli import main
+
+http._tls(None)  # a tenth of a second that every child would take anew
+
+
+def born(arguments: list[str], environment: dict[str, str], output: str) -> int:
+    """Start one child, and give its process id."""
+    if child := os.fork():
+        return child
+    _live(arguments, environment, output)
+
+
+def _live(arguments: list[str], environment: dict[str, str], output: str) -> NoReturn:
+    """Be the product; an exit in any other way than by its own code is told as 255."""
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for number in (1, 2):
+        os.dup2(file, number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.closerange(3, 64)
+    os.environ.clear()
+    os.environ.update(environment)
+    code: Any = 255
+    try:
+        main(arguments)
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def tell(**news: int) -> None:
+    """Write one line."""
+    print(json.dumps(news), flush=True)  # noqa: T201 - this is the answer
+
+
+def keep() -> None:
+    """Start children as they are asked for, and tell of each one's end."""
+    watch = selectors.DefaultSelector()
+    watch.register(sys.stdin.buffer.raw, selectors.EVENT_READ)
+    rest = b""
+    while True:
+        for key, _ in watch.select():
+            if key.data:
+                watch.unregister(key.fileobj)
+                os.close(key.fd)
+                status = os.waitstatus_to_exitcode(os.waitpid(key.data, 0)[1])
+                tell(pid=key.data, code=status)
+                continue
+            if not (more := os.read(0, 65_536)):
+                return
+            *lines, rest = (rest + more).split(b"\n")
+            for line in lines:
+                pid = born(**json.loads(line))
+                watch.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
+                tell(pid=pid)
+
+
+if __name__ == "__main__":
+    keep()

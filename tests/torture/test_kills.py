@@ -1,0 +1,49 @@
+"""`kill -9` at random moments: nothing is lost, nothing gets a second id."""
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from tests.checker import examine
+from tests.process.canaries import leaks
+from tests.process.waiting import now, until
+from tests.torture.rig import SCALE, nursery, tally
+from tests.torture.world import FATES, World, environment, inhabited
+
+pytestmark = pytest.mark.anyio
+
+SHARDS = 2
+JOBS_A_LIFE = 4
+PROMISE = "`kill -9` at a random moment loses nothing and makes no second id"
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+async def test_kills_lose_nothing_and_double_nothing(command: Path, tmp_path: Path, shard: int):
+    """Every event arrives, under one id, in order, and twice only when a kill came between."""
+    random = SCALE.random("kills", shard)
+    kills, hits, begins = SCALE.cases(100, 5_000), 0, []
+    async with inhabited(World(now, random)) as world, nursery(command) as births:
+        for life in range(kills):
+            for number in range(JOBS_A_LIFE):
+                world.add(f"job-{life}-{number}", random.choice(FATES))
+            asked = len(world.asked)
+            begins.append(now())
+            child = await births.bear(environment(world, tmp_path), tmp_path / "log")
+            await until(lambda asked=asked: len(world.asked) > asked)
+            await anyio.sleep(random.uniform(0.0, 0.12))
+            hits += bool(world.owed)
+            await child.kill()
+        begins.append(now())
+        child = await births.bear(environment(world, tmp_path), tmp_path / "log")
+        with anyio.move_on_after(30.0):
+            await until(lambda: world.is_told, within=60.0)
+        code = await child.stop()
+
+    store = tmp_path / "state.db"
+    violations = examine(world.shown, world.arrivals, begins=begins, store=store).violations
+    violations += [f"still: {it.job_id}" for it in world.jobs.values() if not it.is_told]
+    violations += leaks(tmp_path)
+    assert code == 0
+    tally(PROMISE, cases=kills, hits=hits, violations=violations)
+    assert hits >= kills / 2
