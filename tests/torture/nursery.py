@@ -19,9 +19,10 @@ http._tls(None)  # a tenth of a second that every child would take anew
 
 def born(arguments: list[str], environment: dict[str, str], output: str) -> int:
     """Start one child, and give its process id."""
-    if child := os.fork():
-        return child
-    _live(arguments, environment, output)
+    child = os.fork()
+    if child == 0:
+        _live(arguments, environment, output)
+    return child
 
 
 def _live(arguments: list[str], environment: dict[str, str], output: str) -> NoReturn:
