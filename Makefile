@@ -5,7 +5,7 @@ PYTHON ?= python3
 PYTEST := timeout -s KILL 1500 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test witness lint format generate requirements wheel clean
+.PHONY: help demo test witness torture lint format generate requirements wheel clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -19,6 +19,14 @@ test: lint ## Run all checks and tests but those of `make witness`
 
 witness: $(VENV)/.installed ## Hold simulator and daemon against the official SDK (520 MB)
 	$(PYTEST) -m witness tests/witness
+
+torture: $(VENV)/.installed ## Torture the daemon for an hour and write the README's table; SEED=n repeats one
+	mkdir -p build && rm -f build/torture.jsonl
+	TORTURE_LONG=1 TORTURE_SEED=$(SEED) TORTURE_RESULTS=$(CURDIR)/build/torture.jsonl \
+		timeout -s KILL 9000 $(BIN)/pytest -n 2 tests/torture
+	$(BIN)/python tests/torture/report.py build/torture.jsonl $(SEED)
+
+SEED := $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
 
 lint: $(VENV)/.installed ## Check style, types and layers
 	$(BIN)/ruff check --quiet .

@@ -47,7 +47,9 @@ def tally(
 
     `hits` counts the cases that struck where it hurts. Rows of one promise are added up.
     """
-    row = {"promise": promise, "cases": cases, "hits": hits, "violations": len(violations)}
+    suite = os.environ["PYTEST_CURRENT_TEST"].partition("::")[0]
+    row = {"promise": promise, "suite": suite, "cases": cases, "hits": hits}
+    row["violations"] = len(violations)
     print(f"seed {SCALE.seed}: {row}")  # noqa: T201 - the figure
     if path := os.environ.get("TORTURE_RESULTS"):
         with Path(path).open("a", encoding="utf-8") as file:
