@@ -19,7 +19,7 @@ BEGIN, END = "<!-- torture -->", "<!-- /torture -->"
 
 UNTESTED: Final = {
     "a disk or a hypervisor that says that it has synced, and has not": "no such disk here",
-    "a kernel that crashes, on file systems of all kinds": "crash images of the file are built instead",
+    "a kernel that crashes, on file systems of all kinds": "images of the file are built",
 }
 """What cannot be tried on a plain machine, and why."""
 
