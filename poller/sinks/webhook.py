@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Final
 
 import structlog
-from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo, field_validator
 
 from poller.breaker import PAUSE_CAP
 from poller.environment import Live, Seconds, SinkSettings, check_url, setting
@@ -27,7 +27,16 @@ SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - what marks a secret, not one
 SECRET_BYTES: Final = range(24, 65)
 HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
-OUR_HEADERS: Final = ("content-", "webhook-", "ce-", "host", "transfer-encoding", "connection")
+HUB_SIGNATURE: Final = "X-Hub-Signature-256"
+OUR_HEADERS: Final = (
+    "content-",
+    "webhook-",
+    "ce-",
+    HUB_SIGNATURE.lower(),
+    "host",
+    "transfer-encoding",
+    "connection",
+)
 TRY_AGAIN: Final = frozenset({408, 425, 429})
 PAUSING: Final = frozenset({429, 503})
 """The statuses whose Retry-After counts."""
@@ -97,6 +106,17 @@ class WebhookSettings(SinkSettings):
     headers: Annotated[dict[str, SecretStr], BeforeValidator(_read_headers)] | None = setting(
         None, "Further headers, a JSON object of names and texts"
     )
+    hub_signature: bool = setting(
+        "off", f"Sign the body alone as well, in {HUB_SIGNATURE}, for receivers that know no other"
+    )
+
+    @field_validator("hub_signature")
+    @classmethod
+    def _has_a_secret(cls, is_on: bool, info: ValidationInfo) -> bool:
+        # A secret that broke its own rule is not in `data`: it was complained about already.
+        if is_on and info.data.get("secret", "broken") is None:
+            raise ValueError("needs the secret of this webhook too, such as POLLER_WEBHOOK_SECRET")
+        return is_on
 
 
 def signature(keys: list[bytes], message_id: str, timestamp: int, body: bytes) -> str:
@@ -104,6 +124,16 @@ def signature(keys: list[bytes], message_id: str, timestamp: int, body: bytes) -
     content = f"{message_id}.{timestamp}.".encode() + body
     digests = (hmac.new(key, content, hashlib.sha256).digest() for key in keys)
     return " ".join("v1," + base64.b64encode(digest).decode() for digest in digests)
+
+
+def hub_signature(secrets: str, body: bytes) -> str:
+    """Sign the body alone as GitHub does, once with each secret.
+
+    The key is a secret's text as it is written: such receivers are given a text. Two signatures
+    have a comma and no space between them, as adnanh's webhook reads them.
+    """
+    digests = (hmac.new(it.encode(), body, hashlib.sha256).hexdigest() for it in secrets.split())
+    return ",".join(f"sha256={digest}" for digest in digests)
 
 
 class WebhookSink:
@@ -145,8 +175,11 @@ class WebhookSink:
             "webhook-timestamp": str(timestamp),
         }
         if settings.secret:
-            keys = signing_keys(settings.secret.get_secret_value())
+            secrets = settings.secret.get_secret_value()
+            keys = signing_keys(secrets)
             headers["webhook-signature"] = signature(keys, event_id, timestamp, message.body)
+            if settings.hub_signature:
+                headers[HUB_SIGNATURE] = hub_signature(secrets, message.body)
         if delivery.is_replay:
             headers["webhook-replay"] = "1"
         return headers

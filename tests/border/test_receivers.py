@@ -19,6 +19,9 @@ from tests.border.peers import answers, peer
 from tests.process.waiting import until
 
 RECEIVERS: Final = Path(__file__).parents[1] / "receivers"
+SIMPLE: Final = "hooks.json"
+WHOLE: Final = "hooks-standard.json"
+THIRD: Final = OLD[:-4] + "AAAA"
 TOKEN: Final = 'a "token" of one\'s own'
 
 needs_webhook = pytest.mark.skipif(
@@ -30,8 +33,8 @@ needs_npm = pytest.mark.skipif(
 
 
 @asynccontextmanager
-async def webhook_program(folder: Path, secret: str) -> AsyncIterator[str]:
-    """Run Debian's `webhook` with the rules and the script of the README, and give its URL."""
+async def webhook_program(folder: Path, secret: str, *, hooks: str) -> AsyncIterator[str]:
+    """Run Debian's `webhook` with rules and a script of the README, and give its URL."""
     shutil.copytree(RECEIVERS, folder, dirs_exist_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -40,7 +43,7 @@ async def webhook_program(folder: Path, secret: str) -> AsyncIterator[str]:
         "HOOK_TOKEN": TOKEN,
         "POLLER_WEBHOOK_SECRET": secret,
     }
-    command = ["webhook", "-hooks", "hooks.json", "-template", "-ip", "127.0.0.1", "-port"]
+    command = ["webhook", "-hooks", hooks, "-template", "-ip", "127.0.0.1", "-port"]
     process = await anyio.open_process(
         [*command, str(port)],
         cwd=folder,
@@ -68,10 +71,43 @@ def headers(token: str = TOKEN) -> str:
 
 
 @needs_webhook
-async def test_webhook_program_takes_an_event(tmp_path: Path):
-    """The script behind it verifies the signature, also while the secret is rotated."""
+@pytest.mark.parametrize(
+    "secrets", [NEW, f"{NEW} {OLD}", f"{OLD} {NEW}"], ids=["one", "new first", "old first"]
+)
+async def test_webhook_program_checks_the_body_by_itself(tmp_path: Path, secrets: str):
+    """Its own rule takes the signature of the body, also while the secret is rotated."""
     async with (
-        webhook_program(tmp_path, NEW) as url,
+        webhook_program(tmp_path, NEW, hooks=SIMPLE) as url,
+        sink(url, secret=secrets, hub_signature="on") as hook,
+    ):
+        await hook.send(DELIVERY)
+
+    assert (tmp_path / "events.jsonl").read_bytes() == BODY + b"\n"
+
+
+@needs_webhook
+@pytest.mark.parametrize(
+    ("secrets", "is_on"),
+    [(OLD, "on"), (f"{OLD} {THIRD}", "on"), (NEW, "off")],
+    ids=["another", "two others", "unsigned"],
+)
+async def test_webhook_program_refuses_by_itself(tmp_path: Path, secrets: str, is_on: str):
+    """Its own rule answers 403 to another secret, to two others, and to no such signature."""
+    async with (
+        webhook_program(tmp_path, NEW, hooks=SIMPLE) as url,
+        sink(url, secret=secrets, hub_signature=is_on) as hook,
+    ):
+        with pytest.raises(DeliveryError, match="answered 403"):
+            await hook.send(DELIVERY)
+
+    assert not (tmp_path / "events.jsonl").exists()
+
+
+@needs_webhook
+async def test_webhook_program_takes_an_event(tmp_path: Path):
+    """A script behind it verifies the signature, also while the secret is rotated."""
+    async with (
+        webhook_program(tmp_path, NEW, hooks=WHOLE) as url,
         sink(url, secret=f"{OLD} {NEW}", headers=headers()) as hook,
     ):
         await hook.send(DELIVERY)
@@ -88,7 +124,7 @@ async def test_webhook_program_refuses_a_stranger(
 ):
     """Another secret fails in the script, another token at the rule; nothing is taken."""
     async with (
-        webhook_program(tmp_path, NEW) as url,
+        webhook_program(tmp_path, NEW, hooks=WHOLE) as url,
         sink(url, secret=secret, headers=headers(token)) as hook,
     ):
         with pytest.raises(DeliveryError, match=f"answered {status}"):

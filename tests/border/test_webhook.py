@@ -1,5 +1,7 @@
 """The webhook sink, against receivers of every temper and the official verifiers."""
 
+import hashlib
+import hmac
 import json
 import time
 from dataclasses import replace
@@ -90,6 +92,46 @@ async def test_two_secrets_during_rotation(secret: str):
 
     assert len(headers["webhook-signature"].split()) == 2
     assert standardwebhooks.Webhook(secret).verify(body, headers)
+
+
+def body_signature(secret: str, body: bytes) -> str:
+    """Sign a body as GitHub's documentation says: the key is the secret's text."""
+    return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+@pytest.mark.parametrize("form", ["standard", "cloudevents", "cloudevents-binary"])
+async def test_body_alone_is_signed(form: str):
+    """When it is asked for, there is a signature of the bytes sent, beside the other one."""
+    event = replace(DELIVERY.event, body=b'{"timestamp":"2024","data":{"deployment":"a"}}')
+    async with (
+        peer(answers(200)) as it,
+        sink(it.base, secret=NEW, hub_signature="on", format=form) as hook,
+    ):
+        await hook.send(replace(DELIVERY, event=event))
+        headers, body = received(it)
+
+    assert headers["x-hub-signature-256"] == body_signature(NEW, body)
+    assert standardwebhooks.Webhook(NEW).verify(body, headers)
+
+
+async def test_body_alone_is_signed_with_both_secrets():
+    """While a secret is rotated, each secret signs: a comma and no space between the two."""
+    async with (
+        peer(answers(200)) as it,
+        sink(it.base, secret=f" {NEW}\n{OLD}", hub_signature="on") as hook,
+    ):
+        await hook.send(DELIVERY)
+
+    both = f"{body_signature(NEW, BODY)},{body_signature(OLD, BODY)}"
+    assert it.header("X-Hub-Signature-256") == both
+
+
+async def test_body_alone_is_not_signed_unasked():
+    """Without being asked for, there is no signature that a replay would pass."""
+    async with peer(answers(200)) as it, sink(it.base, secret=NEW) as hook:
+        await hook.send(DELIVERY)
+
+    assert it.header("X-Hub-Signature-256") is None
 
 
 @pytest.mark.parametrize("change", ["secret", "body", "webhook-id", "webhook-timestamp"])

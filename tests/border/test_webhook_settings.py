@@ -66,6 +66,13 @@ def test_bad_secret(secrets: str, rule: str):
         ({"headers": '{"Host": "canary"}'}, "POLLER_WEBHOOK_HEADERS: header 1 has a name"),
         ({"headers": '{"webhook-id": "canary"}'}, "POLLER_WEBHOOK_HEADERS: header 1 has a name"),
         ({"headers": '{"ce-id": "canary"}'}, "POLLER_WEBHOOK_HEADERS: header 1 has a name"),
+        (
+            {"headers": '{"x-hub-signature-256": "canary"}'},
+            "POLLER_WEBHOOK_HEADERS: header 1 has a name",
+        ),
+        ({"hub_signature": "canary"}, "POLLER_WEBHOOK_HUB_SIGNATURE: must be on or off"),
+        ({"hub_signature": "on"}, "POLLER_WEBHOOK_HUB_SIGNATURE: needs the secret of this webhook"),
+        ({"hub_signature": "on", "secret": "canary"}, "POLLER_WEBHOOK_SECRET: each secret must"),
         ({"headers": '{"X": "canary\\n"}'}, "POLLER_WEBHOOK_HEADERS: header 1 has a value"),
         ({"headers": '{"X": "canaré"}'}, "POLLER_WEBHOOK_HEADERS: header 1 has a value"),
     ],
