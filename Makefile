@@ -15,9 +15,9 @@ demo: $(VENV)/.installed ## Run the daemon for real against the simulator; no ke
 
 test: lint ## Run all checks and tests but those of `make witness`
 	$(PYTEST) -n 2 --cov --cov-report=term
-	@echo "Left out: tests/witness, which installs the official SDK (520 MB): make witness"
+	@echo "Left out: tests/witness, which installs the official SDK (520 MB) and uv: make witness"
 
-witness: $(VENV)/.installed ## Hold simulator and daemon against the official SDK (520 MB)
+witness: $(VENV)/.installed ## Test with the official SDK (520 MB), and the wheel under uv
 	$(PYTEST) -m witness tests/witness
 
 torture: $(VENV)/.installed ## Torture the daemon for an hour and write the README's table; SEED=n repeats one

@@ -1,9 +1,10 @@
-"""What witness tests share: the official SDK in a venv of its own, and who asks it."""
+"""What witness tests share: programs of others, each in a venv of its own, and who runs them."""
 
 import subprocess
 import sys
 import venv
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,26 +12,43 @@ import pytest
 
 from tests.process.conftest import command, place
 from tests.process.daemon import Place
+from tests.witness.tools import ToolRunner
 from tests.witness.visits import Witness
 
 __all__ = ["command", "place"]
 
 SDK = "sutro==0.1.67"
+UV = "uv==0.13.9"
+
+
+@contextmanager
+def installed(package: str) -> Iterator[Path]:
+    """Give the folder of programs of a venv with a package of PyPI; it is gone afterwards."""
+    with TemporaryDirectory(prefix="sutro-witness-") as folder:
+        venv.create(folder, symlinks=True)
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", folder]
+        # Nothing is built: wheels alone, so that installing runs no code.
+        arguments = ["install", "--quiet", "--only-binary=:all:", package]
+        subprocess.run([*pip, *arguments], check=True, timeout=600)
+        yield Path(folder, "bin")
 
 
 @pytest.fixture(scope="session")
 def programs() -> Iterator[Path]:
-    """Give the folder of programs of a venv with the SDK, which is gone after this test run."""
-    with TemporaryDirectory(prefix="sutro-sdk-") as folder:
-        venv.create(folder, symlinks=True)
-        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", folder]
-        # Nothing is built: wheels alone, so that installing runs no code.
-        arguments = ["install", "--quiet", "--only-binary=:all:", SDK]
-        subprocess.run([*pip, *arguments], check=True, timeout=600)
-        yield Path(folder, "bin")
+    """Give the folder of programs of a venv with the SDK."""
+    with installed(SDK) as folder:
+        yield folder
 
 
 @pytest.fixture
 def witness(programs: Path, place: Place) -> Witness:
     """Give the SDK, pointed to the simulator that the daemon watches."""
     return Witness(programs, place)
+
+
+@pytest.fixture(scope="session")
+def tool_runner(command: Path) -> Iterator[ToolRunner]:
+    """Give uv and the wheel, with a home, a cache and tools that are gone after this test run."""
+    (wheel,) = command.parents[2].glob("*.whl")
+    with installed(UV) as folder, TemporaryDirectory(prefix="sutro-home-") as home:
+        yield ToolRunner(folder / "uv", wheel, Path(home))
