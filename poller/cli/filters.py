@@ -16,7 +16,7 @@ from poller.settings import MEMORY
 from poller.store.desk import Desk, Filter
 
 IN_MEMORY: Final = (
-    "POLLER_STORE: a store in memory: cannot be seen from outside of its daemon; give it a path"
+    "POLLER_STORE: what is in memory is not seen from outside of its daemon; set both to a path"
 )
 
 

@@ -20,7 +20,14 @@ from poller.health import MARK, KeyMark
 from poller.jobs import ENDS, rfc3339
 from poller.store import SINK_DISABLED, Fate, schema
 from poller.store import inquiries as sql
-from poller.store.database import BUSY_SECONDS, Work, in_transaction, is_held, primary_code
+from poller.store.database import (
+    BUSY_SECONDS,
+    CORRUPT,
+    Work,
+    in_transaction,
+    is_held,
+    primary_code,
+)
 from poller.store.statements import MARKS, UNBURY
 
 T = TypeVar("T")
@@ -182,7 +189,8 @@ class Desk:
     def _connected(self, mode: str) -> Iterator[sqlite3.Connection]:
         uri = f"{self._path.as_uri()}?mode={mode}"
         try:
-            self._path.stat()
+            if self._path.stat() and self._path.is_dir():
+                raise StoreRefused(f"POLLER_STORE: {self._path} is a folder; {WHICH}")
             with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as db:
                 db.isolation_level = None
                 db.row_factory = sqlite3.Row
@@ -201,6 +209,9 @@ class Desk:
         if found > ours:
             rule = "was written by a newer version of this program; use that one"
             raise StoreRefused(f"POLLER_STORE: {self._path} {rule}")
+        if not schema.is_ours(db):
+            rule = "is the database of another program"
+            raise StoreRefused(f"POLLER_STORE: {self._path} {rule}; {WHICH}")
         if found < ours:
             rule = "is not up to date; start `sutro-poller run` of this version on it once"
             raise StoreRefused(f"POLLER_STORE: {self._path} {rule}")
@@ -211,6 +222,9 @@ class Desk:
             return StoreUnavailable(f"{self._path}: another process writes to it; try again")
         if code in UNOPENED:
             return StoreRefused(f"POLLER_STORE: {self._path}: {error}; {WHO}")
+        if code in CORRUPT:
+            rule = "`sutro-poller run` sets it aside and begins a new one"
+            return StoreRefused(f"POLLER_STORE: {self._path} is damaged ({error}); {rule}")
         return StoreUnavailable(f"{self._path}: {error}; the log of the daemon may say more")
 
 

@@ -225,7 +225,7 @@ def test_no_database_is_one_line(ask: Ask, path: Path, verb: str):
 
     assert (missing.code, in_memory.code) == (78, 78)
     assert missing.err.startswith(f"sutro-poller: POLLER_STORE: {path} is not there; set it")
-    assert in_memory.err.endswith("cannot be seen from outside of its daemon; give it a path\n")
+    assert in_memory.err.endswith("is not seen from outside of its daemon; set both to a path\n")
     assert missing.err.count("\n") == in_memory.err.count("\n") == 1
 
 

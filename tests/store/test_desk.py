@@ -384,7 +384,22 @@ def test_what_is_no_database_is_told(path: Path):
     """A file of something else is left as it is."""
     path.write_text("no database, whatever its name is" * 100, "utf-8")
 
-    with pytest.raises(StoreUnavailable, match="file is not a database; the log of the daemon"):
+    with pytest.raises(StoreRefused, match="`sutro-poller run` sets it aside"):
+        Desk(path).status()
+
+
+def test_a_folder_is_no_database(tmp_path: Path):
+    """A path that lacks the name of the file is told as that."""
+    with pytest.raises(StoreRefused, match="is a folder; set it, or give --env-file"):
+        Desk(tmp_path).status()
+
+
+def test_the_database_of_another_program_is_told(path: Path):
+    """Nobody is sent to a daemon that will not take it either."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE t (x)")
+
+    with pytest.raises(StoreRefused, match="is the database of another program; set it"):
         Desk(path).status()
 
 
@@ -395,7 +410,7 @@ def test_version_must_fit(path: Path, version: int, told: str):
     """A file of another version is neither read nor changed."""
     with closing(sqlite3.connect(path)) as db:
         db.execute(f"PRAGMA user_version = {version}")
-        db.execute("CREATE TABLE t (x)")
+        db.execute("CREATE TABLE identity (x)")
 
     with pytest.raises(StoreRefused, match=told):
         Desk(path).enable(HOOK)
