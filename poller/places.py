@@ -13,7 +13,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Final, Self
 
-from dotenv import dotenv_values
+from dotenv.parser import Binding, parse_stream
 
 from poller.errors import ConfigError
 
@@ -51,9 +51,7 @@ class Places:
         except (OSError, ValueError) as error:
             problem = f"--env-file: cannot read {env_file}: {_reason(error)}"
         else:
-            filed = dotenv_values(stream=StringIO(text), interpolate=False)
-            given = {name: value for name, value in filed.items() if value}
-            return cls(environ=environ, env_file=env_file, filed=given)
+            return cls(environ=environ, env_file=env_file, filed=_assigned(text, env_file))
         raise ConfigError(problem)
 
     def names(self) -> set[str]:
@@ -83,6 +81,20 @@ class Places:
                 return _read_secret(path, variable, f"credential {variable}")
         path = self.run_secrets / variable
         return _read_secret(path, variable, f"file {path}") if _is_there(path) else None
+
+
+def _assigned(text: str, path: Path) -> dict[str, str]:
+    """Read the lines of an env file. Raises ConfigError with every line that assigns nothing."""
+    lines = list(parse_stream(StringIO(text)))
+    if bad := [_line(it) for it in lines if it.error or (it.key and it.value is None)]:
+        raise ConfigError(*(f"--env-file: {path}, line {it}: must be NAME=value" for it in bad))
+    return {it.key: it.value for it in lines if it.key and it.value}
+
+
+def _line(it: Binding) -> int:
+    """Give the number of a line; what is read of it begins with the empty ones before it."""
+    before = it.original.string[: -len(it.original.string.lstrip()) or None]
+    return it.original.line + before.count("\n")
 
 
 def misspelt(places: Places, known: Collection[str]) -> list[str]:

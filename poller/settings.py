@@ -102,7 +102,9 @@ class Settings(Environment):
             if path:
                 ssl.create_default_context(cafile=path)
         except OSError as error:
-            why = error.strerror or "it holds none"
+            # Of a file without any, OpenSSL speaks in its own tongue.
+            is_read = isinstance(error, ssl.SSLError)
+            why = "it holds none" if is_read else error.strerror
             raise ValueError(f"must be a file of certificates in PEM: {why}") from None
         return path
 

@@ -31,6 +31,18 @@ def test_the_environment_beats_the_env_file(tmp_path: Path):
     assert origin_of(config, "POLLER_STORE") == "default"
 
 
+def test_a_line_of_an_env_file_that_assigns_nothing_is_told(tmp_path: Path):
+    """It is refused with its number: who wrote it believes that it counts. Others are read."""
+    good = "export POLLER_NAMESPACE=blue\nPOLLER_PROXY=\n"
+    text = f"# ours\n\nPOLLER_CONCURRENCY 3\n\n{good}POLLER_STORE\n"
+    env_file = Path(a_file(tmp_path / "env", text))
+
+    problems = refused(env_file=env_file)
+
+    rule = "must be NAME=value"
+    assert problems == tuple(f"--env-file: {env_file}, line {it}: {rule}" for it in (3, 7))
+
+
 def test_nothing_is_put_into_the_texts_of_an_env_file(tmp_path: Path):
     """A dollar sign in an env file is a dollar sign."""
     env_file = Path(a_file(tmp_path / "env", "POLLER_STORE=/tmp/${HOME}/x\n"))

@@ -30,6 +30,11 @@ BAD = [
         "POLLER_CA_FILE",
         "must be a file of certificates in PEM: No such",
     ),
+    (
+        {"POLLER_CA_FILE": "/dev/null"},
+        "POLLER_CA_FILE",
+        "must be a file of certificates in PEM: it holds none",
+    ),
     ({"POLLER_PROXY": "socks5://me:5up3r@proxy"}, "POLLER_PROXY", "must be a URL such as"),
     ({"POLLER_JOB_IDS": ""}, "POLLER_JOB_IDS", "there is nothing to watch"),
     ({"POLLER_JOB_IDS": ", ,"}, "POLLER_JOB_IDS", "must name at least one"),
