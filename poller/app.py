@@ -260,6 +260,7 @@ def tell_backlog(sink: SinkState) -> None:
     if not sink.is_configured and sink.pending:
         log.warning("sink.parked", sink=sink.name, pending=sink.pending)
     elif sink.is_disabled:
-        log.warning("sink.disabled", sink=sink.name, dead=sink.dead)
+        advice = f"put its receiver right, then sutro-poller sinks enable {sink.name}"
+        log.warning("sink.disabled", sink=sink.name, dead=sink.dead, advice=advice)
     elif sink.pending or sink.dead:
         log.info("sink.backlog", sink=sink.name, pending=sink.pending, dead=sink.dead)

@@ -119,7 +119,8 @@ class Dispatcher:
 
     async def _switch_off(self, sink: str, reason: str) -> None:
         """Disable a sink for good and tell the others."""
-        log.error("sink.disabled", sink=sink, error=reason)
+        advice = f"put its receiver right, then sutro-poller sinks enable {sink}"
+        log.error("sink.disabled", sink=sink, error=reason, advice=advice)
         while True:
             try:
                 await self._record_disabled(sink, reason)

@@ -189,35 +189,45 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/..."
 
 
-EXPLAINED: Final[tuple[tuple[type[BaseException], str], ...]] = (
-    (aiohttp.ClientConnectorDNSError, "the name does not resolve"),
-    (aiohttp.ClientConnectorCertificateError, "its TLS certificate is not trusted"),
-    (aiohttp.ClientSSLError, "the TLS handshake failed"),
-    (aiohttp.ClientProxyConnectionError, "the proxy cannot be reached"),
-    (aiohttp.ClientHttpProxyError, "the proxy refused"),
-    (aiohttp.ClientConnectorError, "cannot connect"),
-    (aiohttp.ServerDisconnectedError, "the connection was closed without an answer"),
-    (aiohttp.ClientPayloadError, "the answer broke off"),
-    (aiohttp.ClientOSError, "the connection was reset"),
-    (aiohttp.ClientResponseError, "the answer is not HTTP"),
+PROXY: Final = "; check POLLER_PROXY, or HTTPS_PROXY and its kin"
+EXPLAINED: Final[tuple[tuple[type[BaseException], str, str], ...]] = (
+    (aiohttp.ClientConnectorDNSError, "the name does not resolve", ""),
+    (
+        aiohttp.ClientConnectorCertificateError,
+        "its TLS certificate is not trusted",
+        "; check its URL and POLLER_CA_FILE",
+    ),
+    (aiohttp.ClientSSLError, "the TLS handshake failed", ""),
+    (aiohttp.ClientProxyConnectionError, "the proxy cannot be reached", PROXY),
+    (aiohttp.ClientHttpProxyError, "the proxy refused", PROXY),
+    (aiohttp.ClientConnectorError, "cannot connect", ""),
+    (aiohttp.ServerDisconnectedError, "the connection was closed without an answer", ""),
+    (aiohttp.ClientPayloadError, "the answer broke off", ""),
+    (aiohttp.ClientOSError, "the connection was reset", ""),
+    (aiohttp.ClientResponseError, "the answer is not HTTP", ""),
 )
-"""What is said of each foreign error, most special first; its own text can carry a URL."""
+"""What is said of each foreign error, most special first, and what to do about it.
+
+Its own text can carry a URL.
+"""
 
 
 def _explain(error: Exception, url: str, timeout: float) -> str:
     host = urlsplit(url).hostname or "?"
     if isinstance(error, TimeoutError):
         return f"{host}: no whole answer within {timeout:g} s"
-    for kind, text in EXPLAINED:
+    for kind, text, advice in EXPLAINED:
         if isinstance(error, kind):
-            return f"{host}: {text}{_detail(error)}"
+            return f"{host}: {text}{_detail(error)}{advice}"
     return f"{host}: {type(error).__name__}"
 
 
 def _detail(error: Exception) -> str:
     """Add the system's own words for what went wrong, which carry no address."""
     cause = getattr(error, "os_error", error)
-    if isinstance(cause, ssl.SSLError):
+    if isinstance(cause, aiohttp.ClientHttpProxyError):
+        text = str(cause.status)
+    elif isinstance(cause, ssl.SSLError):
         text = getattr(cause, "verify_message", cause.reason)
     else:
         number = getattr(cause, "errno", None)

@@ -198,10 +198,11 @@ class Lane:
         self._ready.clear()
 
     def _bury(self, delivery: Delivery, reason: str) -> Outcome:
-        self._tell("delivery.dead", delivery, reason, attempt=delivery.attempts + 1)
+        attempt, advice = delivery.attempts + 1, "sutro-poller dead ls, then replay or drop"
+        self._tell("delivery.dead", delivery, reason, attempt=attempt, advice=advice)
         return Outcome(delivery_id=delivery.id, fate=Fate.DEAD, reason=reason)
 
-    def _tell(self, name: str, delivery: Delivery, reason: str, **keys: float) -> None:
+    def _tell(self, name: str, delivery: Delivery, reason: str, **keys: float | str) -> None:
         log.warning(
             name,
             sink=self.name,

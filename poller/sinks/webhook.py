@@ -37,7 +37,9 @@ OUR_HEADERS: Final = (
     "transfer-encoding",
     "connection",
 )
+ODD_NAME: Final = "is none, or is ours: " + ", ".join(f"{it}..." for it in OUR_HEADERS)
 TRY_AGAIN: Final = frozenset({408, 425, 429})
+REDIRECTED: Final = ", and redirects are not followed: set its URL to where it leads"
 PAUSING: Final = frozenset({429, 503})
 """The statuses whose Retry-After counts."""
 
@@ -83,9 +85,9 @@ def _read_headers(text: str) -> dict[str, str]:
     # Neither names nor values are repeated: in a broken setting, either can be the secret.
     for number, (name, content) in enumerate(headers.items(), start=1):
         if not HEADER_NAME.fullmatch(name) or name.lower().startswith(OUR_HEADERS):
-            raise ValueError(f"header {number} has a name that cannot be set")
+            raise ValueError(f"header {number} has a name that {ODD_NAME}")
         if not HEADER_VALUE.fullmatch(content):
-            raise ValueError(f"header {number} has a value that a header cannot carry")
+            raise ValueError(f"header {number} has a value that is not printable ASCII")
     return headers
 
 
@@ -195,7 +197,7 @@ def _refusal(answer: Answer) -> DeliveryError:
     status = answer.status
     is_event_fault = 400 <= status < 500 and status not in TRY_AGAIN
     return DeliveryError(
-        f"the receiver answered {status}",
+        f"the receiver answered {status}{REDIRECTED if 300 <= status < 400 else ''}",
         retry_after=retry_after(answer.headers, cap=PAUSE_CAP) if status in PAUSING else None,
         is_sink_fault=not is_event_fault,
         is_gone=status == 410,

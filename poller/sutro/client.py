@@ -182,7 +182,8 @@ class SutroClient:
         """Say what an answer means that is not a 200."""
         status, pause = answer.status, retry_after(answer.headers, cap=PAUSE_CAP)
         if status in {401, 403}:
-            return Refused(f"the API refused the key ({status}){self._hint()}", status=status)
+            told = f"the API refused the key ({status}); put SUTRO_API_KEY right{self._hint()}"
+            return Refused(told, status=status)
         if status == 429 or (status == 503 and pause is not None):
             return Throttled(f"the API asks for a pause ({status})", retry_after=pause)
         if status == 404 and _is_api_message(answer):
@@ -221,7 +222,7 @@ def _decode(answer: Answer) -> dict[str, Any]:
     try:
         raw = json.loads(answer.body.decode("utf-8-sig", "replace"), parse_int=_integer)
     except (ValueError, RecursionError):
-        raise MalformedAnswer("the answer is not JSON") from None
+        raise MalformedAnswer("the answer is not JSON: check SUTRO_API_URL") from None
     if not isinstance(raw, dict):
         raise MalformedAnswer("the answer is not a JSON object")
     return raw

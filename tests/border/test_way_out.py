@@ -68,7 +68,8 @@ async def test_bad_certificate(trusting, host: str, options: dict, words: str):
     async with peer(answers(200), tls=certificate(host, **options)) as it:
         text = await failure(it.base, trusting)
 
-    assert text == f"127.0.0.1: its TLS certificate is not trusted ({words})"
+    what = f"its TLS certificate is not trusted ({words})"
+    assert text == f"127.0.0.1: {what}; check its URL and POLLER_CA_FILE"
     assert it.requests == []
 
 
@@ -170,7 +171,13 @@ async def test_tunnel(trusting):
 
 @pytest.mark.parametrize(
     ("url", "words"),
-    [("http://a.example", "the proxy cannot be reached"), ("https://a.example", "proxy refused")],
+    [
+        (
+            "http://a.example",
+            "the proxy cannot be reached (Connection refused); check POLLER_PROXY",
+        ),
+        ("https://a.example", "the proxy refused (407); check POLLER_PROXY, or HTTPS_PROXY"),
+    ],
 )
 async def test_proxy_in_trouble(url: str, words: str):
     """What a proxy does wrong is told as the proxy's, without its credentials."""

@@ -180,7 +180,9 @@ async def test_a_damaged_body_is_never_sent():
 
     assert sink.ids == ["evt_1"]
     assert await counts(store) == {"hook": (0, 1)}
-    assert [it["event_id"] for it in lines if it["event"] == "delivery.dead"] == ["evt_0"]
+    dead = [it for it in lines if it["event"] == "delivery.dead"]
+    assert [it["event_id"] for it in dead] == ["evt_0"]
+    assert dead[0]["advice"] == "sutro-poller dead ls, then replay or drop"
 
 
 async def test_an_event_that_a_sink_refuses_for_good_is_dead():

@@ -28,7 +28,7 @@ async def test_an_operator_heals_a_sink(place: Place):
         await until(lambda: len(daemon.said("delivery.failed")) == 3)
         pending = json.loads((await asked(place, "status", "-o", "json")).out)
         place.receiver.status = 410
-        await daemon.saying("sink.disabled")
+        (disabled,) = await daemon.saying("sink.disabled")
         sick = await asked(place, "status", code=1)
         dead = json.loads((await asked(place, "dead", "ls", "-o", "json")).out)
         await asked(place, "dead", "replay", "--all", code=1)
@@ -46,6 +46,7 @@ async def test_an_operator_heals_a_sink(place: Place):
         code = await daemon.stop()
 
     again = place.receiver.receipts[-1]
+    assert disabled["advice"].endswith("then sutro-poller sinks enable webhook")
     assert code == 0
     assert (pending["is_running"], pending["sinks"][1]["pending"]) == (True, 3)
     assert "webhook is disabled (the receiver answered 410)" in sick.out
