@@ -46,9 +46,10 @@ REFUSALS: Final[tuple[tuple[type[StoreError], int], ...]] = (
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one verb and exit with its code."""
     words = sys.argv[1:] if argv is None else argv
-    if words[:1] == ["run"]:
-        # Until it heeds signals itself; as process 1 of a container it would be deaf to this one.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(codes.OK))
+    is_run = words[:1] == ["run"]
+    # Until `run` heeds signals itself; as process 1 of a container it would be deaf to this one.
+    # The other verbs leave a terminal as it was: the live table of `wait` hides the cursor.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(codes.OK if is_run else codes.TERMINATED))
     try:
         arguments = _parser(words[0] if words else "").parse_args(words)
         code: int = arguments.execute(arguments)
@@ -89,6 +90,10 @@ def say(text: str) -> None:
         print(text, flush=True)  # noqa: T201 - data
     except BrokenPipeError:
         _hush()
+    except OSError as error:
+        _hush()
+        complain(f"stdout cannot be written to: {error.strerror}")
+        sys.exit(codes.NO_OUTPUT)
 
 
 def _hush() -> None:

@@ -38,7 +38,7 @@ def execute(arguments: argparse.Namespace) -> int:
     names, origins = (max(len(row[column]) for row in rows) for column in (0, 2))
     for variable, value, origin in rows:
         say(f"{variable:{names}}  {origin:{origins}}  {value or '-'}")
-    say(f"\n{told or 'Nothing is wrong; with --api the API is asked too.'}")
+    say(f"\n{told or 'No setting is wrong; with --api the API is asked too.'}")
     return code
 
 

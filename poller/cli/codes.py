@@ -12,11 +12,13 @@ MISUSE: Final = 2
 JOB_CANCELLED: Final = 3
 JOB_MISSING: Final = 4
 UNREACHABLE: Final = 69
+NO_OUTPUT: Final = 74
 LOCKED: Final = 75
 KEY_REFUSED: Final = 77
 BAD_CONFIGURATION: Final = 78
 TIMED_OUT: Final = 124
 INTERRUPTED: Final = 130
+TERMINATED: Final = 143
 
 OF_TROUBLE: Final[tuple[tuple[type[PollError], int], ...]] = (
     (Refused, KEY_REFUSED),

@@ -16,7 +16,7 @@ NONE: Final = "There are no such dead letters."
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `dead` takes."""
-    acts = parser.add_subparsers(required=True, metavar="ACT")
+    acts = parser.add_subparsers(required=True)
     ls = acts.add_parser("ls", help="list dead letters, the latest first")
     filter_arguments(ls, "job", "sink", "type", "since", "limit")
     ls.set_defaults(act=_list)

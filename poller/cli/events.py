@@ -18,7 +18,7 @@ DELIVERIES: Final = ("sink", "fate", "failures", "last_attempt_at", "next_attemp
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `events` takes."""
-    acts = parser.add_subparsers(required=True, metavar="ACT")
+    acts = parser.add_subparsers(required=True)
     ls = acts.add_parser("ls", help="list events, the latest first")
     fates = [fate.value for fate in Fate]
     ls.add_argument("--state", choices=fates, help="only those that are so for a sink")

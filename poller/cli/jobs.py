@@ -8,7 +8,7 @@ from poller.cli.filters import filter_arguments, open_desk, wanted
 from poller.cli.output import show
 from poller.jobs import JobStatus
 
-STATES: Final = (*JobStatus, "MISSING")
+STATES: Final = (*(status.value for status in JobStatus), "MISSING")
 COLUMNS: Final = (
     "job_id",
     "state",
@@ -23,7 +23,7 @@ COLUMNS: Final = (
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `jobs` takes."""
-    acts = parser.add_subparsers(required=True, metavar="ACT")
+    acts = parser.add_subparsers(required=True)
     ls = acts.add_parser("ls", help="list jobs, the one that changed last first")
     ls.add_argument(
         "--state", type=str.upper, choices=STATES, metavar="STATE", help=", ".join(STATES)

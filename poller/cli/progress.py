@@ -25,6 +25,8 @@ STYLES: Final = {
     JobEvent.MISSING: "bold red",
 }
 REFRESH: Final = 4.0
+NARROWEST: Final = 60
+"""Columns of a terminal; a narrower one would cut every cell of the table."""
 
 
 def progress(clock: Clock) -> AbstractContextManager[Onlooker]:
@@ -35,7 +37,8 @@ def progress(clock: Clock) -> AbstractContextManager[Onlooker]:
         from rich.console import Console  # noqa: PLC0415 - an extra
     except ImportError:
         return nullcontext(Lines())
-    return live(Console(stderr=True), clock)
+    console = Console(stderr=True)
+    return live(console, clock) if console.width >= NARROWEST else nullcontext(Lines())
 
 
 class Lines:

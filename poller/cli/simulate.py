@@ -49,21 +49,22 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= MAX_PORT:
+    if not text.isdecimal() or not 0 <= int(text) <= MAX_PORT:
         raise argparse.ArgumentTypeError(f"must be 0 to {MAX_PORT}")
-    return port
+    return int(text)
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return count
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("must be a whole number, 1 or more")
+    return int(text)
 
 
 def _factor(text: str) -> float:
-    factor = float(text)
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = math.nan
     if not 0 < factor < math.inf:
-        raise argparse.ArgumentTypeError("must be more than 0")
+        raise argparse.ArgumentTypeError("must be a number, more than 0")
     return factor

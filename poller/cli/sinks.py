@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `sinks` takes."""
-    acts = parser.add_subparsers(required=True, metavar="ACT")
+    acts = parser.add_subparsers(required=True)
     for name, act, purpose in (
         ("ls", _list, "list the sinks and what waits for each"),
         ("test", _test, "send a test event at once, and say what came of it"),

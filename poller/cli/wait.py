@@ -39,7 +39,6 @@ CODES: Final = {
 """The exit code for each bad end; when several differ the first of them counts."""
 
 ADVICE: Final = {
-    codes.KEY_REFUSED: "; put SUTRO_API_KEY right",
     codes.UNREACHABLE: "; the jobs go on, wait for them again",
 }
 """What to do next, where the line of the error does not say it."""
@@ -166,7 +165,7 @@ def _configured_ids(config: Config) -> tuple[str, ...]:
     if path:
         job_ids += _ids_in(path)
     if not job_ids:
-        raise ConfigError(NO_JOBS)
+        raise ConfigError(f"POLLER_JOBS_FILE: {path} names no job" if path else NO_JOBS)
     return job_ids
 
 

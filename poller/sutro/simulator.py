@@ -17,6 +17,7 @@ It is steered without a key:
 It reads the clock that it was given and never waits: a job is computed when somebody looks.
 """
 
+import os
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -154,7 +155,10 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
-        raise ConfigError(f"the simulator cannot listen on port {port}: {error.strerror}") from None
+        why = os.strerror(error.errno) if error.errno else "no such address"
+        raise ConfigError(
+            f"the simulator cannot listen on port {port}: {why}; use another"
+        ) from None
     return str(URL.build(scheme="http", host=host, port=runner.addresses[0][1]))
 
 

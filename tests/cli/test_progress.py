@@ -116,6 +116,15 @@ def test_a_terminal_gets_the_table(monkeypatch: pytest.MonkeyPatch):
         assert isinstance(onlooker, LiveTable)
 
 
+def test_a_narrow_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch):
+    """Where every cell of a table would be cut, lines are read more easily."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("COLUMNS", "40")
+
+    with progress(CLOCK) as onlooker:
+        assert isinstance(onlooker, Lines)
+
+
 def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch):
     """The extra is not needed."""
     monkeypatch.setattr(sys, "stderr", Terminal())

@@ -69,7 +69,16 @@ def test_misuse_is_exit_code_2(command: Path, arguments: list[str]):
 
 
 @pytest.mark.parametrize(
-    "odd", [("--port", "70000"), ("--jobs", "0"), ("--speed", "0"), ("--speed", "inf")]
+    "odd",
+    [
+        ("--port", "70000"),
+        ("--port", "http"),
+        ("--jobs", "0"),
+        ("--jobs", "many"),
+        ("--speed", "0"),
+        ("--speed", "inf"),
+        ("--speed", "fast"),
+    ],
 )
 def test_simulate_takes_only_what_makes_sense(command: Path, odd):
     """A number out of bounds is misuse, told in a line below the usage."""
@@ -77,6 +86,32 @@ def test_simulate_takes_only_what_makes_sense(command: Path, odd):
 
     assert (code, out) == (2, "")
     assert f"argument {odd[0]}: must be " in err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("events", "the following arguments are required: {ls,show,replay}"),
+        ("jobs ls --state nope", "invalid choice: 'NOPE' (choose from 'UNKNOWN', 'SUBMITTED',"),
+    ],
+)
+def test_misuse_names_what_can_be_said(command: Path, words: str, told: str):
+    """The choices are given in the words that a person would type."""
+    ((code, _, err),) = run_each(command, [(words.split(), {})])
+
+    assert code == 2
+    assert told in err
+
+
+def test_a_full_disk_behind_stdout_is_told(command: Path):
+    """What cannot be printed is one line and exit code 74, not a traceback."""
+    with Path("/dev/full").open("wb") as full:
+        told = subprocess.run(
+            [command, "version"], stdout=full, stderr=subprocess.PIPE, check=False, timeout=30
+        )
+
+    assert told.returncode == 74
+    assert told.stderr == b"sutro-poller: stdout cannot be written to: No space left on device\n"
 
 
 async def test_a_second_process_on_one_database_is_refused(place: Place):

@@ -30,6 +30,8 @@ LATE: Final = Script(job_id="late", queue_seconds=0.2, run_seconds=0.4, appears_
 NEWEST: Final = Script(job_id="newest", queue_seconds=0.0, run_seconds=0.0, cost_delay=0.3)
 
 LANES: Final = 3
+HIDE_CURSOR: Final = b"\x1b[?25l"
+SHOW_CURSOR: Final = b"\x1b[?25h"
 SCANTY: Final = PACE | {"SUTRO_API_KEY": KEY, "POLLER_NOT_FOUND_GRACE": "0.5s"}
 
 
@@ -84,6 +86,7 @@ CASES: Final = (
     Case("good", 78, "SUTRO_API_KEY: is required", {"SUTRO_API_KEY": ""}),
     Case("good", 78, "check SUTRO_API_URL", {"SUTRO_API_URL": "{api}/wrong"}),
     Case("", 78, "name a job, ask for --latest, or set POLLER_JOB_IDS"),
+    Case("", 78, "empty.txt names no job", {"POLLER_JOBS_FILE": "{folder}/empty.txt"}),
     Case("", 78, "none.txt: No such file", {"POLLER_JOBS_FILE": "{folder}/none.txt"}),
     Case("", 78, "bad.txt, line 2: a job id has", {"POLLER_JOBS_FILE": "{folder}/bad.txt"}),
     Case("endless --timeout 300ms", 124, "gave up after 0.3s: the jobs go on"),
@@ -106,6 +109,7 @@ def jobs(place: Place) -> Place:
     """Give a place with jobs of every fate."""
     place.jobs(GOOD, BAD, CANCELLED, ENDLESS, LATE, NEWEST)
     (place.folder / "jobs.txt").write_text("# ours\ngood # ended\n\n", "utf-8")
+    (place.folder / "empty.txt").write_text("# none yet\n", "utf-8")
     (place.folder / "bad.txt").write_text("good\n../key\n", "utf-8")
     return place
 
@@ -165,6 +169,7 @@ async def test_only_a_key_is_needed(jobs: Place):
     assert not list((jobs.folder / "state").iterdir())
     assert sorted(it.name for it in jobs.folder.iterdir()) == [
         "bad.txt",
+        "empty.txt",
         "jobs.txt",
         "output",
         "state",
@@ -215,3 +220,23 @@ async def test_a_terminal_gets_a_table(jobs: Place):
     assert "elapsed" in drawn
     assert "SUCCEEDED" in drawn
     assert out.read_text("utf-8").count("\n") == 1
+
+
+async def test_a_terminal_has_its_cursor_back(jobs: Place):
+    """SIGTERM, as `timeout` sends it, ends a wait with 143, and what it hid is shown again."""
+    master, terminal = os.openpty()
+    given = {"SUTRO_API_URL": jobs.api_url, "SUTRO_API_KEY": KEY, "TERM": "xterm"}
+    async with await anyio.open_process(
+        [str(jobs.command), "wait", "endless"], env=given, stdout=None, stderr=terminal
+    ) as process:
+        os.close(terminal)
+        drawn = b""
+        while b"QUEUED" not in drawn:
+            drawn += await run_sync(os.read, master, 4_096)
+        process.send_signal(signal.SIGTERM)
+        code = await process.wait()
+    drawn += os.read(master, 100_000)
+    os.close(master)
+
+    assert code == 143
+    assert drawn.rindex(SHOW_CURSOR) > drawn.rindex(HIDE_CURSOR)
