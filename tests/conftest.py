@@ -24,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "virtual(limit=3600.0): run in virtual time, and fail after so many virtual seconds.",
     )
     config.addinivalue_line(
-        "markers", "witness: ask the official SDK, which is installed for it; `make witness`."
+        "markers", "witness: needs programs from the package index: the SDK, uv; `make witness`."
     )
 
 

@@ -10,19 +10,19 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.process.conftest import command, place
+from tests.process.conftest import place
 from tests.process.daemon import Place
 from tests.witness.tools import ToolRunner
 from tests.witness.visits import Witness
 
-__all__ = ["command", "place"]
+__all__ = ["place"]
 
 SDK = "sutro==0.1.67"
 UV = "uv==0.13.9"
 
 
 @contextmanager
-def installed(package: str) -> Iterator[Path]:
+def fetched(package: str) -> Iterator[Path]:
     """Give the folder of programs of a venv with a package of PyPI; it is gone afterwards."""
     with TemporaryDirectory(prefix="sutro-witness-") as folder:
         venv.create(folder, symlinks=True)
@@ -36,7 +36,7 @@ def installed(package: str) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def programs() -> Iterator[Path]:
     """Give the folder of programs of a venv with the SDK."""
-    with installed(SDK) as folder:
+    with fetched(SDK) as folder:
         yield folder
 
 
@@ -50,5 +50,5 @@ def witness(programs: Path, place: Place) -> Witness:
 def tool_runner(command: Path) -> Iterator[ToolRunner]:
     """Give uv and the wheel, with a home, a cache and tools that are gone after this test run."""
     (wheel,) = command.parents[2].glob("*.whl")
-    with installed(UV) as folder, TemporaryDirectory(prefix="sutro-home-") as home:
+    with fetched(UV) as folder, TemporaryDirectory(prefix="sutro-home-") as home:
         yield ToolRunner(folder / "uv", wheel, Path(home))
