@@ -31,6 +31,7 @@ from poller.store.memory import MemoryStore
 from poller.store.sqlite import SqliteStore
 from poller.sutro.budget import Budget
 from poller.sutro.client import SutroClient
+from poller.sutro.listing import Listing
 from poller.sutro.source import SutroSource
 from poller.watcher import Watcher
 from poller.watchlist import Watchlist
@@ -219,7 +220,13 @@ class App:
         rules = Rules(settings.settle_timeout, settings.not_found_grace)
         client = make_client(self.config, http, self.clock)
         return Watcher(
-            SutroSource(client, self._budget, now=now, renew_key=self._renew_key),
+            SutroSource(
+                client,
+                self._budget,
+                listing=Listing(now, is_on=settings.listing != "off"),
+                now=now,
+                renew_key=self._renew_key,
+            ),
             Ledger(store, rules=rules, origin=origin(self.config), clock=self.clock, wake=wake),
             policy=pace(settings),
             rules=rules,

@@ -50,6 +50,12 @@ class Settings(Environment):
     requests_per_minute: float = setting("120", "The most requests to the API in a minute", gt=0)
     concurrency: int = setting("16", "The most requests in flight at once, 1 to 256", ge=1, le=256)
 
+    listing: Annotated[Literal["auto", "off"], AnyCase] = setting(
+        "auto",
+        "auto asks for pages that show several due jobs at once; off asks for each job alone",
+        validation_alias="POLLER_LIST",
+    )
+
     settle_timeout: Seconds = setting(
         "30s", "How long the end of a job may wait for its final cost", gt=0
     )

@@ -155,6 +155,7 @@ class Watcher:
         while True:
             look = await self._choose()
             await self._take_in(await look())
+            self._rescheduled.set()  # who was taken along for nothing is due again
 
     async def _choose(self) -> Look:
         async with self._front:
@@ -205,22 +206,35 @@ class Watcher:
         verdicts = await self._ledger.apply(self._sights(news))
         for verdict in verdicts:
             self._journal.verdict(verdict)
+        fresh = {id(seen) for seen in news}
         undecided = {it.job_id for it in verdicts if it.decision is None}
         for seen in batch:
             if seen.job_id in undecided:
                 self._try_again(seen.job_id, QUARANTINE, is_put_off=True)
-            elif seen.job_id in self._watches:  # what came before it may have ended the watch
+            elif seen.job_id not in self._watches:
+                continue  # what came before it has ended the watch
+            elif id(seen) in fresh or seen.job_id not in self._schedule:
                 self._reschedule(seen)
 
     def _is_news(self, seen: Observation) -> bool:
-        """Leave out what was asked before the answer that was applied last."""
+        """Leave out what was asked before the answer that was applied last, or lags behind it."""
         if seen.result is NoJob.ELAPSED:
             return True  # this was not asked for: an answer that is under way is still news
+        if seen.is_listed and self._is_behind(seen):
+            return False
         watch = self._watches[seen.job_id]
         if seen.asked_at < watch.asked_at:
             return False
         watch.asked_at = seen.asked_at
         return True
+
+    def _is_behind(self, seen: Observation) -> bool:
+        """Tell whether a list shows a job as it was: it may lag, so that proves no way back."""
+        state = self._ledger[seen.job_id]
+        has_ended = state.phase in {Phase.SETTLING, Phase.DONE}
+        if not isinstance(seen.result, Job) or seen.result.status.is_terminal:
+            return False
+        return has_ended or seen.result.status.rank < state.status.rank
 
     def _sights(self, batch: Sequence[Observation]) -> list[tuple[str, Job | NoJob]]:
         """Leave what tells of single jobs: when nearly all are unknown, a 404 tells of the API.
@@ -279,7 +293,10 @@ class Watcher:
     def _plan(self, job_id: str, delay: float, *, is_put_off: bool = False) -> None:
         now = self._now()
         self._watches[job_id].is_put_off = is_put_off
-        self._schedule.put(job_id, due=now + delay, now=now, is_put_off=is_put_off)
+        is_single = self._ledger[job_id].phase not in {Phase.NEW, Phase.ACTIVE}
+        self._schedule.put(
+            job_id, due=now + delay, now=now, is_put_off=is_put_off, is_single=is_single
+        )
         self._rescheduled.set()
 
     def _try_again(self, job_id: str, delay: float, *, is_put_off: bool = False) -> None:

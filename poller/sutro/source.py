@@ -1,6 +1,6 @@
 """Where jobs are looked at: the port, and the Sutro API behind it."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -13,6 +13,7 @@ from poller.schedule import Schedule
 from poller.states import NoJob
 from poller.sutro.budget import Budget
 from poller.sutro.client import SutroClient
+from poller.sutro.listing import Listing, Sheet
 
 log = structlog.get_logger()
 
@@ -21,12 +22,14 @@ log = structlog.get_logger()
 class Observation:
     """What one request told about one job. `asked_at` is when the request was begun.
 
+    `is_listed`: a page of the list told it, which may lag behind what the API says of single jobs.
     The watcher makes those of ELAPSED itself: time passes without a request.
     """
 
     job_id: str
     asked_at: float
     result: Job | PollError | NoJob
+    is_listed: bool = False
 
 
 Look = Callable[[], Awaitable[Sequence[Observation]]]
@@ -53,9 +56,10 @@ class Source(Protocol):
 
 
 class SutroSource:
-    """The Sutro API, one GET a job. `renew_key` reads the key's file again.
+    """The Sutro API: a page of the list where that shows several due jobs, else one GET a job.
 
-    A job whose object is too large is asked for its status alone from then on.
+    `renew_key` reads the key's file again. A job whose object is too large is asked for its
+    status alone from then on.
     """
 
     def __init__(
@@ -63,11 +67,13 @@ class SutroSource:
         client: SutroClient,
         budget: Budget,
         *,
+        listing: Listing,
         now: Callable[[], float],
         renew_key: Callable[[], None],
     ) -> None:
         self._client = client
         self._budget = budget
+        self._listing = listing
         self._now = now
         self._renew_key = renew_key
         self._large: set[str] = set()
@@ -88,14 +94,47 @@ class SutroSource:
         return self._client.skew
 
     async def choose(self, schedule: Schedule) -> Look | None:
-        """Wait for the host's turn, then take the most overdue job for one GET."""
+        """Wait for the host's turn, then take the most overdue job, and who shares its look."""
         is_trial = await self._budget.turn()
         now = self._now()
         job_id = schedule.take_early(now) if is_trial else schedule.take(now)
         if job_id is None:
             self._budget.give_back()
             return None
-        return partial(self._look, job_id, is_trial=is_trial)
+        sheet = None if is_trial else self._sheet(schedule, job_id)
+        if sheet is None:
+            return partial(self._look, job_id, is_trial=is_trial)
+        taken = {job_id, *sheet.expected}
+        for it in sheet.expected:
+            schedule.take_along(it)
+        return partial(self._read, sheet, taken, schedule)
+
+    def _sheet(self, schedule: Schedule, job_id: str) -> Sheet | None:
+        """Give the page that is worth a request, if there is one, once the API is known."""
+        if not self._budget.is_proven or job_id in self._large or not schedule.is_sociable(job_id):
+            return None
+        return self._listing.page_for(job_id, schedule)
+
+    async def _read(
+        self, sheet: Sheet, taken: Collection[str], schedule: Schedule
+    ) -> Sequence[Observation]:
+        """Read a page. Who was expected there and is not is due as before."""
+        asked_at, error = self._now(), None
+        shown: dict[str, Job | PollError] = {}
+        try:
+            page = await self._client.list_jobs(limit=sheet.limit, cursor=sheet.leaf.cursor)
+        except PollError as failure:
+            error = None if self._listing.fail(sheet, failure) else failure
+            shown.update(dict.fromkeys(taken, failure) if error else {})
+        else:
+            self._listing.learn(sheet, page)
+            # A page that shows a job twice was read while the job moved: the later state counts.
+            shown.update((it.job_id, it) for it in sorted(page.jobs, key=lambda it: it.status.rank))
+        self._budget.report(error, is_trial=False)
+        for job_id in taken:
+            if job_id not in shown:
+                schedule.put_back(job_id)
+        return [Observation(it, asked_at, result, is_listed=True) for it, result in shown.items()]
 
     async def _look(self, job_id: str, *, is_trial: bool) -> Sequence[Observation]:
         if is_trial:
@@ -112,6 +151,7 @@ class SutroSource:
             self._large.discard(job_id)
             result = Transient(str(result))
         self._budget.report(result if isinstance(result, PollError) else None, is_trial=is_trial)
+        self._listing.learn_singly(job_id, result)
         if isinstance(result, TooLarge) and not is_large:
             log.warning("job.too_large", job_id=job_id, error=str(result))
             self._large.add(job_id)
