@@ -95,6 +95,11 @@ class Overheard:
         return self._source.is_refused
 
     @property
+    def is_answered(self) -> bool:
+        """Whether the API has ever answered this process, and so has taken the key."""
+        return self._source.is_answered
+
+    @property
     def skew(self) -> float:
         """The source's clock minus ours, in seconds."""
         return self._source.skew

@@ -6,7 +6,7 @@ them at a time: all that has gathered, in one transaction.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +27,8 @@ from poller.states import JobState, NoJob, Phase
 from poller.sutro.source import Look, Observation, Source
 
 STORE_RETRY: Final = 5.0
+REMEMBERED: Final = 10_000
+"""How many ended jobs that nobody named are known as told, without a look into the store."""
 
 log = structlog.get_logger()
 
@@ -66,7 +68,10 @@ class Watcher:
         self._random = random
         self._concurrency = concurrency
         self._schedule = Schedule()
+        self._admits: Callable[[Job], bool] = lambda _job: False
         self._wanted: frozenset[str] = frozenset()
+        self._found: set[str] = set()
+        self._ended: dict[str, None] = {}
         self._watches: dict[str, Watch] = {}
         self._deadlines: dict[str, float] = {}
         self._inbox: list[Observation] = []
@@ -93,9 +98,26 @@ class Watcher:
                 return
             await anyio.sleep(STORE_RETRY)
 
+    async def discover(self, admits: Callable[[Job], bool]) -> None:
+        """Watch from now on what a page shows and is admitted, though nobody named it.
+
+        What was found so before, and has not ended, is watched on.
+        """
+        self._admits = admits
+        while True:
+            try:
+                self._found.update(await self._ledger.active())
+            except StoreUnavailable as error:
+                self._journal.store(error)
+                await anyio.sleep(STORE_RETRY)
+            else:
+                return
+
     async def start_over(self) -> None:
         """Take in all jobs anew: the store has lost what was recorded of them."""
         unfinished = [job_id for job_id in self._ledger if self._is_unfinished(job_id)]
+        unfinished += self._found
+        self._ended.clear()
         while True:
             for job_id in list(self._ledger):
                 self._end(job_id)
@@ -109,7 +131,9 @@ class Watcher:
     async def _adopt(self, job_ids: Collection[str]) -> bool:
         async with self._applying:
             try:
-                adopted = await self._ledger.adopt([it for it in job_ids if it not in self._ledger])
+                adopted = await self._ledger.adopt(
+                    [it for it in self._found.union(job_ids) if it not in self._ledger]
+                )
             except StoreUnavailable as error:
                 self._journal.store(error)
                 return False
@@ -134,7 +158,7 @@ class Watcher:
         self._plan(state.job_id, wait, is_put_off=state.phase is Phase.NEW)
 
     def _is_watched(self, job_id: str) -> bool:
-        return job_id in self._wanted or self._is_unfinished(job_id)
+        return job_id in self._wanted or job_id in self._found or self._is_unfinished(job_id)
 
     def _is_unfinished(self, job_id: str) -> bool:
         state = self._ledger[job_id]
@@ -148,13 +172,36 @@ class Watcher:
         self._presence.forget(job_id)
         if job_id not in self._wanted:
             self._ledger.forget(job_id)
+        if job_id in self._found:
+            self._found.discard(job_id)
+            self._ended[job_id] = None
+            if len(self._ended) > REMEMBERED:
+                del self._ended[next(iter(self._ended))]
+
+    async def _welcome(self, observations: Sequence[Observation]) -> None:
+        """Begin to watch who is admitted among those that a page shows."""
+        self._found.update(
+            seen.job_id
+            for seen in observations
+            if isinstance(seen.result, Job) and self._is_new(seen) and self._admits(seen.result)
+        )
+        strangers = [it for it in self._found if it not in self._ledger]
+        if not strangers:
+            return
+        for state in await self._ledger.adopt(strangers):
+            self._begin(state)
+            if state.job_id not in self._watches:
+                self._end(state.job_id)  # it has been told of before
+
+    def _is_new(self, seen: Observation) -> bool:
+        return seen.is_listed and seen.job_id not in self._ledger and seen.job_id not in self._ended
 
     # Looking.
 
     async def _look_on(self) -> None:
         while True:
             look = await self._choose()
-            await self._take_in(await look())
+            await self.take_in(await look())
             self._rescheduled.set()  # who was taken along for nothing is due again
 
     async def _choose(self) -> Look:
@@ -180,7 +227,7 @@ class Watcher:
             now = self._now()
             late = [job_id for job_id, at in self._deadlines.items() if at <= now]
             if late:
-                await self._take_in([Observation(it, now, NoJob.ELAPSED) for it in late])
+                await self.take_in([Observation(it, now, NoJob.ELAPSED) for it in late])
             self._deadline_set = anyio.Event()
             wait = min(self._deadlines.values(), default=math.inf) - self._now()
             with anyio.move_on_after(wait):
@@ -188,21 +235,22 @@ class Watcher:
 
     # What was seen.
 
-    async def _take_in(self, observations: Sequence[Observation]) -> None:
+    async def take_in(self, observations: Sequence[Observation]) -> None:
+        """Apply what was seen, together with what others have brought meanwhile."""
         self._inbox.extend(observations)
         async with self._applying:
-            batch = [seen for seen in self._inbox if seen.job_id in self._watches]
-            self._inbox = []
+            inbox, self._inbox = self._inbox, []
             try:
-                await self._apply(batch)
+                await self._welcome(inbox)
+                await self._apply([seen for seen in inbox if seen.job_id in self._watches])
             except StoreUnavailable as error:
                 self._journal.store(error)
-                for seen in batch:
-                    self._try_again(seen.job_id, STORE_RETRY)
+                for job_id in {seen.job_id for seen in inbox} & self._watches.keys():
+                    self._try_again(job_id, STORE_RETRY)
 
     async def _apply(self, batch: Sequence[Observation]) -> None:
         news = [seen for seen in batch if self._is_news(seen)]
-        await self._note_key(news)
+        await self._note_key()
         verdicts = await self._ledger.apply(self._sights(news))
         for verdict in verdicts:
             self._journal.verdict(verdict)
@@ -254,11 +302,10 @@ class Watcher:
                 sights.append((seen.job_id, NoJob.ABSENT))
         return sights
 
-    async def _note_key(self, batch: Sequence[Observation]) -> None:
+    async def _note_key(self) -> None:
         """Announce a refused key, and that it is accepted again: then nobody is put off for it."""
         announced = await self._ledger.note_key(
-            is_refused=self._source.is_refused,
-            is_answered=any(isinstance(seen.result, Job) for seen in batch),
+            is_refused=self._source.is_refused, is_answered=self._source.is_answered
         )
         if announced is PollerEvent.AUTH_RECOVERED:
             for job_id, watch in self._watches.items():

@@ -8,6 +8,7 @@ New jobs push older ones across the ends of leaves. A job that is not where it w
 singly, and placed anew when some page shows it.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,6 +32,8 @@ from poller.sutro.client import Page
 PAGE: Final = 100
 MARGIN: Final = 5
 """How much deeper than the deepest job a page reads, for those that new jobs push down."""
+GLIMPSE: Final = 20
+"""How much of the first page is read to see whether there are new jobs."""
 LEAST: Final = 4
 """Pages of fewer jobs than that, since a job can be large, are not worth the trouble."""
 OFF_FOR: Final = 3_600.0
@@ -81,6 +84,8 @@ class Listing:
         self._credit = 1.0
         self._limit = PAGE
         self._failures, self._doubts = 0, DOUBTS
+        self._top: frozenset[str] = frozenset()
+        self.surveyed_at = -math.inf
 
     def page_for(self, job_id: str, schedule: Schedule) -> Sheet | None:
         """Give the page that shows a due job and others that are due soon; None: a GET is best."""
@@ -100,8 +105,36 @@ class Listing:
         limit = min(depth + MARGIN, self._limit)
         return Sheet(leaf, limit, expected, is_whole=limit == self._limit)
 
+    def glimpse(self) -> Sheet | None:
+        """Give as much of the first page as shows a few new jobs, once older ones are known."""
+        if not self._top or self._limit <= GLIMPSE:
+            return None
+        return Sheet(self._leaves[0], GLIMPSE, (), is_whole=False)
+
+    def top(self) -> Sheet:
+        """Give the first page."""
+        return Sheet(self._leaves[0], self._limit, (), is_whole=True)
+
+    def after(self, sheet: Sheet) -> Sheet | None:
+        """Give the page after a whole one, unless the list ends there."""
+        number = next((n for n, it in enumerate(self._leaves) if it is sheet.leaf), None)
+        if number is None or number + 1 == len(self._leaves):
+            return None
+        return Sheet(self._leaves[number + 1], self._limit, (), is_whole=True)
+
+    def meets_the_known(self, page: Page) -> bool:
+        """Tell whether a page reaches down to what the last survey saw at the top."""
+        return any(job.job_id in self._top for job in page.jobs)
+
+    def surveyed(self, page: Page) -> None:
+        """Take in that all is known below this first page, and it too."""
+        self._top = frozenset(job.job_id for job in page.jobs)
+        self.surveyed_at = self._now()
+
     def learn(self, sheet: Sheet, page: Page) -> None:
         """Take in what a page showed."""
+        if sheet.leaf.cursor is None and self.meets_the_known(page):
+            self.surveyed(page)
         self._failures, self._doubts = 0, DOUBTS
         leaf, shown = sheet.leaf, [job.job_id for job in page.jobs]
         if not any(it is leaf for it in self._leaves):
@@ -130,22 +163,20 @@ class Listing:
         else:
             self._created[job_id] = result.datetime_created
 
-    def fail(self, sheet: Sheet, error: PollError) -> bool:
-        """Take in that a page failed; say whether that speaks of the list alone."""
+    def fail(self, sheet: Sheet, error: PollError) -> None:
+        """Take in that a page failed."""
         if isinstance(error, TooLarge):
             self._limit = sheet.limit // 2
             self._forget()
             if self._limit < LEAST:
                 self._limit = PAGE
                 self._switch_off(str(error))
-            return True
-        if isinstance(error, ABOUT_THE_LIST) or _is_forbidden(error):
+        elif is_about_the_list(error):
             if sheet.leaf.cursor is None:
                 self._switch_off(str(error))
             self._forget()  # a cursor may have grown too old: begin at the top
-            return True
-        self._failures += not isinstance(error, Throttled | Refused)
-        return False
+        else:
+            self._failures += not isinstance(error, Throttled | Refused)
 
     def _unread(self, job_id: str) -> Sheet | None:
         """Give a page of the list's unknown part in which a job may be, if that is affordable."""
@@ -197,5 +228,7 @@ def _created(job: Job) -> datetime | None:
     return job.datetime_created
 
 
-def _is_forbidden(error: PollError) -> bool:
-    return isinstance(error, Refused) and error.status == 403
+def is_about_the_list(error: PollError) -> bool:
+    """Tell whether an error means that this API, or this key, has no list."""
+    is_forbidden = isinstance(error, Refused) and error.status == 403
+    return is_forbidden or isinstance(error, ABOUT_THE_LIST)

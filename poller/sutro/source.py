@@ -1,19 +1,20 @@
 """Where jobs are looked at: the port, and the Sutro API behind it."""
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Protocol
 
 import structlog
 
-from poller.errors import NotFound, PollError, TooLarge, Transient
+from poller.errors import NotFound, PollError, Refused, Rejected, TooLarge, Transient
 from poller.jobs import Job
 from poller.schedule import Schedule
 from poller.states import NoJob
 from poller.sutro.budget import Budget
-from poller.sutro.client import SutroClient
-from poller.sutro.listing import Listing, Sheet
+from poller.sutro.client import Page, SutroClient
+from poller.sutro.listing import Listing, Sheet, is_about_the_list
 
 log = structlog.get_logger()
 
@@ -46,6 +47,10 @@ class Source(Protocol):
     @property
     def is_refused(self) -> bool:
         """Whether the key is refused for all jobs, beyond doubt."""
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the API has ever answered this process, and so has taken the key."""
 
     @property
     def skew(self) -> float:
@@ -89,6 +94,11 @@ class SutroSource:
         return self._budget.gate.is_refused
 
     @property
+    def is_answered(self) -> bool:
+        """Whether the API has ever answered this process, and so has taken the key."""
+        return self._budget.is_proven
+
+    @property
     def skew(self) -> float:
         """The API's clock minus ours, in seconds."""
         return self._client.skew
@@ -109,6 +119,57 @@ class SutroSource:
             schedule.take_along(it)
         return partial(self._read, sheet, taken, schedule)
 
+    @property
+    def surveyed_at(self) -> float:
+        """When the top of the list was last known."""
+        return self._listing.surveyed_at
+
+    async def survey(self, since: datetime) -> AsyncIterator[Sequence[Observation]]:
+        """Read the list from the top down to what is known, or older than `since`.
+
+        Raises PollError; then what is below counts as unknown still. At a closed gate the first
+        page is a trial.
+        """
+        sheet = self._listing.glimpse()
+        if sheet:
+            asked_at, page = await self._turn_to(sheet)
+            yield _observed(page, asked_at)
+            if self._listing.meets_the_known(page):
+                return
+        following: Sheet | None = self._listing.top()
+        first = None
+        while following:
+            asked_at, page = await self._turn_to(following)
+            first = first or page
+            yield _observed(page, asked_at)
+            is_done = self._listing.meets_the_known(page) or page.is_older_than(since)
+            following = None if is_done else self._listing.after(following)
+        if first:
+            self._listing.surveyed(first)
+
+    async def _turn_to(self, sheet: Sheet) -> tuple[float, Page]:
+        """Wait for the host's turn and read a page. Raises PollError."""
+        is_trial = await self._budget.turn()
+        if is_trial:
+            self._renew_key()
+        asked_at = self._now()
+        return asked_at, await self._page(sheet, is_trial=is_trial)
+
+    async def _page(self, sheet: Sheet, *, is_trial: bool) -> Page:
+        """Read a page and learn from it. Raises PollError."""
+        try:
+            page = await self._client.list_jobs(limit=sheet.limit, cursor=sheet.leaf.cursor)
+        except PollError as error:
+            self._listing.fail(sheet, error)
+            # A 403 may speak of the list alone, unless it is the key that is being tried.
+            is_forbidden = isinstance(error, Refused) and is_about_the_list(error)
+            told = Rejected(str(error)) if is_forbidden and not is_trial else error
+            self._budget.report(told, is_trial=is_trial)
+            raise
+        self._listing.learn(sheet, page)
+        self._budget.report(None, is_trial=is_trial)
+        return page
+
     def _sheet(self, schedule: Schedule, job_id: str) -> Sheet | None:
         """Give the page that is worth a request, if there is one, once the API is known."""
         if not self._budget.is_proven or job_id in self._large or not schedule.is_sociable(job_id):
@@ -119,22 +180,18 @@ class SutroSource:
         self, sheet: Sheet, taken: Collection[str], schedule: Schedule
     ) -> Sequence[Observation]:
         """Read a page. Who was expected there and is not is due as before."""
-        asked_at, error = self._now(), None
-        shown: dict[str, Job | PollError] = {}
+        asked_at = self._now()
+        observations: Sequence[Observation] = ()
         try:
-            page = await self._client.list_jobs(limit=sheet.limit, cursor=sheet.leaf.cursor)
-        except PollError as failure:
-            error = None if self._listing.fail(sheet, failure) else failure
-            shown.update(dict.fromkeys(taken, failure) if error else {})
-        else:
-            self._listing.learn(sheet, page)
-            # A page that shows a job twice was read while the job moved: the later state counts.
-            shown.update((it.job_id, it) for it in sorted(page.jobs, key=lambda it: it.status.rank))
-        self._budget.report(error, is_trial=False)
+            observations = _observed(await self._page(sheet, is_trial=False), asked_at)
+        except PollError as error:
+            if not is_about_the_list(error) and not isinstance(error, TooLarge):
+                observations = [Observation(it, asked_at, error, is_listed=True) for it in taken]
+        shown = {it.job_id for it in observations}
         for job_id in taken:
             if job_id not in shown:
                 schedule.put_back(job_id)
-        return [Observation(it, asked_at, result, is_listed=True) for it, result in shown.items()]
+        return observations
 
     async def _look(self, job_id: str, *, is_trial: bool) -> Sequence[Observation]:
         if is_trial:
@@ -157,3 +214,9 @@ class SutroSource:
             self._large.add(job_id)
             return await self._look(job_id, is_trial=await self._budget.turn())
         return (Observation(job_id, asked_at, result),)
+
+
+def _observed(page: Page, asked_at: float) -> Sequence[Observation]:
+    """Tell what a page shows; of a job that it shows twice, the state that is further on."""
+    jobs = {job.job_id: job for job in sorted(page.jobs, key=lambda job: job.status.rank)}
+    return [Observation(it, asked_at, job, is_listed=True) for it, job in jobs.items()]

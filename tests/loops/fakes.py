@@ -80,6 +80,7 @@ class FakeSource:
 
     is_gated = False
     is_refused = False
+    is_answered = True
     skew = 0.0
 
     def __init__(self, clock: Clock) -> None:
