@@ -81,6 +81,8 @@ class Schedule:
     _heap: list[tuple[float, str]] = field(default_factory=list)
     _due: dict[str, None] = field(default_factory=dict)
     _front: list[str] = field(default_factory=list)
+    stretch: float = 1.0
+    """How late the last due job was taken, in units of its interval; 1 is on time."""
 
     def __len__(self) -> int:
         """Count the jobs that are scheduled and not away."""
@@ -131,7 +133,7 @@ class Schedule:
         while self._front:
             job_id = self._front.pop()
             if job_id in self._due:
-                return self._away(job_id)
+                return self._take(job_id, now)
         if not self._due:
             return None
         # Ranking all of a long queue for every request would be quadratic: rank a part at once.
@@ -139,7 +141,7 @@ class Schedule:
             1 + len(self._due) // 64, self._due, key=lambda due: self._entries[due].overdue(now)
         )
         self._front = rank[:0:-1]
-        return self._away(rank[0])
+        return self._take(rank[0], now)
 
     def take_early(self, now: float) -> str | None:
         """Take the best job for a trial request now, due or not: one that is not put off."""
@@ -177,6 +179,12 @@ class Schedule:
     def _enter(self, job_id: str, entry: _Entry) -> None:
         self._entries[job_id] = entry
         heapq.heappush(self._heap, (entry.due, job_id))
+
+    def _take(self, job_id: str, now: float) -> str:
+        entry = self._entries[job_id]
+        if entry.due > entry.last:  # a first look has no interval that could be stretched
+            self.stretch = entry.overdue(now)
+        return self._away(job_id)
 
     def _away(self, job_id: str) -> str:
         self.take_along(job_id)

@@ -212,6 +212,7 @@ class Watcher:
                     with anyio.move_on_after(wait):
                         await self._rescheduled.wait()
                 if look := await self._source.choose(self._schedule):
+                    self._journal.stretch(self._schedule.stretch)
                     return look
 
     def _until_due(self) -> float:
