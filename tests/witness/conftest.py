@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.process.conftest import command, place
+from tests.process.conftest import place
 from tests.process.daemon import Place
 from tests.witness.visits import Witness
 
