@@ -16,6 +16,7 @@ from anyio.abc import TaskStatus
 from poller import __version__
 from poller.clock import Clock
 from poller.configuration import Config
+from poller.discovery import Discovery, Filter
 from poller.dispatcher import Dispatcher
 from poller.errors import StoreUnavailable
 from poller.events import Origin
@@ -31,6 +32,7 @@ from poller.store.memory import MemoryStore
 from poller.store.sqlite import SqliteStore
 from poller.sutro.budget import Budget
 from poller.sutro.client import SutroClient
+from poller.sutro.listing import Listing
 from poller.sutro.source import SutroSource
 from poller.watcher import Watcher
 from poller.watchlist import Watchlist
@@ -207,19 +209,51 @@ class App:
 
     async def _watch(self, stack: AsyncExitStack, store: Store, wake: Callable[[], None]) -> None:
         http = await stack.enter_async_context(make_http(self.config))
-        watcher = self._make_watcher(http, store, wake)
+        source = self._make_source(http)
+        discovery = self._make_discovery(source, store)
+        watcher = self._make_watcher(source, store, wake)
+        if discovery:
+            await watcher.discover(discovery.admits)
         async with anyio.create_task_group() as watching:
             watching.start_soon(self._keep_house, store, name="house")
             watching.start_soon(self._mind_store, store, watcher, name="store")
             watching.start_soon(self._watchlist.run, watcher.watch, name="watchlist")
+            if discovery:
+                watching.start_soon(discovery.run, watcher.take_in, name="discovery")
             watching.start_soon(watcher.run, name="watcher")
 
-    def _make_watcher(self, http: Http, store: Store, wake: Callable[[], None]) -> Watcher:
-        settings, now = self.config.settings, self.clock.steady
+    def _make_source(self, http: Http) -> SutroSource:
+        now = self.clock.steady
+        return SutroSource(
+            make_client(self.config, http, self.clock),
+            self._budget,
+            listing=Listing(now, is_on=self.config.settings.listing != "off"),
+            now=now,
+            renew_key=self._renew_key,
+        )
+
+    def _make_discovery(self, source: SutroSource, store: Store) -> Discovery | None:
+        settings = self.config.settings
+        if not settings.discover:
+            return None
+        return Discovery(
+            source,
+            store,
+            wanted=Filter(
+                name=settings.discover_name,
+                model=settings.discover_model,
+                lifetime=settings.discover_since,
+            ),
+            every=settings.discover_interval,
+            clock=self.clock,
+            random=self.random,
+        )
+
+    def _make_watcher(self, source: SutroSource, store: Store, wake: Callable[[], None]) -> Watcher:
+        settings = self.config.settings
         rules = Rules(settings.settle_timeout, settings.not_found_grace)
-        client = make_client(self.config, http, self.clock)
         return Watcher(
-            SutroSource(client, self._budget, now=now, renew_key=self._renew_key),
+            source,
             Ledger(store, rules=rules, origin=origin(self.config), clock=self.clock, wake=wake),
             policy=pace(settings),
             rules=rules,

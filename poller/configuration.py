@@ -27,7 +27,11 @@ from poller.settings import MEMORY, PREFIX, SINK_NAME, Settings, is_loopback
 from poller.sinks import BUILT_IN, SinkKind, find_kind
 
 NO_KEY: Final = "SUTRO_API_KEY: is required; set it, or SUTRO_API_KEY_FILE to the path of a file"
-NO_JOBS: Final = "POLLER_JOB_IDS: there is nothing to watch; set it, or POLLER_JOBS_FILE"
+NO_JOBS: Final = (
+    "POLLER_JOB_IDS: there is nothing to watch; set it, or POLLER_JOBS_FILE, or POLLER_DISCOVER=on"
+)
+OFF: Final = frozenset({"off", "false", "no", "0", "f", "n"})
+"""What counts as false; anything else is either true or a problem of its own."""
 LONG_PATH: Final = 8
 """From so many characters on, the path of a secret URL is taken for a secret by itself."""
 
@@ -232,7 +236,8 @@ def _sink_config(name: str, kind: SinkKind, settings: SinkSettings) -> SinkConfi
 def _lacking(found: Mapping[str, Found]) -> Iterator[str]:
     if not found["api_key"].text and not found["api_key"].problem:
         yield NO_KEY
-    if not found["job_ids"].text and not found["jobs_file"].text:
+    names = ("job_ids", "jobs_file")
+    if not any(found[name].text for name in names) and found["discover"].text.lower() in OFF:
         yield NO_JOBS
 
 

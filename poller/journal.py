@@ -16,6 +16,10 @@ REMEMBERED: Final = 10_000
 A_MINUTE: Final = 60.0
 """For so long new ids may be unknown before others have been asked again: that is no news."""
 
+STRETCHED: Final = 1.5
+"""So many times as long as they should be are waits when the budget binds beyond doubt."""
+RELAXED: Final = 1.2
+
 log = structlog.get_logger()
 
 
@@ -28,6 +32,8 @@ class Journal:
     _told: set[tuple[str, ...]] = field(default_factory=set)
     _estranged_since: float | None = None
     _is_told: bool = False
+    _stretched_since: float | None = None
+    _is_stretched: bool = False
 
     def __post_init__(self) -> None:
         """Begin with nothing told."""
@@ -67,6 +73,20 @@ class Journal:
         elif not self._is_told and now - self._estranged_since >= A_MINUTE:
             self._is_told = True
             log.error("api.misconfigured", error="nearly all jobs are unknown: check SUTRO_API_URL")
+
+    def stretch(self, stretch: float) -> None:
+        """Tell when all intervals have been stretched for a minute, and when they are no more."""
+        now = self.now()
+        if stretch < (RELAXED if self._is_stretched else STRETCHED):
+            if self._is_stretched:
+                log.info("pace.recovered")
+            self._stretched_since, self._is_stretched = None, False
+        elif self._stretched_since is None:
+            self._stretched_since = now
+        elif not self._is_stretched and now - self._stretched_since >= A_MINUTE:
+            self._is_stretched = True
+            advice = "more is due than POLLER_REQUESTS_PER_MINUTE allows: every wait grows longer"
+            log.warning("pace.stretched", factor=round(stretch, 1), error=advice)
 
     def store(self, error: StoreUnavailable) -> None:
         """Tell that nothing can be recorded at the moment."""

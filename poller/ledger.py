@@ -85,6 +85,10 @@ class Ledger:
         self._states.update(found)
         return list(found.values())
 
+    async def active(self) -> list[str]:
+        """Name the jobs that are recorded and have not ended. Raises StoreUnavailable."""
+        return await self._store.active()
+
     def forget(self, job_id: str) -> None:
         """Let go of a job; what is recorded of it stays."""
         self._states.pop(job_id, None)

@@ -44,11 +44,25 @@ class Settings(Environment):
         None, "A file of ids to watch, one a line, # for comments; re-read when it changes"
     )
 
+    discover: bool = setting("off", "Watch every job of the account, named or not")
+    discover_name: str = setting("*", "Of these, those whose name fits this pattern of * and ?")
+    discover_model: str = setting("*", "Of these, those whose model fits this pattern")
+    discover_since: Seconds = setting(
+        "7d", "Of these, those that were created no longer ago than that", gt=0
+    )
+    discover_interval: Seconds = setting("30s", "How often to look for new jobs", gt=0)
+
     min_interval: Seconds = setting("2s", "The shortest wait between two looks at a job", gt=0)
     max_interval: Seconds = setting("5m", "The longest; the same as the shortest is fixed", gt=0)
     interval_factor: float = setting("1", "Stretches the waits: 2 asks half as often", gt=0)
     requests_per_minute: float = setting("120", "The most requests to the API in a minute", gt=0)
     concurrency: int = setting("16", "The most requests in flight at once, 1 to 256", ge=1, le=256)
+
+    listing: Annotated[Literal["auto", "off"], AnyCase] = setting(
+        "auto",
+        "auto asks for pages that show several due jobs at once; off asks for each job alone",
+        validation_alias="POLLER_LIST",
+    )
 
     settle_timeout: Seconds = setting(
         "30s", "How long the end of a job may wait for its final cost", gt=0
@@ -121,6 +135,13 @@ class Settings(Environment):
         if odd := [it for it in job_ids if not is_job_id(it)]:
             raise ValueError(f"{odd[0][:64]!r} cannot be a job id: letters, digits, . _ - only")
         return job_ids
+
+    @field_validator("listing")
+    @classmethod
+    def _on_for_discovery(cls, listing: str, info: ValidationInfo) -> str:
+        if listing == "off" and info.data.get("discover"):
+            raise ValueError("must be auto while POLLER_DISCOVER is on: jobs are found in the list")
+        return listing
 
     @field_validator("max_interval")
     @classmethod

@@ -95,6 +95,11 @@ class Overheard:
         return self._source.is_refused
 
     @property
+    def is_answered(self) -> bool:
+        """Whether the API has ever answered this process, and so has taken the key."""
+        return self._source.is_answered
+
+    @property
     def skew(self) -> float:
         """The source's clock minus ours, in seconds."""
         return self._source.skew
@@ -223,7 +228,12 @@ class Waiter:
     # What the source said.
 
     def _hear(self, seen: Observation) -> None:
-        """Note what has to be told; what it means for the job is the ledger's to say."""
+        """Note what has to be told; what it means for the job is the ledger's to say.
+
+        A page of the list shows others' jobs too, and may lag.
+        """
+        if seen.is_listed and (seen.job_id not in self._ledger or self._is_old(seen)):
+            return
         match seen.result:
             case Job() as job:
                 self._seen[seen.job_id] = job
@@ -236,6 +246,14 @@ class Waiter:
         if not isinstance(seen.result, Transient | Misconfigured):
             self._silent_since = None
         self._wake()
+
+    def _is_old(self, seen: Observation) -> bool:
+        known = self._seen.get(seen.job_id)
+        return (
+            known is not None
+            and isinstance(seen.result, Job)
+            and (seen.result.status.rank < known.status.rank)
+        )
 
     def _warn(self, job_id: str) -> None:
         """Tell of the first 404 at once: a wrong id is not worth the wait."""

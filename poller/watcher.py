@@ -6,7 +6,7 @@ them at a time: all that has gathered, in one transaction.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +27,8 @@ from poller.states import JobState, NoJob, Phase
 from poller.sutro.source import Look, Observation, Source
 
 STORE_RETRY: Final = 5.0
+REMEMBERED: Final = 10_000
+"""How many ended jobs that nobody named are known as told, without a look into the store."""
 
 log = structlog.get_logger()
 
@@ -66,7 +68,10 @@ class Watcher:
         self._random = random
         self._concurrency = concurrency
         self._schedule = Schedule()
+        self._admits: Callable[[Job], bool] = lambda _job: False
         self._wanted: frozenset[str] = frozenset()
+        self._found: set[str] = set()
+        self._ended: dict[str, None] = {}
         self._watches: dict[str, Watch] = {}
         self._deadlines: dict[str, float] = {}
         self._inbox: list[Observation] = []
@@ -93,9 +98,26 @@ class Watcher:
                 return
             await anyio.sleep(STORE_RETRY)
 
+    async def discover(self, admits: Callable[[Job], bool]) -> None:
+        """Watch from now on what a page shows and is admitted, though nobody named it.
+
+        What was found so before, and has not ended, is watched on.
+        """
+        self._admits = admits
+        while True:
+            try:
+                self._found.update(await self._ledger.active())
+            except StoreUnavailable as error:
+                self._journal.store(error)
+                await anyio.sleep(STORE_RETRY)
+            else:
+                return
+
     async def start_over(self) -> None:
         """Take in all jobs anew: the store has lost what was recorded of them."""
         unfinished = [job_id for job_id in self._ledger if self._is_unfinished(job_id)]
+        unfinished += self._found
+        self._ended.clear()
         while True:
             for job_id in list(self._ledger):
                 self._end(job_id)
@@ -109,7 +131,9 @@ class Watcher:
     async def _adopt(self, job_ids: Collection[str]) -> bool:
         async with self._applying:
             try:
-                adopted = await self._ledger.adopt([it for it in job_ids if it not in self._ledger])
+                adopted = await self._ledger.adopt(
+                    [it for it in self._found.union(job_ids) if it not in self._ledger]
+                )
             except StoreUnavailable as error:
                 self._journal.store(error)
                 return False
@@ -134,7 +158,7 @@ class Watcher:
         self._plan(state.job_id, wait, is_put_off=state.phase is Phase.NEW)
 
     def _is_watched(self, job_id: str) -> bool:
-        return job_id in self._wanted or self._is_unfinished(job_id)
+        return job_id in self._wanted or job_id in self._found or self._is_unfinished(job_id)
 
     def _is_unfinished(self, job_id: str) -> bool:
         state = self._ledger[job_id]
@@ -148,13 +172,37 @@ class Watcher:
         self._presence.forget(job_id)
         if job_id not in self._wanted:
             self._ledger.forget(job_id)
+        if job_id in self._found:
+            self._found.discard(job_id)
+            self._ended[job_id] = None
+            if len(self._ended) > REMEMBERED:
+                del self._ended[next(iter(self._ended))]
+
+    async def _welcome(self, observations: Sequence[Observation]) -> None:
+        """Begin to watch who is admitted among those that a page shows."""
+        self._found.update(
+            seen.job_id
+            for seen in observations
+            if isinstance(seen.result, Job) and self._is_new(seen) and self._admits(seen.result)
+        )
+        strangers = [it for it in self._found if it not in self._ledger]
+        if not strangers:
+            return
+        for state in await self._ledger.adopt(strangers):
+            self._begin(state)
+            if state.job_id not in self._watches:
+                self._end(state.job_id)  # it has been told of before
+
+    def _is_new(self, seen: Observation) -> bool:
+        return seen.is_listed and seen.job_id not in self._ledger and seen.job_id not in self._ended
 
     # Looking.
 
     async def _look_on(self) -> None:
         while True:
             look = await self._choose()
-            await self._take_in(await look())
+            await self.take_in(await look())
+            self._rescheduled.set()  # who was taken along for nothing is due again
 
     async def _choose(self) -> Look:
         async with self._front:
@@ -164,6 +212,7 @@ class Watcher:
                     with anyio.move_on_after(wait):
                         await self._rescheduled.wait()
                 if look := await self._source.choose(self._schedule):
+                    self._journal.stretch(self._schedule.stretch)
                     return look
 
     def _until_due(self) -> float:
@@ -179,7 +228,7 @@ class Watcher:
             now = self._now()
             late = [job_id for job_id, at in self._deadlines.items() if at <= now]
             if late:
-                await self._take_in([Observation(it, now, NoJob.ELAPSED) for it in late])
+                await self.take_in([Observation(it, now, NoJob.ELAPSED) for it in late])
             self._deadline_set = anyio.Event()
             wait = min(self._deadlines.values(), default=math.inf) - self._now()
             with anyio.move_on_after(wait):
@@ -187,40 +236,54 @@ class Watcher:
 
     # What was seen.
 
-    async def _take_in(self, observations: Sequence[Observation]) -> None:
+    async def take_in(self, observations: Sequence[Observation]) -> None:
+        """Apply what was seen, together with what others have brought meanwhile."""
         self._inbox.extend(observations)
         async with self._applying:
-            batch = [seen for seen in self._inbox if seen.job_id in self._watches]
-            self._inbox = []
+            inbox, self._inbox = self._inbox, []
             try:
-                await self._apply(batch)
+                await self._welcome(inbox)
+                await self._apply([seen for seen in inbox if seen.job_id in self._watches])
             except StoreUnavailable as error:
                 self._journal.store(error)
-                for seen in batch:
-                    self._try_again(seen.job_id, STORE_RETRY)
+                for job_id in {seen.job_id for seen in inbox} & self._watches.keys():
+                    self._try_again(job_id, STORE_RETRY)
 
     async def _apply(self, batch: Sequence[Observation]) -> None:
         news = [seen for seen in batch if self._is_news(seen)]
-        await self._note_key(news)
+        await self._note_key()
         verdicts = await self._ledger.apply(self._sights(news))
         for verdict in verdicts:
             self._journal.verdict(verdict)
+        fresh = {id(seen) for seen in news}
         undecided = {it.job_id for it in verdicts if it.decision is None}
         for seen in batch:
             if seen.job_id in undecided:
                 self._try_again(seen.job_id, QUARANTINE, is_put_off=True)
-            elif seen.job_id in self._watches:  # what came before it may have ended the watch
+            elif seen.job_id not in self._watches:
+                continue  # what came before it has ended the watch
+            elif id(seen) in fresh or seen.job_id not in self._schedule:
                 self._reschedule(seen)
 
     def _is_news(self, seen: Observation) -> bool:
-        """Leave out what was asked before the answer that was applied last."""
+        """Leave out what was asked before the answer that was applied last, or lags behind it."""
         if seen.result is NoJob.ELAPSED:
             return True  # this was not asked for: an answer that is under way is still news
+        if seen.is_listed and self._is_behind(seen):
+            return False
         watch = self._watches[seen.job_id]
         if seen.asked_at < watch.asked_at:
             return False
         watch.asked_at = seen.asked_at
         return True
+
+    def _is_behind(self, seen: Observation) -> bool:
+        """Tell whether a list shows a job as it was: it may lag, so that proves no way back."""
+        state = self._ledger[seen.job_id]
+        has_ended = state.phase in {Phase.SETTLING, Phase.DONE}
+        if not isinstance(seen.result, Job) or seen.result.status.is_terminal:
+            return False
+        return has_ended or seen.result.status.rank < state.status.rank
 
     def _sights(self, batch: Sequence[Observation]) -> list[tuple[str, Job | NoJob]]:
         """Leave what tells of single jobs: when nearly all are unknown, a 404 tells of the API.
@@ -240,11 +303,10 @@ class Watcher:
                 sights.append((seen.job_id, NoJob.ABSENT))
         return sights
 
-    async def _note_key(self, batch: Sequence[Observation]) -> None:
+    async def _note_key(self) -> None:
         """Announce a refused key, and that it is accepted again: then nobody is put off for it."""
         announced = await self._ledger.note_key(
-            is_refused=self._source.is_refused,
-            is_answered=any(isinstance(seen.result, Job) for seen in batch),
+            is_refused=self._source.is_refused, is_answered=self._source.is_answered
         )
         if announced is PollerEvent.AUTH_RECOVERED:
             for job_id, watch in self._watches.items():
@@ -279,7 +341,10 @@ class Watcher:
     def _plan(self, job_id: str, delay: float, *, is_put_off: bool = False) -> None:
         now = self._now()
         self._watches[job_id].is_put_off = is_put_off
-        self._schedule.put(job_id, due=now + delay, now=now, is_put_off=is_put_off)
+        is_single = self._ledger[job_id].phase not in {Phase.NEW, Phase.ACTIVE}
+        self._schedule.put(
+            job_id, due=now + delay, now=now, is_put_off=is_put_off, is_single=is_single
+        )
         self._rescheduled.set()
 
     def _try_again(self, job_id: str, delay: float, *, is_put_off: bool = False) -> None:

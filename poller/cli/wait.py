@@ -25,6 +25,7 @@ from poller.lifecycle import Rules
 from poller.states import JobEvent
 from poller.sutro.budget import Budget
 from poller.sutro.client import SutroClient
+from poller.sutro.listing import Listing
 from poller.sutro.source import SutroSource
 from poller.waiter import Onlooker, Standing, Terms, Waiter, find_latest
 from poller.watchlist import RULE, parse_ids
@@ -140,7 +141,13 @@ def _make_waiter(
 
     budget = Budget(per_minute=settings.requests_per_minute, now=now, random=random.random)
     return Waiter(
-        source=SutroSource(client, budget, now=now, renew_key=renew_key),
+        source=SutroSource(
+            client,
+            budget,
+            listing=Listing(now, is_on=settings.listing != "off"),
+            now=now,
+            renew_key=renew_key,
+        ),
         onlooker=onlooker,
         clock=clock,
         terms=terms,

@@ -117,6 +117,9 @@ class Store(Protocol):
         `since` that lies ahead becomes now.
         """
 
+    async def active(self) -> list[str]:
+        """Name every recorded job that has not ended."""
+
     async def marks(self) -> dict[str, str]:
         """Read every mark."""
 

@@ -93,6 +93,10 @@ class MemoryStore:
             if state.job_id in wanted or _is_unfinished(state, now)
         ]
 
+    async def active(self) -> list[str]:
+        """Name every recorded job that has not ended."""
+        return [it for it, (state, _) in self._jobs.items() if state.phase is not Phase.DONE]
+
     async def marks(self) -> dict[str, str]:
         """Read every mark."""
         return dict(self._marks)

@@ -89,6 +89,10 @@ class SqliteStore:
         values = self._values(job_ids=_json(job_ids), cost_watch=COST_WATCH)
         return [state for state in await self._read(sql.LOAD, values, read_state) if state]
 
+    async def active(self) -> list[str]:
+        """Name every recorded job that has not ended."""
+        return await self._read(sql.ACTIVE, self._values(), lambda row: str(row["job_id"]))
+
     async def marks(self) -> dict[str, str]:
         """Read every mark."""
         return dict(await self._read(sql.MARKS, {}, tuple))

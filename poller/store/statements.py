@@ -52,6 +52,8 @@ SELECT job_id, phase, min(since, :now) AS since, status, job,
        )
 """
 
+ACTIVE: Final = "SELECT job_id FROM jobs WHERE deployment = :deployment AND phase <> 'done'"
+
 MARKS: Final = "SELECT name, text FROM marks"
 
 _READY: Final = """

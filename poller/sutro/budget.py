@@ -56,7 +56,8 @@ class Budget:
 
     The bucket holds half a second's worth and one request more, so that no second sees more than
     one and a half of the rate. Until the first answer of the process one request is under way at
-    a time: a wrong key or URL is found out with one request, not with all.
+    a time: a wrong key or URL is found out with one request, not with all. From then on it
+    `is_proven`.
     """
 
     def __init__(self, *, per_minute: float, now: Callable[[], float], random: Random) -> None:
@@ -68,7 +69,7 @@ class Budget:
         self._share = 1.0
         self._paused_until = 0.0
         self._under_way = 0
-        self._is_proven = False
+        self.is_proven = False
         self._changed = anyio.Event()
         self.gate = Gate()
 
@@ -94,7 +95,7 @@ class Budget:
         """Take in what became of a turn: an error, or None for an answer about a job."""
         now = self._now()
         if error is None or isinstance(error, TooLarge):
-            self._is_proven = True
+            self.is_proven = True
             if is_trial:
                 self.gate.open()
         elif isinstance(error, Refused):
@@ -132,7 +133,7 @@ class Budget:
     def _wait(self, now: float) -> float:
         """Say how long until the next turn; 0 for now, infinite until something changes."""
         gate = self.gate.opens_at
-        if self._under_way and (gate is not None or not self._is_proven):
+        if self._under_way and (gate is not None or not self.is_proven):
             return float("inf")
         self._fill(now)
         missing = (1.0 - self._tokens) / (self._rate * self._share) if self._tokens < 1.0 else 0.0

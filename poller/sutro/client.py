@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
@@ -54,6 +55,11 @@ class Page:
 
     jobs: tuple[Job, ...]
     next_cursor: str | None
+
+    def is_older_than(self, moment: datetime) -> bool:
+        """Tell whether it reaches down to jobs that were created before a moment."""
+        created = [job.datetime_created for job in self.jobs if job.datetime_created]
+        return bool(created) and min(created) < moment
 
 
 class SutroClient:

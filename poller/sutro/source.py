@@ -1,18 +1,20 @@
 """Where jobs are looked at: the port, and the Sutro API behind it."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Protocol
 
 import structlog
 
-from poller.errors import NotFound, PollError, TooLarge, Transient
+from poller.errors import NotFound, PollError, Refused, Rejected, TooLarge, Transient
 from poller.jobs import Job
 from poller.schedule import Schedule
 from poller.states import NoJob
 from poller.sutro.budget import Budget
-from poller.sutro.client import SutroClient
+from poller.sutro.client import Page, SutroClient
+from poller.sutro.listing import Listing, Sheet, is_about_the_list
 
 log = structlog.get_logger()
 
@@ -21,12 +23,14 @@ log = structlog.get_logger()
 class Observation:
     """What one request told about one job. `asked_at` is when the request was begun.
 
+    `is_listed`: a page of the list told it, which may lag behind what the API says of single jobs.
     The watcher makes those of ELAPSED itself: time passes without a request.
     """
 
     job_id: str
     asked_at: float
     result: Job | PollError | NoJob
+    is_listed: bool = False
 
 
 Look = Callable[[], Awaitable[Sequence[Observation]]]
@@ -45,6 +49,10 @@ class Source(Protocol):
         """Whether the key is refused for all jobs, beyond doubt."""
 
     @property
+    def is_answered(self) -> bool:
+        """Whether the API has ever answered this process, and so has taken the key."""
+
+    @property
     def skew(self) -> float:
         """The source's clock minus ours, in seconds."""
 
@@ -53,9 +61,10 @@ class Source(Protocol):
 
 
 class SutroSource:
-    """The Sutro API, one GET a job. `renew_key` reads the key's file again.
+    """The Sutro API: a page of the list where that shows several due jobs, else one GET a job.
 
-    A job whose object is too large is asked for its status alone from then on.
+    `renew_key` reads the key's file again. A job whose object is too large is asked for its
+    status alone from then on.
     """
 
     def __init__(
@@ -63,11 +72,13 @@ class SutroSource:
         client: SutroClient,
         budget: Budget,
         *,
+        listing: Listing,
         now: Callable[[], float],
         renew_key: Callable[[], None],
     ) -> None:
         self._client = client
         self._budget = budget
+        self._listing = listing
         self._now = now
         self._renew_key = renew_key
         self._large: set[str] = set()
@@ -83,19 +94,104 @@ class SutroSource:
         return self._budget.gate.is_refused
 
     @property
+    def is_answered(self) -> bool:
+        """Whether the API has ever answered this process, and so has taken the key."""
+        return self._budget.is_proven
+
+    @property
     def skew(self) -> float:
         """The API's clock minus ours, in seconds."""
         return self._client.skew
 
     async def choose(self, schedule: Schedule) -> Look | None:
-        """Wait for the host's turn, then take the most overdue job for one GET."""
+        """Wait for the host's turn, then take the most overdue job, and who shares its look."""
         is_trial = await self._budget.turn()
         now = self._now()
         job_id = schedule.take_early(now) if is_trial else schedule.take(now)
         if job_id is None:
             self._budget.give_back()
             return None
-        return partial(self._look, job_id, is_trial=is_trial)
+        sheet = None if is_trial else self._sheet(schedule, job_id)
+        if sheet is None:
+            return partial(self._look, job_id, is_trial=is_trial)
+        taken = {job_id, *sheet.expected}
+        for it in sheet.expected:
+            schedule.take_along(it)
+        return partial(self._read, sheet, taken, schedule)
+
+    @property
+    def surveyed_at(self) -> float:
+        """When the top of the list was last known."""
+        return self._listing.surveyed_at
+
+    async def survey(self, since: datetime) -> AsyncIterator[Sequence[Observation]]:
+        """Read the list from the top down to what is known, or older than `since`.
+
+        Raises PollError; then what is below counts as unknown still. At a closed gate the first
+        page is a trial.
+        """
+        sheet = self._listing.glimpse()
+        if sheet:
+            asked_at, page = await self._turn_to(sheet)
+            yield _observed(page, asked_at)
+            if self._listing.meets_the_known(page):
+                return
+        following: Sheet | None = self._listing.top()
+        first = None
+        while following:
+            asked_at, page = await self._turn_to(following)
+            first = first or page
+            yield _observed(page, asked_at)
+            is_done = self._listing.meets_the_known(page) or page.is_older_than(since)
+            following = None if is_done else self._listing.after(following)
+        if first:
+            self._listing.surveyed(first)
+
+    async def _turn_to(self, sheet: Sheet) -> tuple[float, Page]:
+        """Wait for the host's turn and read a page. Raises PollError."""
+        is_trial = await self._budget.turn()
+        if is_trial:
+            self._renew_key()
+        asked_at = self._now()
+        return asked_at, await self._page(sheet, is_trial=is_trial)
+
+    async def _page(self, sheet: Sheet, *, is_trial: bool) -> Page:
+        """Read a page and learn from it. Raises PollError."""
+        try:
+            page = await self._client.list_jobs(limit=sheet.limit, cursor=sheet.leaf.cursor)
+        except PollError as error:
+            self._listing.fail(sheet, error)
+            # A 403 may speak of the list alone, unless it is the key that is being tried.
+            is_forbidden = isinstance(error, Refused) and is_about_the_list(error)
+            told = Rejected(str(error)) if is_forbidden and not is_trial else error
+            self._budget.report(told, is_trial=is_trial)
+            raise
+        self._listing.learn(sheet, page)
+        self._budget.report(None, is_trial=is_trial)
+        return page
+
+    def _sheet(self, schedule: Schedule, job_id: str) -> Sheet | None:
+        """Give the page that is worth a request, if there is one, once the API is known."""
+        if not self._budget.is_proven or job_id in self._large or not schedule.is_sociable(job_id):
+            return None
+        return self._listing.page_for(job_id, schedule)
+
+    async def _read(
+        self, sheet: Sheet, taken: Collection[str], schedule: Schedule
+    ) -> Sequence[Observation]:
+        """Read a page. Who was expected there and is not is due as before."""
+        asked_at = self._now()
+        observations: Sequence[Observation] = ()
+        try:
+            observations = _observed(await self._page(sheet, is_trial=False), asked_at)
+        except PollError as error:
+            if not is_about_the_list(error) and not isinstance(error, TooLarge):
+                observations = [Observation(it, asked_at, error, is_listed=True) for it in taken]
+        shown = {it.job_id for it in observations}
+        for job_id in taken:
+            if job_id not in shown:
+                schedule.put_back(job_id)
+        return observations
 
     async def _look(self, job_id: str, *, is_trial: bool) -> Sequence[Observation]:
         if is_trial:
@@ -112,8 +208,15 @@ class SutroSource:
             self._large.discard(job_id)
             result = Transient(str(result))
         self._budget.report(result if isinstance(result, PollError) else None, is_trial=is_trial)
+        self._listing.learn_singly(job_id, result)
         if isinstance(result, TooLarge) and not is_large:
             log.warning("job.too_large", job_id=job_id, error=str(result))
             self._large.add(job_id)
             return await self._look(job_id, is_trial=await self._budget.turn())
         return (Observation(job_id, asked_at, result),)
+
+
+def _observed(page: Page, asked_at: float) -> Sequence[Observation]:
+    """Tell what a page shows; of a job that it shows twice, the state that is further on."""
+    jobs = {job.job_id: job for job in sorted(page.jobs, key=lambda job: job.status.rank)}
+    return [Observation(it, asked_at, job, is_listed=True) for it, job in jobs.items()]

@@ -15,6 +15,7 @@ from poller.jobs import Job, JobStatus
 from poller.schedule import Schedule
 from poller.sutro.budget import Budget
 from poller.sutro.client import JOB_CAP, SutroClient
+from poller.sutro.listing import Listing
 from poller.sutro.source import SutroSource
 from tests.border.peers import Peer, Talk, answers, drips, peer
 from tests.virtual import START, virtual_clock
@@ -73,7 +74,9 @@ async def asking(*talks: Talk, per_minute: float = 600.0) -> AsyncIterator[Asker
             http, base=f"{it.base}/v1", key=lambda: SecretStr(keys[-1]), now=lambda: NOW
         )
         budget = Budget(per_minute=per_minute, now=now, random=lambda: 0.0)
-        source = SutroSource(client, budget, now=now, renew_key=lambda: keys.append("sk_new"))
+        source = SutroSource(
+            client, budget, listing=Listing(now), now=now, renew_key=lambda: keys.append("sk_new")
+        )
         yield Asker(source, it, keys)
 
 

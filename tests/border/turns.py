@@ -17,7 +17,7 @@ def a_budget(per_minute: float = 60.0, jitter: float = 0.0, *, is_proven: bool =
     """Make a budget whose first answer has come, unless told otherwise."""
     budget = Budget(per_minute=per_minute, now=virtual_clock().steady, random=lambda: jitter)
     if is_proven:
-        budget._is_proven = True
+        budget.is_proven = True
     return budget
 
 

@@ -20,6 +20,7 @@ from poller.sinks import Sink
 from poller.store import Delivery, Store
 from poller.store.memory import MemoryStore
 from poller.sutro.budget import Budget
+from poller.sutro.listing import Listing
 from poller.sutro.source import Look, Observation, SutroSource
 from poller.watcher import Watcher
 from tests.support import FINAL, a_job
@@ -79,6 +80,7 @@ class FakeSource:
 
     is_gated = False
     is_refused = False
+    is_answered = True
     skew = 0.0
 
     def __init__(self, clock: Clock) -> None:
@@ -96,10 +98,12 @@ class FakeSource:
         await done.wait()
         return answers
 
-    async def answer(self, result: Job | PollError, *, asked_at: float) -> None:
+    async def answer(
+        self, result: Job | PollError, *, asked_at: float, is_listed: bool = False
+    ) -> None:
         """Let the look that began first bring home one observation."""
         job_id, done, answers = self.under_way.pop(0)
-        answers.append(Observation(job_id, asked_at, result))
+        answers.append(Observation(job_id, asked_at, result, is_listed=is_listed))
         done.set()
         await settled()
 
@@ -200,7 +204,11 @@ async def watching(
     clock = virtual_clock()
     budget = Budget(per_minute=per_minute, now=clock.steady, random=half)
     source = SutroSource(
-        api, budget, now=clock.steady, renew_key=changes.pop("renew_key", lambda: None)
+        api,
+        budget,
+        listing=Listing(clock.steady, is_on=False),
+        now=clock.steady,
+        renew_key=changes.pop("renew_key", lambda: None),
     )
     watcher = a_watcher(source, store, clock, **changes)
     async with anyio.create_task_group() as group:

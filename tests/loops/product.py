@@ -31,6 +31,13 @@ async def served(handler: Handler) -> AsyncIterator[str]:
     """Serve one handler on loopback."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
+    async with served_app(app) as url:
+        yield url
+
+
+@asynccontextmanager
+async def served_app(app: web.Application) -> AsyncIterator[str]:
+    """Serve an application on loopback."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, keepalive_timeout=1e6)
     await runner.setup()
     try:

@@ -93,7 +93,7 @@ async def test_the_reasons_fit_the_events():
     async with watching(api, store, *ids, policy=FIXED) as watcher:
         await settled()
         watcher._source._budget.gate.is_refused = True
-        await watcher._take_in([Observation("job-0", watcher._now(), NoJob.ELAPSED)])
+        await watcher.take_in([Observation("job-0", watcher._now(), NoJob.ELAPSED)])
         watcher._source._budget.gate.open()
         await anyio.sleep(20.0)
 

@@ -176,7 +176,7 @@ async def test_two_words_on_one_job_in_one_batch_do_no_harm():
         api.trouble = Transient("reset")
         now = watcher._now()
         answer = Observation("job-1", now, ended())
-        await watcher._take_in([answer, Observation("job-1", now, NoJob.ELAPSED)])
+        await watcher.take_in([answer, Observation("job-1", now, NoJob.ELAPSED)])
         await settled()
 
     assert recorded_types(store) == ["job.succeeded"]

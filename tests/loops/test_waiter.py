@@ -11,6 +11,7 @@ from poller.errors import Misconfigured, NotFound, PollError, Refused, Throttled
 from poller.lifecycle import Rules
 from poller.schedule import PollPolicy
 from poller.states import JobEvent
+from poller.sutro import listing
 from poller.sutro.budget import Budget
 from poller.sutro.client import Page
 from poller.sutro.source import SutroSource
@@ -46,7 +47,13 @@ def a_waiter(api: FakeApi, **changes: Any) -> Waiter:
     """Make a wait for jobs of a fake API."""
     clock = virtual_clock()
     budget = Budget(per_minute=6_000.0, now=clock.steady, random=half)
-    source = SutroSource(api, budget, now=clock.steady, renew_key=lambda: None)
+    source = SutroSource(
+        api,
+        budget,
+        listing=listing.Listing(clock.steady, is_on=False),
+        now=clock.steady,
+        renew_key=lambda: None,
+    )
     options = {"onlooker": Watching(), "random": half} | changes
     return Waiter(source=source, clock=clock, **options)
 

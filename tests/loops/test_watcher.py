@@ -283,3 +283,37 @@ async def test_odd_fields_are_told_once():
 
     told = [it for it in lines if it["event"] == "job.wrong_field"]
     assert [it["field"] for it in told] == ["num_rows"]
+
+
+async def test_a_binding_budget_is_told_once():
+    """When more is due than the budget allows that is one line, and its end is another."""
+    ids = [f"job-{number}" for number in range(30)]
+    api = FakeApi(**{job_id: running(job_id) for job_id in ids})
+    with capture_logs() as logs:
+        async with watching(api, a_store(), *ids, policy=FIXED, per_minute=60.0):
+            await anyio.sleep(600.0)
+            api.answers = {job_id: ended(job_id) for job_id in ids[5:]} | {
+                job_id: running(job_id) for job_id in ids[:5]
+            }
+            await anyio.sleep(600.0)
+
+    told = [it for it in logs if it["event"].startswith("pace.")]
+    assert [it["event"] for it in told] == ["pace.stretched", "pace.recovered"]
+    assert told[0]["factor"] == pytest.approx(3.0, abs=0.5)
+
+
+async def test_a_budget_that_does_not_bind_is_not_told():
+    """First looks that wait for their turn, and an outage that ends, stretch nothing."""
+    ids = [f"job-{number}" for number in range(200)]
+    api = FakeApi(**{job_id: running(job_id) for job_id in ids})
+    with capture_logs() as logs:
+        async with watching(
+            api, a_store(), *ids, policy=PollPolicy(minimum=300.0), per_minute=60.0
+        ):
+            await anyio.sleep(1_000.0)
+            api.trouble = Throttled("wait", retry_after=45.0)
+            await anyio.sleep(50.0)
+            api.trouble = None
+            await anyio.sleep(1_000.0)
+
+    assert not [it for it in logs if it["event"].startswith("pace.")]

@@ -66,6 +66,16 @@ async def test_unfinished_jobs_are_loaded_unasked(store: AnyStore) -> None:
     assert await loaded(store) == ["job-1", "job-2"]
 
 
+async def test_active_jobs_are_named(store: AnyStore) -> None:
+    """Every recorded job that has not ended is named; those that nobody has seen are not there."""
+    phases = {"job-1": Phase.ACTIVE, "job-2": Phase.SETTLING, "job-3": Phase.MISSING}
+    states = [a_state(job_id, phase=phase, job=SUCCEEDED) for job_id, phase in phases.items()]
+    done = a_state("job-4", phase=Phase.DONE, job=SUCCEEDED)
+    await store.record(Batch(states=[*states, done]))
+
+    assert sorted(await store.active()) == ["job-1", "job-2", "job-3"]
+
+
 async def test_cost_is_not_awaited_for_ever(store: AnyStore, now: Hands) -> None:
     """A job whose cost has not come within COST_WATCH is loaded only when it is asked for."""
     await store.record(Batch(states=[a_state(phase=Phase.DONE, job=SUCCEEDED)]))

@@ -1,0 +1,148 @@
+"""Which jobs of the account are watched without being named, and when the list is looked at.
+
+New jobs come on top of the list. Each look at it goes down to what the last one has seen; the
+first goes down to the oldest job that counts. What had ended before this database began, or so
+long ago that what was told of it may be forgotten, is old news: it is never told.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import Final, Protocol
+
+import anyio
+import structlog
+
+from poller.clock import Clock
+from poller.errors import PollError, StoreUnavailable
+from poller.jobs import Job
+from poller.repeats import Repeats
+from poller.schedule import Backoff, Random
+from poller.store import DELIVERED_FOR, Batch, Store
+from poller.sutro.listing import OFF_FOR, is_about_the_list
+from poller.sutro.source import Observation
+
+BIRTH: Final = "born"
+STORE_RETRY: Final = 5.0
+BACKOFF: Final = Backoff()
+
+log = structlog.get_logger()
+
+
+class Surveyor(Protocol):
+    """Somebody who can read the account's list. `surveyed_at` is when its top was last known."""
+
+    @property
+    def surveyed_at(self) -> float:
+        """When the top of the list was last known, in seconds of `Clock.steady`."""
+
+    @property
+    def skew(self) -> float:
+        """The API's clock minus ours, in seconds."""
+
+    def survey(self, since: datetime) -> AsyncIterator[Sequence[Observation]]:
+        """Read the list from the top down to what is known, or older. Raises PollError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which jobs count: globs of name and model, and for how many seconds after their creation."""
+
+    name: str = "*"
+    model: str = "*"
+    lifetime: float = 7 * 86_400.0
+
+    def admits(self, job: Job, *, now: datetime, born: datetime) -> bool:
+        """Tell whether a job is to be watched. `now` and `born` are times of the API's clock."""
+        if not fnmatchcase(job.name or "", self.name) or not fnmatchcase(
+            job.model or "", self.model
+        ):
+            return False
+        if job.datetime_created and job.datetime_created < self.since(now):
+            return False
+        return not job.status.is_terminal or self._is_news(job, now=now, born=born)
+
+    def since(self, now: datetime) -> datetime:
+        """Say when the oldest job that counts was created."""
+        return now - timedelta(seconds=self.lifetime)
+
+    def _is_news(self, job: Job, *, now: datetime, born: datetime) -> bool:
+        ended = job.datetime_completed or job.datetime_created
+        forgotten = now - timedelta(seconds=DELIVERED_FOR)
+        return ended is not None and ended >= max(born, forgotten)
+
+
+class Discovery:
+    """Look at the list every `every` seconds, or less often when others have looked at its top."""
+
+    def __init__(
+        self,
+        source: Surveyor,
+        store: Store,
+        *,
+        wanted: Filter,
+        every: float,
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._wanted = wanted
+        self._every = every
+        self._clock = clock
+        self._random = random
+        self._repeats = Repeats(clock.steady)
+        self._born = clock.now()
+
+    def admits(self, job: Job) -> bool:
+        """Tell whether a job that a page shows is to be watched."""
+        skew = timedelta(seconds=self._source.skew)
+        now = self._clock.now() + skew
+        return self._wanted.admits(job, now=now, born=self._born + skew)
+
+    async def run(self, take_in: Callable[[Sequence[Observation]], Awaitable[None]]) -> None:
+        """Hand over what each page shows, for ever."""
+        self._born = await self._birth()
+        failures = 0
+        while True:
+            wait = self._source.surveyed_at + self._every - self._clock.steady()
+            if wait > 0.0:
+                await anyio.sleep(wait)
+                continue
+            try:
+                async for seen in self._source.survey(self._wanted.since(self._clock.now())):
+                    await take_in(seen)
+                failures = 0
+            except PollError as error:
+                failures += 1
+                await take_in(())  # a refused key is told though there is no job to ask about
+                await anyio.sleep(self._pause(error, failures))
+
+    async def _birth(self) -> datetime:
+        """Say when this database began, and write it down at the first time."""
+        while True:
+            try:
+                if (written := (await self._store.marks()).get(BIRTH)) is None:
+                    await self._store.record(Batch(marks={BIRTH: self._born.isoformat()}))
+                    return self._born
+            except StoreUnavailable:
+                await anyio.sleep(STORE_RETRY)
+            else:
+                return _moment(written) or self._born
+
+    def _pause(self, error: PollError, failures: int) -> float:
+        if is_about_the_list(error):
+            log.error("discover.refused", error=str(error), retry_in=OFF_FOR)
+            return OFF_FOR
+        if times := self._repeats.count(str(error)):
+            log.warning("discover.failed", error=str(error), times=times)
+        return max(self._every, BACKOFF.delay(failures, self._random))
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

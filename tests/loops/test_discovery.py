@@ -1,0 +1,262 @@
+"""Jobs that nobody named are found in the account's list, and watched to their end."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import pytest
+
+from poller.app import App
+from poller.clock import Clock
+from poller.configuration import Config
+from poller.discovery import Filter
+from poller.store.sqlite import SqliteStore
+from poller.sutro.forms import Fault
+from poller.sutro.script import Script
+from poller.sutro.simulator import Simulator, application
+from tests.loops.product import KEY, Receiver, an_app, living, served, served_app
+from tests.support import a_job
+from tests.virtual import START, virtual_clock
+
+pytestmark = pytest.mark.virtual(limit=40_000.0)
+
+HOUR: Final = 3_600.0
+BRIEF: Final = {"queue_seconds": 0.0, "run_seconds": 1.0}
+
+
+class Account:
+    """An account, a receiver, and the daemons that watch the one for the other in turn."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock: Clock = virtual_clock()
+        self.api = Simulator(now=self.clock.steady, key=KEY)
+        self.receiver = Receiver()
+        self.path = folder / "state.db"
+
+    def add(self, *job_ids: str, **fields: Any) -> None:
+        """Submit jobs that run for five minutes unless told otherwise."""
+        for job_id in job_ids:
+            given = {"queue_seconds": 0.0, "run_seconds": 300.0} | fields
+            self.api.add(Script(job_id=job_id, **given))
+
+    @property
+    def ends(self) -> list[str]:
+        """Name the jobs whose ends came, in order."""
+        return [event["data"]["job"]["job_id"] for event in self.receiver.events]
+
+    @property
+    def pages(self) -> int:
+        """Count the pages that were asked for."""
+        return self.api.requests["list-jobs"]
+
+    @asynccontextmanager
+    async def discovering(self, **changes: str) -> AsyncIterator[App]:
+        """Let a daemon that nobody named a job to live while the block runs."""
+        given = {"POLLER_JOB_IDS": "", "POLLER_DISCOVER": "on", "POLLER_STORE": str(self.path)}
+        async with (
+            served_app(application(self.api)) as url,
+            served(self.receiver.take) as hook,
+            living(
+                an_app(f"{url}/v1", hook, clock=self.clock, new_store=a_store, **(given | changes))
+            ) as app,
+        ):
+            yield app
+            await anyio.sleep(1.0)  # what was seen last is told
+
+
+def a_store(config: Config, clock: Clock) -> SqliteStore:
+    """Make a store on disk for virtual time, which knows no threads."""
+    routes = {sink.name: sink.events for sink in config.sinks}
+    return SqliteStore(
+        Path(config.settings.store),
+        routes=routes,
+        deployment="test",
+        now=clock.steady,
+        in_thread=False,
+    )
+
+
+@pytest.fixture
+async def account(tmp_path: Path) -> Account:
+    """Give an account without jobs."""
+    return Account(tmp_path)
+
+
+async def test_a_new_job_is_watched_to_its_end(account: Account):
+    """A job that is submitted while the daemon runs is told of, though nobody named it."""
+    async with account.discovering():
+        await anyio.sleep(100.0)
+        account.add("job-1")
+        await anyio.sleep(400.0)
+
+    assert account.ends == ["job-1"]
+
+
+async def test_a_job_that_ends_before_it_is_seen(account: Account):
+    """A job that began and ended between two looks at the list is told of."""
+    async with account.discovering():
+        await anyio.sleep(35.0)
+        account.add("job-1", **(BRIEF))
+        await anyio.sleep(60.0)
+
+    assert account.ends == ["job-1"]
+
+
+async def test_what_ended_before_is_no_news(account: Account):
+    """Ten thousand old jobs are no events, and cost a page a hundred; one that runs is watched."""
+    account.add("long", run_seconds=2 * HOUR)
+    for number in range(10_000):
+        account.add(f"old-{number}", queue_seconds=0.0, run_seconds=0.5)
+    await anyio.sleep(60.0)
+    async with account.discovering(POLLER_REQUESTS_PER_MINUTE="600"):
+        await anyio.sleep(60.0)
+        at_start = account.pages
+        await anyio.sleep(2 * HOUR)
+
+    assert account.ends == ["long"]
+    assert at_start <= 105
+    assert account.pages - at_start <= 245
+
+
+async def test_an_idle_account_costs_a_page_every_half_minute(account: Account):
+    """While nothing is new each look at the list is one request."""
+    account.add(*(f"old-{number}" for number in range(150)), run_seconds=1.0)
+    await anyio.sleep(10.0)
+    async with account.discovering():
+        await anyio.sleep(HOUR)
+
+    assert account.pages <= 124
+
+
+async def test_many_new_jobs_at_once(account: Account):
+    """More new jobs than a page shows are all found."""
+    async with account.discovering(POLLER_REQUESTS_PER_MINUTE="600"):
+        await anyio.sleep(45.0)
+        account.add(*(f"job-{number}" for number in range(350)))
+        await anyio.sleep(500.0)
+
+    assert len(account.ends) == len(set(account.ends)) == 350
+
+
+async def test_a_failing_page_hides_no_job(account: Account):
+    """When the reading of several pages breaks off, what was not reached is read again."""
+    async with account.discovering(POLLER_REQUESTS_PER_MINUTE="600"):
+        await anyio.sleep(45.0)
+        account.add(*(f"job-{number}" for number in range(350)))
+        await anyio.sleep(16.1)  # the second of four pages has come
+        account.api.fault(Fault(status=500, count=3, path="list-jobs"))
+        await anyio.sleep(600.0)
+
+    assert len(set(account.ends)) == 350
+
+
+async def test_a_restart_tells_what_ended_meanwhile(account: Account):
+    """What ran, came or went while no daemon lived is told by the next one, and nothing twice."""
+    async with account.discovering():
+        await anyio.sleep(10.0)
+        account.add("told", run_seconds=60.0)
+        account.add("runs", run_seconds=HOUR)
+        account.add("ends", run_seconds=400.0)
+        await anyio.sleep(200.0)
+    account.add("brief", **BRIEF)
+    await anyio.sleep(600.0)
+    before = list(account.ends)
+    async with account.discovering():
+        await anyio.sleep(100.0)
+        meanwhile = account.ends[len(before) :]
+        await anyio.sleep(HOUR)
+
+    assert before == ["told"]
+    assert sorted(meanwhile) == ["brief", "ends"]
+    assert account.ends[len(before) + len(meanwhile) :] == ["runs"]
+
+
+async def test_a_running_job_is_watched_past_the_window(account: Account):
+    """A job that was found stays watched when it is older than new ones may be."""
+    async with account.discovering(POLLER_DISCOVER_SINCE="10m"):
+        account.add("long", run_seconds=2 * HOUR)
+        await anyio.sleep(60.0)
+    await anyio.sleep(1 * HOUR)
+    async with account.discovering(POLLER_DISCOVER_SINCE="10m"):
+        await anyio.sleep(1.2 * HOUR)
+
+    assert account.ends == ["long"]
+
+
+async def test_filters(account: Account):
+    """Only jobs whose name and model fit are watched."""
+    async with account.discovering(
+        POLLER_DISCOVER_NAME="nightly *", POLLER_DISCOVER_MODEL="llama*"
+    ):
+        await anyio.sleep(40.0)
+        account.add("job-1", name="nightly tags", model="llama-3")
+        account.add("job-2", name="nightly tags", model="qwen")
+        account.add("job-3", name="a test", model="llama-3")
+        await anyio.sleep(500.0)
+
+    assert account.ends == ["job-1"]
+
+
+async def test_a_named_job_is_told_though_it_ended_before(account: Account):
+    """What was configured is told even if it had ended; discovery takes nothing from that."""
+    account.add("named", **BRIEF)
+    account.add("other", **BRIEF)
+    await anyio.sleep(60.0)
+    async with account.discovering(POLLER_JOB_IDS="named"):
+        await anyio.sleep(100.0)
+
+    assert account.ends == ["named"]
+
+
+async def test_a_refused_key_is_tried_by_the_list(account: Account):
+    """With no job to ask about, the list itself shows how the API takes the key."""
+    async with account.discovering(POLLER_WEBHOOK_EVENTS="*"):
+        await anyio.sleep(100.0)
+        account.api.key = "sk_other"
+        await anyio.sleep(300.0)
+        refused = [event["type"] for event in account.receiver.events]
+        account.api.key = KEY
+        account.add("job-1")
+        await anyio.sleep(2_000.0)
+
+    assert refused == ["poller.auth_failed"]
+    assert account.receiver.types[1:] == ["poller.auth_recovered", "job.started", "job.succeeded"]
+
+
+async def test_a_list_that_is_refused(account: Account, capsys):
+    """Without a list nothing can be found: that is said, and tried again every hour."""
+    account.api.fault(Fault(status=404, count=3, path="list-jobs"))
+    async with account.discovering():
+        await anyio.sleep(2.5 * HOUR)
+        account.add("job-1")
+        await anyio.sleep(HOUR)
+
+    assert account.ends == ["job-1"]
+
+
+BORN = START + timedelta(days=1)
+NOW = BORN + timedelta(days=2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_admitted"),
+    [
+        ({"status": "RUNNING", "datetime_created": NOW}, True),
+        ({"status": "RUNNING", "datetime_created": None}, True),
+        ({"status": "RUNNING", "datetime_created": NOW - timedelta(days=8)}, False),
+        ({"status": "FAILED", "datetime_completed": BORN + timedelta(seconds=1)}, True),
+        ({"status": "FAILED", "datetime_completed": BORN - timedelta(seconds=1)}, False),
+        ({"status": "FAILED", "datetime_completed": None, "datetime_created": NOW}, True),
+        ({"status": "FAILED", "datetime_completed": None}, False),
+    ],
+)
+def test_admission(fields: dict[str, Any], is_admitted: bool):
+    """What runs and is not too old is admitted, and what ended since the daemon first ran."""
+    written = {
+        key: it.isoformat() if hasattr(it, "isoformat") else it for key, it in fields.items()
+    }
+
+    assert Filter().admits(a_job(**written), now=NOW, born=BORN) is is_admitted
