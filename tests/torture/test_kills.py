@@ -1,6 +1,7 @@
 """`kill -9` at random moments: nothing is lost, nothing gets a second id."""
 
 from pathlib import Path
+from typing import Final
 
 import anyio
 import pytest
@@ -15,6 +16,17 @@ pytestmark = pytest.mark.anyio
 
 SHARDS = 2
 JOBS_A_LIFE = 4
+MANNERS: Final = (
+    {"POLLER_LIST": "off"},
+    {"POLLER_LIST": "auto"},
+    {
+        "POLLER_JOB_IDS": "",
+        "POLLER_DISCOVER": "on",
+        "POLLER_DISCOVER_INTERVAL": "0.1s",
+        "POLLER_DISCOVER_SINCE": "3s",
+    },
+)
+"""Ways to watch: one by one, by pages, and by pages without being told the ids."""
 PROMISE = "`kill -9` at a random moment loses nothing and makes no second id"
 
 
@@ -29,7 +41,8 @@ async def test_kills_lose_nothing_and_double_nothing(command: Path, tmp_path: Pa
                 world.add(f"job-{life}-{number}", random.choice(FATES))
             asked = len(world.asked)
             begins.append(now())
-            child = await births.bear(environment(world, tmp_path), tmp_path / "log")
+            manner = random.choice(MANNERS)
+            child = await births.bear(environment(world, tmp_path, **manner), tmp_path / "log")
             await until(lambda asked=asked: len(world.asked) > asked)
             await anyio.sleep(random.uniform(0.0, 0.12))
             hits += bool(world.owed)

@@ -26,6 +26,8 @@ from tests.process.canaries import KEY, PATH, SECRET
 from tests.process.daemon import PACE
 from tests.support import a_job_object, check_event
 
+SHORT_PAGE: Final = 12
+"""The most jobs that a page shows here, so that a few jobs need several."""
 FATES: Final = ("succeeded", "failed", "cancelled")
 
 
@@ -135,9 +137,12 @@ class World:
     async def look(self, request: web.Request) -> web.StreamResponse:
         """Answer one look at a job, or fail it."""
         self.asked.append(self.now())
-        story = self.jobs.get(request.path.rpartition("/")[2])
+        name = request.path.rpartition("/")[2]
+        story = self.jobs.get(name)
         if request.headers.get("Authorization") != f"Key {self.key}":
             return self.say({"message": "The API key is not valid."}, status=401)
+        if name == "list-jobs":
+            return await self.turn_page(request)
         if story is None:
             return self.say({"message": "No job found with ID"}, status=404)
         story.move_on(self.now())
@@ -152,6 +157,27 @@ class World:
         await response.write_eof()
         if stage.owes:
             self.shown.append(Shown(self.now(), story.job_id, stage.owes))
+        return response
+
+    async def turn_page(self, request: web.Request) -> web.StreamResponse:
+        """Answer with a page of the list, newest first, or fail; some of its jobs lag behind."""
+        stories = list(reversed(self.jobs.values()))
+        start = int(request.query.get("cursor", 0))
+        end = start + min(int(request.query["limit"]), SHORT_PAGE)
+        is_more, stories = end < len(stories), stories[start:end]
+        for story in stories:
+            story.move_on(self.now())
+        if fault := self._fault(LIST_FAULTS):
+            return await fault(self, request, None)
+        ago = [self.random.randrange(2) if self.odds else 0 for _ in stories]
+        owed = [story for story, stages_ago in zip(stories, ago, strict=True) if not stages_ago]
+        owes = [(story.job_id, story.stage.owes) for story in owed]
+        shown = [it.shown(stages_ago=number) for it, number in zip(stories, ago, strict=True)]
+        cursor = str(end) if is_more else None
+        response = self.say({"jobs": shown, "next_cursor": cursor})
+        await response.prepare(request)
+        await response.write_eof()
+        self.shown += [Shown(self.now(), job_id, event) for job_id, event in owes if event]
         return response
 
     def say(self, body: Any, status: int = 200, **headers: str) -> web.Response:
@@ -299,6 +325,11 @@ API_FAULTS: Final[dict[str, Fault]] = {
     "another job": _another,
     "stale": _stale,
     "HTML": _html,
+}
+
+
+LIST_FAULTS: Final = {
+    name: API_FAULTS[name] for name in ("status", "throttle", "hang", "reset", "HTML")
 }
 
 
