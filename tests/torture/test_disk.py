@@ -61,8 +61,8 @@ class BelledWorld(StrictWorld):
     bells: dict[str, Callable[[], None]] = field(default_factory=dict)
 
     async def show(self, request: web.Request, story: Story) -> web.StreamResponse:
-        """Ring before a look shows the end."""
-        if story.stage.owes == "job.succeeded":
+        """Ring before a look shows that a job runs."""
+        if story.stage.owes == "job.started":
             self._ring("show")
         return await super().show(request, story)
 
@@ -132,7 +132,7 @@ async def start(patient: Patient, ailment: Ailment) -> Child:
 
 
 async def observation(patient: Patient, ailment: Ailment) -> Child:
-    """Fall ill when an end was seen and is to be recorded."""
+    """Fall ill when something was seen that is to be recorded, and to be told."""
     return await _belled(patient, ailment, "show")
 
 

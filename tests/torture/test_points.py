@@ -45,7 +45,7 @@ LIFE: Final = (
 SETTINGS: Final = {"POLLER_SETTLE_TIMEOUT": "3s", "POLLER_LOG_LEVEL": "info"}
 """The cost, which comes a tenth of a second late, never comes too late."""
 
-STEPS: Final = {"write": 2, "pwrite": 7, "fsync": 2, "change": 1, "send": 1, "receive": 1}
+STEPS: Final = {"write": 2, "pwrite": 7, "fsync": 1, "change": 1, "send": 1, "receive": 1}
 """The usual form tries one call in so many."""
 
 REACH: Final = {"write": 25, "pwrite": 90, "fsync": 9, "change": 4, "send": 5, "receive": 6}
