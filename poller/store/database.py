@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from traceback import clear_frames
 from typing import Final, TypeVar
 
 import structlog
@@ -97,7 +98,7 @@ class Database:
             self._notice_removal()
             return in_transaction(self._connection or self._connect(), work)
         except sqlite3.Error as error:
-            self._disconnect()
+            self._let_go(error)
             if primary_code(error) in CORRUPT:
                 self._set_aside(error)
             elif primary_code(error) not in UNAVAILABLE:
@@ -129,7 +130,7 @@ class Database:
         try:
             return self._connect_checked()
         except sqlite3.Error as error:
-            self._disconnect()
+            self._let_go(error)
             if primary_code(error) not in CORRUPT:
                 raise
             self._set_aside(error)
@@ -151,7 +152,16 @@ class Database:
 
     def _inspect(self) -> None:
         """Look through a connection that cannot write, so that a refused file stays as it is."""
-        uri = self._path.as_uri() + "?mode=ro"
+        try:
+            self._inspect_as("ro")
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_READONLY_ROLLBACK:
+                raise
+            # A kill left a change half done: nothing can be read before it is undone.
+            self._inspect_as("rw")
+
+    def _inspect_as(self, mode: str) -> None:
+        uri = f"{self._path.as_uri()}?mode={mode}"
         with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as db:
             if schema.version(db) > len(schema.MIGRATIONS):
                 raise StoreRefused(
@@ -177,6 +187,15 @@ class Database:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _let_go(self, error: sqlite3.Error) -> None:
+        """Disconnect after an error.
+
+        The frames in its traceback hold cursors, and a connection that has any stays open when it
+        is closed: to end some time later, with the removal of a WAL that is another's by then.
+        """
+        clear_frames(error.__traceback__)
+        self._disconnect()
 
     def _set_aside(self, error: sqlite3.Error) -> None:
         """Keep what is left of a damaged database for a person to look at."""

@@ -208,6 +208,25 @@ async def test_full_disk_heals(disk: SqliteStore) -> None:
     assert await event_ids(disk, NOON) == ["evt_1", "evt_2"]
 
 
+def open_files(path: Path) -> int:
+    """Count the open files of this process that are the database."""
+    return sum(it.resolve() == path for it in Path("/proc/self/fd").iterdir())
+
+
+async def test_failed_write_leaves_no_connection_open(disk: SqliteStore, path: Path) -> None:
+    """A connection that is left after a failure is closed at once, whoever keeps the error.
+
+    One that closes later would take the WAL away from whatever stands in its file's place.
+    """
+    await disk.record(Batch(events=[an_event("1")]))
+    (one,) = await due(disk, NOON)
+
+    with limited(RLIMIT_FSIZE, PAGE), pytest.raises(StoreUnavailable):
+        await disk.settle([delivered(one)])
+
+    assert open_files(path) == 0
+
+
 async def test_database_at_its_limit_is_unavailable(disk: SqliteStore) -> None:
     """SQLite's own word for a full disk is StoreUnavailable."""
     disk._database.transact(lambda db: db.execute("PRAGMA max_page_count = 1"))
@@ -304,6 +323,32 @@ async def test_the_database_of_another_program_is_left_alone(path: Path, now: Ha
         await a_store(path, now).__aenter__()
 
     assert read(path) == content
+
+
+def cut_off(path: Path) -> None:
+    """Leave a change half done in a database that is not in WAL mode, as a kill does."""
+    journal = path.with_name(path.name + "-journal")
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+        db.execute("PRAGMA cache_size = 1")
+        db.execute("BEGIN")
+        db.execute("UPDATE events SET body = zeroblob(1000000)")
+        left = contents(path, journal)
+    path.write_bytes(left[0])
+    journal.write_bytes(left[1])
+
+
+async def test_a_kill_while_the_file_is_made_does_not_lock_it_for_ever(
+    path: Path, now: Hands
+) -> None:
+    """What a kill left half done outside of WAL mode is undone at the next start."""
+    await fill(path, now)
+    cut_off(path)
+
+    async with a_store(path, now) as store:
+        found = await event_ids(store, 1e12)
+
+    assert found == [an_event("1").id]
 
 
 async def test_a_damaged_file_that_cannot_be_renamed_is_waited_for(

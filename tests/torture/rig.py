@@ -6,7 +6,7 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -70,7 +70,8 @@ class Child:
     def send(self, number: int) -> None:
         """Send it a signal, unless it is dead already."""
         if self.code is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # the news of its death is under way
+                os.kill(self.pid, number)
 
     async def end(self, *, within: float = 15.0) -> int:
         """Wait for its end and give its exit code, that of a signal as a negative number."""
@@ -88,6 +89,11 @@ class Child:
         """Ask it to stop, and give the exit code that it has 8 seconds for."""
         self.send(signal.SIGTERM)
         return await self.end(within=8.0)
+
+    @property
+    def said(self) -> str:
+        """Give all of its output, of which the last line may be half written."""
+        return self.output.read_text("utf-8") if self.output.exists() else ""
 
     @property
     def lines(self) -> list[dict[str, Any]]:

@@ -1,0 +1,73 @@
+"""The library that strikes a process at one of its own calls, and the orders that it takes."""
+
+import errno
+import fcntl
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+SOURCE: Final = Path(__file__).with_suffix(".c")
+GCC: Final = ("gcc", "-std=gnu17", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC")
+
+POINTS: Final[Mapping[str, Sequence[str]]] = {
+    "write": ("before", "middle", "after"),
+    "pwrite": ("before", "middle", "after"),
+    "fsync": ("before", "after"),
+    "change": ("before", "after"),
+    "send": ("before", "middle", "after"),
+    "receive": ("before", "middle", "after"),
+}
+"""Where a process can be killed: by the kind of call, the places around one."""
+
+
+def compiled(root: Path) -> Path:
+    """Compile once below a folder, whoever asks first."""
+    library = root / "shim.so"
+    with (root / "shim.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not library.exists():
+            subprocess.run([*GCC, "-o", str(library), str(SOURCE)], check=True, timeout=120)
+    return library
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """`kill -9` at the nth call of a kind: before it, after it, or with half of it done."""
+
+    kind: str
+    mode: str
+    at: int
+
+    @property
+    def order(self) -> dict[str, str]:
+        """What a child has to find in its environment."""
+        return {"STRIKE_KIND": self.kind, "STRIKE_MODE": self.mode, "STRIKE_AT": str(self.at)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Calls on files that fail while the file `switch` exists; `times` is 0 for ever."""
+
+    name: str
+    kinds: Sequence[str]
+    path: str
+    switch: Path
+    times: int = 0
+
+    @property
+    def has_struck(self) -> bool:
+        """Whether a call has failed."""
+        return Path(f"{self.switch}.struck").exists()
+
+    @property
+    def order(self) -> dict[str, str]:
+        """What a child has to find in its environment."""
+        return {
+            "FAULT_ERRNO": str(getattr(errno, self.name)),
+            "FAULT_KINDS": ",".join(self.kinds),
+            "FAULT_PATH": self.path,
+            "FAULT_TIMES": str(self.times),
+            "FAULT_WHILE": str(self.switch),
+        }
