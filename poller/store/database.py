@@ -145,11 +145,24 @@ class Database:
         db.row_factory = sqlite3.Row
         for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             db.execute(f"PRAGMA {setting}")
+        # What a process had written when it was killed may be known to this kernel alone: it has
+        # to be on the disk before anything of it is told.
+        db.execute("PRAGMA wal_checkpoint")
         schema.migrate(db)
         in_transaction(db, self._prepare)
         return db
 
     def _inspect(self) -> None:
+        """Look at a file before it is used. What a crash left half done is rolled back first."""
+        try:
+            self._look()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+                raise
+            _roll_back(self._path)
+            self._look()
+
+    def _look(self) -> None:
         """Look through a connection that cannot write, so that a refused file stays as it is."""
         uri = self._path.as_uri() + "?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as db:
@@ -230,6 +243,12 @@ def primary_code(error: sqlite3.Error) -> int | None:
     """Give SQLite's primary result code; errors of the Python module itself have none."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
+
+
+def _roll_back(path: Path) -> None:
+    """Let SQLite roll back the journal that was left beside a file, as any reader has to."""
+    with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as db:
+        schema.version(db)
 
 
 def _inode(path: Path) -> int | None:
