@@ -74,10 +74,10 @@ class Story:
 
 
 STORIES = {
-    "one life": Story([(2, 0)], (600, 6_000)),
-    "stopped and begun again": Story([(1, 0), (1, 0)], (400, 6_000)),
-    "killed before a sync": Story([(2, 9), (1, 11), (1, 0)], (500, 6_000)),
-    "long enough for a checkpoint": Story([(50, 0)], (100, 4_000)),
+    "one-life": Story([(2, 0)], (600, 6_000)),
+    "stopped-and-begun-again": Story([(1, 0), (1, 0)], (400, 6_000)),
+    "killed-before-a-sync": Story([(2, 9), (1, 11), (1, 0)], (500, 6_000)),
+    "long-enough-for-a-checkpoint": Story([(50, 0)], (100, 4_000)),
 }
 CALM = {"POLLER_CONCURRENCY": "1"}
 """One look at a time, so that little work makes many transactions."""
@@ -191,7 +191,7 @@ async def test_a_power_loss_takes_nothing_that_was_acknowledged(
     violations += [f"not modelled: {it}" for it in differences(steps, tmp_path / "store")]
     violations += [f"still: {it.job_id}" for it in world.jobs.values() if not it.is_told]
     tally(PROMISE, cases=cases, hits=hits, violations=violations)
-    assert has_checkpoint(steps) or name != "long enough for a checkpoint"
+    assert has_checkpoint(steps) or name != "long-enough-for-a-checkpoint"
 
 
 def has_checkpoint(steps: Sequence[Step]) -> bool:
