@@ -49,7 +49,8 @@ class Robbery:
         asked = len(self.world.asked)
         self.begins.append(now())
         child = await self.births.bear(variables, self.folder / "log")
-        await until(lambda: len(self.world.asked) > asked)
+        await until(lambda: len(self.world.asked) > asked or child.code is not None, within=60.0)
+        assert child.code is None
         return child
 
     async def live(self) -> None:

@@ -169,7 +169,8 @@ class Reader:
                 elif call.endswith(" <unfinished ...>") and POST not in call:
                     begun[pid] = call.removesuffix(" <unfinished ...>")
                     continue
-                if ours in call or POST in call:
+                is_failed = call.rpartition(" = ")[2].startswith("-1 ")
+                if (ours in call or POST in call) and not is_failed:
                     yield from self._step(re.sub(r"\)\s+= ", ") = ", call))
 
     def _step(self, call: str) -> Iterator[Step]:
