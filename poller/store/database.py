@@ -146,6 +146,9 @@ class Database:
         db.row_factory = sqlite3.Row
         for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             db.execute(f"PRAGMA {setting}")
+        # What a process had written when it was killed may be known to this kernel alone: it has
+        # to be on the disk before anything of it is told.
+        db.execute("PRAGMA wal_checkpoint")
         schema.migrate(db)
         in_transaction(db, self._prepare)
         return db

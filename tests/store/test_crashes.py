@@ -1,0 +1,45 @@
+"""What a crash leaves beside the file, and how the store opens on it."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from poller.store import Batch
+from tests.store.builders import NOON, Hands, a_state, a_store, an_event, event_ids
+
+PAGE = 4096
+JOURNAL = bytes.fromhex("d9d505f920a163d7 00000000 9cbf8aef 00000000 00000200 00001000")
+"""The journal of the first page of a new file, as SQLite 3.40 leaves it when the power goes."""
+
+
+def torn(path: Path) -> None:
+    """Leave a new file as it is when its first page was being written."""
+    path.write_bytes(b"SQLite format 3\0" + bytes(PAGE - 16))
+    path.with_name(f"{path.name}-journal").write_bytes(JOURNAL.ljust(512, b"\0"))
+
+
+async def test_a_crash_while_the_file_was_made_is_overcome(path: Path, now: Hands) -> None:
+    """A first page that is half there, with the journal that undoes it, hinders no start."""
+    torn(path)
+
+    async with a_store(path, now) as store:
+        await store.record(Batch(events=[an_event("1")]))
+
+        assert await event_ids(store, NOON) == ["evt_1"]
+    assert not list(path.parent.glob("*.corrupt-*"))
+
+
+async def test_what_a_killed_process_wrote_is_made_durable_first(path: Path, now: Hands) -> None:
+    """A -wal that nobody may have synced is in the file itself once the store is open."""
+    left = path.with_name("left.db")
+    async with a_store(path, now) as store:
+        await store.record(Batch(states=[a_state()], events=[an_event("1")]))
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{path}{suffix}", f"{left}{suffix}")
+
+    async with a_store(left, now):
+        alone = shutil.copy(left, path.with_name("alone.db"))
+
+    with closing(sqlite3.connect(alone)) as db:
+        assert db.execute("SELECT id FROM events").fetchall() == [("evt_1",)]
