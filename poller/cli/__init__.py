@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     # Until `run` heeds signals itself; as process 1 of a container it would be deaf to this one.
     # The other verbs leave a terminal as it was: the live table of `wait` hides the cursor.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(codes.OK if is_run else codes.TERMINATED))
+    if is_run:  # what a reload would read is read at the start
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         arguments = _parser(words[0] if words else "").parse_args(words)
         code: int = arguments.execute(arguments)

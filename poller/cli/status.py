@@ -51,6 +51,9 @@ def _needs(status: Status) -> Iterator[str]:
     """Say what does not mend itself, and what to do about each."""
     if status.is_key_refused:
         yield "The API refuses the key: put SUTRO_API_KEY right and send SIGHUP, or restart."
+    waiting = sum(row["pending"] for row in status.sinks)
+    if waiting and not status.is_running:
+        yield f"{waiting} deliveries wait and no daemon runs: start it with `sutro-poller run`."
     for row in status.sinks:
         yield from _needs_of(row)
 

@@ -21,18 +21,29 @@ def ended(job_id: str, **fields) -> JobState:
     return a_state(job_id, phase=Phase.DONE, status=job.status, job=job)
 
 
-def test_status_of_a_healthy_database(ask: Ask, keep, now: Hands):
+def test_status_of_a_healthy_database(ask: Ask, keep):
     """All is shown, and when nothing needs a person the exit code is 0."""
-    now.now = time.time() - 150
-    keep(states=[a_state(status=JobStatus.RUNNING)], events=[an_event()])
+    keep(states=[a_state(status=JobStatus.RUNNING)])
 
     told = ask("status")
 
     assert told.code == 0
     assert ["daemon", "not", "running"] in told.lines
     assert ["jobs", "1", "RUNNING"] in told.lines
-    assert [HOOK, "enabled", "1", "2", "min", "0"] in told.lines
+    assert [HOOK, "enabled", "0", "-", "0"] in told.lines
     assert told.out.endswith("Nothing needs a person.\n")
+
+
+def test_status_of_events_that_nobody_sends(ask: Ask, keep, now: Hands):
+    """What waits is shown with its age; while no daemon runs it needs a person."""
+    now.now = time.time() - 150
+    keep(events=[an_event()])
+
+    told = ask("status")
+
+    assert told.code == 1
+    assert [HOOK, "enabled", "1", "2", "min", "0"] in told.lines
+    assert "deliveries wait and no daemon runs: start it with `sutro-poller run`." in told.out
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,12 @@ LONG = Script(job_id="job-1", queue_seconds=0.0, run_seconds=600.0)
 ENDED = Script(job_id="job-2", queue_seconds=0.0, run_seconds=0.0)
 
 
+def is_ignored(status: str, number: int) -> bool:
+    """Tell from what the system says of a process whether it ignores a signal."""
+    (mask,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:")]
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
 def answers(place: Place, status: int) -> list[Entry]:
     """Give the API's answers of one status so far."""
     return [it for it in place.api.log if it.status == status]
@@ -118,3 +124,14 @@ async def test_a_jobs_file_may_appear_and_grow(place: Place, tmp_path: Path):
         await daemon.stop()
 
     assert len(daemon.said("poller.reloaded")) == 1
+
+
+async def test_a_reload_before_it_heeds_signals(place: Place):
+    """SIGHUP while the imports of a start are under way ends nothing."""
+    async with place.running("run", POLLER_JOB_IDS=place.jobs(LONG)) as daemon:
+        status = Path(f"/proc/{daemon.process.pid}/status")
+        await until(lambda: is_ignored(status.read_text("utf-8"), signal.SIGHUP))
+        daemon.process.send_signal(signal.SIGHUP)
+        await daemon.saying("poller.started")
+
+        assert await daemon.stop() == 0
