@@ -255,6 +255,7 @@ class Watcher:
         verdicts = await self._ledger.apply(self._sights(news))
         for verdict in verdicts:
             self._journal.verdict(verdict)
+        self._tell_failures(batch)
         fresh = {id(seen) for seen in news}
         undecided = {it.job_id for it in verdicts if it.decision is None}
         for seen in batch:
@@ -264,6 +265,13 @@ class Watcher:
                 continue  # what came before it has ended the watch
             elif id(seen) in fresh or seen.job_id not in self._schedule:
                 self._reschedule(seen)
+
+    def _tell_failures(self, batch: Sequence[Observation]) -> None:
+        """Log what failed, a page once for all the jobs on it."""
+        failed = {id(seen.result): seen for seen in reversed(batch)}
+        for seen in failed.values():
+            if isinstance(seen.result, PollError) and not isinstance(seen.result, NotFound):
+                self._journal.failure(seen.job_id, seen.result)
 
     def _is_news(self, seen: Observation) -> bool:
         """Leave out what was asked before the answer that was applied last, or lags behind it."""
@@ -333,8 +341,6 @@ class Watcher:
         """Plan the next look by what the last one came to."""
         watch = self._watches[seen.job_id]
         watch.failures = watch.failures + 1 if is_failure(seen.result) else 0
-        if isinstance(seen.result, PollError) and not isinstance(seen.result, NotFound):
-            self._journal.failure(seen.job_id, seen.result)
         delay, is_put_off = pause(seen.result, watch.failures, interval, self._random)
         self._plan(seen.job_id, delay, is_put_off=is_put_off)
 
