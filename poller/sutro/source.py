@@ -202,7 +202,9 @@ class SutroSource:
             ask = self._client.get_status if is_large else self._client.get_job
             result: Job | PollError = await ask(job_id)
         except PollError as error:
-            result = error
+            # The frames and the causes of an error hold the answer, which can be megabytes.
+            error.__context__ = None
+            result = error.with_traceback(None)
         if is_large and isinstance(result, NotFound):
             # Not every deployment has this way to ask: the job itself was there.
             self._large.discard(job_id)
