@@ -17,6 +17,7 @@ from tests.process.canaries import KEY, SECRET
 from tests.support import a_job_object
 from tests.torture.malformed import CLASSES, POSITIONS, Api, Life, Turn, mixed, objects, speaking
 from tests.torture.rig import SCALE, tally
+from tests.torture.transports import LARGE, SLOW, STATUSES
 from tests.torture.world import World
 from tests.virtual import START
 
@@ -150,6 +151,18 @@ async def test_malformed_answers_in_any_mixture():
         violations += [f"{number}: {it} of {names}" for it in found]
 
     tally(PROMISE, cases=8 * runs, violations=violations)
+
+
+async def test_what_tells_nothing_tells_nothing_for_long():
+    """A job of which only malformed answers come for many minutes is neither ended nor missing."""
+    quick = [it for it in CLASSES if not it.tells and it.name not in (*SLOW, *LARGE, *STATUSES)]
+    some = SCALE.random("lasting").sample(quick, SCALE.cases(20, len(quick)))
+    lasting = [it for it in CLASSES if it.name in STATUSES] + some
+    lives = [mixed(f"b-{it}", [[], [], [of] * 14]) for it, of in enumerate(lasting)]
+
+    found = await Run([healthy("a-healthy"), *lives], patience=3_600.0).through()
+
+    tally(PROMISE, cases=len(lives), violations=found)
 
 
 async def test_cancelling_is_no_end():
