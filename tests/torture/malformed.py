@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import anyio
 from anyio.abc import ByteStream
@@ -80,7 +80,7 @@ class Life:
 
 @dataclass
 class Api:
-    """Lives by job id, and what they have shown.
+    """Lives by job id, and what they have shown. `page` is what its list always is.
 
     `curt` names the jobs that were asked for their status alone, `followed` the paths that only
     somebody who follows a redirect asks for.
@@ -88,7 +88,9 @@ class Api:
 
     lives: dict[str, Life]
     now: Callable[[], float]
+    page: Any = None
     base: str = ""
+    listed: int = 0
     shown: list[Shown] = field(default_factory=list)
     curt: set[str] = field(default_factory=set)
     followed: list[str] = field(default_factory=list)
@@ -96,6 +98,10 @@ class Api:
     async def answer(self, stream: ByteStream, line: str) -> None:
         """Answer the request that begins with this line."""
         path = line.split()[1]
+        if path.startswith("/v1/list-jobs"):
+            self.listed += 1
+            await answers(200, json.dumps(self.page).encode(), **DATED)(stream)
+            return
         life = self.lives.get(path.rpartition("/")[2])
         if life is None:
             self.followed.append(path)

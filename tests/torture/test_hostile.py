@@ -140,6 +140,7 @@ def environment(base: str, folder: Path) -> dict[str, str]:
         "SUTRO_API_KEY": KEY,
         "POLLER_JOBS_FILE": str(folder / "jobs"),
         "POLLER_SINKS": "log",
+        "POLLER_LIST": "off",
         "POLLER_STORE": str(folder / "state.db"),
         "POLLER_MIN_INTERVAL": str(INTERVAL),
         "POLLER_MAX_INTERVAL": str(INTERVAL),

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 import pytest
@@ -31,6 +32,7 @@ PATIENCE = 240.0
 """Virtual seconds in which a life with one malformed answer is over."""
 
 PACE = {
+    "POLLER_LIST": "off",
     "POLLER_MIN_INTERVAL": str(INTERVAL),
     "POLLER_MAX_INTERVAL": str(INTERVAL),
     "POLLER_REQUESTS_PER_MINUTE": "60000",
@@ -52,16 +54,18 @@ class Run:
 
     lives: list[Life]
     patience: float = PATIENCE
+    page: Any = None
     violations: list[str] = field(default_factory=list)
 
     async def through(self) -> list[str]:
         """Live until all is told and a while more; name every violation."""
         start = START.timestamp() - anyio.current_time()
         world = World(lambda: start + anyio.current_time(), SCALE.random("unused"))
-        api = Api({it.job_id: it for it in self.lives}, world.now)
+        api = Api({it.job_id: it for it in self.lives}, world.now, self.page)
         with capture_logs() as lines:
             async with speaking(api), served(world.take) as hook:
                 variables = PACE | {"POLLER_JOB_IDS": ",".join(api.lives)}
+                variables |= {"POLLER_LIST": "auto"} if self.page else {}
                 async with living(an_app(api.base, hook, **variables)):
                     await self._wait(world)
                     await anyio.sleep(30.0)
@@ -82,6 +86,8 @@ class Run:
         self.violations += [f"followed: {it}" for it in api.followed]
         self.violations += [f"trouble: {it!r}" for it in world.troubles]
         self.violations += [f"late: {it}" for it in self._late(world, api)]
+        looks = sum(len(it.asked) for it in self.lives)
+        self.violations += [f"{api.listed} pages"] if api.listed > looks else []
         self.violations += [f"disturbed: {it}" for it in self._disturbed()]
 
     def _late(self, world: World, api: Api) -> list[str]:
@@ -96,13 +102,17 @@ class Run:
         ]
 
     def _disturbed(self) -> list[str]:
-        """Name each healthy job that was not looked at for longer than its interval."""
+        """Name each healthy job that was not looked at for longer than its interval.
+
+        A page that fails may have been its look: it is backed off as a GET that fails is.
+        """
+        longest = INTERVAL * (2.2 if self.page else 1.2)
         return [
             f"{it.job_id} for {after - before:.1f} s"
             for it in self.lives
             if it.job_id.startswith("a-")
             for before, after in zip(it.asked, it.asked[1:], strict=False)
-            if after - before > INTERVAL * 1.2
+            if after - before > longest
         ]
 
 
@@ -194,6 +204,16 @@ PAGES = {
     "countless jobs": ({"jobs": [0] * 300_000}, None, None),
     "a job and no list": ({"job": ONE}, None, None),
 }
+
+
+async def test_malformed_pages_tell_nothing_of_others():
+    """Whatever the list is, jobs that it does not show keep their pace, and it is asked seldom."""
+    violations = []
+    for name, (page, _, _) in PAGES.items():
+        run = Run([healthy(f"a-{number}") for number in range(3)], page=page)
+        violations += [f"{name}: {it}" for it in await run.through()]
+
+    tally(PROMISE, cases=len(PAGES), violations=violations)
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -26,6 +26,7 @@ PROMISE = "a server with a bad certificate gets no request, and other looks go o
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
 PACE = {
     "POLLER_MIN_INTERVAL": "5s",
+    "POLLER_LIST": "off",
     "POLLER_MAX_INTERVAL": "5s",
     "POLLER_REQUESTS_PER_MINUTE": "6000",
     "POLLER_WEBHOOK_EVENTS": "*",
