@@ -52,10 +52,10 @@ DELAY: Final = 0.1
 Time in which the daemon waited for a processor, or this process was late itself, is taken off.
 """
 
-GROWTH: Final = 2 * (LARGE_AT_ONCE * JOB_CAP + 20 * LARGE)
-"""Two bodies at a time are read up to the cap, the others up to 256 KiB; each is had twice.
+GROWTH: Final = 3 * LARGE_AT_ONCE * JOB_CAP + 2 * 20 * LARGE
+"""Two bodies at a time are read up to the cap, the others up to 256 KiB and as much in buffers.
 
-That is so while its parts are put together, and while a text is made of it.
+A large one is there three times for a moment: its parts, the whole, and the text of it.
 """
 
 BIG: Final = OK + b"Content-Length: 9000000\r\n\r\n" + b" " * 300_000
