@@ -135,23 +135,35 @@ class Http:
         self, response: aiohttp.ClientResponse, cap: int, deadline: float
     ) -> tuple[bytes, bool]:
         """Read a body. Only two large ones are held at once, however many peers send them."""
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > min(cap, LARGE):
-                break
-        else:
-            return bytes(body), False
-        if len(body) > cap:
-            return bytes(body[:cap]), True
-        # The session's own timeout is blind to a wait for others.
-        with anyio.fail_after(deadline - anyio.current_time()):
-            async with self._large:
-                async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > cap:
-                        return bytes(body[:cap]), True
-        return bytes(body), False
+        # Joined once: what grows a little at a time leaves holes of many times its size.
+        chunks: list[bytes] = []
+        size = await _fill(chunks, 0, response, min(cap, LARGE))
+        if LARGE < size <= cap:
+            # The session's own timeout is blind to a wait for others.
+            with anyio.fail_after(deadline - anyio.current_time()):
+                async with self._large:
+                    size = await _fill(chunks, size, response, cap)
+                    return _joined(chunks, size, cap), size > cap
+        return _joined(chunks, size, cap), size > cap
+
+
+async def _fill(
+    chunks: list[bytes], size: int, response: aiohttp.ClientResponse, enough: int
+) -> int:
+    """Read until the body ends or is larger than `enough`; give its size by then."""
+    async for chunk in response.content.iter_any():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > enough:
+            break
+    return size
+
+
+def _joined(chunks: list[bytes], size: int, cap: int) -> bytes:
+    """Put at most `cap` bytes together."""
+    if size > cap:
+        chunks[-1] = chunks[-1][: len(chunks[-1]) - (size - cap)]
+    return b"".join(chunks)
 
 
 @cache

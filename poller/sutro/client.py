@@ -27,7 +27,15 @@ from poller.jobs import Job, parse_job
 
 JOB_CAP: Final = 4 * 1024 * 1024
 PAGE_CAP: Final = 16 * 1024 * 1024
+MESSAGE_CAP: Final = 64 * 1024
 PAUSE_CAP: Final = 3_600.0
+BYTES_A_VALUE: Final = 64
+"""A body may hold one JSON value for so many bytes of its cap.
+
+Read, a value of three bytes takes up to a hundred, and a body of nothing else holds up all that
+this process does for a second. Texts, which make a job object large, count once each.
+"""
+VALUE_BEGINS: Final = (b",", b"[", b"{")
 DIGITS: Final = 18
 PUBLIC_HOST: Final = "api.sutro.sh"
 
@@ -182,7 +190,7 @@ class SutroClient:
             raise self._error(answer)
         if answer.is_cut:
             raise TooLarge(f"the answer is over {cap} bytes")
-        return _decode(answer)
+        return _decode(answer, cap)
 
     def _error(self, answer: Answer) -> PollError:
         """Say what an answer means that is not a 200."""
@@ -221,10 +229,13 @@ def _read(raw: object, job_id: str) -> Job:
         raise Rejected("the job brings a bug of this program to light") from None
 
 
-def _decode(answer: Answer) -> dict[str, Any]:
+def _decode(answer: Answer, cap: int) -> dict[str, Any]:
     """Read a body as a JSON object, whatever its content type says."""
     if answer.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
         raise MalformedAnswer("the answer has an encoding that was not asked for")
+    # Those in a text count too: to tell them apart takes longer than to read them.
+    if sum(map(answer.body.count, VALUE_BEGINS)) > cap // BYTES_A_VALUE:
+        raise TooLarge(f"the answer has more than {cap // BYTES_A_VALUE} values")
     try:
         raw = json.loads(answer.body.decode("utf-8-sig", "replace"), parse_int=_integer)
     except (ValueError, RecursionError):
@@ -242,6 +253,6 @@ def _integer(digits: str) -> int | None:
 def _is_api_message(answer: Answer) -> bool:
     """Tell the API's own 404, `{"message": "..."}`, from that of whatever stands in its place."""
     try:
-        return isinstance(_decode(answer).get("message"), str)
-    except MalformedAnswer:
+        return isinstance(_decode(answer, MESSAGE_CAP).get("message"), str)
+    except (MalformedAnswer, TooLarge):
         return False

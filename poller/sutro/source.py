@@ -186,7 +186,8 @@ class SutroSource:
             observations = _observed(await self._page(sheet, is_trial=False), asked_at)
         except PollError as error:
             if not is_about_the_list(error) and not isinstance(error, TooLarge):
-                observations = [Observation(it, asked_at, error, is_listed=True) for it in taken]
+                told = _alone(error)
+                observations = [Observation(it, asked_at, told, is_listed=True) for it in taken]
         shown = {it.job_id for it in observations}
         for job_id in taken:
             if job_id not in shown:
@@ -202,7 +203,7 @@ class SutroSource:
             ask = self._client.get_status if is_large else self._client.get_job
             result: Job | PollError = await ask(job_id)
         except PollError as error:
-            result = error
+            result = _alone(error)
         if is_large and isinstance(result, NotFound):
             # Not every deployment has this way to ask: the job itself was there.
             self._large.discard(job_id)
@@ -214,6 +215,12 @@ class SutroSource:
             self._large.add(job_id)
             return await self._look(job_id, is_trial=await self._budget.turn())
         return (Observation(job_id, asked_at, result),)
+
+
+def _alone(error: PollError) -> PollError:
+    """Rid an error of its frames and its causes: they hold the answer, which can be megabytes."""
+    error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _observed(page: Page, asked_at: float) -> Sequence[Observation]:

@@ -10,6 +10,7 @@ import pytest
 
 from poller.errors import (
     MalformedAnswer,
+    Misconfigured,
     PollError,
     Rejected,
     TooLarge,
@@ -60,7 +61,7 @@ async def test_number_that_is_none(number: str):
     assert (job.status, job.input_tokens, job.job_cost) == (JobStatus.SUCCEEDED, None, None)
 
 
-DEEP: Final = 200_000
+DEEP: Final = 60_000
 
 
 @pytest.mark.parametrize(
@@ -131,6 +132,15 @@ async def test_no_encoding(encoding: str):
 async def test_body_over_the_cap():
     """A job object over the cap is told apart: its status can still be asked for."""
     assert type(await trouble(answers(200, b" " * (JOB_CAP + 1)))) is TooLarge
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"1", b'{"":1}'])
+async def test_body_of_a_million_values_blinds_nobody(value: bytes):
+    """Tiny values, which take a hundred times their size when they are read, are not read."""
+    text = b'{"job": [' + (value + b",") * 100_000 + b"1]}"
+
+    assert type(await trouble(answers(200, text))) is TooLarge
+    assert type(await trouble(answers(404, text))) is Misconfigured
 
 
 async def test_error_over_the_cap():

@@ -1,6 +1,7 @@
 """The Sutro API as a source of observations: one request a turn."""
 
 import json
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from poller.sutro.budget import Budget
 from poller.sutro.client import JOB_CAP, SutroClient
 from poller.sutro.listing import Listing
 from poller.sutro.source import SutroSource
-from tests.border.peers import Peer, Talk, answers, drips, peer
+from tests.border.peers import Peer, Talk, answers, drips, peer, says, stalls
 from tests.virtual import START, virtual_clock
 
 NOW = START.timestamp()
@@ -255,3 +256,31 @@ async def test_status_of_a_large_job_that_tells_nothing():
     assert type(seen) is MalformedAnswer
     assert isinstance(job, Job)
     assert job.status is JobStatus.FAILED
+
+
+@pytest.mark.parametrize("talk", [TOO_LARGE, answers(200, b" " * 100), answers(500), says()])
+async def test_error_lets_go_of_its_answer(talk: Talk):
+    """An error that waits to be told keeps no frame, and so no answer of megabytes, alive."""
+    async with asking(talk) as asker:
+        error = await asker.look()
+
+    assert isinstance(error, PollError)
+    assert (error.__traceback__, error.__context__, error.__cause__) == (None, None, None)
+
+
+@pytest.mark.virtual(limit=60.0)
+async def test_jobs_that_are_too_large_keep_no_body_while_their_status_is_asked():
+    """Ten jobs whose status is slow to come after a body over the cap hold none of these bodies."""
+    turns = [TOO_LARGE] * 10 + [stalls()]
+    async with asking(*turns, per_minute=60_000.0) as asker, anyio.create_task_group() as group:
+        tracemalloc.start()
+        for number in range(10):
+            asker.due(f"job-{number}")
+            chosen = await asker.source.choose(asker.schedule)
+            assert chosen is not None
+            group.start_soon(chosen)
+            await anyio.sleep(1.0)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert held < 4_000_000

@@ -143,13 +143,14 @@ class Nursery:
 
 
 @asynccontextmanager
-async def nursery(command: Path, **environment: str) -> AsyncIterator[Nursery]:
+async def nursery(command: Path, *before: str, **environment: str) -> AsyncIterator[Nursery]:
     """Open a nursery of the installed product; no child outlives it.
 
-    `environment` is that of the nursery itself: what is preloaded there is in every child.
+    `environment` is that of the nursery itself: what is preloaded there is in every child. Words
+    `before` its command run it in surroundings of its own.
     """
     process = await anyio.open_process(
-        [str(command.with_name("python")), str(NURSERY)],
+        [*before, str(command.with_name("python")), str(NURSERY)],
         env={"PATH": os.environ["PATH"]} | environment,
         stderr=subprocess.DEVNULL,
     )
