@@ -148,6 +148,27 @@ async def test_a_webhook_that_is_down_for_seven_days_loses_nothing():
         assert sink.ids.index(f"evt_{2 * job}") < sink.ids.index(f"evt_{2 * job + 1}")
 
 
+async def test_a_restart_does_not_put_off_the_return():
+    """A process that begins in an outage notices the return as soon as one that saw it begin."""
+    store, sink = a_store(), FakeSink()
+    sink.trouble = hang_and_fail
+    await fill(store, 20)
+    async with dispatching(store, hook=sink):
+        await anyio.sleep(2 * DAY)
+
+    with capture_logs() as lines:
+        async with dispatching(store, hook=sink):
+            await anyio.sleep(1_000.0)
+            sink.trouble, back_at = None, anyio.current_time()
+            await anyio.sleep(900.0)
+
+    assert len(sink.got) == 20
+    assert sink.got[0][0] - back_at <= 300.0 + TIMEOUT
+    assert sink.got[-1][0] - sink.got[0][0] < 60.0
+    events = [it["event"] for it in lines if it["event"].startswith("sink.")]
+    assert events == ["sink.unavailable", "sink.recovered"]
+
+
 async def test_events_older_than_seven_days_end_dead():
     """An event that fails when it is older than a week is dead; a younger one stays pending."""
     store, sink = a_store(), FakeSink()
