@@ -68,6 +68,10 @@ class Breaker:
             return float("inf")
         return max(0.0, self.paused_until - now, (self.opens_at or now) - now)
 
+    def doubt(self, now: float) -> None:
+        """Let a probe go first: how the sink does is not known."""
+        self.opens_at = now
+
     def succeed(self) -> bool:
         """Take in an answer that does not fault the sink; say whether that closed the breaker."""
         was_open, self.opens_at = self.is_open, None
@@ -82,7 +86,7 @@ class Breaker:
         self.paused_until = max(self.paused_until, now + min(error.retry_after or 0.0, PAUSE_CAP))
         if self.is_open and not is_probe:
             return False
-        opened = not self.is_open and self.failures >= TOLERATED
+        opened = self._rung == 0 and (self.is_open or self.failures >= TOLERATED)
         if opened or self.is_open:
             self.opens_at = now + PROBES[min(self._rung, len(PROBES) - 1)]
             self._rung += 1

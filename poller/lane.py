@@ -69,6 +69,8 @@ class Lane:
 
     async def run(self) -> None:
         """Send until `close`, then return when what is under way has ended."""
+        if await self._is_put_off():
+            self._breaker.doubt(self._now())
         async with anyio.create_task_group() as senders:
             for number in range(WIDTH):
                 senders.start_soon(self._send_on, name=f"send {self.name} {number}")
@@ -88,6 +90,17 @@ class Lane:
         """Let the next event of the same subject go: this one's outcome is written."""
         self._claimed.discard(delivery.event.subject)
         self.wake()
+
+    async def _is_put_off(self) -> bool:
+        """Tell whether deliveries were put off before this process.
+
+        That may have been in an outage, hours ago: only a probe tells soon that it is over.
+        """
+        try:
+            sinks = await self._store.sinks()
+        except StoreUnavailable:
+            return True
+        return any(it.name == self.name and (it.last_due or 0.0) > self._now() for it in sinks)
 
     async def _send_on(self) -> None:
         while (delivery := await self._next()) is not None:

@@ -76,7 +76,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkState:
-    """The backlog of one sink. `next_due` is that of the earliest delivery at the head of its job.
+    """The backlog of one sink. `last_due` is when the last of the pending deliveries is due.
 
     A sink with `is_configured` false has left the configuration: its deliveries are parked.
     """
@@ -84,7 +84,7 @@ class SinkState:
     name: str
     pending: int = 0
     dead: int = 0
-    next_due: float | None = None
+    last_due: float | None = None
     is_disabled: bool = False
     is_configured: bool = True
 

@@ -225,7 +225,7 @@ class MemoryStore:
             name=name,
             pending=len(self._pending_of(name)),
             dead=len(dead),
-            next_due=min((entry.due for entry in self._heads(name)), default=None),
+            last_due=max((entry.due for entry in self._pending_of(name)), default=None),
             is_disabled=name in self._disabled,
         )
 

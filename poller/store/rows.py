@@ -98,7 +98,7 @@ def read_sink(row: sqlite3.Row) -> SinkState:
         name=row["name"],
         pending=row["pending"],
         dead=row["dead"],
-        next_due=row["next_due"],
+        last_due=row["last_due"],
         is_disabled=bool(row["is_disabled"]),
         is_configured=bool(row["is_configured"]),
     )

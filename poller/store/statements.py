@@ -114,7 +114,7 @@ SINKS: Final = """
 SELECT name,
        (SELECT count(*) FROM deliveries WHERE sink = name AND fate = 'pending') AS pending,
        (SELECT count(*) FROM deliveries WHERE sink = name AND fate = 'dead') AS dead,
-       (SELECT due FROM heads WHERE sink = name ORDER BY due LIMIT 1) AS next_due,
+       (SELECT max(due) FROM deliveries WHERE sink = name AND fate = 'pending') AS last_due,
        disabled_reason IS NOT NULL AS is_disabled,
        left_at IS NULL AS is_configured
   FROM sinks

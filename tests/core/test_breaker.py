@@ -161,6 +161,16 @@ def test_failed_probe_is_no_second_opening():
     assert not breaker.fail(now + 5.0, FAULT, is_probe=True)
 
 
+def test_doubt():
+    """A sink that is in doubt gets one probe at once; what fails it is told as an outage."""
+    breaker = Breaker(WIDTH)
+    breaker.doubt(NOW)
+
+    assert (breaker.wait(NOW, 0), breaker.wait(NOW, 1)) == (0.0, float("inf"))
+    assert breaker.fail(NOW, FAULT, is_probe=True)
+    assert breaker.wait(NOW, 0) == 5.0
+
+
 def test_slow_start():
     """After the first success one delivery goes at a time, then twice as many after each."""
     breaker, now = an_open_breaker()

@@ -37,24 +37,6 @@ def poller_types(store) -> list[str]:
     return [it for it in recorded_types(store) if it.startswith("poller.")]
 
 
-@pytest.mark.parametrize("refusal", [REFUSED, FORBIDDEN], ids=["401", "403"])
-@pytest.mark.parametrize("jobs", [1, 100, 10_000])
-async def test_a_revoked_key_costs_few_requests(jobs, refusal):
-    """In the first hour of a revoked key go the requests in flight and eight more at most."""
-    (api, ids), store = an_api(jobs), a_store()
-    api.latency = 1.0
-
-    async with watching(api, store, *ids, policy=FIXED):
-        await anyio.sleep(300.0)
-        api.trouble, revoked_at = refusal, anyio.current_time()
-        under_way = [at for at, _ in api.asked if at > revoked_at - api.latency]
-        await anyio.sleep(3_600.0)
-
-    after = [at for at, _ in api.asked if at >= revoked_at]
-    assert 2 <= len(after) <= max(len(under_way), 16) + 8
-    assert poller_types(store) == ["poller.auth_failed"]
-
-
 async def test_one_refusal_is_no_proof():
     """A single 401 that a later answer denies is announced to nobody."""
     (api, ids), store = an_api(3), a_store()

@@ -126,26 +126,25 @@ async def test_the_backlog_follows_the_first_receipt_slowly():
     assert events == ["sink.unavailable", "sink.recovered"]
 
 
-async def test_a_webhook_that_is_down_for_seven_days_loses_nothing():
-    """A week of a dead endpoint costs a request every 300 s, and every event arrives after it."""
+async def test_a_restart_does_not_put_off_the_return():
+    """A process that begins in an outage notices the return as soon as one that saw it begin."""
     store, sink = a_store(), FakeSink()
     sink.trouble = hang_and_fail
-    down_for = 6.9 * DAY
+    await fill(store, 20)
+    async with dispatching(store, hook=sink):
+        await anyio.sleep(2 * DAY)
 
-    async with dispatching(store, hook=sink) as dispatcher:
-        for number in range(500):
-            await store.record(Batch(events=[an_event(str(number), f"job-{number // 2}")]))
-            dispatcher.wake()
-            await anyio.sleep(down_for / 500)
-        sink.trouble, back_at = None, anyio.current_time()
-        await anyio.sleep(900.0)
+    with capture_logs() as lines:
+        async with dispatching(store, hook=sink):
+            await anyio.sleep(1_000.0)
+            sink.trouble, back_at = None, anyio.current_time()
+            await anyio.sleep(900.0)
 
-    ladder = [at for at, _ in sink.tried if 1_200.0 < at < back_at]
-    assert all(b - a >= 300.0 for a, b in pairwise(ladder))
-    assert min(at for at, _ in sink.got) - back_at <= 300.0 + TIMEOUT
-    assert sorted(sink.ids) == sorted({f"evt_{number}" for number in range(500)})
-    for job in range(250):
-        assert sink.ids.index(f"evt_{2 * job}") < sink.ids.index(f"evt_{2 * job + 1}")
+    assert len(sink.got) == 20
+    assert sink.got[0][0] - back_at <= 300.0 + TIMEOUT
+    assert sink.got[-1][0] - sink.got[0][0] < 60.0
+    events = [it["event"] for it in lines if it["event"].startswith("sink.")]
+    assert events == ["sink.unavailable", "sink.recovered"]
 
 
 async def test_events_older_than_seven_days_end_dead():

@@ -12,8 +12,9 @@ SIGNING: Final = b"c4n4ry/5up3r?signing~secret+bytes"
 SECRET: Final = "whsec_" + base64.b64encode(SIGNING).decode()
 PATH: Final = "/hooks/c4n4ry/5up3r/path"
 HEADER: Final = "c4n4ry 5up3r+header"
+PASSWORD: Final = "c4n4ry/5up3r+proxy~password"
 
-CANARIES: Final = (KEY, NEW_KEY, SECRET, SIGNING.decode(), PATH, HEADER)
+CANARIES: Final = (KEY, NEW_KEY, SECRET, SIGNING.decode(), PATH, HEADER, PASSWORD)
 
 
 def leaks(folder: Path) -> list[str]:

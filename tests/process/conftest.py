@@ -5,11 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from poller.sutro.simulator import Simulator, serve
 from tests.installed import PROJECT, build, install
-from tests.process.canaries import KEY, leaks
-from tests.process.daemon import Place
-from tests.process.receiver import Receiver, listening
+from tests.process.daemon import Place, a_place
 
 
 @pytest.fixture
@@ -24,10 +21,5 @@ def command_with_example(command: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 async def place(command: Path, tmp_path: Path) -> AsyncIterator[Place]:
     """Give a place to run the product, and look afterwards for secrets in all that it wrote."""
-    folder = tmp_path / "place"
-    (folder / "state").mkdir(parents=True)
-    api = Simulator(key=KEY)
-    async with serve(api) as api_url, listening(Receiver()) as receiver:
-        yield Place(command, folder, api, api_url, receiver)
-    assert not receiver.troubles
-    assert not leaks(folder)
+    async with a_place(command, tmp_path / "place") as it:
+        yield it

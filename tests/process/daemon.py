@@ -15,9 +15,9 @@ import anyio
 from anyio.abc import Process
 
 from poller.sutro.script import Script
-from poller.sutro.simulator import Simulator
-from tests.process.canaries import HEADER, KEY, SECRET
-from tests.process.receiver import Receiver
+from poller.sutro.simulator import Simulator, serve
+from tests.process.canaries import HEADER, KEY, SECRET, leaks
+from tests.process.receiver import Receiver, listening
 from tests.process.waiting import until
 
 PACE = {
@@ -143,3 +143,14 @@ class Place:
         """Run `sutro-poller` to its end, and give its exit code and its output."""
         async with self.running(*arguments, **changes) as ended:
             return await ended.end(), ended
+
+
+@asynccontextmanager
+async def a_place(command: Path, folder: Path) -> AsyncIterator[Place]:
+    """Open a place, and look afterwards for secrets in all that was written there."""
+    (folder / "state").mkdir(parents=True)
+    api = Simulator(key=KEY)
+    async with serve(api) as api_url, listening(Receiver()) as receiver:
+        yield Place(command, folder, api, api_url, receiver)
+    assert not receiver.troubles
+    assert not leaks(folder)

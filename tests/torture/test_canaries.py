@@ -1,19 +1,37 @@
-"""No secret is in anything that a process writes. Every test here looks; these provoke."""
+"""No secret is in anything that a process writes. Every process test looks; these provoke."""
 
+import json
+import socket
 import ssl
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import trustme
 
+from poller import configuration
+from poller.app import App, egress, make_client, make_http
 from poller.sutro.script import Script
-from tests.process.canaries import CANARIES, NEW_KEY, PATH, SECRET, leaks
-from tests.process.daemon import Place
+from tests.process.canaries import (
+    CANARIES,
+    HEADER,
+    KEY,
+    NEW_KEY,
+    PASSWORD,
+    PATH,
+    SECRET,
+    found_in,
+    leaks,
+)
+from tests.process.daemon import Daemon, Place
 from tests.process.plugins import a_plugin
 from tests.process.receiver import Receiver, listening
+from tests.process.waiting import until
+from tests.torture.rig import nursery, tally
 
 pytestmark = pytest.mark.anyio
 
+PROMISE = "no key, secret, URL or password is in any output or file, raw, base64 or URL-encoded"
 ENDED = Script(job_id="job-1", queue_seconds=0.0, run_seconds=0.0)
 
 LEAKY = """
@@ -92,7 +110,7 @@ async def test_a_crash_tells_no_secret(place: Place, leaky: dict[str, str]):
     (crash,) = ended.said("poller.crashed")
     assert (code, ended.err) == (1, "")
     assert "RuntimeError: **** " in crash["exception"]
-    assert not leaks(place.folder)
+    tally(PROMISE, cases=1, violations=leaks(place.folder))
 
 
 async def test_a_failing_sink_tells_no_secret(place: Place, leaky: dict[str, str]):
@@ -104,7 +122,7 @@ async def test_a_failing_sink_tells_no_secret(place: Place, leaky: dict[str, str
 
     assert code == 0
     assert "RuntimeError: **** " in raised["exception"]
-    assert not leaks(place.folder)
+    tally(PROMISE, cases=1, violations=leaks(place.folder))
 
 
 async def test_a_refusal_tells_no_secret(place: Place):
@@ -120,7 +138,7 @@ async def test_a_refusal_tells_no_secret(place: Place):
         await daemon.stop()
 
     assert "401" in failed["error"]
-    assert not leaks(place.folder)
+    tally(PROMISE, cases=1, violations=leaks(place.folder))
 
 
 async def test_a_tls_failure_tells_no_secret(place: Place, stranger: ssl.SSLContext):
@@ -139,4 +157,101 @@ async def test_a_tls_failure_tells_no_secret(place: Place, stranger: ssl.SSLCont
     assert unsent["error"] == unseen["error"]
     assert unsent["error"].startswith("127.0.0.1: its TLS certificate is not trusted")
     assert not receiver.receipts
-    assert not leaks(place.folder)
+    tally(PROMISE, cases=1, violations=leaks(place.folder))
+
+
+VERBS = (
+    "check",
+    "check -o json",
+    "check --api",
+    "status",
+    "status -o json",
+    "jobs ls",
+    "events ls",
+    "dead ls",
+    "sinks ls",
+    "sinks test webhook",
+    "wait job-1",
+    "wait job-1 -o json",
+)
+
+
+@pytest.mark.parametrize("kind", ["well", "broken", "behind a dead proxy"])
+async def test_no_verb_tells_a_secret(place: Place, kind: str):
+    """Whatever an operator asks, and however wrong the settings are, secrets stay masked."""
+    settings = {"POLLER_JOB_IDS": place.jobs(ENDED)}
+    known, output = place.environment(settings | CHANGES[kind]), place.folder / "verbs"
+    async with nursery(place.command) as births:
+        daemon = await births.bear(place.environment(settings), place.folder / "log")
+        await until(lambda: place.receiver.receipts)
+        await daemon.stop()
+        for verb in VERBS:
+            child = await births.bear(known, output, *verb.split(), *(HURRIED.get(verb[:4], ())))
+            await child.end(within=30.0)
+
+    assert output.stat().st_size > 1_000
+    tally(PROMISE, cases=len(VERBS), violations=leaks(place.folder))
+
+
+def nowhere() -> str:
+    """Give a host and port on this machine where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+BEHIND = {
+    "POLLER_PROXY": f"http://me:{quote(PASSWORD, safe='')}@{nowhere()}",
+    "SUTRO_API_URL": "https://sutro.invalid",
+    "POLLER_WEBHOOK_URL": f"https://hooks.invalid{PATH}",
+}
+"""What is on this machine is never reached through a proxy; this goes no further than to it."""
+
+CHANGES: dict[str, dict[str, str | None]] = {
+    "well": {},
+    "broken": {
+        "SUTRO_API_KEY": f"{KEY}\n{NEW_KEY}",
+        "POLLER_WEBHOOK_URL": f"ftp://example.com{PATH}",
+        "POLLER_WEBHOOK_SECRET": SECRET.removeprefix("whsec_"),
+        "POLLER_WEBHOOK_HEADERS": json.dumps({HEADER: HEADER}),
+        "POLLER_PROXY": f"socks5://me:{PASSWORD}@proxy",
+    },
+    "behind a dead proxy": BEHIND,
+}
+HURRIED = {"wait": ("--timeout", "2s")}
+
+
+def leaks_on_line(daemon: Daemon) -> list[str]:
+    """Name what any user of the machine could read of a process."""
+    line = Path(f"/proc/{daemon.process.pid}/cmdline").read_bytes()
+    return [f"command line: {form.decode()}" for form in found_in(line)]
+
+
+async def test_a_running_daemon_tells_no_secret(place: Place):
+    """Neither its command line nor the write-ahead log of a daemon behind a proxy has a secret."""
+    jobs = place.jobs(ENDED, Script(job_id="job-2"))
+    async with place.running("run", POLLER_JOB_IDS=jobs) as daemon:
+        await until(lambda: place.receiver.receipts)
+        found = leaks_on_line(daemon) + leaks(place.folder)
+        is_logged = (place.folder / "state" / "state.db-wal").exists()
+        await daemon.stop()
+    async with place.running("run", POLLER_JOB_IDS=jobs, **BEHIND) as daemon:
+        (failed, *_) = await daemon.saying("poll.failed")
+        await daemon.stop()
+
+    assert is_logged
+    assert "proxy" in failed["error"]
+    tally(PROMISE, cases=2, violations=found + leaks(place.folder))
+
+
+async def test_no_repr_tells_a_secret(place: Place):
+    """What a debugger or a stray log line would show of the daemon's parts has no secret."""
+    config = configuration.load(place.environment({"POLLER_JOB_IDS": "job-1", **BEHIND}))
+    app = App(config)
+    async with make_http(config) as http:
+        client = make_client(config, http, app.clock)
+        parts = [app, config, config.settings, egress(config), http, client, *config.sinks]
+        parts += [config.found, config.secrets, [it.live.value for it in config.sinks]]
+        shown = [f"{part!r} {part!s}" for part in parts]
+
+    found = [form.decode() for text in shown for form in found_in(text.encode())]
+    tally(PROMISE, cases=len(parts), violations=found)

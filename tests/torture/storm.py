@@ -1,0 +1,184 @@
+"""A world with weather: spells in which one end is in one kind of trouble, for hours.
+
+They come on top of the chance faults of `World`. No spell makes an event by itself: a single job
+is unknown for less than the time after which it counts as missing, and all of them together for
+any time.
+"""
+
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiohttp import web
+
+from tests.torture.world import API_FAULTS, FATES, HOOK_FAULTS, Story, World, stages
+
+MINUTE, HOUR = 60.0, 3_600.0
+ODD: Final = "3"
+"""Jobs whose ids end so have spells of their own."""
+QUORUM: Final = 10
+"""So many jobs that are unknown at once tell of the API alone."""
+SLOW: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spell:
+    """A time of one kind of trouble."""
+
+    kind: str
+    begin: float
+    end: float
+
+
+@dataclass(slots=True)
+class Held(Story):
+    """A job that stays in each stage until a moment of its own, told or not."""
+
+    holds: tuple[float, ...] = ()
+
+    def move_on(self, now: float) -> None:
+        """Go to the next stage when its time has come and nothing is owed for this one."""
+        number = len(self.reached) - 1
+        if number >= len(self.holds) or now >= self.holds[number]:
+            Story.move_on(self, now)
+
+
+@dataclass
+class Storm(World):
+    """A world in which spells pass until `calm_at`."""
+
+    calm_at: float = 0.0
+    spells: list[Spell] = field(default_factory=list)
+    pauses: list[tuple[float, float]] = field(default_factory=list)
+    moments: list[float] = field(default_factory=list)
+
+    def brew(self, *, jobs: int, lasting: float) -> None:
+        """Make up the jobs and the spells of the next so many seconds."""
+        now, random = self.now(), self.random
+        self.calm_at = now + lasting
+        for number in range(jobs):
+            told = stages(random.choice(FATES), is_cost_late=random.random() < 0.3)
+            holds = sorted(now + random.uniform(0.0, 0.95 * lasting) for _ in range(2))
+            job_id = f"job-{number}"
+            self.jobs[job_id] = Held(job_id, told, [now], holds=tuple(holds))
+        # One of the two: misses of one job in both might add up to the time that makes it missing.
+        unknown = random.choice(["all unknown", "one unknown"])
+        for kind in [*random.choices(FREQUENT, k=6), unknown]:
+            self._let(kind, random.uniform(0.0, lasting))
+        for kind in [*random.choices(FREQUENT, k=2), random.choice(list(HOOK_SPELLS))]:
+            self._let(kind, lasting - random.uniform(0.0, min(LONGEST[kind], lasting) / 5))
+
+    def _let(self, kind: str, after: float) -> None:
+        """Let a spell begin after so many seconds."""
+        begin = self.now() + after
+        lasts = self.random.uniform(0.2, 1.0) * LONGEST[kind]
+        self.spells.append(Spell(kind, begin, begin + lasts))
+
+    def heal(self) -> None:
+        """End all trouble, but for the requests that are in it."""
+        World.heal(self)
+        self.spells.clear()
+
+    async def look(self, request: web.Request) -> web.StreamResponse:
+        """Answer one look at a job, or fail it as the weather has it."""
+        story = self.jobs[request.path.rpartition("/")[2]]
+        if trouble := self._trouble(API_SPELLS, story):
+            self.asked.append(self.now())
+            self.moments.append(self.now())
+            return await trouble(self, request, story)
+        self.moments.append(self.now())
+        return await World.look(self, request)
+
+    async def take(self, request: web.Request) -> web.StreamResponse:
+        """Take one event, or fail as the weather has it."""
+        self.delay = self.random.uniform(0.0, SLOW) if "receiver slow" in self.weather else 0.0
+        if trouble := self._trouble(HOOK_SPELLS, None):
+            return await trouble(self, request, await request.read())
+        return await World.take(self, request)
+
+    @property
+    def weather(self) -> Collection[str]:
+        """The kinds of trouble that there are now."""
+        now = self.now()
+        return [it.kind for it in self.spells if it.begin <= now < it.end]
+
+    def _trouble(self, spells: dict[str, "Trouble"], story: Story | None) -> "Trouble | None":
+        for kind in self.weather:
+            if kind in spells and self._is_met(kind, story):
+                return spells[kind]
+        return None
+
+    def _is_met(self, kind: str, story: Story | None) -> bool:
+        """Tell whether a spell is one of this job too."""
+        if kind.startswith("one ") and story:
+            return story.job_id.endswith(ODD)
+        if kind == "all unknown":
+            return sum(not it.is_told for it in self.jobs.values()) >= QUORUM
+        return True
+
+    @property
+    def untold(self) -> list[str]:
+        """The jobs that stand still, but for costs that came when nobody waited any more."""
+        return [
+            f"still at {it.stage.status}: {it.job_id}"
+            for it in self.jobs.values()
+            if any(at.owes not in {None, "job.cost_settled", *it.acknowledged} for at in it.stages)
+        ]
+
+
+Trouble = Callable[[Storm, web.Request, Any], Awaitable[web.StreamResponse]]
+
+
+def _any_of(faults: dict[str, Any], *names: str) -> Trouble:
+    async def fail(storm: Storm, request: web.Request, what: object) -> web.StreamResponse:
+        return await faults[storm.random.choice(names)](storm, request, what)
+
+    return fail
+
+
+def _say(*statuses: int) -> Trouble:
+    async def fail(storm: Storm, _request: web.Request, _what: object) -> web.Response:
+        return storm.say({"message": "No."}, status=storm.random.choice(statuses))
+
+    return fail
+
+
+async def _pause(storm: Storm, _request: web.Request, _what: object) -> web.Response:
+    """Ask for a pause until the spell is over, and note that no look may come before."""
+    end = max(it.end for it in storm.spells if it.kind == "API throttles")
+    seconds = int(min(end - storm.now(), HOUR))
+    storm.pauses.append((storm.now(), storm.now() + seconds))
+    return storm.say({}, status=429, **{"Retry-After": str(seconds)})
+
+
+async def _rest(storm: Storm, _request: web.Request, _what: object) -> web.Response:
+    seconds = storm.random.randrange(10, 120)
+    return storm.say({}, status=storm.random.choice([429, 503]), **{"Retry-After": str(seconds)})
+
+
+API_SPELLS: Final[dict[str, Trouble]] = {
+    "API down": _any_of(API_FAULTS, "status", "reset", "hang"),
+    "API throttles": _pause,
+    "key revoked": _say(401, 403),
+    "all unknown": _say(404),
+    "one unknown": _say(404),
+    "one rejected": _say(400, 403, 405, 410, 422, 451, 501),
+}
+HOOK_SPELLS: Final[dict[str, Trouble]] = {
+    "receiver down": _any_of(HOOK_FAULTS, "status", "reset", "hang"),
+    "receiver throttles": _rest,
+    "receiver refuses": _say(400, 404, 422),
+}
+LONGEST: Final = {
+    "API down": 6 * HOUR,
+    "API throttles": HOUR,
+    "key revoked": 4 * HOUR,
+    "all unknown": 2 * HOUR,
+    "one unknown": 4 * MINUTE,
+    "one rejected": 4 * HOUR,
+    "receiver down": 12 * HOUR,
+    "receiver throttles": 2 * HOUR,
+    "receiver refuses": 2 * HOUR,
+    "receiver slow": 6 * HOUR,
+}
+FREQUENT: Final = sorted(set(LONGEST) - {"all unknown", "one unknown"})
