@@ -58,20 +58,23 @@ class Storm(World):
         self.calm_at = now + lasting
         for number in range(jobs):
             told = stages(random.choice(FATES), is_cost_late=random.random() < 0.3)
-            holds = sorted(now + random.uniform(0.0, 0.95 * lasting) for _ in range(2))
+            # Half of the ends come late, so that there are debts when it grows calm.
+            holds = sorted(
+                now + lasting * random.uniform(low, 1.0) for low in (0.0, number % 2 * 0.8)
+            )
             job_id = f"job-{number}"
             self.jobs[job_id] = Held(job_id, told, [now], holds=tuple(holds))
         # One of the two: misses of one job in both might add up to the time that makes it missing.
         unknown = random.choice(["all unknown", "one unknown"])
         for kind in [*random.choices(FREQUENT, k=6), unknown]:
-            self._let(kind, random.uniform(0.0, lasting))
-        for kind in [*random.choices(FREQUENT, k=2), random.choice(list(HOOK_SPELLS))]:
-            self._let(kind, lasting - random.uniform(0.0, min(LONGEST[kind], lasting) / 5))
+            self._let(kind, random.uniform(0.0, lasting), at_most=lasting / 5)
+        for kind in [random.choice(FREQUENT), random.choice(list(HOOK_SPELLS))]:
+            self._let(kind, lasting - random.uniform(0.0, lasting / 5), at_most=lasting)
 
-    def _let(self, kind: str, after: float) -> None:
+    def _let(self, kind: str, after: float, *, at_most: float) -> None:
         """Let a spell begin after so many seconds."""
         begin = self.now() + after
-        lasts = self.random.uniform(0.2, 1.0) * LONGEST[kind]
+        lasts = self.random.uniform(0.2, 1.0) * min(LONGEST[kind], at_most)
         self.spells.append(Spell(kind, begin, begin + lasts))
 
     def heal(self) -> None:

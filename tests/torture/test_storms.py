@@ -90,14 +90,13 @@ async def a_life(storm: Storm, path: Path) -> AsyncIterator[App]:
 
 
 async def weather(storm: Storm, path: Path, deaths: int) -> tuple[list[float], int]:
-    """Let daemons live and die until it is calm; give their begins, and deaths that met debts."""
-    random, hits = storm.random, 0
-    begins = [storm.now()]
-    for moment in sorted(
-        random.uniform(storm.now(), storm.calm_at - MINUTE) for _ in range(deaths)
-    ):
+    """Let daemons live, and die in some spells; give their begins, and deaths that met debts."""
+    begins, hits, until = [storm.now()], 0, storm.calm_at - MINUTE
+    spells = [it for it in storm.spells if it.begin < until]
+    struck = storm.random.sample(spells, min(deaths, len(spells)))
+    for moment in sorted(storm.random.uniform(it.begin, min(it.end, until)) for it in struck):
         async with a_life(storm, path):
-            await anyio.sleep(moment - storm.now())
+            await anyio.sleep(max(moment - storm.now(), MINUTE))
         hits += bool(storm.owed)
         await anyio.sleep(2 * SLOW)  # what is still under way is taken before the next one begins
         begins.append(storm.now())
@@ -163,7 +162,7 @@ async def weathered(seed: int, path: Path) -> tuple[list[str], int]:
     storm = Storm(
         virtual_clock().steady, random, odds=random.choice([4, 8]), key=KEY, secret=SECRET
     )
-    storm.brew(jobs=24, lasting=random.uniform(2 * HOUR, SCALE.cases(6, 72) * HOUR))
+    storm.brew(jobs=24, lasting=random.uniform(1.0, SCALE.cases(5, 72)) * HOUR)
     async with inhabited(storm):
         begins, hits = await weather(storm, path, deaths=random.randrange(5))
         hits += bool(storm.owed)
