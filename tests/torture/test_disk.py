@@ -49,6 +49,7 @@ HEALS_WITHIN: Final = 30.0
 SETTINGS: Final = {
     "POLLER_MIN_INTERVAL": "0.1s",
     "POLLER_MAX_INTERVAL": "0.2s",
+    "POLLER_LIST": "off",
     "POLLER_LOG_LEVEL": "info",
 }
 REFUSED: Final = 78

@@ -79,8 +79,8 @@ STORIES = {
     "killed-before-a-sync": Story([(2, 9), (1, 11), (1, 0)], (500, 6_000)),
     "long-enough-for-a-checkpoint": Story([(50, 0)], (100, 4_000)),
 }
-CALM = {"POLLER_CONCURRENCY": "1"}
-"""One look at a time, so that little work makes many transactions."""
+CALM = {"POLLER_CONCURRENCY": "1", "POLLER_LIST": "off"}
+"""One look at one job at a time, so that little work makes many transactions."""
 
 
 async def told(command: Path, folder: Path, story: Story, world: World) -> list[Step]:
