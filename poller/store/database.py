@@ -138,6 +138,7 @@ class Database:
 
     def _connect_checked(self) -> sqlite3.Connection:
         os.close(_open_private(self._path))
+        self._sync_what_is_there()
         self._inspect()
         db = self._connection = sqlite3.connect(
             self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -146,12 +147,19 @@ class Database:
         db.row_factory = sqlite3.Row
         for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             db.execute(f"PRAGMA {setting}")
-        # What a process had written when it was killed may be known to this kernel alone: it has
-        # to be on the disk before anything of it is told.
-        db.execute("PRAGMA wal_checkpoint")
         schema.migrate(db)
         in_transaction(db, self._prepare)
         return db
+
+    def _sync_what_is_there(self) -> None:
+        """Have on the disk what a killed process may have told to this kernel alone.
+
+        What is read of it is taken for durable, and sent. A checkpoint would do the same, but a
+        full disk would fail it.
+        """
+        wal = _beside(self._path, "-wal")
+        for path in (wal, self._path.parent) if wal.exists() else ():
+            _sync(path)
 
     def _inspect(self) -> None:
         """Look through a connection that cannot write, so that a refused file stays as it is."""
@@ -267,6 +275,14 @@ def _lock(file: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _open_private(path: Path) -> int:
