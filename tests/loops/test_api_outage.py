@@ -18,7 +18,7 @@ async def requests(trouble: Transient | None, hours: float) -> tuple[FakeApi, li
     api, store, random = FakeApi(), a_store(), Random(3)
     api.answers = {it: running(it, datetime_started="2024-01-15T09:59:50Z") for it in ids}
     async with watching(api, store, *ids, per_minute=120.0) as watcher:
-        watcher._random = random.random
+        watcher._agenda.random = random.random
         await anyio.sleep(600.0)
         api.trouble = trouble
         api.asked.clear()
