@@ -20,6 +20,7 @@ from poller.discovery import Discovery, Filter
 from poller.dispatcher import Dispatcher
 from poller.errors import StoreUnavailable
 from poller.events import Origin
+from poller.house import keep_house, mind_store
 from poller.http import Egress, Http
 from poller.ledger import Ledger
 from poller.lifecycle import Rules
@@ -27,7 +28,7 @@ from poller.places import DEFAULT
 from poller.schedule import PollPolicy
 from poller.settings import MEMORY, Settings
 from poller.sinks.discreet import DiscreetSink
-from poller.store import SinkState, Store
+from poller.store import Store
 from poller.store.memory import MemoryStore
 from poller.store.sqlite import SqliteStore
 from poller.sutro.budget import Budget
@@ -40,10 +41,6 @@ from poller.watchlist import Watchlist
 GRACE: Final = 6.0
 """Seconds that sends under way get to end after SIGTERM."""
 STORE_RETRY: Final = 5.0
-HOUSE_AFTER: Final = 30.0
-"""Seconds in which the file of jobs is surely read: what is watched must not be forgotten."""
-STORE_LOOK: Final = 10.0
-PRUNE_EVERY: Final = 3_600.0
 
 log = structlog.get_logger()
 
@@ -215,8 +212,10 @@ class App:
         if discovery:
             await watcher.discover(discovery.admits)
         async with anyio.create_task_group() as watching:
-            watching.start_soon(self._keep_house, store, name="house")
-            watching.start_soon(self._mind_store, store, watcher, name="store")
+            watching.start_soon(
+                keep_house, store, self.clock, lambda: self._watchlist.job_ids, name="house"
+            )
+            watching.start_soon(mind_store, store, watcher.start_over, name="store")
             watching.start_soon(self._watchlist.run, watcher.watch, name="watchlist")
             if discovery:
                 watching.start_soon(discovery.run, watcher.take_in, name="discovery")
@@ -266,35 +265,3 @@ class App:
         """Read the secret files again before a refused key is tried once more."""
         for problem in self.config.refresh():
             log.warning("reload.refused", error=problem)
-
-    async def _keep_house(self, store: Store) -> None:
-        """Say what waits from before, and forget what is past its time, every hour."""
-        await anyio.sleep(HOUSE_AFTER)
-        while True:
-            try:
-                for sink in await store.sinks():
-                    tell_backlog(sink)
-                await store.prune(self.clock.steady(), self._watchlist.job_ids)
-            except StoreUnavailable as error:
-                log.error("store.unavailable", error=str(error))
-            await anyio.sleep(PRUNE_EVERY)
-
-    async def _mind_store(self, store: Store, watcher: Watcher) -> None:
-        """Begin again when a damaged database was replaced: what it knew has to be seen anew."""
-        instance = store.instance
-        while True:
-            await anyio.sleep(STORE_LOOK)
-            if store.instance != instance:
-                instance = store.instance
-                await watcher.start_over()
-
-
-def tell_backlog(sink: SinkState) -> None:
-    """Log what a sink has not got, if there is anything."""
-    if not sink.is_configured and sink.pending:
-        log.warning("sink.parked", sink=sink.name, pending=sink.pending)
-    elif sink.is_disabled:
-        advice = f"put its receiver right, then sutro-poller sinks enable {sink.name}"
-        log.warning("sink.disabled", sink=sink.name, dead=sink.dead, advice=advice)
-    elif sink.pending or sink.dead:
-        log.info("sink.backlog", sink=sink.name, pending=sink.pending, dead=sink.dead)

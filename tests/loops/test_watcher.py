@@ -53,7 +53,7 @@ async def test_jitter_is_a_tenth_either_way():
     for draw, expected in ((0.0, 9.0), (0.999999, 11.0)):
         api.asked.clear()
         async with watching(api, a_store(), "job-1", policy=FIXED) as watcher:
-            watcher._random = lambda draw=draw: draw
+            watcher._agenda.random = lambda draw=draw: draw
             await anyio.sleep(60.0)
 
         assert gaps(api.times("job-1"))[-1] == pytest.approx(expected)

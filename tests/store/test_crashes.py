@@ -1,9 +1,10 @@
 """What a crash leaves beside the file, and how the store opens on it."""
 
+import os
 import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 from poller.store import Batch
 from tests.store.builders import NOON, Hands, a_state, a_store, an_event, event_ids
@@ -30,16 +31,20 @@ async def test_a_crash_while_the_file_was_made_is_overcome(path: Path, now: Hand
     assert not list(path.parent.glob("*.corrupt-*"))
 
 
-async def test_what_a_killed_process_wrote_is_made_durable_first(path: Path, now: Hands) -> None:
-    """A -wal that nobody may have synced is in the file itself once the store is open."""
-    left = path.with_name("left.db")
+async def test_what_a_killed_process_wrote_is_made_durable_first(
+    path: Path, now: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A -wal that nobody may have synced is synced, and its name is, when the store opens."""
+    left, synced = path.with_name("left.db"), list[str]()
     async with a_store(path, now) as store:
         await store.record(Batch(states=[a_state()], events=[an_event("1")]))
         for suffix in ("", "-wal"):
             shutil.copy(f"{path}{suffix}", f"{left}{suffix}")
+    monkeypatch.setattr(
+        os, "fsync", lambda file: synced.append(str(Path(f"/dev/fd/{file}").readlink()))
+    )
 
-    async with a_store(left, now):
-        alone = shutil.copy(left, path.with_name("alone.db"))
+    async with a_store(left, now) as store:
+        assert await event_ids(store, NOON) == ["evt_1"]
 
-    with closing(sqlite3.connect(alone)) as db:
-        assert db.execute("SELECT id FROM events").fetchall() == [("evt_1",)]
+    assert synced == [f"{left}-wal", str(left.parent)]

@@ -125,7 +125,7 @@ async def test_fuzzed_answers(shard: int):
     http = Canned()
     api = SutroClient(http, base="http://api.example/v1", key=lambda: SecretStr("x"), now=float)
     violations: list[str] = []
-    bodies = SCALE.cases(10_000, 250_000)
+    bodies = SCALE.cases(10_000, 100_000)
     for number in range(bodies):
         body = mutated(random.choice(answers), random)
         violations += await judged(api, http, body, number)

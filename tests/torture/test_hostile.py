@@ -238,7 +238,7 @@ async def test_twenty_hostile_peers_at_once(command: Path, tmp_path: Path):
         trial = Trial(child, jobs, world)
         await trial.rest()
         before, threads = kilobytes(child, "VmRSS"), counts(child)
-        for _ in range(SCALE.cases(3, 40)):
+        for _ in range(SCALE.cases(3, 12)):
             await trial.suffer()
             await trial.rest()
         grown = (kilobytes(child, "VmHWM") - before) * 1024

@@ -75,7 +75,7 @@ async def test_a_database_that_is_lost_between_lives_doubles_nothing(
 ):
     """Killed or stopped, then robbed of its memory: what is told again has the id it had."""
     random = SCALE.random("state", shard)
-    losses, hits = SCALE.cases(15, 500), 0
+    losses, hits = SCALE.cases(15, 300), 0
     async with inhabited(World(now, random)) as world, nursery(command) as births:
         it = Robbery(world, births, random, tmp_path)
         it.copies.mkdir()

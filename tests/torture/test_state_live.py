@@ -28,7 +28,7 @@ AFTERWARDS = 30.0
 
 async def test_a_database_that_is_lost_under_the_daemon_doubles_nothing(tmp_path: Path):
     """Removed or replaced while jobs end: all is told, under the same ids, without a restart."""
-    violations, hits, losses = list[str](), 0, SCALE.cases(30, 1_000)
+    violations, hits, losses = list[str](), 0, SCALE.cases(30, 400)
     for number in range(losses):
         random, folder = SCALE.random("under", number), tmp_path / str(number)
         is_hit, found = await lose_one(folder, random)
