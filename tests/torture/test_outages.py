@@ -78,7 +78,7 @@ async def requests(trouble: Transient | Throttled | None, hours: float) -> tuple
     api, store, random = FakeApi(), a_store(), SCALE.random("requests", hours)
     api.answers = {it: running(it, datetime_started="2024-01-15T09:59:50Z") for it in ids}
     async with watching(api, store, *ids, per_minute=60 * RATE) as watcher:
-        watcher._random = random.random
+        watcher._agenda.random = random.random
         await anyio.sleep(600.0)
         api.trouble = trouble
         api.asked.clear()
