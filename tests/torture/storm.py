@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from tests.torture.world import API_FAULTS, FATES, HOOK_FAULTS, Story, World, stages
+from tests.torture.faults import API_FAULTS, HOOK_FAULTS
+from tests.torture.stories import FATES, Story, stages
+from tests.torture.world import World
 
 MINUTE, HOUR = 60.0, 3_600.0
 ODD: Final = "3"

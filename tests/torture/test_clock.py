@@ -20,7 +20,8 @@ from tests.checker import examine
 from tests.process.canaries import leaks
 from tests.process.waiting import now, until
 from tests.torture.rig import SCALE, Child, Nursery, nursery, tally
-from tests.torture.world import FATES, World, environment, inhabited
+from tests.torture.stories import FATES
+from tests.torture.world import World, environment, inhabited
 
 CLOCK: Final = Path(__file__).with_name("clock.c")
 GCC: Final = ("gcc", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC")

@@ -33,8 +33,9 @@ from tests.torture.ailments import (
 )
 from tests.torture.rig import Child, Nursery, nursery, tally
 from tests.torture.shim import compiled
+from tests.torture.stories import Stage, Story
 from tests.torture.strict import StrictWorld
-from tests.torture.world import Stage, Story, environment, inhabited
+from tests.torture.world import environment, inhabited
 
 pytestmark = [
     pytest.mark.anyio,

@@ -10,7 +10,8 @@ from tests.checker import examine
 from tests.process.canaries import leaks
 from tests.process.waiting import now, until
 from tests.torture.rig import SCALE, nursery, tally
-from tests.torture.world import FATES, World, environment, inhabited
+from tests.torture.stories import FATES
+from tests.torture.world import World, environment, inhabited
 
 pytestmark = pytest.mark.anyio
 

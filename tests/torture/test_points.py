@@ -15,8 +15,9 @@ import pytest
 from tests.process.waiting import now, until
 from tests.torture.rig import SCALE, Child, Nursery, nursery, tally
 from tests.torture.shim import POINTS, Strike, compiled
+from tests.torture.stories import Stage, Story
 from tests.torture.strict import StrictWorld
-from tests.torture.world import Stage, Story, environment, inhabited
+from tests.torture.world import environment, inhabited
 
 pytestmark = [
     pytest.mark.anyio,

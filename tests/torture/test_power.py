@@ -17,6 +17,7 @@ from poller.store.database import Database
 from tests.process.waiting import now, until
 from tests.torture.power import Disk, Image
 from tests.torture.rig import SCALE, tally
+from tests.torture.stories import FATES
 from tests.torture.trace import (
     Reader,
     Resized,
@@ -27,7 +28,7 @@ from tests.torture.trace import (
     Written,
     traced,
 )
-from tests.torture.world import FATES, World, environment, inhabited
+from tests.torture.world import World, environment, inhabited
 
 pytestmark = [
     pytest.mark.anyio,

@@ -11,7 +11,8 @@ from tests.checker import examine
 from tests.process.waiting import now, until
 from tests.torture.losses import BETWEEN_LIVES, PROMISE, is_all_sent, keep_copy, set_aside, watched
 from tests.torture.rig import SCALE, Child, Nursery, nursery, tally
-from tests.torture.world import FATES, World, environment, inhabited
+from tests.torture.stories import FATES
+from tests.torture.world import World, environment, inhabited
 
 pytestmark = pytest.mark.anyio
 

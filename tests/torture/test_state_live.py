@@ -12,7 +12,8 @@ from tests.loops.product import an_app, living
 from tests.loops.test_app import sqlite_inline
 from tests.torture.losses import IN_A_LIFE, PROMISE, keep_copy, set_aside, watched
 from tests.torture.rig import SCALE, tally
-from tests.torture.world import FATES, World, environment, inhabited
+from tests.torture.stories import FATES
+from tests.torture.world import World, environment, inhabited
 from tests.virtual import virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=1e7)

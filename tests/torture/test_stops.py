@@ -11,8 +11,10 @@ from aiohttp import web
 from tests.checker import examine
 from tests.process.canaries import leaks
 from tests.process.waiting import now, until
+from tests.torture.faults import FAR
 from tests.torture.rig import SCALE, Child, nursery, tally
-from tests.torture.world import FAR, FATES, World, environment, inhabited
+from tests.torture.stories import FATES
+from tests.torture.world import World, environment, inhabited
 
 pytestmark = pytest.mark.anyio
 

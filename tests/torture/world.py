@@ -2,14 +2,12 @@
 
 A job moves on only when the event of what it showed last has been acknowledged. So an event that
 is lost is seen at once: the job stands still for ever. Both ends can fail one request in some,
-in every way of `FAULTS`; all chance comes from one seeded generator.
+in every way of `faults`; all chance comes from one seeded generator.
 """
 
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from email.utils import formatdate
 from pathlib import Path
 from random import Random
@@ -19,77 +17,16 @@ import anyio
 from aiohttp import web
 from standardwebhooks import Webhook
 
-from poller.jobs import rfc3339
 from tests.checker import Arrival, Shown
 from tests.loops.product import served
 from tests.process.canaries import KEY, PATH, SECRET
 from tests.process.daemon import PACE
-from tests.support import a_job_object, check_event
+from tests.support import check_event
+from tests.torture.faults import API_FAULTS, HOOK_FAULTS, LIST_FAULTS, Fault
+from tests.torture.stories import Story, stages
 
 SHORT_PAGE: Final = 12
 """The most jobs that a page shows here, so that a few jobs need several."""
-FATES: Final = ("succeeded", "failed", "cancelled")
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What a job shows: a status, with its cost or not, and the event that is owed for it."""
-
-    status: str
-    owes: str | None
-    has_cost: bool = False
-
-
-def stages(fate: str, *, is_cost_late: bool = False) -> tuple[Stage, ...]:
-    """Give the life of a job of some fate."""
-    end = Stage(fate.upper(), f"job.{fate}", has_cost=not is_cost_late)
-    late = (Stage(fate.upper(), "job.cost_settled", has_cost=True),) if is_cost_late else ()
-    return (Stage("QUEUED", None), Stage("RUNNING", "job.started"), end, *late)
-
-
-@dataclass(slots=True)
-class Story:
-    """One job of this world. `reached` holds the moment at which each stage began."""
-
-    job_id: str
-    stages: tuple[Stage, ...]
-    reached: list[float]
-    acknowledged: set[str] = field(default_factory=set)
-
-    @property
-    def stage(self) -> Stage:
-        """What the job shows now."""
-        return self.stages[len(self.reached) - 1]
-
-    @property
-    def is_told(self) -> bool:
-        """Whether every event that this job owes has been acknowledged."""
-        return all(it.owes is None or it.owes in self.acknowledged for it in self.stages)
-
-    def move_on(self, now: float) -> None:
-        """Go to the next stage when nothing is owed for this one."""
-        owes = self.stage.owes
-        if len(self.reached) < len(self.stages) and (owes is None or owes in self.acknowledged):
-            self.reached.append(now)
-
-    def shown(self, *, stages_ago: int = 0) -> dict[str, Any]:
-        """Give the API's job object, or that of an earlier stage."""
-        number = max(len(self.reached) - 1 - stages_ago, 0)
-        stage = self.stages[number]
-        moments = [_written(it) for it in self.reached[: number + 1]] + [None] * 2
-        return a_job_object(
-            job_id=self.job_id,
-            status=stage.status,
-            datetime_created=moments[0],
-            datetime_started=moments[1],
-            datetime_completed=moments[2],
-            job_cost=0.0234 if stage.has_cost else None,
-            failure_reason={"message": "No output."} if stage.status == "FAILED" else None,
-        )
-
-
-def _written(moment: float) -> str:
-    return rfc3339(datetime.fromtimestamp(moment, UTC))
 
 
 @dataclass
@@ -230,132 +167,12 @@ class World:
         """Verify a signature, and that it is of this minute. Raises WebhookVerificationError."""
         Webhook(self.secret).verify(body, headers)
 
-    def _fault(self, faults: dict[str, "Fault"]) -> "Fault | None":
+    def _fault(self, faults: dict[str, Fault]) -> Fault | None:
         if not self.odds or self.random.randrange(self.odds):
             return None
         name = self.random.choice(list(faults))
         self.failed[name] = self.failed.get(name, 0) + 1
         return faults[name]
-
-
-Fault = Callable[[World, web.Request, Any], Awaitable[web.StreamResponse]]
-
-FAR: Final = 3_600.0
-"""Longer than any timeout, in seconds."""
-
-
-def _status(*statuses: int) -> Fault:
-    async def fail(world: World, _request: web.Request, _what: object) -> web.Response:
-        return world.say({"message": "trouble"}, status=world.random.choice(statuses))
-
-    return fail
-
-
-async def _throttle(world: World, _request: web.Request, _what: object) -> web.Response:
-    until = formatdate(world.now() + 3, usegmt=True)
-    asked = world.random.choice(["0", "2", until, "soon", "-5", "1.5", "", "99999999999999999999"])
-    if asked.startswith("9"):
-        asked = "5"
-    return world.say({}, status=world.random.choice([429, 503]), **{"Retry-After": asked})
-
-
-async def _hang(world: World, request: web.Request, _what: object) -> web.StreamResponse:
-    await anyio.sleep(FAR)
-    return await _reset(world, request, _what)
-
-
-async def _reset(_world: World, request: web.Request, _what: object) -> web.Response:
-    """End a connection without an answer: what was done is done, but nobody is told."""
-    if request.transport:
-        request.transport.abort()
-    return web.Response()
-
-
-async def _delay(world: World, request: web.Request, story: Story) -> web.StreamResponse:
-    await anyio.sleep(world.random.uniform(0.0, 2.0))
-    return await world.show(request, story)
-
-
-async def _drip(world: World, request: web.Request, story: Story) -> web.StreamResponse:
-    """Give a whole answer, a little at a time."""
-    body, stage = json.dumps({"job": story.shown()}).encode(), story.stage
-    response = web.StreamResponse(headers={"Date": formatdate(world.now(), usegmt=True)})
-    response.content_length = len(body)
-    await response.prepare(request)
-    for start in range(0, len(body), 200):
-        await response.write(body[start : start + 200])
-        await anyio.sleep(0.01)
-    await response.write_eof()
-    if stage.owes:
-        world.shown.append(Shown(world.now(), story.job_id, stage.owes))
-    return response
-
-
-async def _cut(world: World, request: web.Request, story: Story) -> web.StreamResponse:
-    body = json.dumps({"job": story.shown()}).encode()
-    response = web.StreamResponse()
-    response.content_length = len(body)
-    await response.prepare(request)
-    await response.write(body[: world.random.randrange(len(body))])
-    return await _reset(world, request, story)
-
-
-async def _bomb(_world: World, request: web.Request, story: Story) -> web.StreamResponse:
-    """Say that a job is too large to be told of: then its status alone is asked for."""
-    text = json.dumps({"job": story.shown() | {"system_prompt": "x" * 4_300_000}})
-    return web.Response(text=text, content_type="application/json")
-
-
-async def _another(world: World, _request: web.Request, story: Story) -> web.Response:
-    return world.say({"job": story.shown() | {"job_id": "of-another", "status": "FAILED"}})
-
-
-async def _stale(world: World, _request: web.Request, story: Story) -> web.Response:
-    return world.say({"job": story.shown(stages_ago=1)})
-
-
-async def _html(_world: World, _request: web.Request, _story: Story) -> web.Response:
-    return web.Response(text="<html>SUCCEEDED</html>", content_type="text/html")
-
-
-API_FAULTS: Final[dict[str, Fault]] = {
-    "status": _status(408, 425, 500, 502, 503, 520, 524, 530),
-    "throttle": _throttle,
-    "hang": _hang,
-    "reset": _reset,
-    "delay": _delay,
-    "drip": _drip,
-    "cut": _cut,
-    "another job": _another,
-    "stale": _stale,
-    "HTML": _html,
-}
-
-
-LIST_FAULTS: Final = {
-    name: API_FAULTS[name] for name in ("status", "throttle", "hang", "reset", "HTML")
-}
-
-
-async def _take_and_reset(world: World, request: web.Request, body: bytes) -> web.StreamResponse:
-    """Process an event, and lose the answer."""
-    world.note(request, body)
-    return await _reset(world, request, body)
-
-
-async def _take_and_hang(world: World, request: web.Request, body: bytes) -> web.StreamResponse:
-    world.note(request, body)
-    return await _hang(world, request, body)
-
-
-HOOK_FAULTS: Final[dict[str, Fault]] = {
-    "status": _status(408, 425, 429, 500, 502, 503, 504, 404, 422, 302),
-    "throttle": _throttle,
-    "hang": _hang,
-    "reset": _reset,
-    "processed, answer lost": _take_and_reset,
-    "processed, answer late": _take_and_hang,
-}
 
 
 def environment(world: World, folder: Path, **changes: str) -> dict[str, str]:
