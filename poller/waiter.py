@@ -3,7 +3,6 @@
 The jobs are watched as the daemon watches them, with a ledger in memory and nobody to deliver to.
 """
 
-import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -20,7 +19,6 @@ from poller.errors import (
     PollError,
     Refused,
     Rejected,
-    Throttled,
     Transient,
 )
 from poller.events import Origin
@@ -28,10 +26,9 @@ from poller.jobs import Job
 from poller.ledger import Ledger
 from poller.lifecycle import Rules
 from poller.repeats import Repeats
-from poller.schedule import Backoff, PollPolicy, Schedule
+from poller.schedule import PollPolicy, Schedule
 from poller.states import JobEvent, Phase
 from poller.store.memory import MemoryStore
-from poller.sutro.client import Page, SutroClient
 from poller.sutro.source import Look, Observation, Source
 from poller.watcher import Watcher
 
@@ -287,24 +284,3 @@ class Waiter:
 def unreachable(trouble: PollError | None, after: float) -> Transient:
     """Say that nothing was heard for so many seconds, and why, if that is known."""
     return Transient(f"no answer for {after:g} s" + (f": {trouble}" if trouble else ""))
-
-
-async def find_latest(client: SutroClient, onlooker: Onlooker, terms: Terms) -> str:
-    """Name the newest job of the account. Raises PollError, NotFound when it has none."""
-    backoff = Backoff()
-    trouble: PollError | None = None
-    with anyio.move_on_after(terms.unreachable_after):
-        for failures in itertools.count(1):
-            try:
-                return _newest(await client.list_jobs(limit=1))
-            except (Transient, Throttled) as error:
-                trouble, pause = error, getattr(error, "retry_after", None)
-            onlooker.tell(f"{trouble}; asking again")
-            await anyio.sleep(pause or backoff.delay(failures, random.random))
-    raise unreachable(trouble, terms.unreachable_after)
-
-
-def _newest(page: Page) -> str:
-    if not page.jobs:
-        raise NotFound("the account has no job yet: submit one first")
-    return page.jobs[0].job_id

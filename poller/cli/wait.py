@@ -21,13 +21,14 @@ from poller.configuration import Config, load
 from poller.environment import seconds
 from poller.errors import ConfigError, PollError
 from poller.jobs import is_job_id
+from poller.latest import find_latest
 from poller.lifecycle import Rules
 from poller.states import JobEvent
 from poller.sutro.budget import Budget
 from poller.sutro.client import SutroClient
 from poller.sutro.listing import Listing
 from poller.sutro.source import SutroSource
-from poller.waiter import Onlooker, Standing, Terms, Waiter, find_latest
+from poller.waiter import Onlooker, Standing, Terms, Waiter
 from poller.watchlist import RULE, parse_ids
 
 NO_JOBS: Final = "wait: name a job, ask for --latest, or set POLLER_JOB_IDS or POLLER_JOBS_FILE"

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from poller.errors import Misconfigured, NotFound, PollError, Refused, Throttled, Transient
+from poller.latest import find_latest
 from poller.lifecycle import Rules
 from poller.schedule import PollPolicy
 from poller.states import JobEvent
@@ -15,7 +16,7 @@ from poller.sutro import listing
 from poller.sutro.budget import Budget
 from poller.sutro.client import Page
 from poller.sutro.source import SutroSource
-from poller.waiter import Standing, Terms, Waiter, find_latest
+from poller.waiter import Standing, Terms, Waiter
 from tests.loops.fakes import FakeApi, ended, half, running
 from tests.support import a_job
 from tests.virtual import virtual_clock
