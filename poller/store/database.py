@@ -191,7 +191,8 @@ class Database:
     def _notice_removal(self) -> None:
         """Let go of a file that was removed or replaced: what goes there reaches nobody."""
         if self._connection and _inode(self._path) != self._opened:
-            log.error("store.removed", path=str(self._path))
+            advice = "a new one is begun; stop the daemon before moving its file"
+            log.error("store.removed", path=str(self._path), advice=advice)
             self._disconnect()
 
     def _disconnect(self) -> None:
