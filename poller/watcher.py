@@ -96,11 +96,10 @@ class Watcher:
     async def start_over(self) -> None:
         """Take in all jobs anew: the store has lost what was recorded of them."""
         unfinished = [job_id for job_id in self._ledger if self._is_unfinished(job_id)]
-        unfinished += self._finds
         self._finds.forget_ended()
         while True:
             for job_id in list(self._ledger):
-                self._end(job_id)
+                self._drop(job_id)
                 self._ledger.forget(job_id)
             if await self._adopt(self._wanted.union(unfinished)):
                 return
@@ -131,10 +130,13 @@ class Watcher:
         state = self._ledger[job_id]
         return state.phase is Phase.SETTLING or state.awaits_cost
 
-    def _end(self, job_id: str) -> None:
-        """Ask no more; the state of a wanted job stays known, so that it is not adopted anew."""
+    def _drop(self, job_id: str) -> None:
         self._agenda.drop(job_id)
         self._presence.forget(job_id)
+
+    def _end(self, job_id: str) -> None:
+        """Ask no more; the state of a wanted job stays known, so that it is not adopted anew."""
+        self._drop(job_id)
         if job_id not in self._wanted:
             self._ledger.forget(job_id)
         self._finds.end(job_id)

@@ -17,6 +17,9 @@ from poller.store.sqlite import SqliteStore
 from poller.sutro.forms import Fault
 from poller.sutro.script import Script
 from poller.sutro.simulator import Simulator, application
+from poller.sutro.source import Observation
+from tests.loops.fakes import FakeSource, a_watcher, running
+from tests.loops.fakes import a_store as a_memory_store
 from tests.loops.product import KEY, Receiver, an_app, living, served, served_app
 from tests.support import a_job
 from tests.virtual import START, virtual_clock
@@ -260,3 +263,18 @@ def test_admission(fields: dict[str, Any], is_admitted: bool):
     }
 
     assert Filter().admits(a_job(**written), now=NOW, born=BORN) is is_admitted
+
+
+async def test_a_found_job_outlives_a_lost_database():
+    """A job that was found is watched on when the store begins anew, whoever else is named then."""
+    clock, store = virtual_clock(), a_memory_store()
+    watcher = a_watcher(FakeSource(clock), store, clock)
+    await watcher.discover(lambda _job: True)
+    await watcher.watch([])
+    await watcher.take_in([Observation("job-1", clock.steady(), running(), is_listed=True)])
+
+    await watcher.start_over()
+    await watcher.watch(["job-2"])
+
+    assert "job-1" in watcher._agenda
+    assert "job-2" in watcher._agenda
