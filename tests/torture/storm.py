@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from tests.checker import Shown
 from tests.torture.faults import API_FAULTS, HOOK_FAULTS
 from tests.torture.stories import FATES, Story, stages
 from tests.torture.world import World
@@ -21,6 +22,9 @@ ODD: Final = "3"
 QUORUM: Final = 10
 """So many jobs that are unknown at once tell of the API alone."""
 SLOW: Final = 3.0
+LONGEST_SEND: Final = 20.0
+WATCHED: Final = HOUR - 10 * MINUTE
+ENDS: Final = {f"job.{fate}" for fate in FATES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Storm(World):
     spells: list[Spell] = field(default_factory=list)
     pauses: list[tuple[float, float]] = field(default_factory=list)
     moments: list[float] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
 
     def brew(self, *, jobs: int, lasting: float) -> None:
         """Make up the jobs and the spells of the next so many seconds."""
@@ -86,19 +91,19 @@ class Storm(World):
 
     async def look(self, request: web.Request) -> web.StreamResponse:
         """Answer one look at a job, or fail it as the weather has it."""
-        story = self.jobs[request.path.rpartition("/")[2]]
-        if trouble := self._trouble(API_SPELLS, story):
-            self.asked.append(self.now())
-            self.moments.append(self.now())
-            return await trouble(self, request, story)
+        story = self.jobs.get(request.path.rpartition("/")[2])
         self.moments.append(self.now())
+        if kind := self._trouble(API_SPELLS, story):
+            return await API_SPELLS[kind](self, request, story)
         return await World.look(self, request)
 
     async def take(self, request: web.Request) -> web.StreamResponse:
         """Take one event, or fail as the weather has it."""
         self.delay = self.random.uniform(0.0, SLOW) if "receiver slow" in self.weather else 0.0
-        if trouble := self._trouble(HOOK_SPELLS, None):
-            return await trouble(self, request, await request.read())
+        kind = self._trouble(HOOK_SPELLS, None)
+        self.refused = [*self.refused, self.now()] if kind in OUTAGES else []
+        if kind:
+            return await HOOK_SPELLS[kind](self, request, await request.read())
         return await World.take(self, request)
 
     @property
@@ -107,19 +112,38 @@ class Storm(World):
         now = self.now()
         return [it.kind for it in self.spells if it.begin <= now < it.end]
 
-    def _trouble(self, spells: dict[str, "Trouble"], story: Story | None) -> "Trouble | None":
+    @property
+    def is_receiver_out(self) -> bool:
+        """Whether who sends must know it: five refusals in a row, and none before under way."""
+        return sum(at > self.refused[0] + LONGEST_SEND for at in self.refused) >= 5
+
+    def _trouble(self, spells: dict[str, "Trouble"], story: Story | None) -> str | None:
+        """Name the spell that a request meets: of one job, of a page, or of an event."""
         for kind in self.weather:
             if kind in spells and self._is_met(kind, story):
-                return spells[kind]
+                return kind
         return None
 
     def _is_met(self, kind: str, story: Story | None) -> bool:
-        """Tell whether a spell is one of this job too."""
-        if kind.startswith("one ") and story:
-            return story.job_id.endswith(ODD)
+        """Tell whether a spell is one of this job too; None stands for a page or an event."""
+        if kind.startswith("one "):
+            return story is not None and story.job_id.endswith(ODD)
         if kind == "all unknown":
             return sum(not it.is_told for it in self.jobs.values()) >= QUORUM
         return True
+
+    @property
+    def due_to_come(self) -> list[Shown]:
+        """What was shown while the daemon still asked: for a cost it does so for an hour."""
+        ends = {it.job_id: it.at for it in reversed(self.shown) if it.type in ENDS}
+        came = {(it.job_id, it.type) for it in self.arrivals}
+        return [
+            it
+            for it in self.shown
+            if it.type != "job.cost_settled"
+            or it.at < ends.get(it.job_id, it.at) + WATCHED
+            or (it.job_id, it.type) in came
+        ]
 
     @property
     def untold(self) -> list[str]:
@@ -148,6 +172,13 @@ def _say(*statuses: int) -> Trouble:
     return fail
 
 
+async def _know_none(storm: Storm, _request: web.Request, story: Story | None) -> web.Response:
+    """Be the API of another tenant."""
+    if story is None:
+        return storm.say({"jobs": [], "next_cursor": None})
+    return storm.say({"message": "No job found with ID"}, status=404)
+
+
 async def _pause(storm: Storm, _request: web.Request, _what: object) -> web.Response:
     """Ask for a pause until the spell is over, and note that no look may come before."""
     end = max(it.end for it in storm.spells if it.kind == "API throttles")
@@ -165,7 +196,7 @@ API_SPELLS: Final[dict[str, Trouble]] = {
     "API down": _any_of(API_FAULTS, "status", "reset", "hang"),
     "API throttles": _pause,
     "key revoked": _say(401, 403),
-    "all unknown": _say(404),
+    "all unknown": _know_none,
     "one unknown": _say(404),
     "one rejected": _say(400, 403, 405, 410, 422, 451, 501),
 }
@@ -174,6 +205,7 @@ HOOK_SPELLS: Final[dict[str, Trouble]] = {
     "receiver throttles": _rest,
     "receiver refuses": _say(400, 404, 422),
 }
+OUTAGES: Final = {"receiver down", "receiver throttles"}
 LONGEST: Final = {
     "API down": 6 * HOUR,
     "API throttles": HOUR,
