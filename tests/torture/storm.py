@@ -192,8 +192,9 @@ async def _rest(storm: Storm, _request: web.Request, _what: object) -> web.Respo
     return storm.say({}, status=storm.random.choice([429, 503]), **{"Retry-After": str(seconds)})
 
 
+WAYS: Final = ("status", "reset", "hang")
 API_SPELLS: Final[dict[str, Trouble]] = {
-    "API down": _any_of(API_FAULTS, "status", "reset", "hang"),
+    "API down": _any_of(API_FAULTS, *WAYS),
     "API throttles": _pause,
     "key revoked": _say(401, 403),
     "all unknown": _know_none,
@@ -201,7 +202,7 @@ API_SPELLS: Final[dict[str, Trouble]] = {
     "one rejected": _say(400, 403, 405, 410, 422, 451, 501),
 }
 HOOK_SPELLS: Final[dict[str, Trouble]] = {
-    "receiver down": _any_of(HOOK_FAULTS, "status", "reset", "hang"),
+    "receiver down": _any_of(HOOK_FAULTS | {"status": _say(500, 502, 503, 504)}, *WAYS),
     "receiver throttles": _rest,
     "receiver refuses": _say(400, 404, 422),
 }
