@@ -1,5 +1,6 @@
 """What every test has: a backend, virtual time on request, and properties that never flake."""
 
+import logging
 import os
 from collections.abc import Generator
 from functools import partial
@@ -35,6 +36,16 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     if report.skipped and "CI" in os.environ:
         report.outcome = "failed"
     return report
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Generator[None, None, None]:
+    """Take back what a verb that ran in this process made of the log of libraries."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

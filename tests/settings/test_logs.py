@@ -24,11 +24,7 @@ class Terminal(StringIO):
 
 @pytest.fixture(autouse=True)
 def _as_before():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
     yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
     structlog.reset_defaults()
 
 
