@@ -7,7 +7,7 @@ import pytest
 
 from poller.sutro.script import Script
 from tests.process.daemon import Place
-from tests.process.receiver import Receiver, listening
+from tests.process.receiver import ENDS, Receiver, listening
 from tests.process.waiting import now, until
 
 pytestmark = pytest.mark.anyio
@@ -43,13 +43,14 @@ async def test_every_one_of_fifty_jobs_arrives_once(place: Place):
         await until(lambda: len(place.receiver.ends) >= 50)
         code = await daemon.stop()
 
-    ends = {it.subject: it.type for it in place.receiver.receipts}
-    logged = [it for it in daemon.lines if "event_id" in it and it["event"].startswith("job.")]
+    # On a slow machine the costs that came late are told too.
+    ends = [it for it in place.receiver.receipts if it.type in ENDS]
+    logged = {it["event_id"] for it in daemon.lines if it["event"] in ENDS}
     assert code == 0
     assert not daemon.err
-    assert ends == {it.job_id: f"job.{it.fate}" for it in scripts}
-    assert len(place.receiver.receipts) == 50
-    assert {it["event_id"] for it in logged} == {it.id for it in place.receiver.receipts}
+    assert {it.subject: it.type for it in ends} == {it.job_id: f"job.{it.fate}" for it in scripts}
+    assert len(ends) == 50
+    assert logged == {it.id for it in ends}
 
 
 async def test_a_stop_under_load_is_quick_and_sends_nothing_twice(place: Place):

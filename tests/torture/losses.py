@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Final
+from urllib.parse import urlsplit
 
 from tests.torture.world import World
 
@@ -76,8 +77,10 @@ def set_aside(store: Path) -> list[str]:
     return [f"set aside: {it.name}" for it in store.parent.glob(f"{store.name}.corrupt-*")]
 
 
-def is_all_sent(store: Path) -> bool:
-    """Tell whether nothing waits in a database that somebody has open."""
+def is_all_sent(store: Path, *, watched: str, url: str) -> bool:
+    """Tell whether a database has the end of each job watched at a URL, and nothing in it waits."""
+    statement = "SELECT job_id FROM jobs WHERE phase = 'done' AND deployment = ?"
     with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as db:
+        ended = {job_id for (job_id,) in db.execute(statement, [urlsplit(url).netloc])}
         statement = "SELECT count(*) FROM deliveries WHERE fate = 'pending'"
-        return db.execute(statement).fetchone() == (0,)
+        return ended.issuperset(watched.split(",")) and db.execute(statement).fetchone() == (0,)

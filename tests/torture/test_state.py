@@ -31,6 +31,7 @@ class Robbery:
     random: Random
     folder: Path
     begins: list[float] = field(default_factory=list)
+    url: str = ""
 
     @property
     def store(self) -> Path:
@@ -44,8 +45,8 @@ class Robbery:
 
     async def begin(self) -> Child:
         """Start a daemon that is to know the API by one of two addresses, and wait for a look."""
-        url = self.world.api_url.replace("127.0.0.1", self.random.choice(ADDRESSES))
-        changes = {"SUTRO_API_URL": url, "POLLER_JOB_IDS": watched(self.world)}
+        self.url = self.world.api_url.replace("127.0.0.1", self.random.choice(ADDRESSES))
+        changes = {"SUTRO_API_URL": self.url, "POLLER_JOB_IDS": watched(self.world)}
         variables = environment(self.world, self.folder, **changes)
         asked = len(self.world.asked)
         self.begins.append(now())
@@ -64,9 +65,12 @@ class Robbery:
 
     async def end(self) -> int:
         """Let a last daemon live until all is told, and give its exit code."""
+        asked_for = watched(self.world)
         child = await self.begin()
         with anyio.move_on_after(30.0):
-            await until(lambda: self.world.is_told and is_all_sent(self.store), within=60.0)
+            await until(
+                lambda: is_all_sent(self.store, watched=asked_for, url=self.url), within=60.0
+            )
         return await child.stop()
 
 
