@@ -74,6 +74,24 @@ async def test_an_end_survives_a_store_that_fails(store, verb, way):
     assert (await counts(store))[HOOK] == (0, 0)
 
 
+async def test_events_are_numbered_on_after_an_unknown_outcome(store):
+    """What was written although the store said otherwise counts: no number is given twice."""
+    api, sink = FakeApi(job_1=running()), FakeSink()
+    store.lies = {"record"}
+
+    async def acts():
+        await anyio.sleep(1.0)
+        store.lies = set()
+        api.answers["job-1"] = ended()
+
+    await play(store, api, sink, acts)
+
+    assert [(event.type, event.data["sequence"]) for _, event in sink.got] == [
+        ("job.started", 1),
+        ("job.succeeded", 2),
+    ]
+
+
 async def test_nothing_uncommitted_is_sent(store):
     """While nothing can be recorded nothing is sent, and the asking goes on."""
     api, sink = FakeApi(job_1=ended()), FakeSink()
