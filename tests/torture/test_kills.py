@@ -19,6 +19,8 @@ SHARDS = SCALE.cases(2, 20)
 """Each has a world of its own: a world remembers all its jobs, and grows slow with their number."""
 KILLS_A_SHARD = SCALE.cases(100, 500)
 JOBS_A_LIFE = 4
+AIMED: Final = 0.5
+"""The share of kills that come as soon as something is owed; the others at any moment at all."""
 PATIENCE = 30.0
 MANNERS: Final = (
     {"POLLER_LIST": "off"},
@@ -57,7 +59,10 @@ async def test_kills_lose_nothing_and_double_nothing(command: Path, tmp_path: Pa
             manner = random.choice(MANNERS)
             child = await births.bear(environment(world, tmp_path, **manner), tmp_path / "log")
             await until(lambda asked=asked: len(world.asked) > asked)
-            await anyio.sleep(random.uniform(0.0, 0.12))
+            if is_aimed := random.random() < AIMED:
+                with anyio.move_on_after(1.0):
+                    await until(lambda: world.owed)
+            await anyio.sleep(random.uniform(0.0, 0.02 if is_aimed else 0.12))
             hits += bool(world.owed)
             await child.kill()
         begins.append(now())
