@@ -14,9 +14,14 @@ from poller.states import JobState, Phase
 
 @dataclass(slots=True)
 class Watch:
-    """How the asking for one job goes."""
+    """How the asking for one job goes.
+
+    `asked_at` is when the look was begun that was applied last, `shown_at` that of the last one
+    that showed the job, not at its end.
+    """
 
     asked_at: float = 0.0
+    shown_at: float | None = None
     failures: int = 0
     is_put_off: bool = False
 

@@ -15,6 +15,7 @@ from enum import StrEnum
 from importlib.resources import files
 from typing import Any, Final
 
+from poller.detection import Sighting
 from poller.jobs import rfc3339
 from poller.states import JobEvent, Transition
 
@@ -36,6 +37,8 @@ class PollerEvent(StrEnum):
 EVENT_TYPES: Final = frozenset(str(kind) for kind in (*JobEvent, *PollerEvent))
 URGENT: Final = frozenset(str(it) for it in ENDS | {JobEvent.MISSING, JobEvent.UNRECOGNISED})
 """What a sink takes unless it is told otherwise."""
+DATED: Final = ENDS | {JobEvent.STARTED}
+"""Events that the API itself dates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +80,13 @@ def event_id(namespace: str, subject: str, kind: str, occurrence: int = 0) -> st
     return "evt_" + base64.b32encode(digest.digest()).decode().rstrip("=").lower()
 
 
-def job_event(transition: Transition, origin: Origin, observed_at: datetime) -> Event:
+def job_event(
+    transition: Transition, origin: Origin, observed_at: datetime, sighting: Sighting
+) -> Event:
     """Freeze a transition of a job into an event."""
     kind, job = transition.type, transition.job
-    occurred_at = _occurred_at(transition) or observed_at
+    happened_at = _happened_at(transition)
+    occurred_at = happened_at or observed_at
     data = {
         "job": job.as_dict() if job else {"job_id": transition.job_id},
         "previous_status": transition.previous_status,
@@ -89,6 +95,7 @@ def job_event(transition: Transition, origin: Origin, observed_at: datetime) -> 
         "queue_seconds": job.queue_seconds if job else None,
         "run_seconds": job.run_seconds if job else None,
         "observed_at": rfc3339(observed_at),
+        "detection": sighting.detection(happened_at) if kind in DATED else None,
         "deployment": origin.deployment,
     }
     follows = job and kind is JobEvent.COST_SETTLED and f"job.{job.status.value.lower()}"
@@ -138,7 +145,7 @@ def schema() -> dict[str, Any]:
     return loaded
 
 
-def _occurred_at(transition: Transition) -> datetime | None:
+def _happened_at(transition: Transition) -> datetime | None:
     """Say when it happened by the API's own word, where it gives one."""
     job = transition.job
     if job and transition.type is JobEvent.STARTED:

@@ -4,19 +4,20 @@ After a transaction of unknown outcome the states that it held are stale: the st
 before anything more is decided about those jobs.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from poller.clock import Clock
+from poller.detection import Sighting
 from poller.errors import StoreUnavailable
 from poller.events import Event, Origin, PollerEvent, job_event, poller_event
 from poller.health import MARK, KeyMark
 from poller.jobs import Job
 from poller.lifecycle import Rules, decide
-from poller.states import Decision, JobState, NoJob
+from poller.states import Decision, JobState, NoJob, Phase
 from poller.store import Batch, Store
 
 REASONS: Final = {
@@ -25,6 +26,15 @@ REASONS: Final = {
 }
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is seen of one job, and when a look was begun that last showed it, not at its end."""
+
+    job_id: str
+    seen: Job | NoJob
+    shown_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +104,15 @@ class Ledger:
         self._states.pop(job_id, None)
         self._stale.discard(job_id)
 
-    async def apply(self, sights: Iterable[tuple[str, Job | NoJob]]) -> list[Verdict]:
+    async def apply(self, sights: Sequence[Sight], *, skew: float = 0.0) -> list[Verdict]:
         """Decide what was seen and record all of it in one transaction.
 
-        Raises StoreUnavailable: then nothing of it has happened as far as anyone knows.
+        `skew` is the API's clock minus ours, in seconds. Raises StoreUnavailable: then nothing of
+        it has happened as far as anyone knows.
         """
-        sights = list(sights)
-        await self._reread({job_id for job_id, _ in sights} & self._stale)
+        await self._reread({it.job_id for it in sights} & self._stale)
         drafts: dict[str, JobState] = {}
-        verdicts = [self._judge(job_id, seen, drafts) for job_id, seen in sights]
+        verdicts = [self._judge(sight, drafts, skew) for sight in sights]
         changed = [
             state
             for job_id, state in drafts.items()
@@ -151,15 +161,30 @@ class Ledger:
                 self._states[state.job_id] = state
         self._stale.difference_update(job_ids)
 
-    def _judge(self, job_id: str, seen: Job | NoJob, drafts: dict[str, JobState]) -> Verdict:
+    def _judge(self, sight: Sight, drafts: dict[str, JobState], skew: float) -> Verdict:
         """Decide one sight. A bug that one odd job brings to light must not blind the others."""
+        job_id, seen, now = sight.job_id, sight.seen, self._clock.steady()
         before = drafts.get(job_id, self._states[job_id])
         try:
-            decision = decide(before, seen, self._clock.steady(), self._rules)
-            moment = self._clock.now()
-            events = [job_event(it, self._origin, moment) for it in decision.transitions]
+            decision = decide(before, seen, now, self._rules)
+            events = [
+                job_event(
+                    it, self._origin, self._clock.now(), self._sighting(sight, before, now, skew)
+                )
+                for it in decision.transitions
+            ]
         except Exception:
             log.exception("job.undecided", job_id=job_id)
             return Verdict(job_id, before, seen, None)
         drafts[job_id] = decision.state
         return Verdict(job_id, before, seen, decision, events)
+
+    def _sighting(self, sight: Sight, before: JobState, now: float, skew: float) -> Sighting:
+        """Say when a change was first seen: for a job that settles, before it is told."""
+        shown_at = sight.shown_at
+        return Sighting(
+            seen_at=before.since if before.phase is Phase.SETTLING else now,
+            skew=skew,
+            shown_at=shown_at,
+            previous_poll_at=None if shown_at is None else self._clock.written(shown_at),
+        )

@@ -19,7 +19,7 @@ from poller.finds import Finds
 from poller.health import GUARD_JOBS, Presence
 from poller.jobs import Job
 from poller.journal import Journal
-from poller.ledger import Ledger
+from poller.ledger import Ledger, Sight
 from poller.lifecycle import Rules
 from poller.pacing import QUARANTINE
 from poller.schedule import PollPolicy, Random
@@ -197,7 +197,7 @@ class Watcher:
     async def _apply(self, batch: Sequence[Observation]) -> None:
         news = [seen for seen in batch if self._is_news(seen)]
         await self._note_key()
-        verdicts = await self._ledger.apply(self._sights(news))
+        verdicts = await self._ledger.apply(self._sights(news), skew=self._source.skew)
         for verdict in verdicts:
             self._journal.verdict(verdict)
         self._tell_failures(batch)
@@ -238,7 +238,7 @@ class Watcher:
             return False
         return has_ended or seen.result.status.rank < state.status.rank
 
-    def _sights(self, batch: Sequence[Observation]) -> list[tuple[str, Job | NoJob]]:
+    def _sights(self, batch: Sequence[Observation]) -> list[Sight]:
         """Leave what tells of single jobs: when nearly all are unknown, a 404 tells of the API.
 
         Those that are missing for long tell nothing of it.
@@ -248,12 +248,15 @@ class Watcher:
                 self._presence.note(seen.job_id, seen.result)
         is_estranged = self._presence.is_estranged
         self._journal.estranged(is_estranged=is_estranged)
-        sights: list[tuple[str, Job | NoJob]] = []
+        sights = []
         for seen in batch:
-            if not isinstance(seen.result, PollError):
-                sights.append((seen.job_id, seen.result))
-            elif isinstance(seen.result, NotFound) and not is_estranged:
-                sights.append((seen.job_id, NoJob.ABSENT))
+            job_id, result, watch = seen.job_id, seen.result, self._agenda[seen.job_id]
+            if not isinstance(result, PollError):
+                sights.append(Sight(job_id, result, watch.shown_at))
+            elif isinstance(result, NotFound) and not is_estranged:
+                sights.append(Sight(job_id, NoJob.ABSENT))
+            if isinstance(result, Job) and not result.status.is_terminal:
+                watch.shown_at = seen.asked_at
         return sights
 
     async def _note_key(self) -> None:

@@ -24,6 +24,7 @@ from poller.errors import (
 )
 from poller.http import Answer, Http, NoAnswer, http_date, retry_after
 from poller.jobs import Job, parse_job
+from poller.sutro.skew import Skew
 
 JOB_CAP: Final = 4 * 1024 * 1024
 PAGE_CAP: Final = 16 * 1024 * 1024
@@ -76,7 +77,6 @@ class SutroClient:
     `base` is the URL without a trailing slash. Where it has no path, the API may live under `/v1`
     or at the root: the first of the two that answers like the API is kept. The first look tries
     both at once, later ones take turns, so that a wrong URL does not cost twice the requests.
-    `skew` is the API's clock minus ours in seconds, as its last answer showed it.
     """
 
     def __init__(
@@ -93,7 +93,12 @@ class SutroClient:
         self._now = now
         self._prefixes: tuple[str, ...] = ("",) if urlsplit(base).path else ("/v1", "")
         self._tries = len(self._prefixes)
-        self.skew = 0.0
+        self._skew = Skew()
+
+    @property
+    def skew(self) -> float:
+        """The API's clock minus ours, in seconds, as its answers show it."""
+        return self._skew.seconds
 
     @property
     def deployment(self) -> str:
@@ -157,11 +162,12 @@ class SutroClient:
         }
         prefix = self._prefixes[0]
         url = self._base + prefix + path
+        asked_at = self._now()
         try:
             answer = await self._http.exchange("GET", url, headers=headers, cap=cap)
         except NoAnswer as error:
             raise Transient(str(error)) from None
-        self._note_time(answer)
+        self._note_time(answer, asked_at)
         try:
             body = self._judge(answer, cap)
         except NotFound:
@@ -178,10 +184,10 @@ class SutroClient:
             self._prefixes, self._tries = (prefix,), 1
             log.info("api.found", url=self._base + prefix)
 
-    def _note_time(self, answer: Answer) -> None:
-        sent = http_date(answer.headers.get("Date", ""))
-        if sent is not None:
-            self.skew = sent.timestamp() - self._now()
+    def _note_time(self, answer: Answer, asked_at: float) -> None:
+        made_at = http_date(answer.headers.get("Date", ""))
+        if made_at is not None:
+            self._skew.note(made_at, asked_at=asked_at, answered_at=self._now())
 
     def _judge(self, answer: Answer, cap: int) -> dict[str, Any]:
         """Give the JSON object of a 200, or raise what any other answer means."""

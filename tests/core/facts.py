@@ -1,18 +1,21 @@
 """Transitions and their events, for the tests of events."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from poller.events import (
-    Event,
-    Origin,
-    job_event,
-)
+from poller.detection import Sighting
+from poller.events import Event, Origin, job_event
 from poller.states import JobEvent, Transition
 from tests.support import a_job
 
 ORIGIN = Origin(deployment="api.sutro.sh")
 OBSERVED = datetime(2024, 1, 15, 10, 32, 17, 120_000, tzinfo=UTC)
+SIGHTING = Sighting(
+    seen_at=OBSERVED.timestamp(),
+    skew=0.38,
+    shown_at=OBSERVED.timestamp() - 10.0,
+    previous_poll_at=OBSERVED - timedelta(seconds=10.0),
+)
 
 
 def a_transition(kind: str, **changes) -> Transition:
@@ -26,4 +29,4 @@ def a_transition(kind: str, **changes) -> Transition:
 
 def an_event(kind: str, **changes) -> Event:
     """Give the event of such a transition."""
-    return job_event(a_transition(kind, **changes), ORIGIN, OBSERVED)
+    return job_event(a_transition(kind, **changes), ORIGIN, OBSERVED, SIGHTING)

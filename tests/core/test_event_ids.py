@@ -15,7 +15,7 @@ from poller.events import (
     job_event,
 )
 from poller.jobs import JobStatus, parse_job
-from tests.core.facts import OBSERVED, ORIGIN, a_transition, an_event
+from tests.core.facts import OBSERVED, ORIGIN, SIGHTING, a_transition, an_event
 from tests.support import a_job_object
 
 LATER = datetime(2031, 7, 1, tzinfo=UTC)
@@ -107,11 +107,13 @@ def test_an_id_depends_on_no_time_and_no_place():
     elsewhere = Origin(deployment="sutro.example.com")
     transition = a_transition("job.succeeded")
 
-    assert job_event(transition, elsewhere, LATER).id == an_event("job.succeeded").id
+    assert job_event(transition, elsewhere, LATER, SIGHTING).id == an_event("job.succeeded").id
 
 
 def test_a_namespace_gives_other_ids():
     """Two daemons that must not share ids are given namespaces."""
     acme = replace(ORIGIN, namespace="acme")
 
-    assert job_event(a_transition("job.failed"), acme, OBSERVED).id != an_event("job.failed").id
+    event = job_event(a_transition("job.failed"), acme, OBSERVED, SIGHTING)
+
+    assert event.id != an_event("job.failed").id

@@ -14,7 +14,7 @@ from poller.events import (
 from poller.jobs import JobStatus, parse_job
 from poller.lifecycle import Rules, decide
 from poller.states import JobEvent, JobState
-from tests.core.facts import OBSERVED, ORIGIN, an_event
+from tests.core.facts import OBSERVED, ORIGIN, SIGHTING, an_event
 from tests.support import FINAL, GOLDEN, a_job, a_job_object, check_event
 
 
@@ -26,7 +26,7 @@ def test_the_documented_body():
     )
     (transition,) = decide(running.state, job, 120.0, Rules()).transitions
 
-    event = job_event(transition, ORIGIN, OBSERVED)
+    event = job_event(transition, ORIGIN, OBSERVED, SIGHTING)
 
     assert event.body + b"\n" == (GOLDEN / "job-12345.succeeded.json").read_bytes()
     assert event.id == "evt_42bjetijfi2z4wwhs7irs7mweem6zerzihabfzlkdoruxi6bjwta"

@@ -10,6 +10,7 @@ from poller.errors import MalformedAnswer
 from poller.events import Origin, job_event
 from poller.jobs import FAILURE_BYTES, PUBLISHED, JobStatus, is_job_id, parse_job
 from poller.states import JobEvent, Transition
+from tests.core.facts import SIGHTING
 from tests.support import check_event
 
 TEN_THIRTY = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
@@ -76,7 +77,7 @@ def test_any_job_fits_an_event(raw):
         sequence=1,
     )
 
-    event = job_event(transition, Origin(deployment="api.sutro.sh"), TEN_THIRTY)
+    event = job_event(transition, Origin(deployment="api.sutro.sh"), TEN_THIRTY, SIGHTING)
 
     assert check_event(event.body)["data"]["job"] == json.loads(json.dumps(job.as_dict()))
 
@@ -90,7 +91,7 @@ def test_the_largest_job_fits_an_event():
         type=JobEvent.UNRECOGNISED, job_id=job.job_id, job=job, previous_status=None, sequence=1
     )
 
-    event = job_event(transition, Origin(deployment="h" * 255), TEN_THIRTY)
+    event = job_event(transition, Origin(deployment="h" * 255), TEN_THIRTY, SIGHTING)
 
     assert job.wrong_fields == ()
     assert check_event(event.body)

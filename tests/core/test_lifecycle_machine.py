@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from poller.detection import Sighting
 from poller.events import Origin, job_event
 from poller.jobs import JobStatus
 from poller.lifecycle import Rules, deadline, decide
@@ -90,7 +91,8 @@ class OneJob(RuleBasedStateMachine):
         assert [it.type for it in decision.transitions] == expected
         for number, transition in enumerate(decision.transitions, self.state.sequence + 1):
             assert transition.sequence == number
-            event = job_event(transition, ORIGIN, datetime.fromtimestamp(self.now, UTC))
+            moment = datetime.fromtimestamp(self.now, UTC)
+            event = job_event(transition, ORIGIN, moment, Sighting(seen_at=self.now))
             check_event(event.body)
             self.ids.setdefault(transition.type, set()).add(event.id)
             self.kinds.append(transition.type)

@@ -1,6 +1,7 @@
 """The documented example, whole: from the API's answer to the webhook's bytes."""
 
 from datetime import UTC, datetime
+from email.utils import formatdate
 
 import anyio
 import pytest
@@ -23,7 +24,8 @@ async def test_the_documented_example_becomes_the_documented_event():
     async def api(request: web.Request) -> web.Response:
         assert request.headers["Authorization"] == f"Key {KEY}"
         assert request.path == "/v1/jobs/job-12345"
-        return web.json_response({"job": answers.pop(0)})
+        headers = {"Date": formatdate(clock.steady(), usegmt=True)}
+        return web.json_response({"job": answers.pop(0)}, headers=headers)
 
     receiver = Receiver()
     clock = virtual_clock(datetime(2024, 1, 15, 10, 32, 7, 120_500, UTC))

@@ -10,6 +10,7 @@ from unicodedata import category
 import pytest
 from pydantic import SecretStr
 
+from poller.detection import Sighting
 from poller.errors import PollError, Rejected
 from poller.events import Origin, job_event
 from poller.http import Answer, http_date, retry_after
@@ -29,6 +30,7 @@ SHARDS: Final = 2
 ORIGIN: Final = Origin(deployment="api.example")
 MOMENT: Final = datetime(2024, 1, 15, 11, tzinfo=UTC)
 NOW: Final = 10_000.0
+SIGHTING: Final = Sighting(seen_at=NOW, shown_at=NOW - 8.0, previous_poll_at=MOMENT)
 RULES: Final = Rules()
 VALIDATED: Final = 20
 """One event of so many is held against the JSON Schema, which takes longest."""
@@ -87,7 +89,7 @@ def wrong_events(job: Job, word: str, number: int) -> list[str]:
     for it in decision.transitions:
         if word not in ENDS.get(it.type, {word}):
             found.append(f"{it.type} for {word!r}")
-        found += _unfit(job_event(it, ORIGIN, MOMENT).body, number)
+        found += _unfit(job_event(it, ORIGIN, MOMENT, SIGHTING).body, number)
     return found
 
 

@@ -1,0 +1,59 @@
+"""How late an end was noticed: the lag, its bound, and what the API itself held back."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from poller.detection import Sighting
+
+NOON = datetime(2024, 1, 15, 12, tzinfo=UTC)
+SEEN_AT = NOON.timestamp()
+SHOWN_AT = SEEN_AT - 10.0
+
+
+def detected(ago: float | None, **changes: float | None) -> tuple[float | None, ...]:
+    """Give lag, bound and visibility delay of an end so many seconds before noon."""
+    happened_at = None if ago is None else NOON - timedelta(seconds=ago)
+    fields = {"seen_at": SEEN_AT, "shown_at": SHOWN_AT} | changes
+    found = Sighting(**fields).detection(happened_at)
+    return tuple(found[it] for it in ("lag_seconds", "lag_max_seconds", "visibility_delay_seconds"))
+
+
+@pytest.mark.parametrize(
+    ("ago", "changes", "found"),
+    [
+        (4.0, {}, (4.0, 10.0, 0.0)),
+        (4.0, {"skew": 1.5}, (5.5, 10.0, 0.0)),
+        (4.0, {"skew": -1.5}, (2.5, 10.0, 0.0)),
+        (13.0, {}, (10.0, 10.0, 3.0)),
+        (-2.0, {}, (0.0, 10.0, 0.0)),
+        (None, {}, (None, 10.0, None)),
+        (4.0, {"shown_at": None}, (4.0, None, None)),
+        (None, {"shown_at": None}, (None, None, None)),
+        (1.00049, {}, (1.0, 10.0, 0.0)),
+    ],
+    ids=[
+        "between two looks",
+        "the API's clock is ahead",
+        "the API's clock is behind",
+        "a look after it did not show it",
+        "in the future",
+        "undated",
+        "at first sight",
+        "undated at first sight",
+        "to the millisecond",
+    ],
+)
+def test_lag(ago, changes, found):
+    """The lag is what our looks are to blame for; what a look did not show is the API's."""
+    assert detected(ago, **changes) == found
+
+
+def test_the_previous_poll():
+    """The previous look is told by the wall clock, or null when there was none."""
+    before = Sighting(
+        seen_at=SEEN_AT, shown_at=SHOWN_AT, previous_poll_at=NOON - timedelta(seconds=10.25)
+    )
+
+    assert before.detection(NOON)["previous_poll_at"] == "2024-01-15T11:59:49.750Z"
+    assert Sighting(seen_at=SEEN_AT).detection(NOON)["previous_poll_at"] is None
