@@ -1,0 +1,251 @@
+"""Hold our schedule against those of others, in simulation: python tests/bench/schedules.py.
+
+Every rule watches the same jobs. Its requests are its looks at a job; its lag is what passes from a
+job's end to the look that tells it. A request takes no time and never fails, and nothing but the
+rule holds it back.
+
+A rule is measured as it is used, and again with its pauses scaled until it makes as many requests
+as ours. Its scores say how many times its requests a fixed interval needs for the same lag.
+
+Ours is for lengths of every size. Where all are of one size a fixed interval is hard to beat, and
+for ours the end of a rare long job comes late: `losses` says where others do better.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from random import Random
+from statistics import fmean, quantiles
+from typing import Final, NamedTuple
+
+from tests.bench.rules import OURS, PEERS, Life, Rule
+
+SEED: Final = 20240115
+JOBS: Final = 2_000
+HALVINGS: Final = 12
+
+
+# The jobs.
+
+
+class Kind(NamedTuple):
+    """Why people send a batch: medians, and the spreads of their logarithms."""
+
+    share: float
+    rows: float
+    rows_spread: float
+    queue_seconds: float
+    queue_spread: float
+
+
+KINDS: Final = (
+    Kind(0.50, rows=100, rows_spread=1.0, queue_seconds=5, queue_spread=1.0),  # a trial
+    Kind(0.35, rows=20_000, rows_spread=1.5, queue_seconds=120, queue_spread=1.5),  # daily work
+    Kind(0.15, rows=500_000, rows_spread=1.0, queue_seconds=1_800, queue_spread=1.0),  # a backfill
+)
+LOADING_SECONDS: Final = (20.0, 0.5)
+SECONDS_PER_ROW: Final = (0.02, 0.7)
+HALF_AN_HOUR: Final = 1_800.0
+
+
+def llm_batch(random: Random) -> Life:
+    """Draw a job that waits for its turn, loads its model and then goes through its rows."""
+    kind = random.choices(KINDS, [it.share for it in KINDS])[0]
+    queue = _about(random, kind.queue_seconds, kind.queue_spread)
+    rows = _about(random, kind.rows, kind.rows_spread)
+    run = _about(random, *LOADING_SECONDS) + rows * _about(random, *SECONDS_PER_ROW)
+    return Life(queue, queue + run)
+
+
+def _about(random: Random, median: float, spread: float) -> float:
+    return random.lognormvariate(math.log(median), spread)
+
+
+Draw = Callable[[Random], Life]
+
+WORKLOADS: Final[dict[str, Draw]] = {
+    "LLM batches": llm_batch,
+    "exponential": lambda random: Life(0.0, random.expovariate(1.0 / HALF_AN_HOUR)),
+    "uniform": lambda random: Life(0.0, random.uniform(0.0, 2.0 * HALF_AN_HOUR)),
+    "Pareto": lambda random: Life(0.0, 60.0 * random.paretovariate(1.16)),
+}
+"""The three plain ones have no queue. 1.16 is the index at which a fifth holds four fifths."""
+
+
+def sample(draw: Draw, jobs: int = JOBS, seed: int = SEED) -> list[Life]:
+    """Draw jobs of one workload."""
+    random = Random(seed)
+    return [draw(random) for _ in range(jobs)]
+
+
+# The measuring.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Requests per job, and lag in seconds."""
+
+    requests: float
+    mean: float
+    median: float
+    p95: float
+    p99: float
+    longest: float
+
+
+LAGS: Final = ("mean", "median", "p95", "p99", "longest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """Requests that a fixed interval needs for the same lag, in units of those used."""
+
+    mean: float
+    median: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One rule on one workload. `is_scaled`: it was made to use as many requests as ours."""
+
+    workload: str
+    rule: str
+    is_scaled: bool
+    figures: Figures
+    scores: Scores
+
+
+def measure(rule: Rule, lives: Sequence[Life], factor: float = 1.0) -> Figures:
+    """Watch every job by a rule."""
+    random = Random(SEED)
+    watched = [rule.watch(life, random, factor) for life in lives]
+    lags = [it.lag for it in watched]
+    percentiles = quantiles(lags, n=100, method="inclusive")
+    return Figures(
+        requests=fmean(it.requests for it in watched),
+        mean=fmean(lags),
+        median=percentiles[49],
+        p95=percentiles[94],
+        p99=percentiles[98],
+        longest=max(lags),
+    )
+
+
+def score(lives: Sequence[Life], used: Figures) -> Scores:
+    """Compare with a fixed interval that begins at any moment.
+
+    Its lags are spread evenly over the interval, and it looks once more than a job has intervals.
+    """
+    length = fmean(it.ended for it in lives)
+
+    def ratio(interval: float) -> float:
+        return (1.0 + length / interval) / used.requests
+
+    return Scores(
+        mean=ratio(used.mean / 0.5), median=ratio(used.median / 0.5), p99=ratio(used.p99 / 0.99)
+    )
+
+
+def equal_factor(rule: Rule, lives: Sequence[Life], requests: float) -> float:
+    """Find the factor at which a rule makes so many requests per job, by bisection."""
+
+    def is_over(factor: float) -> bool:
+        return measure(rule, lives, factor).requests > requests
+
+    low = high = 1.0
+    while not is_over(low):
+        low /= 2.0
+    while is_over(high):
+        high *= 2.0
+    for _ in range(HALVINGS):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if is_over(middle) else (low, middle)
+    return high
+
+
+def rows(jobs: int = JOBS, seed: int = SEED) -> list[Row]:
+    """Measure every rule on every workload."""
+    return [
+        row
+        for workload, draw in WORKLOADS.items()
+        for row in compare(workload, sample(draw, jobs, seed))
+    ]
+
+
+def compare(workload: str, lives: Sequence[Life]) -> Iterator[Row]:
+    """Measure every rule on the same jobs, as it is used and then at as many requests as ours."""
+    requests = measure(OURS, lives).requests
+    for rule in (OURS, *PEERS):
+        for factor in rule.natural:
+            yield _row(workload, lives, rule, factor, is_scaled=False)
+    for rule in PEERS:
+        factor = equal_factor(rule, lives, requests)
+        yield _row(workload, lives, rule, factor, is_scaled=True)
+
+
+def _row(
+    workload: str, lives: Sequence[Life], rule: Rule, factor: float, *, is_scaled: bool
+) -> Row:
+    figures = measure(rule, lives, factor)
+    return Row(
+        workload=workload,
+        rule=rule.label.format(factor),
+        is_scaled=is_scaled,
+        figures=figures,
+        scores=score(lives, figures),
+    )
+
+
+# The report.
+
+
+class Loss(NamedTuple):
+    """A lag that another rule has shorter than ours at as many requests."""
+
+    workload: str
+    rule: str
+    lag: str
+    theirs: float
+    ours: float
+
+
+def losses(measured: Iterable[Row]) -> Iterator[Loss]:
+    """Say where others do better than ours; the rows of ours come first."""
+    ours: dict[str, Figures] = {}
+    for row in measured:
+        best = ours.setdefault(row.workload, row.figures)
+        for lag in LAGS if row.is_scaled else ():
+            if (theirs := getattr(row.figures, lag)) < (mine := getattr(best, lag)):
+                yield Loss(row.workload, row.rule, lag, theirs, mine)
+
+
+def report(measured: Sequence[Row]) -> str:
+    """Write everything as Markdown."""
+    return "\n".join([*_table(measured), "", *_worst(measured)])
+
+
+def _table(measured: Iterable[Row]) -> Iterator[str]:
+    yield (
+        "| jobs | rule | requests per job | mean lag, s | median | p95 | p99 | longest "
+        "| score: mean | median | p99 |"
+    )
+    yield "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    for it in measured:
+        lags = " | ".join(f"{getattr(it.figures, lag):.1f}" for lag in LAGS)
+        scores = f"{it.scores.mean:.2f} | {it.scores.median:.2f} | {it.scores.p99:.2f}"
+        rule = f"{it.rule} (equal)" if it.is_scaled else it.rule
+        yield f"| {it.workload} | {rule} | {it.figures.requests:.1f} | {lags} | {scores} |"
+
+
+def _worst(measured: Iterable[Row]) -> Iterator[str]:
+    yield "At as many requests others have shorter lags than ours:"
+    yield ""
+    for (workload, rule), group in groupby(losses(measured), key=lambda it: (it.workload, it.rule)):
+        lags = (f"{it.lag} {it.theirs:.1f} s against {it.ours:.1f} s" for it in group)
+        yield f"- {workload}, {rule}: {', '.join(lags)}"
+
+
+if __name__ == "__main__":
+    print(report(rows()))  # noqa: T201 - the figures

@@ -1,0 +1,145 @@
+"""The simulated schedules, held against sums by hand, the daemon itself and what is promised."""
+
+from collections import Counter
+from random import Random
+
+import anyio
+import pytest
+
+from poller.sutro.script import Script
+from poller.sutro.simulator import Simulator, serve
+from tests.bench.rules import (
+    FIXED,
+    OURS,
+    Life,
+    Watched,
+    airflow_aws_batch,
+    fixed,
+    google_api_core,
+    sutro_poller,
+)
+from tests.bench.schedules import (
+    WORKLOADS,
+    Figures,
+    Scores,
+    compare,
+    losses,
+    measure,
+    report,
+    sample,
+    score,
+)
+from tests.loops.product import KEY, Receiver, an_app, living, served
+from tests.virtual import virtual_clock
+
+
+class Middle(Random):
+    """Draws the middle of everything."""
+
+    def random(self) -> float:
+        """Draw a half."""
+        return 0.5
+
+
+BY_HAND = [
+    # At 0, sqrt(60) and, the job having been seen to run, sqrt(7.746 - 5 + 60) later.
+    (sutro_poller, Life(5.0, 15.0), Watched(3, 0.667)),
+    # The same without a start, by its age since creation: sqrt(7.746 + 60) later.
+    (sutro_poller, Life(15.5, 15.6), Watched(3, 0.377)),
+    # At 0, 10, 20, 30.
+    (fixed, Life(5.0, 25.0), Watched(4, 5.0)),
+    # At 0, 0.5, 1.25, 2.375: half of 1, of 1.5 and of 2.25.
+    (google_api_core, Life(0.0, 2.0), Watched(4, 0.375)),
+    # At 11 it runs or has ended; that it has ended is asked for at 16.5 alone.
+    (airflow_aws_batch, Life(0.0, 5.0), Watched(2, 11.5)),
+    # Then after the middle of 0 and 1.907, for 0.907 is the middle of 1.36 / 3 and 1.36.
+    (airflow_aws_batch, Life(0.0, 17.0), Watched(3, 0.453)),
+]
+
+
+@pytest.mark.parametrize(("watch", "life", "expected"), BY_HAND)
+def test_rules_by_hand(watch, life, expected):
+    """Each rule looks when its source says, if every draw is the middle."""
+    watched = watch(life, Middle(), 10.0 if watch is fixed else 1.0)
+
+    assert watched.requests == expected.requests
+    assert watched.lag == pytest.approx(expected.lag, abs=1e-3)
+
+
+def test_a_fixed_interval_in_the_mean():
+    """Ten seconds are five of lag on average, a look for each of them and one more."""
+    lives = sample(WORKLOADS["uniform"])
+    mean = sum(it.ended for it in lives) / len(lives)
+    figures = measure(FIXED, lives, 10.0)
+    scores = score(lives, figures)
+
+    assert figures.mean == pytest.approx(5.0, rel=0.03)
+    assert figures.p99 == pytest.approx(9.9, rel=0.01)
+    assert figures.requests == pytest.approx(1.5 + mean / 10.0, rel=0.01)
+    assert (scores.mean, scores.median, scores.p99) == pytest.approx((1.0, 1.0, 1.0), rel=0.03)
+
+
+def test_a_score_by_hand():
+    """An interval of 10 s has 5 s of lag, and looks four times in half a minute."""
+    used = Figures(requests=2.0, mean=5.0, median=2.5, p95=9.5, p99=29.7, longest=30.0)
+
+    scores = score([Life(0.0, 20.0), Life(0.0, 40.0)], used)
+
+    assert scores == Scores(mean=2.0, median=3.5, p99=1.0)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_score_on_llm_batches(seed):
+    """A fixed interval needs 1.55 times the requests for the mean lag, 2.4 for the median."""
+    lives = sample(WORKLOADS["LLM batches"], jobs=1_000, seed=seed)
+    scores = score(lives, measure(OURS, lives))
+
+    assert scores.mean >= 1.55
+    assert scores.median >= 2.4
+
+
+def test_the_worst_is_told():
+    """Lengths spread evenly are the worst for ours, and the report says so, at equal requests."""
+    lives = sample(WORKLOADS["uniform"], jobs=150)
+    measured = list(compare("uniform", lives))
+    ours, scaled = measured[0], [row for row in measured if row.is_scaled]
+    lost = {loss.lag for loss in losses(measured) if loss.rule == scaled[0].rule}
+    means = (
+        f"{scaled[0].rule}: mean {scaled[0].figures.mean:.1f} s against {ours.figures.mean:.1f} s"
+    )
+
+    assert 0.5 < ours.scores.mean < 0.8
+    for row in scaled:
+        assert row.figures.requests == pytest.approx(ours.figures.requests, rel=0.01)
+    assert lost == {"mean", "median", "p95", "p99", "longest"}
+    assert means in report(measured)
+
+
+LIVES = {
+    "short": Life(2.0, 20.0),
+    "queued": Life(900.0, 960.0),
+    "long": Life(30.0, 1_500.0),
+}
+
+
+@pytest.mark.virtual(limit=2_000.0)
+async def test_the_daemon_looks_as_often_as_the_simulation():
+    """The real daemon, asking for single jobs, makes the simulated number of requests."""
+    api = Simulator(now=virtual_clock().steady, key=KEY)
+    for job_id, life in LIVES.items():
+        run = life.ended - life.started
+        api.add(Script(job_id=job_id, queue_seconds=life.started, run_seconds=run))
+    listing = {"POLLER_LIST": "off", "POLLER_JOB_IDS": ",".join(LIVES)}
+    receiver = Receiver()
+    async with (
+        serve(api) as url,
+        served(receiver.take) as hook,
+        living(an_app(url + "/v1", hook, **listing)),
+    ):
+        await anyio.sleep(1_600.0)
+
+    asked = Counter(entry.path.rpartition("/")[2] for entry in api.log)
+    assert len(receiver.got) == len(LIVES)
+    for job_id, life in LIVES.items():
+        simulated = sutro_poller(life, Middle(), 1.0)
+        assert asked[job_id] == pytest.approx(simulated.requests, abs=1)
