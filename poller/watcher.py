@@ -195,9 +195,9 @@ class Watcher:
             self._agenda.wake()  # also for who was taken along for nothing, and is due again
 
     async def _apply(self, batch: Sequence[Observation]) -> None:
-        news = [seen for seen in batch if self._is_news(seen)]
+        news, skew = [seen for seen in batch if self._is_news(seen)], self._source.skew
         await self._note_key()
-        verdicts = await self._ledger.apply(self._sights(news), skew=self._source.skew)
+        verdicts = await self._ledger.apply(self._sights(news), skew=skew)
         for verdict in verdicts:
             self._journal.verdict(verdict)
         self._tell_failures(batch)
@@ -210,7 +210,7 @@ class Watcher:
             elif seen.job_id not in self._agenda:
                 continue  # what came before it has ended the watch
             elif id(seen) in fresh or seen.job_id not in self._agenda.schedule:
-                self._reschedule(seen, now)
+                self._reschedule(seen, now, skew)
 
     def _tell_failures(self, batch: Sequence[Observation]) -> None:
         """Log what failed, a page once for all the jobs on it."""
@@ -271,7 +271,7 @@ class Watcher:
 
     # When to look again.
 
-    def _reschedule(self, seen: Observation, now: float) -> None:
+    def _reschedule(self, seen: Observation, now: float, skew: float) -> None:
         state = self._ledger[seen.job_id]
         self._agenda.set_deadline(state)
         if seen.result is NoJob.ELAPSED:
@@ -279,7 +279,7 @@ class Watcher:
         if state.phase is Phase.MISSING:
             self._presence.forget(seen.job_id)
         is_planned = self._is_watched(seen.job_id) and self._agenda.plan_next(
-            state, seen.result, now, skew=self._source.skew
+            state, seen.result, now, skew=skew
         )
         if not is_planned:
             self._end(seen.job_id)

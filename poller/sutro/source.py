@@ -229,5 +229,7 @@ def _alone(error: PollError) -> PollError:
 
 def _observed(page: Page, asked_at: float) -> Sequence[Observation]:
     """Tell what a page shows; of a job that it shows twice, the state that is further on."""
-    jobs = {job.job_id: job for job in sorted(page.jobs, key=lambda job: job.status.rank)}
+    jobs = {job.job_id: job for job in page.jobs}
+    if len(jobs) < len(page.jobs):
+        jobs = {job.job_id: job for job in sorted(page.jobs, key=lambda job: job.status.rank)}
     return [Observation(it, asked_at, job, is_listed=True) for it, job in jobs.items()]
