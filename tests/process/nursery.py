@@ -14,10 +14,7 @@ from typing import NoReturn
 
 from being import be  # this is run as a program
 
-from poller import http
-
-# What every child would take anew: a tenth of a second each, and half of one.
-http._tls(None)
+# What every child would take anew: half a second.
 for name in ("poller.cli.run", "poller.sinks.webhook", "anyio._backends._asyncio", "uvloop"):
     import_module(name)
 
