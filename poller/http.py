@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import anyio
 from aiohttp.resolver import AsyncResolver
+from yarl import URL
 
 from poller import __version__
 from poller.errors import PollerError
@@ -43,10 +44,10 @@ class NoAnswer(PollerError):
 
 @dataclass(frozen=True, slots=True)
 class Egress:
-    """How requests leave this machine: `proxy_for` gives a URL's proxy, or None."""
+    """How requests leave this machine: `proxy_for` gives a scheme's and host's proxy, or None."""
 
     ca_file: str | None = None
-    proxy_for: Callable[[str], str | None] = lambda _url: None
+    proxy_for: Callable[[str, str], str | None] = lambda _scheme, _host: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +118,14 @@ class Http:
         deadline = anyio.current_time() + self._timeout
         status = None
         try:
+            target = URL(url)
             async with self._session.request(
                 method,
-                url,
+                target,
                 headers=headers,
                 data=body,
                 allow_redirects=False,
-                proxy=self._egress.proxy_for(url),
+                proxy=self._egress.proxy_for(target.scheme, target.host or ""),
             ) as response:
                 status = response.status
                 content, is_cut = await self._read(response, cap, deadline)
