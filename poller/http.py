@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, lru_cache
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
@@ -188,8 +188,9 @@ def retry_after(headers: Mapping[str, str], *, cap: float) -> float | None:
     return min((until - sent).total_seconds(), cap)
 
 
+@lru_cache(maxsize=8)
 def http_date(text: str) -> datetime | None:
-    """Read a date of RFC 9110 5.6.7; None for junk."""
+    """Read a date of RFC 9110 5.6.7; None for junk. Many answers come within one second."""
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, OverflowError):

@@ -18,7 +18,9 @@ def seen():
     """Give what each did per CPU second, turn by turn, on one server with a long list."""
     with on_one_core(), Server.serving(LONG_LIST) as server:
         runners = polls.ours(server, "http", polls.USUAL)
-        runners |= {f"pages of {it}": pages.runner(server, it, of=LONG_LIST) for it in (100, LONG_LIST)}
+        runners |= {
+            f"pages of {it}": pages.runner(server, it, of=LONG_LIST) for it in (100, LONG_LIST)
+        }
         return SHORT.run(server, runners)
 
 
