@@ -153,7 +153,7 @@ async def _fill(
     chunks: list[bytes], size: int, response: aiohttp.ClientResponse, enough: int
 ) -> int:
     """Read until the body ends or is larger than `enough`; give its size by then."""
-    async for chunk in response.content.iter_any():
+    while chunk := await response.content.readany():
         chunks.append(chunk)
         size += len(chunk)
         if size > enough:
