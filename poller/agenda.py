@@ -30,7 +30,7 @@ class Watch:
 class Agenda:
     """The watched jobs: those that are due wake one waiter, those whose time is over another.
 
-    Whoever takes jobs from `schedule` plans each of them anew, or puts it back and calls `wake`.
+    Whoever takes jobs from `schedule` plans each of them anew, or puts it back, and calls `wake`.
     """
 
     policy: PollPolicy
@@ -67,7 +67,8 @@ class Agenda:
         self._watches[state.job_id] = Watch()
         self.set_deadline(state)
         # One that has never answered may be nobody's: it is no good for trying out the key.
-        self._plan(state, wait, is_put_off=state.phase is Phase.NEW)
+        self._plan(state, self.now(), wait, is_put_off=state.phase is Phase.NEW)
+        self.wake()
 
     def drop(self, job_id: str) -> None:
         """Plan no more for a job, if it is there."""
@@ -77,20 +78,21 @@ class Agenda:
 
     # When to look again.
 
-    def plan_next(self, state: JobState, result: object, *, skew: float) -> bool:
+    def plan_next(self, state: JobState, result: object, now: float, *, skew: float) -> bool:
         """Plan the next look by what the last one came to; False when there is to be none."""
-        interval = next_look(state, self.now(), self.policy, self.rules, skew=skew)
+        interval = next_look(state, now, self.policy, self.rules, skew=skew)
         if interval is None:
             return False
         watch = self._watches[state.job_id]
         watch.failures = watch.failures + 1 if is_failure(result) else 0
         delay, is_put_off = pause(result, watch.failures, interval, self.random)
-        self._plan(state, delay, is_put_off=is_put_off)
+        self._plan(state, now, delay, is_put_off=is_put_off)
         return True
 
     def try_again(self, state: JobState, delay: float, *, is_put_off: bool = False) -> None:
         """Look again later, and for a deadline that has passed: nothing of it is recorded."""
-        self._plan(state, delay, is_put_off=is_put_off)
+        self._plan(state, self.now(), delay, is_put_off=is_put_off)
+        self.wake()
         if self._deadlines.get(state.job_id, math.inf) <= self.now():
             self._deadlines[state.job_id] = self.now() + delay
 
@@ -110,14 +112,12 @@ class Agenda:
                 self.schedule.hasten(job_id, self.now())
         self.wake()
 
-    def _plan(self, state: JobState, delay: float, *, is_put_off: bool) -> None:
-        now = self.now()
+    def _plan(self, state: JobState, now: float, delay: float, *, is_put_off: bool) -> None:
         self._watches[state.job_id].is_put_off = is_put_off
         is_single = state.phase not in {Phase.NEW, Phase.ACTIVE}
         self.schedule.put(
             state.job_id, due=now + delay, now=now, is_put_off=is_put_off, is_single=is_single
         )
-        self.wake()
 
     # Waiting.
 

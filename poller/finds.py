@@ -16,9 +16,13 @@ def _admits_nobody(_job: Job) -> bool:
 
 @dataclass(slots=True)
 class Finds:
-    """The ids of the jobs that were found and have not ended."""
+    """The ids of the jobs that were found and have not ended.
+
+    `newcomers` are those of them whom nobody has taken in yet.
+    """
 
     admits: Callable[[Job], bool] = _admits_nobody
+    newcomers: set[str] = field(default_factory=set)
     _job_ids: set[str] = field(default_factory=set)
     _ended: dict[str, None] = field(default_factory=dict)
 
@@ -36,13 +40,16 @@ class Finds:
 
     def welcome(self, jobs: Iterable[Job]) -> None:
         """Take in who is admitted among jobs that are not watched, but not once more."""
-        self.add(it.job_id for it in jobs if it.job_id not in self._ended and self.admits(it))
+        found = [it.job_id for it in jobs if it.job_id not in self._ended and self.admits(it)]
+        self.newcomers.update(found)
+        self.add(found)
 
     def end(self, job_id: str) -> None:
         """Let go of a job, if it was found, and do not find it again."""
         if job_id not in self._job_ids:
             return
         self._job_ids.discard(job_id)
+        self.newcomers.discard(job_id)
         self._ended[job_id] = None
         if len(self._ended) > REMEMBERED:
             del self._ended[next(iter(self._ended))]

@@ -156,6 +156,19 @@ def is_job_id(text: str) -> bool:
     return JOB_ID.fullmatch(text) is not None
 
 
+def stands(raw: Mapping[str, Any], job: Job) -> bool:
+    """Tell whether an object of the API shows a job as it is known, and not at its end.
+
+    Whatever else has changed of it, nobody asks for before it moves on.
+    """
+    return (
+        raw.get("status") == job.status
+        and not job.status.is_terminal
+        and (job.datetime_completed or raw.get("datetime_completed")) is None
+        and (job.datetime_started is None) is (raw.get("datetime_started") is None)
+    )
+
+
 def parse_job(raw: object) -> Job:
     """Read one job object of the API.
 
@@ -277,8 +290,8 @@ def _clean_tree(value: object, depth: int = FAILURE_DEPTH) -> Any:
         return {_clean(key): _clean_tree(item, depth - 1) for key, item in value.items()}
     if isinstance(value, list):
         return [_clean_tree(item, depth - 1) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+    if isinstance(value, int | float) and not -COUNT_MAX <= value <= COUNT_MAX:
+        return None  # NaN, which is in no range, too
     return value
 
 

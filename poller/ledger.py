@@ -6,7 +6,7 @@ before anything more is decided about those jobs.
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -16,7 +16,7 @@ from poller.errors import StoreUnavailable
 from poller.events import Event, Origin, PollerEvent, job_event, poller_event
 from poller.health import MARK, KeyMark
 from poller.jobs import Job
-from poller.lifecycle import Rules, decide
+from poller.lifecycle import Rules, decide, is_idle
 from poller.states import Decision, JobState, NoJob, Phase
 from poller.store import Batch, Store
 
@@ -28,8 +28,7 @@ REASONS: Final = {
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
+class Sight(NamedTuple):
     """What is seen of one job, and when a look was begun that last showed it, not at its end."""
 
     job_id: str
@@ -99,6 +98,11 @@ class Ledger:
         """Name the jobs that are recorded and have not ended. Raises StoreUnavailable."""
         return await self._store.active()
 
+    def known(self, job_id: str) -> Job | None:
+        """Give the job object of the last recorded change of a job, where there is one."""
+        state = self._states.get(job_id)
+        return state.job if state else None
+
     def forget(self, job_id: str) -> None:
         """Let go of a job; what is recorded of it stays."""
         self._states.pop(job_id, None)
@@ -107,12 +111,17 @@ class Ledger:
     async def apply(self, sights: Sequence[Sight], *, skew: float = 0.0) -> list[Verdict]:
         """Decide what was seen and record all of it in one transaction.
 
+        There is no verdict on what shows a job as it was.
         `skew` is the API's clock minus ours, in seconds. Raises StoreUnavailable: then nothing of
         it has happened as far as anyone knows.
         """
         await self._reread({it.job_id for it in sights} & self._stale)
         drafts: dict[str, JobState] = {}
-        verdicts = [self._judge(sight, drafts, skew) for sight in sights]
+        verdicts = [
+            self._judge(sight, drafts, skew)
+            for sight in sights
+            if sight.job_id in drafts or not self._is_idle(sight)
+        ]
         changed = [
             state
             for job_id, state in drafts.items()
@@ -178,6 +187,12 @@ class Ledger:
             return Verdict(job_id, before, seen, None)
         drafts[job_id] = decision.state
         return Verdict(job_id, before, seen, decision, events)
+
+    def _is_idle(self, sight: Sight) -> bool:
+        seen = sight.seen
+        if not isinstance(seen, Job) or seen.wrong_fields:
+            return False
+        return is_idle(self._states[sight.job_id], seen)
 
     def _sighting(self, sight: Sight, before: JobState, now: float, skew: float) -> Sighting:
         """Say when a change was first seen: for a job that settles, before it is told."""

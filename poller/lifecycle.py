@@ -66,6 +66,16 @@ def decide(state: JobState, seen: Job | NoJob, now: float, rules: Rules) -> Deci
     return rule(state, now, rules) if rule else Decision(state)
 
 
+def is_idle(state: JobState, seen: Job) -> bool:
+    """Tell whether `decide` would keep the state as it is, for the commonest look of all."""
+    return (
+        state.phase is Phase.ACTIVE
+        and state.status is _progress(seen) is not JobStatus.UNKNOWN
+        and not state.doubts
+        and (state.completing_since or seen.datetime_completed) is None
+    )
+
+
 def deadline(state: JobState, rules: Rules) -> float | None:
     """Say when `decide` must be shown ELAPSED at the latest, or None."""
     return state.since + rules.settle_timeout if state.phase is Phase.SETTLING else None

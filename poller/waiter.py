@@ -29,6 +29,7 @@ from poller.repeats import Repeats
 from poller.schedule import PollPolicy, Schedule
 from poller.states import JobEvent, Phase
 from poller.store.memory import MemoryStore
+from poller.sutro.client import Known
 from poller.sutro.source import Look, Observation, Source
 from poller.watcher import Watcher
 
@@ -106,8 +107,8 @@ class Overheard:
         look = await self._source.choose(schedule)
         return look and partial(self._look, look)
 
-    async def _look(self, look: Look) -> Sequence[Observation]:
-        observations = await look()
+    async def _look(self, look: Look, known: Known) -> Sequence[Observation]:
+        observations = await look(known)
         for seen in observations:
             self._hear(seen)
         return observations

@@ -148,21 +148,20 @@ class Watcher:
             for seen in observations
             if seen.is_listed and isinstance(seen.result, Job) and seen.job_id not in self._ledger
         )
-        strangers = [it for it in self._finds if it not in self._ledger]
-        if not strangers:
+        if not self._finds.newcomers:
             return
-        for state in await self._ledger.adopt(strangers):
+        for state in await self._ledger.adopt(self._finds.newcomers):
             self._agenda.begin(state)
             if state.job_id not in self._agenda:
                 self._end(state.job_id)  # it has been told of before
+        self._finds.newcomers.clear()
 
     # Looking.
 
     async def _look_on(self) -> None:
         while True:
             look = await self._choose()
-            await self.take_in(await look())
-            self._agenda.wake()  # who was taken along for nothing is due again
+            await self.take_in(await look(self._ledger.known))
 
     async def _choose(self) -> Look:
         async with self._front:
@@ -193,6 +192,7 @@ class Watcher:
                 self._journal.store(error)
                 for job_id in {it.job_id for it in inbox if it.job_id in self._agenda}:
                     self._agenda.try_again(self._ledger[job_id], STORE_RETRY)
+            self._agenda.wake()  # also for who was taken along for nothing, and is due again
 
     async def _apply(self, batch: Sequence[Observation]) -> None:
         news = [seen for seen in batch if self._is_news(seen)]
@@ -203,13 +203,14 @@ class Watcher:
         self._tell_failures(batch)
         fresh = {id(seen) for seen in news}
         undecided = {it.job_id for it in verdicts if it.decision is None}
+        now = self._now()
         for seen in batch:
             if seen.job_id in undecided:
                 self._agenda.try_again(self._ledger[seen.job_id], QUARANTINE, is_put_off=True)
             elif seen.job_id not in self._agenda:
                 continue  # what came before it has ended the watch
             elif id(seen) in fresh or seen.job_id not in self._agenda.schedule:
-                self._reschedule(seen)
+                self._reschedule(seen, now)
 
     def _tell_failures(self, batch: Sequence[Observation]) -> None:
         """Log what failed, a page once for all the jobs on it."""
@@ -222,7 +223,7 @@ class Watcher:
         """Leave out what was asked before the answer that was applied last, or lags behind it."""
         if seen.result is NoJob.ELAPSED:
             return True  # this was not asked for: an answer that is under way is still news
-        if seen.is_listed and self._is_behind(seen):
+        if seen.is_listed and isinstance(seen.result, Job) and self._is_behind(seen.result):
             return False
         watch = self._agenda[seen.job_id]
         if seen.asked_at < watch.asked_at:
@@ -230,13 +231,14 @@ class Watcher:
         watch.asked_at = seen.asked_at
         return True
 
-    def _is_behind(self, seen: Observation) -> bool:
+    def _is_behind(self, seen: Job) -> bool:
         """Tell whether a list shows a job as it was: it may lag, so that proves no way back."""
         state = self._ledger[seen.job_id]
-        has_ended = state.phase in {Phase.SETTLING, Phase.DONE}
-        if not isinstance(seen.result, Job) or seen.result.status.is_terminal:
+        if seen.status.is_terminal:
             return False
-        return has_ended or seen.result.status.rank < state.status.rank
+        if state.phase in {Phase.SETTLING, Phase.DONE}:
+            return True
+        return seen.status is not state.status and seen.status.rank < state.status.rank
 
     def _sights(self, batch: Sequence[Observation]) -> list[Sight]:
         """Leave what tells of single jobs: when nearly all are unknown, a 404 tells of the API.
@@ -269,7 +271,7 @@ class Watcher:
 
     # When to look again.
 
-    def _reschedule(self, seen: Observation) -> None:
+    def _reschedule(self, seen: Observation, now: float) -> None:
         state = self._ledger[seen.job_id]
         self._agenda.set_deadline(state)
         if seen.result is NoJob.ELAPSED:
@@ -277,7 +279,7 @@ class Watcher:
         if state.phase is Phase.MISSING:
             self._presence.forget(seen.job_id)
         is_planned = self._is_watched(seen.job_id) and self._agenda.plan_next(
-            state, seen.result, skew=self._source.skew
+            state, seen.result, now, skew=self._source.skew
         )
         if not is_planned:
             self._end(seen.job_id)

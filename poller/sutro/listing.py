@@ -53,6 +53,7 @@ log = structlog.get_logger()
 class Leaf:
     """Some jobs of the list, as its last reading showed them. `oldest` is None before that."""
 
+    number: int
     cursor: str | None
     job_ids: list[str] = field(default_factory=list)
     oldest: datetime | None = None
@@ -78,7 +79,8 @@ class Listing:
     def __init__(self, now: Callable[[], float], *, is_on: bool = True) -> None:
         self._now = now
         self._off_until = 0.0 if is_on else float("inf")
-        self._leaves = [Leaf(None)]
+        self._leaves = [Leaf(0, None)]
+        self._cursors: dict[str | None, Leaf] = {}
         self._places: dict[str, Leaf] = {}
         self._created: dict[str, datetime | None] = {}
         self._credit = 1.0
@@ -117,10 +119,10 @@ class Listing:
 
     def after(self, sheet: Sheet) -> Sheet | None:
         """Give the page after a whole one, unless the list ends there."""
-        number = next((n for n, it in enumerate(self._leaves) if it is sheet.leaf), None)
-        if number is None or number + 1 == len(self._leaves):
+        number = sheet.leaf.number + 1
+        if not self._has(sheet.leaf) or number == len(self._leaves):
             return None
-        return Sheet(self._leaves[number + 1], self._limit, (), is_whole=True)
+        return Sheet(self._leaves[number], self._limit, (), is_whole=True)
 
     def meets_the_known(self, page: Page) -> bool:
         """Tell whether a page reaches down to what the last survey saw at the top."""
@@ -137,7 +139,7 @@ class Listing:
             self.surveyed(page)
         self._failures, self._doubts = 0, DOUBTS
         leaf, shown = sheet.leaf, [job.job_id for job in page.jobs]
-        if not any(it is leaf for it in self._leaves):
+        if not self._has(leaf):
             return  # the list was begun anew meanwhile
         found = sum(it in self._created for it in shown)
         self._credit = min(self._credit + found, MOST_CREDIT)
@@ -207,20 +209,39 @@ class Listing:
 
     def _bind(self, leaf: Leaf, cursor: str | None) -> None:
         """Let the next leaf begin where this one ended; a cursor that comes again ends the list."""
-        number = next(n for n, it in enumerate(self._leaves) if it is leaf)
-        if cursor is None or cursor in {it.cursor for it in self._leaves[: number + 1]}:
-            del self._leaves[number + 1 :]
-        elif number + 1 < len(self._leaves):
-            self._leaves[number + 1].cursor = cursor
-        else:
-            self._leaves.append(Leaf(cursor))
+        number = leaf.number + 1
+        if not cursor or self._is_above(leaf, cursor):
+            for it in self._leaves[number:]:
+                self._unname(it)
+            del self._leaves[number:]
+            return
+        if number == len(self._leaves):
+            self._leaves.append(Leaf(number, cursor))
+        following = self._leaves[number]
+        self._unname(following)
+        following.cursor = cursor
+        self._cursors[cursor] = following
+
+    def _unname(self, leaf: Leaf) -> None:
+        if self._cursors.get(leaf.cursor) is leaf:
+            del self._cursors[leaf.cursor]
+
+    def _is_above(self, leaf: Leaf, cursor: str) -> bool:
+        """Tell whether a cursor is that of a leaf, or of one above it."""
+        other = self._cursors.get(cursor)
+        return other is not None and other.number <= leaf.number and self._has(other)
+
+    def _has(self, leaf: Leaf) -> bool:
+        """Tell whether a leaf is part of the list as it is known now."""
+        number = leaf.number
+        return number < len(self._leaves) and self._leaves[number] is leaf
 
     def _switch_off(self, why: str) -> None:
         self._off_until = self._now() + OFF_FOR
         log.warning("list.off", seconds=OFF_FOR, error=why)
 
     def _forget(self) -> None:
-        self._leaves, self._places = [Leaf(None)], {}
+        self._leaves, self._cursors, self._places = [Leaf(0, None)], {}, {}
         self._credit = max(self._credit, 1.0)
 
 

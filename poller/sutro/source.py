@@ -1,10 +1,9 @@
 """Where jobs are looked at: the port, and the Sutro API behind it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -13,14 +12,13 @@ from poller.jobs import Job
 from poller.schedule import Schedule
 from poller.states import NoJob
 from poller.sutro.budget import Budget
-from poller.sutro.client import Page, SutroClient
+from poller.sutro.client import Known, Page, SutroClient, nobody
 from poller.sutro.listing import Listing, Sheet, is_about_the_list
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(NamedTuple):
     """What one request told about one job. `asked_at` is when the request was begun.
 
     `is_listed`: a page of the list told it, which may lag behind what the API says of single jobs.
@@ -33,8 +31,11 @@ class Observation:
     is_listed: bool = False
 
 
-Look = Callable[[], Awaitable[Sequence[Observation]]]
-"""One request, ready to be made; it gives an observation for each job that it can speak of."""
+Look = Callable[[Known], Awaitable[Sequence[Observation]]]
+"""One request, ready to be made; it gives an observation for each job that it can speak of.
+
+It is told how to find what is known of a job: one that still stands so is not read anew.
+"""
 
 
 class Source(Protocol):
@@ -155,10 +156,12 @@ class SutroSource:
         asked_at = self._now()
         return asked_at, await self._page(sheet, is_trial=is_trial)
 
-    async def _page(self, sheet: Sheet, *, is_trial: bool) -> Page:
+    async def _page(self, sheet: Sheet, *, is_trial: bool, known: Known = nobody) -> Page:
         """Read a page and learn from it. Raises PollError."""
         try:
-            page = await self._client.list_jobs(limit=sheet.limit, cursor=sheet.leaf.cursor)
+            page = await self._client.list_jobs(
+                limit=sheet.limit, cursor=sheet.leaf.cursor, known=known
+            )
         except PollError as error:
             self._listing.fail(sheet, error)
             # A 403 may speak of the list alone, unless it is the key that is being tried.
@@ -177,13 +180,14 @@ class SutroSource:
         return self._listing.page_for(job_id, schedule)
 
     async def _read(
-        self, sheet: Sheet, taken: Collection[str], schedule: Schedule
+        self, sheet: Sheet, taken: Collection[str], schedule: Schedule, known: Known
     ) -> Sequence[Observation]:
         """Read a page. Who was expected there and is not is due as before."""
         asked_at = self._now()
         observations: Sequence[Observation] = ()
         try:
-            observations = _observed(await self._page(sheet, is_trial=False), asked_at)
+            page = await self._page(sheet, is_trial=False, known=known)
+            observations = _observed(page, asked_at)
         except PollError as error:
             if not is_about_the_list(error) and not isinstance(error, TooLarge):
                 told = _alone(error)
@@ -194,7 +198,7 @@ class SutroSource:
                 schedule.put_back(job_id)
         return observations
 
-    async def _look(self, job_id: str, *, is_trial: bool) -> Sequence[Observation]:
+    async def _look(self, job_id: str, known: Known, *, is_trial: bool) -> Sequence[Observation]:
         if is_trial:
             self._renew_key()
         asked_at = self._now()
@@ -213,7 +217,7 @@ class SutroSource:
         if isinstance(result, TooLarge) and not is_large:
             log.warning("job.too_large", job_id=job_id, error=str(result))
             self._large.add(job_id)
-            return await self._look(job_id, is_trial=await self._budget.turn())
+            return await self._look(job_id, known, is_trial=await self._budget.turn())
         return (Observation(job_id, asked_at, result),)
 
 

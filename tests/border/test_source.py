@@ -15,7 +15,7 @@ from poller.http import Egress, Http
 from poller.jobs import Job, JobStatus
 from poller.schedule import Schedule
 from poller.sutro.budget import Budget
-from poller.sutro.client import JOB_CAP, SutroClient
+from poller.sutro.client import JOB_CAP, SutroClient, nobody
 from poller.sutro.listing import Listing
 from poller.sutro.source import SutroSource
 from tests.border.peers import Peer, Talk, answers, drips, peer, says, stalls
@@ -55,7 +55,7 @@ class Asker:
         self.due(job_id)
         chosen = await self.source.choose(self.schedule)
         assert chosen is not None
-        (seen,) = await chosen()
+        (seen,) = await chosen(nobody)
         assert seen.job_id == job_id
         assert isinstance(seen.result, Job | PollError)
         return seen.result
@@ -100,7 +100,7 @@ async def test_moment_of_an_observation():
         chosen = await asker.source.choose(asker.schedule)
         await anyio.sleep(5.0)
         assert chosen
-        (seen,) = await chosen()
+        (seen,) = await chosen(nobody)
 
     assert seen.asked_at == NOW + 5.0
     assert isinstance(seen.result, Transient)
@@ -122,7 +122,7 @@ async def test_most_overdue_job_is_taken():
         asker.schedule.put("job-1", due=NOW + 60.0, now=NOW + 59.0)
         chosen = await asker.source.choose(asker.schedule)
         assert chosen
-        (seen,) = await chosen()
+        (seen,) = await chosen(nobody)
 
     assert (seen.job_id, len(asker.schedule)) == ("job-2", 1)
 
@@ -171,7 +171,7 @@ async def test_trial_takes_a_job_that_is_not_due():
         asker.schedule.put("job-2", due=NOW + 3_600.0, now=NOW)
         chosen = await asker.source.choose(asker.schedule)
         assert chosen
-        (seen,) = await chosen()
+        (seen,) = await chosen(nobody)
 
     assert isinstance(seen.result, Job)
 
@@ -278,7 +278,7 @@ async def test_jobs_that_are_too_large_keep_no_body_while_their_status_is_asked(
             asker.due(f"job-{number}")
             chosen = await asker.source.choose(asker.schedule)
             assert chosen is not None
-            group.start_soon(chosen)
+            group.start_soon(chosen, nobody)
             await anyio.sleep(1.0)
         held, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from poller.errors import MalformedAnswer
 from poller.events import Origin, job_event
-from poller.jobs import FAILURE_BYTES, PUBLISHED, JobStatus, is_job_id, parse_job
+from poller.jobs import FAILURE_BYTES, PUBLISHED, JobStatus, is_job_id, parse_job, stands
 from poller.states import JobEvent, Transition
 from tests.core.facts import SIGHTING
 from tests.support import check_event
@@ -96,3 +96,22 @@ def test_the_largest_job_fits_an_event():
     assert job.wrong_fields == ()
     assert check_event(event.body)
     assert len(json.dumps(job.failure_reason, ensure_ascii=False).encode()) <= FAILURE_BYTES
+
+
+@given(raw=JOB_OBJECTS, changes=st.fixed_dictionaries({}, optional=FIELDS | {"status": WORDS}))
+def test_a_job_that_stands_is_where_it_was(raw, changes):
+    """An object that is not read anew tells the same status, and no end that was not known."""
+    job, now = parse_job(raw), parse_job(raw | changes)
+
+    if stands(raw | changes, job):
+        assert now.status is job.status
+        assert not now.status.is_terminal
+        assert now.datetime_completed is job.datetime_completed is None
+
+
+@given(word=st.sampled_from([it for it in JobStatus if not it.is_terminal]), raw=JOB_OBJECTS)
+def test_a_job_that_goes_on_stands(word, raw):
+    """A job that is as it was, but for its tokens, needs no reading."""
+    raw = raw | {"status": word.value, "datetime_completed": None, "datetime_started": None}
+
+    assert stands(raw | {"output_tokens": 7}, parse_job(raw))

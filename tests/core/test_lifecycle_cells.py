@@ -1,8 +1,11 @@
 """The state machine of a job, cell by cell."""
 
+from itertools import product
+
 import pytest
 
-from poller.lifecycle import decide
+from poller.jobs import JobStatus
+from poller.lifecycle import decide, is_idle
 from poller.states import Decision, NoJob, Phase
 from tests.core.lives import (
     CANCELLING,
@@ -129,3 +132,27 @@ def test_every_cell(state, seen, phase, status, events, remarks):
 def test_time_alone_changes_nothing(state):
     """Whatever time passes without a look, only a settling job changes."""
     assert decide(state, NoJob.ELAPSED, 1e9, RULES) == Decision(state)
+
+
+STATES = [CANCELLING, COSTLESS, DONE, DOUBTED, LOST, NEW, QUEUED, RUNNING, SETTLING, UNKNOWN]
+LOOKS = [
+    a_job(word, **fields)
+    for word, fields in product([*JobStatus, "PAUSED"], [{}, STARTED, COMPLETED, FINAL])
+]
+
+
+@pytest.mark.parametrize("state", STATES, ids=range(len(STATES)))
+@pytest.mark.parametrize("seen", LOOKS, ids=range(len(LOOKS)))
+def test_an_idle_look_is_one_that_changes_nothing(state, seen):
+    """What counts as idle is kept as it is and told to nobody."""
+    kept = decide(state, seen, state.since + 9.0, RULES) == Decision(state)
+
+    assert kept or not is_idle(state, seen)
+
+
+@pytest.mark.parametrize("word", ["QUEUED", "RUNNING", "CANCELLING"])
+def test_a_job_that_goes_on_is_idle(word):
+    """The commonest look of all is idle: the job runs, or waits, as before."""
+    seen = a_job(word)
+
+    assert is_idle(decide(NEW, seen, 0.0, RULES).state, seen)

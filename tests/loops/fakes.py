@@ -20,6 +20,7 @@ from poller.sinks import Sink
 from poller.store import Delivery, Store
 from poller.store.memory import MemoryStore
 from poller.sutro.budget import Budget
+from poller.sutro.client import Known
 from poller.sutro.listing import Listing
 from poller.sutro.source import Look, Observation, SutroSource
 from poller.watcher import Watcher
@@ -92,7 +93,7 @@ class FakeSource:
         job_id = schedule.take(self._now())
         return partial(self._look, job_id) if job_id else None
 
-    async def _look(self, job_id: str) -> Sequence[Observation]:
+    async def _look(self, job_id: str, _known: Known) -> Sequence[Observation]:
         done, answers = anyio.Event(), []
         self.under_way.append((job_id, done, answers))
         await done.wait()
