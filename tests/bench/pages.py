@@ -19,14 +19,15 @@ The newest of {JOBS:,} jobs that run, watched as fast as it goes, by pages as th
 them. Counted are the jobs on the pages that were sent."""
 
 
-def a_fleet(server: Server, folder: Path, watched: int) -> Program:
-    """Give a daemon that watches so many jobs flat out."""
-    return daemon(server, folder, newest(JOBS, watched), **FLAT_OUT)
+def a_fleet(server: Server, folder: Path, *, watched: int, jobs: int) -> Program:
+    """Give a daemon that watches the newest of so many jobs flat out."""
+    return daemon(server, folder, newest(jobs, watched), **FLAT_OUT)
 
 
-def runner(server: Server, watched: int) -> Runner:
-    """Watch so many jobs, and count those that are seen, once each has been."""
-    return Runner(partial(a_fleet, server, watched=watched), "listed", max(3 * watched, 20_000))
+def runner(server: Server, watched: int, jobs: int = JOBS) -> Runner:
+    """Watch the newest of so many jobs, and count those that are seen, once each has been."""
+    fleet = partial(a_fleet, server, watched=watched, jobs=jobs)
+    return Runner(fleet, "listed", 3 * watched + 10_000)
 
 
 def chapter(race: Race) -> Chapter:
