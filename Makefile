@@ -5,7 +5,7 @@ PYTHON ?= python3
 PYTEST := timeout -s KILL 1500 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test witness torture lint format generate requirements wheel clean
+.PHONY: help demo test witness torture bench lint format generate requirements wheel clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,6 +25,9 @@ torture: $(VENV)/.installed ## Torture the daemon for an hour and write the READ
 	TORTURE_LONG=1 TORTURE_SEED=$(SEED) TORTURE_RESULTS=$(CURDIR)/build/torture.jsonl \
 		timeout -s KILL 9000 $(BIN)/pytest -n 2 tests/torture
 	$(BIN)/python tests/torture/report.py build/torture.jsonl $(SEED)
+
+bench: $(VENV)/.installed ## Measure the daemon against others for 15 minutes; CHAPTERS="polls pages" shows some
+	timeout -s KILL 2400 $(BIN)/python -m tests.bench $(CHAPTERS)
 
 SEED := $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
 

@@ -59,12 +59,14 @@ class Config:
     """All that was configured. `found` tells by variable what came from where.
 
     `is_delivering`: sinks and a store are needed. Else what is wrong with a sink does not matter.
+    `proxies` are those of HTTPS_PROXY and its kin, by scheme.
     """
 
     live: Live[Settings]
     sinks: tuple[SinkConfig, ...]
     found: Mapping[str, Found] = field(repr=False)
     places: Places
+    proxies: Mapping[str, str] = field(repr=False)
     is_delivering: bool = True
 
     @property
@@ -82,7 +84,7 @@ class Config:
         """Give every text that must not be seen anywhere."""
         models = (self.settings, *(sink.live.value for sink in self.sinks))
         texts = [text for model in models for text in secret_texts(model)]
-        proxies = [url for url in _proxies(self.places.environ).values() if "@" in url]
+        proxies = [url for url in self.proxies.values() if "@" in url]
         parts = [part for text in texts for part in text.split()]
         return (*texts, *parts, *proxies, *filter(None, map(_long_path, texts)))
 
@@ -99,17 +101,15 @@ class Config:
             sink.live.value = read.live.value
         return ()
 
-    def proxy_for(self, url: str) -> str | None:
-        """Give the proxy for a URL, or None: POLLER_PROXY, else HTTPS_PROXY and its kin.
+    def proxy_for(self, scheme: str, host: str) -> str | None:
+        """Give the proxy on the way to a host, or None: POLLER_PROXY, else HTTPS_PROXY and its kin.
 
         NO_PROXY holds for both, and nothing on this machine is asked through a proxy.
         """
-        parts, proxies = urlsplit(url), _proxies(self.places.environ)
-        host = parts.hostname or ""
-        if is_loopback(host) or proxy_bypass_environment(host, proxies):
+        if is_loopback(host) or proxy_bypass_environment(host, self.proxies):
             return None
         own = self.settings.proxy
-        return own.get_secret_value() if own else proxies.get(parts.scheme, proxies.get("all"))
+        return own.get_secret_value() if own else self.proxies.get(scheme, self.proxies.get("all"))
 
 
 def load(
@@ -162,6 +162,7 @@ def _configure(places: Places, *, for_run: bool, is_delivering: bool) -> Config:
         sinks=tuple(sinks),
         found=found,
         places=places,
+        proxies=_proxies(places.environ),
         is_delivering=is_delivering,
     )
 

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, lru_cache
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import anyio
 from aiohttp.resolver import AsyncResolver
+from yarl import URL
 
 from poller import __version__
 from poller.errors import PollerError
@@ -43,10 +44,10 @@ class NoAnswer(PollerError):
 
 @dataclass(frozen=True, slots=True)
 class Egress:
-    """How requests leave this machine: `proxy_for` gives a URL's proxy, or None."""
+    """How requests leave this machine: `proxy_for` gives a scheme's and host's proxy, or None."""
 
     ca_file: str | None = None
-    proxy_for: Callable[[str], str | None] = lambda _url: None
+    proxy_for: Callable[[str, str], str | None] = lambda _scheme, _host: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +118,14 @@ class Http:
         deadline = anyio.current_time() + self._timeout
         status = None
         try:
+            target = URL(url)
             async with self._session.request(
                 method,
-                url,
+                target,
                 headers=headers,
                 data=body,
                 allow_redirects=False,
-                proxy=self._egress.proxy_for(url),
+                proxy=self._egress.proxy_for(target.scheme, target.host or ""),
             ) as response:
                 status = response.status
                 content, is_cut = await self._read(response, cap, deadline)
@@ -151,7 +153,7 @@ async def _fill(
     chunks: list[bytes], size: int, response: aiohttp.ClientResponse, enough: int
 ) -> int:
     """Read until the body ends or is larger than `enough`; give its size by then."""
-    async for chunk in response.content.iter_any():
+    while chunk := await response.content.readany():
         chunks.append(chunk)
         size += len(chunk)
         if size > enough:
@@ -189,8 +191,9 @@ def retry_after(headers: Mapping[str, str], *, cap: float) -> float | None:
     return min((until - sent).total_seconds(), cap)
 
 
+@lru_cache(maxsize=8)
 def http_date(text: str) -> datetime | None:
-    """Read a date of RFC 9110 5.6.7; None for junk."""
+    """Read a date of RFC 9110 5.6.7; None for junk. Many answers come within one second."""
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, OverflowError):

@@ -151,14 +151,14 @@ def _record(state: JobState, seen: Job, now: float, _rules: Rules) -> Decision:
     after = replace(
         state, phase=Phase.ACTIVE, since=now, status=status, job=seen, doubts=0, looks=0
     )
-    after = _completing(after, seen, now)
+    after = _confirmed(after, seen, now)
     if status is JobStatus.RUNNING:
         return _announce(after, JobEvent.STARTED, seen, state)
     return Decision(after)
 
 
 def _advance(state: JobState, seen: Job, now: float, _rules: Rules) -> Decision:
-    after = _completing(replace(state, doubts=0), seen, now)
+    after = _confirmed(state, seen, now)
     status = _progress(seen)
     if status.rank < state.status.rank:
         return Decision(after, remarks=(Remark.REGRESSED,))
@@ -172,7 +172,7 @@ def _advance(state: JobState, seen: Job, now: float, _rules: Rules) -> Decision:
 
 def _puzzle(state: JobState, seen: Job, now: float, _rules: Rules) -> Decision:
     """An active job with a status that nobody knows: the state stays, it is never an end."""
-    after = _completing(replace(state, doubts=0), seen, now)
+    after = _confirmed(state, seen, now)
     since = after.completing_since
     if since is None or now - since < UNRECOGNISED_AFTER or state.is_unrecognised:
         return Decision(after, remarks=(Remark.UNKNOWN_STATUS,))
@@ -252,8 +252,13 @@ def _find(state: JobState, seen: Job, now: float, rules: Rules) -> Decision:
     return replace(then, transitions=found.transitions + then.transitions)
 
 
-def _completing(state: JobState, seen: Job, now: float) -> JobState:
-    """Note since when an active job shows a completion time: its end is near, not proven."""
+def _confirmed(state: JobState, seen: Job, now: float) -> JobState:
+    """Note that an active job is there, and since when it shows a completion time.
+
+    With that its end is near, not proven.
+    """
+    if state.doubts:
+        state = replace(state, doubts=0)
     if (seen.datetime_completed is None) is (state.completing_since is None):
         return state
     return replace(state, completing_since=now if seen.datetime_completed else None)

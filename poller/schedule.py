@@ -139,7 +139,7 @@ class Schedule:
             return None
         # Ranking all of a long queue for every request would be quadratic: rank a part at once.
         rank = heapq.nlargest(
-            1 + len(self._due) // 64, self._due, key=lambda due: self._entries[due].overdue(now)
+            1 + len(self._due) // 16, self._due, key=lambda due: self._entries[due].overdue(now)
         )
         self._front = rank[:0:-1]
         return self._take(rank[0], now)

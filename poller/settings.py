@@ -2,6 +2,7 @@
 
 import re
 import ssl
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -172,6 +173,7 @@ class Settings(Environment):
         return store
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """Tell whether a host of a URL is this machine."""
     try:

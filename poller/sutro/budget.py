@@ -75,13 +75,11 @@ class Budget:
 
     async def turn(self) -> bool:
         """Wait until one request may go, and say whether it is a trial at a closed gate."""
-        while True:
-            changed = self._changed
-            wait = self._wait(self._now())
-            if wait <= 0.0:
-                break
+        while (wait := self._wait(self._now())) > 0.0:
+            if self._changed.is_set():
+                self._changed = anyio.Event()
             with anyio.move_on_after(min(wait, LOOK_AGAIN)):
-                await changed.wait()
+                await self._changed.wait()
         self._tokens -= 1.0
         self._under_way += 1
         return self.gate.opens_at is not None
@@ -110,15 +108,11 @@ class Budget:
         """Let the next trial at a closed gate go now: somebody may have put the key right."""
         if self.gate.opens_at is not None:
             self.gate.opens_at = self._now()
-            self._announce()
+            self._changed.set()
 
     def _end(self) -> None:
         self._under_way -= 1
-        self._announce()
-
-    def _announce(self) -> None:
         self._changed.set()
-        self._changed = anyio.Event()
 
     def _slow_down(self, error: Throttled, now: float) -> None:
         """Pause to the second where the host names one, else halve the rate."""

@@ -1,79 +1,120 @@
-"""Weigh the daemon while it watches N jobs at the default pace: python tests/bench/weight.py N.
+"""What the daemon weighs: its start, its memory, and its CPU while it watches at the default pace.
 
-It is run as users run it, with the log and a webhook as sinks and SQLite, against the simulator.
+It is run as users run it, with the log and a webhook as sinks and SQLite.
 """
 
-import json
-import os
-import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Final, NamedTuple
 
-import anyio
+from tests.bench.processes import Program, Running, Server, daemon, newest
+from tests.bench.race import spread
+from tests.bench.results import Chapter, Row
 
-from poller.sutro.script import Script
-from poller.sutro.simulator import Simulator, serve
+FLEETS: Final = (0, 1_000, 10_000, 100_000)
+AT_REST: Final = 10_000
+SETTLED: Final = 3.0
+MEASURED: Final = 30.0
+PAGE: Final = 100
+NOBODY: Final = "http://127.0.0.1:9/events"
+NO_LIMIT: Final = {"POLLER_REQUESTS_PER_MINUTE": "1e9"}
+KIB_A_MIB: Final = 1024
 
-WARM_UP: Final = 10.0
-SECONDS: Final = 30.0
-TICKS: Final = os.sysconf("SC_CLK_TCK")
-
-
-def cpu_seconds(pid: int) -> float:
-    """Read how much CPU a process has used (proc(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def resident_mib(pid: int) -> float:
-    """Read how much memory a process holds (proc(5))."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    (kib,) = (line.split()[1] for line in lines if line.startswith("VmRSS"))
-    return int(kib) / 1024
+HOW: Final = f"""\
+Started with a file of jobs that run (0 jobs: `POLLER_DISCOVER=on` with an empty account), with the
+log and a webhook as sinks. CPU and wall time go from the start of the process to its first request:
+by then every job is accepted. Memory is resident memory, once every job has been seen on a page,
+with `POLLER_REQUESTS_PER_MINUTE` lifted to that end. {AT_REST:,} jobs at the default pace are
+measured for {MEASURED:.0f} s after each of them has been seen."""
 
 
-def environment(folder: Path, jobs: int, url: str, key: str) -> dict[str, str]:
-    """Configure the daemon; nobody listens where its webhook would go, and no job ends."""
-    (folder / "jobs").write_text("".join(f"job-{number}\n" for number in range(jobs)))
-    return {
-        "PATH": os.environ["PATH"],
-        "HOME": str(folder),
-        "SUTRO_API_URL": url,
-        "SUTRO_API_KEY": key,
-        "POLLER_JOBS_FILE": str(folder / "jobs"),
-        "POLLER_WEBHOOK_URL": "http://127.0.0.1:9/events",
-    }
+class Weight(NamedTuple):
+    """What one start came to."""
+
+    seconds: float
+    cpu_seconds: float
+    resident_mib: float
 
 
-async def weigh(jobs: int) -> dict[str, float]:
-    """Run one daemon for WARM_UP and SECONDS, and give what it used."""
-    api = Simulator()
-    for number in range(jobs):
-        api.add(Script(job_id=f"job-{number}", queue_seconds=1.0, run_seconds=1e5))
-    with TemporaryDirectory() as folder:
-        async with serve(api) as url:
-            variables = environment(Path(folder), jobs, url, api.key)
-            command = [sys.executable, "-m", "poller", "run"]
-            process = await anyio.open_process(command, env=variables, stdout=None, cwd=folder)
-            began = time.time()
-            while not api.log:  # noqa: ASYNC110 - another process brings it about
-                await anyio.sleep(0.005)
-            start = {"start_s": api.log[0].at - began, "start_cpu_s": cpu_seconds(process.pid)}
-            await anyio.sleep(WARM_UP)
-            used, asked = cpu_seconds(process.pid), api.requests.total()
-            await anyio.sleep(SECONDS)
-            result = start | {
-                "cpu_s": cpu_seconds(process.pid) - used,
-                "requests": api.requests.total() - asked,
-                "rss_mib": resident_mib(process.pid),
-            }
-            process.terminate()
-            await process.wait()
-    return {name: round(value, 2) for name, value in result.items()}
+def program(server: Server, folder: Path, jobs: int, **variables: str) -> Program:
+    """Give a daemon that watches so many jobs, or whatever an empty account has."""
+    if not jobs:
+        variables["POLLER_DISCOVER"] = "on"
+    return daemon(server, folder, newest(jobs, jobs), POLLER_WEBHOOK_URL=NOBODY, **variables)
 
 
-if __name__ == "__main__":
-    count = int(sys.argv[1])
-    print(json.dumps({"jobs": count} | anyio.run(weigh, count)))  # noqa: T201 - the figures
+@contextmanager
+def _started(jobs: int, **variables: str) -> Iterator[tuple[Server, Running, float]]:
+    """Start a daemon, and give it once it has asked for something, with the seconds it took."""
+    with Server.serving(jobs) as server, TemporaryDirectory() as name:
+        folder = Path(name)
+        command = program(server, folder, jobs, **variables)
+        began = time.monotonic()
+        with command.running(folder) as running:
+            kind = "jobs" if jobs else "list-jobs"  # before the API is known, one job is asked for
+            server.until(kind, 1)
+            yield server, running, server.counts()[f"first {kind}"] - began
+
+
+def weigh(jobs: int) -> Weight:
+    """Start with so many jobs, let each be seen, and give what that took."""
+    with _started(jobs, **NO_LIMIT) as (server, running, seconds):
+        used = running.cpu_seconds
+        server.until("listed", jobs)
+        time.sleep(SETTLED)
+        return Weight(seconds, used, running.resident_mib)
+
+
+def rest(jobs: int) -> float:
+    """Watch so many jobs at the default pace, and give the share of a core that this takes."""
+    with _started(jobs) as (server, running, _):
+        server.until("listed", jobs)
+        used = running.cpu_seconds
+        time.sleep(MEASURED)
+        return (running.cpu_seconds - used) / MEASURED
+
+
+def chapter(rounds: int) -> Chapter:
+    """Weigh fleets of all sizes, in turns."""
+    weights: dict[int, list[Weight]] = {it: [] for it in FLEETS}
+    for _ in range(rounds):
+        for jobs in FLEETS:
+            weights[jobs].append(weigh(jobs))
+    rows = [row for jobs, weighed in weights.items() for row in _rows(jobs, weighed)]
+    rows.append(_growth(weights))
+    share = rest(AT_REST)
+    what = f"{AT_REST:,} jobs at the default pace: CPU"
+    figure, most = f"{share:.1%} of a core", 0.02
+    rows.append(Row(what=what, figure=figure, to_reach="at most 2 %", is_reached=share <= most))
+    return Chapter("Start, memory, rest", HOW, rows)
+
+
+def _rows(jobs: int, weighed: list[Weight]) -> Iterator[Row]:
+    for name, unit, most in (
+        ("seconds", "s to the first request", 5.0 if jobs == FLEETS[-1] else None),
+        ("cpu_seconds", "CPU s to the first request", None if jobs else 0.6),
+        ("resident_mib", "MiB resident", None if jobs else 60.0),
+    ):
+        values = [getattr(it, name) for it in weighed]
+        yield Row(
+            what=f"{jobs:,} jobs: {unit}",
+            figure=spread(values, ".2f"),
+            to_reach=f"at most {most:g}" if most else "",
+            is_reached=median(values) <= most if most else None,
+        )
+
+
+def _growth(weights: dict[int, list[Weight]]) -> Row:
+    first, last = FLEETS[0], FLEETS[-1]
+    pairs = zip(weights[first], weights[last], strict=True)
+    kib = [(more.resident_mib - less.resident_mib) * KIB_A_MIB / last for less, more in pairs]
+    return Row(
+        what=f"{last:,} jobs: KiB a job",
+        figure=spread(kib, ".2f"),
+        to_reach="at most 1.5",
+        is_reached=median(kib) <= 1.5,
+    )

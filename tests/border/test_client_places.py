@@ -129,7 +129,7 @@ async def test_refusal_at_the_root_costs_one_request_from_then_on():
 async def test_public_api_hints_at_an_own_deployment(status: int):
     """What the public API refuses is told with a hint at SUTRO_API_URL."""
     async with peer(answers(status)) as it:
-        egress = Egress(proxy_for=lambda _url: it.base)
+        egress = Egress(proxy_for=lambda _scheme, _host: it.base)
         async with Http(egress, timeout=5.0, limit=1) as http:
             api = SutroClient(
                 http,

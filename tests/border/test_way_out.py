@@ -146,7 +146,7 @@ async def test_plain_proxy():
     """A plain request goes to the proxy that was named for its URL, credentials in a header."""
     async with proxy() as it:
         way_out = it.base.replace("//", "//me:canary@")
-        async with session(Egress(proxy_for=lambda _url: way_out)) as http:
+        async with session(Egress(proxy_for=lambda _scheme, _host: way_out)) as http:
             answer = await get(http, "http://api.example/jobs/1")
 
     assert answer.body == b"http://api.example/jobs/1"
@@ -159,7 +159,7 @@ async def test_tunnel(trusting):
     async with (
         proxy() as it,
         peer(answers(200, b"{}"), tls=certificate("127.0.0.1")) as there,
-        session(Egress(trusting.ca_file, lambda _url: it.base)) as http,
+        session(Egress(trusting.ca_file, lambda _scheme, _host: it.base)) as http,
     ):
         answer = await get(http, f"{there.base}/jobs/1")
 
@@ -184,7 +184,7 @@ async def test_proxy_in_trouble(url: str, words: str):
     async with peer(answers(407)) as it:
         port = "1" if url.startswith("http:") else it.base.rpartition(":")[2]
         text = await failure(
-            url, Egress(proxy_for=lambda _url: f"http://me:canary@127.0.0.1:{port}")
+            url, Egress(proxy_for=lambda _scheme, _host: f"http://me:canary@127.0.0.1:{port}")
         )
 
     assert words in text

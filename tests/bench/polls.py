@@ -1,0 +1,150 @@
+"""Polls per CPU second: the daemon, a bare loop, and what people use today.
+
+Each asks for one job a request, again and again; no job ever changes.
+"""
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from tests.bench import venvs
+from tests.bench.processes import BENCH, FLAT_OUT, KEY, Program, Server, daemon, newest
+from tests.bench.race import Race, Runner, on_one_core, ratios, spread
+from tests.bench.results import Chapter, Row
+
+JOBS: Final = 500
+CONCURRENCIES: Final = (1, 32, 256)
+USUAL: Final = 32
+VARIANTS: Final = ("status", "chunks", "bytes")
+"""Bare loops: one looks at the status, one reads the body in chunks, one reads it and no more."""
+
+HOW: Final = f"""\
+{JOBS} jobs that run, one GET for each look (`POLLER_LIST=off`), as fast as it goes. The server is a
+process of its own (`server.py`); client and server share one core; the clients take turns of
+0.75 s (`race.py`). The bare loop is `bare.py`. The SDK's `get_job_status` runs in {USUAL} threads
+(`sdk.py`). Of Airflow {USUAL} `OpenAIBatchTrigger`s run in one asyncio loop with a `poll_interval`
+of 0 and logging at WARNING, without supervisor, database and heartbeat (`triggers.py`)."""
+
+
+def a_daemon(server: Server, folder: Path, *, scheme: str, concurrency: int) -> Program:
+    """Give a daemon that polls flat out."""
+    return daemon(
+        server,
+        folder,
+        newest(JOBS, JOBS),
+        SUTRO_API_URL=server.url(scheme),
+        POLLER_LIST="off",
+        POLLER_CONCURRENCY=str(concurrency),
+        **FLAT_OUT,
+    )
+
+
+def a_bare_loop(
+    server: Server, _folder: Path, *, scheme: str, concurrency: int, variant: str = VARIANTS[0]
+) -> Program:
+    """Give a bare loop."""
+    numbers = (str(concurrency), str(JOBS))
+    script = (sys.executable, str(BENCH / "bare.py"), variant)
+    return Program((*script, server.url(scheme), server.ca_file, *numbers), {})
+
+
+def an_sdk(server: Server, *words: str, scheme: str = "http") -> Program:
+    """Give the official SDK. At its start it would look for its newest version."""
+    variables = {
+        "SUTRO_API_URL": server.url(scheme),
+        "SUTRO_API_KEY": KEY,
+        "REQUESTS_CA_BUNDLE": server.ca_file,
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "NO_PROXY": "127.0.0.1",
+    }
+    return Program((venvs.python_with(venvs.SDK), str(BENCH / "sdk.py"), *words), variables)
+
+
+def a_triggerer(server: Server, folder: Path) -> Program:
+    """Give a loop of Airflow's triggers."""
+    connection = {"conn_type": "openai", "password": KEY, "host": f"{server.http}/v1"}
+    variables = {
+        "AIRFLOW_HOME": str(folder / "airflow"),
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+        "AIRFLOW_CONN_OPENAI_DEFAULT": json.dumps(connection),
+    }
+    script = (venvs.python_with(venvs.AIRFLOW), str(BENCH / "triggers.py"), str(USUAL))
+    return Program(script, variables)
+
+
+def ours(server: Server, scheme: str, concurrency: int, *variants: str) -> dict[str, Runner]:
+    """Give the daemon and bare loops to run against each other."""
+    options = {"scheme": scheme, "concurrency": concurrency}
+    runners = {"daemon": Runner(partial(a_daemon, server, **options), "jobs", 4 * JOBS)}
+    for it in variants or VARIANTS[:1]:
+        loop = partial(a_bare_loop, server, **options, variant=it)
+        runners[it] = Runner(loop, "jobs", 4 * JOBS)
+    return runners
+
+
+def theirs(server: Server, scheme: str) -> dict[str, Runner]:
+    """Give what people use today."""
+    sdk = an_sdk(server, "poll", str(USUAL), scheme=scheme)
+    runners = {"SDK": Runner(lambda _folder: sdk, "job-status", 200)}
+    if scheme == "http":
+        runners["Airflow"] = Runner(partial(a_triggerer, server), "batches", 500)
+    return runners
+
+
+def chapter(race: Race) -> Chapter:
+    """Measure all of it."""
+    rows: list[Row] = []
+    with on_one_core(), Server.serving(JOBS) as server:
+        for concurrency in CONCURRENCIES:
+            variants = VARIANTS if concurrency == USUAL else ()
+            runners = ours(server, "http", concurrency, *variants)
+            if concurrency == USUAL:
+                runners |= theirs(server, "http")
+            rows += _rows(race.run(server, runners), f"http, concurrency {concurrency}")
+        runners = ours(server, "https", USUAL) | theirs(server, "https")
+        rows += _rows(race.run(server, runners), f"TLS, concurrency {USUAL}")
+    return Chapter("Polls per CPU second", HOW, rows)
+
+
+TO_REACH: Final[dict[tuple[str, str], float]] = {
+    ("http, concurrency 32", "status"): 0.80,
+    ("http, concurrency 32", "SDK"): 15.0,
+    ("http, concurrency 32", "Airflow"): 8.0,
+    ("TLS, concurrency 32", "SDK"): 25.0,
+}
+NAMES: Final = {
+    "daemon": "the daemon",
+    "status": "bare loop",
+    "chunks": "bare loop, reading chunks",
+    "bytes": "bare loop, not looking at what it reads",
+    "SDK": "the SDK",
+    "Airflow": "Airflow's triggers",
+}
+PEERS: Final = ("status", "SDK", "Airflow")
+
+
+def _rows(results: dict[str, list[float]], where: str) -> list[Row]:
+    return [
+        *(
+            Row(what=f"{NAMES[name]}, {where}: polls per CPU second", figure=spread(polls))
+            for name, polls in results.items()
+        ),
+        *(
+            _against(name, ratios(results["daemon"], polls), where)
+            for name, polls in results.items()
+            if name in PEERS
+        ),
+    ]
+
+
+def _against(name: str, times: list[float], where: str) -> Row:
+    least = TO_REACH.get((where, name))
+    return Row(
+        what=f"the daemon against {NAMES[name]}, {where}",
+        figure=f"{spread(times, '.2f')} x",
+        to_reach=f"{least:g} x" if least else "",
+        is_reached=median(times) >= least if least else None,
+    )

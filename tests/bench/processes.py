@@ -1,0 +1,169 @@
+"""Programs under measure, each a process of its own, and the server that they all ask."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+PROJECT: Final = Path(__file__).parents[2]
+BENCH: Final = Path(__file__).parent
+KEY: Final = "sk_bench"
+PATIENCE: Final = 120.0
+GLANCE: Final = 0.02
+KIB_A_MIB: Final = 1024
+
+ALLOCATOR: Final = {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "4194304"}
+"""What unit and image set. Every program is measured with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """How a program is started: its command and its environment."""
+
+    command: Sequence[str]
+    variables: Mapping[str, str]
+
+    @contextmanager
+    def running(self, folder: Path) -> Iterator["Running"]:
+        """Run it in a folder while the block runs."""
+        with (
+            (folder / "out").open("wb") as out,
+            subprocess.Popen(
+                self.command,
+                env={"PATH": os.environ["PATH"], "HOME": str(folder)} | ALLOCATOR | self.variables,
+                cwd=folder,
+                stdout=out,
+            ) as process,
+        ):
+            try:
+                yield Running(process)
+            finally:
+                process.kill()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A process, as the kernel sees it."""
+
+    process: subprocess.Popen[bytes]
+
+    @property
+    def cpu_seconds(self) -> float:
+        """How much CPU it has used, all its threads together (clock_getcpuclockid(3))."""
+        return time.clock_gettime(~self.process.pid << 3 | 2)
+
+    @property
+    def resident_mib(self) -> float:
+        """How much memory it holds (proc(5))."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        (kib,) = (line.split()[1] for line in lines if line.startswith("VmRSS"))
+        return int(kib) / KIB_A_MIB
+
+    def until_ended(self) -> None:
+        """Wait for its end, after which it still can be asked what it has used."""
+        os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+
+    def pause(self) -> None:
+        """Let it do nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self.process.send_signal(signal.SIGCONT)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The other end: where it listens, with and without TLS, and what it has counted."""
+
+    http: str
+    https: str
+    ca_file: str
+
+    @classmethod
+    @contextmanager
+    def serving(cls, jobs: int) -> Iterator[Self]:
+        """Serve so many jobs while the block runs."""
+        with TemporaryDirectory() as folder:
+            ca_file = str(Path(folder, "ca.pem"))
+            with subprocess.Popen(
+                [sys.executable, "-m", "tests.bench.server", str(jobs), ca_file],
+                cwd=PROJECT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            ) as process:
+                assert process.stdout
+                try:
+                    yield cls(**json.loads(process.stdout.readline()), ca_file=ca_file)
+                finally:
+                    process.kill()
+
+    def url(self, scheme: str) -> str:
+        """Give its URL for a scheme."""
+        return {"http": self.http, "https": self.https}[scheme]
+
+    def counts(self) -> Mapping[str, float]:
+        """Tell what was asked so far, by kind."""
+        counts: Mapping[str, float] = self._ask("/bench/counts")
+        return counts
+
+    def count(self, kind: str) -> int:
+        """Tell how often one kind was asked."""
+        return int(self.counts().get(kind, 0))
+
+    def end(self, over: float) -> None:
+        """Let the jobs end, one by one within so many seconds."""
+        self._ask(f"/bench/end?over={over}")
+
+    def until(self, kind: str, count: int) -> None:
+        """Wait until a kind was asked so often."""
+        deadline = time.monotonic() + PATIENCE
+        while self.count(kind) < count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.count(kind)} of {count} {kind} after {PATIENCE:.0f} s")
+            time.sleep(GLANCE)
+
+    def _ask(self, path: str) -> Any:
+        connection = HTTPConnection(urlsplit(self.http).netloc)
+        try:
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
+
+def daemon(server: Server, folder: Path, job_ids: Sequence[str], **variables: str) -> Program:
+    """Give `sutro-poller run` as users run it: SQLite, the log, and what is asked for."""
+    (folder / "jobs").write_text("".join(f"{it}\n" for it in job_ids))
+    settings = {
+        "PYTHONPATH": str(PROJECT),
+        "SUTRO_API_URL": server.http,
+        "SUTRO_API_KEY": KEY,
+        "POLLER_CA_FILE": server.ca_file,
+        "POLLER_JOBS_FILE": str(folder / "jobs"),
+        "POLLER_STORE": str(folder / "state.db"),
+    }
+    return Program((sys.executable, "-m", "poller", "run"), settings | variables)
+
+
+FLAT_OUT: Final = {
+    "POLLER_MIN_INTERVAL": "0.001",
+    "POLLER_MAX_INTERVAL": "0.001",
+    "POLLER_REQUESTS_PER_MINUTE": "1e9",
+}
+"""Settings with which there always is a job to look at, and never a wait."""
+
+
+def newest(jobs: int, watched: int) -> list[str]:
+    """Name the newest jobs of so many."""
+    return [f"job-{number}" for number in range(jobs - watched, jobs)]

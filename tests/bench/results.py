@@ -1,0 +1,75 @@
+"""What was measured, as rows, and the file that shows them."""
+
+import os
+import platform
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from tests.bench import venvs
+from tests.bench.processes import ALLOCATOR
+
+RESULTS: Final = Path(__file__).with_name("RESULTS.md")
+LIBRARIES: Final = ("aiohttp", "anyio", "uvloop", "pydantic", "structlog")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One figure. `is_reached` is None where there is nothing to reach."""
+
+    what: str
+    figure: str
+    to_reach: str = ""
+    is_reached: bool | None = None
+
+    def __str__(self) -> str:
+        """Write it as a row of a table."""
+        verdict = {True: "yes", False: "**no**", None: ""}[self.is_reached]
+        return f"| {self.what} | {self.figure} | {self.to_reach} | {verdict} |"
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """What one module measured, how it was done, and what else is to be told of it."""
+
+    title: str
+    how: str
+    rows: Sequence[Row]
+    more: str = ""
+
+    def __str__(self) -> str:
+        """Write it as Markdown."""
+        head = ("| what | figure | to reach | reached |", "|---|---|---|---|")
+        table = "\n".join((*head, *map(str, self.rows)))
+        parts = (f"## {self.title}", self.how, table, self.more)
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def write(chapters: Iterable[Chapter], command: str) -> None:
+    """Write all chapters into RESULTS.md."""
+    RESULTS.write_text("\n".join((_preface(command), *map(str, chapters))))
+
+
+def _preface(command: str) -> str:
+    libraries = ", ".join(f"{it} {version(it)}" for it in LIBRARIES)
+    peers = ", ".join(it.replace("==", " ") for it in (*venvs.SDK, *venvs.AIRFLOW))
+    settings = ", ".join(f"`{name}={value}`" for name, value in ALLOCATOR.items())
+    return f"""\
+# What the benchmark measured
+
+Written by `{command}` on {datetime.now(UTC):%Y-%m-%d}. A figure is a median, and in brackets from
+where to where it went; CPU seconds are user and system time of all threads of the client's process.
+
+| | |
+|---|---|
+| machine | {os.cpu_count()} cores, {platform.system()} {platform.release()}, {platform.machine()} |
+| Python | {platform.python_version()}, SQLite {sqlite3.sqlite_version} |
+| libraries | {libraries} |
+| measured against | {peers} |
+| loop | uvloop, but for Airflow (asyncio, as in its triggerer) and the SDK (threads) |
+| allocator | {settings}, for every program |
+"""

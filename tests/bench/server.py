@@ -1,0 +1,196 @@
+"""The other end of every benchmark, a process of its own: an API, and a receiver of webhooks.
+
+It answers canned bodies over keep-alive as fast as Python can, so that what is measured is the
+client. Its jobs, `job-0` the oldest, run until they are told to end:
+
+    GET  /v1/jobs/ID, /v1/list-jobs, /v1/job-status/ID   as the Sutro API answers, see the simulator
+    GET  /v1/batches/ID                                  a batch in progress, as OpenAI answers
+    POST /events...                                      a receiver that takes every webhook
+    GET  /bench/counts                                   what was asked so far, by kind
+    POST /bench/end?over=SECONDS                         the jobs end, one by one within that time
+"""
+
+import asyncio
+import json
+import os
+import ssl
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs
+
+import trustme
+import uvloop
+
+from poller.sutro.script import Life, Script
+
+BATCH: Final = json.dumps(
+    {
+        "id": "batch_0",
+        "object": "batch",
+        "endpoint": "/v1/chat/completions",
+        "errors": None,
+        "input_file_id": "file-0",
+        "completion_window": "24h",
+        "status": "in_progress",
+        "output_file_id": None,
+        "error_file_id": None,
+        "created_at": 1_700_000_000,
+        "request_counts": {"total": 100, "completed": 40, "failed": 0},
+    }
+).encode()
+
+
+def template(at: float, begun: float) -> tuple[bytes, bytes]:
+    """Give a job of the simulator as it is at a moment: what stands before and after its number."""
+    script = Script(job_id="job-0", queue_seconds=1.0, run_seconds=60.0)
+    life = Life.begin(script, 0, now=begun, speed=1.0)
+    head, _, tail = json.dumps(life.job(at)).encode().partition(b'"job-0"')
+    return head + b'"job-', b'"' + tail
+
+
+@dataclass(slots=True)
+class Api:
+    """The jobs, and what was asked of them."""
+
+    jobs: int
+    counts: Counter[str] = field(default_factory=Counter)
+    moments: dict[str, float] = field(default_factory=dict)
+    _ends: tuple[float, float] = (float("inf"), 0.0)
+    _running: tuple[bytes, bytes] = field(init=False)
+    _ended: tuple[bytes, bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Write the two objects of which every job is one."""
+        now = time.time()
+        self._running, self._ended = template(now, now - 10.0), template(now, now - 100.0)
+
+    def end(self, over: float) -> None:
+        """Let the jobs end, one by one within so many seconds."""
+        self._ends = time.monotonic(), over / max(self.jobs, 1)
+
+    def has_ended(self, number: int) -> bool:
+        """Tell whether a job has ended."""
+        begun, step = self._ends
+        return time.monotonic() >= begun + (number + 1) * step
+
+    def job(self, number: int) -> bytes:
+        """Write a job."""
+        before, after = self._ended if self.has_ended(number) else self._running
+        return b"%b%d%b" % (before, number, after)
+
+    def answer(self, path: str, query: str) -> bytes:
+        """Give the body for a path."""
+        kind, _, name = path.removeprefix("/v1").lstrip("/").partition("/")
+        self._count(kind)
+        match kind:
+            case "jobs":
+                return b'{"job": %b}' % self.job(int(name.removeprefix("job-")))
+            case "list-jobs":
+                return self._page(query)
+            case "job-status":
+                return self._status(name)
+            case "batches":
+                return BATCH
+            case _:
+                return b""
+
+    def _count(self, kind: str) -> None:
+        self.counts[kind] += 1
+        now = time.monotonic()
+        self.moments.setdefault(f"first {kind}", now)
+        self.moments[f"last {kind}"] = now
+
+    def _page(self, query: str) -> bytes:
+        asked = parse_qs(query)
+        limit = int(asked.get("limit", [str(self.jobs)])[0])
+        top = int(asked.get("cursor", [str(self.jobs)])[0])
+        bottom = max(top - limit, 0)
+        self.counts["listed"] += top - bottom
+        jobs = b", ".join(self.job(number) for number in range(top - 1, bottom - 1, -1))
+        cursor = b'"%d"' % bottom if bottom else b"null"
+        return b'{"jobs": [%b], "next_cursor": %b}' % (jobs, cursor)
+
+    def _status(self, name: str) -> bytes:
+        word = "SUCCEEDED" if self.has_ended(int(name.removeprefix("job-"))) else "RUNNING"
+        answer = {"message": "Job status retrieved.", "job_status": {name: word}, "metadata": None}
+        return json.dumps(answer).encode()
+
+
+class Connection(asyncio.Protocol):
+    """One connection of HTTP/1.1, kept alive."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._text = b""
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection."""
+        self._transport = transport
+
+    def data_received(self, text: bytes) -> None:
+        """Answer every request that has come whole."""
+        self._text += text
+        while (head := self._text.find(b"\r\n\r\n")) >= 0:
+            size = head + 4 + self._length(self._text[:head])
+            if len(self._text) < size:
+                return
+            target = self._text[: self._text.find(b"\r")].split(b" ")[1].decode()
+            self._text = self._text[size:]
+            self._transport.write(self._respond(target))
+
+    @staticmethod
+    def _length(head: bytes) -> int:
+        if not head.startswith(b"POST"):
+            return 0
+        _, _, rest = head.lower().partition(b"\r\ncontent-length:")
+        return int(rest.partition(b"\r\n")[0] or 0)
+
+    def _respond(self, target: str) -> bytes:
+        path, _, query = target.partition("?")
+        steer = {"/bench/counts": self._counts, "/bench/end": self._end}.get(path)
+        body = steer(query) if steer else self._api.answer(path, query)
+        return b"%bContent-Length: %d\r\n\r\n%b" % (_head(int(time.time())), len(body), body)
+
+    def _counts(self, _query: str) -> bytes:
+        return json.dumps(self._api.counts | self._api.moments).encode()
+
+    def _end(self, query: str) -> bytes:
+        self._api.end(float(parse_qs(query)["over"][0]))
+        return b"{}"
+
+
+@lru_cache(maxsize=1)
+def _head(now: int) -> bytes:
+    """Write what every answer of a second begins with."""
+    lines = ("HTTP/1.1 200 OK", "Server: bench", f"Date: {formatdate(now, usegmt=True)}")
+    return "\r\n".join((*lines, "Content-Type: application/json", "")).encode()
+
+
+async def serve(api: Api, ca_file: Path) -> None:
+    """Listen with and without TLS, say where, and serve until stdin is closed."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(ca_file)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    loop = asyncio.get_running_loop()
+    urls = {}
+    for scheme, context in {"http": None, "https": tls}.items():
+        door = await loop.create_server(partial(Connection, api), "127.0.0.1", 0, ssl=context)
+        urls[scheme] = f"{scheme}://127.0.0.1:{door.sockets[0].getsockname()[1]}"
+    print(json.dumps(urls), flush=True)  # noqa: T201 - whoever started this reads it
+    await loop.run_in_executor(None, sys.stdin.read)
+
+
+if __name__ == "__main__":
+    _, number, ca_path = sys.argv
+    import os
+
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    uvloop.run(serve(Api(int(number)), Path(ca_path)))
