@@ -35,6 +35,7 @@ from poller.sutro.budget import Budget
 from poller.sutro.client import SutroClient
 from poller.sutro.listing import Listing
 from poller.sutro.source import SutroSource
+from poller.vitals import Vitals
 from poller.watcher import Watcher
 from poller.watchlist import Watchlist
 
@@ -108,6 +109,7 @@ class App:
     _until_stop: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _watchlist: Watchlist = field(init=False)
     _budget: Budget = field(init=False)
+    vitals: Vitals = field(init=False)
 
     def __post_init__(self) -> None:
         """Make what SIGHUP speaks to: it may come before anything else is there."""
@@ -116,6 +118,7 @@ class App:
         self._budget = Budget(
             per_minute=settings.requests_per_minute, now=self.clock.steady, random=self.random
         )
+        self.vitals = Vitals(self._budget)
 
     async def run(self) -> None:
         """Watch and deliver until told to stop.
@@ -137,7 +140,7 @@ class App:
                 self._tell_start()
                 dispatcher = await self._make_dispatcher(stack, store)
                 delivering.start_soon(dispatcher.run, name="dispatcher")
-                await self._watch(stack, store, dispatcher.wake)
+                await self._watch(stack, store, dispatcher)
             if dispatcher:
                 dispatcher.close()  # no new sends; the lanes return when theirs have ended
             delivering.cancel_scope.deadline = anyio.current_time() + GRACE
@@ -187,6 +190,7 @@ class App:
                 store = await stack.enter_async_context(self.new_store(self.config, self.clock))
             except StoreUnavailable as error:
                 log.error("store.unavailable", error=str(error))
+                self.vitals.await_store(str(error))
                 await anyio.sleep(STORE_RETRY)
             else:
                 return store
@@ -204,11 +208,11 @@ class App:
             sinks, store, origin=origin(self.config), clock=self.clock, random=self.random
         )
 
-    async def _watch(self, stack: AsyncExitStack, store: Store, wake: Callable[[], None]) -> None:
+    async def _watch(self, stack: AsyncExitStack, store: Store, dispatcher: Dispatcher) -> None:
         http = await stack.enter_async_context(make_http(self.config))
         source = self._make_source(http)
         discovery = self._make_discovery(source, store)
-        watcher = self._make_watcher(source, store, wake)
+        watcher = self._make_watcher(source, store, dispatcher.wake)
         if discovery:
             await watcher.discover(discovery.admits)
         async with anyio.create_task_group() as watching:
@@ -220,6 +224,7 @@ class App:
             if discovery:
                 watching.start_soon(discovery.run, watcher.take_in, name="discovery")
             watching.start_soon(watcher.run, name="watcher")
+            self.vitals.begin(store, watcher, dispatcher)
 
     def _make_source(self, http: Http) -> SutroSource:
         now = self.clock.steady

@@ -16,6 +16,7 @@ import structlog
 from poller.breaker import LIFETIME, TOLERATED, Breaker, retry_delay
 from poller.clock import Clock
 from poller.errors import DeliveryError, StoreUnavailable
+from poller.pulse import BEAT, TURN, Pulse
 from poller.repeats import Repeats
 from poller.schedule import Random
 from poller.sinks import Sink
@@ -48,8 +49,10 @@ class Lane:
         random: Random,
         acknowledge: Callable[["Lane", Delivery, Outcome], None],
         switch_off: Callable[[str, str], Awaitable[None]],
+        pulse: Pulse,
     ) -> None:
         self.name = name
+        self.pulse = pulse
         self._sink = sink
         self._store = store
         self._now = clock.steady
@@ -96,6 +99,7 @@ class Lane:
 
         That may have been in an outage, hours ago: only a probe tells soon that it is over.
         """
+        self.pulse.beat()
         try:
             sinks = await self._store.sinks()
         except StoreUnavailable:
@@ -113,16 +117,18 @@ class Lane:
         """Wait for a delivery that may go; None once the lane is closed. One sender waits."""
         async with self._front:
             while not self._is_closed:
+                self.pulse.beat()
                 changed = self._changed = anyio.Event()
                 if not self._ready and self._wait() <= 0.0:
                     await self._read_ahead()
                 wait = self._wait()  # anew: reading took time, in which an attempt may have failed
                 if self._ready and wait <= 0.0 and not self._is_closed:
                     self._sending += 1
+                    self.pulse.beat(SEND_LIMIT + TURN)  # until the next one waits here
                     return self._ready.popleft()
                 if 0.0 < wait < math.inf:
                     self._hand_back()
-                with anyio.move_on_after(wait or self._until_due()):
+                with anyio.move_on_after(min(wait or self._until_due(), BEAT)):
                     await changed.wait()
         return None
 

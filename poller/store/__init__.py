@@ -96,6 +96,10 @@ class Store(Protocol):
     def instance(self) -> str:
         """A random name, given to the store when it was made."""
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the last verb raised StoreUnavailable; None when it did not."""
+
     async def __aenter__(self) -> Self:
         """Lock, open, check and migrate.
 

@@ -72,6 +72,11 @@ class MemoryStore:
         """The random name of this store."""
         return self._instance
 
+    @property
+    def trouble(self) -> str | None:
+        """There is none."""
+        return None
+
     async def __aenter__(self) -> Self:
         """There is nothing to open."""
         return self

@@ -68,6 +68,11 @@ class SqliteStore:
         """The random name of the database."""
         return self._instance
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the last verb raised StoreUnavailable; None when it did not."""
+        return self._database.trouble
+
     async def __aenter__(self) -> Self:
         """Lock, open, check and migrate."""
         # One at a time, and in threads of its own: look-ups of names that hang must not starve it.
