@@ -5,9 +5,7 @@ import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import anyio
 import structlog
@@ -16,23 +14,18 @@ from anyio.abc import TaskStatus
 from poller import __version__
 from poller.clock import Clock
 from poller.configuration import Config
+from poller.counts import Counts
 from poller.discovery import Discovery, Filter
 from poller.dispatcher import Dispatcher
 from poller.errors import StoreUnavailable
-from poller.events import Origin
 from poller.house import keep_house, mind_store
-from poller.http import Egress, Http
+from poller.http import Http
 from poller.ledger import Ledger
 from poller.lifecycle import Rules
-from poller.places import DEFAULT
-from poller.schedule import PollPolicy
-from poller.settings import MEMORY, Settings
+from poller.parts import egress, make_client, make_http, make_store, origin, pace
 from poller.sinks.discreet import DiscreetSink
 from poller.store import Store
-from poller.store.memory import MemoryStore
-from poller.store.sqlite import SqliteStore
 from poller.sutro.budget import Budget
-from poller.sutro.client import SutroClient
 from poller.sutro.listing import Listing
 from poller.sutro.source import SutroSource
 from poller.vitals import Vitals
@@ -46,58 +39,6 @@ STORE_RETRY: Final = 5.0
 log = structlog.get_logger()
 
 
-def make_client(config: Config, http: Http, clock: Clock) -> SutroClient:
-    """Make the client of the configured API."""
-    return SutroClient(http, base=config.settings.api_url, key=config.key, now=clock.steady)
-
-
-def make_http(config: Config) -> Http:
-    """Make the session that all requests to the API share."""
-    settings = config.settings
-    return Http(egress(config), timeout=settings.request_timeout, limit=settings.concurrency)
-
-
-def egress(config: Config) -> Egress:
-    """Say how requests leave this machine."""
-    ca_file = config.settings.ca_file
-    return Egress(ca_file=str(ca_file) if ca_file else None, proxy_for=config.proxy_for)
-
-
-def pace(settings: Settings) -> PollPolicy:
-    """Say how often a job is looked at."""
-    return PollPolicy(
-        minimum=settings.min_interval,
-        maximum=settings.max_interval,
-        factor=settings.interval_factor,
-    )
-
-
-def origin(config: Config) -> Origin:
-    """Say where events come from."""
-    settings = config.settings
-    return Origin(deployment=urlsplit(settings.api_url).netloc, namespace=settings.namespace)
-
-
-def make_store(config: Config, clock: Clock) -> Store:
-    """Make the configured store, not opened yet."""
-    settings = config.settings
-    routes = {sink.name: sink.events for sink in config.sinks}
-    deployment = urlsplit(settings.api_url).netloc
-    if config.found["POLLER_STORE"].origin == DEFAULT:
-        # Only the default's folder is made: a path that was mistyped must not begin a new life.
-        Path(settings.store).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if settings.store == MEMORY:
-        log.warning("store.in_memory", error="a restart forgets what was not delivered")
-        return MemoryStore(routes=routes, deployment=deployment, now=clock.steady)
-    return SqliteStore(
-        Path(settings.store),
-        routes=routes,
-        deployment=deployment,
-        now=clock.steady,
-        allow_network=settings.allow_network_store,
-    )
-
-
 @dataclass(slots=True)
 class App:
     """The daemon. `run` returns after SIGTERM or SIGINT, and for no other reason."""
@@ -109,6 +50,7 @@ class App:
     _until_stop: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _watchlist: Watchlist = field(init=False)
     _budget: Budget = field(init=False)
+    counts: Counts = field(default_factory=Counts, init=False)
     vitals: Vitals = field(init=False)
 
     def __post_init__(self) -> None:
@@ -116,7 +58,10 @@ class App:
         settings = self.config.settings
         self._watchlist = Watchlist(settings.job_ids, settings.jobs_file)
         self._budget = Budget(
-            per_minute=settings.requests_per_minute, now=self.clock.steady, random=self.random
+            per_minute=settings.requests_per_minute,
+            now=self.clock.steady,
+            random=self.random,
+            counts=self.counts,
         )
         self.vitals = Vitals(self._budget)
 
@@ -205,7 +150,12 @@ class App:
             for it in self.config.sinks
         }
         return Dispatcher(
-            sinks, store, origin=origin(self.config), clock=self.clock, random=self.random
+            sinks,
+            store,
+            origin=origin(self.config),
+            clock=self.clock,
+            random=self.random,
+            counts=self.counts,
         )
 
     async def _watch(self, stack: AsyncExitStack, store: Store, dispatcher: Dispatcher) -> None:
@@ -229,7 +179,7 @@ class App:
     def _make_source(self, http: Http) -> SutroSource:
         now = self.clock.steady
         return SutroSource(
-            make_client(self.config, http, self.clock),
+            make_client(self.config, http, self.clock, self.counts),
             self._budget,
             listing=Listing(now, is_on=self.config.settings.listing != "off"),
             now=now,
@@ -256,9 +206,17 @@ class App:
     def _make_watcher(self, source: SutroSource, store: Store, wake: Callable[[], None]) -> Watcher:
         settings = self.config.settings
         rules = Rules(settings.settle_timeout, settings.not_found_grace)
+        ledger = Ledger(
+            store,
+            rules=rules,
+            origin=origin(self.config),
+            clock=self.clock,
+            wake=wake,
+            counts=self.counts,
+        )
         return Watcher(
             source,
-            Ledger(store, rules=rules, origin=origin(self.config), clock=self.clock, wake=wake),
+            ledger,
             policy=pace(settings),
             rules=rules,
             clock=self.clock,

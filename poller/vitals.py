@@ -79,6 +79,10 @@ class Watching(Turning, Protocol):
     def is_estranged(self) -> bool:
         """Whether nearly all jobs have been unknown to the API for long."""
 
+    @property
+    def stretch(self) -> float:
+        """How many times as long as it should be the last wait was."""
+
     def by_state(self) -> Mapping[str, int]:
         """Count the watched jobs by how they stand."""
 
@@ -133,6 +137,11 @@ class Vitals:
     def jobs(self) -> Mapping[str, int]:
         """The watched jobs by how they stand; MISSING counts as a state."""
         return self._watcher.by_state() if self._watcher else {}
+
+    @property
+    def stretch(self) -> float:
+        """How many times as long as they should be waits are at the moment."""
+        return self._watcher.stretch if self._watcher else 1.0
 
     async def backlog(self) -> Sequence[SinkState]:
         """Read what each sink has not got. None is known while the store cannot tell."""

@@ -116,6 +116,11 @@ class Watcher:
         """Whether nearly all jobs have been unknown to the API for long."""
         return self._journal.is_estranged
 
+    @property
+    def stretch(self) -> float:
+        """How many times as long as it should be the last wait was."""
+        return self._agenda.schedule.stretch
+
     def by_state(self) -> Mapping[str, int]:
         """Count the watched jobs by how they stand; MISSING is a state."""
         return Counter(self._ledger[job_id].word for job_id in self._ledger)
