@@ -3,15 +3,16 @@
 import random
 import signal
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import structlog
 from anyio.abc import TaskStatus
 
 from poller import __version__
+from poller.address import Address
 from poller.clock import Clock
 from poller.configuration import Config
 from poller.counts import Counts
@@ -36,6 +37,9 @@ GRACE: Final = 6.0
 """Seconds that sends under way get to end after SIGTERM."""
 STORE_RETRY: Final = 5.0
 
+if TYPE_CHECKING:
+    from poller.api.premises import Premises
+
 log = structlog.get_logger()
 
 
@@ -52,6 +56,7 @@ class App:
     _budget: Budget = field(init=False)
     counts: Counts = field(default_factory=Counts, init=False)
     vitals: Vitals = field(init=False)
+    _premises: "Premises | None" = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         """Make what SIGHUP speaks to: it may come before anything else is there."""
@@ -78,7 +83,11 @@ class App:
 
     async def serve(self) -> None:
         """Start, watch until `stop`, then let what is being sent end."""
-        async with AsyncExitStack() as stack, anyio.create_task_group() as delivering:
+        async with (
+            AsyncExitStack() as stack,
+            self._door(),  # it closes before what it leads to
+            anyio.create_task_group() as delivering,
+        ):
             dispatcher = None
             with self._until_stop:
                 store = await self._open_store(stack)
@@ -86,9 +95,31 @@ class App:
                 dispatcher = await self._make_dispatcher(stack, store)
                 delivering.start_soon(dispatcher.run, name="dispatcher")
                 await self._watch(stack, store, dispatcher)
+            self.vitals.end()
+            if self._premises:
+                self._premises.end()
             if dispatcher:
                 dispatcher.close()  # no new sends; the lanes return when theirs have ended
             delivering.cancel_scope.deadline = anyio.current_time() + GRACE
+
+    def _door(self) -> AbstractAsyncContextManager[None]:
+        """Open the door, if there is to be one. Raises ConfigError where it was asked for."""
+        address = Address.parse(self.config.settings.listen)
+        if address.is_off:
+            return nullcontext()
+        # What serves is not imported where nothing is served.
+        from poller.api.premises import Premises  # noqa: PLC0415
+        from poller.api.serving import door  # noqa: PLC0415
+
+        self._premises = Premises(
+            address=address,
+            config=self.config,
+            counts=self.counts,
+            vitals=self.vitals,
+            watchlist=self._watchlist,
+            now=self.clock.steady,
+        )
+        return door(self._premises)
 
     def _tell_start(self) -> None:
         settings = self.config.settings
@@ -175,6 +206,8 @@ class App:
                 watching.start_soon(discovery.run, watcher.take_in, name="discovery")
             watching.start_soon(watcher.run, name="watcher")
             self.vitals.begin(store, watcher, dispatcher)
+            if self._premises:
+                self._premises.begin(store, watcher, dispatcher)
 
     def _make_source(self, http: Http) -> SutroSource:
         now = self.clock.steady
