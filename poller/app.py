@@ -3,8 +3,9 @@
 import random
 import signal
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -12,6 +13,7 @@ import structlog
 from anyio.abc import TaskStatus
 
 from poller import __version__
+from poller.additions import Additions
 from poller.address import Address
 from poller.clock import Clock
 from poller.configuration import Config
@@ -19,11 +21,13 @@ from poller.counts import Counts
 from poller.discovery import Discovery, Filter
 from poller.dispatcher import Dispatcher
 from poller.errors import StoreUnavailable
+from poller.finish import until_done
 from poller.house import keep_house, mind_store
 from poller.http import Http
 from poller.ledger import Ledger
 from poller.lifecycle import Rules
 from poller.parts import egress, make_client, make_http, make_store, origin, pace
+from poller.repeats import Repeats
 from poller.sinks.discreet import DiscreetSink
 from poller.store import Store
 from poller.sutro.budget import Budget
@@ -117,7 +121,7 @@ class App:
             counts=self.counts,
             vitals=self.vitals,
             watchlist=self._watchlist,
-            now=self.clock.steady,
+            clock=self.clock,
         )
         return door(self._premises)
 
@@ -196,18 +200,39 @@ class App:
         watcher = self._make_watcher(source, store, dispatcher.wake)
         if discovery:
             await watcher.discover(discovery.admits)
+        additions = Additions(store, self._watchlist)
+        await additions.load(Repeats(self.clock.steady))
         async with anyio.create_task_group() as watching:
             watching.start_soon(
-                keep_house, store, self.clock, lambda: self._watchlist.job_ids, name="house"
+                keep_house,
+                store,
+                self.clock,
+                lambda: self._watchlist.job_ids,
+                additions.reconcile,
+                name="house",
             )
-            watching.start_soon(mind_store, store, watcher.start_over, name="store")
+            anew = partial(self._start_over, watcher, additions)
+            watching.start_soon(mind_store, store, anew, name="store")
             watching.start_soon(self._watchlist.run, watcher.watch, name="watchlist")
             if discovery:
                 watching.start_soon(discovery.run, watcher.take_in, name="discovery")
             watching.start_soon(watcher.run, name="watcher")
+            if self.config.settings.exit_when_done:
+                watching.start_soon(self._stop_when_done, watcher, store, name="finish")
             self.vitals.begin(store, watcher, dispatcher)
             if self._premises:
-                self._premises.begin(store, watcher, dispatcher)
+                self._premises.begin(additions, watcher, dispatcher)
+
+    async def _start_over(self, watcher: Watcher, additions: Additions) -> None:
+        """Take all in anew, and write down again what the store that was replaced knew."""
+        await watcher.start_over()
+        with suppress(StoreUnavailable):  # within the hour it is tried again
+            await additions.reconcile()
+
+    async def _stop_when_done(self, watcher: Watcher, store: Store) -> None:
+        await until_done(self._watchlist, watcher.roster.ledger, store)
+        log.info("poller.done", jobs=len(self._watchlist.job_ids))
+        self.stop()
 
     def _make_source(self, http: Http) -> SutroSource:
         now = self.clock.steady

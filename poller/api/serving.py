@@ -100,7 +100,8 @@ class Doorman:
 
     def __call__(self) -> asyncio.BaseProtocol:
         """Give the next connection its protocol."""
-        connections = self._server.connections  # the oldest first
+        # The oldest first; those that make room are there for a moment more.
+        connections = [it for it in self._server.connections if it.transport is not None]
         if len(connections) >= CONNECTIONS:
             silent = next((it for it in connections if it not in self._busy), None)
             if silent is None:

@@ -23,12 +23,21 @@ class Page:
     after: Place | None
 
 
-def jobs_page(desk: Desk, wanted: Filter, *, unseen: Collection[str], after: Place | None) -> Page:
+def jobs_page(
+    desk: Desk,
+    wanted: Filter,
+    *,
+    after: Place | None = None,
+    unseen: Collection[str] = (),
+    watched: Collection[str] | None = None,
+) -> Page:
     """Read jobs, the one that changed last first; those in `unseen` count though none knows them.
 
-    `job` of a row is the job object as it was last recorded, or None.
+    With `watched` only these. `job` of a row is the job object as it was last recorded, or None.
     """
-    page = _page(desk, sql.JOBS_PAGE, wanted, after, unseen=json.dumps([*unseen]))
+    only = None if watched is None else json.dumps([*watched])
+    lists = {"unseen": json.dumps([*unseen]), "watched": only}
+    page = _page(desk, sql.JOBS_PAGE, wanted, after, **lists)
     for row in page.rows:
         row["job"] = json.loads(row["job"]) if row["job"] else None
     return page
