@@ -12,6 +12,7 @@ from anyio.to_thread import run_sync
 from poller.additions import Additions
 from poller.address import Address
 from poller.api.problems import Problem
+from poller.bell import Bell
 from poller.clock import Clock
 from poller.configuration import Config
 from poller.counts import Counts
@@ -36,7 +37,7 @@ class Work:
 
 @dataclass(slots=True, kw_only=True)
 class Premises:
-    """The daemon as the door sees it."""
+    """The daemon as the door sees it. Its `bell` rings when events were recorded."""
 
     address: Address
     config: Config
@@ -45,7 +46,9 @@ class Premises:
     watchlist: Watchlist
     clock: Clock
     closing: anyio.Event = field(default_factory=anyio.Event)
+    bell: Bell = field(default_factory=Bell)
     busy: set[object] = field(default_factory=set)
+    listeners: int = 0
     _work: Work | None = field(default=None, init=False)
     _disk: anyio.CapacityLimiter = field(init=False)
 
@@ -60,6 +63,8 @@ class Premises:
     def end(self) -> None:
         """Lead to it no more."""
         self._work = None
+        self.closing.set()
+        self.bell.ring()
 
     @property
     def work(self) -> Work:

@@ -73,7 +73,7 @@ async def _opened(premises: Premises, listener: socket.socket) -> AsyncIterator[
             measuring.cancel_scope.cancel()
     finally:
         server.close()
-        premises.closing.set()
+        premises.end()
         with anyio.move_on_after(4 * LAST_ANSWERS, shield=True):
             await runner.cleanup()
         if premises.address.path:

@@ -178,8 +178,7 @@ EVENT_NUMBER: Final = "SELECT rowid FROM events WHERE id = :id"
 EVENTS_AFTER: Final = """
 SELECT rowid AS number, id, type, subject, body
   FROM events
- WHERE rowid > :number
+ WHERE rowid > iif(:number > (SELECT coalesce(max(rowid), 0) FROM events), 0, :number)
  ORDER BY rowid
  LIMIT :limit
 """
-"""In the order of their recording; a number means nothing once the database was replaced."""

@@ -64,8 +64,11 @@ def last_number(desk: Desk, event_id: str | None) -> int:
     return desk.read(work)
 
 
-def events_after(desk: Desk, number: int, *, limit: int) -> list[Row]:
-    """Read events in the order of their recording, with their `number` and their `body`."""
+def events_after(desk: Desk, number: int, limit: int) -> list[Row]:
+    """Read events in the order of their recording, with their `number` and their `body`.
+
+    After a number that no event can have, since the database was replaced, come all of them.
+    """
     values = {"number": number, "limit": limit}
     return desk.read(lambda db: [dict(it) for it in db.execute(sql.EVENTS_AFTER, values)])
 
