@@ -1,12 +1,16 @@
 """A page of the account's jobs."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from poller.errors import MalformedAnswer, NotFound
-from poller.sutro.client import JOB_CAP, Page
+from poller.http import Answer
+from poller.jobs import parse_job
+from poller.sutro.bodies import decode
+from poller.sutro.client import JOB_CAP, PAGE_CAP, Page
 from poller.sutro.script import Script
 from poller.sutro.simulator import Simulator, serve
 from tests.border.looks import client
@@ -90,3 +94,35 @@ async def test_an_api_without_lists_is_an_error():
     async with peer(answers(404, body)) as it, client(f"{it.base}/v1") as api:
         with pytest.raises(NotFound):
             await api.list_jobs(limit=1)
+
+
+async def test_fat_jobs_cost_no_more_than_their_page():
+    """Of a page of long prompts only what is needed is made: it is read in no further memory."""
+    fat = a_job_object(system_prompt="You are a helpful assistant. " * 2_000)
+    answer = Answer(200, {}, json.dumps({"jobs": [fat] * 100}).encode(), is_cut=False)
+
+    tracemalloc.start()
+    try:
+        page = decode(answer, "list", PAGE_CAP)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(answer.body) > 5_000_000
+    assert [it["job_id"] for it in page["jobs"]] == ["job-12345"] * 100
+    assert most < 500_000
+
+
+@pytest.mark.parametrize("odd", [b"NaN", b"1e999", b'"\\ud800"', b'"\xff"', b"9" * 5_000])
+async def test_an_odd_value_is_read_around(odd: bytes):
+    """Whatever one job's cost is, the page and that job's other fields are read."""
+    text = json.dumps({"jobs": [a_job_object(job_cost=0), a_job_object()]}).encode()
+    answer = Answer(
+        200, {}, text.replace(b'"job_cost": 0,', b'"job_cost": %b,' % odd), is_cut=False
+    )
+
+    page = decode(answer, "list", PAGE_CAP)
+
+    assert odd in answer.body
+    assert parse_job(page["jobs"][0]).job_cost is None
+    assert parse_job(page["jobs"][0]).status is parse_job(page["jobs"][1]).status
