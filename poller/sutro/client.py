@@ -51,11 +51,11 @@ STRANGE: Final = (Misconfigured, MalformedAnswer, Rejected)
 log = structlog.get_logger()
 
 
-Known = Callable[[Any], Job | None]
+Known = Callable[[str], Job | None]
 """Gives what is known of a job, by its id, where that is anything."""
 
 
-def nobody(_job_id: Any) -> None:
+def nobody(_job_id: str) -> None:
     """Know no job."""
 
 
@@ -229,11 +229,10 @@ class SutroClient:
 
 def _readable(jobs: list[object], known: Known) -> Iterator[Job]:
     for raw in jobs:
-        if isinstance(raw, dict) and (job := known(raw.get("job_id"))) and stands(raw, job):
-            yield job
-            continue
+        job_id = raw.get("job_id") if isinstance(raw, dict) else None
+        job = known(job_id) if isinstance(job_id, str) else None
         with suppress(MalformedAnswer, Rejected):
-            yield _read(raw, "")
+            yield job if job and stands(raw, job) else _read(raw, "")
 
 
 def _read(raw: object, job_id: str) -> Job:

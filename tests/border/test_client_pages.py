@@ -51,9 +51,22 @@ async def test_the_last_page_has_no_cursor(following: object):
 
 async def test_an_odd_job_does_not_hide_the_others():
     """A job that cannot be read is left out of its page."""
-    page, _ = await listed({"jobs": [a_job_object(), {"job_id": "../x"}, 5, {}]})
+    odd = [{"job_id": "../x"}, {"job_id": []}, {"job_id": {}}, {"job_id": None}, 5, {}, None]
+    page, _ = await listed({"jobs": [*odd, a_job_object()]}, known={}.get)
 
     assert [job.job_id for job in page.jobs] == ["job-12345"]
+
+
+async def test_a_job_that_stands_is_not_read_anew():
+    """A job that goes on as it is known is given as that; one that has moved is read."""
+    going = parse_job(a_job_object(status="RUNNING", datetime_completed=None))
+    shown = a_job_object(status="RUNNING", datetime_completed=None, output_tokens=9_999)
+
+    page, _ = await listed({"jobs": [shown]}, known={going.job_id: going}.get)
+    moved, _ = await listed({"jobs": [a_job_object()]}, known={going.job_id: going}.get)
+
+    assert page.jobs[0] is going
+    assert moved.jobs == (parse_job(a_job_object()),)
 
 
 @pytest.mark.parametrize("body", [{}, {"jobs": None}, {"jobs": {"job-1": {}}}])
