@@ -227,7 +227,7 @@ class SutroClient:
         return "; if you have a deployment of your own, set SUTRO_API_URL to it"
 
 
-def _readable(jobs: list[object], known: Known) -> Iterator[Job]:
+def _readable(jobs: list[Any], known: Known) -> Iterator[Job]:
     for raw in jobs:
         job_id = raw.get("job_id") if isinstance(raw, dict) else None
         job = known(job_id) if isinstance(job_id, str) else None
