@@ -8,8 +8,14 @@ import anyio
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from poller.api.problems import KINDS
 from poller.api.routes import ROUTES
+from poller.clock import Clock
+from poller.counts import Counts
 from poller.events import EVENT_TYPES
+from poller.metrics import Metrics
+from poller.sutro.budget import Budget
+from poller.vitals import Vitals
 from tests.door.conftest import ENDS, RUNS
 from tests.door.house import House, a_house
 from tests.process.canaries import TOKEN
@@ -58,3 +64,31 @@ async def test_the_daemon_keeps_to_it(tmp_path: Path, token: str | None, seed: s
 
     assert done.returncode == 0, (done.stdout + done.stderr).decode()
     assert not [it for it in house.log if it["event"] == "door.failed"]
+
+
+README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+
+
+def test_the_readme_tells_every_problem():
+    """The type of a problem leads to a line of the README that says what it means."""
+    for name, (status, _) in KINDS.items():
+        assert f'| <a id="problem-{name}"></a>`{name}` | {status} |' in README
+
+
+def test_the_readme_tells_every_metric():
+    """Every metric has a line in the README, with its labels."""
+    now = Clock().steady
+    vitals = Vitals(Budget(per_minute=60.0, now=now, random=lambda: 0.5))
+    vitals.budget.hearing.note(None)
+    for metric in Metrics(Counts(), vitals, now)._all(()):
+        suffix = {"counter": "_total", "info": "_info"}.get(metric.type, "")
+
+        assert f"| `{metric.name.removeprefix('sutro_poller_')}{suffix}` |" in README
+
+
+def test_the_readme_tells_every_path():
+    """Every path that is served is in the README."""
+    for route in ROUTES:
+        path = route.path.replace("{job_id}", "{id}").replace("{event_id}", "{id}")
+
+        assert path.partition("/{name}")[0] in README
