@@ -35,6 +35,7 @@ from poller.sutro.budget import Budget
 from poller.sutro.client import SutroClient
 from poller.sutro.listing import Listing
 from poller.sutro.source import SutroSource
+from poller.systemd import Manager
 from poller.vitals import Vitals
 from poller.watcher import Watcher
 from poller.watchlist import Watchlist
@@ -106,6 +107,7 @@ class App:
     clock: Clock = field(default_factory=Clock)
     random: Callable[[], float] = random.random
     new_store: Callable[[Config, Clock], Store] = make_store
+    manager: Manager = field(default_factory=Manager)
     _until_stop: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _watchlist: Watchlist = field(init=False)
     _budget: Budget = field(init=False)
@@ -158,16 +160,18 @@ class App:
     def stop(self) -> None:
         """Begin to stop: no new looks and no new sends."""
         log.info("poller.stopping")
+        self.manager.stopping()
         self._until_stop.cancel()
 
     def reload(self) -> None:
         """Read the jobs file and the secret files again, and try a refused key at once."""
-        problems = self.config.refresh()
-        for problem in problems:
-            log.error("reload.refused", error=problem)
-        log.info("poller.reloaded", problems=len(problems))
-        self._watchlist.reload()
-        self._budget.retry()
+        with self.manager.reloading():
+            problems = self.config.refresh()
+            for problem in problems:
+                log.error("reload.refused", error=problem)
+            log.info("poller.reloaded", problems=len(problems))
+            self._watchlist.reload()
+            self._budget.retry()
 
     async def _heed_signals(
         self, everything: anyio.CancelScope, *, task_status: TaskStatus[None]
@@ -191,6 +195,7 @@ class App:
             except StoreUnavailable as error:
                 log.error("store.unavailable", error=str(error))
                 self.vitals.await_store(str(error))
+                self.manager.status(await self.vitals.line())
                 await anyio.sleep(STORE_RETRY)
             else:
                 return store
@@ -225,6 +230,7 @@ class App:
                 watching.start_soon(discovery.run, watcher.take_in, name="discovery")
             watching.start_soon(watcher.run, name="watcher")
             self.vitals.begin(store, watcher, dispatcher)
+            watching.start_soon(self.manager.attend, self.vitals, name="manager")
 
     def _make_source(self, http: Http) -> SutroSource:
         now = self.clock.steady
