@@ -5,7 +5,7 @@ PYTHON ?= python3
 PYTEST := timeout -s KILL 1500 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test witness torture lint format generate requirements wheel clean
+.PHONY: help demo test witness torture install lint format generate requirements wheel clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -50,6 +50,20 @@ PIN := -q --upgrade --universal --generate-hashes --python-version 3.11 --no-hea
 
 wheel: $(VENV)/.installed ## Build the wheel into dist/
 	$(BIN)/python -m build --quiet --wheel --no-isolation
+
+install: ## Install the daemon on this host as a systemd service (as root)
+	/usr/bin/python3 -m venv $(PLACE)
+	$(PLACE)/bin/pip install --quiet --require-hashes --no-deps -r deploy/requirements.txt
+	$(PLACE)/bin/pip install --quiet --force-reinstall --no-deps $(WHEEL)
+	install -d /etc/sutro-poller
+	test -e /etc/sutro-poller/poller.env || \
+		install -m 0600 config/minimal.env /etc/sutro-poller/poller.env
+	install -m 0644 deploy/systemd/sutro-poller.service /etc/systemd/system/
+	systemctl daemon-reload
+
+# What is installed: this tree, or a wheel of it.
+WHEEL := .
+PLACE := /opt/sutro-poller
 
 clean: ## Remove what was made here
 	rm -rf $(VENV) dist build .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
