@@ -35,7 +35,7 @@ from poller.sutro.budget import Budget
 from poller.sutro.client import SutroClient
 from poller.sutro.listing import Listing
 from poller.sutro.source import SutroSource
-from poller.systemd import Manager
+from poller.systemd import Supervisor
 from poller.vitals import Vitals
 from poller.watcher import Watcher
 from poller.watchlist import Watchlist
@@ -107,7 +107,7 @@ class App:
     clock: Clock = field(default_factory=Clock)
     random: Callable[[], float] = random.random
     new_store: Callable[[Config, Clock], Store] = make_store
-    manager: Manager = field(default_factory=Manager)
+    supervisor: Supervisor = field(default_factory=Supervisor)
     _until_stop: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _watchlist: Watchlist = field(init=False)
     _budget: Budget = field(init=False)
@@ -160,12 +160,12 @@ class App:
     def stop(self) -> None:
         """Begin to stop: no new looks and no new sends."""
         log.info("poller.stopping")
-        self.manager.stopping()
+        self.supervisor.stopping()
         self._until_stop.cancel()
 
     def reload(self) -> None:
         """Read the jobs file and the secret files again, and try a refused key at once."""
-        with self.manager.reloading():
+        with self.supervisor.reloading():
             problems = self.config.refresh()
             for problem in problems:
                 log.error("reload.refused", error=problem)
@@ -195,7 +195,7 @@ class App:
             except StoreUnavailable as error:
                 log.error("store.unavailable", error=str(error))
                 self.vitals.await_store(str(error))
-                self.manager.status(await self.vitals.line())
+                self.supervisor.status(await self.vitals.line())
                 await anyio.sleep(STORE_RETRY)
             else:
                 return store
@@ -230,7 +230,7 @@ class App:
                 watching.start_soon(discovery.run, watcher.take_in, name="discovery")
             watching.start_soon(watcher.run, name="watcher")
             self.vitals.begin(store, watcher, dispatcher)
-            watching.start_soon(self.manager.attend, self.vitals, name="manager")
+            watching.start_soon(self.supervisor.attend, self.vitals, name="supervisor")
 
     def _make_source(self, http: Http) -> SutroSource:
         now = self.clock.steady

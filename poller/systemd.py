@@ -1,6 +1,6 @@
-"""The service manager that started this process: it is told how the daemon is, by sd_notify(3).
+"""The supervisor that started this process: it is told by sd_notify(3) how the daemon is.
 
-Without one, outside systemd, nothing is told to anybody.
+Outside systemd there is none, and nothing is told to anybody.
 """
 
 import math
@@ -18,14 +18,14 @@ from poller.vitals import Vitals
 
 STATUS_EVERY: Final = 10.0
 LONGEST_STATUS: Final = 1_000
-"""Of the 4,096 bytes of a message, so that none is refused for its length."""
+"""Characters of a status, which may take four bytes each: a message may have 4,096."""
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Manager:
-    """The manager at the other end of a socket, or nobody.
+class Supervisor:
+    """The supervisor at the other end of a socket, or nobody.
 
     It ends a process that has not given a sign of life for `watchdog` seconds.
     """
@@ -36,7 +36,7 @@ class Manager:
 
     @classmethod
     def of(cls, environment: Mapping[str, str], pid: int) -> Self:
-        """Find the manager of the process `pid`; variables may be meant for another one."""
+        """Find the supervisor of the process `pid`; variables may be meant for another one."""
         address = environment.get("NOTIFY_SOCKET", "")
         if address.startswith("@"):
             address = "\0" + address[1:]  # not a file, but a name in the abstract
@@ -89,7 +89,7 @@ class Manager:
             await anyio.sleep(STATUS_EVERY)
 
     def _tell(self, **assignments: str) -> None:
-        """Send one message. The manager may be away for a moment, so that is no error."""
+        """Send one message. The supervisor may be away for a moment, so that is no error."""
         if not self.address:
             return
         message = "\n".join(f"{name}={text}" for name, text in assignments.items())

@@ -1,4 +1,4 @@
-"""An ear where a service manager would listen: a datagram socket, and what came to it."""
+"""An ear where a supervisor would listen: a datagram socket, and what came to it."""
 
 import socket
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ MESSAGE: Final = 4_096
 
 
 class Ear:
-    """A manager's end of a socket. `address` is what NOTIFY_SOCKET says of it."""
+    """A supervisor's end of a socket. `address` is what NOTIFY_SOCKET says of it."""
 
     def __init__(self, address: str) -> None:
         self.address = address

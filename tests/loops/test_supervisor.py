@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from poller.errors import StoreUnavailable
 from poller.sutro.script import Script
 from poller.sutro.simulator import Simulator, serve
-from poller.systemd import Manager
+from poller.systemd import Supervisor
 from poller.vitals import Health
 from tests.loops.ear import listening
 from tests.loops.fakes import FailingStore
@@ -47,10 +47,10 @@ class FakeVitals:
         return self.text
 
 
-async def attended(manager, vitals, seconds):
-    """Let a manager be told of vitals for some time."""
+async def attended(supervisor, vitals, seconds):
+    """Let a supervisor be told of vitals for some time."""
     with anyio.move_on_after(seconds):
-        await manager.attend(vitals)
+        await supervisor.attend(vitals)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ async def attended(manager, vitals, seconds):
 async def test_where_systemd_listens(name):
     """It is told at a path, or at a name in the abstract, which begins with @ in the variable."""
     with listening(name) as ear:
-        await attended(Manager.of({"NOTIFY_SOCKET": ear.address}, PID), FakeVitals(), 1.0)
+        await attended(Supervisor.of({"NOTIFY_SOCKET": ear.address}, PID), FakeVitals(), 1.0)
         heard = ear.heard
 
     assert heard == [{"READY": "1"}, {"STATUS": "jobs: 1 RUNNING"}]
@@ -68,11 +68,11 @@ async def test_where_systemd_listens(name):
 async def test_outside_systemd_nobody_is_told(monkeypatch):
     """Without NOTIFY_SOCKET no socket is made, and nothing waits or beats."""
     monkeypatch.setattr(socket, "socket", None)
-    manager = Manager.of({"WATCHDOG_USEC": "1000"}, PID)
-    await manager.attend(FakeVitals())
-    with manager.reloading():
-        manager.status("well")
-    manager.stopping()
+    supervisor = Supervisor.of({"WATCHDOG_USEC": "1000"}, PID)
+    await supervisor.attend(FakeVitals())
+    with supervisor.reloading():
+        supervisor.status("well")
+    supervisor.stopping()
 
     assert anyio.current_time() == 0.0
 
@@ -91,12 +91,12 @@ async def test_outside_systemd_nobody_is_told(monkeypatch):
 )
 async def test_the_time_of_the_watchdog(variables, seconds):
     """It is WATCHDOG_USEC, unless that was meant for another process or makes no sense."""
-    assert Manager.of(variables, PID).watchdog == seconds
+    assert Supervisor.of(variables, PID).watchdog == seconds
 
 
 async def test_signs_of_life_are_given_in_half_the_time(ear):
     """A process that has to give one within a minute gives one every 30 s."""
-    await attended(Manager(ear.address, watchdog=60.0), FakeVitals(), 100.0)
+    await attended(Supervisor(ear.address, watchdog=60.0), FakeVitals(), 100.0)
 
     assert ear.signs == ["READY", "WATCHDOG", "WATCHDOG", "WATCHDOG"]
 
@@ -106,7 +106,7 @@ async def test_no_sign_of_life_while_a_loop_stands_still(ear):
     vitals = FakeVitals()
     with capture_logs() as lines:
         async with anyio.create_task_group() as group:
-            group.start_soon(Manager(ear.address, watchdog=60.0).attend, vitals)
+            group.start_soon(Supervisor(ear.address, watchdog=60.0).attend, vitals)
             await anyio.sleep(31.0)
             vitals.health = Health(is_running=True, stalled=("looks", "records"))
             await anyio.sleep(60.0)
@@ -125,7 +125,7 @@ async def test_no_sign_of_life_while_a_loop_stands_still(ear):
 async def test_a_slow_status_starves_no_watchdog(ear):
     """Signs of life do not wait for the counts."""
     vitals = SimpleNamespace(health=Health(is_running=True), line=anyio.sleep_forever)
-    await attended(Manager(ear.address, watchdog=60.0), vitals, 40.0)
+    await attended(Supervisor(ear.address, watchdog=60.0), vitals, 40.0)
 
     assert ear.signs == ["READY", "WATCHDOG"]
 
@@ -134,7 +134,7 @@ async def test_a_status_is_told_when_it_changes(ear):
     """The same status is told once, a new one within ten seconds."""
     vitals = FakeVitals()
     async with anyio.create_task_group() as group:
-        group.start_soon(Manager(ear.address).attend, vitals)
+        group.start_soon(Supervisor(ear.address).attend, vitals)
         await anyio.sleep(100.0)
         vitals.text = "jobs: 1 SUCCEEDED"
         await anyio.sleep(10.0)
@@ -154,25 +154,25 @@ async def test_a_status_is_told_when_it_changes(ear):
 )
 async def test_a_status_is_one_short_line(ear, text, told):
     """Whatever an error says, it cannot become another assignment or be too long for systemd."""
-    Manager(ear.address).status(text)
+    Supervisor(ear.address).status(text)
 
     assert ear.heard == [{"STATUS": told}]
 
 
-async def test_a_manager_that_does_not_hear_is_no_trouble(ear):
+async def test_a_supervisor_that_does_not_hear_is_no_trouble(ear):
     """With nobody at the socket, or nobody who reads, a warning is logged, and no more."""
     ear.close()
     with capture_logs() as lines:
-        Manager(ear.address).stopping()
+        Supervisor(ear.address).stopping()
 
     assert [(it["event"], it["told"]) for it in lines] == [("systemd.not_told", "STOPPING")]
 
 
-async def test_a_manager_that_does_not_read_holds_up_nothing(ear):
+async def test_a_supervisor_that_does_not_read_holds_up_nothing(ear):
     """When the socket is full, what is told is given up at once."""
     with capture_logs() as lines:
         for number in range(1_000):
-            Manager(ear.address).status(str(number))
+            Supervisor(ear.address).status(str(number))
 
     assert lines[0]["event"] == "systemd.not_told"
     assert ear.statuses[0] == "0"
@@ -200,7 +200,7 @@ async def ends():
 
 async def test_a_daemon_is_ready_though_the_api_is_down(ear):
     """It lives and says so for hours, and its status says what is wrong."""
-    async with living(an_app(NOWHERE, NOWHERE, manager=Manager(ear.address, watchdog=60.0))):
+    async with living(an_app(NOWHERE, NOWHERE, supervisor=Supervisor(ear.address, watchdog=60.0))):
         await anyio.sleep(1.0)
         for _ in range(120):
             await anyio.sleep(60.0)
@@ -221,7 +221,7 @@ async def test_a_daemon_is_not_ready_before_its_store_is(ear):
             raise StoreUnavailable("the disk is full")
         return in_memory(config, clock)
 
-    app = an_app(NOWHERE, NOWHERE, manager=Manager(ear.address), new_store=new_store)
+    app = an_app(NOWHERE, NOWHERE, supervisor=Supervisor(ear.address), new_store=new_store)
     async with living(app):
         await anyio.sleep(30.0)
         app.reload()
@@ -234,7 +234,7 @@ async def test_a_daemon_is_not_ready_before_its_store_is(ear):
 
 async def test_a_reload_is_told_with_its_moment(ear):
     """By the moment systemd knows which of several reloads is over."""
-    app = an_app(NOWHERE, NOWHERE, manager=Manager(ear.address))
+    app = an_app(NOWHERE, NOWHERE, supervisor=Supervisor(ear.address))
     async with living(app):
         await anyio.sleep(1.0)
         before = time.monotonic_ns() // 1_000
@@ -258,7 +258,7 @@ async def test_one_loop_that_stands_still_ends_all_signs_of_life(ear, ends, verb
         kept.append(HangingStore(in_memory(config, clock)))
         return kept[-1]
 
-    app = an_app(*ends, manager=Manager(ear.address, watchdog=60.0), new_store=new_store)
+    app = an_app(*ends, supervisor=Supervisor(ear.address, watchdog=60.0), new_store=new_store)
     with capture_logs() as lines, anyio.move_on_after(400.0):
         async with living(app):
             await anyio.sleep(50.0)
