@@ -11,6 +11,7 @@ import anyio
 import structlog
 
 from poller.clock import Clock
+from poller.counts import Counts
 from poller.errors import StoreUnavailable
 from poller.events import Origin, PollerEvent, poller_event
 from poller.lane import Lane
@@ -39,7 +40,9 @@ class Dispatcher:
         origin: Origin,
         clock: Clock,
         random: Random,
+        counts: Counts | None = None,
     ) -> None:
+        counts = counts or Counts()
         self.pulses = Pulses(clock.steady)
         self._writing = self.pulses.add("outcomes")
         self._store = store
@@ -58,10 +61,12 @@ class Dispatcher:
                 random=random,
                 acknowledge=self._acknowledge,
                 switch_off=self._switch_off,
-                pulse=self.pulses.add(f"sink {name}"),
+                counts=counts,
             )
             for name, sink in sinks.items()
         }
+        for name, lane in self._lanes.items():
+            self.pulses.include(f"sink {name}", lane.pulse)
 
     async def run(self) -> None:
         """Send what is due until `close`."""

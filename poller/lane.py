@@ -15,6 +15,7 @@ import structlog
 
 from poller.breaker import LIFETIME, TOLERATED, Breaker, retry_delay
 from poller.clock import Clock
+from poller.counts import Counts
 from poller.errors import DeliveryError, StoreUnavailable
 from poller.pulse import BEAT, TURN, Pulse
 from poller.repeats import Repeats
@@ -49,10 +50,11 @@ class Lane:
         random: Random,
         acknowledge: Callable[["Lane", Delivery, Outcome], None],
         switch_off: Callable[[str, str], Awaitable[None]],
-        pulse: Pulse,
+        counts: Counts,
     ) -> None:
         self.name = name
-        self.pulse = pulse
+        self.pulse = Pulse(clock.steady)
+        self._counts = counts
         self._sink = sink
         self._store = store
         self._now = clock.steady
@@ -179,12 +181,14 @@ class Lane:
             log.exception("sink.raised", sink=self.name)
             reason = f"the sink raised {type(error).__name__}"
             return await self._fail(delivery, DeliveryError(reason), is_probe=is_probe)
+        self._counts.attempted(self.name, None)
         self._recover()
         if delivery.attempts:
             log.info("delivery.done", sink=self.name, event_id=delivery.event.id)
         return Outcome(delivery_id=delivery.id, fate=Fate.DELIVERED)
 
     async def _fail(self, delivery: Delivery, error: DeliveryError, *, is_probe: bool) -> Outcome:
+        self._counts.attempted(self.name, error)
         if error.is_gone:
             self._hand_back()
             await self._switch_off(self.name, error.reason)

@@ -71,8 +71,13 @@ class Pulses:
 
     def add(self, name: str) -> Pulse:
         """Give a loop its pulse; until its first turn it rests."""
-        pulse = self._pulses[name] = Pulse(self.now)
+        pulse = Pulse(self.now)
+        self.include(name, pulse)
         return pulse
+
+    def include(self, name: str, pulse: Pulse) -> None:
+        """Take in a pulse that a loop has already."""
+        self._pulses[name] = pulse
 
     @property
     def stalled(self) -> tuple[str, ...]:

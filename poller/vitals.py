@@ -45,6 +45,7 @@ class Health:
     """How the daemon itself works. `stalled` names the loops that do not turn."""
 
     is_running: bool
+    is_ending: bool = False
     stalled: tuple[str, ...] = ()
 
     @property
@@ -60,7 +61,8 @@ class Health:
     @property
     def reasons(self) -> tuple[str, ...]:
         """Say why it is not ready."""
-        waits = () if self.is_running else ("the store is not open yet",)
+        why = "it is stopping" if self.is_ending else "the store is not open yet"
+        waits = () if self.is_running else (why,)
         return (*waits, *(f"the loop {name!r} has stalled" for name in self.stalled))
 
 
@@ -72,15 +74,27 @@ class Turning(Protocol):
         """Whether it turns."""
 
 
-class Watching(Turning, Protocol):
-    """The loop that looks at jobs."""
+class Watched(Protocol):
+    """The jobs that are watched."""
 
     @property
     def is_estranged(self) -> bool:
         """Whether nearly all jobs have been unknown to the API for long."""
 
+    @property
+    def stretch(self) -> float:
+        """How many times as long as it should be the last wait was."""
+
     def by_state(self) -> Mapping[str, int]:
         """Count the watched jobs by how they stand."""
+
+
+class Watching(Turning, Protocol):
+    """The loop that looks at jobs."""
+
+    @property
+    def roster(self) -> Watched:
+        """Whom it looks at."""
 
 
 @dataclass(slots=True)
@@ -92,9 +106,10 @@ class Vitals:
 
     budget: Budget
     _store: Store | None = field(default=None, init=False)
-    _watcher: Watching | None = field(default=None, init=False)
+    _roster: Watched | None = field(default=None, init=False)
     _loops: tuple[Turning, ...] = field(default=(), init=False)
     _opening: str | None = field(default=None, init=False)
+    _is_ending: bool = field(default=False, init=False)
 
     def await_store(self, trouble: str) -> None:
         """Note why the store cannot be opened yet."""
@@ -102,20 +117,25 @@ class Vitals:
 
     def begin(self, store: Store, watcher: Watching, dispatcher: Turning) -> None:
         """Note that the store is open and both loops run."""
-        self._store, self._watcher, self._opening = store, watcher, None
+        self._store, self._roster, self._opening = store, watcher.roster, None
         self._loops = (watcher, dispatcher)
+
+    def end(self) -> None:
+        """Note that the daemon stops: nothing is looked at any more, and the store closes soon."""
+        self._store, self._roster, self._loops = None, None, ()
+        self._is_ending = True
 
     @property
     def health(self) -> Health:
         """How the daemon itself works."""
         stalled = tuple(name for loop in self._loops for name in loop.pulses.stalled)
-        return Health(is_running=bool(self._loops), stalled=stalled)
+        return Health(is_running=bool(self._loops), is_ending=self._is_ending, stalled=stalled)
 
     @property
     def troubles(self) -> tuple[Trouble, ...]:
         """What keeps the daemon from its work."""
         hearing = self.budget.hearing
-        is_estranged = self._watcher is not None and self._watcher.is_estranged
+        is_estranged = self._roster is not None and self._roster.is_estranged
         troubles = {
             Trouble.KEY_REFUSED: self.budget.gate.is_refused,
             Trouble.MISCONFIGURED: hearing.is_elsewhere or is_estranged,
@@ -132,7 +152,12 @@ class Vitals:
     @property
     def jobs(self) -> Mapping[str, int]:
         """The watched jobs by how they stand; MISSING counts as a state."""
-        return self._watcher.by_state() if self._watcher else {}
+        return self._roster.by_state() if self._roster else {}
+
+    @property
+    def stretch(self) -> float:
+        """How many times as long as they should be waits are at the moment."""
+        return self._roster.stretch if self._roster else 1.0
 
     async def backlog(self) -> Sequence[SinkState]:
         """Read what each sink has not got. None is known while the store cannot tell."""

@@ -5,8 +5,7 @@ request, and lets the next one stand there meanwhile. What they bring home is ap
 them at a time: all that has gathered, in one transaction.
 """
 
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import anyio
@@ -24,6 +23,7 @@ from poller.ledger import Ledger
 from poller.lifecycle import Rules
 from poller.pacing import QUARANTINE
 from poller.pulse import Pulses, Turnstile
+from poller.roster import Roster
 from poller.schedule import PollPolicy, Random
 from poller.states import NoJob, Phase
 from poller.sutro.source import Look, Observation, Source
@@ -64,6 +64,7 @@ class Watcher:
         self._inbox: list[Observation] = []
         self._presence = Presence(self._now, guard_jobs)
         self._journal = Journal(self._now)
+        self.roster = Roster(ledger, self._finds, self._agenda, self._journal)
         self._front = anyio.Lock(fast_acquire=True)
         self._applying = Turnstile(pulses.add("records"))
         self._looking, self._ending = pulses.add("looks"), pulses.add("deadlines")
@@ -110,15 +111,6 @@ class Watcher:
             if await self._adopt(self._wanted.union(unfinished)):
                 return
             await anyio.sleep(STORE_RETRY)
-
-    @property
-    def is_estranged(self) -> bool:
-        """Whether nearly all jobs have been unknown to the API for long."""
-        return self._journal.is_estranged
-
-    def by_state(self) -> Mapping[str, int]:
-        """Count the watched jobs by how they stand; MISSING is a state."""
-        return Counter(self._ledger[job_id].word for job_id in self._ledger)
 
     # Who is watched.
 

@@ -52,14 +52,13 @@ class Database:
     """One database file, held by one process.
 
     `prepare` is the first work of every connection. Every method blocks, and none may run beside
-    another. `trouble` is why the last work was not done, None when it was.
+    another.
     """
 
     def __init__(self, path: Path, *, prepare: Work[None], allow_network: bool) -> None:
         self._path = path.absolute()
         self._prepare = prepare
         self._allow_network = allow_network
-        self.trouble: str | None = None
         self._lock: int | None = None
         self._connection: sqlite3.Connection | None = None
         self._opened: int | None = None
@@ -95,15 +94,6 @@ class Database:
 
         After a StoreUnavailable the next call connects anew: that is how the store heals.
         """
-        try:
-            result = self._try(work)
-        except StoreUnavailable as error:
-            self.trouble = str(error)
-            raise
-        self.trouble = None
-        return result
-
-    def _try(self, work: Work[T]) -> T:
         try:
             self._notice_removal()
             return in_transaction(self._connection or self._connect(), work)

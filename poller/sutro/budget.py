@@ -6,6 +6,7 @@ from typing import Final
 
 import anyio
 
+from poller.counts import Counts
 from poller.errors import PollError, Refused, Throttled, TooLarge
 from poller.health import Hearing
 from poller.schedule import Random
@@ -61,10 +62,18 @@ class Budget:
     `is_proven`.
     """
 
-    def __init__(self, *, per_minute: float, now: Callable[[], float], random: Random) -> None:
+    def __init__(
+        self,
+        *,
+        per_minute: float,
+        now: Callable[[], float],
+        random: Random,
+        counts: Counts | None = None,
+    ) -> None:
         self._rate = per_minute / 60.0
         self._now = now
         self._random = random
+        self._counts = counts or Counts()
         self._tokens = 1.0
         self._filled_at = now()
         self._share = 1.0
@@ -102,6 +111,7 @@ class Budget:
         """Take in what became of a turn: an error, or None for an answer about a job."""
         now = self._now()
         self.hearing.note(error)
+        self._counts.polled(error)
         if error is None or isinstance(error, TooLarge):
             self.is_proven = True
             if is_trial:

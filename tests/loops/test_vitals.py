@@ -179,7 +179,7 @@ async def test_a_store_verb_that_hangs_is_a_stall(verb: str, stalled: str):
         store.hangs = {verb}
         api.answers["job-1"] = ended()
         if verb == "load":
-            vitals._watcher._ledger._stale.add("job-1")
+            vitals._roster.ledger._stale.add("job-1")
             stalled = "records"
         await anyio.sleep(60.0)
 
