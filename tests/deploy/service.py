@@ -17,7 +17,7 @@ from tests.process.waiting import now
 UNIT: Final = "sutro-poller.service"
 FOLDER: Final = "/etc/sutro-poller"
 STATE: Final = "/var/lib/sutro-poller/state.db"
-ELSEWHERE: Final = dict.fromkeys(("PATH", "HOME", "SUTRO_API_KEY", "POLLER_STORE"))
+ELSEWHERE: Final = dict.fromkeys(("PATH", "HOME", "SUTRO_API_KEY", "POLLER_STORE", "POLLER_LISTEN"))
 """Variables that the unit brings, or replaces by what a unit has."""
 
 

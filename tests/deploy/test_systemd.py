@@ -30,6 +30,19 @@ TREE: Final = "/srv/sutro-poller"
 PROGRAM: Final = "/opt/sutro-poller/bin/sutro-poller"
 SHIPPED: Final = f"/etc/systemd/system/{UNIT}"
 JOBS: Final = f"{FOLDER}/jobs.txt"
+DOOR: Final = "/run/sutro-poller/door.sock"
+NOBODY: Final = ("--reuid=65534", "--regid=65534", "--clear-groups")
+KNOCK: Final = """
+import errno, socket, sys
+with socket.socket(socket.AF_UNIX) as door:
+    try:
+        door.connect(sys.argv[1])
+    except OSError as error:
+        sys.exit(print(errno.errorcode[error.errno]))
+    door.sendall(b"GET /readyz HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+    print(door.recv(4_096).decode())
+"""
+"""A program that asks through the door whether the daemon is ready, or says why it cannot."""
 DYNAMIC: Final = range(61_184, 65_520)
 """The ids of the users that systemd makes up."""
 
@@ -118,6 +131,18 @@ async def test_what_it_is_allowed(service: Service):
     assert status["Seccomp"] == ["2"]
     assert mode.strip() in {"400", "440"}
     assert KEY not in environment
+
+
+async def test_the_door_is_for_root_alone(service: Service):
+    """It is a socket that no other user of the host can come to, and no port of it."""
+    await service.start(POLLER_JOB_IDS=service.place.jobs(ended("job-1")))
+    (opened,) = await service.saying("door.open")
+    answer = await service.host.run("python3", "-c", KNOCK, DOOR)
+    refused = await service.host.run("setpriv", *NOBODY, "python3", "-c", KNOCK, DOOR)
+
+    assert opened["address"] == f"unix:{DOOR}"
+    assert answer.startswith("HTTP/1.1 200 ")
+    assert refused == "EACCES\n"
 
 
 async def test_a_reload_reads_the_file_of_jobs(service: Service):
