@@ -25,7 +25,11 @@ HIERARCHIES: Final = ("", "systemd", "unified")
 """Where systemd may keep its control groups below /sys/fs/cgroup."""
 NETWORK: Final = ("PIP_", "SSL_CERT_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 """How variables begin that tell pip the way to the index from here."""
-PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ROOT: Final = {
+    "HOME": "/root",
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+}
+"""What a shell of root knows."""
 BOOT: Final = 30.0
 
 
@@ -90,7 +94,7 @@ class Host:
         return await anyio.run_process(
             ["nsenter", f"--target={self._leader}", "--all", "--", *words],
             input=stdin.encode(),
-            env=outside | {"PATH": PATH},
+            env=outside | ROOT,
             check=False,
         )
 
