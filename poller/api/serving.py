@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Container
@@ -28,6 +29,9 @@ UNREAD: Final = 30.0
 LAST_ANSWERS: Final = 0.5
 SOCKET_MODE: Final = 0o660
 LAG_EVERY: Final = 1.0
+
+SILENT: Final = logging.getLogger("poller.api")
+"""Where the library tells with a traceback that somebody does not speak HTTP."""
 
 log = structlog.get_logger()
 
@@ -60,9 +64,11 @@ async def _opened(premises: Premises, listener: socket.socket) -> AsyncIterator[
     runner = web.AppRunner(
         application(premises),
         access_log=None,
+        logger=SILENT,
         keepalive_timeout=IDLE,
         shutdown_timeout=LAST_ANSWERS,
     )
+    SILENT.setLevel(logging.CRITICAL)
     await runner.setup()
     server = await _serve(runner, premises, listener)
     log.info("door.open", address=_told(premises.address, listener))
