@@ -5,7 +5,8 @@ PYTHON ?= python3
 PYTEST := timeout -s KILL 1500 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test witness torture bench lint format generate requirements wheel clean
+.PHONY: help demo test witness deployed torture bench install lint format generate requirements \
+	wheel clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -13,12 +14,16 @@ help: ## Say what can be made
 demo: $(VENV)/.installed ## Run the daemon for real against the simulator; no key is needed
 	@$(BIN)/sutro-poller demo
 
-test: lint ## Run all checks and tests but those of `make witness`
+test: lint ## Run all checks and tests but those of `make witness` and `make deployed`
 	$(PYTEST) -n 2 --cov --cov-report=term
 	@echo "Left out: tests/witness, which installs the official SDK (520 MB) and uv: make witness"
+	@echo "and tests/deploy, which boots a real systemd as root: make deployed"
 
 witness: $(VENV)/.installed ## Test with the official SDK (520 MB), and the wheel under uv
 	$(PYTEST) -m witness tests/witness
+
+deployed: $(VENV)/.installed ## Test what is in deploy/ on the real thing (root, Debian)
+	$(PYTEST) -m deploy tests/deploy
 
 torture: $(VENV)/.installed ## Torture the daemon for an hour and write the README's table; SEED=n repeats one
 	mkdir -p build && rm -f build/torture.jsonl
@@ -53,6 +58,20 @@ PIN := -q --upgrade --universal --generate-hashes --python-version 3.11 --no-hea
 
 wheel: $(VENV)/.installed ## Build the wheel into dist/
 	$(BIN)/python -m build --quiet --wheel --no-isolation
+
+install: ## Install the daemon on this host as a systemd service (as root)
+	/usr/bin/python3 -m venv $(PLACE)
+	$(PLACE)/bin/pip install --quiet --require-hashes --no-deps -r deploy/requirements.txt
+	$(PLACE)/bin/pip install --quiet --force-reinstall --no-deps $(WHEEL)
+	install -d /etc/sutro-poller
+	test -e /etc/sutro-poller/poller.env || \
+		install -m 0600 config/minimal.env /etc/sutro-poller/poller.env
+	install -m 0644 deploy/systemd/sutro-poller.service /etc/systemd/system/
+	systemctl daemon-reload
+
+# What is installed: this tree, or a wheel of it.
+WHEEL := .
+PLACE := /opt/sutro-poller
 
 clean: ## Remove what was made here
 	rm -rf $(VENV) dist build .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -33,6 +33,7 @@ from poller.store import Store
 from poller.sutro.budget import Budget
 from poller.sutro.listing import Listing
 from poller.sutro.source import SutroSource
+from poller.systemd import Supervisor
 from poller.vitals import Vitals
 from poller.watcher import Watcher
 from poller.watchlist import Watchlist
@@ -52,6 +53,7 @@ class App:
     clock: Clock = field(default_factory=Clock)
     random: Callable[[], float] = random.random
     new_store: Callable[[Config, Clock], Store] = make_store
+    supervisor: Supervisor = field(default_factory=Supervisor)
     _until_stop: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _watchlist: Watchlist = field(init=False)
     _budget: Budget = field(init=False)
@@ -122,16 +124,18 @@ class App:
     def stop(self) -> None:
         """Begin to stop: no new looks and no new sends."""
         log.info("poller.stopping")
+        self.supervisor.stopping()
         self._until_stop.cancel()
 
     def reload(self) -> None:
         """Read the jobs file and the secret files again, and try a refused key at once."""
-        problems = self.config.refresh()
-        for problem in problems:
-            log.error("reload.refused", error=problem)
-        log.info("poller.reloaded", problems=len(problems))
-        self._watchlist.reload()
-        self._budget.retry()
+        with self.supervisor.reloading():
+            problems = self.config.refresh()
+            for problem in problems:
+                log.error("reload.refused", error=problem)
+            log.info("poller.reloaded", problems=len(problems))
+            self._watchlist.reload()
+            self._budget.retry()
 
     async def _heed_signals(
         self, everything: anyio.CancelScope, *, task_status: TaskStatus[None]
@@ -155,6 +159,7 @@ class App:
             except StoreUnavailable as error:
                 log.error("store.unavailable", error=str(error))
                 self.vitals.await_store(str(error))
+                self.supervisor.status(await self.vitals.line())
                 await anyio.sleep(STORE_RETRY)
             else:
                 return store
@@ -205,6 +210,7 @@ class App:
                 watching.start_soon(self._stop_when_done, watcher, store, name="finish")
             self.vitals.begin(store, watcher, dispatcher)
             self._doorway.begin(additions, watcher, dispatcher)
+            watching.start_soon(self.supervisor.attend, self.vitals, name="supervisor")
 
     async def _start_over(self, watcher: Watcher, additions: Additions) -> None:
         """Take all in anew, and write down again what the store that was replaced knew."""

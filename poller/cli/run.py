@@ -14,6 +14,7 @@ from poller.cli import codes, complain, env_file_argument
 from poller.configuration import Config, load
 from poller.errors import ConfigError, StoreLocked, StoreRefused
 from poller.output import Output
+from poller.systemd import Supervisor
 
 LAST_LINES: Final = 1.0
 """Seconds that the last lines of the log get to be written."""
@@ -44,7 +45,7 @@ def _run(config: Config) -> int:
 
 
 async def _run_app(config: Config) -> None:
-    await App(config).run()
+    await App(config, supervisor=Supervisor.of(os.environ, os.getpid())).run()
 
 
 def _fail(error: BaseException) -> int:
