@@ -27,6 +27,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "witness: needs programs from the package index: the SDK, uv; `make witness`."
     )
+    config.addinivalue_line(
+        "markers", "deploy: runs what is in deploy/ on the real thing, as root; `make deployed`."
+    )
 
 
 @pytest.hookimpl(wrapper=True)
