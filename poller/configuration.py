@@ -10,6 +10,7 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 
 from pydantic import SecretStr
 
+from poller.address import is_loopback
 from poller.environment import (
     Live,
     Reading,
@@ -23,7 +24,7 @@ from poller.errors import ConfigError
 from poller.events import URGENT, PollerEvent
 from poller.http import shown
 from poller.places import Found, Places, misspelt
-from poller.settings import MEMORY, PREFIX, SINK_NAME, Settings, is_loopback
+from poller.settings import MEMORY, PREFIX, SINK_NAME, Settings
 from poller.sinks import BUILT_IN, SinkKind, find_kind
 
 NO_KEY: Final = "SUTRO_API_KEY: is required; set it, or SUTRO_API_KEY_FILE to the path of a file"

@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from poller.clock import Clock
+from poller.counts import Counts
 from poller.errors import StoreUnavailable
 from poller.events import Event, Origin, PollerEvent, job_event, poller_event
 from poller.health import MARK, KeyMark
@@ -49,12 +50,14 @@ class Ledger:
         origin: Origin,
         clock: Clock,
         wake: Callable[[], None],
+        counts: Counts | None = None,
     ) -> None:
         self._store = store
         self._rules = rules
         self._origin = origin
         self._clock = clock
         self._wake = wake
+        self._counts = counts or Counts()
         self._states: dict[str, JobState] = {}
         self._stale: set[str] = set()
         self._mark: KeyMark | None = None
@@ -110,6 +113,10 @@ class Ledger:
         ]
         await self._record(Batch(states=changed, events=[it for v in verdicts for it in v.events]))
         self._states.update(drafts)
+        now = self._clock.now()
+        for verdict in verdicts:
+            if verdict.decision:
+                self._counts.told(verdict.decision.transitions, now)
         return verdicts
 
     async def note_key(self, *, is_refused: bool, is_answered: bool) -> PollerEvent | None:
@@ -129,6 +136,7 @@ class Ledger:
         )
         await self._record(Batch(events=[event], marks={MARK: mark.write()}))
         self._mark = mark
+        self._counts.events[kind] += 1
         return kind
 
     async def _record(self, batch: Batch) -> None:

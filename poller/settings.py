@@ -2,13 +2,13 @@
 
 import re
 import ssl
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, SecretStr, ValidationInfo, field_validator
 
+from poller.address import Address, is_host, is_loopback
 from poller.environment import PRINTABLE, Environment, Seconds, Words, check_url, setting
 from poller.jobs import is_job_id
 
@@ -16,6 +16,7 @@ PREFIX: Final = "POLLER_"
 MEMORY: Final = "memory:"
 
 SINK_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)?")
+TOKEN_CHARS: Final = 16
 NAMESPACE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 AnyCase = BeforeValidator(lambda text: text.lower() if isinstance(text, str) else text)
@@ -83,6 +84,18 @@ class Settings(Environment):
     )
     allow_network_store: bool = setting("off", "Allow a database on a network file system")
 
+    listen: str = setting(
+        "127.0.0.1:8377",
+        "Where the API is served: a host and a port, unix:/path of a socket, or off; on an address"
+        " that others can reach, without a token, only probes, metrics and the version",
+    )
+    listen_token: SecretStr | None = setting(
+        None, "What a request to the API must bring along, as Authorization: Bearer"
+    )
+    listen_hosts: Words = setting(
+        (), "Names by which requests may come, beside localhost and addresses"
+    )
+
     log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = setting(
         "info", "The least level that is logged: debug, info, warning or error"
     )
@@ -121,6 +134,27 @@ class Settings(Environment):
             why = "it holds none" if is_read else error.strerror
             raise ValueError(f"must be a file of certificates in PEM: {why}") from None
         return path
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, listen: str) -> str:
+        Address.parse(listen)
+        return listen
+
+    @field_validator("listen_token")
+    @classmethod
+    def _long_token(cls, token: SecretStr | None) -> SecretStr | None:
+        text = token.get_secret_value() if token else ""
+        if token and not (PRINTABLE.fullmatch(text) and len(text) >= TOKEN_CHARS):
+            raise ValueError(f"must be {TOKEN_CHARS} or more of printable ASCII without spaces")
+        return token
+
+    @field_validator("listen_hosts")
+    @classmethod
+    def _hosts(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if odd := [it for it in names if not is_host(it.lower())]:
+            raise ValueError(f"{odd[0][:64]!r} is no name of a host")
+        return tuple(it.lower() for it in names)
 
     @field_validator("proxy")
     @classmethod
@@ -170,11 +204,3 @@ class Settings(Environment):
         if store != MEMORY and re.match(r"[A-Za-z][A-Za-z0-9+.]+:", store):
             raise ValueError("must be a path or memory:")
         return store
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host of a URL is this machine."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

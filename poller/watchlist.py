@@ -19,10 +19,10 @@ class Watchlist:
     """The watched ids, in order and without repetition."""
 
     def __init__(self, job_ids: Iterable[str], jobs_file: Path | None = None) -> None:
-        self._job_ids = tuple(job_ids)
+        self._job_ids = dict.fromkeys(job_ids)
         self._file = jobs_file
         self._stamp: tuple[int, ...] | None = None
-        self._from_file: tuple[str, ...] = ()
+        self._from_file: dict[str, None] = {}
         self._trouble = ""
         self._asked = anyio.Event()
         self._disk = anyio.CapacityLimiter(1)
@@ -46,7 +46,12 @@ class Watchlist:
     @property
     def job_ids(self) -> tuple[str, ...]:
         """The ids that are watched now."""
-        return tuple(dict.fromkeys(self._job_ids + self._from_file))
+        return tuple(self._job_ids | self._from_file)
+
+    def sources(self, job_id: str) -> list[str]:
+        """Say who named a job."""
+        named = {"environment": self._job_ids, "file": self._from_file}
+        return [source for source, job_ids in named.items() if job_id in job_ids]
 
     def reload(self) -> None:
         """Read the file again now, changed or not."""
@@ -69,7 +74,8 @@ class Watchlist:
         self._trouble = trouble
 
     def _take(self, path: Path, text: str) -> None:
-        self._from_file, bad = parse_ids(text)
+        good, bad = parse_ids(text)
+        self._from_file = dict.fromkeys(good)
         for number in bad:
             log.warning("jobs_file.bad_line", file=str(path), line=number, error=RULE)
 

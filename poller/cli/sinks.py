@@ -10,7 +10,6 @@ import anyio
 import structlog
 
 from poller import logs
-from poller.app import egress, origin
 from poller.cli import codes, complain, say
 from poller.cli.filters import desk_arguments, open_desk
 from poller.cli.letters import AGAIN, when
@@ -21,6 +20,7 @@ from poller.configuration import Config, SinkConfig, load
 from poller.errors import ConfigError, DeliveryError
 from poller.events import Event, PollerEvent, poller_event
 from poller.lane import SEND_LIMIT
+from poller.parts import egress, origin
 from poller.store import Delivery
 
 COLUMNS: Final = ("sink", "state", "pending", "oldest_at", "dead", "reason")

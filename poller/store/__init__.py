@@ -76,7 +76,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkState:
-    """The backlog of one sink. `last_due` is when the last of the pending deliveries is due.
+    """The backlog of one sink.
+
+    `last_due` is when the last of the pending deliveries is due, `oldest` when the first of them
+    was recorded.
 
     A sink with `is_configured` false has left the configuration: its deliveries are parked.
     """
@@ -85,6 +88,7 @@ class SinkState:
     pending: int = 0
     dead: int = 0
     last_due: float | None = None
+    oldest: float | None = None
     is_disabled: bool = False
     is_configured: bool = True
 
@@ -95,6 +99,10 @@ class Store(Protocol):
     @property
     def instance(self) -> str:
         """A random name, given to the store when it was made."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last verb raised StoreUnavailable; None when it did not."""
 
     async def __aenter__(self) -> Self:
         """Lock, open, check and migrate.

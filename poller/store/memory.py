@@ -72,6 +72,11 @@ class MemoryStore:
         """The random name of this store."""
         return self._instance
 
+    @property
+    def trouble(self) -> str | None:
+        """There is none."""
+        return None
+
     async def __aenter__(self) -> Self:
         """There is nothing to open."""
         return self
@@ -221,11 +226,13 @@ class MemoryStore:
         dead = [
             it for it in self._entries.values() if (it.delivery.sink, it.fate) == (name, "dead")
         ]
+        pending = self._pending_of(name)
         return SinkState(
             name=name,
-            pending=len(self._pending_of(name)),
+            pending=len(pending),
             dead=len(dead),
-            last_due=max((entry.due for entry in self._pending_of(name)), default=None),
+            last_due=max((entry.due for entry in pending), default=None),
+            oldest=min((entry.delivery.created_at for entry in pending), default=None),
             is_disabled=name in self._disabled,
         )
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Self, TypeVar
 import structlog
 from anyio import CapacityLimiter, to_thread
 
+from poller.errors import StoreUnavailable
 from poller.events import Event
 from poller.lifecycle import COST_WATCH
 from poller.states import JobState
@@ -62,11 +63,17 @@ class SqliteStore:
         self._now = now
         self._in_thread = in_thread
         self._instance = ""
+        self._trouble: str | None = None
 
     @property
     def instance(self) -> str:
         """The random name of the database."""
         return self._instance
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last verb raised StoreUnavailable; None when it did not."""
+        return self._trouble
 
     async def __aenter__(self) -> Self:
         """Lock, open, check and migrate."""
@@ -188,7 +195,13 @@ class SqliteStore:
         return await self._transact(lambda db: [make(it) for it in db.execute(statement, values)])
 
     async def _transact(self, work: Work[T]) -> T:
-        return await self._run(lambda: self._database.transact(work))
+        try:
+            result = await self._run(lambda: self._database.transact(work))
+        except StoreUnavailable as error:
+            self._trouble = str(error)
+            raise
+        self._trouble = None
+        return result
 
     async def _run(self, call: Callable[[], T]) -> T:
         return await to_thread.run_sync(call, limiter=self._limiter) if self._in_thread else call()

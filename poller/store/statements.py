@@ -115,6 +115,7 @@ SELECT name,
        (SELECT count(*) FROM deliveries WHERE sink = name AND fate = 'pending') AS pending,
        (SELECT count(*) FROM deliveries WHERE sink = name AND fate = 'dead') AS dead,
        (SELECT max(due) FROM deliveries WHERE sink = name AND fate = 'pending') AS last_due,
+       (SELECT min(created_at) FROM deliveries WHERE sink = name AND fate = 'pending') AS oldest,
        disabled_reason IS NOT NULL AS is_disabled,
        left_at IS NULL AS is_configured
   FROM sinks

@@ -57,7 +57,10 @@ class Source(Protocol):
         """The source's clock minus ours, in seconds."""
 
     async def choose(self, schedule: Schedule) -> Look | None:
-        """Wait for the host's turn, then take from the schedule what one request can show."""
+        """Take from the schedule what one request can show.
+
+        None after some seconds in which it was not the host's turn, or when nothing is due.
+        """
 
 
 class SutroSource:
@@ -104,8 +107,10 @@ class SutroSource:
         return self._client.skew
 
     async def choose(self, schedule: Schedule) -> Look | None:
-        """Wait for the host's turn, then take the most overdue job, and who shares its look."""
-        is_trial = await self._budget.turn()
+        """Take the most overdue job, and who shares its look, once it is the host's turn."""
+        is_trial = await self._budget.chance()
+        if is_trial is None:
+            return None
         now = self._now()
         job_id = schedule.take_early(now) if is_trial else schedule.take(now)
         if job_id is None:

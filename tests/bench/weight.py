@@ -44,6 +44,7 @@ def environment(folder: Path, jobs: int, url: str, key: str) -> dict[str, str]:
         "SUTRO_API_KEY": key,
         "POLLER_JOBS_FILE": str(folder / "jobs"),
         "POLLER_WEBHOOK_URL": "http://127.0.0.1:9/events",
+        "POLLER_LISTEN": "127.0.0.1:0",
     }
 
 
