@@ -45,15 +45,19 @@ def overlaid(
     *,
     images: Mapping[str, str],
     settings: Mapping[str, str],
-    secrets: Mapping[str, str],
     patch: Manifest,
 ) -> list[Manifest]:
-    """Render a kustomization with a user's images, settings and secrets laid over it."""
+    """Render a kustomization with a user's images and settings laid over it."""
     overlay = {
         "resources": [os.path.relpath(KUBERNETES / kind, folder)],
         "images": [_image(name, image) for name, image in images.items()],
-        "configMapGenerator": [_generator(settings) | {"behavior": "merge"}],
-        "secretGenerator": [_generator(secrets) | {"options": {"disableNameSuffixHash": True}}],
+        "configMapGenerator": [
+            {
+                "name": "sutro-poller",
+                "behavior": "merge",
+                "literals": [f"{name}={text}" for name, text in settings.items()],
+            }
+        ],
         "patches": [{"patch": json.dumps(patch)}],
     }
     (folder / "kustomization.yaml").write_text(json.dumps(overlay), "utf-8")
@@ -63,7 +67,3 @@ def overlaid(
 def _image(name: str, image: str) -> dict[str, str]:
     new_name, _, tag = image.rpartition(":")
     return {"name": f"registry.example.com/{name}", "newName": new_name, "newTag": tag}
-
-
-def _generator(texts: Mapping[str, str]) -> dict[str, Any]:
-    return {"name": "sutro-poller", "literals": [f"{it}={text}" for it, text in texts.items()]}

@@ -4,11 +4,10 @@ All that it writes is in memory. It reads its stdin until that ends: whatever be
 the kernel then ends all that runs there, and network and mounts go with it.
 """
 
-import base64
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,11 +73,21 @@ class Node:
         self.podman("load", "--quiet", "--input", archive)
         archive.unlink()
 
+    def keep(self, name: str, texts: Mapping[str, str]) -> None:
+        """Create a Secret, as people do by `kubectl create secret`.
+
+        Podman 4.3 takes what it mounts as it is: of a manifest it would mount the base64.
+        """
+        path = self.folder / "secret"
+        path.write_text(json.dumps({"data": dict(texts)}), "utf-8")
+        self.podman("secret", "create", name, path)
+        path.unlink()
+
     @contextmanager
     def playing(self, rendered: list[Manifest]) -> Iterator[None]:
         """Run the Pod that some manifests describe."""
         path = self.folder / "play.yaml"
-        path.write_text("---\n".join(json.dumps(_plain(it)) + "\n" for it in rendered), "utf-8")
+        path.write_text("---\n".join(json.dumps(it) + "\n" for it in rendered), "utf-8")
         self.podman("kube", "play", path)
         try:
             yield
@@ -98,14 +107,6 @@ class Node:
     def ask(self, url: str) -> str:
         """Get a URL from here, as a kubelet does; give the status and the body."""
         return self.end_of(sys.executable, "-c", ASK, url).out.strip()
-
-
-def _plain(manifest: Manifest) -> Manifest:
-    """Give a Secret with its texts as they are: podman 4.3 mounts them without decoding them."""
-    if manifest["kind"] != "Secret":
-        return manifest
-    texts = {name: base64.b64decode(text).decode() for name, text in manifest["data"].items()}
-    return manifest | {"data": texts}
 
 
 @contextmanager
