@@ -3,27 +3,31 @@
 import random
 import signal
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import Final
 
 import anyio
 import structlog
 from anyio.abc import TaskStatus
 
 from poller import __version__
-from poller.address import Address
+from poller.additions import Additions
 from poller.clock import Clock
 from poller.configuration import Config
 from poller.counts import Counts
 from poller.discovery import Discovery, Filter
 from poller.dispatcher import Dispatcher
+from poller.doorway import Doorway
 from poller.errors import StoreUnavailable
+from poller.finish import until_done
 from poller.house import keep_house, mind_store
 from poller.http import Http
 from poller.ledger import Ledger
 from poller.lifecycle import Rules
 from poller.parts import egress, make_client, make_http, make_store, origin, pace
+from poller.repeats import Repeats
 from poller.sinks.discreet import DiscreetSink
 from poller.store import Store
 from poller.sutro.budget import Budget
@@ -36,9 +40,6 @@ from poller.watchlist import Watchlist
 GRACE: Final = 6.0
 """Seconds that sends under way get to end after SIGTERM."""
 STORE_RETRY: Final = 5.0
-
-if TYPE_CHECKING:
-    from poller.api.premises import Premises
 
 log = structlog.get_logger()
 
@@ -56,7 +57,7 @@ class App:
     _budget: Budget = field(init=False)
     counts: Counts = field(default_factory=Counts, init=False)
     vitals: Vitals = field(init=False)
-    _premises: "Premises | None" = field(default=None, init=False)
+    _doorway: Doorway = field(init=False)
 
     def __post_init__(self) -> None:
         """Make what SIGHUP speaks to: it may come before anything else is there."""
@@ -69,6 +70,13 @@ class App:
             counts=self.counts,
         )
         self.vitals = Vitals(self._budget)
+        self._doorway = Doorway(
+            config=self.config,
+            clock=self.clock,
+            counts=self.counts,
+            vitals=self.vitals,
+            watchlist=self._watchlist,
+        )
 
     async def run(self) -> None:
         """Watch and deliver until told to stop.
@@ -85,7 +93,7 @@ class App:
         """Start, watch until `stop`, then let what is being sent end."""
         async with (
             AsyncExitStack() as stack,
-            self._door(),  # it closes before what it leads to
+            self._doorway.open(),  # it closes before what it leads to
             anyio.create_task_group() as delivering,
         ):
             dispatcher = None
@@ -96,30 +104,10 @@ class App:
                 delivering.start_soon(dispatcher.run, name="dispatcher")
                 await self._watch(stack, store, dispatcher)
             self.vitals.end()
-            if self._premises:
-                self._premises.end()
+            self._doorway.end()
             if dispatcher:
                 dispatcher.close()  # no new sends; the lanes return when theirs have ended
             delivering.cancel_scope.deadline = anyio.current_time() + GRACE
-
-    def _door(self) -> AbstractAsyncContextManager[None]:
-        """Open the door, if there is to be one. Raises ConfigError where it was asked for."""
-        address = Address.parse(self.config.settings.listen)
-        if address.is_off:
-            return nullcontext()
-        # What serves is not imported where nothing is served.
-        from poller.api.premises import Premises  # noqa: PLC0415
-        from poller.api.serving import door  # noqa: PLC0415
-
-        self._premises = Premises(
-            address=address,
-            config=self.config,
-            counts=self.counts,
-            vitals=self.vitals,
-            watchlist=self._watchlist,
-            now=self.clock.steady,
-        )
-        return door(self._premises)
 
     def _tell_start(self) -> None:
         settings = self.config.settings
@@ -193,21 +181,41 @@ class App:
         http = await stack.enter_async_context(make_http(self.config))
         source = self._make_source(http)
         discovery = self._make_discovery(source, store)
-        watcher = self._make_watcher(source, store, dispatcher.wake)
+        watcher = self._make_watcher(source, store, self._doorway.waker(dispatcher))
         if discovery:
             await watcher.discover(discovery.admits)
+        additions = Additions(store, self._watchlist)
+        await additions.load(Repeats(self.clock.steady))
         async with anyio.create_task_group() as watching:
             watching.start_soon(
-                keep_house, store, self.clock, lambda: self._watchlist.job_ids, name="house"
+                keep_house,
+                store,
+                self.clock,
+                lambda: self._watchlist.job_ids,
+                additions.reconcile,
+                name="house",
             )
-            watching.start_soon(mind_store, store, watcher.start_over, name="store")
+            anew = partial(self._start_over, watcher, additions)
+            watching.start_soon(mind_store, store, anew, name="store")
             watching.start_soon(self._watchlist.run, watcher.watch, name="watchlist")
             if discovery:
                 watching.start_soon(discovery.run, watcher.take_in, name="discovery")
             watching.start_soon(watcher.run, name="watcher")
+            if self.config.settings.exit_when_done:
+                watching.start_soon(self._stop_when_done, watcher, store, name="finish")
             self.vitals.begin(store, watcher, dispatcher)
-            if self._premises:
-                self._premises.begin(store, watcher, dispatcher)
+            self._doorway.begin(additions, watcher, dispatcher)
+
+    async def _start_over(self, watcher: Watcher, additions: Additions) -> None:
+        """Take all in anew, and write down again what the store that was replaced knew."""
+        await watcher.start_over()
+        with suppress(StoreUnavailable):  # within the hour it is tried again
+            await additions.reconcile()
+
+    async def _stop_when_done(self, watcher: Watcher, store: Store) -> None:
+        await until_done(self._watchlist, watcher.roster.ledger, store)
+        log.info("poller.done", jobs=len(self._watchlist.job_ids))
+        self.stop()
 
     def _make_source(self, http: Http) -> SutroSource:
         now = self.clock.steady

@@ -23,7 +23,7 @@ from poller.environment import (
 from poller.errors import ConfigError
 from poller.events import URGENT, PollerEvent
 from poller.http import shown
-from poller.places import Found, Places, misspelt
+from poller.places import DEFAULT, Found, Places, misspelt
 from poller.settings import MEMORY, PREFIX, SINK_NAME, Settings
 from poller.sinks import BUILT_IN, SinkKind, find_kind
 
@@ -238,7 +238,10 @@ def _lacking(found: Mapping[str, Found]) -> Iterator[str]:
     if not found["api_key"].text and not found["api_key"].problem:
         yield NO_KEY
     names = ("job_ids", "jobs_file")
-    if not any(found[name].text for name in names) and found["discover"].text.lower() in OFF:
+    is_discovering = found["discover"].text.lower() not in OFF
+    # Who asks for a door may add jobs through it, or did.
+    has_door = found["listen"].origin != DEFAULT and found["listen"].text.lower() not in OFF
+    if not (any(found[name].text for name in names) or is_discovering or has_door):
         yield NO_JOBS
 
 

@@ -45,6 +45,7 @@ class Dispatcher:
         counts = counts or Counts()
         self.pulses = Pulses(clock.steady)
         self._writing = self.pulses.add("outcomes")
+        self.sinks = sinks
         self._store = store
         self._origin = origin
         self._clock = clock

@@ -45,6 +45,10 @@ class Settings(Environment):
         None, "A file of ids to watch, one a line, # for comments; re-read when it changes"
     )
 
+    exit_when_done: bool = setting(
+        "off", "Exit with 0 once all jobs have ended and all events are delivered or dead"
+    )
+
     discover: bool = setting("off", "Watch every job of the account, named or not")
     discover_name: str = setting("*", "Of these, those whose name fits this pattern of * and ?")
     discover_model: str = setting("*", "Of these, those whose model fits this pattern")
@@ -169,6 +173,13 @@ class Settings(Environment):
         if odd := [it for it in job_ids if not is_job_id(it)]:
             raise ValueError(f"{odd[0][:64]!r} cannot be a job id: letters, digits, . _ - only")
         return job_ids
+
+    @field_validator("discover")
+    @classmethod
+    def _never_done(cls, discover: bool, info: ValidationInfo) -> bool:
+        if discover and info.data.get("exit_when_done"):
+            raise ValueError("must be off while POLLER_EXIT_WHEN_DONE is on: it never is done")
+        return discover
 
     @field_validator("listing")
     @classmethod

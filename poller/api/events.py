@@ -7,6 +7,7 @@ from aiohttp import web
 from pydantic import Field
 
 from poller.api.premises import PREMISES
+from poller.api.problems import Problem
 from poller.api.reading import JobId, Paged, Strict, read_path, read_query, write_cursor
 from poller.events import checksum
 from poller.store.desk import Filter, Row
@@ -67,6 +68,26 @@ async def show_event(request: web.Request) -> web.Response:
     read_query(request, Strict)
     premises, event_id = request.app[PREMISES], read_path(request, EventPath).event_id
     return web.json_response(_view(await premises.look(lambda desk: desk.event(event_id))))
+
+
+class Replay(Strict):
+    """To which sink an event goes again; without one to all that were to get it."""
+
+    sink: SinkName | None = None
+
+
+async def replay_event(request: web.Request) -> web.Response:
+    """Send an event again: the same id, the same bytes, a new timestamp and signature."""
+    premises, query = request.app[PREMISES], read_query(request, Replay)
+    event_id = read_path(request, EventPath).event_id
+    wanted = Filter(event_ids=[event_id], sink=query.sink)
+    rows = await premises.look(lambda desk: desk.resend(wanted))
+    premises.work.dispatcher.wake()
+    if not rows:
+        raise Problem("obstacle", "no sink was to get it: name one")
+    return web.json_response(
+        {"deliveries": [{"sink": it["sink"], "obstacle": it["obstacle"]} for it in rows]}
+    )
 
 
 def _view(row: Row) -> dict[str, Any]:

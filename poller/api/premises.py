@@ -9,13 +9,15 @@ import anyio
 from aiohttp import web
 from anyio.to_thread import run_sync
 
+from poller.additions import Additions
 from poller.address import Address
 from poller.api.problems import Problem
+from poller.bell import Bell
+from poller.clock import Clock
 from poller.configuration import Config
 from poller.counts import Counts
 from poller.dispatcher import Dispatcher
 from poller.settings import MEMORY
-from poller.store import Store
 from poller.store.desk import Desk
 from poller.vitals import Vitals
 from poller.watcher import Watcher
@@ -28,23 +30,25 @@ T = TypeVar("T")
 class Work:
     """What is there once the store is open and the loops run."""
 
-    store: Store
+    additions: Additions
     watcher: Watcher
     dispatcher: Dispatcher
 
 
 @dataclass(slots=True, kw_only=True)
 class Premises:
-    """The daemon as the door sees it. `now` gives seconds since 1970."""
+    """The daemon as the door sees it. Its `bell` rings when events were recorded."""
 
     address: Address
     config: Config
     counts: Counts
     vitals: Vitals
     watchlist: Watchlist
-    now: Callable[[], float]
+    clock: Clock
     closing: anyio.Event = field(default_factory=anyio.Event)
+    bell: Bell = field(default_factory=Bell)
     busy: set[object] = field(default_factory=set)
+    listeners: int = 0
     _work: Work | None = field(default=None, init=False)
     _disk: anyio.CapacityLimiter = field(init=False)
 
@@ -52,13 +56,15 @@ class Premises:
         """Keep those who look things up from starving the store, which writes beside them."""
         self._disk = anyio.CapacityLimiter(LOOKS_AT_ONCE)
 
-    def begin(self, store: Store, watcher: Watcher, dispatcher: Dispatcher) -> None:
+    def begin(self, additions: Additions, watcher: Watcher, dispatcher: Dispatcher) -> None:
         """Lead to all that works."""
-        self._work = Work(store, watcher, dispatcher)
+        self._work = Work(additions, watcher, dispatcher)
 
     def end(self) -> None:
         """Lead to it no more."""
         self._work = None
+        self.closing.set()
+        self.bell.ring()
 
     @property
     def work(self) -> Work:

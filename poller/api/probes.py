@@ -27,7 +27,7 @@ async def readyz(request: web.Request) -> web.Response:
 async def metrics(request: web.Request) -> web.Response:
     """Draw the metrics in the format that is asked for."""
     premises = request.app[PREMISES]
-    drawn = Metrics(premises.counts, premises.vitals, premises.now)
+    drawn = Metrics(premises.counts, premises.vitals, premises.clock.steady)
     body, content_type = await drawn.draw(request.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": content_type})
 

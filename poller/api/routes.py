@@ -6,7 +6,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from poller import __version__
-from poller.api import events, jobs, probes, sinks, status
+from poller.api import events, jobs, probes, sinks, status, stream
 from poller.api.guard import guard
 from poller.api.premises import PREMISES, Premises
 from poller.api.problems import problems
@@ -26,10 +26,16 @@ ROUTES: Final = (
     web.get("/version", probes.version),
     web.get("/v1/status", status.status),
     web.get("/v1/jobs", jobs.list_jobs),
+    web.post("/v1/jobs", jobs.add_jobs),
     web.get("/v1/jobs/{job_id}", jobs.show_job),
+    web.delete("/v1/jobs/{job_id}", jobs.remove_job),
     web.get("/v1/events", events.list_events),
+    web.get("/v1/events/stream", stream.stream_events, allow_head=False),
     web.get("/v1/events/{event_id}", events.show_event),
+    web.post("/v1/events/{event_id}/replay", events.replay_event),
     web.get("/v1/sinks", sinks.list_sinks),
+    web.post("/v1/sinks/{name}/enable", sinks.enable_sink),
+    web.post("/v1/sinks/{name}/test", sinks.try_sink),
 )
 
 

@@ -73,7 +73,7 @@ async def _opened(premises: Premises, listener: socket.socket) -> AsyncIterator[
             measuring.cancel_scope.cancel()
     finally:
         server.close()
-        premises.closing.set()
+        premises.end()
         with anyio.move_on_after(4 * LAST_ANSWERS, shield=True):
             await runner.cleanup()
         if premises.address.path:
@@ -100,7 +100,8 @@ class Doorman:
 
     def __call__(self) -> asyncio.BaseProtocol:
         """Give the next connection its protocol."""
-        connections = self._server.connections  # the oldest first
+        # The oldest first; those that make room are there for a moment more.
+        connections = [it for it in self._server.connections if it.transport is not None]
         if len(connections) >= CONNECTIONS:
             silent = next((it for it in connections if it not in self._busy), None)
             if silent is None:

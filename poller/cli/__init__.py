@@ -25,7 +25,7 @@ VERBS: Final = {
     "check": "show the settings, and where each came from",
     "health": "ask the running daemon whether it is ready, for container engines",
     "status": "say whether all is well, and what needs a person",
-    "jobs": "list the jobs that were seen",
+    "jobs": "list the jobs that were seen; add and remove watched ones",
     "events": "list, show and replay events",
     "dead": "list, replay and drop what a sink did not take",
     "sinks": "list, test and enable sinks",

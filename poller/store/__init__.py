@@ -21,6 +21,7 @@ DAY: Final = 86_400.0
 DELIVERED_FOR: Final = 7 * DAY
 DEAD_FOR: Final = 30 * DAY
 JOB_FOR: Final = 400 * DAY
+ADDED_FOR: Final = 30 * DAY
 PARKED_FOR: Final = 7 * DAY
 
 SINK_DISABLED: Final = "the sink was disabled"
@@ -128,6 +129,15 @@ class Store(Protocol):
     async def active(self) -> list[str]:
         """Name every recorded job that has not ended."""
 
+    async def added(self) -> list[str]:
+        """Name the jobs that were added, in the order of their coming."""
+
+    async def add(self, job_ids: Collection[str]) -> None:
+        """Note that these jobs are to be watched from now on, those that are noted already too."""
+
+    async def remove(self, job_ids: Collection[str]) -> None:
+        """Note that these jobs are not to be watched, unless somebody else names them."""
+
     async def marks(self) -> dict[str, str]:
         """Read every mark."""
 
@@ -174,6 +184,7 @@ class Store(Protocol):
         """Forget what is past its time, and say how many rows went.
 
         Bodies go 7 days after the event was delivered to all its sinks, dead ones after 30 days;
-        a job's row 400 days after its last change unless it is watched. The deliveries of a sink
-        that left the configuration 7 days ago become dead.
+        a job's row 400 days after its last change unless it is watched. A job that was added is
+        watched no more 30 days after it has ended or went missing. The deliveries of a sink that
+        left the configuration 7 days ago become dead.
         """

@@ -143,6 +143,7 @@ SELECT job_id, state, deployment, nullif(changed_at, 0.0) AS changed_at, job,
  WHERE job_id = coalesce(:job, job_id)
    AND state = coalesce(:state, state)
    AND changed_at >= :since
+   AND (:watched IS NULL OR job_id IN (SELECT value FROM json_each(:watched)))
    AND (:place IS NULL OR changed_at < :place OR (changed_at = :place AND job_id > :key))
  ORDER BY place DESC, key
  LIMIT :limit
@@ -177,8 +178,7 @@ EVENT_NUMBER: Final = "SELECT rowid FROM events WHERE id = :id"
 EVENTS_AFTER: Final = """
 SELECT rowid AS number, id, type, subject, body
   FROM events
- WHERE rowid > :number
+ WHERE rowid > iif(:number > (SELECT coalesce(max(rowid), 0) FROM events), 0, :number)
  ORDER BY rowid
  LIMIT :limit
 """
-"""In the order of their recording; a number means nothing once the database was replaced."""

@@ -23,12 +23,21 @@ class Page:
     after: Place | None
 
 
-def jobs_page(desk: Desk, wanted: Filter, *, unseen: Collection[str], after: Place | None) -> Page:
+def jobs_page(
+    desk: Desk,
+    wanted: Filter,
+    *,
+    after: Place | None = None,
+    unseen: Collection[str] = (),
+    watched: Collection[str] | None = None,
+) -> Page:
     """Read jobs, the one that changed last first; those in `unseen` count though none knows them.
 
-    `job` of a row is the job object as it was last recorded, or None.
+    With `watched` only these. `job` of a row is the job object as it was last recorded, or None.
     """
-    page = _page(desk, sql.JOBS_PAGE, wanted, after, unseen=json.dumps([*unseen]))
+    only = None if watched is None else json.dumps([*watched])
+    lists = {"unseen": json.dumps([*unseen]), "watched": only}
+    page = _page(desk, sql.JOBS_PAGE, wanted, after, **lists)
     for row in page.rows:
         row["job"] = json.loads(row["job"]) if row["job"] else None
     return page
@@ -55,8 +64,11 @@ def last_number(desk: Desk, event_id: str | None) -> int:
     return desk.read(work)
 
 
-def events_after(desk: Desk, number: int, *, limit: int) -> list[Row]:
-    """Read events in the order of their recording, with their `number` and their `body`."""
+def events_after(desk: Desk, number: int, limit: int) -> list[Row]:
+    """Read events in the order of their recording, with their `number` and their `body`.
+
+    After a number that no event can have, since the database was replaced, come all of them.
+    """
     values = {"number": number, "limit": limit}
     return desk.read(lambda db: [dict(it) for it in db.execute(sql.EVENTS_AFTER, values)])
 

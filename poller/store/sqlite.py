@@ -16,6 +16,7 @@ from poller.events import Event
 from poller.lifecycle import COST_WATCH
 from poller.states import JobState
 from poller.store import (
+    ADDED_FOR,
     DAY,
     DEAD_FOR,
     DELIVERED_FOR,
@@ -100,6 +101,20 @@ class SqliteStore:
         """Name every recorded job that has not ended."""
         return await self._read(sql.ACTIVE, self._values(), lambda row: str(row["job_id"]))
 
+    async def added(self) -> list[str]:
+        """Name the jobs that were added, in the order of their coming."""
+        return await self._read(sql.ADDED, self._values(), lambda row: str(row["job_id"]))
+
+    async def add(self, job_ids: Collection[str]) -> None:
+        """Note that these jobs are to be watched from now on."""
+        values = self._values(job_ids=_json(job_ids))
+        await self._transact(lambda db: db.execute(sql.ADD, values))
+
+    async def remove(self, job_ids: Collection[str]) -> None:
+        """Note that these jobs are not to be watched, unless somebody else names them."""
+        values = self._values(job_ids=_json(job_ids))
+        await self._transact(lambda db: db.execute(sql.REMOVE, values))
+
     async def marks(self) -> dict[str, str]:
         """Read every mark."""
         return dict(await self._read(sql.MARKS, {}, tuple))
@@ -149,13 +164,11 @@ class SqliteStore:
 
     async def prune(self, now: float, watched: Collection[str]) -> int:
         """Forget what is past its time, and say how many rows went."""
-        values = {"now": now, "watched": _json(watched)} | RETENTION
+        values = self._values(watched=_json(watched)) | {"now": now} | RETENTION
 
         def work(db: sqlite3.Connection) -> int:
             db.execute(sql.BURY_PARKED, values)
-            return sum(
-                db.execute(it, values).rowcount for it in (sql.FORGET_EVENTS, sql.FORGET_JOBS)
-            )
+            return sum(db.execute(it, values).rowcount for it in sql.FORGET)
 
         return await self._transact(work)
 
@@ -211,6 +224,7 @@ RETENTION: Final = {
     "delivered_for": DELIVERED_FOR,
     "dead_for": DEAD_FOR,
     "job_for": JOB_FOR,
+    "added_for": ADDED_FOR,
     "parked_for": PARKED_FOR,
     "reason": SINK_LEFT,
 }

@@ -10,6 +10,7 @@ from typing import Any, Final
 import aiohttp
 import anyio
 from structlog.testing import capture_logs
+from yarl import URL
 
 from poller import configuration
 from poller.app import App
@@ -57,6 +58,7 @@ class House:
     receiver: Receiver
     session: aiohttp.ClientSession
     url: str
+    api_port: int
     log: list[dict[str, Any]]
 
     async def ask(self, method: str, path: str, **options: Any) -> Answer:
@@ -103,6 +105,7 @@ async def a_house(
     folder: Path,
     *scripts: Script,
     status: int = 204,
+    api_port: int = 0,
     is_ready: bool = True,
     new_store: Callable[[Config, Clock], Store] = make_store,
     **changes: str,
@@ -113,7 +116,7 @@ async def a_house(
     for script in scripts:
         api.add(script)
     async with (
-        serve(api) as api_url,
+        serve(api, port=api_port) as api_url,
         listening(receiver) as hook,
         aiohttp.ClientSession() as session,
     ):
@@ -124,5 +127,5 @@ async def a_house(
                 group.start_soon(app.serve)
                 (opened,) = await until(lambda: [it for it in log if it["event"] == "door.open"])
                 await until(lambda: app.vitals.health.is_ready == is_ready)
-                yield House(app, api, receiver, session, opened["address"], log)
+                yield House(app, api, receiver, session, opened["address"], URL(api_url).port, log)
                 app.stop()
