@@ -104,6 +104,10 @@ class Node:
         lines = [json.loads(line) for line in self.podman("logs", container).splitlines()]
         return [line for line in lines if line["event"] == event]
 
+    def is_done(self, container: str, code: str) -> bool:
+        """Run some Python in a container, and tell whether that went well."""
+        return self.end_of("podman", "exec", container, "python3", "-c", code).code == 0
+
     def ask(self, url: str) -> str:
         """Get a URL from here, as a kubelet does; give the status and the body."""
         return self.end_of(sys.executable, "-c", ASK, url).out.strip()

@@ -52,7 +52,7 @@ import urllib.request
 job = b'{"job_id": "job-1", "queue_seconds": 0, "run_seconds": 0.2}'
 request = urllib.request.Request("http://127.0.0.1:8378/simulator/jobs", job)
 request.add_header("Content-Type", "application/json")
-print(urllib.request.urlopen(request).status)
+urllib.request.urlopen(request)
 """
 
 VOLUMES: Final = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
@@ -168,7 +168,7 @@ def test_a_pod_of_the_deployment_runs(engine: Engine, image: str, node: Node, tm
         eventually(lambda: node.ask(f"{address}/readyz").startswith("200 "))
         live, jobs = node.ask(f"{address}/livez"), node.ask(f"{address}/v1/jobs")
         metrics = node.ask(f"{address}/metrics")
-        node.podman("exec", "sutro-poller-pod-0-api", "python3", "-c", CREATE)
+        eventually(lambda: node.is_done("sutro-poller-pod-0-api", CREATE))
         ended = eventually(lambda: node.said(poller, "job.succeeded"))
         node.podman("stop", "--time", 15, poller)
         state = node.inspect(poller)["State"]
@@ -190,7 +190,7 @@ def test_a_pod_of_the_job_ends_with_its_jobs(
     for it in (image, SUBMITTER):
         node.load(engine, it)
     with node.playing(as_pods(laid("job", "batch", tmp_path))):
-        node.podman("exec", "batch-api", "python3", "-c", CREATE)
+        eventually(lambda: node.is_done("batch-api", CREATE))
         code = node.podman("wait", "batch-poller")
         ended = node.said("batch-poller", "job.succeeded")
 
