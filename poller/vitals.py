@@ -170,6 +170,8 @@ class Vitals:
 
     async def line(self) -> str:
         """Say it all in one line for people."""
+        if self._is_ending:
+            return "stopping"
         if self._store is None:
             return f"waiting for the store: {self._opening or 'it is being opened'}"
         sinks = await self.backlog()

@@ -8,7 +8,16 @@ from pydantic import Field
 
 from poller.api.premises import PREMISES
 from poller.api.problems import Problem
-from poller.api.reading import JobId, Paged, Strict, read_path, read_query, write_cursor
+from poller.api.reading import (
+    EventsCursor,
+    JobId,
+    Paged,
+    Strict,
+    read_cursor,
+    read_path,
+    read_query,
+    write_cursor,
+)
 from poller.events import checksum
 from poller.store.desk import Filter, Row
 from poller.store.pages import events_page
@@ -40,6 +49,7 @@ class EventsQuery(Paged):
     type: EventType | None = None
     sink: SinkName | None = None
     state: Literal["pending", "delivered", "dead"] | None = None
+    cursor: EventsCursor | None = None
 
 
 class EventPath(Strict):
@@ -59,7 +69,8 @@ async def list_events(request: web.Request) -> web.Response:
         since=query.start,
         limit=query.limit,
     )
-    page = await premises.look(lambda desk: events_page(desk, wanted, after=query.cursor))
+    after = read_cursor(query.cursor, int)
+    page = await premises.look(lambda desk: events_page(desk, wanted, after=after))
     return web.json_response({"events": page.rows, "next_cursor": write_cursor(page.after)})
 
 

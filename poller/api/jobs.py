@@ -9,9 +9,11 @@ from poller.api.premises import PREMISES, Premises
 from poller.api.problems import Problem
 from poller.api.reading import (
     JobId,
+    JobsCursor,
     Paged,
     Strict,
     read_body,
+    read_cursor,
     read_path,
     read_query,
     write_cursor,
@@ -48,6 +50,7 @@ class JobsQuery(Paged):
 
     state: State | None = None
     watched: Literal["true"] | None = None
+    cursor: JobsCursor | None = None
 
 
 class JobPath(Strict):
@@ -66,12 +69,12 @@ async def list_jobs(request: web.Request) -> web.Response:
     """List jobs page by page, the one that changed last first."""
     premises, query = request.app[PREMISES], read_query(request, JobsQuery)
     wanted = Filter(state=query.state, since=query.start, limit=query.limit)
-    roster = premises.work.watcher.roster
+    roster, after = premises.work.watcher.roster, read_cursor(query.cursor, str)
     unseen, watched = roster.unseen(), None
     if query.watched:
         watched = {*premises.watchlist.job_ids, *roster.finds}
     page = await premises.look(
-        lambda desk: jobs_page(desk, wanted, after=query.cursor, unseen=unseen, watched=watched)
+        lambda desk: jobs_page(desk, wanted, after=after, unseen=unseen, watched=watched)
     )
     return web.json_response(
         {

@@ -1,7 +1,7 @@
 """What a request says, read strictly: what is not understood is not passed over."""
 
-import base64
-import json
+import re
+from collections.abc import Callable
 from typing import Annotated, Any, Final, TypeVar
 
 import anyio
@@ -13,6 +13,12 @@ from poller.jobs import is_job_id
 from poller.store.pages import Place
 
 BODY_SECONDS: Final = 10.0
+RFC3339: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})",
+    re.IGNORECASE,
+)
+MOMENT: Final = r"[0-9]{1,12}(\.[0-9]{1,9})?"
+"""Seconds since 1970."""
 MOST: Final = 100
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -24,18 +30,16 @@ def _job_id(text: object) -> object:
     return text
 
 
-def _place(text: object) -> object:
-    if not isinstance(text, str):
-        return text
-    try:
-        place, key = json.loads(base64.urlsafe_b64decode(text.encode("ascii")))
-        return float(place), key if isinstance(key, str) else int(key)
-    except (ValueError, TypeError, OverflowError):
-        raise ValueError("must be the next_cursor of a page") from None
+def _rfc3339(text: object) -> object:
+    if not isinstance(text, str) or not RFC3339.fullmatch(text):
+        raise ValueError("must be a time such as 2024-01-15T10:30:00Z")
+    return text
 
 
 JobId = Annotated[str, BeforeValidator(_job_id)]
-Cursor = Annotated[tuple[float, str | int], BeforeValidator(_place)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc3339)]
+JobsCursor = Annotated[str, Field(pattern=rf"^{MOMENT}_[A-Za-z0-9._-]{{1,128}}$")]
+EventsCursor = Annotated[str, Field(pattern=rf"^{MOMENT}_[0-9]{{1,15}}$")]
 
 
 class Strict(BaseModel):
@@ -48,8 +52,7 @@ class Paged(Strict):
     """Which page is wanted, and from when on."""
 
     limit: int = Field(50, ge=1, le=MOST)
-    cursor: Cursor | None = None
-    since: AwareDatetime | None = None
+    since: Moment | None = None
 
     @property
     def start(self) -> float:
@@ -59,9 +62,15 @@ class Paged(Strict):
 
 def write_cursor(place: Place | None) -> str | None:
     """Write where a page ends, for `cursor` of the next; None at the end of all."""
-    if place is None:
+    return f"{place[0]}_{place[1]}" if place else None
+
+
+def read_cursor(cursor: str | None, key: Callable[[str], str | int]) -> Place | None:
+    """Read where a page is to begin."""
+    if cursor is None:
         return None
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+    moment, _, text = cursor.partition("_")
+    return float(moment), key(text)
 
 
 def read_query(request: web.Request, model: type[Model]) -> Model:

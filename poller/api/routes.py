@@ -24,6 +24,7 @@ ROUTES: Final = (
     web.get("/healthz", probes.readyz),
     web.get("/metrics", probes.metrics),
     web.get("/version", probes.version),
+    web.get("/openapi.json", status.openapi),
     web.get("/v1/status", status.status),
     web.get("/v1/jobs", jobs.list_jobs),
     web.post("/v1/jobs", jobs.add_jobs),

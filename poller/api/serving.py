@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Container
@@ -16,7 +17,6 @@ from aiohttp import web
 from poller.address import Address, bracketed
 from poller.api.premises import Premises
 from poller.api.routes import application
-from poller.counts import Counts
 from poller.errors import ConfigError
 from poller.places import DEFAULT
 
@@ -28,6 +28,9 @@ UNREAD: Final = 30.0
 LAST_ANSWERS: Final = 0.5
 SOCKET_MODE: Final = 0o660
 LAG_EVERY: Final = 1.0
+
+SILENT: Final = logging.getLogger("poller.api")
+"""Where the library tells with a traceback that somebody does not speak HTTP."""
 
 log = structlog.get_logger()
 
@@ -60,15 +63,17 @@ async def _opened(premises: Premises, listener: socket.socket) -> AsyncIterator[
     runner = web.AppRunner(
         application(premises),
         access_log=None,
+        logger=SILENT,
         keepalive_timeout=IDLE,
         shutdown_timeout=LAST_ANSWERS,
     )
+    SILENT.setLevel(logging.CRITICAL)
     await runner.setup()
     server = await _serve(runner, premises, listener)
     log.info("door.open", address=_told(premises.address, listener))
     try:
         async with anyio.create_task_group() as measuring:
-            measuring.start_soon(_measure_lag, premises.counts, name="loop lag")
+            measuring.start_soon(_measure_lag, premises, name="loop lag")
             yield
             measuring.cancel_scope.cancel()
     finally:
@@ -115,11 +120,12 @@ class _Shut(asyncio.Protocol):
         transport.close()
 
 
-async def _measure_lag(counts: Counts) -> None:
+async def _measure_lag(premises: Premises) -> None:
+    now = premises.clock.monotonic  # the loop's own time is that of its last turn
     while True:
-        due = anyio.current_time() + LAG_EVERY
-        await anyio.sleep_until(due)
-        counts.loop_lag = anyio.current_time() - due
+        began = now()
+        await anyio.sleep(LAG_EVERY)
+        premises.counts.loop_lag = max(now() - began - LAG_EVERY, 0.0)
 
 
 def _port(address: Address) -> socket.socket:

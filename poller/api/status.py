@@ -1,6 +1,8 @@
-"""How the daemon stands, for people and programs that want all of it."""
+"""How the daemon stands, for people and programs that want all of it; what may be asked of it."""
 
+import json
 from datetime import UTC, datetime
+from importlib.resources import files
 from typing import Any
 
 from aiohttp import web
@@ -35,6 +37,15 @@ async def status(request: web.Request) -> web.Response:
             "sinks": [_sink(it) for it in await vitals.backlog()],
         }
     )
+
+
+async def openapi(request: web.Request) -> web.Response:
+    """Give the OpenAPI document, which asks for a token where this daemon does."""
+    read_query(request, Strict)
+    document = json.loads(files("poller.api").joinpath("openapi.json").read_bytes())
+    if request.app[PREMISES].config.settings.listen_token is None:
+        del document["security"]
+    return web.json_response(document)
 
 
 def _sink(it: SinkState) -> dict[str, Any]:

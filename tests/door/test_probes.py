@@ -1,11 +1,14 @@
 """What a service manager, a kubelet and Prometheus are told."""
 
+import time
 from pathlib import Path
 
+import anyio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from poller import __version__
+from poller.api import serving
 from poller.errors import StoreUnavailable
 from poller.sutro.script import Script
 from poller.vitals import Health, Vitals
@@ -79,6 +82,18 @@ async def test_metrics_are_what_prometheus_reads(house: House):
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     assert {"sutro_poller_jobs", "sutro_poller_loop_lag_seconds", "process_cpu_seconds"} <= names
     assert "job-1" not in answer.text
+
+
+async def test_a_loop_that_is_held_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What holds up the event loop is seen in the metrics."""
+    monkeypatch.setattr(serving, "LAG_EVERY", 0.01)
+    async with a_house(tmp_path, RUNS) as house:
+        await anyio.sleep(0.05)
+        time.sleep(0.3)  # noqa: ASYNC251 - this is what holds it up
+        await anyio.sleep(0.001)
+        lag = house.app.counts.loop_lag
+
+    assert 0.2 <= lag <= 2.0
 
 
 async def test_openmetrics_on_request(house: House):

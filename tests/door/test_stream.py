@@ -12,7 +12,7 @@ import pytest
 
 from poller.api import stream
 from poller.sutro.script import Script
-from tests.door.conftest import ENDS, RUNS
+from tests.door.conftest import RUNS
 from tests.door.house import House, a_house
 from tests.process.canaries import found_in
 from tests.process.waiting import until
@@ -173,17 +173,6 @@ async def test_odd_listeners(house: House):
     for query in ("?after=evt_", "?job=a/b", "?type=x", "?since=now"):
         assert (await house.get(f"/v1/events/stream{query}")).problem == "invalid"
     assert (await house.ask("HEAD", "/v1/events/stream")).status == 400
-
-
-async def test_a_database_that_is_replaced(tmp_path: Path):
-    """A stream goes on when a damaged database was replaced by a new one."""
-    async with a_house(tmp_path, RUNS, ENDS, POLLER_JOB_IDS="job-1,job-2") as house:
-        await until(lambda: house.receiver.ends)
-        async with listening(house, "?type=job.succeeded") as listener:
-            for suffix in ("", "-wal", "-shm"):
-                (tmp_path / f"state.db{suffix}").unlink()
-            await end(house, "job-3")
-            await until(lambda: "job-3" in listener.subjects)
 
 
 def test_a_body_is_one_line():

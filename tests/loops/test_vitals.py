@@ -251,9 +251,12 @@ async def test_a_daemon_without_its_store_is_live_but_not_ready():
         is_full = False
         await anyio.sleep(10.0)
         ready = app.vitals.health
+    ended, last = app.vitals.health, await app.vitals.line()
 
     assert (waiting.is_live, waiting.is_ready) == (True, False)
     assert waiting.reasons == ("the store is not open yet",)
     assert troubles == (Trouble.DEGRADED,)
     assert line == "waiting for the store: the disk is full"
     assert ready.is_ready
+    assert (ended.is_live, ended.is_ready, ended.reasons) == (True, False, ("it is stopping",))
+    assert last == "stopping"

@@ -1,0 +1,90 @@
+"""What programs read of a database, page by page."""
+
+from pathlib import Path
+
+import pytest
+
+from poller.states import Phase
+from poller.store import Batch
+from poller.store.desk import Desk, Filter
+from poller.store.pages import Page, events_after, events_page, jobs_page, last_number
+from poller.store.sqlite import SqliteStore
+from tests.store.builders import Hands, a_state, an_event
+
+FIVE = [str(number) for number in range(1, 6)]
+
+
+@pytest.fixture
+async def desk(path: Path, now: Hands, disk: SqliteStore) -> Desk:
+    """Give a desk on a database of five jobs and events, the last two of one moment."""
+    for name in FIVE:
+        await disk.record(
+            Batch(
+                states=[a_state(f"job-{name}", phase=Phase.ACTIVE)],
+                events=[an_event(name, f"job-{name}")],
+            )
+        )
+        now.turn(0.0 if name == "4" else 10.0)
+    return Desk(path, now)
+
+
+def ids(page: Page) -> list[str]:
+    """Give the ids on a page."""
+    return [row.get("job_id") or row["id"] for row in page.rows]
+
+
+async def test_pages_of_jobs_meet(desk: Desk):
+    """Each page begins where the last one ended, though two jobs changed in one moment."""
+    first = jobs_page(desk, Filter(limit=1))
+    second = jobs_page(desk, Filter(limit=3), after=first.after, unseen=["job-0", "job-5"])
+    third = jobs_page(desk, Filter(limit=3), after=second.after, unseen=["job-0"])
+
+    assert [ids(it) for it in (first, second, third)] == [
+        ["job-4"],
+        ["job-5", "job-3", "job-2"],
+        ["job-1", "job-0"],
+    ]
+    assert third.after is None
+    assert third.rows[1] == {
+        "job_id": "job-0",
+        "state": "UNKNOWN",
+        "deployment": None,
+        "changed_at": None,
+        "job": None,
+    }
+
+
+async def test_watched_jobs_alone(desk: Desk):
+    """With a list of the watched only these are read, seen or not."""
+    page = jobs_page(desk, Filter(limit=9), unseen=["job-0"], watched=["job-0", "job-2", "job-x"])
+
+    assert ids(page) == ["job-2", "job-0"]
+
+
+async def test_pages_of_events_meet(desk: Desk):
+    """Events come latest first, each once, also those of one moment."""
+    first = events_page(desk, Filter(limit=1), after=None)
+    rest = events_page(desk, Filter(limit=9), after=first.after)
+
+    assert ids(first) + ids(rest) == ["evt_5", "evt_4", "evt_3", "evt_2", "evt_1"]
+
+
+async def test_ids_in_a_filter_are_whole(desk: Desk):
+    """The beginning of an id is none: a program that is wrong must not get another's job."""
+    assert ids(jobs_page(desk, Filter(job="job", limit=9))) == []
+    assert ids(events_page(desk, Filter(job="job-3", limit=9), after=None)) == ["evt_3"]
+
+
+async def test_events_in_the_order_of_their_recording(desk: Desk):
+    """After a number come the events that were recorded after it."""
+    third = last_number(desk, "evt_3")
+
+    assert [it["id"] for it in events_after(desk, third, limit=9)] == ["evt_4", "evt_5"]
+    assert [it["id"] for it in events_after(desk, 0, limit=2)] == ["evt_1", "evt_2"]
+    assert events_after(desk, last_number(desk, None), limit=9) == []
+
+
+async def test_a_number_of_another_database(desk: Desk):
+    """A number that no event of this database can have stands before all of them."""
+    assert last_number(desk, "evt_x") == 0
+    assert len(events_after(desk, 10_000, limit=9)) == 5
