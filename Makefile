@@ -17,12 +17,12 @@ demo: $(VENV)/.installed ## Run the daemon for real against the simulator; no ke
 test: lint ## Run all checks and tests but those of `make witness` and `make deployed`
 	$(PYTEST) -n 2 --cov --cov-report=term
 	@echo "Left out: tests/witness, which installs the official SDK (520 MB) and uv: make witness"
-	@echo "and tests/deploy, which boots a real systemd as root: make deployed"
+	@echo "and tests/deploy, which boots a systemd and runs container engines as root: make deployed"
 
 witness: $(VENV)/.installed ## Test with the official SDK (520 MB), and the wheel under uv
 	$(PYTEST) -m witness tests/witness
 
-deployed: $(VENV)/.installed ## Test what is in deploy/ on the real thing (root, Debian)
+deployed: $(VENV)/.installed build/deploy/.installed ## Test deploy/ on the real thing (root, Debian)
 	$(PYTEST) -m deploy tests/deploy
 
 torture: $(VENV)/.installed ## Torture the daemon for an hour and write the README's table; SEED=n repeats one
@@ -53,6 +53,10 @@ requirements: ## Pin what pyproject.toml asks for (needs uv)
 	uv pip compile $(PIN) pyproject.toml -o deploy/requirements.txt
 	uv pip compile $(PIN) pyproject.toml --extra demo --group dev \
 		-c deploy/requirements.txt -o tests/requirements.txt
+	uv pip compile $(PIN) --group pyproject.toml:build \
+		-c tests/requirements.txt -o deploy/container/build.txt
+	uv pip compile $(PIN) --group pyproject.toml:deploy \
+		-c tests/requirements.txt -o tests/deploy/requirements.txt
 
 PIN := -q --upgrade --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
 
@@ -82,4 +86,10 @@ $(VENV)/.installed: tests/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes --no-deps -r tests/requirements.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Programs that check what is in deploy/, apart from what the other tests use.
+build/deploy/.installed: tests/deploy/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --require-hashes --no-deps -r tests/deploy/requirements.txt
 	@touch $@

@@ -55,8 +55,8 @@ class Places:
         raise ConfigError(problem)
 
     def names(self) -> set[str]:
-        """Name every variable that is set, ours or not."""
-        return {*self.environ, *self.filed}
+        """Name every variable that is set, ours or not; an empty one is not."""
+        return {*self.filed, *(name for name, text in self.environ.items() if text.strip())}
 
     def find(self, variable: str, *, is_secret: bool = False) -> Found | None:
         """Find the strongest text of a variable."""

@@ -23,6 +23,7 @@ VERBS: Final = {
     "run": "watch the configured jobs and send events until stopped",
     "wait": "wait until jobs have ended, and exit by how they did",
     "check": "show the settings, and where each came from",
+    "health": "ask the running daemon whether it is ready, for container engines",
     "status": "say whether all is well, and what needs a person",
     "jobs": "list the jobs that were seen; add and remove watched ones",
     "events": "list, show and replay events",

@@ -160,6 +160,13 @@ def test_a_misspelt_name_in_the_env_file_is_a_problem(tmp_path: Path):
     assert problems[0].endswith("did you mean POLLER_CONCURRENCY?")
 
 
+def test_an_empty_variable_is_none():
+    """A variable that is left empty is not set, whether anybody would read it or not."""
+    config = load(GOOD | {"POLLER_WEBHOOK_URL": "", "POLLER_QUUX": " "})
+
+    assert [sink.name for sink in config.sinks] == ["log"]
+
+
 def test_the_names_of_a_kubernetes_service_are_ignored():
     """A Service called poller injects variables that are no settings."""
     injected = {

@@ -1,0 +1,91 @@
+"""`health`: ask the daemon on this machine whether it is ready, and exit by what it says.
+
+A container engine runs this again and again, so it imports no more than it needs.
+"""
+
+import argparse
+import json
+import os
+import socket
+from http.client import HTTPConnection, HTTPException
+from typing import Final
+
+from poller.address import Address
+from poller.cli import codes, env_file_argument, say
+from poller.errors import ConfigError
+from poller.places import Places
+
+VARIABLE: Final = "POLLER_LISTEN"
+DEFAULT: Final = "127.0.0.1:8377"
+TIMEOUT: Final = 4.0
+"""Seconds for each step, a little less than those that the image gives to all of them."""
+LONGEST: Final = 65_536
+HERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not listened at
+"""Where to ask what listens at all addresses."""
+
+arguments = env_file_argument
+
+
+class UnixConnection(HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str, *, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Say in a line how the daemon is; exit 0 when it is ready."""
+    address = _address(Places.of(os.environ, arguments.env_file))
+    try:
+        is_ready, reasons = _ask(address)
+    except (OSError, HTTPException) as error:
+        say(f"nobody answers at {address}: {_reason(error)}")
+        return codes.TROUBLE
+    except (ValueError, RecursionError):
+        say(f"what answers at {address} is not the daemon")
+        return codes.TROUBLE
+    say("ready" if is_ready else f"not ready: {'; '.join(reasons) or 'it does not say why'}")
+    return codes.OK if is_ready else codes.TROUBLE
+
+
+def _address(places: Places) -> Address:
+    found = places.find(VARIABLE)
+    try:
+        address = Address.parse(found.text if found else DEFAULT)
+    except ValueError as error:
+        raise ConfigError(f"{VARIABLE}: {error}") from None
+    if address.is_off:
+        raise ConfigError(f"{VARIABLE}: is off, so that the daemon cannot be asked")
+    return address
+
+
+def _ask(address: Address) -> tuple[bool, list[str]]:
+    """Ask whether it is ready, and why not. Raises ValueError when that is not answered."""
+    connection = _connection(address)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        told = json.loads(answer.read(LONGEST))
+    finally:
+        connection.close()
+    if not isinstance(told, dict) or not isinstance(told.get("reasons"), list):
+        raise ValueError("no reasons")
+    return answer.status == 200, [str(reason) for reason in told["reasons"]]
+
+
+def _connection(address: Address) -> HTTPConnection:
+    if address.path:
+        return UnixConnection(str(address.path), timeout=TIMEOUT)
+    return HTTPConnection(HERE.get(address.host, address.host), address.port, timeout=TIMEOUT)
+
+
+def _reason(error: OSError | HTTPException) -> str:
+    said = error.strerror if isinstance(error, OSError) else None
+    return said or str(error) or type(error).__name__

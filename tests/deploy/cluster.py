@@ -1,0 +1,69 @@
+"""What deploy/kubernetes renders to, as it is and as a user changes it."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from tests.deploy.programs import output
+from tests.installed import PROJECT
+
+KUBERNETES: Final = PROJECT / "deploy" / "kubernetes"
+KINDS: Final = ("deployment", "sidecar", "job")
+
+Manifest = dict[str, Any]
+
+
+def render(folder: Path) -> str:
+    """Render a kustomization with the tool that people have."""
+    return output(["kubectl", "kustomize", folder])
+
+
+def manifests(text: str) -> list[Manifest]:
+    """Read what was rendered."""
+    return list(yaml.safe_load_all(text))
+
+
+def of_kind(kind: str, rendered: list[Manifest]) -> Manifest:
+    """Give the one manifest of a kind."""
+    (it,) = (manifest for manifest in rendered if manifest["kind"] == kind)
+    return it
+
+
+def pod_of(rendered: list[Manifest]) -> Manifest:
+    """Give what the Pods of a Deployment or a Job are like."""
+    (spec,) = (it["spec"] for it in rendered if "template" in it.get("spec", {}))
+    return spec["template"]["spec"]
+
+
+def overlaid(
+    kind: str,
+    folder: Path,
+    *,
+    images: Mapping[str, str],
+    settings: Mapping[str, str],
+    patch: Manifest,
+) -> list[Manifest]:
+    """Render a kustomization with a user's images and settings laid over it."""
+    overlay = {
+        "resources": [os.path.relpath(KUBERNETES / kind, folder)],
+        "images": [_image(name, image) for name, image in images.items()],
+        "configMapGenerator": [
+            {
+                "name": "sutro-poller",
+                "behavior": "merge",
+                "literals": [f"{name}={text}" for name, text in settings.items()],
+            }
+        ],
+        "patches": [{"patch": json.dumps(patch)}],
+    }
+    (folder / "kustomization.yaml").write_text(json.dumps(overlay), "utf-8")
+    return manifests(render(folder))
+
+
+def _image(name: str, image: str) -> dict[str, str]:
+    new_name, _, tag = image.rpartition(":")
+    return {"name": f"registry.example.com/{name}", "newName": new_name, "newTag": tag}

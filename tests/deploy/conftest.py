@@ -1,0 +1,50 @@
+"""What tests of deploy/ share: an engine, the image that it has built, an API and a receiver."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+from tests.deploy.engine import USER, Engine, an_engine, build
+from tests.deploy.programs import need
+from tests.process.canaries import KEY, SECRET
+from tests.process.daemon import Place, a_place
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """Give a Docker engine."""
+    need("dockerd", "mmdebstrap")
+    with an_engine() as it:
+        yield it
+
+
+@pytest.fixture(scope="session")
+def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Give the name of the image, built from this tree."""
+    return build(engine, tmp_path_factory.mktemp("image"))
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Path:
+    """Give a folder of secrets that only the user of the image can read."""
+    folder = tmp_path / "secrets"
+    folder.mkdir(mode=0o500)
+    for name, text in {"SUTRO_API_KEY": KEY, "POLLER_WEBHOOK_SECRET": SECRET}.items():
+        (folder / name).write_text(text, "utf-8")
+        (folder / name).chmod(0o400)
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, USER, USER)
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """Give an API and a receiver on this machine's loopback, who work beside the test."""
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(a_place(Path(), tmp_path / "place")) as it,
+    ):
+        yield it

@@ -1,0 +1,139 @@
+"""A node of a cluster of one: a podman whose network, mounts and processes are a world apart.
+
+All that it writes is in memory. It reads its stdin until that ends: whatever becomes of the tests,
+the kernel then ends all that runs there, and network and mounts go with it.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tests.deploy.cluster import Manifest
+from tests.deploy.engine import Engine
+from tests.deploy.programs import Ended, end_of
+
+HOLD: Final = """\
+for it in /run /dev/shm /var/lib /etc/cni; do mount -t tmpfs none $it; done
+ip link set lo up
+echo held
+cat
+"""
+APART: Final = ("--net", "--mount", "--pid")
+ENDED_WITH: Final = ("--fork", "--mount-proc", "--kill-child")
+
+CONFIGURATION: Final = """\
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+log_driver = "k8s-file"
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+"""
+"""No systemd is there to ask, and root's own limits may be lower than podman's defaults."""
+
+ASK: Final = """\
+import sys, urllib.error, urllib.request
+try:
+    answer = urllib.request.urlopen(sys.argv[1], timeout=5)
+except urllib.error.HTTPError as error:
+    answer = error
+print(answer.status, answer.read().decode())
+"""
+
+
+@dataclass(frozen=True)
+class Node:
+    """Where Pods run. `process` is the one that holds it."""
+
+    process: int
+    folder: Path
+
+    def end_of(self, *words: object, within: float = 60.0) -> Ended:
+        """Run a command there to its end."""
+        enter = ["nsenter", f"--target={self.process}", *APART, "--"]
+        settings = {"CONTAINERS_CONF": str(self.folder / "conf"), "DISABLE_HC_SYSTEMD": "true"}
+        return end_of([*enter, *words], within=within, env=settings)
+
+    def podman(self, *words: object, within: float = 60.0) -> str:
+        """Run a command of podman's that has to succeed, and give what it prints."""
+        ended = self.end_of("podman", *words, within=within)
+        assert ended.code == 0, (words, ended)
+        return ended.out.strip()
+
+    def load(self, engine: Engine, image: str) -> None:
+        """Take an image from a Docker engine."""
+        archive = self.folder / "image.tar"
+        engine.run("save", "--output", archive, image)
+        self.podman("load", "--quiet", "--input", archive)
+        archive.unlink()
+
+    def keep(self, name: str, texts: Mapping[str, str]) -> None:
+        """Create a Secret, as people do by `kubectl create secret`.
+
+        Podman 4.3 takes what it mounts as it is: of a manifest it would mount the base64.
+        """
+        path = self.folder / "secret"
+        path.write_text(json.dumps({"data": dict(texts)}), "utf-8")
+        self.podman("secret", "create", name, path)
+        path.unlink()
+
+    @contextmanager
+    def playing(self, rendered: list[Manifest]) -> Iterator[None]:
+        """Run the Pod that some manifests describe."""
+        path = self.folder / "play.yaml"
+        path.write_text("---\n".join(json.dumps(it) + "\n" for it in rendered), "utf-8")
+        self.podman("kube", "play", path)
+        try:
+            yield
+        finally:
+            self.podman("kube", "down", path)
+
+    def inspect(self, container: str) -> dict[str, Any]:
+        """Give all that is known of a container."""
+        (known,) = json.loads(self.podman("inspect", container))
+        return known
+
+    def said(self, container: str, event: str) -> list[dict[str, Any]]:
+        """Give the log lines of one name of a container."""
+        lines = [json.loads(line) for line in self.podman("logs", container).splitlines()]
+        return [line for line in lines if line["event"] == event]
+
+    def is_done(self, container: str, code: str) -> bool:
+        """Run some Python in a container, and tell whether that went well."""
+        return self.end_of("podman", "exec", container, "python3", "-c", code).code == 0
+
+    def ask(self, url: str) -> str:
+        """Get a URL from here, as a kubelet does; give the status and the body."""
+        return self.end_of(sys.executable, "-c", ASK, url).out.strip()
+
+
+@contextmanager
+def a_node(folder: Path) -> Iterator[Node]:
+    """Make a node; nothing of it outlives this block."""
+    (folder / "conf").write_text(CONFIGURATION, "utf-8")
+    command = ["unshare", *APART, *ENDED_WITH, "sh", "-euc", HOLD]
+    pipe = subprocess.PIPE
+    try:
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
+            assert holder.stdout
+            assert holder.stdout.readline() == "held\n"
+            yield Node(_child(holder.pid), folder)
+    finally:
+        _remove_groups()
+
+
+def _child(process: int) -> int:
+    return int(Path(f"/proc/{process}/task/{process}/children").read_text("utf-8"))
+
+
+def _remove_groups() -> None:
+    """Remove the empty control groups that podman leaves."""
+    for top in Path("/sys/fs/cgroup").glob("**/libpod_parent"):
+        for group in sorted(top.glob("**/"), reverse=True):
+            group.rmdir()

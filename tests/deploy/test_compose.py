@@ -1,0 +1,96 @@
+"""The compose file: an app and the poller in its network."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.deploy.engine import Container, Engine
+from tests.deploy.programs import check, eventually, need, output
+from tests.installed import PROJECT
+from tests.process.canaries import KEY
+
+pytestmark = pytest.mark.deploy
+
+FILE: Final = PROJECT / "deploy" / "compose" / "compose.yaml"
+
+SIMULATE: Final = ["simulate", "--jobs", "1", "--speed", "20", "--key", KEY]
+CHANGES: Final = {
+    "services": {
+        "app": {"network_mode": "none", "command": SIMULATE},
+        "poller": {
+            "environment": {"SUTRO_API_URL": "http://127.0.0.1:8378"},
+            "healthcheck": {"interval": "1s"},
+        },
+    }
+}
+"""The app is a simulated API, alone with the poller in a network that leads nowhere."""
+
+ADD: Final = """\
+import json, sys, urllib.request
+request = urllib.request.Request("http://127.0.0.1:8377/v1/jobs", method="POST")
+request.add_header("Content-Type", "application/json")
+with urllib.request.urlopen(request, json.dumps({"job_ids": sys.argv[1:]}).encode()) as answer:
+    print(answer.status)
+"""
+"""What an app does to have its jobs watched."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """The services of the compose file, for as long as they run."""
+
+    engine: Engine
+    command: tuple[object, ...]
+
+    def run(self, *words: str) -> str:
+        """Run a command of docker-compose's."""
+        return output([*self.command, *words], env={"DOCKER_HOST": self.engine.address})
+
+    def __getitem__(self, service: str) -> Container:
+        """Give the container of a service."""
+        return Container(self.engine, self.run("ps", "--quiet", service).strip())
+
+
+@contextmanager
+def a_project(engine: Engine, image: str, folder: Path) -> Iterator[Project]:
+    """Bring the services up in a folder; afterwards they are gone, and their volumes too."""
+    changes = folder / "changes.json"
+    changes.write_text(json.dumps(CHANGES), "utf-8")
+    (folder / ".env").write_text(f"APP_IMAGE={image}\nPOLLER_IMAGE={image}\n", "utf-8")
+    files = ("--project-directory", folder, "--file", FILE, "--file", changes)
+    project = Project(engine, ("docker-compose", *files))
+    try:
+        project.run("up", "--no-build", "--detach")
+        yield project
+    finally:
+        project.run("down", "--volumes")
+
+
+def test_it_is_what_the_specification_allows():
+    """The schema of the compose specification takes the file."""
+    ended = check("check-jsonschema", "--builtin-schema", "vendor.compose-spec", FILE)
+
+    assert ended.code == 0, ended
+
+
+def test_it_takes_a_job_over_loopback(engine: Engine, image: str, secrets: Path):
+    """In the app's network the poller takes the app's job, tells its end, and stops with 0."""
+    need("docker-compose")
+    with a_project(engine, image, secrets.parent) as project:
+        app, poller = project["app"], project["poller"]
+        eventually(lambda: poller.is_healthy)
+        job_id = app.log.partition("POLLER_JOB_IDS=")[2].strip()
+        added = project.run("exec", "-T", "app", "python3", "-c", ADD, job_id)
+        ended = eventually(lambda: poller.said("job.succeeded"))
+        code, seconds = poller.stop()
+
+        assert (app.state["Running"], poller.process.name) == (True, "0")
+        assert added == "200\n"
+        assert [it["job"]["job_id"] for it in ended] == [job_id]
+        assert code == 0
+        assert seconds < 8.0
