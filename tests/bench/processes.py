@@ -133,6 +133,13 @@ class Server:
                 raise TimeoutError(f"{self.count(kind)} of {count} {kind} after {PATIENCE:.0f} s")
             time.sleep(GLANCE)
 
+    def until_quiet(self, seconds: float) -> None:
+        """Wait until nothing has been asked for so long."""
+        before = None
+        while (counts := self.counts()) != before:
+            before = counts
+            time.sleep(seconds)
+
     def _ask(self, path: str) -> Any:
         connection = HTTPConnection(urlsplit(self.http).netloc)
         try:
