@@ -8,6 +8,7 @@ import anyio
 
 from poller.lifecycle import Rules, deadline, next_look
 from poller.pacing import is_failure, pause
+from poller.pulse import BEAT
 from poller.schedule import PollPolicy, Random, Schedule
 from poller.states import JobState, Phase
 
@@ -125,12 +126,18 @@ class Agenda:
         """Let who waits for a due job see whether there is one."""
         self._planned.set()
 
-    async def until_due(self, is_gated: Callable[[], bool]) -> None:
-        """Wait until there is a job to ask about; at a closed gate any job will do."""
-        while (wait := self._wait(is_gated)) > 0.0:
-            self._planned = anyio.Event()
-            with anyio.move_on_after(wait):
-                await self._planned.wait()
+    async def is_due(self, is_gated: Callable[[], bool]) -> bool:
+        """Wait until there is a job to ask about; at a closed gate any job will do.
+
+        False after BEAT seconds without one.
+        """
+        wait = self._wait(is_gated)
+        if wait <= 0.0:
+            return True
+        self._planned = anyio.Event()
+        with anyio.move_on_after(min(wait, BEAT)):
+            await self._planned.wait()
+        return self._wait(is_gated) <= 0.0
 
     def _wait(self, is_gated: Callable[[], bool]) -> float:
         due = self.schedule.next_due()
@@ -139,12 +146,10 @@ class Agenda:
         return 0.0 if is_gated() else due - self.now()
 
     async def until_late(self) -> list[str]:
-        """Wait until there are jobs whose time to settle is over, and name them."""
-        while True:
-            self._deadline_set = anyio.Event()
-            wait = min(self._deadlines.values(), default=math.inf) - self.now()
-            with anyio.move_on_after(wait):
-                await self._deadline_set.wait()
-            now = self.now()
-            if late := [job_id for job_id, at in self._deadlines.items() if at <= now]:
-                return late
+        """Wait until there may be jobs whose time to settle is over, and name them."""
+        self._deadline_set = anyio.Event()
+        wait = min(self._deadlines.values(), default=math.inf) - self.now()
+        with anyio.move_on_after(min(wait, BEAT)):
+            await self._deadline_set.wait()
+        now = self.now()
+        return [job_id for job_id, at in self._deadlines.items() if at <= now]

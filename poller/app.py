@@ -3,38 +3,37 @@
 import random
 import signal
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Final
-from urllib.parse import urlsplit
 
 import anyio
 import structlog
 from anyio.abc import TaskStatus
 
 from poller import __version__
+from poller.additions import Additions
 from poller.clock import Clock
 from poller.configuration import Config
+from poller.counts import Counts
 from poller.discovery import Discovery, Filter
 from poller.dispatcher import Dispatcher
+from poller.doorway import Doorway
 from poller.errors import StoreUnavailable
-from poller.events import Origin
+from poller.finish import until_done
 from poller.house import keep_house, mind_store
-from poller.http import Egress, Http
+from poller.http import Http
 from poller.ledger import Ledger
 from poller.lifecycle import Rules
-from poller.places import DEFAULT
-from poller.schedule import PollPolicy
-from poller.settings import MEMORY, Settings
+from poller.parts import egress, make_client, make_http, make_store, origin, pace
+from poller.repeats import Repeats
 from poller.sinks.discreet import DiscreetSink
 from poller.store import Store
-from poller.store.memory import MemoryStore
-from poller.store.sqlite import SqliteStore
 from poller.sutro.budget import Budget
-from poller.sutro.client import SutroClient
 from poller.sutro.listing import Listing
 from poller.sutro.source import SutroSource
+from poller.vitals import Vitals
 from poller.watcher import Watcher
 from poller.watchlist import Watchlist
 
@@ -43,58 +42,6 @@ GRACE: Final = 6.0
 STORE_RETRY: Final = 5.0
 
 log = structlog.get_logger()
-
-
-def make_client(config: Config, http: Http, clock: Clock) -> SutroClient:
-    """Make the client of the configured API."""
-    return SutroClient(http, base=config.settings.api_url, key=config.key, now=clock.steady)
-
-
-def make_http(config: Config) -> Http:
-    """Make the session that all requests to the API share."""
-    settings = config.settings
-    return Http(egress(config), timeout=settings.request_timeout, limit=settings.concurrency)
-
-
-def egress(config: Config) -> Egress:
-    """Say how requests leave this machine."""
-    ca_file = config.settings.ca_file
-    return Egress(ca_file=str(ca_file) if ca_file else None, proxy_for=config.proxy_for)
-
-
-def pace(settings: Settings) -> PollPolicy:
-    """Say how often a job is looked at."""
-    return PollPolicy(
-        minimum=settings.min_interval,
-        maximum=settings.max_interval,
-        factor=settings.interval_factor,
-    )
-
-
-def origin(config: Config) -> Origin:
-    """Say where events come from."""
-    settings = config.settings
-    return Origin(deployment=urlsplit(settings.api_url).netloc, namespace=settings.namespace)
-
-
-def make_store(config: Config, clock: Clock) -> Store:
-    """Make the configured store, not opened yet."""
-    settings = config.settings
-    routes = {sink.name: sink.events for sink in config.sinks}
-    deployment = urlsplit(settings.api_url).netloc
-    if config.found["POLLER_STORE"].origin == DEFAULT:
-        # Only the default's folder is made: a path that was mistyped must not begin a new life.
-        Path(settings.store).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if settings.store == MEMORY:
-        log.warning("store.in_memory", error="a restart forgets what was not delivered")
-        return MemoryStore(routes=routes, deployment=deployment, now=clock.steady)
-    return SqliteStore(
-        Path(settings.store),
-        routes=routes,
-        deployment=deployment,
-        now=clock.steady,
-        allow_network=settings.allow_network_store,
-    )
 
 
 @dataclass(slots=True)
@@ -108,13 +55,27 @@ class App:
     _until_stop: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _watchlist: Watchlist = field(init=False)
     _budget: Budget = field(init=False)
+    counts: Counts = field(default_factory=Counts, init=False)
+    vitals: Vitals = field(init=False)
+    _doorway: Doorway = field(init=False)
 
     def __post_init__(self) -> None:
         """Make what SIGHUP speaks to: it may come before anything else is there."""
         settings = self.config.settings
         self._watchlist = Watchlist(settings.job_ids, settings.jobs_file)
         self._budget = Budget(
-            per_minute=settings.requests_per_minute, now=self.clock.steady, random=self.random
+            per_minute=settings.requests_per_minute,
+            now=self.clock.steady,
+            random=self.random,
+            counts=self.counts,
+        )
+        self.vitals = Vitals(self._budget)
+        self._doorway = Doorway(
+            config=self.config,
+            clock=self.clock,
+            counts=self.counts,
+            vitals=self.vitals,
+            watchlist=self._watchlist,
         )
 
     async def run(self) -> None:
@@ -130,14 +91,20 @@ class App:
 
     async def serve(self) -> None:
         """Start, watch until `stop`, then let what is being sent end."""
-        async with AsyncExitStack() as stack, anyio.create_task_group() as delivering:
+        async with (
+            AsyncExitStack() as stack,
+            self._doorway.open(),  # it closes before what it leads to
+            anyio.create_task_group() as delivering,
+        ):
             dispatcher = None
             with self._until_stop:
                 store = await self._open_store(stack)
                 self._tell_start()
                 dispatcher = await self._make_dispatcher(stack, store)
                 delivering.start_soon(dispatcher.run, name="dispatcher")
-                await self._watch(stack, store, dispatcher.wake)
+                await self._watch(stack, store, dispatcher)
+            self.vitals.end()
+            self._doorway.end()
             if dispatcher:
                 dispatcher.close()  # no new sends; the lanes return when theirs have ended
             delivering.cancel_scope.deadline = anyio.current_time() + GRACE
@@ -187,6 +154,7 @@ class App:
                 store = await stack.enter_async_context(self.new_store(self.config, self.clock))
             except StoreUnavailable as error:
                 log.error("store.unavailable", error=str(error))
+                self.vitals.await_store(str(error))
                 await anyio.sleep(STORE_RETRY)
             else:
                 return store
@@ -201,30 +169,58 @@ class App:
             for it in self.config.sinks
         }
         return Dispatcher(
-            sinks, store, origin=origin(self.config), clock=self.clock, random=self.random
+            sinks,
+            store,
+            origin=origin(self.config),
+            clock=self.clock,
+            random=self.random,
+            counts=self.counts,
         )
 
-    async def _watch(self, stack: AsyncExitStack, store: Store, wake: Callable[[], None]) -> None:
+    async def _watch(self, stack: AsyncExitStack, store: Store, dispatcher: Dispatcher) -> None:
         http = await stack.enter_async_context(make_http(self.config))
         source = self._make_source(http)
         discovery = self._make_discovery(source, store)
-        watcher = self._make_watcher(source, store, wake)
+        watcher = self._make_watcher(source, store, self._doorway.waker(dispatcher))
         if discovery:
             await watcher.discover(discovery.admits)
+        additions = Additions(store, self._watchlist)
+        await additions.load(Repeats(self.clock.steady))
         async with anyio.create_task_group() as watching:
             watching.start_soon(
-                keep_house, store, self.clock, lambda: self._watchlist.job_ids, name="house"
+                keep_house,
+                store,
+                self.clock,
+                lambda: self._watchlist.job_ids,
+                additions.reconcile,
+                name="house",
             )
-            watching.start_soon(mind_store, store, watcher.start_over, name="store")
+            anew = partial(self._start_over, watcher, additions)
+            watching.start_soon(mind_store, store, anew, name="store")
             watching.start_soon(self._watchlist.run, watcher.watch, name="watchlist")
             if discovery:
                 watching.start_soon(discovery.run, watcher.take_in, name="discovery")
             watching.start_soon(watcher.run, name="watcher")
+            if self.config.settings.exit_when_done:
+                watching.start_soon(self._stop_when_done, watcher, store, name="finish")
+            self.vitals.begin(store, watcher, dispatcher)
+            self._doorway.begin(additions, watcher, dispatcher)
+
+    async def _start_over(self, watcher: Watcher, additions: Additions) -> None:
+        """Take all in anew, and write down again what the store that was replaced knew."""
+        await watcher.start_over()
+        with suppress(StoreUnavailable):  # within the hour it is tried again
+            await additions.reconcile()
+
+    async def _stop_when_done(self, watcher: Watcher, store: Store) -> None:
+        await until_done(self._watchlist, watcher.roster.ledger, store)
+        log.info("poller.done", jobs=len(self._watchlist.job_ids))
+        self.stop()
 
     def _make_source(self, http: Http) -> SutroSource:
         now = self.clock.steady
         return SutroSource(
-            make_client(self.config, http, self.clock),
+            make_client(self.config, http, self.clock, self.counts),
             self._budget,
             listing=Listing(now, is_on=self.config.settings.listing != "off"),
             now=now,
@@ -251,9 +247,17 @@ class App:
     def _make_watcher(self, source: SutroSource, store: Store, wake: Callable[[], None]) -> Watcher:
         settings = self.config.settings
         rules = Rules(settings.settle_timeout, settings.not_found_grace)
+        ledger = Ledger(
+            store,
+            rules=rules,
+            origin=origin(self.config),
+            clock=self.clock,
+            wake=wake,
+            counts=self.counts,
+        )
         return Watcher(
             source,
-            Ledger(store, rules=rules, origin=origin(self.config), clock=self.clock, wake=wake),
+            ledger,
             policy=pace(settings),
             rules=rules,
             clock=self.clock,

@@ -1,6 +1,6 @@
 """The configuration of one process: its settings and its sinks, loaded from the environment."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +10,9 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 
 from pydantic import SecretStr
 
+from poller.address import is_loopback
 from poller.environment import (
+    Environment,
     Live,
     Reading,
     SinkSettings,
@@ -22,8 +24,8 @@ from poller.environment import (
 from poller.errors import ConfigError
 from poller.events import URGENT, PollerEvent
 from poller.http import shown
-from poller.places import Found, Places, misspelt
-from poller.settings import MEMORY, PREFIX, SINK_NAME, Settings, is_loopback
+from poller.places import DEFAULT, Found, Places, misspelt
+from poller.settings import MEMORY, PREFIX, SINK_NAME, Settings
 from poller.sinks import BUILT_IN, SinkKind, find_kind
 
 NO_KEY: Final = "SUTRO_API_KEY: is required; set it, or SUTRO_API_KEY_FILE to the path of a file"
@@ -58,6 +60,7 @@ class SinkConfig:
 class Config:
     """All that was configured. `found` tells by variable what came from where.
 
+    `texts` are all that must not be seen anywhere: every log line asks for them.
     `is_delivering`: sinks and a store are needed. Else what is wrong with a sink does not matter.
     `proxies` are those of HTTPS_PROXY and its kin, by scheme.
     """
@@ -67,6 +70,7 @@ class Config:
     found: Mapping[str, Found] = field(repr=False)
     places: Places
     proxies: Mapping[str, str] = field(repr=False)
+    texts: Live[tuple[str, ...]] = field(repr=False)
     is_delivering: bool = True
 
     @property
@@ -81,12 +85,8 @@ class Config:
         return self.settings.api_key
 
     def secrets(self) -> tuple[str, ...]:
-        """Give every text that must not be seen anywhere."""
-        models = (self.settings, *(sink.live.value for sink in self.sinks))
-        texts = [text for model in models for text in secret_texts(model)]
-        proxies = [url for url in self.proxies.values() if "@" in url]
-        parts = [part for text in texts for part in text.split()]
-        return (*texts, *parts, *proxies, *filter(None, map(_long_path, texts)))
+        """Give every text that must not be seen anywhere, as of the last refresh."""
+        return self.texts.value
 
     def refresh(self) -> tuple[str, ...]:
         """Read the secret files again. With any problem all stays as it was; return the lines."""
@@ -99,6 +99,7 @@ class Config:
         self.live.value = fresh.settings
         for sink, read in zip(self.sinks, fresh.sinks, strict=True):
             sink.live.value = read.live.value
+        self.texts.value = fresh.texts.value
         return ()
 
     def proxy_for(self, scheme: str, host: str) -> str | None:
@@ -157,14 +158,24 @@ def _configure(places: Places, *, for_run: bool, is_delivering: bool) -> Config:
     problems += _lacking(main.found) if for_run else ()
     if problems or settings is None:
         raise ConfigError(*problems)
+    proxies = _proxies(places.environ)
+    models = (settings, *(sink.live.value for sink in sinks))
     return Config(
         live=Live(settings),
         sinks=tuple(sinks),
         found=found,
         places=places,
-        proxies=_proxies(places.environ),
+        proxies=proxies,
+        texts=Live(_secrets(models, proxies.values())),
         is_delivering=is_delivering,
     )
+
+
+def _secrets(models: Iterable[Environment], proxies: Iterable[str]) -> tuple[str, ...]:
+    texts = [text for model in models for text in secret_texts(model)]
+    urls = [url for url in proxies if "@" in url]
+    parts = [part for text in texts for part in text.split()]
+    return (*texts, *parts, *urls, *filter(None, map(_long_path, texts)))
 
 
 def _known(found: Mapping[str, Found], problems: list[str]) -> list[str]:
@@ -238,7 +249,10 @@ def _lacking(found: Mapping[str, Found]) -> Iterator[str]:
     if not found["api_key"].text and not found["api_key"].problem:
         yield NO_KEY
     names = ("job_ids", "jobs_file")
-    if not any(found[name].text for name in names) and found["discover"].text.lower() in OFF:
+    is_discovering = found["discover"].text.lower() not in OFF
+    # Who asks for a door may add jobs through it, or did.
+    has_door = found["listen"].origin != DEFAULT and found["listen"].text.lower() not in OFF
+    if not (any(found[name].text for name in names) or is_discovering or has_door):
         yield NO_JOBS
 
 

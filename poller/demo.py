@@ -123,6 +123,7 @@ def daemon_environment(
         "POLLER_WEBHOOK_URL": url,
         "POLLER_WEBHOOK_SECRET": receiver.secret,
         "POLLER_SINKS": "webhook",
+        "POLLER_LISTEN": "off",
         "POLLER_LOG_LEVEL": "warning",
         "POLLER_STORE": f"{folder}/state.db",
     }

@@ -21,25 +21,36 @@ class Sighting:
     shown_at: float | None = None
     previous_poll_at: datetime | None = None
 
-    def detection(self, happened_at: datetime | None) -> dict[str, Any]:
-        """Say how late it was noticed, ready for JSON, in seconds to the millisecond.
+    def lag(self, happened_at: datetime | None) -> float | None:
+        """Say how many seconds passed until it was seen, from when the API could show it.
 
-        A change that is older than a look which did not show it yet was held back by the API: that
-        part is its `visibility_delay_seconds`, and no part of the lag. So no lag is over its
-        maximum.
+        A change that is older than a look which did not show it yet was held back by the API, and
+        that part is no lag. So no lag is over its maximum.
         """
-        happened = happened_at.timestamp() - self.skew if happened_at else None
-        visible = happened if self.shown_at is None else max(happened or 0.0, self.shown_at)
+        if happened_at is None:
+            return None
+        return _between(max(self._ours(happened_at), self.shown_at or 0.0), self.seen_at)
+
+    def visibility_delay(self, happened_at: datetime | None) -> float | None:
+        """Say for how many seconds the API went on to show the job without it, at the least."""
+        if happened_at is None or self.shown_at is None:
+            return None
+        return _between(self._ours(happened_at), self.shown_at)
+
+    def detection(self, happened_at: datetime | None) -> dict[str, Any]:
+        """Say how late it was noticed, ready for JSON, in seconds to the millisecond."""
+        lag_max = None if self.shown_at is None else _between(self.shown_at, self.seen_at)
         return {
             "previous_poll_at": rfc3339(self.previous_poll_at) if self.previous_poll_at else None,
-            "lag_seconds": _between(visible, self.seen_at) if happened_at else None,
-            "lag_max_seconds": _between(self.shown_at, self.seen_at),
-            "visibility_delay_seconds": _between(happened, self.shown_at),
+            "lag_seconds": self.lag(happened_at),
+            "lag_max_seconds": lag_max,
+            "visibility_delay_seconds": self.visibility_delay(happened_at),
         }
 
+    def _ours(self, moment: datetime) -> float:
+        return moment.timestamp() - self.skew
 
-def _between(earlier: float | None, later: float | None) -> float | None:
+
+def _between(earlier: float, later: float) -> float:
     """Give the seconds between two moments, 0 when they run backwards."""
-    if earlier is None or later is None:
-        return None
     return round(max(later - earlier, 0.0), 3)

@@ -11,9 +11,11 @@ import anyio
 import structlog
 
 from poller.clock import Clock
+from poller.counts import Counts
 from poller.errors import StoreUnavailable
 from poller.events import Origin, PollerEvent, poller_event
 from poller.lane import Lane
+from poller.pulse import BEAT, Pulses
 from poller.repeats import Repeats
 from poller.schedule import Random
 from poller.sinks import Sink
@@ -38,7 +40,12 @@ class Dispatcher:
         origin: Origin,
         clock: Clock,
         random: Random,
+        counts: Counts | None = None,
     ) -> None:
+        counts = counts or Counts()
+        self.pulses = Pulses(clock.steady)
+        self._writing = self.pulses.add("outcomes")
+        self.sinks = sinks
         self._store = store
         self._origin = origin
         self._clock = clock
@@ -46,8 +53,8 @@ class Dispatcher:
         self._group: list[tuple[Lane, Delivery, Outcome]] = []
         self._begun = anyio.Event()
         self._full = anyio.Event()
-        self._lanes = [
-            Lane(
+        self._lanes = {
+            name: Lane(
                 name,
                 sink,
                 store,
@@ -55,9 +62,12 @@ class Dispatcher:
                 random=random,
                 acknowledge=self._acknowledge,
                 switch_off=self._switch_off,
+                counts=counts,
             )
             for name, sink in sinks.items()
-        ]
+        }
+        for name, lane in self._lanes.items():
+            self.pulses.include(f"sink {name}", lane.pulse)
 
     async def run(self) -> None:
         """Send what is due until `close`."""
@@ -65,7 +75,7 @@ class Dispatcher:
             async with anyio.create_task_group() as writing:
                 writing.start_soon(self._write_groups, name="outcomes")
                 async with anyio.create_task_group() as lanes:
-                    for lane in self._lanes:
+                    for lane in self._lanes.values():
                         lanes.start_soon(lane.run, name=f"lane {lane.name}")
                 writing.cancel_scope.cancel()
         finally:
@@ -74,12 +84,12 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Say that the store may have something new to send."""
-        for lane in self._lanes:
+        for lane in self._lanes.values():
             lane.wake()
 
     def close(self) -> None:
         """Begin no further sends."""
-        for lane in self._lanes:
+        for lane in self._lanes.values():
             lane.close()
 
     def _acknowledge(self, lane: Lane, delivery: Delivery, outcome: Outcome) -> None:
@@ -95,7 +105,11 @@ class Dispatcher:
     async def _write_groups(self) -> None:
         """Write outcomes in one transaction for all that come within 20 ms, or 64 of them."""
         while True:
-            await self._begun.wait()
+            self._writing.beat()
+            with anyio.move_on_after(BEAT):
+                await self._begun.wait()
+            if not self._group:
+                continue
             with anyio.move_on_after(GROUP_WAIT):
                 await self._full.wait()
             if not await self._write_group():
@@ -122,6 +136,7 @@ class Dispatcher:
         advice = f"put its receiver right, then sutro-poller sinks enable {sink}"
         log.error("sink.disabled", sink=sink, error=reason, advice=advice)
         while True:
+            self._lanes[sink].pulse.beat()
             try:
                 await self._record_disabled(sink, reason)
             except StoreUnavailable as error:

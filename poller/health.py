@@ -4,13 +4,48 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from poller.errors import NotFound
+from poller.errors import Misconfigured, NotFound, PollError, TooLarge
 from poller.events import PollerEvent
 from poller.jobs import Job
 
 MARK: Final = "auth"
 GUARD_JOBS: Final = 3
 GUARD_SHARE: Final = 0.9
+STALE_AFTER: Final = 300.0
+"""Seconds without an answer, though the API was asked, after which what is known is old."""
+
+
+@dataclass(slots=True)
+class Hearing:
+    """When the API was last heard, and since when it is not though it is asked.
+
+    `heard_at` is None before the first answer about a job or the list, `failing_since` while
+    nothing fails.
+    """
+
+    now: Callable[[], float]
+    heard_at: float | None = None
+    failing_since: float | None = None
+    _error: PollError | None = None
+
+    def note(self, error: PollError | None) -> None:
+        """Take in what became of a request: an error, or None for an answer."""
+        if error is None or isinstance(error, NotFound | TooLarge):
+            self.heard_at, self.failing_since, self._error = self.now(), None, None
+            return
+        self._error = error
+        if self.failing_since is None:
+            self.failing_since = self.now()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether nothing has been heard for long."""
+        return self.failing_since is not None and self.now() - self.failing_since > STALE_AFTER
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether what answers, if anything, is not the API."""
+        return isinstance(self._error, Misconfigured)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,12 @@ STORE_LOOK: Final = 10.0
 log = structlog.get_logger()
 
 
-async def keep_house(store: Store, clock: Clock, watched: Callable[[], Collection[str]]) -> None:
+async def keep_house(
+    store: Store,
+    clock: Clock,
+    watched: Callable[[], Collection[str]],
+    pruned: Callable[[], Awaitable[None]],
+) -> None:
     """Say what waits from before, and forget what is past its time, every hour."""
     await anyio.sleep(HOUSE_AFTER)
     while True:
@@ -26,6 +31,7 @@ async def keep_house(store: Store, clock: Clock, watched: Callable[[], Collectio
             for sink in await store.sinks():
                 tell_backlog(sink)
             await store.prune(clock.steady(), watched())
+            await pruned()
         except StoreUnavailable as error:
             log.error("store.unavailable", error=str(error))
         await anyio.sleep(PRUNE_EVERY)

@@ -169,9 +169,12 @@ def _joined(chunks: list[bytes], size: int, cap: int) -> bytes:
 
 
 @cache
-def _tls(ca_file: str | None) -> ssl.SSLContext:
-    """Load the certificates once for all sessions: that takes a tenth of a second."""
-    return ssl.create_default_context(cafile=ca_file)
+def _tls(ca_file: str | None) -> ssl.SSLContext | bool:
+    """Load the certificates once for all sessions: that takes a tenth of a second.
+
+    The system's own, or those of SSL_CERT_FILE, have been loaded by aiohttp already.
+    """
+    return ssl.create_default_context(cafile=ca_file) if ca_file else True
 
 
 def retry_after(headers: Mapping[str, str], *, cap: float) -> float | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from poller.errors import MalformedAnswer
 
@@ -28,44 +28,38 @@ COUNT_MAX: Final = 2**63 - 1
 
 
 class JobStatus(StrEnum):
-    """The life of a job, earliest first; the last three are its ends."""
+    """The life of a job, earliest first: words of the API, each with its rank.
 
-    UNKNOWN = "UNKNOWN"
-    SUBMITTED = "SUBMITTED"
-    PENDING = "PENDING"
-    QUEUED = "QUEUED"
-    STARTING = "STARTING"
-    RUNNING = "RUNNING"
-    CANCELLING = "CANCELLING"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
+    A job never goes back to a lower rank, and the highest is that of its ends.
+    """
 
-    @property
-    def rank(self) -> int:
-        """Order of progress: a job never goes back to a lower rank."""
-        return RANKS[self]
+    rank: int
+
+    UNKNOWN = "UNKNOWN", 0
+    SUBMITTED = "SUBMITTED", 1
+    PENDING = "PENDING", 1
+    QUEUED = "QUEUED", 2
+    STARTING = "STARTING", 3
+    RUNNING = "RUNNING", 4
+    CANCELLING = "CANCELLING", 5
+    SUCCEEDED = "SUCCEEDED", 6
+    FAILED = "FAILED", 6
+    CANCELLED = "CANCELLED", 6
+
+    def __new__(cls, word: str, rank: int = 0) -> Self:
+        """Make a word that knows its rank."""
+        status = str.__new__(cls, word)
+        status._value_, status.rank = word, rank
+        return status
 
     @property
     def is_terminal(self) -> bool:
         """Whether a job that has this status has ended. CANCELLING is not an end."""
-        return self in ENDS
+        return self.rank == RANK_OF_ENDS
 
 
-ENDS: Final = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
-
-RANKS: Final = {
-    JobStatus.UNKNOWN: 0,
-    JobStatus.SUBMITTED: 1,
-    JobStatus.PENDING: 1,
-    JobStatus.QUEUED: 2,
-    JobStatus.STARTING: 3,
-    JobStatus.RUNNING: 4,
-    JobStatus.CANCELLING: 5,
-    JobStatus.SUCCEEDED: 6,
-    JobStatus.FAILED: 6,
-    JobStatus.CANCELLED: 6,
-}
+RANK_OF_ENDS: Final = JobStatus.SUCCEEDED.rank
+ENDS: Final = frozenset(status for status in JobStatus if status.is_terminal)
 
 WORDS: Final = {status.value.casefold(): status for status in JobStatus} | {
     "canceled": JobStatus.CANCELLED,

@@ -1,16 +1,17 @@
 """What the watcher writes into the log, and how often: no line for a healthy look."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
-from poller.errors import PollError, Rejected, StoreUnavailable
+from poller.errors import NotFound, PollError, Rejected, StoreUnavailable
 from poller.jobs import Job
 from poller.ledger import Verdict
 from poller.repeats import Repeats
 from poller.states import JobState, Phase, Remark
+from poller.sutro.source import Observation
 
 REMEMBERED: Final = 10_000
 A_MINUTE: Final = 60.0
@@ -39,6 +40,11 @@ class Journal:
         """Begin with nothing told."""
         self._repeats = Repeats(self.now)
 
+    @property
+    def is_estranged(self) -> bool:
+        """Whether nearly all jobs have been unknown to the API for a minute."""
+        return self._is_told
+
     def verdict(self, verdict: Verdict) -> None:
         """Tell how a job changed, and what is odd about what was seen of it."""
         decision, seen = verdict.decision, verdict.seen
@@ -55,8 +61,14 @@ class Journal:
             for name in seen.wrong_fields:
                 self._once("job.wrong_field", name, job_id=seen.job_id, field=name)
 
-    def failure(self, job_id: str, error: PollError) -> None:
-        """Tell that a look told nothing."""
+    def failures(self, batch: Sequence[Observation]) -> None:
+        """Tell which looks told nothing, a page once for all the jobs on it."""
+        failed = {id(seen.result): seen for seen in reversed(batch)}
+        for seen in failed.values():
+            if isinstance(seen.result, PollError) and not isinstance(seen.result, NotFound):
+                self._failure(seen.job_id, seen.result)
+
+    def _failure(self, job_id: str, error: PollError) -> None:
         scope = job_id if isinstance(error, Rejected) else ""
         if times := self._repeats.count(f"{scope} {error}"):
             log.warning("poll.failed", job_id=job_id, error=str(error), times=times)

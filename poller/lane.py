@@ -15,7 +15,9 @@ import structlog
 
 from poller.breaker import LIFETIME, TOLERATED, Breaker, retry_delay
 from poller.clock import Clock
+from poller.counts import Counts
 from poller.errors import DeliveryError, StoreUnavailable
+from poller.pulse import BEAT, TURN, Pulse
 from poller.repeats import Repeats
 from poller.schedule import Random
 from poller.sinks import Sink
@@ -48,8 +50,11 @@ class Lane:
         random: Random,
         acknowledge: Callable[["Lane", Delivery, Outcome], None],
         switch_off: Callable[[str, str], Awaitable[None]],
+        counts: Counts,
     ) -> None:
         self.name = name
+        self.pulse = Pulse(clock.steady)
+        self._counts = counts
         self._sink = sink
         self._store = store
         self._now = clock.steady
@@ -96,6 +101,7 @@ class Lane:
 
         That may have been in an outage, hours ago: only a probe tells soon that it is over.
         """
+        self.pulse.beat()
         try:
             sinks = await self._store.sinks()
         except StoreUnavailable:
@@ -113,16 +119,18 @@ class Lane:
         """Wait for a delivery that may go; None once the lane is closed. One sender waits."""
         async with self._front:
             while not self._is_closed:
+                self.pulse.beat()
                 changed = self._changed = anyio.Event()
                 if not self._ready and self._wait() <= 0.0:
                     await self._read_ahead()
                 wait = self._wait()  # anew: reading took time, in which an attempt may have failed
                 if self._ready and wait <= 0.0 and not self._is_closed:
                     self._sending += 1
+                    self.pulse.beat(SEND_LIMIT + TURN)  # until the next one waits here
                     return self._ready.popleft()
                 if 0.0 < wait < math.inf:
                     self._hand_back()
-                with anyio.move_on_after(wait or self._until_due()):
+                with anyio.move_on_after(min(wait or self._until_due(), BEAT)):
                     await changed.wait()
         return None
 
@@ -173,12 +181,14 @@ class Lane:
             log.exception("sink.raised", sink=self.name)
             reason = f"the sink raised {type(error).__name__}"
             return await self._fail(delivery, DeliveryError(reason), is_probe=is_probe)
+        self._counts.attempted(self.name, None)
         self._recover()
         if delivery.attempts:
             log.info("delivery.done", sink=self.name, event_id=delivery.event.id)
         return Outcome(delivery_id=delivery.id, fate=Fate.DELIVERED)
 
     async def _fail(self, delivery: Delivery, error: DeliveryError, *, is_probe: bool) -> Outcome:
+        self._counts.attempted(self.name, error)
         if error.is_gone:
             self._hand_back()
             await self._switch_off(self.name, error.reason)

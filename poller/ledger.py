@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from poller.clock import Clock
+from poller.counts import Counts
 from poller.detection import Sighting
 from poller.errors import StoreUnavailable
 from poller.events import Event, Origin, PollerEvent, job_event, poller_event
@@ -44,6 +45,7 @@ class Verdict:
     before: JobState
     seen: Job | NoJob
     decision: Decision | None
+    sighting: Sighting
     events: Sequence[Event] = ()
 
 
@@ -58,12 +60,14 @@ class Ledger:
         origin: Origin,
         clock: Clock,
         wake: Callable[[], None],
+        counts: Counts | None = None,
     ) -> None:
         self._store = store
         self._rules = rules
         self._origin = origin
         self._clock = clock
         self._wake = wake
+        self._counts = counts or Counts()
         self._states: dict[str, JobState] = {}
         self._stale: set[str] = set()
         self._mark: KeyMark | None = None
@@ -129,6 +133,9 @@ class Ledger:
         ]
         await self._record(Batch(states=changed, events=[it for v in verdicts for it in v.events]))
         self._states.update(drafts)
+        for verdict in verdicts:
+            if verdict.decision:
+                self._counts.told(verdict.decision.transitions, verdict.sighting)
         return verdicts
 
     async def note_key(self, *, is_refused: bool, is_answered: bool) -> PollerEvent | None:
@@ -148,6 +155,7 @@ class Ledger:
         )
         await self._record(Batch(events=[event], marks={MARK: mark.write()}))
         self._mark = mark
+        self._counts.events[kind] += 1
         return kind
 
     async def _record(self, batch: Batch) -> None:
@@ -174,19 +182,16 @@ class Ledger:
         """Decide one sight. A bug that one odd job brings to light must not blind the others."""
         job_id, seen, now = sight.job_id, sight.seen, self._clock.steady()
         before = drafts.get(job_id, self._states[job_id])
+        sighting = self._sighting(sight, before, now, skew)
         try:
             decision = decide(before, seen, now, self._rules)
-            events = [
-                job_event(
-                    it, self._origin, self._clock.now(), self._sighting(sight, before, now, skew)
-                )
-                for it in decision.transitions
-            ]
+            moment = self._clock.now()
+            events = [job_event(it, self._origin, moment, sighting) for it in decision.transitions]
         except Exception:
             log.exception("job.undecided", job_id=job_id)
-            return Verdict(job_id, before, seen, None)
+            return Verdict(job_id, before, seen, None, sighting)
         drafts[job_id] = decision.state
-        return Verdict(job_id, before, seen, decision, events)
+        return Verdict(job_id, before, seen, decision, sighting, events)
 
     def _is_idle(self, sight: Sight) -> bool:
         seen = sight.seen

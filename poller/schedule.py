@@ -106,7 +106,8 @@ class Schedule:
         `is_put_off`: it will hardly answer, so it is no good for trying out whether the API does.
         `is_single`: only a look at this job alone serves.
         """
-        self.drop(job_id)
+        self._taken.pop(job_id, None)
+        self._due.pop(job_id, None)
         self._enter(job_id, _Entry(due, now, is_put_off, is_single))
 
     def put_back(self, job_id: str) -> None:

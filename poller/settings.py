@@ -2,14 +2,13 @@
 
 import re
 import ssl
-from functools import lru_cache
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, SecretStr, ValidationInfo, field_validator
 
+from poller.address import Address, is_host, is_loopback
 from poller.environment import PRINTABLE, Environment, Seconds, Words, check_url, setting
 from poller.jobs import is_job_id
 
@@ -17,6 +16,7 @@ PREFIX: Final = "POLLER_"
 MEMORY: Final = "memory:"
 
 SINK_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)?")
+TOKEN_CHARS: Final = 16
 NAMESPACE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 AnyCase = BeforeValidator(lambda text: text.lower() if isinstance(text, str) else text)
@@ -43,6 +43,10 @@ class Settings(Environment):
     job_ids: Words = setting((), "Ids of the jobs to watch")
     jobs_file: Path | None = setting(
         None, "A file of ids to watch, one a line, # for comments; re-read when it changes"
+    )
+
+    exit_when_done: bool = setting(
+        "off", "Exit with 0 once all jobs have ended and all events are delivered or dead"
     )
 
     discover: bool = setting("off", "Watch every job of the account, named or not")
@@ -84,6 +88,18 @@ class Settings(Environment):
     )
     allow_network_store: bool = setting("off", "Allow a database on a network file system")
 
+    listen: str = setting(
+        "127.0.0.1:8377",
+        "Where the API is served: a host and a port, unix:/path of a socket, or off; on an address"
+        " that others can reach, without a token, only probes, metrics and the version",
+    )
+    listen_token: SecretStr | None = setting(
+        None, "What a request to the API must bring along, as Authorization: Bearer"
+    )
+    listen_hosts: Words = setting(
+        (), "Names by which requests may come, beside localhost and addresses"
+    )
+
     log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = setting(
         "info", "The least level that is logged: debug, info, warning or error"
     )
@@ -123,6 +139,27 @@ class Settings(Environment):
             raise ValueError(f"must be a file of certificates in PEM: {why}") from None
         return path
 
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, listen: str) -> str:
+        Address.parse(listen)
+        return listen
+
+    @field_validator("listen_token")
+    @classmethod
+    def _long_token(cls, token: SecretStr | None) -> SecretStr | None:
+        text = token.get_secret_value() if token else ""
+        if token and not (PRINTABLE.fullmatch(text) and len(text) >= TOKEN_CHARS):
+            raise ValueError(f"must be {TOKEN_CHARS} or more of printable ASCII without spaces")
+        return token
+
+    @field_validator("listen_hosts")
+    @classmethod
+    def _hosts(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if odd := [it for it in names if not is_host(it.lower())]:
+            raise ValueError(f"{odd[0][:64]!r} is no name of a host")
+        return tuple(it.lower() for it in names)
+
     @field_validator("proxy")
     @classmethod
     def _proxy_url(cls, url: SecretStr | None) -> SecretStr | None:
@@ -136,6 +173,13 @@ class Settings(Environment):
         if odd := [it for it in job_ids if not is_job_id(it)]:
             raise ValueError(f"{odd[0][:64]!r} cannot be a job id: letters, digits, . _ - only")
         return job_ids
+
+    @field_validator("discover")
+    @classmethod
+    def _never_done(cls, discover: bool, info: ValidationInfo) -> bool:
+        if discover and info.data.get("exit_when_done"):
+            raise ValueError("must be off while POLLER_EXIT_WHEN_DONE is on: it never is done")
+        return discover
 
     @field_validator("listing")
     @classmethod
@@ -171,12 +215,3 @@ class Settings(Environment):
         if store != MEMORY and re.match(r"[A-Za-z][A-Za-z0-9+.]+:", store):
             raise ValueError("must be a path or memory:")
         return store
-
-
-@lru_cache(maxsize=64)
-def is_loopback(host: str) -> bool:
-    """Tell whether a host of a URL is this machine."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

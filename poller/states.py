@@ -71,6 +71,11 @@ class JobState:
         """Whether the end was announced without a cost."""
         return self.phase is Phase.DONE and self.job is not None and self.job.job_cost is None
 
+    @property
+    def word(self) -> str:
+        """How the job stands in a word: the status, or MISSING."""
+        return "MISSING" if self.phase is Phase.MISSING else self.status.value
+
     def is_recorded_like(self, other: "JobState") -> bool:
         """Tell whether a store that has `other` has all that must survive of this state."""
         return (

@@ -22,11 +22,15 @@ from poller.journal import Journal
 from poller.ledger import Ledger, Sight
 from poller.lifecycle import Rules
 from poller.pacing import QUARANTINE
+from poller.pulse import Pulses, Turnstile
+from poller.roster import Roster
 from poller.schedule import PollPolicy, Random
 from poller.states import NoJob, Phase
 from poller.sutro.source import Look, Observation, Source
 
 STORE_RETRY: Final = 5.0
+LONGEST_LOOK: Final = 7_200.0
+"""A look may wait for a pause of the host, an hour at most, before its second request."""
 
 log = structlog.get_logger()
 
@@ -49,6 +53,7 @@ class Watcher:
         concurrency: int,
         guard_jobs: float = GUARD_JOBS,
     ) -> None:
+        self.pulses = pulses = Pulses(clock.steady)
         self._source = source
         self._ledger = ledger
         self._now = clock.steady
@@ -59,8 +64,10 @@ class Watcher:
         self._inbox: list[Observation] = []
         self._presence = Presence(self._now, guard_jobs)
         self._journal = Journal(self._now)
+        self.roster = Roster(ledger, self._finds, self._agenda, self._journal)
         self._front = anyio.Lock(fast_acquire=True)
-        self._applying = anyio.Lock(fast_acquire=True)
+        self._applying = Turnstile(pulses.add("records"))
+        self._looking, self._ending = pulses.add("looks"), pulses.add("deadlines")
 
     async def run(self) -> None:
         """Look at the watched jobs whenever they are due."""
@@ -166,17 +173,21 @@ class Watcher:
     async def _choose(self) -> Look:
         async with self._front:
             while True:
-                await self._agenda.until_due(lambda: self._source.is_gated)
+                self._looking.beat()
+                if not await self._agenda.is_due(lambda: self._source.is_gated):
+                    continue
                 if look := await self._source.choose(self._agenda.schedule):
                     self._journal.stretch(self._agenda.schedule.stretch)
+                    self._looking.beat(LONGEST_LOOK)  # until the next one stands here
                     return look
 
     async def _keep_deadlines(self) -> None:
         """Tell settling jobs that their time is over, whether or not the API can be asked."""
         while True:
-            late = await self._agenda.until_late()
-            now = self._now()
-            await self.take_in([Observation(it, now, NoJob.ELAPSED) for it in late])
+            self._ending.beat()
+            if late := await self._agenda.until_late():
+                now = self._now()
+                await self.take_in([Observation(it, now, NoJob.ELAPSED) for it in late])
 
     # What was seen.
 
@@ -195,12 +206,12 @@ class Watcher:
             self._agenda.wake()  # also for who was taken along for nothing, and is due again
 
     async def _apply(self, batch: Sequence[Observation]) -> None:
-        news = [seen for seen in batch if self._is_news(seen)]
+        news, skew = [seen for seen in batch if self._is_news(seen)], self._source.skew
         await self._note_key()
-        verdicts = await self._ledger.apply(self._sights(news), skew=self._source.skew)
+        verdicts = await self._ledger.apply(self._sights(news), skew=skew)
         for verdict in verdicts:
             self._journal.verdict(verdict)
-        self._tell_failures(batch)
+        self._journal.failures(batch)
         fresh = {id(seen) for seen in news}
         undecided = {it.job_id for it in verdicts if it.decision is None}
         now = self._now()
@@ -210,14 +221,7 @@ class Watcher:
             elif seen.job_id not in self._agenda:
                 continue  # what came before it has ended the watch
             elif id(seen) in fresh or seen.job_id not in self._agenda.schedule:
-                self._reschedule(seen, now)
-
-    def _tell_failures(self, batch: Sequence[Observation]) -> None:
-        """Log what failed, a page once for all the jobs on it."""
-        failed = {id(seen.result): seen for seen in reversed(batch)}
-        for seen in failed.values():
-            if isinstance(seen.result, PollError) and not isinstance(seen.result, NotFound):
-                self._journal.failure(seen.job_id, seen.result)
+                self._reschedule(seen, now, skew)
 
     def _is_news(self, seen: Observation) -> bool:
         """Leave out what was asked before the answer that was applied last, or lags behind it."""
@@ -271,7 +275,7 @@ class Watcher:
 
     # When to look again.
 
-    def _reschedule(self, seen: Observation, now: float) -> None:
+    def _reschedule(self, seen: Observation, now: float, skew: float) -> None:
         state = self._ledger[seen.job_id]
         self._agenda.set_deadline(state)
         if seen.result is NoJob.ELAPSED:
@@ -279,7 +283,7 @@ class Watcher:
         if state.phase is Phase.MISSING:
             self._presence.forget(seen.job_id)
         is_planned = self._is_watched(seen.job_id) and self._agenda.plan_next(
-            state, seen.result, now, skew=self._source.skew
+            state, seen.result, now, skew=skew
         )
         if not is_planned:
             self._end(seen.job_id)

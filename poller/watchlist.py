@@ -1,6 +1,7 @@
-"""Which jobs are watched: those of the settings, and those of a file that may change."""
+"""Which jobs are watched: those of the settings, of a file that may change, and added ones."""
 
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -16,21 +17,26 @@ log = structlog.get_logger()
 
 
 class Watchlist:
-    """The watched ids, in order and without repetition."""
+    """The watched ids, in order and without repetition.
+
+    `is_read` once the file, if there is to be one, has been there.
+    """
 
     def __init__(self, job_ids: Iterable[str], jobs_file: Path | None = None) -> None:
-        self._job_ids = tuple(job_ids)
+        self._job_ids = dict.fromkeys(job_ids)
         self._file = jobs_file
         self._stamp: tuple[int, ...] | None = None
-        self._from_file: tuple[str, ...] = ()
+        self._from_file: dict[str, None] = {}
+        self._added: dict[str, None] = {}
         self._trouble = ""
+        self.is_read = jobs_file is None
         self._asked = anyio.Event()
         self._disk = anyio.CapacityLimiter(1)
 
     async def run(self, watch: Callable[[Collection[str]], Awaitable[None]]) -> None:
         """Call `watch` with all ids now and whenever they change."""
         known: tuple[str, ...] | None = None
-        every = LOOK_EVERY if self._file else float("inf")
+        every = LOOK_EVERY if self._file else inf
         while True:
             asked = self._asked = anyio.Event()
             if self._file:
@@ -46,7 +52,28 @@ class Watchlist:
     @property
     def job_ids(self) -> tuple[str, ...]:
         """The ids that are watched now."""
-        return tuple(dict.fromkeys(self._job_ids + self._from_file))
+        return tuple(self._job_ids | self._from_file | self._added)
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """The ids that were added while a daemon ran."""
+        return tuple(self._added)
+
+    def add(self, job_ids: Iterable[str]) -> None:
+        """Watch these jobs too."""
+        self._added |= dict.fromkeys(job_ids)
+        self._asked.set()
+
+    def remove(self, job_ids: Iterable[str]) -> None:
+        """Take back what was added; what is named elsewhere stays."""
+        for job_id in job_ids:
+            self._added.pop(job_id, None)
+        self._asked.set()
+
+    def sources(self, job_id: str) -> list[str]:
+        """Say who named a job."""
+        named = {"environment": self._job_ids, "file": self._from_file, "api": self._added}
+        return [source for source, job_ids in named.items() if job_id in job_ids]
 
     def reload(self) -> None:
         """Read the file again now, changed or not."""
@@ -60,7 +87,7 @@ class Watchlist:
             stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
             if stamp != self._stamp:
                 self._take(path, path.read_text(encoding="utf-8-sig", errors="replace"))
-                self._stamp = stamp
+                self._stamp, self.is_read = stamp, True
             trouble = ""
         except OSError as error:
             trouble = error.strerror or type(error).__name__
@@ -69,7 +96,8 @@ class Watchlist:
         self._trouble = trouble
 
     def _take(self, path: Path, text: str) -> None:
-        self._from_file, bad = parse_ids(text)
+        good, bad = parse_ids(text)
+        self._from_file = dict.fromkeys(good)
         for number in bad:
             log.warning("jobs_file.bad_line", file=str(path), line=number, error=RULE)
 

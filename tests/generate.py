@@ -23,6 +23,7 @@ HEADINGS: Final = {
     "POLLER_SETTLE_TIMEOUT": "Meaning",
     "POLLER_SINKS": "Sinks",
     "POLLER_STORE": "State",
+    "POLLER_LISTEN": "The door",
     "POLLER_LOG_LEVEL": "Log",
 }
 """The groups of the settings, by the first variable of each."""

@@ -24,7 +24,7 @@ VERBS: Final = {
     "wait": "wait until jobs have ended, and exit by how they did",
     "check": "show the settings, and where each came from",
     "status": "say whether all is well, and what needs a person",
-    "jobs": "list the jobs that were seen",
+    "jobs": "list the jobs that were seen; add and remove watched ones",
     "events": "list, show and replay events",
     "dead": "list, replay and drop what a sink did not take",
     "sinks": "list, test and enable sinks",

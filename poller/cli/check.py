@@ -9,11 +9,11 @@ from typing import Final
 import anyio
 
 from poller import logs
-from poller.app import make_client, make_http
 from poller.cli import codes, env_file_argument, say
 from poller.clock import Clock
 from poller.configuration import Config, describe, load
 from poller.errors import NotFound, PollError
+from poller.parts import make_client, make_http
 
 UNLIKELY_ID: Final = "sutro-poller-check"
 

@@ -1,12 +1,17 @@
-"""`jobs ls`: the jobs that were seen, and how each stands."""
+"""`jobs`: those that were seen, and those that the running daemon watches."""
 
 import argparse
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+from urllib.parse import quote
 
-from poller.cli import codes
-from poller.cli.filters import filter_arguments, open_desk, wanted
+from poller.cli import codes, complain
+from poller.cli.door import Door, Unanswered, open_door
+from poller.cli.filters import desk_arguments, filter_arguments, open_desk, wanted
 from poller.cli.output import show
-from poller.jobs import JobStatus
+from poller.errors import ConfigError
+from poller.jobs import JobStatus, is_job_id
+from poller.watchlist import RULE
 
 STATES: Final = (*(status.value for status in JobStatus), "MISSING")
 COLUMNS: Final = (
@@ -19,6 +24,12 @@ COLUMNS: Final = (
     "job_cost",
     "name",
 )
+WATCHED: Final = ("job_id", "state", "changed_at", "watched_by")
+CHANGED: Final = ("job_id", "result")
+NEW: Final = "is watched from now on"
+KNOWN: Final = "was watched already, and is kept as added"
+REMOVED: Final = "is not watched any more"
+AT_ONCE: Final = 1_000
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,11 +39,85 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     ls.add_argument(
         "--state", type=str.upper, choices=STATES, metavar="STATE", help=", ".join(STATES)
     )
+    ls.add_argument(
+        "--watched", action="store_true", help="all that the running daemon watches, seen or not"
+    )
     filter_arguments(ls, "job", "since", "limit")
+    ls.set_defaults(act=_list)
+    for name, act, purpose in (
+        ("add", _add, "have the running daemon watch jobs, after a restart too"),
+        ("rm", _remove, "have it watch jobs no more that were added"),
+    ):
+        parser = acts.add_parser(name, help=purpose)
+        parser.add_argument("job_ids", metavar="ID", nargs="+", type=_job_id)
+        desk_arguments(parser)
+        parser.set_defaults(act=act)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """List jobs."""
+    """Do one of them."""
+    act: Callable[[argparse.Namespace], int] = arguments.act
+    try:
+        return act(arguments)
+    except Unanswered as error:
+        complain(str(error))
+        return error.code
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    if arguments.watched:
+        return _list_watched(arguments)
     rows = open_desk(arguments).jobs(wanted(arguments))
     show(rows, COLUMNS, arguments.output, empty="No such jobs have been seen.")
     return codes.OK
+
+
+def _list_watched(arguments: argparse.Namespace) -> int:
+    if arguments.job or arguments.since or arguments.limit or arguments.state:
+        raise ConfigError("--watched: lists all, without any other filter")
+    door, rows, cursor = open_door(arguments.env_file), [], ""
+    while cursor is not None:
+        page = door.ask("GET", f"/v1/jobs?watched=true&limit=100{cursor}")
+        rows += page["jobs"]
+        cursor = page["next_cursor"] and f"&cursor={quote(page['next_cursor'], safe='')}"
+    if arguments.output == "table":
+        rows = [row | {"watched_by": ", ".join(row["watched_by"])} for row in rows]
+    show(rows, WATCHED, arguments.output, empty="No job is watched.")
+    return codes.OK
+
+
+def _add(arguments: argparse.Namespace) -> int:
+    door, rows = open_door(arguments.env_file), []
+    for job_ids in _in_portions(arguments.job_ids):
+        rows += door.ask("POST", "/v1/jobs", {"job_ids": job_ids})["jobs"]
+    told = [{"job_id": it["job_id"], "result": NEW if it["is_new"] else KNOWN} for it in rows]
+    show(told, CHANGED, arguments.output, empty="")
+    return codes.OK
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    door = open_door(arguments.env_file)
+    told = [{"job_id": it, "result": _removed(door, it)} for it in arguments.job_ids]
+    show(told, CHANGED, arguments.output, empty="")
+    return codes.OK if all(it["result"] == REMOVED for it in told) else codes.TROUBLE
+
+
+def _removed(door: Door, job_id: str) -> str:
+    try:
+        door.ask("DELETE", f"/v1/jobs/{job_id}")
+    except Unanswered as refusal:
+        if refusal.status not in {404, 409}:
+            raise
+        return str(refusal)
+    return REMOVED
+
+
+def _in_portions(job_ids: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(job_ids), AT_ONCE):
+        yield job_ids[start : start + AT_ONCE]
+
+
+def _job_id(text: str) -> str:
+    if not is_job_id(text):
+        raise argparse.ArgumentTypeError(f"{text[:64]!r}: {RULE}")
+    return text

@@ -2,15 +2,12 @@
 
 import argparse
 import os
-import secrets
 import sys
 from typing import Final
 
 import anyio
-import structlog
 
 from poller import logs
-from poller.app import egress, origin
 from poller.cli import codes, complain, say
 from poller.cli.filters import desk_arguments, open_desk
 from poller.cli.letters import AGAIN, when
@@ -18,14 +15,12 @@ from poller.cli.letters import COLUMNS as LETTERS
 from poller.cli.output import as_json, show
 from poller.clock import Clock
 from poller.configuration import Config, SinkConfig, load
-from poller.errors import ConfigError, DeliveryError
-from poller.events import Event, PollerEvent, poller_event
-from poller.lane import SEND_LIMIT
-from poller.store import Delivery
+from poller.errors import ConfigError
+from poller.events import Event
+from poller.parts import egress, origin
+from poller.trial import a_test_event, try_once
 
 COLUMNS: Final = ("sink", "state", "pending", "oldest_at", "dead", "reason")
-
-log = structlog.get_logger()
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +67,7 @@ def _test(arguments: argparse.Namespace) -> int:
     config = load(os.environ, arguments.env_file, for_run=False)
     logs.configure("warning", "auto", stream=sys.stderr, secrets=config.secrets)
     sink = _configured(config, arguments.sink)
-    event = _test_event(config, sink.name)
+    event = a_test_event(origin(config), Clock(), sink=sink.name)
     reason = anyio.run(_send, config, sink, event)
     if arguments.output == "json":
         say(as_json({"sink": sink.name, "event_id": event.id, "error": reason}))
@@ -91,28 +86,7 @@ def _configured(config: Config, name: str) -> SinkConfig:
     raise ConfigError(f"POLLER_SINKS: {name!r} is not in it; it has: {known}")
 
 
-def _test_event(config: Config, sink: str) -> Event:
-    return poller_event(
-        PollerEvent.TEST,
-        origin(config),
-        Clock().now(),
-        # Each test has an id of its own, or a receiver would drop the second as a repetition.
-        instance=secrets.token_hex(8),
-        occurrence=1,
-        detail={"sink": sink},
-    )
-
-
 async def _send(config: Config, sink: SinkConfig, event: Event) -> str | None:
     """Send once through the real sink; give the reason when it was not taken."""
-    delivery = Delivery(id=0, sink=sink.name, event=event, created_at=Clock().steady())
     async with sink.kind.connect(sink.live, egress(config)) as opened:
-        try:
-            with anyio.fail_after(SEND_LIMIT):
-                await opened.send(delivery)
-        except DeliveryError as error:
-            return error.reason
-        except Exception as error:  # the fence around every send, as it stands in a lane
-            log.exception("sink.raised", sink=sink.name)
-            return f"the sink raised {type(error).__name__}"
-    return None
+        return await try_once(opened, sink.name, event, Clock())

@@ -11,6 +11,7 @@ from poller.cli import codes, say
 from poller.cli.filters import desk_arguments, open_desk
 from poller.cli.output import as_json, as_table
 from poller.store.desk import Row, Status
+from poller.vitals import ADVICE, Trouble
 
 COLUMNS: Final = ("sink", "state", "pending", "oldest", "dead")
 UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -50,7 +51,7 @@ def _screen(status: Status, needs: list[str]) -> str:
 def _needs(status: Status) -> Iterator[str]:
     """Say what does not mend itself, and what to do about each."""
     if status.is_key_refused:
-        yield "The API refuses the key: put SUTRO_API_KEY right and send SIGHUP, or restart."
+        yield ADVICE[Trouble.KEY_REFUSED]
     waiting = sum(row["pending"] for row in status.sinks)
     if waiting and not status.is_running:
         yield f"{waiting} deliveries wait and no daemon runs: start it with `sutro-poller run`."

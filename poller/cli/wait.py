@@ -12,7 +12,6 @@ from typing import Final
 import anyio
 
 from poller import logs
-from poller.app import make_client, make_http, pace
 from poller.cli import codes, complain, env_file_argument, note, say
 from poller.cli.progress import progress
 from poller.cli.report import as_json, reasons, span, summary
@@ -23,6 +22,7 @@ from poller.errors import ConfigError, PollError
 from poller.jobs import is_job_id
 from poller.latest import find_latest
 from poller.lifecycle import Rules
+from poller.parts import make_client, make_http, pace
 from poller.states import JobEvent
 from poller.sutro.budget import Budget
 from poller.sutro.client import SutroClient

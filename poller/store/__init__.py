@@ -21,6 +21,7 @@ DAY: Final = 86_400.0
 DELIVERED_FOR: Final = 7 * DAY
 DEAD_FOR: Final = 30 * DAY
 JOB_FOR: Final = 400 * DAY
+ADDED_FOR: Final = 30 * DAY
 PARKED_FOR: Final = 7 * DAY
 
 SINK_DISABLED: Final = "the sink was disabled"
@@ -76,7 +77,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkState:
-    """The backlog of one sink. `last_due` is when the last of the pending deliveries is due.
+    """The backlog of one sink.
+
+    `last_due` is when the last of the pending deliveries is due, `oldest` when the first of them
+    was recorded.
 
     A sink with `is_configured` false has left the configuration: its deliveries are parked.
     """
@@ -85,6 +89,7 @@ class SinkState:
     pending: int = 0
     dead: int = 0
     last_due: float | None = None
+    oldest: float | None = None
     is_disabled: bool = False
     is_configured: bool = True
 
@@ -95,6 +100,10 @@ class Store(Protocol):
     @property
     def instance(self) -> str:
         """A random name, given to the store when it was made."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last verb raised StoreUnavailable; None when it did not."""
 
     async def __aenter__(self) -> Self:
         """Lock, open, check and migrate.
@@ -119,6 +128,15 @@ class Store(Protocol):
 
     async def active(self) -> list[str]:
         """Name every recorded job that has not ended."""
+
+    async def added(self) -> list[str]:
+        """Name the jobs that were added, in the order of their coming."""
+
+    async def add(self, job_ids: Collection[str]) -> None:
+        """Note that these jobs are to be watched from now on, those that are noted already too."""
+
+    async def remove(self, job_ids: Collection[str]) -> None:
+        """Note that these jobs are not to be watched, unless somebody else names them."""
 
     async def marks(self) -> dict[str, str]:
         """Read every mark."""
@@ -166,6 +184,7 @@ class Store(Protocol):
         """Forget what is past its time, and say how many rows went.
 
         Bodies go 7 days after the event was delivered to all its sinks, dead ones after 30 days;
-        a job's row 400 days after its last change unless it is watched. The deliveries of a sink
-        that left the configuration 7 days ago become dead.
+        a job's row 400 days after its last change unless it is watched. A job that was added is
+        watched no more 30 days after it has ended or went missing. The deliveries of a sink that
+        left the configuration 7 days ago become dead.
         """

@@ -83,21 +83,21 @@ class Desk:
 
     def status(self) -> Status:
         """Say how all stands."""
-        return self._read(self._status)
+        return self.read(self._status)
 
     def sinks(self) -> list[Row]:
         """List the sinks that are configured or have deliveries left."""
-        return self._read(lambda db: [_row(it) for it in db.execute(sql.SINKS)])
+        return self.read(lambda db: [as_row(it) for it in db.execute(sql.SINKS)])
 
     def jobs(self, wanted: Filter) -> list[Row]:
         """List jobs, the one that changed last first."""
-        rows = self._read(lambda db: _find(db, sql.JOBS, wanted))
+        rows = self.read(lambda db: _find(db, sql.JOBS, wanted))
         return [row | json.loads(row.pop("job")) for row in rows]
 
     def ended_jobs(self, since: float = 0.0) -> list[Row]:
         """List the jobs that ended since then, costs as Decimal or None, with `ended_at`."""
         values = {"ends": json.dumps([*ENDS])}
-        rows = self._read(lambda db: [_row(it) for it in db.execute(sql.ENDED, values)])
+        rows = self.read(lambda db: [as_row(it) for it in db.execute(sql.ENDED, values)])
         jobs = [row | json.loads(row.pop("job"), parse_float=Decimal) for row in rows]
         for job in jobs:
             job["ended_at"] = job["datetime_completed"] or job["changed_at"]
@@ -106,7 +106,7 @@ class Desk:
 
     def events(self, wanted: Filter) -> list[Row]:
         """List events, the latest first."""
-        rows = self._read(lambda db: _find(db, sql.EVENTS, wanted))
+        rows = self.read(lambda db: _find(db, sql.EVENTS, wanted))
         return [row | {"deliveries": json.loads(row["deliveries"])} for row in rows]
 
     def event(self, begin: str) -> Row:
@@ -117,11 +117,11 @@ class Desk:
             (event,) = _find(db, sql.EVENT, wanted)
             return event | {"deliveries": _find(db, sql.LETTERS, wanted)}
 
-        return self._read(work)
+        return self.read(work)
 
     def letters(self, wanted: Filter) -> list[Row]:
         """List deliveries, the latest first."""
-        return self._read(lambda db: _find(db, sql.LETTERS, wanted))
+        return self.read(lambda db: _find(db, sql.LETTERS, wanted))
 
     def resend(self, wanted: Filter) -> list[Row]:
         """Make deliveries pending again as replays; `obstacle` says why one was left alone.
@@ -171,10 +171,10 @@ class Desk:
             is_running=is_held(self._path),
             is_key_refused=mark.is_refused,
             jobs=dict(db.execute(sql.JOBS_BY_STATE).fetchall()),
-            sinks=[_row(it) for it in db.execute(sql.SINKS)],
+            sinks=[as_row(it) for it in db.execute(sql.SINKS)],
         )
 
-    def _read(self, work: Work[T]) -> T:
+    def read(self, work: Work[T]) -> T:
         """Do some reading, all of it as of one moment."""
         with self._connected("ro") as db:
             db.execute("BEGIN")
@@ -229,7 +229,7 @@ class Desk:
 
 
 def _find(db: sqlite3.Connection, statement: str, wanted: Filter) -> list[Row]:
-    return [_row(it) for it in db.execute(statement, _values(db, wanted))]
+    return [as_row(it) for it in db.execute(statement, _values(db, wanted))]
 
 
 def _values(db: sqlite3.Connection, wanted: Filter) -> Row:
@@ -260,7 +260,8 @@ def _whole(db: sqlite3.Connection, statement: str, begin: str, noun: str) -> str
     )
 
 
-def _row(found: sqlite3.Row) -> Row:
+def as_row(found: sqlite3.Row) -> Row:
+    """Give what was found by name, as it may be shown."""
     return {name: _shown(name, found[name]) for name in found.keys()}  # noqa: SIM118 - no mapping
 
 

@@ -126,3 +126,59 @@ SELECT subject FROM events WHERE :begin <> '' AND substr(subject, 1, length(:beg
 EVENT_IDS: Final = """
 SELECT id FROM events WHERE :begin <> '' AND substr(id, 1, length(:begin)) = :begin ORDER BY 1
 """
+
+JOBS_PAGE: Final = """
+WITH known AS (
+    SELECT job_id, iif(phase = 'missing', 'MISSING', status) AS state, deployment, changed_at,
+           iif(json_valid(job), job, NULL) AS job
+      FROM jobs
+     UNION ALL
+    SELECT value, 'UNKNOWN', NULL, 0.0, NULL
+      FROM json_each(:unseen)
+     WHERE value NOT IN (SELECT job_id FROM jobs)
+)
+SELECT job_id, state, deployment, nullif(changed_at, 0.0) AS changed_at, job,
+       changed_at AS place, job_id AS key
+  FROM known
+ WHERE job_id = coalesce(:job, job_id)
+   AND state = coalesce(:state, state)
+   AND changed_at >= :since
+   AND (:watched IS NULL OR job_id IN (SELECT value FROM json_each(:watched)))
+   AND (:place IS NULL OR changed_at < :place OR (changed_at = :place AND job_id > :key))
+ ORDER BY place DESC, key
+ LIMIT :limit
+"""
+"""Jobs with those that are watched and have never been seen, the one that changed last first."""
+
+EVENTS_PAGE: Final = """
+SELECT id, type, subject, occurred_at, recorded_at,
+       (SELECT json_group_array(json_object('sink', sink, 'fate', fate))
+          FROM deliveries WHERE event_id = events.id) AS deliveries,
+       recorded_at AS place, rowid AS key
+  FROM events
+ WHERE subject = coalesce(:job, subject)
+   AND type = coalesce(:type, type)
+   AND recorded_at >= :since
+   AND (coalesce(:sink, :state) IS NULL OR EXISTS (
+        SELECT 1
+          FROM deliveries
+         WHERE event_id = events.id
+           AND sink = coalesce(:sink, sink)
+           AND fate = coalesce(:state, fate)
+       ))
+   AND (:place IS NULL OR recorded_at < :place OR (recorded_at = :place AND rowid < :key))
+ ORDER BY place DESC, key DESC
+ LIMIT :limit
+"""
+
+LAST_EVENT: Final = "SELECT coalesce(max(rowid), 0) FROM events"
+
+EVENT_NUMBER: Final = "SELECT rowid FROM events WHERE id = :id"
+
+EVENTS_AFTER: Final = """
+SELECT rowid AS number, id, type, subject, body
+  FROM events
+ WHERE rowid > iif(:number > (SELECT coalesce(max(rowid), 0) FROM events), 0, :number)
+ ORDER BY rowid
+ LIMIT :limit
+"""

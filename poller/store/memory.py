@@ -12,6 +12,7 @@ from poller.events import Event
 from poller.lifecycle import COST_WATCH
 from poller.states import JobState, Phase
 from poller.store import (
+    ADDED_FOR,
     DEAD_FOR,
     DELIVERED_FOR,
     JOB_FOR,
@@ -59,6 +60,7 @@ class MemoryStore:
         self._now = now
         self._instance = secrets.token_hex(8)
         self._marks: dict[str, str] = {}
+        self._added: dict[str, None] = {}
         self._jobs: dict[str, tuple[JobState, float]] = {}
         self._events: dict[str, tuple[float, list[_Entry]]] = {}
         self._entries: dict[int, _Entry] = {}
@@ -71,6 +73,11 @@ class MemoryStore:
     def instance(self) -> str:
         """The random name of this store."""
         return self._instance
+
+    @property
+    def trouble(self) -> str | None:
+        """There is none."""
+        return None
 
     async def __aenter__(self) -> Self:
         """There is nothing to open."""
@@ -96,6 +103,19 @@ class MemoryStore:
     async def active(self) -> list[str]:
         """Name every recorded job that has not ended."""
         return [it for it, (state, _) in self._jobs.items() if state.phase is not Phase.DONE]
+
+    async def added(self) -> list[str]:
+        """Name the jobs that were added, in the order of their coming."""
+        return list(self._added)
+
+    async def add(self, job_ids: Collection[str]) -> None:
+        """Note that these jobs are to be watched from now on."""
+        self._added |= dict.fromkeys(job_ids)
+
+    async def remove(self, job_ids: Collection[str]) -> None:
+        """Note that these jobs are not to be watched, unless somebody else names them."""
+        for job_id in job_ids:
+            self._added.pop(job_id, None)
 
     async def marks(self) -> dict[str, str]:
         """Read every mark."""
@@ -160,6 +180,12 @@ class MemoryStore:
 
     async def prune(self, now: float, watched: Collection[str]) -> int:
         """Forget what is past its time, and say how many rows went."""
+        added = [
+            job_id
+            for job_id, (state, changed_at) in self._jobs.items()
+            if changed_at <= now - ADDED_FOR and job_id in self._added and _is_over(state)
+        ]
+        await self.remove(added)
         jobs = [
             job_id
             for job_id, (_, changed_at) in self._jobs.items()
@@ -175,7 +201,7 @@ class MemoryStore:
         for event_id in events:
             for entry in self._events.pop(event_id)[1]:
                 del self._entries[entry.delivery.id]
-        return len(jobs) + len(events)
+        return len(added) + len(jobs) + len(events)
 
     def _takers(self, event: Event) -> list[str]:
         if event.follows:
@@ -221,11 +247,13 @@ class MemoryStore:
         dead = [
             it for it in self._entries.values() if (it.delivery.sink, it.fate) == (name, "dead")
         ]
+        pending = self._pending_of(name)
         return SinkState(
             name=name,
-            pending=len(self._pending_of(name)),
+            pending=len(pending),
             dead=len(dead),
-            last_due=max((entry.due for entry in self._pending_of(name)), default=None),
+            last_due=max((entry.due for entry in pending), default=None),
+            oldest=min((entry.delivery.created_at for entry in pending), default=None),
             is_disabled=name in self._disabled,
         )
 
@@ -233,6 +261,10 @@ class MemoryStore:
 def _is_unfinished(state: JobState, now: float) -> bool:
     awaits_cost = state.awaits_cost and state.since > now - COST_WATCH
     return state.phase is Phase.SETTLING or awaits_cost
+
+
+def _is_over(state: JobState) -> bool:
+    return state.phase in {Phase.DONE, Phase.MISSING}
 
 
 def _due(entry: _Entry) -> tuple[float, int]:

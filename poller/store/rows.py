@@ -99,6 +99,7 @@ def read_sink(row: sqlite3.Row) -> SinkState:
         pending=row["pending"],
         dead=row["dead"],
         last_due=row["last_due"],
+        oldest=row["oldest"],
         is_disabled=bool(row["is_disabled"]),
         is_configured=bool(row["is_configured"]),
     )

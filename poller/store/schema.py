@@ -86,7 +86,17 @@ SELECT *
        );
 """
 
-MIGRATIONS: Final = (VERSION_1,)
+VERSION_2: Final = """
+CREATE TABLE additions (
+    number     INTEGER PRIMARY KEY,
+    deployment TEXT NOT NULL,
+    job_id     TEXT NOT NULL,
+    added_at   REAL NOT NULL,
+    UNIQUE (deployment, job_id)
+) STRICT;
+"""
+
+MIGRATIONS: Final = (VERSION_1, VERSION_2)
 """The script at index n makes version n + 1 of the version before. A released one never changes."""
 
 

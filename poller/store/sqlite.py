@@ -11,10 +11,12 @@ from typing import Any, Final, Self, TypeVar
 import structlog
 from anyio import CapacityLimiter, to_thread
 
+from poller.errors import StoreUnavailable
 from poller.events import Event
 from poller.lifecycle import COST_WATCH
 from poller.states import JobState
 from poller.store import (
+    ADDED_FOR,
     DAY,
     DEAD_FOR,
     DELIVERED_FOR,
@@ -62,11 +64,17 @@ class SqliteStore:
         self._now = now
         self._in_thread = in_thread
         self._instance = ""
+        self._trouble: str | None = None
 
     @property
     def instance(self) -> str:
         """The random name of the database."""
         return self._instance
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last verb raised StoreUnavailable; None when it did not."""
+        return self._trouble
 
     async def __aenter__(self) -> Self:
         """Lock, open, check and migrate."""
@@ -92,6 +100,20 @@ class SqliteStore:
     async def active(self) -> list[str]:
         """Name every recorded job that has not ended."""
         return await self._read(sql.ACTIVE, self._values(), lambda row: str(row["job_id"]))
+
+    async def added(self) -> list[str]:
+        """Name the jobs that were added, in the order of their coming."""
+        return await self._read(sql.ADDED, self._values(), lambda row: str(row["job_id"]))
+
+    async def add(self, job_ids: Collection[str]) -> None:
+        """Note that these jobs are to be watched from now on."""
+        values = self._values(job_ids=_json(job_ids))
+        await self._transact(lambda db: db.execute(sql.ADD, values))
+
+    async def remove(self, job_ids: Collection[str]) -> None:
+        """Note that these jobs are not to be watched, unless somebody else names them."""
+        values = self._values(job_ids=_json(job_ids))
+        await self._transact(lambda db: db.execute(sql.REMOVE, values))
 
     async def marks(self) -> dict[str, str]:
         """Read every mark."""
@@ -142,13 +164,11 @@ class SqliteStore:
 
     async def prune(self, now: float, watched: Collection[str]) -> int:
         """Forget what is past its time, and say how many rows went."""
-        values = {"now": now, "watched": _json(watched)} | RETENTION
+        values = self._values(watched=_json(watched)) | {"now": now} | RETENTION
 
         def work(db: sqlite3.Connection) -> int:
             db.execute(sql.BURY_PARKED, values)
-            return sum(
-                db.execute(it, values).rowcount for it in (sql.FORGET_EVENTS, sql.FORGET_JOBS)
-            )
+            return sum(db.execute(it, values).rowcount for it in sql.FORGET)
 
         return await self._transact(work)
 
@@ -188,7 +208,13 @@ class SqliteStore:
         return await self._transact(lambda db: [make(it) for it in db.execute(statement, values)])
 
     async def _transact(self, work: Work[T]) -> T:
-        return await self._run(lambda: self._database.transact(work))
+        try:
+            result = await self._run(lambda: self._database.transact(work))
+        except StoreUnavailable as error:
+            self._trouble = str(error)
+            raise
+        self._trouble = None
+        return result
 
     async def _run(self, call: Callable[[], T]) -> T:
         return await to_thread.run_sync(call, limiter=self._limiter) if self._in_thread else call()
@@ -198,6 +224,7 @@ RETENTION: Final = {
     "delivered_for": DELIVERED_FOR,
     "dead_for": DEAD_FOR,
     "job_for": JOB_FOR,
+    "added_for": ADDED_FOR,
     "parked_for": PARKED_FOR,
     "reason": SINK_LEFT,
 }

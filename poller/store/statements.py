@@ -54,6 +54,19 @@ SELECT job_id, phase, min(since, :now) AS since, status, job,
 
 ACTIVE: Final = "SELECT job_id FROM jobs WHERE deployment = :deployment AND phase <> 'done'"
 
+ADDED: Final = "SELECT job_id FROM additions WHERE deployment = :deployment ORDER BY number"
+
+ADD: Final = """
+INSERT INTO additions (deployment, job_id, added_at)
+SELECT :deployment, value, :now FROM json_each(:job_ids) WHERE true
+ON CONFLICT DO NOTHING
+"""
+
+REMOVE: Final = """
+DELETE FROM additions
+ WHERE deployment = :deployment AND job_id IN (SELECT value FROM json_each(:job_ids))
+"""
+
 MARKS: Final = "SELECT name, text FROM marks"
 
 _READY: Final = """
@@ -115,6 +128,7 @@ SELECT name,
        (SELECT count(*) FROM deliveries WHERE sink = name AND fate = 'pending') AS pending,
        (SELECT count(*) FROM deliveries WHERE sink = name AND fate = 'dead') AS dead,
        (SELECT max(due) FROM deliveries WHERE sink = name AND fate = 'pending') AS last_due,
+       (SELECT min(created_at) FROM deliveries WHERE sink = name AND fate = 'pending') AS oldest,
        disabled_reason IS NOT NULL AS is_disabled,
        left_at IS NULL AS is_configured
   FROM sinks
@@ -146,6 +160,17 @@ DELETE FROM jobs
  WHERE changed_at <= :now - :job_for
    AND job_id NOT IN (SELECT value FROM json_each(:watched))
 """
+
+FORGET_ADDITIONS: Final = """
+DELETE FROM additions
+ WHERE (deployment, job_id) IN (
+        SELECT deployment, job_id
+          FROM jobs
+         WHERE phase IN ('done', 'missing') AND changed_at <= :now - :added_for
+       )
+"""
+
+FORGET: Final = (FORGET_ADDITIONS, FORGET_EVENTS, FORGET_JOBS)
 
 IDENTITY: Final = "SELECT instance FROM identity"
 

@@ -6,7 +6,9 @@ from typing import Final
 
 import anyio
 
+from poller.counts import Counts
 from poller.errors import PollError, Refused, Throttled, TooLarge
+from poller.health import Hearing
 from poller.schedule import Random
 
 TRIALS: Final = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0)
@@ -60,10 +62,18 @@ class Budget:
     `is_proven`.
     """
 
-    def __init__(self, *, per_minute: float, now: Callable[[], float], random: Random) -> None:
+    def __init__(
+        self,
+        *,
+        per_minute: float,
+        now: Callable[[], float],
+        random: Random,
+        counts: Counts | None = None,
+    ) -> None:
         self._rate = per_minute / 60.0
         self._now = now
         self._random = random
+        self._counts = counts or Counts()
         self._tokens = 1.0
         self._filled_at = now()
         self._share = 1.0
@@ -72,14 +82,23 @@ class Budget:
         self.is_proven = False
         self._changed = anyio.Event()
         self.gate = Gate()
+        self.hearing = Hearing(now)
 
     async def turn(self) -> bool:
         """Wait until one request may go, and say whether it is a trial at a closed gate."""
-        while (wait := self._wait(self._now())) > 0.0:
+        while (is_trial := await self.chance()) is None:
+            pass
+        return is_trial
+
+    async def chance(self) -> bool | None:
+        """Like `turn`, but None when a wait of a few seconds was not enough."""
+        wait = self._wait(self._now())
+        if wait > 0.0:
             if self._changed.is_set():
                 self._changed = anyio.Event()
             with anyio.move_on_after(min(wait, LOOK_AGAIN)):
                 await self._changed.wait()
+            return None
         self._tokens -= 1.0
         self._under_way += 1
         return self.gate.opens_at is not None
@@ -92,6 +111,8 @@ class Budget:
     def report(self, error: PollError | None, *, is_trial: bool) -> None:
         """Take in what became of a turn: an error, or None for an answer about a job."""
         now = self._now()
+        self.hearing.note(error)
+        self._counts.polled(error)
         if error is None or isinstance(error, TooLarge):
             self.is_proven = True
             if is_trial:

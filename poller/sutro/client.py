@@ -12,6 +12,7 @@ import structlog
 from pydantic import SecretStr
 from pydantic_core import from_json
 
+from poller.counts import Counts
 from poller.errors import (
     MalformedAnswer,
     Misconfigured,
@@ -95,11 +96,13 @@ class SutroClient:
         base: str,
         key: Callable[[], SecretStr],
         now: Callable[[], float],
+        counts: Counts | None = None,
     ) -> None:
         self._http = http
         self._base = base
         self._key = key
         self._now = now
+        self._counts = counts or Counts()
         self._prefixes: tuple[str, ...] = ("",) if urlsplit(base).path else ("/v1", "")
         self._tries = len(self._prefixes)
         self._skew = Skew()
@@ -121,7 +124,7 @@ class SutroClient:
 
     async def get_job(self, job_id: str) -> Job:
         """Look at one job. Raises PollError."""
-        raw = await self._ask(f"/jobs/{job_id}")
+        raw = await self._ask("job", f"/jobs/{job_id}")
         job = _read(raw.get("job"), job_id)
         if job.job_id != job_id:
             raise MalformedAnswer("the answer is about another job")
@@ -129,7 +132,7 @@ class SutroClient:
 
     async def get_status(self, job_id: str) -> Job:
         """Look at a job's status and failure reason alone: little, but always small."""
-        raw = await self._ask(f"/job-status/{job_id}")
+        raw = await self._ask("status", f"/job-status/{job_id}")
         words, metadata = raw.get("job_status"), raw.get("metadata")
         return _read(
             {
@@ -151,7 +154,7 @@ class SutroClient:
         Raises PollError.
         """
         query = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
-        raw = await self._ask(f"/list-jobs?{urlencode(query)}", cap=PAGE_CAP)
+        raw = await self._ask("list", f"/list-jobs?{urlencode(query)}", cap=PAGE_CAP)
         jobs, following = raw.get("jobs"), raw.get("next_cursor")
         if not isinstance(jobs, list):
             raise MalformedAnswer("the answer has no list of jobs")
@@ -159,23 +162,24 @@ class SutroClient:
             tuple(_readable(jobs, known)), following if isinstance(following, str) else None
         )
 
-    async def _ask(self, path: str, *, cap: int = JOB_CAP) -> dict[str, Any]:
+    async def _ask(self, kind: str, path: str, *, cap: int = JOB_CAP) -> dict[str, Any]:
         """Make a request under the prefix whose turn it is, at first under each until one fits."""
         for _ in range(self._tries - 1):
             try:
-                return await self._get(path, cap)
+                return await self._get(kind, path, cap)
             except STRANGE:
                 continue
         self._tries = 1
-        return await self._get(path, cap)
+        return await self._get(kind, path, cap)
 
-    async def _get(self, path: str, cap: int) -> dict[str, Any]:
+    async def _get(self, kind: str, path: str, cap: int) -> dict[str, Any]:
         headers = {
             "Authorization": f"Key {self._key().get_secret_value()}",
             "Accept": "application/json",
         }
         prefix = self._prefixes[0]
         url = self._base + prefix + path
+        self._counts.requests[kind] += 1
         asked_at = self._now()
         try:
             answer = await self._http.exchange("GET", url, headers=headers, cap=cap)

@@ -58,7 +58,10 @@ class Source(Protocol):
         """The source's clock minus ours, in seconds."""
 
     async def choose(self, schedule: Schedule) -> Look | None:
-        """Wait for the host's turn, then take from the schedule what one request can show."""
+        """Take from the schedule what one request can show.
+
+        None after some seconds in which it was not the host's turn, or when nothing is due.
+        """
 
 
 class SutroSource:
@@ -105,8 +108,10 @@ class SutroSource:
         return self._client.skew
 
     async def choose(self, schedule: Schedule) -> Look | None:
-        """Wait for the host's turn, then take the most overdue job, and who shares its look."""
-        is_trial = await self._budget.turn()
+        """Take the most overdue job, and who shares its look, once it is the host's turn."""
+        is_trial = await self._budget.chance()
+        if is_trial is None:
+            return None
         now = self._now()
         job_id = schedule.take_early(now) if is_trial else schedule.take(now)
         if job_id is None:
@@ -229,5 +234,7 @@ def _alone(error: PollError) -> PollError:
 
 def _observed(page: Page, asked_at: float) -> Sequence[Observation]:
     """Tell what a page shows; of a job that it shows twice, the state that is further on."""
-    jobs = {job.job_id: job for job in sorted(page.jobs, key=lambda job: job.status.rank)}
+    jobs = {job.job_id: job for job in page.jobs}
+    if len(jobs) < len(page.jobs):
+        jobs = {job.job_id: job for job in sorted(page.jobs, key=lambda job: job.status.rank)}
     return [Observation(it, asked_at, job, is_listed=True) for it, job in jobs.items()]

@@ -138,18 +138,28 @@ class FakeSink:
 
 
 class FailingStore:
-    """A store whose verbs in `fails` raise; those in `lies` do their work first."""
+    """A store whose verbs in `fails` raise; those in `lies` do their work first.
+
+    Those in `hangs` never end.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.fails: set[str] = set()
         self.lies: set[str] = set()
+        self.hangs: set[str] = set()
         self.calls: dict[str, list[float]] = defaultdict(list)
+        self._trouble: str | None = None
 
     @property
     def instance(self) -> str:
         """The random name of the store."""
         return self.store.instance
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last verb failed."""
+        return self._trouble
 
     def __getattr__(self, verb: str) -> Callable[..., Awaitable[Any]]:
         """Stand before a verb of the store."""
@@ -157,8 +167,12 @@ class FailingStore:
 
     async def _call(self, verb: str, *values: Any, **named: Any) -> Any:
         self.calls[verb].append(anyio.current_time())
+        self._trouble = None
+        if verb in self.hangs:
+            await anyio.sleep_forever()
         if verb in self.fails:
-            raise StoreUnavailable("the disk is full")
+            self._trouble = "the disk is full"
+            raise StoreUnavailable(self._trouble)
         result = await getattr(self.store, verb)(*values, **named)
         if verb in self.lies:
             raise StoreUnavailable("the disk may have failed")

@@ -98,6 +98,7 @@ def an_app(api: str, hook: str, *, clock: Clock | None = None, **changes: Any) -
         "POLLER_WEBHOOK_URL": hook,
         "POLLER_WEBHOOK_SECRET": SECRET,
         "POLLER_STORE": "memory:",
+        "POLLER_LISTEN": "off",
     }
     variables |= {name: text for name, text in changes.items() if name.isupper()}
     options = {name: it for name, it in changes.items() if not name.isupper()}

@@ -8,9 +8,9 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from poller import watchlist
-from poller.app import make_store
 from poller.errors import StoreLocked, StoreRefused, StoreUnavailable
 from poller.house import tell_backlog
+from poller.parts import make_store
 from poller.store import SinkState
 from poller.store.memory import MemoryStore
 from poller.store.sqlite import SqliteStore

@@ -49,8 +49,11 @@ async def test_what_a_damaged_database_held_is_told_anew(tmp_path):
             stores[0]._database._disconnect()  # as after any error of the disk
             path.write_bytes(b"this is no database" * 1_000)
             hook.status = 200
+            app._watchlist.add(["job-1"])
             await anyio.sleep(900.0)
+            added = await stores[0].added()
 
+    assert added == ["job-1"]
     assert hook.types == ["job.succeeded"]
     assert len({message_id for _, message_id in hook.tried}) == 1
     assert list(tmp_path.glob("state.db.corrupt-*"))

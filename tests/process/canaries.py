@@ -13,8 +13,9 @@ SECRET: Final = "whsec_" + base64.b64encode(SIGNING).decode()
 PATH: Final = "/hooks/c4n4ry/5up3r/path"
 HEADER: Final = "c4n4ry 5up3r+header"
 PASSWORD: Final = "c4n4ry/5up3r+proxy~password"
+TOKEN: Final = "c4n4ry/5up3r+door~token"
 
-CANARIES: Final = (KEY, NEW_KEY, SECRET, SIGNING.decode(), PATH, HEADER, PASSWORD)
+CANARIES: Final = (KEY, NEW_KEY, SECRET, SIGNING.decode(), PATH, HEADER, PASSWORD, TOKEN)
 
 
 def leaks(folder: Path) -> list[str]:

@@ -97,6 +97,7 @@ class Place:
             "POLLER_WEBHOOK_SECRET": SECRET,
             "POLLER_WEBHOOK_HEADERS": json.dumps({"X-Team": HEADER}),
             "POLLER_STORE": str(self.folder / "state" / "state.db"),
+            "POLLER_LISTEN": "off",
             "POLLER_LOG_LEVEL": "debug",
         }
         return {name: text for name, text in (given | changes).items() if text is not None}

@@ -8,13 +8,13 @@ import json
 import os
 import sys
 from tempfile import TemporaryFile
-from typing import NoReturn
+
+from being import be  # this is run as a program
 
 import poller.cli.check
 import poller.cli.run
 import poller.cli.simulate
 import poller.cli.wait  # noqa: F401 - the children have the verbs imported
-from poller.cli import main
 
 
 def play(arguments: list[str], environment: dict[str, str]) -> tuple[int, str, str]:
@@ -24,26 +24,11 @@ def play(arguments: list[str], environment: dict[str, str]) -> tuple[int, str, s
         if child == 0:
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
-            _be(arguments, environment)
+            be(arguments, environment)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         for file in (out, err):
             file.seek(0)
         return code, out.read().decode(), err.read().decode()
-
-
-def _be(arguments: list[str], environment: dict[str, str]) -> NoReturn:
-    """Be the product; an exit in any other way than by its own code is told as 255."""
-    os.environ.clear()
-    os.environ.update(environment)
-    code = 255
-    try:
-        main(arguments)
-    except SystemExit as end:
-        code = end.code
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
 
 
 if __name__ == "__main__":

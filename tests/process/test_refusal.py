@@ -22,7 +22,7 @@ def run_each(command: Path, cases: list[tuple[list[str], dict[str, str]]]) -> li
     """Run each case in a process of its own; give its exit code and what it wrote."""
     given = [json.dumps({"arguments": it[0], "environment": it[1]}) for it in cases]
     ended = subprocess.run(
-        [command.with_name("python"), "-I", FORKS],
+        [command.with_name("python"), "-Es", FORKS],
         input="\n".join(given),
         capture_output=True,
         check=True,

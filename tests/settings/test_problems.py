@@ -50,6 +50,16 @@ BAD = [
     ({"POLLER_REQUESTS_PER_MINUTE": "0"}, "POLLER_REQUESTS_PER_MINUTE", "must be greater than 0"),
     ({"POLLER_CONCURRENCY": "257"}, "POLLER_CONCURRENCY", "must be less than or equal to 256"),
     ({"POLLER_CONCURRENCY": "1.5"}, "POLLER_CONCURRENCY", "must be a whole number"),
+    ({"POLLER_LISTEN": "8377"}, "POLLER_LISTEN", "must be off, unix:/path"),
+    ({"POLLER_LISTEN": "off", "POLLER_JOB_IDS": ""}, "POLLER_JOB_IDS", "nothing to watch"),
+    ({"POLLER_LISTEN_TOKEN": "c4n4ry"}, "POLLER_LISTEN_TOKEN", "must be 16 or more of printable"),
+    ({"POLLER_LISTEN_TOKEN": "c4n4ry " * 9}, "POLLER_LISTEN_TOKEN", "ASCII without spaces"),
+    ({"POLLER_LISTEN_HOSTS": "a.b,http://x"}, "POLLER_LISTEN_HOSTS", "'http://x' is no name"),
+    (
+        {"POLLER_EXIT_WHEN_DONE": "on", "POLLER_DISCOVER": "on"},
+        "POLLER_DISCOVER",
+        "must be off while POLLER_EXIT_WHEN_DONE is on",
+    ),
     ({"POLLER_NAMESPACE": "our team"}, "POLLER_NAMESPACE", "must be 1 to 64 of"),
     ({"POLLER_SINKS": "carrier_pigeon"}, "POLLER_SINKS", "no sink is called 'carrier_pigeon'"),
     (

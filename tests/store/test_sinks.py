@@ -30,7 +30,7 @@ async def test_backlog_is_told(store: AnyStore) -> None:
 
     assert await store.sinks() == [
         SinkState(name=LOG),
-        SinkState(name=HOOK, pending=2, dead=1, last_due=NOON + 5),
+        SinkState(name=HOOK, pending=2, dead=1, last_due=NOON + 5, oldest=NOON),
     ]
 
 
@@ -61,7 +61,7 @@ async def test_enable_brings_the_sink_and_its_events_back(store: AnyStore) -> No
     await store.enable(HOOK, NOON + 5)
 
     assert await event_ids(store, NOON + 5) == ["evt_1", "evt_3"]
-    assert await state_of(store) == SinkState(name=HOOK, pending=3, last_due=NOON + 5)
+    assert await state_of(store) == SinkState(name=HOOK, pending=3, last_due=NOON + 5, oldest=NOON)
 
 
 async def test_enable_leaves_other_dead_events_dead(store: AnyStore) -> None:

@@ -133,7 +133,7 @@ async def test_sink_that_leaves_is_parked_with_its_backlog(path: Path, now: Hand
         await store.record(Batch(events=[an_event("1")]))
 
     async with a_store(path, now, routes=WITHOUT_HOOK) as store:
-        parked = SinkState(name=HOOK, pending=1, last_due=NOON, is_configured=False)
+        parked = SinkState(name=HOOK, pending=1, last_due=NOON, oldest=NOON, is_configured=False)
 
         assert await store.sinks() == [SinkState(name=LOG), parked]
 

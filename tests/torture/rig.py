@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-NURSERY: Final = Path(__file__).with_name("nursery.py")
+NURSERY: Final = Path(__file__).parents[1] / "process/nursery.py"
 ENOUGH: Final = 12
 """How many violations a failing test names."""
 

@@ -10,7 +10,8 @@ import pytest
 import trustme
 
 from poller import configuration
-from poller.app import App, egress, make_client, make_http
+from poller.app import App
+from poller.parts import egress, make_client, make_http
 from poller.sutro.script import Script
 from tests.process.canaries import (
     CANARIES,

@@ -141,6 +141,7 @@ def environment(base: str, folder: Path) -> dict[str, str]:
         "POLLER_JOBS_FILE": str(folder / "jobs"),
         "POLLER_SINKS": "log",
         "POLLER_LIST": "off",
+        "POLLER_LISTEN": "off",
         "POLLER_STORE": str(folder / "state.db"),
         "POLLER_MIN_INTERVAL": str(INTERVAL),
         "POLLER_MAX_INTERVAL": str(INTERVAL),

@@ -11,7 +11,8 @@ from typing import Final, Self
 import anyio
 import pytest
 
-from poller.app import App, make_store
+from poller.app import App
+from poller.parts import make_store
 from poller.store.sqlite import SqliteStore
 from tests.checker import Arrival, examine
 from tests.loops.fakes import FailingStore

@@ -189,6 +189,7 @@ def environment(world: World, folder: Path, **changes: str) -> dict[str, str]:
             "POLLER_WEBHOOK_URL": world.hook_url,
             "POLLER_WEBHOOK_SECRET": SECRET,
             "POLLER_STORE": str(folder / "state.db"),
+            "POLLER_LISTEN": "off",
             "POLLER_LOG_LEVEL": "warning",
         }
         | changes

@@ -10,13 +10,11 @@ import os
 import selectors
 import sys
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from poller import http
-from poller.cli import main
+from being import be  # this is run as a program
 
-# What every child would take anew: a tenth of a second each, and half of one.
-http._tls(None)
+# What every child would take anew: half a second.
 for name in ("poller.cli.run", "poller.sinks.webhook", "anyio._backends._asyncio", "uvloop"):
     import_module(name)
 
@@ -30,23 +28,13 @@ def born(arguments: list[str], environment: dict[str, str], output: str) -> int:
 
 
 def _live(arguments: list[str], environment: dict[str, str], output: str) -> NoReturn:
-    """Be the product; an exit in any other way than by its own code is told as 255."""
+    """Be the product, with no file of the nursery but the output."""
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for number in (1, 2):
         os.dup2(file, number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.closerange(3, 64)
-    os.environ.clear()
-    os.environ.update(environment)
-    code: Any = 255
-    try:
-        main(arguments)
-    except SystemExit as end:
-        code = end.code
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    be(arguments, environment)
 
 
 def tell(**news: int) -> None:

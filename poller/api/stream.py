@@ -1,0 +1,91 @@
+"""Events as they are recorded: server-sent events (WHATWG HTML 9.2).
+
+Each listener reads on from the database at its own pace, so that a slow one costs nobody
+anything, and one that comes back with Last-Event-ID misses nothing that is still kept.
+"""
+
+from contextlib import suppress
+from functools import partial
+from typing import Annotated, Final
+
+import anyio
+from aiohttp import web
+from pydantic import Field
+
+from poller.api.events import EVENT_ID, EventType
+from poller.api.premises import PREMISES, Premises
+from poller.api.problems import Problem
+from poller.api.reading import JobId, Strict, read_query
+from poller.errors import StoreError
+from poller.store.desk import Row
+from poller.store.pages import events_after, last_number
+
+LISTENERS: Final = 32
+HEARTBEAT: Final = 15.0
+UNREAD: Final = 30.0
+"""Seconds that a listener may leave unread what was sent to it."""
+AT_ONCE: Final = 100
+HEADERS: Final = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
+BEGIN: Final = b"retry: 3000\n\n"
+STILL_HERE: Final = b": still here\n\n"
+
+
+class Listening(Strict):
+    """Which events are wanted, and after which."""
+
+    after: Annotated[str, Field(pattern=EVENT_ID)] | None = None
+    job: JobId | None = None
+    type: EventType | None = None
+
+    def wants(self, row: Row) -> bool:
+        """Tell whether an event is one of these."""
+        return self.job in {None, row["subject"]} and self.type in {None, row["type"]}
+
+
+async def stream_events(request: web.Request) -> web.StreamResponse:
+    """Send events from now on, or after the one that is named; for as long as somebody listens."""
+    premises, query = request.app[PREMISES], read_query(request, Listening)
+    after = request.headers.get("Last-Event-ID") or query.after
+    number = await premises.look(lambda desk: last_number(desk, after))
+    if premises.listeners >= LISTENERS:
+        raise Problem("full", f"no more than {LISTENERS} can listen at once")
+    response = web.StreamResponse(headers=HEADERS)
+    premises.listeners += 1
+    try:
+        # A listener that goes, or is gone for, comes back and says what it had last.
+        with suppress(ConnectionError, TimeoutError, StoreError, Problem):
+            await response.prepare(request)
+            await _send_on(premises, response, query, number)
+    finally:
+        premises.listeners -= 1
+    request.protocol.close()
+    return response
+
+
+async def _send_on(
+    premises: Premises, response: web.StreamResponse, query: Listening, number: int
+) -> None:
+    text = BEGIN
+    while not premises.closing.is_set():
+        await _write(response, text)
+        rung = premises.bell.next
+        rows = await premises.look(partial(events_after, number=number, limit=AT_ONCE))
+        if rows:
+            number = rows[-1]["number"]
+            text = b"".join(_frame(row) for row in rows if query.wants(row))
+            continue
+        text = STILL_HERE
+        with anyio.move_on_after(HEARTBEAT):
+            await rung.wait()
+            text = b""
+
+
+async def _write(response: web.StreamResponse, text: bytes) -> None:
+    if text:
+        with anyio.fail_after(UNREAD):
+            await response.write(text)
+
+
+def _frame(row: Row) -> bytes:
+    body: bytes = row["body"]
+    return f"id: {row['id']}\nevent: {row['type']}\ndata: ".encode() + body + b"\n\n"

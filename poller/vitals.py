@@ -1,0 +1,179 @@
+"""How the daemon is: whether it works by itself, what troubles it from outside, what waits.
+
+The two are kept apart on purpose. Only what is local counts for probes and watchdogs: a restart
+does not mend an API that is down. All the rest is status, for people.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, Protocol
+
+from poller.errors import StoreUnavailable
+from poller.pulse import Pulses
+from poller.store import SinkState, Store
+from poller.sutro.budget import Budget
+
+
+class Trouble(StrEnum):
+    """What keeps the daemon from its work and is not its own fault."""
+
+    KEY_REFUSED = "key_refused"
+    MISCONFIGURED = "misconfigured"
+    STALE = "stale"
+    DEGRADED = "degraded"
+
+
+ADVICE: Final = {
+    Trouble.KEY_REFUSED: (
+        "The API refuses the key: put SUTRO_API_KEY right and send SIGHUP, or restart."
+    ),
+    Trouble.MISCONFIGURED: (
+        "What answers is not the API, or knows none of the jobs: check SUTRO_API_URL."
+    ),
+    Trouble.STALE: "The API has not answered for minutes: it is asked on.",
+    Trouble.DEGRADED: (
+        "The database cannot be written: free its disk, or mend it; nothing is sent meanwhile"
+        " that is not recorded."
+    ),
+}
+"""What each trouble means, and what to do about it, in a sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How the daemon itself works. `stalled` names the loops that do not turn."""
+
+    is_running: bool
+    is_ending: bool = False
+    stalled: tuple[str, ...] = ()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a restart would mend nothing."""
+        return not self.stalled
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the store is open and all loops turn."""
+        return self.is_running and self.is_live
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Say why it is not ready."""
+        why = "it is stopping" if self.is_ending else "the store is not open yet"
+        waits = () if self.is_running else (why,)
+        return (*waits, *(f"the loop {name!r} has stalled" for name in self.stalled))
+
+
+class Turning(Protocol):
+    """A loop."""
+
+    @property
+    def pulses(self) -> Pulses:
+        """Whether it turns."""
+
+
+class Watched(Protocol):
+    """The jobs that are watched."""
+
+    @property
+    def is_estranged(self) -> bool:
+        """Whether nearly all jobs have been unknown to the API for long."""
+
+    @property
+    def stretch(self) -> float:
+        """How many times as long as it should be the last wait was."""
+
+    def by_state(self) -> Mapping[str, int]:
+        """Count the watched jobs by how they stand."""
+
+
+class Watching(Turning, Protocol):
+    """The loop that looks at jobs."""
+
+    @property
+    def roster(self) -> Watched:
+        """Whom it looks at."""
+
+
+@dataclass(slots=True)
+class Vitals:
+    """How the daemon is at this moment. Nothing here waits for the API or a receiver.
+
+    The store and the loops are there from `begin` on.
+    """
+
+    budget: Budget
+    _store: Store | None = field(default=None, init=False)
+    _roster: Watched | None = field(default=None, init=False)
+    _loops: tuple[Turning, ...] = field(default=(), init=False)
+    _opening: str | None = field(default=None, init=False)
+    _is_ending: bool = field(default=False, init=False)
+
+    def await_store(self, trouble: str) -> None:
+        """Note why the store cannot be opened yet."""
+        self._opening = trouble
+
+    def begin(self, store: Store, watcher: Watching, dispatcher: Turning) -> None:
+        """Note that the store is open and both loops run."""
+        self._store, self._roster, self._opening = store, watcher.roster, None
+        self._loops = (watcher, dispatcher)
+
+    def end(self) -> None:
+        """Note that the daemon stops: nothing is looked at any more, and the store closes soon."""
+        self._store, self._roster, self._loops = None, None, ()
+        self._is_ending = True
+
+    @property
+    def health(self) -> Health:
+        """How the daemon itself works."""
+        stalled = tuple(name for loop in self._loops for name in loop.pulses.stalled)
+        return Health(is_running=bool(self._loops), is_ending=self._is_ending, stalled=stalled)
+
+    @property
+    def troubles(self) -> tuple[Trouble, ...]:
+        """What keeps the daemon from its work."""
+        hearing = self.budget.hearing
+        is_estranged = self._roster is not None and self._roster.is_estranged
+        troubles = {
+            Trouble.KEY_REFUSED: self.budget.gate.is_refused,
+            Trouble.MISCONFIGURED: hearing.is_elsewhere or is_estranged,
+            Trouble.STALE: hearing.is_stale,
+            Trouble.DEGRADED: self.store_trouble is not None,
+        }
+        return tuple(it for it, is_there in troubles.items() if is_there)
+
+    @property
+    def store_trouble(self) -> str | None:
+        """Why the store did not do what it was asked last, or cannot be opened."""
+        return self._store.trouble if self._store else self._opening
+
+    @property
+    def jobs(self) -> Mapping[str, int]:
+        """The watched jobs by how they stand; MISSING counts as a state."""
+        return self._roster.by_state() if self._roster else {}
+
+    @property
+    def stretch(self) -> float:
+        """How many times as long as they should be waits are at the moment."""
+        return self._roster.stretch if self._roster else 1.0
+
+    async def backlog(self) -> Sequence[SinkState]:
+        """Read what each sink has not got. None is known while the store cannot tell."""
+        if self._store is None:
+            return ()
+        try:
+            return await self._store.sinks()
+        except StoreUnavailable:
+            return ()
+
+    async def line(self) -> str:
+        """Say it all in one line for people."""
+        if self._store is None:
+            return f"waiting for the store: {self._opening or 'it is being opened'}"
+        sinks = await self.backlog()
+        jobs = ", ".join(f"{count} {state}" for state, count in sorted(self.jobs.items()))
+        waits = f"{sum(it.pending for it in sinks)} pending, {sum(it.dead for it in sinks)} dead"
+        parts = (f"jobs: {jobs or 'none yet'}", waits, *(ADVICE[it] for it in self.troubles))
+        return "; ".join(parts)

@@ -1,0 +1,147 @@
+"""What is counted, and what keeps the numbers few."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from poller.counts import MODELS, OTHER, Counts, Spread
+from poller.detection import Sighting
+from poller.errors import DeliveryError, MalformedAnswer, PollError, Transient
+from poller.states import JobEvent, Transition
+from tests.support import a_job
+
+NOON = datetime(2024, 1, 15, 12, tzinfo=UTC).timestamp()
+SIGHTING = Sighting(seen_at=NOON, shown_at=NOON - 8.0)
+
+
+def an_end(previous_status: str | None = "RUNNING", **fields) -> Transition:
+    """Give the end of a job."""
+    job = a_job("SUCCEEDED", **fields)
+    return Transition(
+        type=JobEvent.SUCCEEDED,
+        job_id=job.job_id,
+        job=job,
+        previous_status=previous_status,
+        sequence=1,
+    )
+
+
+def test_an_end_is_summed_by_model():
+    """An end counts once, with its tokens and its cost, and as late as it was seen."""
+    counts = Counts()
+
+    counts.told(
+        [
+            an_end(
+                model="llama",
+                input_tokens=20,
+                output_tokens=7,
+                job_cost=0.5,
+                datetime_completed="2024-01-15T11:59:57Z",
+            )
+        ],
+        SIGHTING,
+    )
+
+    assert counts.events == {"job.succeeded": 1}
+    assert counts.ends == {("llama", "SUCCEEDED"): 1}
+    assert counts.tokens == {("llama", "input"): 20, ("llama", "output"): 7}
+    assert counts.costs == {"llama": 0.5}
+    assert (sum(counts.lags.counts), counts.lags.total) == (1, 3.0)
+    assert (sum(counts.delays.counts), counts.delays.total) == (1, 0.0)
+
+
+def test_what_the_api_held_back_is_counted_apart():
+    """An end that a later look did not show was held back by the API from the end to that look."""
+    counts = Counts()
+
+    counts.told([an_end(datetime_completed="2024-01-15T11:59:50Z")], SIGHTING)
+
+    assert (counts.lags.total, counts.delays.total) == (8.0, 2.0)
+
+
+def test_a_cost_that_comes_later_counts_once():
+    """The cost of an end that was told without it is counted when it settles."""
+    counts, end = Counts(), an_end(model="llama", job_cost=None)
+    settled = Transition(
+        type=JobEvent.COST_SETTLED,
+        job_id="job-1",
+        job=a_job("SUCCEEDED", model="llama", job_cost=0.25),
+        previous_status=None,
+        sequence=2,
+    )
+
+    counts.told([end], SIGHTING)
+    counts.told([settled], SIGHTING)
+
+    assert counts.costs == {"llama": 0.25}
+    assert counts.ends == {("llama", "SUCCEEDED"): 1}
+
+
+def test_an_end_that_nobody_waited_for_is_not_late():
+    """A job that had ended when it was first seen says nothing of how late ends are seen."""
+    counts, end = Counts(), an_end(None, datetime_completed="2020-01-01T00:00:00Z")
+
+    counts.told([end], Sighting(seen_at=NOON))
+
+    assert sum(counts.lags.counts) == 0
+
+
+def test_models_do_not_grow_without_end():
+    """Of more models than are counted apart, the later ones are counted together."""
+    counts = Counts()
+
+    counts.told([an_end(model=f"model-{n}") for n in range(2 * MODELS)], SIGHTING)
+    counts.told([an_end(model="model-0")], SIGHTING)
+
+    assert len(counts.ends) == MODELS + 1
+    assert counts.ends[OTHER, "SUCCEEDED"] == MODELS
+    assert counts.ends["model-0", "SUCCEEDED"] == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (None, "answered"),
+        (Transient("no"), "no_answer"),
+        (MalformedAnswer("no"), "malformed"),
+        (PollError("no"), "failed"),
+    ],
+)
+def test_requests_are_counted_by_outcome(error, outcome):
+    """Each kind of failure has its own word; one that is none of them counts too."""
+    counts = Counts()
+
+    counts.polled(error)
+
+    assert counts.polls == {outcome: 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (None, "delivered"),
+        (DeliveryError("no"), "unavailable"),
+        (DeliveryError("no", retry_after=5.0), "paused"),
+        (DeliveryError("no", is_sink_fault=False), "rejected"),
+        (DeliveryError("no", is_final=True, is_sink_fault=False), "refused"),
+        (DeliveryError("no", is_final=True, is_gone=True), "gone"),
+    ],
+)
+def test_attempts_are_counted_by_outcome(error, outcome):
+    """An attempt to deliver has one word, which never is the receiver's own text."""
+    counts = Counts()
+
+    counts.attempted("hook", error)
+
+    assert counts.attempts == {("hook", outcome): 1}
+
+
+def test_a_spread_counts_up_to_each_bound():
+    """A value on a bound is within it; one above all bounds is counted last."""
+    spread = Spread((1.0, 2.0))
+
+    for value in (0.5, 1.0, 1.5, 9.0):
+        spread.add(value)
+
+    assert (spread.counts, spread.total) == ([2, 1, 1], 12.0)
