@@ -24,7 +24,7 @@ VARIANTS: Final = ("status", "chunks", "bytes")
 HOW: Final = f"""\
 {JOBS} jobs that run, one GET for each look (`POLLER_LIST=off`), as fast as it goes. The server is a
 process of its own (`server.py`); client and server share one core; the clients take turns of
-0.75 s (`race.py`). The bare loop is `bare.py`. The SDK's `get_job_status` runs in {USUAL} threads
+0.6 s (`race.py`). The bare loop is `bare.py`. The SDK's `get_job_status` runs in {USUAL} threads
 (`sdk.py`). Of Airflow {USUAL} `OpenAIBatchTrigger`s run in one asyncio loop with a `poll_interval`
 of 0 and logging at WARNING, without supervisor, database and heartbeat (`triggers.py`)."""
 
