@@ -60,11 +60,11 @@ STRANGE: Final = (Misconfigured, MalformedAnswer, Rejected)
 log = structlog.get_logger()
 
 
-Known = Callable[[Any], Job | None]
+Known = Callable[[str], Job | None]
 """Gives what is known of a job, by its id, where that is anything."""
 
 
-def nobody(_job_id: Any) -> None:
+def nobody(_job_id: str) -> None:
     """Know no job."""
 
 
@@ -112,6 +112,8 @@ class SutroClient:
         """The API's clock minus ours, in seconds, as its answers show it."""
         return self._skew.seconds
 
+        if job.job_id != job_id:
+            raise MalformedAnswer("the answer is about another job")
     @property
     def deployment(self) -> str:
         """The API's host, with its port where that is not the scheme's own."""
@@ -122,12 +124,10 @@ class SutroClient:
         """The URL that requests go to, as far as it is known by now."""
         return self._base + (self._prefixes[0] if len(self._prefixes) == 1 else "")
 
-    async def get_job(self, job_id: str) -> Job:
-        """Look at one job. Raises PollError."""
-        raw = await self._ask("job", f"/jobs/{job_id}")
-        job = _read(raw.get("job"), job_id)
-        if job.job_id != job_id:
-            raise MalformedAnswer("the answer is about another job")
+    async def get_job(self, job_id: str, known: Known = nobody) -> Job:
+        """Look at one job; where it stands as it is `known`, give it as that. Raises PollError."""
+        raw = (await self._ask("job", f"/jobs/{job_id}")).get("job")
+        job = _standing(raw, known) or _read(raw, job_id)
         return job
 
     async def get_status(self, job_id: str) -> Job:
@@ -238,11 +238,16 @@ class SutroClient:
 
 def _readable(jobs: list[object], known: Known) -> Iterator[Job]:
     for raw in jobs:
-        if isinstance(raw, dict) and (job := known(raw.get("job_id"))) and stands(raw, job):
-            yield job
-            continue
         with suppress(MalformedAnswer, Rejected):
-            yield _read(raw, "")
+            yield _standing(raw, known) or _read(raw, "")
+
+
+def _standing(raw: object, known: Known) -> Job | None:
+    """Give what is known of a job, if it stands as that."""
+    if not isinstance(raw, dict) or not isinstance(job_id := raw.get("job_id"), str):
+        return None
+    job = known(job_id)
+    return job if job and stands(raw, job) else None
 
 
 def _read(raw: object, job_id: str) -> Job:

@@ -45,6 +45,13 @@ async def test_the_last_page_has_no_cursor(following: object):
     assert page == Page((), None)
 
 
+async def test_an_odd_id_is_nobody_who_is_known():
+    """An id that cannot even be looked up is left out of its page like any other odd job."""
+    page, _ = await listed({"jobs": [{"job_id": []}, a_job_object()]}, known={}.get)
+
+    assert [job.job_id for job in page.jobs] == ["job-12345"]
+
+
 async def test_an_odd_job_does_not_hide_the_others():
     """A job that cannot be read is left out of its page."""
     page, _ = await listed({"jobs": [a_job_object(), {"job_id": "../x"}, 5, {}]})
