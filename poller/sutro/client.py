@@ -1,6 +1,5 @@
 """One request to the Sutro API: its URL, its header, its limits, and what each status means."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from urllib.parse import urlencode, urlsplit
 
 import structlog
 from pydantic import SecretStr
-from pydantic_core import from_json
 
 from poller.counts import Counts
 from poller.errors import (
@@ -26,20 +24,13 @@ from poller.errors import (
 )
 from poller.http import Answer, Http, NoAnswer, http_date, retry_after
 from poller.jobs import Job, parse_job, stands
+from poller.sutro.bodies import decode
 from poller.sutro.skew import Skew
 
 JOB_CAP: Final = 4 * 1024 * 1024
 PAGE_CAP: Final = 16 * 1024 * 1024
 MESSAGE_CAP: Final = 64 * 1024
 PAUSE_CAP: Final = 3_600.0
-BYTES_A_VALUE: Final = 64
-"""A body may hold one JSON value for so many bytes of its cap.
-
-Read, a value of three bytes takes up to a hundred, and a body of nothing else holds up all that
-this process does for a second. Texts, which make a job object large, count once each.
-"""
-VALUE_BEGINS: Final = (b",", b"[", b"{")
-DIGITS: Final = 18
 PUBLIC_HOST: Final = "api.sutro.sh"
 
 STATUSES: Final[tuple[tuple[int, int, type[PollError], str], ...]] = (
@@ -112,8 +103,6 @@ class SutroClient:
         """The API's clock minus ours, in seconds, as its answers show it."""
         return self._skew.seconds
 
-        if job.job_id != job_id:
-            raise MalformedAnswer("the answer is about another job")
     @property
     def deployment(self) -> str:
         """The API's host, with its port where that is not the scheme's own."""
@@ -128,6 +117,8 @@ class SutroClient:
         """Look at one job; where it stands as it is `known`, give it as that. Raises PollError."""
         raw = (await self._ask("job", f"/jobs/{job_id}")).get("job")
         job = _standing(raw, known) or _read(raw, job_id)
+        if job.job_id != job_id:
+            raise MalformedAnswer("the answer is about another job")
         return job
 
     async def get_status(self, job_id: str) -> Job:
@@ -187,7 +178,7 @@ class SutroClient:
             raise Transient(str(error)) from None
         self._note_time(answer, asked_at)
         try:
-            body = self._judge(answer, cap)
+            body = self._judge(answer, kind, cap)
         except NotFound:
             self._keep(prefix)
             raise
@@ -207,14 +198,14 @@ class SutroClient:
         if made_at is not None:
             self._skew.note(made_at, asked_at=asked_at, answered_at=self._now())
 
-    def _judge(self, answer: Answer, cap: int) -> dict[str, Any]:
+    def _judge(self, answer: Answer, kind: str, cap: int) -> dict[str, Any]:
         """Give the JSON object of a 200, or raise what any other answer means."""
         status = answer.status
         if status != 200:
             raise self._error(answer)
         if answer.is_cut:
             raise TooLarge(f"the answer is over {cap} bytes")
-        return _decode(answer, cap)
+        return decode(answer, kind, cap)
 
     def _error(self, answer: Answer) -> PollError:
         """Say what an answer means that is not a 200."""
@@ -236,7 +227,7 @@ class SutroClient:
         return "; if you have a deployment of your own, set SUTRO_API_URL to it"
 
 
-def _readable(jobs: list[object], known: Known) -> Iterator[Job]:
+def _readable(jobs: list[Any], known: Known) -> Iterator[Job]:
     for raw in jobs:
         with suppress(MalformedAnswer, Rejected):
             yield _standing(raw, known) or _read(raw, "")
@@ -261,39 +252,9 @@ def _read(raw: object, job_id: str) -> Job:
         raise Rejected("the job brings a bug of this program to light") from None
 
 
-def _decode(answer: Answer, cap: int) -> dict[str, Any]:
-    """Read a body as a JSON object, whatever its content type says."""
-    if answer.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-        raise MalformedAnswer("the answer has an encoding that was not asked for")
-    most = cap // BYTES_A_VALUE
-    # Those in a text count too: to tell them apart takes longer than to read them.
-    if len(answer.body) > most and sum(map(answer.body.count, VALUE_BEGINS)) > most:
-        raise TooLarge(f"the answer has more than {most} values")
-    try:
-        raw = from_json(answer.body, cache_strings="keys")
-    except ValueError:
-        raw = _forgive(answer.body)
-    if not isinstance(raw, dict):
-        raise MalformedAnswer("the answer is not a JSON object")
-    return raw
-
-
-def _forgive(body: bytes) -> Any:
-    """Read JSON with a byte order mark, broken characters or endless numbers, in twice the time."""
-    try:
-        return json.loads(body.decode("utf-8-sig", "replace"), parse_int=_integer)
-    except (ValueError, RecursionError):
-        raise MalformedAnswer("the answer is not JSON: check SUTRO_API_URL") from None
-
-
-def _integer(digits: str) -> int | None:
-    """Read an integer of a sane length: Python refuses a whole body for one of 5,000 digits."""
-    return int(digits) if len(digits) <= DIGITS else None
-
-
 def _is_api_message(answer: Answer) -> bool:
     """Tell the API's own 404, `{"message": "..."}`, from that of whatever stands in its place."""
     try:
-        return isinstance(_decode(answer, MESSAGE_CAP).get("message"), str)
+        return isinstance(decode(answer, "message", MESSAGE_CAP).get("message"), str)
     except (MalformedAnswer, TooLarge):
         return False

@@ -1,12 +1,16 @@
 """A page of the account's jobs."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from poller.errors import MalformedAnswer, NotFound
-from poller.sutro.client import JOB_CAP, Page
+from poller.http import Answer
+from poller.jobs import parse_job
+from poller.sutro.bodies import decode
+from poller.sutro.client import JOB_CAP, PAGE_CAP, Page
 from poller.sutro.script import Script
 from poller.sutro.simulator import Simulator, serve
 from tests.border.looks import client
@@ -45,18 +49,24 @@ async def test_the_last_page_has_no_cursor(following: object):
     assert page == Page((), None)
 
 
-async def test_an_odd_id_is_nobody_who_is_known():
-    """An id that cannot even be looked up is left out of its page like any other odd job."""
-    page, _ = await listed({"jobs": [{"job_id": []}, a_job_object()]}, known={}.get)
-
-    assert [job.job_id for job in page.jobs] == ["job-12345"]
-
-
 async def test_an_odd_job_does_not_hide_the_others():
     """A job that cannot be read is left out of its page."""
-    page, _ = await listed({"jobs": [a_job_object(), {"job_id": "../x"}, 5, {}]})
+    odd = [{"job_id": "../x"}, {"job_id": []}, {"job_id": {}}, {"job_id": None}, 5, {}, None]
+    page, _ = await listed({"jobs": [*odd, a_job_object()]}, known={}.get)
 
     assert [job.job_id for job in page.jobs] == ["job-12345"]
+
+
+async def test_a_job_that_stands_is_not_read_anew():
+    """A job that goes on as it is known is given as that; one that has moved is read."""
+    going = parse_job(a_job_object(status="RUNNING", datetime_completed=None))
+    shown = a_job_object(status="RUNNING", datetime_completed=None, output_tokens=9_999)
+
+    page, _ = await listed({"jobs": [shown]}, known={going.job_id: going}.get)
+    moved, _ = await listed({"jobs": [a_job_object()]}, known={going.job_id: going}.get)
+
+    assert page.jobs[0] is going
+    assert moved.jobs == (parse_job(a_job_object()),)
 
 
 @pytest.mark.parametrize("body", [{}, {"jobs": None}, {"jobs": {"job-1": {}}}])
@@ -97,3 +107,35 @@ async def test_an_api_without_lists_is_an_error():
     async with peer(answers(404, body)) as it, client(f"{it.base}/v1") as api:
         with pytest.raises(NotFound):
             await api.list_jobs(limit=1)
+
+
+async def test_fat_jobs_cost_no_more_than_their_page():
+    """Of a page of long prompts only what is needed is made: it is read in no further memory."""
+    fat = a_job_object(system_prompt="You are a helpful assistant. " * 2_000)
+    answer = Answer(200, {}, json.dumps({"jobs": [fat] * 100}).encode(), is_cut=False)
+
+    tracemalloc.start()
+    try:
+        page = decode(answer, "list", PAGE_CAP)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(answer.body) > 5_000_000
+    assert [it["job_id"] for it in page["jobs"]] == ["job-12345"] * 100
+    assert most < 500_000
+
+
+@pytest.mark.parametrize("odd", [b"NaN", b"1e999", b'"\\ud800"', b'"\xff"', b"9" * 5_000])
+async def test_an_odd_value_is_read_around(odd: bytes):
+    """Whatever one job's cost is, the page and that job's other fields are read."""
+    text = json.dumps({"jobs": [a_job_object(job_cost=0), a_job_object()]}).encode()
+    answer = Answer(
+        200, {}, text.replace(b'"job_cost": 0,', b'"job_cost": %b,' % odd), is_cut=False
+    )
+
+    page = decode(answer, "list", PAGE_CAP)
+
+    assert odd in answer.body
+    assert parse_job(page["jobs"][0]).job_cost is None
+    assert parse_job(page["jobs"][0]).status is parse_job(page["jobs"][1]).status
