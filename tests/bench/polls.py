@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from tests.bench import venvs
+from tests.bench import profiled, venvs
 from tests.bench.processes import BENCH, FLAT_OUT, KEY, Program, Server, daemon, newest
 from tests.bench.race import Race, Runner, on_one_core, ratios, spread
 from tests.bench.results import Chapter, Row
@@ -106,7 +106,9 @@ def chapter(race: Race) -> Chapter:
             rows += _rows(race.run(server, runners), f"http, concurrency {concurrency}")
         runners = ours(server, "https", USUAL) | theirs(server, "https")
         rows += _rows(race.run(server, runners), f"TLS, concurrency {USUAL}")
-    return Chapter("Polls per CPU second", HOW, rows)
+        usual = partial(a_daemon, server, scheme="http", concurrency=USUAL)
+        more = profiled.told("the CPU of the daemon's polls", usual)
+    return Chapter("Polls per CPU second", HOW, rows, more)
 
 
 TO_REACH: Final[dict[tuple[str, str], float]] = {

@@ -35,7 +35,7 @@ class Program:
 
     @contextmanager
     def running(self, folder: Path) -> Iterator["Running"]:
-        """Run it in a folder while the block runs."""
+        """Run it in a folder while the block runs; its output goes into the file `out`."""
         with (
             (folder / "out").open("wb") as out,
             subprocess.Popen(
