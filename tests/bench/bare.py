@@ -15,7 +15,6 @@ import uvloop
 from pydantic_core import from_json
 from yarl import URL
 
-
 READ = {
     "status": lambda body: from_json(body)["job"]["status"],
     "json": lambda body: json.loads(body)["job"]["status"],
