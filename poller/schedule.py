@@ -60,7 +60,7 @@ class _Entry:
 
     def overdue(self, now: float) -> float:
         """Time since the last look in units of the interval: 1 when due, more when late."""
-        return (now - self.last) / max(self.due - self.last, 1e-3)
+        return (now - self.last) / (self.due - self.last or 1e-3)
 
     def is_soon(self, now: float) -> bool:
         """Whether half of the interval has passed, and a look may be shared with others."""
@@ -138,9 +138,8 @@ class Schedule:
         if not self._due:
             return None
         # Ranking all of a long queue for every request would be quadratic: rank a part at once.
-        rank = heapq.nlargest(
-            1 + len(self._due) // 16, self._due, key=lambda due: self._entries[due].overdue(now)
-        )
+        overdue = {it: self._entries[it].overdue(now) for it in self._due}
+        rank = heapq.nlargest(1 + len(overdue) // 16, overdue, key=overdue.__getitem__)
         self._front = rank[:0:-1]
         return self._take(rank[0], now)
 

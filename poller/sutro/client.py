@@ -113,10 +113,10 @@ class SutroClient:
         """The URL that requests go to, as far as it is known by now."""
         return self._base + (self._prefixes[0] if len(self._prefixes) == 1 else "")
 
-    async def get_job(self, job_id: str) -> Job:
-        """Look at one job. Raises PollError."""
-        raw = await self._ask("job", f"/jobs/{job_id}")
-        job = _read(raw.get("job"), job_id)
+    async def get_job(self, job_id: str, known: Known = nobody) -> Job:
+        """Look at one job; where it stands as it is `known`, give it as that. Raises PollError."""
+        raw = (await self._ask("job", f"/jobs/{job_id}")).get("job")
+        job = _standing(raw, known) or _read(raw, job_id)
         if job.job_id != job_id:
             raise MalformedAnswer("the answer is about another job")
         return job
@@ -229,10 +229,16 @@ class SutroClient:
 
 def _readable(jobs: list[Any], known: Known) -> Iterator[Job]:
     for raw in jobs:
-        job_id = raw.get("job_id") if isinstance(raw, dict) else None
-        job = known(job_id) if isinstance(job_id, str) else None
         with suppress(MalformedAnswer, Rejected):
-            yield job if job and stands(raw, job) else _read(raw, "")
+            yield _standing(raw, known) or _read(raw, "")
+
+
+def _standing(raw: object, known: Known) -> Job | None:
+    """Give what is known of a job, if it stands as that."""
+    if not isinstance(raw, dict) or not isinstance(job_id := raw.get("job_id"), str):
+        return None
+    job = known(job_id)
+    return job if job and stands(raw, job) else None
 
 
 def _read(raw: object, job_id: str) -> Job:

@@ -209,8 +209,9 @@ class SutroSource:
         asked_at = self._now()
         is_large = job_id in self._large
         try:
-            ask = self._client.get_status if is_large else self._client.get_job
-            result: Job | PollError = await ask(job_id)
+            client = self._client
+            asking = client.get_status(job_id) if is_large else client.get_job(job_id, known)
+            result: Job | PollError = await asking
         except PollError as error:
             result = _alone(error)
         if is_large and isinstance(result, NotFound):

@@ -13,12 +13,12 @@ from tests.bench import events, fleet, pages, polls, schedules, waits, weight
 from tests.bench.race import Race
 from tests.bench.results import Chapter, write
 
-ROUNDS: Final = 3
+ROUNDS: Final = 2
 
 CHAPTERS: Final[dict[str, Callable[[int], Chapter]]] = {
     "polls": lambda rounds: polls.chapter(Race(rounds=rounds)),
     "waits": lambda _rounds: waits.chapter(),
-    "pages": lambda rounds: pages.chapter(Race(rounds=rounds)),
+    "pages": lambda rounds: pages.chapter(Race(rounds=1, turns=4 * rounds)),
     "events": events.chapter,
     "weight": weight.chapter,
     "fleet": lambda _rounds: fleet.chapter(),

@@ -12,20 +12,20 @@ from itertools import cycle
 
 import aiohttp
 import uvloop
+from pydantic_core import from_json
 from yarl import URL
 
-
-async def poll(session, url, variant):
-    async with session.get(url, allow_redirects=False) as response:
-        if variant == "chunks":
-            return json.loads(b"".join([it async for it in response.content.iter_any()]))
-        body = await response.read()
-        return body if variant == "bytes" else json.loads(body)["job"]["status"]
+READ = {
+    "status": lambda body: from_json(body)["job"]["status"],
+    "json": lambda body: json.loads(body)["job"]["status"],
+    "bytes": lambda body: body,
+}
 
 
-async def work(session, urls, variant):
+async def work(session, urls, read):
     for url in urls:
-        await poll(session, url, variant)
+        async with session.get(url, allow_redirects=False) as response:
+            read(await response.read())
 
 
 async def main(variant, base, ca_file, concurrency, jobs):
@@ -35,7 +35,7 @@ async def main(variant, base, ca_file, concurrency, jobs):
     options = {"headers": headers, "cookie_jar": aiohttp.DummyCookieJar(), "auto_decompress": False}
     urls = cycle([URL(f"{base}/v1/jobs/job-{number}") for number in range(jobs)])
     async with aiohttp.ClientSession(connector=connector, **options) as session:
-        await asyncio.gather(*(work(session, urls, variant) for _ in range(concurrency)))
+        await asyncio.gather(*(work(session, urls, READ[variant]) for _ in range(concurrency)))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from tests.bench import profiled
 from tests.bench.processes import FLAT_OUT, Program, Server, daemon, newest
 from tests.bench.race import Race, Runner, on_one_core, ratios, spread
 from tests.bench.results import Chapter, Row
@@ -34,6 +35,8 @@ def chapter(race: Race) -> Chapter:
     """Measure fleets of all sizes against each other."""
     with on_one_core(), Server.serving(JOBS) as server:
         seen = race.run(server, {str(it): runner(server, it) for it in FLEETS})
+        usual = partial(a_fleet, server, watched=FLEETS[2], jobs=JOBS)
+        more = profiled.told("the CPU of the daemon's pages", usual)
     rows = [
         Row(
             what=f"{watched:,} watched jobs: seen per CPU second",
@@ -52,4 +55,4 @@ def chapter(race: Race) -> Chapter:
             is_reached=median(growth) <= LINEAR,
         )
     )
-    return Chapter("Jobs seen through pages", HOW, rows)
+    return Chapter("Jobs seen through pages", HOW, rows, more)

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from tests.bench import venvs
+from tests.bench import profiled, venvs
 from tests.bench.processes import BENCH, FLAT_OUT, KEY, Program, Server, daemon, newest
 from tests.bench.race import Race, Runner, on_one_core, ratios, spread
 from tests.bench.results import Chapter, Row
@@ -18,13 +18,13 @@ from tests.bench.results import Chapter, Row
 JOBS: Final = 500
 CONCURRENCIES: Final = (1, 32, 256)
 USUAL: Final = 32
-VARIANTS: Final = ("status", "chunks", "bytes")
-"""Bare loops: one looks at the status, one reads the body in chunks, one reads it and no more."""
+VARIANTS: Final = ("status", "json", "bytes")
+"""Bare loops. The first is the best that we know of those that look at the status."""
 
 HOW: Final = f"""\
 {JOBS} jobs that run, one GET for each look (`POLLER_LIST=off`), as fast as it goes. The server is a
 process of its own (`server.py`); client and server share one core; the clients take turns of
-0.75 s (`race.py`). The bare loop is `bare.py`. The SDK's `get_job_status` runs in {USUAL} threads
+0.6 s (`race.py`). The bare loop is `bare.py`. The SDK's `get_job_status` runs in {USUAL} threads
 (`sdk.py`). Of Airflow {USUAL} `OpenAIBatchTrigger`s run in one asyncio loop with a `poll_interval`
 of 0 and logging at WARNING, without supervisor, database and heartbeat (`triggers.py`)."""
 
@@ -106,7 +106,9 @@ def chapter(race: Race) -> Chapter:
             rows += _rows(race.run(server, runners), f"http, concurrency {concurrency}")
         runners = ours(server, "https", USUAL) | theirs(server, "https")
         rows += _rows(race.run(server, runners), f"TLS, concurrency {USUAL}")
-    return Chapter("Polls per CPU second", HOW, rows)
+        usual = partial(a_daemon, server, scheme="http", concurrency=USUAL)
+        more = profiled.told("the CPU of the daemon's polls", usual)
+    return Chapter("Polls per CPU second", HOW, rows, more)
 
 
 TO_REACH: Final[dict[tuple[str, str], float]] = {
@@ -118,7 +120,7 @@ TO_REACH: Final[dict[tuple[str, str], float]] = {
 NAMES: Final = {
     "daemon": "the daemon",
     "status": "bare loop",
-    "chunks": "bare loop, reading chunks",
+    "json": "bare loop with `json.loads`",
     "bytes": "bare loop, not looking at what it reads",
     "SDK": "the SDK",
     "Airflow": "Airflow's triggers",

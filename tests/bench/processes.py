@@ -35,7 +35,7 @@ class Program:
 
     @contextmanager
     def running(self, folder: Path) -> Iterator["Running"]:
-        """Run it in a folder while the block runs."""
+        """Run it in a folder while the block runs; its output goes into the file `out`."""
         with (
             (folder / "out").open("wb") as out,
             subprocess.Popen(
@@ -133,6 +133,13 @@ class Server:
                 raise TimeoutError(f"{self.count(kind)} of {count} {kind} after {PATIENCE:.0f} s")
             time.sleep(GLANCE)
 
+    def until_quiet(self, seconds: float) -> None:
+        """Wait until nothing has been asked for so long."""
+        before = None
+        while (counts := self.counts()) != before:
+            before = counts
+            time.sleep(seconds)
+
     def _ask(self, path: str) -> Any:
         connection = HTTPConnection(urlsplit(self.http).netloc)
         try:
@@ -152,6 +159,7 @@ def daemon(server: Server, folder: Path, job_ids: Sequence[str], **variables: st
         "POLLER_CA_FILE": server.ca_file,
         "POLLER_JOBS_FILE": str(folder / "jobs"),
         "POLLER_STORE": str(folder / "state.db"),
+        "POLLER_LISTEN": f"unix:{folder / 'door'}",
     }
     return Program((sys.executable, "-m", "poller", "run"), settings | variables)
 
@@ -160,8 +168,12 @@ FLAT_OUT: Final = {
     "POLLER_MIN_INTERVAL": "0.001",
     "POLLER_MAX_INTERVAL": "0.001",
     "POLLER_REQUESTS_PER_MINUTE": "1e9",
+    "POLLER_REQUEST_TIMEOUT": "1h",
 }
-"""Settings with which there always is a job to look at, and never a wait."""
+"""Settings with which there always is a job to look at, and never a wait.
+
+No request may time out while its process is stopped.
+"""
 
 
 def newest(jobs: int, watched: int) -> list[str]:

@@ -35,7 +35,7 @@ class Race:
 
     rounds: int
     turns: int = 4
-    seconds: float = 0.75
+    seconds: float = 0.6
 
     def run(self, server: Server, runners: Mapping[str, Runner]) -> dict[str, list[float]]:
         """Give what each did per CPU second in each of its turns."""

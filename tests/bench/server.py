@@ -18,6 +18,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from functools import lru_cache, partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from urllib.parse import parse_qs
 import trustme
 import uvloop
 
+from poller.jobs import rfc3339
 from poller.sutro.script import Life, Script
 
 BATCH: Final = json.dumps(
@@ -46,12 +48,12 @@ BATCH: Final = json.dumps(
 ).encode()
 
 
-def template(at: float, begun: float) -> tuple[bytes, bytes]:
-    """Give a job of the simulator as it is at a moment: what stands before and after its number."""
+def template(at: float, begun: float) -> bytes:
+    """Give a job of the simulator as it is at a moment, without its number and its creation."""
     script = Script(job_id="job-0", queue_seconds=1.0, run_seconds=60.0)
-    life = Life.begin(script, 0, now=begun, speed=1.0)
-    head, _, tail = json.dumps(life.job(at)).encode().partition(b'"job-0"')
-    return head + b'"job-', b'"' + tail
+    job = Life.begin(script, 0, now=begun, speed=1.0).job(at)
+    text = json.dumps(job | {"datetime_created": "created"}).replace("%", "%%")
+    return text.replace('"job-0"', '"job-%d"').replace('"created"', '"%b"').encode()
 
 
 @dataclass(slots=True)
@@ -62,13 +64,17 @@ class Api:
     counts: Counter[str] = field(default_factory=Counter)
     moments: dict[str, float] = field(default_factory=dict)
     _ends: tuple[float, float] = (float("inf"), 0.0)
-    _running: tuple[bytes, bytes] = field(init=False)
-    _ended: tuple[bytes, bytes] = field(init=False)
+    _created: list[bytes] = field(init=False)
+    _running: bytes = field(init=False)
+    _ended: bytes = field(init=False)
 
     def __post_init__(self) -> None:
-        """Write the two objects of which every job is one."""
-        now = time.time()
-        self._running, self._ended = template(now, now - 10.0), template(now, now - 100.0)
+        """Write what every job is made of; each was created a tenth of a second after the last."""
+        now = datetime.now(UTC)
+        ages = (timedelta(seconds=200.0 + it / 10) for it in range(self.jobs, 0, -1))
+        self._created = [rfc3339(now - age).encode() for age in ages]
+        at = now.timestamp()
+        self._running, self._ended = template(at, at - 10.0), template(at, at - 100.0)
 
     def end(self, over: float) -> None:
         """Let the jobs end, one by one within so many seconds."""
@@ -81,8 +87,8 @@ class Api:
 
     def job(self, number: int) -> bytes:
         """Write a job."""
-        before, after = self._ended if self.has_ended(number) else self._running
-        return b"%b%d%b" % (before, number, after)
+        text = self._ended if self.has_ended(number) else self._running
+        return text % (number, self._created[number])
 
     def answer(self, path: str, query: str) -> bytes:
         """Give the body for a path."""

@@ -35,6 +35,16 @@ async def test_request():
     assert it.header("Authorization") == "Key sk_canary"
 
 
+async def test_a_job_that_stands_is_not_read_anew():
+    """A job that goes on as it is known is given as that; who asks may hold it already."""
+    going = answers(200, body(status="RUNNING", datetime_completed=None))
+    async with peer(going) as it, client(f"{it.base}/v1") as api:
+        before = await api.get_job(JOB)
+        after = await api.get_job(JOB, {JOB: before}.get)
+
+    assert after is before
+
+
 async def test_key_is_read_for_each_request():
     """A key that was exchanged counts from the next request on."""
     keys = ["sk_new", "sk_old"]

@@ -60,7 +60,7 @@ class FakeApi:
         self.latency = 0.0
         self.asked: list[tuple[float, str]] = []
 
-    async def get_job(self, job_id: str) -> Job:
+    async def get_job(self, job_id: str, _known: object = None) -> Job:
         """Answer what was set up at the time of the request."""
         self.asked.append((anyio.current_time(), job_id))
         answer: Answer = self.trouble or self.answers.get(job_id) or NotFound("no such job")
