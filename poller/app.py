@@ -46,17 +46,20 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class App:
-    """The daemon. `run` returns after SIGTERM or SIGINT, and for no other reason."""
+    """The daemon. `run` returns after SIGTERM or SIGINT, or when all is done if it is to end then.
+
+    What `counts` and `vitals` hold is as of now.
+    """
 
     config: Config
     clock: Clock = field(default_factory=Clock)
     random: Callable[[], float] = random.random
     new_store: Callable[[Config, Clock], Store] = make_store
+    counts: Counts = field(default_factory=Counts, init=False)
+    vitals: Vitals = field(init=False)
     _until_stop: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _watchlist: Watchlist = field(init=False)
     _budget: Budget = field(init=False)
-    counts: Counts = field(default_factory=Counts, init=False)
-    vitals: Vitals = field(init=False)
     _doorway: Doorway = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,7 +84,8 @@ class App:
     async def run(self) -> None:
         """Watch and deliver until told to stop.
 
-        Raises StoreLocked or StoreRefused, alone or in a group, when the store cannot be used.
+        Raises, alone or in a group, ConfigError where it cannot listen, StoreLocked or StoreRefused
+        when the store cannot be used.
         """
         async with anyio.create_task_group() as everything:
             await everything.start(self._heed_signals, everything.cancel_scope)

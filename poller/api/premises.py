@@ -28,8 +28,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is there once the store is open and the loops run."""
+    """What is there once the store is open and the loops run; a store in memory has no desk."""
 
+    desk: Desk | None
     additions: Additions
     watcher: Watcher
     dispatcher: Dispatcher
@@ -58,7 +59,9 @@ class Premises:
 
     def begin(self, additions: Additions, watcher: Watcher, dispatcher: Dispatcher) -> None:
         """Lead to all that works."""
-        self._work = Work(additions, watcher, dispatcher)
+        store = self.config.settings.store
+        desk = None if store == MEMORY else Desk(Path(store))
+        self._work = Work(desk, additions, watcher, dispatcher)
 
     def end(self) -> None:
         """Lead to it no more."""
@@ -80,11 +83,9 @@ class Premises:
 
     async def look(self, look: Callable[[Desk], T]) -> T:
         """Look something up in the database, or change it. Raises Problem and StoreError."""
-        store = self.config.settings.store
-        if store == MEMORY:
+        desk = self.work.desk
+        if desk is None:
             raise Problem("in-memory", "set POLLER_STORE to a path")
-        assert self.work
-        desk = Desk(Path(store))
         return await run_sync(lambda: look(desk), limiter=self._disk)
 
 

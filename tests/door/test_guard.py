@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from poller.errors import StoreUnavailable
+from poller.store.desk import Desk
 from poller.sutro.script import Script
 from tests.door.house import House, a_house
 from tests.process.canaries import TOKEN
@@ -152,3 +154,27 @@ async def test_what_is_not_served(house: House, method, path, status, problem):
 
     assert (answer.status, answer.problem) == (status, problem)
     assert ("Allow" in answer.headers) == (status == 405)
+
+
+async def test_a_store_that_fails(house: House, monkeypatch: pytest.MonkeyPatch):
+    """A database that is busy or fails is told as such, and when to come again."""
+
+    def busy(_desk: Desk) -> None:
+        raise StoreUnavailable("another process writes to it; try again")
+
+    monkeypatch.setattr(Desk, "sinks", busy)
+    answer = await house.get("/v1/sinks")
+
+    assert (answer.status, answer.problem) == (503, "store")
+    assert answer.headers["Retry-After"] == "5"
+
+
+async def test_a_bug_in_the_door(house: House, monkeypatch: pytest.MonkeyPatch):
+    """A bug behind a request is one line of the log with its traceback, and ends nothing."""
+    monkeypatch.setattr(Desk, "sinks", None)
+    answer = await house.get("/v1/sinks")
+    well = await house.get("/readyz")
+
+    assert (answer.status, answer.problem, well.status) == (500, "bug", 200)
+    (told,) = [it for it in house.log if it["event"] == "door.failed"]
+    assert (told["route"], told["exc_info"]) == ("/v1/sinks", True)

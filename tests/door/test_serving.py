@@ -225,3 +225,15 @@ print(sorted(it for it in sys.modules if it in {"aiohttp.web", "prometheus_clien
     ]
 
     assert told == ["[]", "['aiohttp.web', 'poller.api', 'prometheus_client']"]
+
+
+async def test_no_room_at_all(house: House, monkeypatch):
+    """While all connections are in use a further one is closed, and those go on."""
+    monkeypatch.setattr(serving, "CONNECTIONS", 2)
+    url = f"{house.url}/v1/events/stream"
+    async with house.session.get(url) as one, house.session.get(url) as other:
+        with await talk(house, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n") as late:
+            assert await is_closed(late)
+        open_still = not one.content.at_eof() and not other.content.at_eof()
+
+    assert open_still

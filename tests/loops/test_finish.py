@@ -6,7 +6,8 @@ import pytest
 from poller import watchlist
 from poller.sutro.script import Script
 from poller.sutro.simulator import Simulator, serve
-from tests.loops.product import KEY, Receiver, an_app, served
+from tests.loops.fakes import FailingStore
+from tests.loops.product import KEY, Receiver, an_app, in_memory, served
 from tests.loops.test_app import sqlite_inline
 from tests.virtual import virtual_clock
 
@@ -125,6 +126,34 @@ async def test_named_jobs_that_have_ended_do_not_end_it_before_the_file(api, hoo
     given = {"POLLER_JOB_IDS": "job-1", "POLLER_JOBS_FILE": str(tmp_path / "jobs.txt")}
 
     assert await lived(api, hook, within=10_000.0, **given) is None
+
+
+async def test_it_waits_for_a_store_that_fails(api, hook):
+    """Whether something waits is not known while the store cannot be read."""
+    kept = []
+
+    class Failing(FailingStore):
+        async def __aenter__(self):
+            return self
+
+        async def __aexit__(self, *_):
+            """Close nothing."""
+
+    def new_store(config, clock):
+        kept.append(Failing(in_memory(config, clock)))
+        return kept[-1]
+
+    async def fail():
+        await anyio.sleep(5.0)
+        kept[-1].fails = {"sinks"}
+        await anyio.sleep(1_000.0)
+        kept[-1].fails = set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(fail)
+        ended_at = await lived(api, hook, new_store=new_store)
+
+    assert 1_005.0 <= ended_at <= 1_010.0
 
 
 async def test_a_restart_when_all_is_done(api, hook, tmp_path):

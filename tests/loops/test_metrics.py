@@ -124,4 +124,4 @@ async def test_counting_costs_next_to_nothing():
 
     best = min(timeit.repeat(look, number=10_000, repeat=5)) / 10_000
 
-    assert best < 5e-6  # a slow machine, and two outcomes
+    assert best < 1e-5  # on a slow machine, for two outcomes
