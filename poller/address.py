@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Self
 
+DEFAULT: Final = "127.0.0.1:8377"
 OFF: Final = "off"
 LOCALHOST: Final = "localhost"
 RULE: Final = "must be off, unix:/path/of/a/socket, or a host and a port such as 127.0.0.1:8377"

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, SecretStr, ValidationInfo, field_validator
 
+from poller.address import DEFAULT as DEFAULT_ADDRESS
 from poller.address import Address, is_host, is_loopback
 from poller.environment import PRINTABLE, Environment, Seconds, Words, check_url, setting
 from poller.jobs import is_job_id
@@ -89,7 +90,7 @@ class Settings(Environment):
     allow_network_store: bool = setting("off", "Allow a database on a network file system")
 
     listen: str = setting(
-        "127.0.0.1:8377",
+        DEFAULT_ADDRESS,
         "Where the API is served: a host and a port, unix:/path of a socket, or off; on an address"
         " that others can reach, without a token, only probes, metrics and the version",
     )

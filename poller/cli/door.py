@@ -1,22 +1,20 @@
 """The running daemon, asked through its door."""
 
-import http.client
 import json
 import os
-import socket
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 
 from poller.address import Address
 from poller.cli import codes
+from poller.cli.connection import connection
 from poller.configuration import load
 from poller.errors import ConfigError, PollerError
 
 SECONDS: Final = 30.0
 NO_DOOR: Final = "POLLER_LISTEN: is off, so that a running daemon has no door; set it for both"
-EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to ask, not to listen
-"""Where a daemon is asked that listens on all addresses."""
 
 OF_STATUS: Final = {401: codes.KEY_REFUSED, 403: codes.KEY_REFUSED, 503: codes.LOCKED}
 
@@ -47,23 +45,16 @@ class Door:
         headers |= {"Authorization": f"Bearer {self.token}"} if self.token else {}
         headers |= {"Content-Type": "application/json"} if body else {}
         try:
-            connection = self._connection()
-            connection.request(method, path, json.dumps(body) if body else None, headers)
-            answer = connection.getresponse()
+            asking = connection(self.address, timeout=SECONDS)
+            asking.request(method, path, json.dumps(body) if body else None, headers)
+            answer = asking.getresponse()
             text = answer.read()
-            connection.close()
-        except (OSError, http.client.HTTPException) as error:
+            asking.close()
+        except (OSError, HTTPException) as error:
             why = getattr(error, "strerror", None) or type(error).__name__
             told = f"no daemon answers at {self.address} ({why}); does it run, with the same"
             raise Unanswered(f"{told} POLLER_LISTEN?") from None
         return _content(answer.status, text)
-
-    def _connection(self) -> http.client.HTTPConnection:
-        host = EVERYWHERE.get(self.address.host, self.address.host or "localhost")
-        connection = http.client.HTTPConnection(host, self.address.port or None, timeout=SECONDS)
-        if self.address.path:
-            connection.sock = _through(self.address.path)
-        return connection
 
 
 def open_door(env_file: Path | None) -> Door:
@@ -73,13 +64,6 @@ def open_door(env_file: Path | None) -> Door:
     if address.is_off:
         raise ConfigError(NO_DOOR)
     return Door(address=address, token=token.get_secret_value() if token else None)
-
-
-def _through(path: Path) -> socket.socket:
-    peer = socket.socket(socket.AF_UNIX)
-    peer.settimeout(SECONDS)
-    peer.connect(str(path))
-    return peer
 
 
 def _content(status: int, text: bytes) -> Any:

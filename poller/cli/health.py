@@ -6,38 +6,22 @@ A container engine runs this again and again, so it imports no more than it need
 import argparse
 import json
 import os
-import socket
-from http.client import HTTPConnection, HTTPException
+from contextlib import closing
+from http.client import HTTPException
 from typing import Final
 
-from poller.address import Address
+from poller.address import DEFAULT, Address
 from poller.cli import codes, env_file_argument, say
+from poller.cli.connection import connection
 from poller.errors import ConfigError
 from poller.places import Places
 
 VARIABLE: Final = "POLLER_LISTEN"
-DEFAULT: Final = "127.0.0.1:8377"
 TIMEOUT: Final = 4.0
 """Seconds for each step, a little less than those that the image gives to all of them."""
 LONGEST: Final = 65_536
-HERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not listened at
-"""Where to ask what listens at all addresses."""
 
 arguments = env_file_argument
-
-
-class UnixConnection(HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: str, *, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the socket."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -68,22 +52,13 @@ def _address(places: Places) -> Address:
 
 def _ask(address: Address) -> tuple[bool, list[str]]:
     """Ask whether it is ready, and why not. Raises ValueError when that is not answered."""
-    connection = _connection(address)
-    try:
-        connection.request("GET", "/readyz")
-        answer = connection.getresponse()
+    with closing(connection(address, timeout=TIMEOUT)) as asking:
+        asking.request("GET", "/readyz")
+        answer = asking.getresponse()
         told = json.loads(answer.read(LONGEST))
-    finally:
-        connection.close()
     if not isinstance(told, dict) or not isinstance(told.get("reasons"), list):
         raise ValueError("no reasons")
     return answer.status == 200, [str(reason) for reason in told["reasons"]]
-
-
-def _connection(address: Address) -> HTTPConnection:
-    if address.path:
-        return UnixConnection(str(address.path), timeout=TIMEOUT)
-    return HTTPConnection(HERE.get(address.host, address.host), address.port, timeout=TIMEOUT)
 
 
 def _reason(error: OSError | HTTPException) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from tests.deploy.programs import Ended, end_of, eventually, output
+from tests.deploy.programs import Ended, end_of, eventually, remove_groups
 from tests.deploy.supplies import fetch, make_base, served
 from tests.installed import PROJECT
 
@@ -21,6 +21,11 @@ IMAGE: Final = "localhost/sutro-poller:tested"
 USER: Final = 10001
 ALONE: Final = ("--bridge=none", "--iptables=false", "--ip-forward=false")
 """The engine leaves the network of this machine as it is."""
+APART: Final = """\
+for it in /run /opt /etc/docker; do mkdir -p $it; mount -t tmpfs none $it; done
+exec dockerd "$@"
+"""
+"""What it mounts, and writes beside its folders, goes with it."""
 HARDENED: Final = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 GRACE: Final = 30.0
 
@@ -29,12 +34,17 @@ GRACE: Final = 30.0
 class Engine:
     """A Docker engine, spoken to by Docker's own command line."""
 
-    address: str
+    folder: Path
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"unix://{self.folder}/docker.sock"
 
     def end_of(self, *words: object, within: float = 60.0) -> Ended:
         """Run a command of Docker's to its end."""
-        buildkit = {"DOCKER_BUILDKIT": "1"}
-        return end_of([DOCKER, "--host", self.address, *words], within=within, env=buildkit)
+        settings = {"DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": str(self.folder)}
+        return end_of([DOCKER, "--host", self.address, *words], within=within, env=settings)
 
     def run(self, *words: object, within: float = 60.0) -> str:
         """Run a command of Docker's that has to succeed, and give what it prints."""
@@ -94,6 +104,9 @@ def a_container(engine: Engine, *words: object) -> Iterator[Container]:
     container = Container(engine, engine.run("run", "--detach", *words))
     try:
         yield container
+    except BaseException as error:
+        error.add_note(container.log)
+        raise
     finally:
         engine.run("rm", "--force", "--volumes", container.name)
 
@@ -103,26 +116,20 @@ def an_engine() -> Iterator[Engine]:
     """Run a Docker engine; when this is left, its processes, mounts and files are gone."""
     with TemporaryDirectory(prefix="sutro-docker-") as name:
         folder = Path(name)
-        engine = Engine(f"unix://{folder}/docker.sock")
+        engine = Engine(folder)
         places = [f"--{it}-root={folder / it}" for it in ("data", "exec")]
-        places += [f"--host={engine.address}", f"--pidfile={folder / 'docker.pid'}"]
+        places += [f"--host={engine.address}", f"--cgroup-parent=/{folder.name}", *ALONE]
         with (folder / "log").open("w") as log:
-            process = subprocess.Popen(["dockerd", *places, *ALONE], stdout=log, stderr=log)
+            command = ["unshare", "--mount", "sh", "-euc", APART, "dockerd", *places]
+            process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             eventually(lambda: engine.end_of("version").code == 0, within=GRACE)
             yield engine
         finally:
             process.terminate()
             process.wait(GRACE)
-            unmount(folder)
-
-
-def unmount(folder: Path) -> None:
-    """Unmount what is mounted below a folder, the last first."""
-    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text("utf-8").splitlines()]
-    for mount in reversed(mounts):
-        if Path(mount).is_relative_to(folder):
-            output(["umount", mount])
+            for group in (folder.name, "docker"):  # the other one is BuildKit's
+                remove_groups(group)
 
 
 def build(engine: Engine, folder: Path) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from tests.deploy.cluster import Manifest
 from tests.deploy.engine import Engine
-from tests.deploy.programs import Ended, end_of
+from tests.deploy.programs import Ended, end_of, remove_groups
 
 HOLD: Final = """\
 for it in /run /dev/shm /var/lib /etc/cni; do mount -t tmpfs none $it; done
@@ -36,6 +36,8 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
 """No systemd is there to ask, and root's own limits may be lower than podman's defaults."""
+
+LOGS: Final = "for it in $(podman ps --all --quiet); do podman logs $it 2>&1; done"
 
 ASK: Final = """\
 import sys, urllib.error, urllib.request
@@ -91,6 +93,9 @@ class Node:
         self.podman("kube", "play", path)
         try:
             yield
+        except BaseException as error:
+            error.add_note(self.end_of("sh", "-c", LOGS).out)
+            raise
         finally:
             self.podman("kube", "down", path)
 
@@ -125,15 +130,8 @@ def a_node(folder: Path) -> Iterator[Node]:
             assert holder.stdout.readline() == "held\n"
             yield Node(_child(holder.pid), folder)
     finally:
-        _remove_groups()
+        remove_groups("libpod_parent")
 
 
 def _child(process: int) -> int:
     return int(Path(f"/proc/{process}/task/{process}/children").read_text("utf-8"))
-
-
-def _remove_groups() -> None:
-    """Remove the empty control groups that podman leaves."""
-    for top in Path("/sys/fs/cgroup").glob("**/libpod_parent"):
-        for group in sorted(top.glob("**/"), reverse=True):
-            group.rmdir()

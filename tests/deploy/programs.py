@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
 import pytest
@@ -13,6 +15,8 @@ from tests.installed import PROJECT
 
 CHECKERS: Final = PROJECT / "build" / "deploy" / "bin"
 """Where `make deployed` installs what checks the files of deploy/."""
+
+GROUPS: Final = Path("/sys/fs/cgroup")
 
 T = TypeVar("T")
 
@@ -72,3 +76,11 @@ def eventually(claim: Callable[[], T], *, within: float = 20.0) -> T:
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.05)
     return found
+
+
+def remove_groups(name: str) -> None:
+    """Remove the empty control groups that an engine leaves; those that are in use stay."""
+    for top in GROUPS.glob(f"**/{name}"):
+        for group in sorted(top.glob("**/"), reverse=True):
+            with suppress(OSError):
+                group.rmdir()

@@ -67,6 +67,9 @@ def a_project(engine: Engine, image: str, folder: Path) -> Iterator[Project]:
     try:
         project.run("up", "--no-build", "--detach")
         yield project
+    except BaseException as error:
+        error.add_note(project.run("logs", "--no-color"))
+        raise
     finally:
         project.run("down", "--volumes")
 
