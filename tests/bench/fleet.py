@@ -59,7 +59,7 @@ class Fleet:
             job_id, run = self.api.free_id(), life.ended - life.started
             self.api.add(Script(job_id=job_id, queue_seconds=life.started, run_seconds=run))
             self.ended[job_id] = anyio.current_time() + life.ended
-            app._watchlist._job_ids = tuple(self.ended)
+            app._watchlist._job_ids = dict.fromkeys(self.ended)
             app.reload()
             await anyio.sleep(life.ended)
 
