@@ -23,7 +23,7 @@ from tests.virtual import VirtualLoop, virtual_clock
 ACTIVE: Final = 10
 JOBS: Final = 150
 INTERVAL: Final = 5.0
-FACTORS: Final = (1.0, 0.7)
+FACTORS: Final = (1.0, 0.6)
 LAG: Final = 10.0
 TO_REACH: Final = 15.0
 YEAR: Final = 365 * 86_400.0
