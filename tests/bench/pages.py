@@ -14,6 +14,8 @@ JOBS: Final = 100_000
 FLEETS: Final = (10, 100, 1_000, JOBS)
 TO_REACH: Final = 100_000
 LINEAR: Final = 2.0
+DEMAND: Final = 200_000
+"""Jobs that a fleet wants to be seen in a second: more than can be."""
 
 HOW: Final = f"""\
 The newest of {JOBS:,} jobs that run, watched as fast as it goes, by pages as the daemon chooses
@@ -21,14 +23,22 @@ them. Counted are the jobs on the pages that were sent."""
 
 
 def a_fleet(server: Server, folder: Path, *, watched: int, jobs: int) -> Program:
-    """Give a daemon that watches the newest of so many jobs flat out."""
-    return daemon(server, folder, newest(jobs, watched), **FLAT_OUT)
+    """Give a daemon that watches the newest of so many jobs flat out.
+
+    Each is to be seen again before all can have been, but not before most have been.
+    """
+    interval = f"{max(watched / DEMAND, 0.001):.3f}"
+    pace = {"POLLER_MIN_INTERVAL": interval, "POLLER_MAX_INTERVAL": interval}
+    return daemon(server, folder, newest(jobs, watched), **FLAT_OUT | pace)
 
 
 def runner(server: Server, watched: int, jobs: int = JOBS) -> Runner:
-    """Watch the newest of so many jobs, and count those that are seen, once each has been."""
+    """Watch the newest of so many jobs, and count those that are seen, once each has been.
+
+    Many are seen again before all have been: the unknown part of the list is read with restraint.
+    """
     fleet = partial(a_fleet, server, watched=watched, jobs=jobs)
-    return Runner(fleet, "listed", 3 * watched + 10_000)
+    return Runner(fleet, "listed", 6 * watched + 10_000)
 
 
 def chapter(race: Race) -> Chapter:

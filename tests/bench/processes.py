@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 PROJECT: Final = Path(__file__).parents[2]
 BENCH: Final = Path(__file__).parent
 KEY: Final = "sk_bench"
-PATIENCE: Final = 120.0
+PATIENCE: Final = 300.0
 GLANCE: Final = 0.02
 KIB_A_MIB: Final = 1024
 
