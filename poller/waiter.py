@@ -29,7 +29,7 @@ from poller.repeats import Repeats
 from poller.schedule import PollPolicy, Schedule
 from poller.states import JobEvent, Phase
 from poller.store.memory import MemoryStore
-from poller.sutro.client import Known
+from poller.sutro.client import Known, nobody
 from poller.sutro.source import Look, Observation, Source
 from poller.watcher import Watcher
 
@@ -107,8 +107,8 @@ class Overheard:
         look = await self._source.choose(schedule)
         return look and partial(self._look, look)
 
-    async def _look(self, look: Look, known: Known) -> Sequence[Observation]:
-        observations = await look(known)
+    async def _look(self, look: Look, _known: Known) -> Sequence[Observation]:
+        observations = await look(nobody)  # whoever waits sees the tokens grow
         for seen in observations:
             self._hear(seen)
         return observations

@@ -20,7 +20,7 @@ from poller.sinks import Sink
 from poller.store import Delivery, Store
 from poller.store.memory import MemoryStore
 from poller.sutro.budget import Budget
-from poller.sutro.client import Known
+from poller.sutro.client import Known, nobody
 from poller.sutro.listing import Listing
 from poller.sutro.source import Look, Observation, SutroSource
 from poller.watcher import Watcher
@@ -59,10 +59,12 @@ class FakeApi:
         self.trouble: PollError | None = None
         self.latency = 0.0
         self.asked: list[tuple[float, str]] = []
+        self.known: list[Job | None] = []
 
-    async def get_job(self, job_id: str, _known: object = None) -> Job:
+    async def get_job(self, job_id: str, known: Known = nobody) -> Job:
         """Answer what was set up at the time of the request."""
         self.asked.append((anyio.current_time(), job_id))
+        self.known.append(known(job_id))
         answer: Answer = self.trouble or self.answers.get(job_id) or NotFound("no such job")
         if self.latency:
             await anyio.sleep(self.latency)

@@ -294,6 +294,16 @@ async def test_an_api_that_asks_for_a_pause_is_there():
     assert ends == {"job-1": JobEvent.SUCCEEDED}
 
 
+async def test_every_look_is_read_whole():
+    """A job that goes on is read anew at every look: whoever waits sees its tokens grow."""
+    api = FakeApi(job_1=at(60.0, running(), ended()))
+
+    await waited(api, "job-1")
+
+    assert len(api.known) > 3
+    assert not any(api.known)
+
+
 async def test_nothing_is_known_before_it_runs():
     """A wait that was stopped early has nothing to say of its jobs."""
     waiter = a_waiter(FakeApi())
