@@ -56,9 +56,9 @@ class Additions:
         Raises StoreUnavailable.
         """
         async with self._changing:
+            kept = set(await self._store.added())  # this may be what opens the new one
             if self._store.instance != self._instance:
                 await self._store.add(self._watchlist.added)
                 self._instance = self._store.instance
                 return
-            kept = set(await self._store.added())
             self._watchlist.remove([it for it in self._watchlist.added if it not in kept])

@@ -74,7 +74,7 @@ class App:
             random=self.random,
             counts=self.counts,
         )
-        self.vitals = Vitals(self._budget)
+        self.vitals = Vitals(self._budget, self.clock.steady)
         self._doorway = Doorway(
             config=self.config,
             clock=self.clock,

@@ -2,6 +2,7 @@
 
 PollerError
 ├── ConfigError         the settings break a rule: tell the person, exit 78
+│   └── AddressTaken    another process listens where we should: exit 75, it may go
 ├── PollError           one look told nothing: it changes pace and health, never a job's state
 │   ├── NotFound        the API says that it knows no such job: count it, it may be missing
 │   ├── Refused         401 or 403: the key, or this one job, is not ours to read
@@ -35,6 +36,10 @@ class ConfigError(PollerError):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class AddressTaken(ConfigError):
+    """Another process listens at the address of the door."""
 
 
 class PollError(PollerError):

@@ -21,7 +21,8 @@ OVER: Final = frozenset({Phase.DONE, Phase.MISSING})
 async def until_done(watchlist: Watchlist, ledger: Ledger, store: Store) -> None:
     """Return once nothing is left to do; while no job is known at all there may be something."""
     while True:
-        if _have_ended(watchlist, ledger) and await _is_delivered(store):
+        is_over = _have_ended(watchlist, ledger) and await _is_delivered(store)
+        if is_over and _have_ended(watchlist, ledger):  # none was added meanwhile
             return
         await anyio.sleep(LOOK_EVERY)
 

@@ -4,15 +4,20 @@ The two are kept apart on purpose. Only what is local counts for probes and watc
 does not mend an API that is down. All the rest is status, for people.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
+import anyio
+
 from poller.errors import StoreUnavailable
-from poller.pulse import Pulses
+from poller.pulse import TURN, Pulses
 from poller.store import SinkState, Store
 from poller.sutro.budget import Budget
+
+FRESH: Final = 1.0
 
 
 class Trouble(StrEnum):
@@ -101,15 +106,19 @@ class Watching(Turning, Protocol):
 class Vitals:
     """How the daemon is at this moment. Nothing here waits for the API or a receiver.
 
-    The store and the loops are there from `begin` on.
+    The store and the loops are there from `begin` on. `now` is the clock of all of them.
     """
 
     budget: Budget
+    now: Callable[[], float]
     _store: Store | None = field(default=None, init=False)
     _roster: Watched | None = field(default=None, init=False)
     _loops: tuple[Turning, ...] = field(default=(), init=False)
     _opening: str | None = field(default=None, init=False)
     _is_ending: bool = field(default=False, init=False)
+    _sinks: Sequence[SinkState] = field(default=(), init=False)
+    _counted_at: float = field(default=-math.inf, init=False)
+    _counting: anyio.Lock = field(default_factory=anyio.Lock, init=False)
 
     def await_store(self, trouble: str) -> None:
         """Note why the store cannot be opened yet."""
@@ -129,7 +138,14 @@ class Vitals:
     def health(self) -> Health:
         """How the daemon itself works."""
         stalled = tuple(name for loop in self._loops for name in loop.pulses.stalled)
+        if self._is_failing:
+            stalled = ()  # whoever waits for a store that goes on failing has not stalled
         return Health(is_running=bool(self._loops), is_ending=self._is_ending, stalled=stalled)
+
+    @property
+    def _is_failing(self) -> bool:
+        """Whether the store has failed just now: a disk that is full, a file that is locked."""
+        return self._store is not None and self.now() - self._store.troubled_at < TURN
 
     @property
     def troubles(self) -> tuple[Trouble, ...]:
@@ -160,13 +176,18 @@ class Vitals:
         return self._roster.stretch if self._roster else 1.0
 
     async def backlog(self) -> Sequence[SinkState]:
-        """Read what each sink has not got. None is known while the store cannot tell."""
-        if self._store is None:
-            return ()
-        try:
-            return await self._store.sinks()
-        except StoreUnavailable:
-            return ()
+        """Read what each sink has not got. None is known while the store cannot tell.
+
+        Whoever asks within a second of another is told the same: the store has better to do.
+        """
+        async with self._counting:
+            if self._store and self.now() - self._counted_at >= FRESH:
+                try:
+                    self._sinks = await self._store.sinks()
+                except StoreUnavailable:
+                    self._sinks = ()
+                self._counted_at = self.now()
+            return self._sinks if self._store else ()
 
     async def line(self) -> str:
         """Say it all in one line for people."""

@@ -105,9 +105,10 @@ class Watcher:
         unfinished = [job_id for job_id in self._ledger if self._is_unfinished(job_id)]
         self._finds.forget_ended()
         while True:
-            for job_id in list(self._ledger):
-                self._drop(job_id)
-                self._ledger.forget(job_id)
+            async with self._applying:  # what is being recorded would come back
+                for job_id in list(self._ledger):
+                    self._drop(job_id)
+                    self._ledger.forget(job_id)
             if await self._adopt(self._wanted.union(unfinished)):
                 return
             await anyio.sleep(STORE_RETRY)

@@ -6,8 +6,8 @@ danger on loopback: it may send requests here, by this host or by a name that it
 """
 
 import hmac
+import re
 from typing import Final
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -19,6 +19,7 @@ from poller.api.problems import Problem
 OPEN: Final = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/version"})
 CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="sutro-poller"'}
 JSON: Final = "application/json"
+HOST: Final = re.compile(r"(?P<host>[a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE)
 
 
 @web.middleware
@@ -39,15 +40,17 @@ def _check_host(request: web.Request, premises: Premises) -> None:
 
     A socket has no name, and an address is nobody's.
     """
-    host = (urlsplit(f"//{request.host}").hostname or "").lower()
+    named = HOST.fullmatch(request.host)
+    host = named["host"].lower().strip("[]") if named else ""
     known = {LOCALHOST, premises.address.host, *premises.config.settings.listen_hosts}
     if premises.address.path is None and not is_ip(host) and host not in known:
         raise Problem("foreign-host", "come by its address, or add the name to POLLER_LISTEN_HOSTS")
 
 
 def _check_origin(request: web.Request) -> None:
-    origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
+    origin, host = request.headers.get("Origin"), request.host.lower()
+    # A proxy before the door may speak TLS.
+    if origin is not None and origin.lower() not in {f"http://{host}", f"https://{host}"}:
         raise Problem("foreign-origin", "its Origin is not this host")
 
 

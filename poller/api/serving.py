@@ -17,7 +17,7 @@ from aiohttp import web
 from poller.address import Address, bracketed
 from poller.api.premises import Premises
 from poller.api.routes import application
-from poller.errors import ConfigError
+from poller.errors import AddressTaken, ConfigError
 from poller.places import DEFAULT
 
 CONNECTIONS: Final = 100
@@ -49,7 +49,7 @@ def door(premises: Premises) -> AbstractAsyncContextManager[None]:
         why = "another process listens there" if is_taken else _reason(error)
         told = f"POLLER_LISTEN: cannot listen on {address}: {why}"
         if premises.config.found["POLLER_LISTEN"].origin != DEFAULT:
-            raise ConfigError(told) from None
+            raise (AddressTaken if is_taken else ConfigError)(told) from None
         log.error("door.shut", error=told, advice="set POLLER_LISTEN to another address, or off")
         return nullcontext()
     if not address.is_local and premises.config.settings.listen_token is None:

@@ -18,7 +18,7 @@ from poller.api.problems import Problem
 from poller.api.reading import JobId, Strict, read_query
 from poller.errors import StoreError
 from poller.store.desk import Row
-from poller.store.pages import events_after, last_number
+from poller.store.pages import Mark, events_after, last_mark
 
 LISTENERS: Final = 32
 HEARTBEAT: Final = 15.0
@@ -46,7 +46,7 @@ async def stream_events(request: web.Request) -> web.StreamResponse:
     """Send events from now on, or after the one that is named; for as long as somebody listens."""
     premises, query = request.app[PREMISES], read_query(request, Listening)
     after = request.headers.get("Last-Event-ID") or query.after
-    number = await premises.look(lambda desk: last_number(desk, after))
+    mark = await premises.look(lambda desk: last_mark(desk, after))
     if premises.listeners >= LISTENERS:
         raise Problem("full", f"no more than {LISTENERS} can listen at once")
     response = web.StreamResponse(headers=HEADERS)
@@ -55,7 +55,7 @@ async def stream_events(request: web.Request) -> web.StreamResponse:
         # A listener that goes, or is gone for, comes back and says what it had last.
         with suppress(ConnectionError, TimeoutError, StoreError, Problem):
             await response.prepare(request)
-            await _send_on(premises, response, query, number)
+            await _send_on(premises, response, query, mark)
     finally:
         premises.listeners -= 1
     request.protocol.close()
@@ -63,15 +63,15 @@ async def stream_events(request: web.Request) -> web.StreamResponse:
 
 
 async def _send_on(
-    premises: Premises, response: web.StreamResponse, query: Listening, number: int
+    premises: Premises, response: web.StreamResponse, query: Listening, mark: Mark
 ) -> None:
     text = BEGIN
     while not premises.closing.is_set():
         await _write(response, text)
         rung = premises.bell.next
-        rows = await premises.look(partial(events_after, number=number, limit=AT_ONCE))
+        rows = await premises.look(partial(events_after, mark=mark, limit=AT_ONCE))
         if rows:
-            number = rows[-1]["number"]
+            mark = Mark(rows[-1]["number"], rows[-1]["id"])
             text = b"".join(_frame(row) for row in rows if query.wants(row))
             continue
         text = STILL_HERE

@@ -12,7 +12,7 @@ from poller import logs
 from poller.app import App
 from poller.cli import codes, complain, env_file_argument
 from poller.configuration import Config, load
-from poller.errors import ConfigError, StoreLocked, StoreRefused
+from poller.errors import AddressTaken, ConfigError, StoreLocked, StoreRefused
 from poller.output import Output
 from poller.systemd import Supervisor
 
@@ -54,7 +54,8 @@ def _fail(error: BaseException) -> int:
         error = error.exceptions[0]
     if isinstance(error, StoreLocked | StoreRefused | ConfigError):
         complain(str(error))
-        return codes.LOCKED if isinstance(error, StoreLocked) else codes.BAD_CONFIGURATION
+        is_held = isinstance(error, StoreLocked | AddressTaken)
+        return codes.LOCKED if is_held else codes.BAD_CONFIGURATION
     # No traceback of the interpreter's own: this one goes through the log, which strikes secrets.
     log.critical("poller.crashed", exc_info=error)
     return codes.CRASHED

@@ -105,6 +105,10 @@ class Store(Protocol):
     def trouble(self) -> str | None:
         """Why the last verb raised StoreUnavailable; None when it did not."""
 
+    @property
+    def troubled_at(self) -> float:
+        """When a verb last raised StoreUnavailable, by the store's clock; -inf for never."""
+
     async def __aenter__(self) -> Self:
         """Lock, open, check and migrate.
 

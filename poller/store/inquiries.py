@@ -171,14 +171,18 @@ SELECT id, type, subject, occurred_at, recorded_at,
  LIMIT :limit
 """
 
-LAST_EVENT: Final = "SELECT coalesce(max(rowid), 0) FROM events"
+LAST_EVENT: Final = "SELECT rowid, id FROM events ORDER BY rowid DESC LIMIT 1"
 
-EVENT_NUMBER: Final = "SELECT rowid FROM events WHERE id = :id"
+EVENT_NUMBER: Final = "SELECT rowid, id FROM events WHERE id = :id"
 
 EVENTS_AFTER: Final = """
 SELECT rowid AS number, id, type, subject, body
   FROM events
- WHERE rowid > iif(:number > (SELECT coalesce(max(rowid), 0) FROM events), 0, :number)
+ WHERE rowid > CASE
+         WHEN :number > (SELECT coalesce(max(rowid), 0) FROM events) THEN 0
+         WHEN EXISTS (SELECT 1 FROM events WHERE rowid = :number AND id <> :id) THEN 0
+         ELSE :number
+       END
  ORDER BY rowid
  LIMIT :limit
 """

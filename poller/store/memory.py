@@ -79,6 +79,11 @@ class MemoryStore:
         """There is none."""
         return None
 
+    @property
+    def troubled_at(self) -> float:
+        """It never was."""
+        return -math.inf
+
     async def __aenter__(self) -> Self:
         """There is nothing to open."""
         return self

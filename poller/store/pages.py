@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from poller.store import inquiries as sql
 from poller.store.desk import Desk, Filter, Row, as_row
@@ -51,25 +51,33 @@ def events_page(desk: Desk, wanted: Filter, *, after: Place | None) -> Page:
     return page
 
 
-def last_number(desk: Desk, event_id: str | None) -> int:
-    """Give the number of an event; 0, before all, where it is not known; without one the last."""
+class Mark(NamedTuple):
+    """An event in the order of their recording: its number alone may be another's one day."""
 
-    def work(db: sqlite3.Connection) -> int:
-        if event_id is None:
-            last: int = db.execute(sql.LAST_EVENT).fetchone()[0]
-            return last
-        found = db.execute(sql.EVENT_NUMBER, {"id": event_id}).fetchone()
-        return found[0] if found else 0
+    number: int
+    event_id: str
+
+
+BEFORE_ALL: Final = Mark(0, "")
+
+
+def last_mark(desk: Desk, event_id: str | None) -> Mark:
+    """Give the place of an event, before all where it is not known, or else of the last one."""
+
+    def work(db: sqlite3.Connection) -> Mark:
+        statement = sql.LAST_EVENT if event_id is None else sql.EVENT_NUMBER
+        found = db.execute(statement, {"id": event_id}).fetchone()
+        return Mark(*found) if found else BEFORE_ALL
 
     return desk.read(work)
 
 
-def events_after(desk: Desk, number: int, limit: int) -> list[Row]:
+def events_after(desk: Desk, mark: Mark, limit: int) -> list[Row]:
     """Read events in the order of their recording, with their `number` and their `body`.
 
-    After a number that no event can have, since the database was replaced, come all of them.
+    After one that cannot have been in this database, which was replaced, come all of them.
     """
-    values = {"number": number, "limit": limit}
+    values = {"number": mark.number, "id": mark.event_id, "limit": limit}
     return desk.read(lambda db: [dict(it) for it in db.execute(sql.EVENTS_AFTER, values)])
 
 

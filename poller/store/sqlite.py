@@ -1,6 +1,7 @@
 """The store in a SQLite file: each verb is one transaction in a worker thread."""
 
 import json
+import math
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -65,6 +66,7 @@ class SqliteStore:
         self._in_thread = in_thread
         self._instance = ""
         self._trouble: str | None = None
+        self._troubled_at = -math.inf
 
     @property
     def instance(self) -> str:
@@ -75,6 +77,11 @@ class SqliteStore:
     def trouble(self) -> str | None:
         """Why the last verb raised StoreUnavailable; None when it did not."""
         return self._trouble
+
+    @property
+    def troubled_at(self) -> float:
+        """When a verb last raised StoreUnavailable."""
+        return self._troubled_at
 
     async def __aenter__(self) -> Self:
         """Lock, open, check and migrate."""
@@ -211,7 +218,7 @@ class SqliteStore:
         try:
             result = await self._run(lambda: self._database.transact(work))
         except StoreUnavailable as error:
-            self._trouble = str(error)
+            self._trouble, self._troubled_at = str(error), self._now()
             raise
         self._trouble = None
         return result

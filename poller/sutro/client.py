@@ -31,6 +31,8 @@ JOB_CAP: Final = 4 * 1024 * 1024
 PAGE_CAP: Final = 16 * 1024 * 1024
 MESSAGE_CAP: Final = 64 * 1024
 PAUSE_CAP: Final = 3_600.0
+CENTURY: Final = 100 * 365 * 86_400.0
+"""Seconds. No two clocks are that far apart: such a `Date` is junk."""
 PUBLIC_HOST: Final = "api.sutro.sh"
 
 STATUSES: Final[tuple[tuple[int, int, type[PollError], str], ...]] = (
@@ -194,9 +196,9 @@ class SutroClient:
             log.info("api.found", url=self._base + prefix)
 
     def _note_time(self, answer: Answer, asked_at: float) -> None:
-        made_at = http_date(answer.headers.get("Date", ""))
-        if made_at is not None:
-            self._skew.note(made_at, asked_at=asked_at, answered_at=self._now())
+        made_at, now = http_date(answer.headers.get("Date", "")), self._now()
+        if made_at is not None and abs(made_at.timestamp() - now) < CENTURY:
+            self._skew.note(made_at, asked_at=asked_at, answered_at=now)
 
     def _judge(self, answer: Answer, kind: str, cap: int) -> dict[str, Any]:
         """Give the JSON object of a 200, or raise what any other answer means."""

@@ -117,10 +117,15 @@ class Listing:
         """Give the first page."""
         return Sheet(self._leaves[0], self._limit, (), is_whole=True)
 
+    def has(self, leaf: Leaf) -> bool:
+        """Tell whether a leaf is part of the list as it is known now."""
+        number = leaf.number
+        return number < len(self._leaves) and self._leaves[number] is leaf
+
     def after(self, sheet: Sheet) -> Sheet | None:
         """Give the page after a whole one, unless the list ends there."""
         number = sheet.leaf.number + 1
-        if not self._has(sheet.leaf) or number == len(self._leaves):
+        if not self.has(sheet.leaf) or number == len(self._leaves):
             return None
         return Sheet(self._leaves[number], self._limit, (), is_whole=True)
 
@@ -139,7 +144,7 @@ class Listing:
             self.surveyed(page)
         self._failures, self._doubts = 0, DOUBTS
         leaf, shown = sheet.leaf, [job.job_id for job in page.jobs]
-        if not self._has(leaf):
+        if not self.has(leaf):
             return  # the list was begun anew meanwhile
         found = sum(it in self._created for it in shown)
         self._credit = min(self._credit + found, MOST_CREDIT)
@@ -229,12 +234,7 @@ class Listing:
     def _is_above(self, leaf: Leaf, cursor: str) -> bool:
         """Tell whether a cursor is that of a leaf, or of one above it."""
         other = self._cursors.get(cursor)
-        return other is not None and other.number <= leaf.number and self._has(other)
-
-    def _has(self, leaf: Leaf) -> bool:
-        """Tell whether a leaf is part of the list as it is known now."""
-        number = leaf.number
-        return number < len(self._leaves) and self._leaves[number] is leaf
+        return other is not None and other.number <= leaf.number and self.has(other)
 
     def _switch_off(self, why: str) -> None:
         self._off_until = self._now() + OFF_FOR

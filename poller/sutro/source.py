@@ -149,6 +149,8 @@ class SutroSource:
             first = first or page
             yield _observed(page, asked_at)
             is_done = self._listing.meets_the_known(page) or page.is_older_than(since)
+            if not is_done and not self._listing.has(following.leaf):
+                return  # the list was begun anew meanwhile: what is below counts as unknown still
             following = None if is_done else self._listing.after(following)
         if first:
             self._listing.surveyed(first)

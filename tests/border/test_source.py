@@ -2,23 +2,25 @@
 
 import json
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import anyio
 import pytest
 from pydantic import SecretStr
 
-from poller.errors import MalformedAnswer, PollError, Refused, TooLarge, Transient
+from poller.errors import MalformedAnswer, PollError, Refused, Rejected, TooLarge, Transient
 from poller.http import Egress, Http
 from poller.jobs import Job, JobStatus
 from poller.schedule import Schedule
 from poller.sutro.budget import Budget
-from poller.sutro.client import JOB_CAP, SutroClient, nobody
+from poller.sutro.client import JOB_CAP, Page, SutroClient, nobody
 from poller.sutro.listing import Listing
-from poller.sutro.source import Look, SutroSource
+from poller.sutro.source import Look, Observation, SutroSource
 from tests.border.peers import Peer, Talk, answers, drips, peer, says, stalls
+from tests.support import a_job
 from tests.virtual import START, virtual_clock
 
 NOW = START.timestamp()
@@ -287,3 +289,47 @@ async def test_jobs_that_are_too_large_keep_no_body_while_their_status_is_asked(
         tracemalloc.stop()
 
     assert held < 4_000_000
+
+
+# The list.
+
+
+class Book:
+    """A client whose list has three pages; `turned` is told before each is given."""
+
+    skew = 0.0
+
+    def __init__(self, turned: Callable[[str | None], None]) -> None:
+        self.turned = turned
+
+    async def list_jobs(self, *, limit: int, cursor: str | None = None, known: object) -> Page:
+        """Give a page of some of the 250 jobs."""
+        self.turned(cursor)
+        begin = int(cursor or 0)
+        end = min(begin + limit, 250)
+        jobs = tuple(a_job(job_id=f"job-{number}") for number in range(begin, end))
+        return Page(jobs, str(end) if end < 250 else None)
+
+
+async def test_a_survey_that_is_cut_short_is_none():
+    """When the list is begun anew while a survey goes deeper, what is below is not known yet."""
+    listing = Listing(lambda: NOW)
+    cuts = ["100"]
+
+    def cut(cursor: str | None) -> None:
+        if cursor in cuts:
+            cuts.remove(cursor)
+            listing.fail(listing.top(), Rejected("a page of somebody else"))
+
+    budget = Budget(per_minute=1e6, now=virtual_clock().steady, random=lambda: 0.5)
+    source = SutroSource(
+        Book(cut), budget, listing=listing, now=lambda: NOW, renew_key=lambda: None
+    )
+    shown = [[it.job_id for seen in await survey(source) for it in seen] for _ in range(2)]
+
+    assert [len(it) for it in shown] == [200, 250]
+
+
+async def survey(source: SutroSource) -> list[Sequence[Observation]]:
+    """Make a survey of all that there is."""
+    return [seen async for seen in source.survey(START - timedelta(days=900))]

@@ -78,7 +78,7 @@ def test_the_readme_tells_every_problem():
 def test_the_readme_tells_every_metric():
     """Every metric has a line in the README, with its labels."""
     now = Clock().steady
-    vitals = Vitals(Budget(per_minute=60.0, now=now, random=lambda: 0.5))
+    vitals = Vitals(Budget(per_minute=60.0, now=now, random=lambda: 0.5), now)
     vitals.budget.hearing.note(None)
     for metric in Metrics(Counts(), vitals, now)._all(()):
         suffix = {"counter": "_total", "info": "_info"}.get(metric.type, "")

@@ -1,5 +1,6 @@
 """Stand-ins for what the loops talk to: an API, a source, a sink and a store with troubles."""
 
+import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -152,6 +153,7 @@ class FailingStore:
         self.hangs: set[str] = set()
         self.calls: dict[str, list[float]] = defaultdict(list)
         self._trouble: str | None = None
+        self._troubled_at = -math.inf
 
     @property
     def instance(self) -> str:
@@ -163,6 +165,11 @@ class FailingStore:
         """Why the last verb failed."""
         return self._trouble
 
+    @property
+    def troubled_at(self) -> float:
+        """When the last verb failed."""
+        return self._troubled_at
+
     def __getattr__(self, verb: str) -> Callable[..., Awaitable[Any]]:
         """Stand before a verb of the store."""
         return partial(self._call, verb)
@@ -173,7 +180,7 @@ class FailingStore:
         if verb in self.hangs:
             await anyio.sleep_forever()
         if verb in self.fails:
-            self._trouble = "the disk is full"
+            self._trouble, self._troubled_at = "the disk is full", virtual_clock().steady()
             raise StoreUnavailable(self._trouble)
         result = await getattr(self.store, verb)(*values, **named)
         if verb in self.lies:

@@ -67,3 +67,19 @@ async def test_a_store_that_was_replaced_is_told_again(store, additions):
 
     assert additions._watchlist.job_ids == ("job-1", "job-2")
     assert await store.added() == ["job-2"]
+
+
+async def test_a_new_database_is_noticed_by_the_look_into_it(store, additions):
+    """Where the look for what was added is what opens a new database, it is told it all again."""
+    await additions.add(["job-2"])
+
+    class Replaced(FailingStore):
+        async def added(self):
+            self.store = a_store()
+            return await self.store.added()
+
+    additions._store = Replaced(store.store)
+    await additions.reconcile()
+
+    assert additions._watchlist.added == ("job-2",)
+    assert await additions._store.store.added() == ["job-2"]

@@ -4,9 +4,12 @@ import anyio
 import pytest
 
 from poller import watchlist
+from poller.finish import until_done
+from poller.states import JobState, Phase
 from poller.sutro.script import Script
 from poller.sutro.simulator import Simulator, serve
-from tests.loops.fakes import FailingStore
+from poller.watchlist import Watchlist
+from tests.loops.fakes import FailingStore, a_store
 from tests.loops.product import KEY, Receiver, an_app, in_memory, served
 from tests.loops.test_app import sqlite_inline
 from tests.virtual import virtual_clock
@@ -170,5 +173,21 @@ async def test_without_the_setting_it_stays(api, hook):
     """A daemon that was not told to end goes on."""
     with anyio.move_on_after(10_000.0) as scope:
         await an_app(api[1], hook[1]).run()
+
+    assert scope.cancelled_caught
+
+
+async def test_a_job_that_is_added_at_the_last_moment_is_waited_for():
+    """While the store is asked what is pending a job may be added: then nothing is over."""
+    listed = Watchlist(["job-1"])
+    ledger = {"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.DONE)}
+
+    class Slow(FailingStore):
+        async def sinks(self):
+            listed.add(["job-2"])
+            return await self.store.sinks()
+
+    with anyio.move_on_after(100.0) as scope:
+        await until_done(listed, ledger, Slow(a_store()))
 
     assert scope.cancelled_caught

@@ -5,10 +5,19 @@ import pytest
 
 from poller.sutro.script import Script
 from poller.sutro.simulator import Simulator, serve
-from tests.loops.fakes import FailingStore, FakeApi, a_store, ended, recorded, running, watching
+from tests.loops.fakes import (
+    FailingStore,
+    FakeApi,
+    a_store,
+    ended,
+    recorded,
+    recorded_types,
+    running,
+    watching,
+)
 from tests.loops.product import KEY, Receiver, an_app, living, served
 from tests.loops.test_app import sqlite_inline
-from tests.support import check_event
+from tests.support import a_job, check_event
 from tests.virtual import virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=10_000.0)
@@ -57,3 +66,51 @@ async def test_what_a_damaged_database_held_is_told_anew(tmp_path):
     assert hook.types == ["job.succeeded"]
     assert len({message_id for _, message_id in hook.tried}) == 1
     assert list(tmp_path.glob("state.db.corrupt-*"))
+
+
+class SlowStore(FailingStore):
+    """A store one of whose verbs takes a second, as one does that opens a new database."""
+
+    slow = ""
+
+    def __init__(self, store):
+        super().__init__(store)
+        self.reached = anyio.Event()
+
+    async def _call(self, verb, *values, **named):
+        if verb == self.slow:
+            self.reached.set()
+            await anyio.sleep(1.0)
+        return await super()._call(verb, *values, **named)
+
+
+async def test_a_database_that_is_replaced_while_it_is_written_to():
+    """A job that is being recorded while all are taken in anew is watched on."""
+    api, store = FakeApi(job_1=running()), SlowStore(a_store())
+    async with watching(api, store, "job-1") as watcher:
+        await anyio.sleep(1.0)
+        store.store, store.slow = a_store(), "record"
+        api.answers["job-1"] = a_job("CANCELLING")
+        await store.reached.wait()
+        await watcher.start_over()
+        store.slow = ""
+        api.answers["job-1"] = ended()
+        await anyio.sleep(600.0)
+
+    assert recorded_types(store)[-1] == "job.succeeded"
+
+
+async def test_a_database_that_is_replaced_while_it_is_read():
+    """All are taken in anew while a mark is read again: nothing breaks, and the end is told."""
+    api, store = FakeApi(job_1=running()), SlowStore(a_store())
+    async with watching(api, store, "job-1") as watcher:
+        await anyio.sleep(1.0)
+        store.fails, store.slow = {"record"}, "marks"
+        api.answers["job-1"] = a_job("CANCELLING")
+        await store.reached.wait()
+        store.fails, store.store = set(), a_store()
+        await watcher.start_over()
+        api.answers["job-1"] = ended()
+        await anyio.sleep(600.0)
+
+    assert recorded_types(store)[-1] == "job.succeeded"

@@ -31,6 +31,8 @@ from tests.loops.fakes import (
     watching,
 )
 from tests.loops.product import an_app, living
+from tests.support import a_job
+from tests.virtual import virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=100_000.0)
 FIXED = PollPolicy(minimum=10.0, maximum=10.0)
@@ -46,7 +48,7 @@ async def alive(
         dispatching(store, hook=sink or FakeSink()) as dispatcher,
         watching(api, store, *api.answers, policy=FIXED, wake=dispatcher.wake) as watcher,
     ):
-        vitals = Vitals(watcher._source._budget)
+        vitals = Vitals(watcher._source._budget, virtual_clock().steady)
         vitals.begin(store, watcher, dispatcher)
         yield vitals
 
@@ -260,3 +262,39 @@ async def test_a_daemon_without_its_store_is_live_but_not_ready():
     assert ready.is_ready
     assert (ended.is_live, ended.is_ready, ended.reasons) == (True, False, ("it is stopping",))
     assert last == "stopping"
+
+
+class LockedStore(FailingStore):
+    """A store whose verbs, one at a time, fail after five seconds while `is_locked`."""
+
+    is_locked = False
+
+    def __init__(self, store):
+        super().__init__(store)
+        self._limiter = anyio.CapacityLimiter(1)
+
+    async def _call(self, verb, *values, **named):
+        async with self._limiter:
+            if self.is_locked:
+                await anyio.sleep(5.0)
+            self.fails = {verb} if self.is_locked else set()
+            return await super()._call(verb, *values, **named)
+
+
+async def test_a_locked_database_is_no_stall():
+    """A database that another process holds for ten minutes degrades the daemon, no more."""
+    api = FakeApi(**{f"job_{it}": running(f"job-{it}") for it in range(20)})
+    store = LockedStore(a_store())
+    async with alive(api, store=store) as vitals:
+        await anyio.sleep(30.0)
+        api.answers["job-0"] = a_job("SUCCEEDED", job_id="job-0")
+        await anyio.sleep(5.0)
+        store.is_locked = True
+        for _ in range(600):
+            await anyio.sleep(1.0)
+            assert vitals.health.is_live
+        assert Trouble.DEGRADED in vitals.troubles
+        store.is_locked = False
+        await anyio.sleep(60.0)
+        assert vitals.health.is_ready
+        assert not vitals.troubles

@@ -48,12 +48,12 @@ async def test_two_daemons_on_one_machine(place: Place):
 
 
 async def test_a_port_that_was_asked_for_and_is_taken(place: Place):
-    """Where a port that was asked for is taken, the daemon does not start: exit 78, one line."""
+    """Where a port that was asked for is taken, the daemon does not start: exit 75, one line."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         at = f"127.0.0.1:{taken.getsockname()[1]}"
         code, ended = await place.run("run", POLLER_JOB_IDS="job-1", POLLER_LISTEN=at)
 
-    assert (code, ended.out) == (78, "")
+    assert (code, ended.out) == (75, "")
     told = f"POLLER_LISTEN: cannot listen on http://{at}: another process listens there"
     assert ended.err == f"sutro-poller: {told}\n"
 

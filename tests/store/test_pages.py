@@ -7,7 +7,15 @@ import pytest
 from poller.states import Phase
 from poller.store import Batch
 from poller.store.desk import Desk, Filter
-from poller.store.pages import Page, events_after, events_page, jobs_page, last_number
+from poller.store.pages import (
+    BEFORE_ALL,
+    Mark,
+    Page,
+    events_after,
+    events_page,
+    jobs_page,
+    last_mark,
+)
 from poller.store.sqlite import SqliteStore
 from tests.store.builders import Hands, a_state, an_event
 
@@ -77,14 +85,15 @@ async def test_ids_in_a_filter_are_whole(desk: Desk):
 
 async def test_events_in_the_order_of_their_recording(desk: Desk):
     """After a number come the events that were recorded after it."""
-    third = last_number(desk, "evt_3")
+    third = last_mark(desk, "evt_3")
 
     assert [it["id"] for it in events_after(desk, third, limit=9)] == ["evt_4", "evt_5"]
-    assert [it["id"] for it in events_after(desk, 0, limit=2)] == ["evt_1", "evt_2"]
-    assert events_after(desk, last_number(desk, None), limit=9) == []
+    assert [it["id"] for it in events_after(desk, BEFORE_ALL, limit=2)] == ["evt_1", "evt_2"]
+    assert events_after(desk, last_mark(desk, None), limit=9) == []
 
 
 async def test_a_number_of_another_database(desk: Desk):
     """A number that no event of this database can have stands before all of them."""
-    assert last_number(desk, "evt_x") == 0
-    assert len(events_after(desk, 10_000, limit=9)) == 5
+    assert last_mark(desk, "evt_x") == BEFORE_ALL
+    assert len(events_after(desk, Mark(10_000, "evt_a"), limit=9)) == 5
+    assert len(events_after(desk, Mark(2, "evt_a"), limit=9)) == 5
