@@ -288,7 +288,7 @@ async def test_a_locked_database_is_no_stall():
     async with alive(api, store=store) as vitals:
         await anyio.sleep(30.0)
         api.answers["job-0"] = a_job("SUCCEEDED", job_id="job-0")
-        await anyio.sleep(5.0)
+        await anyio.sleep(15.0)
         store.is_locked = True
         for _ in range(600):
             await anyio.sleep(1.0)
