@@ -156,7 +156,7 @@ class Dispatcher:
             PollerEvent.SINK_DISABLED,
             self._origin,
             self._clock.now(),
-            instance=self._store.instance,
+            instance=f"{self._store.instance} {sink}",  # each sink has a count of its own
             occurrence=occurrence,
             detail={"sink": sink, "reason": reason},
         )

@@ -16,6 +16,7 @@ from poller.api.reading import (
     read_cursor,
     read_path,
     read_query,
+    refuse_body,
     write_cursor,
 )
 from poller.events import checksum
@@ -89,6 +90,7 @@ class Replay(Strict):
 
 async def replay_event(request: web.Request) -> web.Response:
     """Send an event again: the same id, the same bytes, a new timestamp and signature."""
+    refuse_body(request)
     premises, query = request.app[PREMISES], read_query(request, Replay)
     event_id = read_path(request, EventPath).event_id
     wanted = Filter(event_ids=[event_id], sink=query.sink)

@@ -1,7 +1,7 @@
 """What a request says, read strictly: what is not understood is not passed over."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, TypeVar
 
 import anyio
@@ -20,6 +20,15 @@ RFC3339: Final = re.compile(
 MOMENT: Final = r"[0-9]{1,12}(\.[0-9]{1,9})?"
 """Seconds since 1970."""
 MOST: Final = 100
+
+PLAINLY: Final = {
+    "extra_forbidden": "is not known here",
+    "missing": "is required",
+    "string_pattern_mismatch": "is not of the right form",
+    "too_short": "must not be empty",
+    "too_long": "has too many",
+}
+"""What is said where the library's own words are for programmers, by the type of the error."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -86,6 +95,12 @@ def read_path(request: web.Request, model: type[Model]) -> Model:
     return _read(model, "path", dict(request.match_info))
 
 
+def refuse_body(request: web.Request) -> None:
+    """Pass over no body where none is read. Raises Problem."""
+    if request.body_exists:
+        raise Problem("invalid", "no body is read here: what is wanted stands in the query")
+
+
 async def read_body(request: web.Request, model: type[Model]) -> Model:
     """Read a body in JSON, which has to come soon. Raises Problem."""
     try:
@@ -109,11 +124,11 @@ def _read(model: type[Model], where: str, values: dict[str, Any]) -> Model:
 def _problem(error: ValidationError, where: str) -> Problem:
     details = error.errors(include_url=False, include_context=False, include_input=False)
     errors = [
-        {"where": "/".join([where, *map(str, it["loc"])]), "detail": _rule(it["msg"])}
-        for it in details
+        {"where": "/".join([where, *map(str, it["loc"])]), "detail": _rule(it)} for it in details
     ]
     return Problem("invalid", f"{errors[0]['where']}: {errors[0]['detail']}", errors=errors)
 
 
-def _rule(message: str) -> str:
-    return message.removeprefix("Value error, ").replace("Input should", "must")
+def _rule(error: Mapping[str, Any]) -> str:
+    words: str = PLAINLY.get(error["type"], error["msg"])
+    return words.removeprefix("Value error, ").replace("Input should", "must")

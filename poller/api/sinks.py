@@ -5,7 +5,7 @@ from aiohttp import web
 from poller.api.events import SinkName
 from poller.api.premises import PREMISES
 from poller.api.problems import Problem
-from poller.api.reading import Strict, read_path, read_query
+from poller.api.reading import Strict, read_path, read_query, refuse_body
 from poller.parts import origin
 from poller.trial import a_test_event, try_once
 
@@ -25,6 +25,7 @@ async def list_sinks(request: web.Request) -> web.Response:
 
 async def enable_sink(request: web.Request) -> web.Response:
     """Switch on a sink that its receiver switched off, with all that was kept for it."""
+    refuse_body(request)
     read_query(request, Strict)
     premises, name = request.app[PREMISES], read_path(request, SinkPath).name
     rows = await premises.look(lambda desk: desk.enable(name))
@@ -35,11 +36,13 @@ async def enable_sink(request: web.Request) -> web.Response:
 
 async def try_sink(request: web.Request) -> web.Response:
     """Send a test event through a sink at once, and say what came of it."""
+    refuse_body(request)
     read_query(request, Strict)
     premises, name = request.app[PREMISES], read_path(request, SinkPath).name
     sinks = premises.work.dispatcher.sinks
     if name not in sinks:
-        raise Problem("not-found", f"no sink is configured by this name; there are: {list(sinks)}")
+        told = f"no sink is configured by this name; there are: {', '.join(sinks)}"
+        raise Problem("not-found", told)
     event = a_test_event(origin(premises.config), premises.clock, sink=name)
     reason = await try_once(sinks[name], name, event, premises.clock)
     body = {"sink": name, "event_id": event.id, "is_taken": reason is None, "reason": reason}

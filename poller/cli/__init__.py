@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(codes.OK if is_run else codes.TERMINATED))
     if is_run:  # what a reload would read is read at the start
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # structlog takes 4 MiB of it along where it is installed, for what a daemon never draws.
+        sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     try:
         arguments = _parser(words[0] if words else "").parse_args(words)
         code: int = arguments.execute(arguments)

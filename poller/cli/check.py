@@ -51,8 +51,8 @@ async def _ask_api(config: Config) -> tuple[int, str]:
             job = await client.get_job(job_id)
         except NotFound:
             told = f"job {job_id} is not known to it: too new, or not of this account"
-            told = told if config.settings.job_ids else "a made-up job is not known to it"
-            return codes.OK, f"The API at {client.base} takes the key; {told}."
+            told = f"; {told}" if config.settings.job_ids else ""  # nobody asked for that one
+            return codes.OK, f"The API at {client.base} takes the key{told}."
         except PollError as error:
             told = f"The API at {client.base} cannot be used: {error}."
             return codes.of_trouble(error), told

@@ -16,6 +16,7 @@ from poller.errors import ConfigError, PollerError
 SECONDS: Final = 30.0
 NO_DOOR: Final = "POLLER_LISTEN: is off, so that a running daemon has no door; set it for both"
 
+ANOTHER: Final = "the daemon wants another token: set POLLER_LISTEN_TOKEN as for it"
 OF_STATUS: Final = {401: codes.KEY_REFUSED, 403: codes.KEY_REFUSED, 503: codes.LOCKED}
 
 
@@ -73,5 +74,6 @@ def _content(status: int, text: bytes) -> Any:
         raise Unanswered("what answers there is no sutro-poller", status=status) from None
     if status >= 400:
         detail = content.get("detail") if isinstance(content, dict) else None
+        detail = ANOTHER if status == 401 else detail
         raise Unanswered(str(detail or f"the answer is {status}"), status=status)
     return content

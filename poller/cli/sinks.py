@@ -15,7 +15,7 @@ from poller.cli.letters import COLUMNS as LETTERS
 from poller.cli.output import as_json, show
 from poller.clock import Clock
 from poller.configuration import Config, SinkConfig, load
-from poller.errors import ConfigError
+from poller.errors import Unmatched
 from poller.events import Event
 from poller.parts import egress, origin
 from poller.trial import a_test_event, try_once
@@ -83,7 +83,7 @@ def _configured(config: Config, name: str) -> SinkConfig:
         if sink.name == name:
             return sink
     known = ", ".join(sink.name for sink in config.sinks)
-    raise ConfigError(f"POLLER_SINKS: {name!r} is not in it; it has: {known}")
+    raise Unmatched(f"POLLER_SINKS: {name!r} is not in it; it has: {known}")
 
 
 async def _send(config: Config, sink: SinkConfig, event: Event) -> str | None:

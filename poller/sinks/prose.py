@@ -19,6 +19,7 @@ TOLD: Final = {
     "poller.auth_failed": "{deployment} refuses the key: no job is being watched",
     "poller.auth_recovered": "{deployment} accepts the key again",
     "poller.sink_disabled": "The sink {sink} is switched off and gets no more events: {reason}",
+    "poller.test": "This is a test of the sink {sink}",
 }
 """What is said first, by the event's type."""
 

@@ -208,7 +208,7 @@ def _refusal(answer: Answer) -> DeliveryError:
 async def connect(settings: Live[WebhookSettings], egress: Egress) -> AsyncIterator[Sink]:
     """Open a webhook sink: a session of its own, so that no other sink can starve it."""
     timeout = settings.value.timeout
-    if not settings.value.secret:
+    if not settings.value.secret and settings.value.format not in FOR_PEOPLE:
         where = shown(settings.value.url.get_secret_value())
         log.warning("webhook.unsigned", url=where, error="set its secret to have events signed")
     async with Http(egress, timeout=timeout, limit=CONNECTIONS) as http:

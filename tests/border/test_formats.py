@@ -65,6 +65,16 @@ def a_poller_event(kind: PollerEvent, **detail: str) -> Event:
     return poller_event(kind, ORIGIN, OBSERVED, instance="i", occurrence=1, detail=detail)
 
 
+@pytest.mark.parametrize("kind", sorted(EVENT_TYPES))
+def test_every_event_has_words(kind: str):
+    """Whatever is announced can be told to people."""
+    detail = {"sink": "webhook", "reason": "the receiver answered 410"}
+    is_of_job = kind.startswith("job.")
+    event = an_event(kind) if is_of_job else a_poller_event(PollerEvent(kind), **detail)
+
+    assert said(event)[0]
+
+
 def test_every_name_has_a_format():
     """What POLLER_WEBHOOK_FORMAT takes is what there is, those for people included."""
     assert set(FORMATS) == set(get_args(FormatName)) > FOR_PEOPLE

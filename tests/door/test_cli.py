@@ -92,7 +92,7 @@ async def test_through_a_socket_with_a_token(tmp_path: Path):
         await until(lambda: house.receiver.ends)
 
     assert (refused.code, added.code) == (77, 0)
-    assert "it is POLLER_LISTEN_TOKEN" in refused.err
+    assert "set POLLER_LISTEN_TOKEN as for it" in refused.err
 
 
 @pytest.mark.parametrize(

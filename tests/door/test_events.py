@@ -91,6 +91,15 @@ async def test_an_event_goes_again(house: House):
     assert [(it.id, it.body) for it in again] == [(first.id, first.body)]
 
 
+async def test_no_body_is_passed_over(house: House):
+    """What stands in a body where none is read is refused: it may have been meant to limit it."""
+    await until(lambda: house.receiver.ends)
+    event_id = (await house.get("/v1/events?sink=webhook")).body["events"][0]["id"]
+    answer = await house.post(f"/v1/events/{event_id}/replay", {"sink": "nope"})
+
+    assert (answer.status, answer.problem) == (400, "invalid")
+
+
 async def test_what_is_under_way_does_not_go_again(tmp_path: Path):
     """What waits already is left as it is, and the answer says so."""
     async with a_house(tmp_path, RUNS, ENDS, status=500, POLLER_JOB_IDS="job-2") as house:

@@ -239,6 +239,19 @@ async def test_a_receiver_that_is_gone_is_switched_off():
     assert well.types.count("poller.sink_disabled") == 1
 
 
+async def test_each_receiver_that_is_gone_is_told_of():
+    """Two sinks that answer 410 are two events, each under an id of its own."""
+    store, left, right, well = a_store("left", "right", "well"), FakeSink(), FakeSink(), FakeSink()
+    left.trouble = right.trouble = GONE
+    await fill(store)
+
+    async with dispatching(store, left=left, right=right, well=well):
+        await anyio.sleep(60.0)
+
+    told = [it.data["sink"] for _, it in well.got if it.type == "poller.sink_disabled"]
+    assert sorted(told) == ["left", "right"]
+
+
 async def test_what_a_switched_off_sink_missed_comes_back():
     """Enabling a sink brings back all of its events, the one that met the 410 too."""
     store, sink = a_store(), FakeSink()

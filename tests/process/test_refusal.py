@@ -1,8 +1,10 @@
 """What cannot work is refused at the start: an exit code, one line a problem, nothing touched."""
 
 import json
+import os
 import sqlite3
 import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -154,3 +156,21 @@ async def test_a_database_of_a_newer_version_is_left_alone(place: Place):
     assert code == 78
     assert "was written by a newer version" in ended.err
     assert path.read_bytes() == before
+
+
+def test_the_daemon_draws_nothing():
+    """`run` imports no library for drawing on terminals, installed or not: it takes 4 MiB."""
+    importing = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "poller", "run"],
+        cwd=FORKS.parents[2],
+        env={"PATH": os.environ["PATH"]},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    imported = {line.rpartition("|")[2].strip() for line in importing.stderr.splitlines()}
+    assert importing.returncode == 78
+    assert {"poller.app", "structlog.dev"} < imported
+    assert not {it for it in imported if it.split(".")[0] in {"rich", "pygments"}}
