@@ -4,16 +4,19 @@ import argparse
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Final
 
 import anyio
 
 from poller import logs
-from poller.cli import codes, env_file_argument, say
+from poller.cli import codes, env_file_argument, note, say
 from poller.clock import Clock
 from poller.configuration import Config, describe, load
-from poller.errors import NotFound, PollError
+from poller.errors import ConfigError, NotFound, PollError
 from poller.parts import make_client, make_http
+from poller.places import DEFAULT
+from poller.settings import MEMORY
 
 UNLIKELY_ID: Final = "sutro-poller-check"
 
@@ -28,6 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Show every setting; with --api make one request."""
     config = load(os.environ, arguments.env_file, for_run=not arguments.api)
+    _check_places(config)
     logs.configure("warning", "console", stream=sys.stderr, secrets=config.secrets)
     code, told = anyio.run(_ask_api, config) if arguments.api else (codes.OK, "")
     rows = describe(config)
@@ -40,6 +44,17 @@ def execute(arguments: argparse.Namespace) -> int:
         say(f"{variable:{names}}  {origin:{origins}}  {value or '-'}")
     say(f"\n{told or 'No setting is wrong; with --api the API is asked too.'}")
     return code
+
+
+def _check_places(config: Config) -> None:
+    """Look whether the files can be there, without touching them. Raises ConfigError."""
+    settings = config.settings
+    folder = Path(settings.store).parent
+    is_default = config.found["POLLER_STORE"].origin == DEFAULT  # its folder is made
+    if settings.store != MEMORY and not is_default and not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"POLLER_STORE: {folder} must be a folder that this user may write to")
+    if settings.jobs_file and not settings.jobs_file.exists():
+        note(f"POLLER_JOBS_FILE: {settings.jobs_file} is not there yet; the daemon waits for it")
 
 
 async def _ask_api(config: Config) -> tuple[int, str]:

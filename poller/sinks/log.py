@@ -5,10 +5,12 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import anyio
 from anyio.to_thread import run_sync
 
+from poller.clock import Clock
 from poller.environment import Live, SinkSettings
 from poller.errors import DeliveryError
 from poller.events import Event
@@ -29,16 +31,19 @@ class LogSettings(SinkSettings):
 class LogSink:
     """Write each event as one JSON line: its type, id and time, then the data of its body.
 
+    It begins like any other line of the log, so that whoever ships those takes it for one.
     For people, on a console, a line says the most important of it.
     """
 
     output: Output
     is_console: bool = False
+    clock: Clock = field(default_factory=Clock)
     _one_at_a_time: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
 
     async def send(self, delivery: Delivery) -> None:
         """Write one line and wait off the loop until it is out: whoever reads it may be slow."""
-        line = _prose(delivery.event) if self.is_console else _json(delivery.event)
+        event = delivery.event
+        line = _prose(event) if self.is_console else _json(event, self.clock.now())
         try:
             ticket = self.output.submit(f"{line}\n")
             await run_sync(ticket.wait, limiter=self._one_at_a_time, abandon_on_cancel=True)
@@ -53,9 +58,15 @@ def _prose(event: Event) -> str:
     return text.encode("ascii", "backslashreplace").decode()
 
 
-def _json(event: Event) -> str:
-    when = rfc3339(event.occurred_at)
-    return json.dumps({"event": event.type, "event_id": event.id, "occurred_at": when} | event.data)
+def _json(event: Event, now: datetime) -> str:
+    head = {
+        "timestamp": rfc3339(now),
+        "level": "info",
+        "event": event.type,
+        "event_id": event.id,
+        "occurred_at": rfc3339(event.occurred_at),
+    }
+    return json.dumps(head | event.data)
 
 
 @asynccontextmanager

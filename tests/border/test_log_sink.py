@@ -11,6 +11,7 @@ import anyio
 import pytest
 import structlog
 
+from poller.clock import Clock
 from poller.environment import Live
 from poller.errors import DeliveryError
 from poller.events import Event
@@ -59,11 +60,14 @@ def _json_log():
 
 
 async def test_line():
-    """A line is the event's type, id and time, then the data of its body, in that order."""
-    stream = io.StringIO()
-    await LogSink(Output(stream)).send(a_delivery())
+    """A line begins like any other; then come the event's id and time, and its body's data."""
+    stream, wall = io.StringIO(), datetime(2024, 1, 15, 10, 32, 17, 250_000, UTC).timestamp()
+    clock = Clock(wall=lambda: wall, monotonic=lambda: 0.0)
+    await LogSink(Output(stream), clock=clock).send(a_delivery())
 
     assert list(json.loads(stream.getvalue()).items()) == [
+        ("timestamp", "2024-01-15T10:32:17.250Z"),
+        ("level", "info"),
         ("event", "job.succeeded"),
         ("event_id", "evt_1"),
         ("occurred_at", "2024-01-15T10:32:15Z"),

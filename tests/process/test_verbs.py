@@ -87,6 +87,22 @@ async def test_check_asks_the_api(place: Place, changes, code, told):
     assert told in ended.out.splitlines()[-1]
 
 
+async def test_check_looks_at_the_places(place: Place, tmp_path: Path):
+    """A database that cannot be there is refused, as by `run`; a jobs file may be still to come."""
+    lost, jobs = tmp_path / "no-such-folder", tmp_path / "jobs.txt"
+
+    refused, told = await place.run(
+        "check", POLLER_JOB_IDS="a", POLLER_STORE=str(lost / "state.db")
+    )
+    taken, noted = await place.run("check", POLLER_JOBS_FILE=str(jobs))
+
+    assert (refused, told.out) == (78, "")
+    rule = "must be a folder that this user may write to"
+    assert told.err == f"sutro-poller: POLLER_STORE: {lost} {rule}\n"
+    assert (taken, noted.err.count("\n")) == (0, 1)
+    assert noted.err.startswith(f"POLLER_JOBS_FILE: {jobs} is not there yet")
+
+
 async def test_simulate_prints_what_run_needs(place: Place):
     """Its output is an env file with which `run` tells of jobs; SIGTERM ends it."""
     command = str(place.command)
