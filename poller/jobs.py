@@ -8,6 +8,7 @@ becomes null and is named in `Job.wrong_fields`.
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -210,6 +211,11 @@ def _text(limit: int) -> Callable[[object], str]:
     return read
 
 
+def _model(value: object) -> str:
+    """Read a text that many jobs share, and so keep it once."""
+    return sys.intern(_text(NAME_CHARS)(value))
+
+
 def _count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= COUNT_MAX:
         raise ValueError
@@ -252,7 +258,7 @@ def _reason(value: object) -> dict[str, Any]:
 READERS: Final[dict[str, Callable[[object], Any]]] = {
     "name": _text(NAME_CHARS),
     "description": _text(DESCRIPTION_CHARS),
-    "model": _text(NAME_CHARS),
+    "model": _model,
     "job_priority": _count,
     "dataset_id": _text(NAME_CHARS),
     "num_rows": _count,
