@@ -19,7 +19,7 @@ SHARDS = SCALE.cases(2, 20)
 """Each has a world of its own: a world remembers all its jobs, and grows slow with their number."""
 KILLS_A_SHARD = SCALE.cases(100, 500)
 JOBS_A_LIFE = 4
-AIMED: Final = 0.5
+AIMED: Final = 0.7
 """The share of kills that come as soon as something is owed; the others at any moment at all."""
 PATIENCE = 30.0
 MANNERS: Final = (
