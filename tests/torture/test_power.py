@@ -77,7 +77,7 @@ class Story:
 STORIES = {
     "one-life": Story([(2, 0)], (600, 6_000)),
     "stopped-and-begun-again": Story([(1, 0), (1, 0)], (400, 6_000)),
-    "killed-before-a-sync": Story([(2, 9), (1, 11), (1, 0)], (500, 5_000)),
+    "killed-before-a-sync": Story([(2, 11), (1, 11), (1, 0)], (500, 5_000)),
     "long-enough-for-a-checkpoint": Story([(50, 0)], (100, 4_000)),
 }
 CALM = {"POLLER_CONCURRENCY": "1", "POLLER_LIST": "off"}
