@@ -7,7 +7,6 @@ from aiohttp import web
 
 from poller import __version__
 from poller.api.premises import PREMISES
-from poller.metrics import Metrics
 
 ILL: Final = 503
 
@@ -26,6 +25,8 @@ async def readyz(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """Draw the metrics in the format that is asked for."""
+    from poller.metrics import Metrics  # noqa: PLC0415 - 1 MiB, for those who ask for them
+
     premises = request.app[PREMISES]
     drawn = Metrics(premises.counts, premises.vitals, premises.clock.steady)
     body, content_type = await drawn.draw(request.headers.get("Accept", ""))
