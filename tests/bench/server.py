@@ -196,7 +196,5 @@ async def serve(api: Api, ca_file: Path) -> None:
 
 if __name__ == "__main__":
     _, number, ca_path = sys.argv
-    import os
-
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     uvloop.run(serve(Api(int(number)), Path(ca_path)))
