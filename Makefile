@@ -25,7 +25,7 @@ witness: $(VENV)/.installed ## Test with the official SDK (520 MB), and the whee
 deployed: $(VENV)/.installed build/deploy/.installed ## Test deploy/ on the real thing (root, Debian)
 	$(PYTEST) -m deploy tests/deploy
 
-torture: $(VENV)/.installed ## Torture the daemon for an hour and write the README's table; SEED=n repeats one
+torture: $(VENV)/.installed ## Torture the daemon for half an hour and write the README's table; SEED=n repeats one
 	mkdir -p build && rm -f build/torture.jsonl
 	TORTURE_LONG=1 TORTURE_SEED=$(SEED) TORTURE_RESULTS=$(CURDIR)/build/torture.jsonl \
 		timeout -s KILL 9000 $(BIN)/pytest -n 2 tests/torture
