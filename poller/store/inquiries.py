@@ -13,11 +13,7 @@ SELECT job_id, iif(phase = 'missing', 'MISSING', status) AS state, deployment, c
  LIMIT :limit
 """
 
-EVENTS: Final = """
-SELECT id, type, subject AS job_id, occurred_at, recorded_at,
-       (SELECT json_group_array(json_object('sink', sink, 'fate', fate))
-          FROM deliveries WHERE event_id = events.id) AS deliveries
-  FROM events
+WANTED: Final = """\
  WHERE subject = coalesce(:job, subject)
    AND type = coalesce(:type, type)
    AND recorded_at >= :since
@@ -28,9 +24,17 @@ SELECT id, type, subject AS job_id, occurred_at, recorded_at,
            AND sink = coalesce(:sink, sink)
            AND fate = coalesce(:state, fate)
        ))
- ORDER BY recorded_at DESC, rowid DESC
- LIMIT :limit
 """
+"""Which events a filter lets through."""
+
+EVENTS: Final = f"""
+SELECT id, type, subject AS job_id, occurred_at, recorded_at,
+       (SELECT json_group_array(json_object('sink', sink, 'fate', fate))
+          FROM deliveries WHERE event_id = events.id) AS deliveries
+  FROM events
+{WANTED} ORDER BY recorded_at DESC, rowid DESC
+ LIMIT :limit
+"""  # noqa: S608 - both parts are constants
 
 EVENT: Final = """
 SELECT id, type, subject AS job_id, occurred_at, recorded_at, follows, body, digest
@@ -150,26 +154,16 @@ SELECT job_id, state, deployment, nullif(changed_at, 0.0) AS changed_at, job,
 """
 """Jobs with those that are watched and have never been seen, the one that changed last first."""
 
-EVENTS_PAGE: Final = """
+EVENTS_PAGE: Final = f"""
 SELECT id, type, subject, occurred_at, recorded_at,
        (SELECT json_group_array(json_object('sink', sink, 'fate', fate))
           FROM deliveries WHERE event_id = events.id) AS deliveries,
        recorded_at AS place, rowid AS key
   FROM events
- WHERE subject = coalesce(:job, subject)
-   AND type = coalesce(:type, type)
-   AND recorded_at >= :since
-   AND (coalesce(:sink, :state) IS NULL OR EXISTS (
-        SELECT 1
-          FROM deliveries
-         WHERE event_id = events.id
-           AND sink = coalesce(:sink, sink)
-           AND fate = coalesce(:state, fate)
-       ))
-   AND (:place IS NULL OR recorded_at < :place OR (recorded_at = :place AND rowid < :key))
+{WANTED}   AND (:place IS NULL OR recorded_at < :place OR (recorded_at = :place AND rowid < :key))
  ORDER BY place DESC, key DESC
  LIMIT :limit
-"""
+"""  # noqa: S608 - both parts are constants
 
 LAST_EVENT: Final = "SELECT rowid, id FROM events ORDER BY rowid DESC LIMIT 1"
 
