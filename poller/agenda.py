@@ -1,7 +1,7 @@
 """When each watched job is looked at next, and when its time to settle is over."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import anyio
@@ -112,6 +112,12 @@ class Agenda:
             if watch.is_put_off:
                 self.schedule.hasten(job_id, self.now())
         self.wake()
+
+    def bring_forward(self, job_ids: Iterable[str]) -> None:
+        """Make these due now, but for those whose looks fail: they keep their pace."""
+        for job_id in job_ids:
+            if not self._watches[job_id].failures:
+                self.schedule.hasten(job_id, self.now())
 
     def _plan(self, state: JobState, now: float, delay: float, *, is_put_off: bool) -> None:
         self._watches[state.job_id].is_put_off = is_put_off

@@ -1,10 +1,12 @@
 """What the answers say of the API as a whole, as opposed to any one job."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, Self
 
-from poller.errors import Misconfigured, NotFound, PollError, TooLarge
+from poller.errors import Misconfigured, NotFound, PollError, Refused, Rejected, TooLarge
 from poller.events import PollerEvent
 from poller.jobs import Job
 
@@ -83,22 +85,27 @@ class Presence:
 
     When nearly all of those that have been asked lately are unknown at once, it is not they that
     are missing: the URL or the tenant is wrong. Fewer than `guard_jobs` unknown ones do not tell
-    that.
+    that; then those that were present before are asked whether they still are.
     """
 
     now: Callable[[], float]
     guard_jobs: float = GUARD_JOBS
     _present: dict[str, float] = field(default_factory=dict)
     _absent: dict[str, float] = field(default_factory=dict)
+    _vouched_at: float = -math.inf
 
-    def note(self, job_id: str, result: object) -> None:
-        """Take in the latest answer about a job."""
+    def note(self, job_id: str, result: object, asked_at: float) -> None:
+        """Take in the latest answer about a job, and when it was asked for."""
         if isinstance(result, Job):
             self._absent.pop(job_id, None)
+            self._present.pop(job_id, None)  # it goes to the end: the first is asked again first
             self._present[job_id] = self.now()
+            self._vouched_at = max(self._vouched_at, asked_at)
         elif isinstance(result, NotFound):
             self._present.pop(job_id, None)
             self._absent.setdefault(job_id, self.now())
+        elif isinstance(result, Rejected | Refused):
+            self._present.pop(job_id, None)  # it will not answer soon
 
     def forget(self, job_id: str) -> None:
         """Leave out a job that is no longer asked for."""
@@ -114,3 +121,13 @@ class Presence:
         since = min(self._absent.values())
         present = sum(at >= since for at in self._present.values())
         return absent >= GUARD_SHARE * (absent + present)
+
+    def witnesses(self, job_id: str) -> list[str]:
+        """Name those that can tell whether an unknown job is unknown alone; none is needed if [].
+
+        Whoever was asked for, and found, after the job was first unknown has told that already.
+        """
+        known = len(self._present) + len(self._absent)
+        if known < self.guard_jobs or self._vouched_at >= self._absent.get(job_id, -math.inf):
+            return []
+        return list(islice(self._present, GUARD_JOBS - 1))

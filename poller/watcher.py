@@ -248,11 +248,12 @@ class Watcher:
     def _sights(self, batch: Sequence[Observation]) -> list[Sight]:
         """Leave what tells of single jobs: when nearly all are unknown, a 404 tells of the API.
 
-        Those that are missing for long tell nothing of it.
+        So a 404 counts only once others have been asked, and are known. Those that are missing for
+        long tell nothing of it.
         """
         for seen in batch:
             if self._ledger[seen.job_id].phase is not Phase.MISSING:
-                self._presence.note(seen.job_id, seen.result)
+                self._presence.note(seen.job_id, seen.result, seen.asked_at)
         is_estranged = self._presence.is_estranged
         self._journal.estranged(is_estranged=is_estranged)
         sights = []
@@ -261,7 +262,10 @@ class Watcher:
             if not isinstance(result, PollError):
                 sights.append(Sight(job_id, result, watch.shown_at))
             elif isinstance(result, NotFound) and not is_estranged:
-                sights.append(Sight(job_id, NoJob.ABSENT))
+                if witnesses := self._presence.witnesses(job_id):
+                    self._agenda.bring_forward(witnesses)
+                else:
+                    sights.append(Sight(job_id, NoJob.ABSENT))
             if isinstance(result, Job) and not result.status.is_terminal:
                 watch.shown_at = seen.asked_at
         return sights

@@ -1,10 +1,13 @@
 """Jobs that the API does not know: missing ones are told, a wrong tenant is none of them."""
 
+from datetime import timedelta
+
 import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from poller.errors import Misconfigured, NotFound
+from poller.errors import Misconfigured, NotFound, Rejected, Transient
+from poller.health import GUARD_JOBS
 from poller.schedule import PollPolicy
 from tests.loops.fakes import (
     FakeApi,
@@ -15,11 +18,23 @@ from tests.loops.fakes import (
     settled,
     watching,
 )
+from tests.virtual import START
 
 pytestmark = pytest.mark.virtual(limit=2_000_000.0)
 FIXED = PollPolicy(minimum=60.0, maximum=60.0)
 ABSENT = NotFound("404")
+LONG_AGO = (START - timedelta(days=2)).isoformat()
+SELDOM = PollPolicy(maximum=900.0)
 DAY = 86_400.0
+
+
+def old_and_young(number: int) -> tuple[FakeApi, list[str]]:
+    """Give an API with so many old jobs, which are asked for seldom, and a young one."""
+    old = [f"old-{it}" for it in range(number)]
+    api = FakeApi()
+    api.answers = {it: running(it, datetime_started=LONG_AGO) for it in old}
+    api.answers["young"] = running("young", datetime_started=START.isoformat())
+    return api, old
 
 
 async def test_a_job_that_never_shows_is_missing_after_the_grace():
@@ -124,6 +139,79 @@ async def test_a_job_that_follows_missing_ones_is_missing_too():
         await anyio.sleep(9_000.0)
 
     assert recorded_types(store).count("job.missing") == 4
+
+
+@pytest.mark.parametrize("old_ones", [2, 9])
+async def test_a_404_for_all_is_no_news_of_a_job_that_is_asked_first(old_ones):
+    """No job is missing before others have been asked whether the API knows any job."""
+    (api, _old), store = old_and_young(old_ones), a_store()
+
+    async with watching(api, store, *api.answers, policy=SELDOM):
+        await anyio.sleep(1.0)
+        api.answers = {}
+        await anyio.sleep(3_000.0)
+
+    assert "job.missing" not in recorded_types(store)
+
+
+async def test_an_answer_that_was_asked_for_before_proves_nothing():
+    """An answer that was long under way does not tell that the API knows jobs now."""
+    (api, old), store = old_and_young(3), a_store()
+    async with watching(api, store, *api.answers, policy=SELDOM):
+        await anyio.sleep(1.0)
+        ask = api.get_job
+
+        async def ask_slowly(job_id, known):
+            answer = api.answers[job_id]
+            if job_id in old and anyio.current_time() < 910.0:
+                await anyio.sleep(200.0)
+                return answer
+            return await ask(job_id, known)
+
+        api.get_job = ask_slowly
+        await anyio.sleep(904.0)
+        api.answers = dict.fromkeys(api.answers, ABSENT)
+        await anyio.sleep(3_000.0)
+
+    assert "job.missing" not in recorded_types(store)
+
+
+async def test_who_asks_around_for_a_lost_job_asks_few():
+    """One lost job is told of in time, and costs no more than a few looks at others."""
+    (api, old), store = old_and_young(50), a_store()
+
+    async with watching(api, store, *api.answers, policy=SELDOM):
+        await anyio.sleep(1.0)
+        del api.answers["young"]
+        await anyio.sleep(360.0)
+
+    assert "job.missing" in recorded_types(store)
+    assert len([it for _, it in api.asked if it in old]) == len(old) + GUARD_JOBS - 1
+
+
+async def test_jobs_that_fail_are_not_asked_to_vouch():
+    """A job whose looks fail keeps its pace, whoever is unknown; nobody is missing meanwhile."""
+    (api, old), store = old_and_young(2), a_store()
+
+    async with watching(api, store, *api.answers, policy=FIXED):
+        await anyio.sleep(1.0)
+        api.answers = dict.fromkeys(old, Transient("503"))
+        await anyio.sleep(3_600.0)
+
+        assert "job.missing" not in recorded_types(store)
+        assert len(api.times("old-0")) < 70
+
+
+async def test_jobs_that_are_rejected_hold_up_no_verdict():
+    """A job that was there once and is rejected since then is no witness that is waited for."""
+    (api, old), store = old_and_young(2), a_store()
+
+    async with watching(api, store, *api.answers, policy=FIXED):
+        await anyio.sleep(1.0)
+        api.answers = dict.fromkeys(old, Rejected("422"))
+        await anyio.sleep(3_600.0)
+
+    assert recorded_types(store).count("job.missing") == 1
 
 
 async def test_a_foreign_404_tells_nothing_of_a_job():

@@ -79,11 +79,11 @@ async def test_forbidden_jobs_that_come_later_are_alone(forbidden):
 async def test_a_404_for_all_is_no_news_of_a_young_job():
     """Young jobs, asked often, are not missing because old ones have not been asked yet."""
     api, store = FakeApi(), a_store()
-    long_ago = START - timedelta(days=2)
+    long_ago = (START - timedelta(days=2)).isoformat()
     old, young = ([f"{age}-{number}" for number in range(300)] for age in ("old", "young"))
     young = young[:10]
     api.answers = {it: running(it, datetime_started=long_ago) for it in old}
-    api.answers |= {it: running(it, datetime_started=START) for it in young}
+    api.answers |= {it: running(it, datetime_started=START.isoformat()) for it in young}
     async with watching(api, store, *old, *young, per_minute=30.0):
         await anyio.sleep(1_500.0)
         api.answers = {}

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from poller.health import GUARD_JOBS
 from tests.checker import Shown
 from tests.torture.faults import API_FAULTS, HOOK_FAULTS
 from tests.torture.stories import FATES, Story, stages
@@ -19,8 +20,6 @@ from tests.torture.world import World
 MINUTE, HOUR = 60.0, 3_600.0
 ODD: Final = "3"
 """Jobs whose ids end so have spells of their own."""
-QUORUM: Final = 10
-"""So many jobs that run and are unknown at once tell of the API alone: no others are asked for."""
 SLOW: Final = 3.0
 LONGEST_SEND: Final = 20.0
 WATCHED: Final = HOUR - 10 * MINUTE
@@ -128,12 +127,18 @@ class Storm(World):
         """Tell whether a spell is one of this job too; None stands for a page or an event."""
         if kind.startswith("one "):
             return story is not None and story.job_id.endswith(ODD)
-        if kind == "all unknown":
-            return (
-                sum(f"job.{it.stage.status.lower()}" not in ENDS for it in self.jobs.values())
-                >= QUORUM
-            )
-        return True
+        return kind != "all unknown" or self._quorum >= GUARD_JOBS
+
+    @property
+    def _quorum(self) -> int:
+        """Count the jobs that run and have no trouble of their own: what is unknown tells of all.
+
+        No others are sure to be asked for.
+        """
+        return sum(
+            f"job.{it.stage.status.lower()}" not in ENDS and not it.job_id.endswith(ODD)
+            for it in self.jobs.values()
+        )
 
     @property
     def due_to_come(self) -> list[Shown]:
