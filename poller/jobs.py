@@ -5,27 +5,20 @@ somebody waits for. Only `job_id` and `status` are essential; any other field of
 becomes null and is named in `Job.wrong_fields`.
 """
 
-import json
-import math
 import re
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Self
 
 from poller.errors import MalformedAnswer
+from poller.fields import READERS, clean
 
 JOB_ID: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")
 """What may stand in a URL path as a job id: nothing that could lead to another path."""
 
-NAME_CHARS: Final = 500
-DESCRIPTION_CHARS: Final = 1_000
 STATUS_CHARS: Final = 64
-FAILURE_BYTES: Final = 4_096
-FAILURE_DEPTH: Final = 8
-COUNT_MAX: Final = 2**63 - 1
 
 
 class JobStatus(StrEnum):
@@ -174,7 +167,7 @@ def parse_job(raw: object) -> Job:
     job_id, status = raw.get("job_id"), raw.get("status")
     if not isinstance(job_id, str) or not is_job_id(job_id):
         raise MalformedAnswer("the job has no usable job_id")
-    word = _clean(status[:STATUS_CHARS]).strip() if isinstance(status, str) else ""
+    word = clean(status[:STATUS_CHARS]).strip() if isinstance(status, str) else ""
     if not word:
         raise MalformedAnswer("the job has no usable status")
     values, wrong = _optional_fields(raw)
@@ -202,105 +195,8 @@ def _optional_fields(raw: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str,
     return values, tuple(wrong)
 
 
-def _text(limit: int) -> Callable[[object], str]:
-    def read(value: object) -> str:
-        if not isinstance(value, str):
-            raise ValueError
-        return _clean(value[:limit])
-
-    return read
-
-
-def _model(value: object) -> str:
-    """Read a text that many jobs share, and so keep it once."""
-    return sys.intern(_text(NAME_CHARS)(value))
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= COUNT_MAX:
-        raise ValueError
-    return value
-
-
-def _dollars(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ValueError
-    if not math.isfinite(value) or value < 0:
-        raise ValueError
-    return float(value)
-
-
-def _moment(value: object) -> datetime:
-    if not isinstance(value, str):
-        raise ValueError
-    moment = datetime.fromisoformat(value.strip())
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-
-
-def _reason(value: object) -> dict[str, Any]:
-    """Keep a failure reason up to FAILURE_BYTES of JSON; a larger one shrinks to its message.
-
-    The API documents an object. A bare text is kept all the same: it is what somebody is
-    paged for.
-    """
-    if isinstance(value, str):
-        value = {"message": value}
-    if not isinstance(value, dict):
-        raise ValueError
-    kept: dict[str, Any] = _clean_tree(value)
-    if _size(kept) <= FAILURE_BYTES:
-        return kept
-    message = kept.get("message")
-    text = message if isinstance(message, str) else json.dumps(kept, ensure_ascii=False)
-    return {"message": text[: FAILURE_BYTES // 4 - 16], "truncated": True}
-
-
-READERS: Final[dict[str, Callable[[object], Any]]] = {
-    "name": _text(NAME_CHARS),
-    "description": _text(DESCRIPTION_CHARS),
-    "model": _model,
-    "job_priority": _count,
-    "dataset_id": _text(NAME_CHARS),
-    "num_rows": _count,
-    "input_tokens": _count,
-    "output_tokens": _count,
-    "job_cost": _dollars,
-    "cost_estimate": _dollars,
-    "failure_reason": _reason,
-    "datetime_created": _moment,
-    "datetime_started": _moment,
-    "datetime_completed": _moment,
-}
-"""How each optional field is read; a reader raises ValueError for a wrong type."""
-
-_UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-
-def _clean(text: str) -> str:
-    return _UNPRINTABLE.sub("", text)
-
-
-def _clean_tree(value: object, depth: int = FAILURE_DEPTH) -> Any:
-    """Clean every text of a JSON value; null what JSON cannot carry and what lies too deep."""
-    if isinstance(value, str):
-        return _clean(value)
-    if isinstance(value, dict | list) and not depth:
-        return None
-    if isinstance(value, dict):
-        return {_clean(key): _clean_tree(item, depth - 1) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_clean_tree(item, depth - 1) for item in value]
-    if isinstance(value, int | float) and not -COUNT_MAX <= value <= COUNT_MAX:
-        return None  # NaN, which is in no range, too
-    return value
-
-
 def _seconds(start: datetime | None, end: datetime | None) -> float | None:
     return round((end - start).total_seconds(), 3) if start and end and end >= start else None
-
-
-def _size(value: object) -> int:
-    return len(json.dumps(value, ensure_ascii=False).encode())
 
 
 def _plain(value: object) -> object:

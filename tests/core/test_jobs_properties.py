@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from poller.errors import MalformedAnswer
 from poller.events import Origin, job_event
-from poller.jobs import FAILURE_BYTES, PUBLISHED, JobStatus, is_job_id, parse_job, stands
+from poller.fields import FAILURE_BYTES
+from poller.jobs import PUBLISHED, JobStatus, is_job_id, parse_job, stands
 from poller.states import JobEvent, Transition
 from tests.core.facts import SIGHTING
 from tests.support import check_event
