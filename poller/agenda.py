@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from poller.errors import PollError
 from poller.lifecycle import Rules, deadline, next_look
 from poller.pacing import is_failure, pause
 from poller.pulse import BEAT
@@ -86,8 +87,8 @@ class Agenda:
             return False
         watch = self._watches[state.job_id]
         watch.failures = watch.failures + 1 if is_failure(result) else 0
-        delay, is_put_off = pause(result, watch.failures, interval, self.random)
-        self._plan(state, now, delay, is_put_off=is_put_off)
+        delay = pause(result, watch.failures, interval, self.random)
+        self._plan(state, now, delay, is_put_off=isinstance(result, PollError))
         return True
 
     def try_again(self, state: JobState, delay: float, *, is_put_off: bool = False) -> None:

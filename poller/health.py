@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Self
 
-from poller.errors import Misconfigured, NotFound, PollError, Refused, Rejected, TooLarge
+from poller.errors import Misconfigured, NotFound, PollError, Rejected, TooLarge
 from poller.events import PollerEvent
 from poller.jobs import Job
 
@@ -104,7 +104,7 @@ class Presence:
         elif isinstance(result, NotFound):
             self._present.pop(job_id, None)
             self._absent.setdefault(job_id, self.now())
-        elif isinstance(result, Rejected | Refused):
+        elif isinstance(result, Rejected):
             self._present.pop(job_id, None)  # it will not answer soon
 
     def forget(self, job_id: str) -> None:

@@ -1,6 +1,6 @@
 """How long to wait after a look, by what it came to."""
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from poller.errors import NotFound, PollError, Refused, Rejected, Throttled
 from poller.schedule import Backoff, Random
@@ -11,23 +11,14 @@ JITTER: Final = 0.1
 BACKOFF: Final = Backoff()
 
 
-class Pause(NamedTuple):
-    """Seconds until the next look; `is_put_off`: the job is no good for trying out the API."""
-
-    delay: float
-    is_put_off: bool = False
-
-
-def pause(result: object, failures: int, interval: float, random: Random) -> Pause:
-    """Say how long to wait. `failures` counts those in a row, this one too."""
+def pause(result: object, failures: int, interval: float, random: Random) -> float:
+    """Say how many seconds to wait. `failures` counts those in a row, this one too."""
     usual = interval * (1.0 + JITTER * (2.0 * random() - 1.0))
-    if not is_failure(result):
-        return Pause(usual)
     if isinstance(result, Rejected) or _is_forbidden(result, failures):
-        return Pause(QUARANTINE, is_put_off=True)
-    if isinstance(result, Refused):
-        return Pause(usual, is_put_off=True)
-    return Pause(max(usual, BACKOFF.delay(failures, random)))
+        return QUARANTINE
+    if isinstance(result, Refused) or not is_failure(result):
+        return usual
+    return max(usual, BACKOFF.delay(failures, random))
 
 
 def is_failure(result: object) -> bool:

@@ -143,13 +143,15 @@ class Schedule:
         self._front = rank[:0:-1]
         return self._take(rank[0], now)
 
-    def take_early(self, now: float) -> str | None:
-        """Take the best job for a trial request now, due or not: one that is not put off."""
+    def take_early(self) -> str | None:
+        """Take the best job for a trial request, due or not: one that is not put off.
+
+        Of those the one that was not looked at for longest, so that all have their turn.
+        """
         if not self._entries:
             return None
-        job_id = max(
-            self._entries,
-            key=lambda it: (not self._entries[it].is_put_off, self._entries[it].overdue(now)),
+        job_id = min(
+            self._entries, key=lambda it: (self._entries[it].is_put_off, self._entries[it].last)
         )
         return self._away(job_id)
 

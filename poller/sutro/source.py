@@ -113,7 +113,7 @@ class SutroSource:
         if is_trial is None:
             return None
         now = self._now()
-        job_id = schedule.take_early(now) if is_trial else schedule.take(now)
+        job_id = schedule.take_early() if is_trial else schedule.take(now)
         if job_id is None:
             self._budget.give_back()
             return None

@@ -37,7 +37,7 @@ def sutro_poller(life: Life, random: Random, factor: float) -> Watched:
     at, looks = 0.0, 1
     while at < life.ended:
         began = life.started if at >= life.started else 0.0
-        at += pause(None, 0, policy.interval(at - began), random.random).delay
+        at += pause(None, 0, policy.interval(at - began), random.random)
         looks += 1
     return Watched(looks, at - life.ended)
 

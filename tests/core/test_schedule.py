@@ -156,7 +156,7 @@ def test_an_empty_schedule_has_no_next_time():
     """With nothing scheduled there is nothing to wait for or to try."""
     schedule = Schedule()
 
-    assert (schedule.next_due(), schedule.take(1e9), schedule.take_early(1e9)) == (None,) * 3
+    assert (schedule.next_due(), schedule.take(1e9), schedule.take_early()) == (None,) * 3
 
 
 def test_hasten():
@@ -178,11 +178,11 @@ def test_hastening_puts_no_job_behind():
 
 
 def test_take_early_takes_the_best_job_for_a_trial():
-    """A trial takes the most overdue job before its time, and last one that is put off."""
-    schedule = a_schedule(young=(0.0, 100.0), old=(0.0, 50.0))
+    """A trial takes the job that was asked longest ago, due or not, and last one put off."""
+    schedule = a_schedule(late=(5.0, 10.0), first=(3.0, 900.0))
     schedule.put("refused", due=1.0, now=0.0, is_put_off=True)
 
-    assert [schedule.take_early(10.0) for _ in range(4)] == ["old", "young", "refused", None]
+    assert [schedule.take_early() for _ in range(4)] == ["first", "late", "refused", None]
 
 
 def test_a_hastened_job_stays_put_off():
@@ -191,7 +191,7 @@ def test_a_hastened_job_stays_put_off():
     schedule.put("refused", due=900.0, now=0.0, is_put_off=True)
     schedule.hasten("refused", 10.0)
 
-    assert schedule.take_early(20.0) == "good"
+    assert schedule.take_early() == "good"
 
 
 # Always and never.
@@ -225,7 +225,7 @@ def test_a_schedule_never_loses_or_doubles_a_job(operations):
                 assert (taken is None) is (min(due.values(), default=now + 1) > now)
                 assert taken is None or due.pop(taken) <= now
             case "take_early":
-                taken = schedule.take_early(now)
+                taken = schedule.take_early()
                 assert (taken is None) is (not due)
                 due.pop(taken, None)
             case "next_due":

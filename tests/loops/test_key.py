@@ -1,9 +1,11 @@
 """A refused key stops the asking, is told once, and is taken back once, over restarts too."""
 
+from functools import partial
+
 import anyio
 import pytest
 
-from poller.errors import Refused
+from poller.errors import NotFound, Refused, Throttled, Transient
 from poller.schedule import PollPolicy
 from poller.states import NoJob
 from poller.sutro.source import Observation
@@ -66,6 +68,46 @@ async def test_a_key_that_is_accepted_again_is_told_once():
     back = min(at for at, _ in api.asked if at > healed_at)
     for job_id in ids:
         assert min(at for at in api.times(job_id) if at >= back) <= back + 11.0
+
+
+@pytest.mark.parametrize(
+    "trouble", [NotFound("404"), Transient("500"), Throttled("429", retry_after=None)]
+)
+async def test_a_trial_that_fails_is_followed_by_one_with_another_job(trouble):
+    """A job that will not answer, whichever is tried first, keeps the gate shut for nobody."""
+    (api, ids), store = an_api(3), a_store()
+    first: list[str] = []
+
+    def answer(job_id):
+        first.append(job_id)
+        return trouble if job_id == first[0] else running(job_id)
+
+    async with watching(api, store, *ids, policy=FIXED):
+        await anyio.sleep(60.0)
+        api.trouble = REFUSED
+        await anyio.sleep(7_200.0)
+        api.answers, api.trouble = {it: partial(answer, it) for it in ids}, None
+        await anyio.sleep(2_000.0)
+
+    assert poller_types(store) == ["poller.auth_failed", "poller.auth_recovered"]
+
+
+async def test_with_another_accounts_key_no_job_is_missing():
+    """A refused key gives way to one that knows none of the jobs: none of them is missing."""
+    (api, ids), store = an_api(20), a_store()
+    known = dict(api.answers)
+
+    async with watching(api, store, *ids, policy=FIXED):
+        await anyio.sleep(60.0)
+        api.trouble = REFUSED
+        await anyio.sleep(36_000.0)
+        api.answers, api.trouble = {}, None
+        await anyio.sleep(36_000.0)
+        api.answers = known
+        await anyio.sleep(2_000.0)
+
+    assert "job.missing" not in recorded_types(store)
+    assert poller_types(store) == ["poller.auth_failed", "poller.auth_recovered"]
 
 
 async def test_the_reasons_fit_the_events():
