@@ -164,6 +164,7 @@ async def test_redirect_is_not_followed(status: int, place: str):
     [
         ("Mon, 15 Jan 2024 10:30:42 GMT", 42.5),
         ("junk", 0.0),
+        ("Mon, 15 Jan 2024 10:30:42 +99999999999999", 0.0),
         ("Fri, 31 Dec 9999 23:59:59 GMT", 0.0),
         ("Fri, 31 Dec 9999 23:59:59 -1200", 0.0),
         ("Mon, 15 Jan 2024 10:29:00 GMT", -59.5),

@@ -29,6 +29,7 @@ from tests.border.exchanges import DATE
         ("\uff11\uff12", None),
         ("soon", None),
         ("Mon, 32 Jan 2024 10:30:07 GMT", None),
+        ("Mon, 15 Jan 9999999999 10:30:07 GMT", None),
     ],
 )
 def test_retry_after(text: str, seconds: float | None):

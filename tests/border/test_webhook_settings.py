@@ -3,9 +3,12 @@
 import base64
 
 import pytest
+from structlog.testing import capture_logs
 
+from poller.environment import Live
 from poller.errors import ConfigError
-from poller.sinks.webhook import signing_keys
+from poller.http import Egress
+from poller.sinks.webhook import connect, signing_keys
 from tests.border.hooks import NEW, OLD, settings
 
 
@@ -94,3 +97,22 @@ def test_settings_hide_their_secrets():
 
     assert "canary" not in repr(shown) + str(shown)
     assert NEW not in repr(shown) + str(shown)
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_told"),
+    [
+        ({}, True),
+        ({"format": "cloudevents"}, True),
+        ({"format": "slack"}, False),
+        ({"secret": NEW}, False),
+    ],
+)
+async def test_what_is_sent_unsigned_is_told(variables: dict[str, str], is_told: bool):
+    """A webhook without a secret is warned of, unless nobody there could verify anything."""
+    live = Live(settings(url="https://h.example/x", **variables))
+    with capture_logs() as lines:
+        async with connect(live, Egress()):
+            pass
+
+    assert [it["event"] for it in lines] == ["webhook.unsigned"] * is_told

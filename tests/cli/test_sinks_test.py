@@ -72,7 +72,7 @@ def test_refusal_is_a_sentence(ask: Ask):
 
 
 def test_unknown_sink(ask: Ask):
-    """A sink that is not configured is exit 78 and a line that says which are."""
+    """A sink that is not configured is exit 2 and a line that says which are."""
     told = ask("sinks", "test", "pager")
 
     assert (told.code, told.out) == (2, "")

@@ -66,10 +66,13 @@ OURS = ("localhost", "LOCALHOST:8377", "127.0.0.1", "10.1.2.3:80", "[::1]:8377",
 
 
 async def test_our_names(tmp_path: Path):
-    """Addresses, localhost and the names of POLLER_LISTEN_HOSTS are ours, pages from there too."""
+    """Addresses, localhost and the names of POLLER_LISTEN_HOSTS are ours, pages from there too.
+
+    A proxy may have brought them by TLS.
+    """
     async with a_house(tmp_path, RUNS, POLLER_LISTEN_HOSTS="box.local,other") as house:
-        for host in OURS:
-            headers = {"Host": host, "Origin": f"http://{host}"}
+        for host, scheme in product(OURS, ("http", "https")):
+            headers = {"Host": host, "Origin": f"{scheme}://{host}"}
             answer = await house.get("/v1/status", headers=headers)
 
             assert answer.status == 200

@@ -162,6 +162,25 @@ async def test_what_cannot_be_added(house: House, body: bytes):
     assert house.app._watchlist.added == ()
 
 
+async def test_what_is_wrong_is_said_plainly(house: House):
+    """What is wrong is said in words for whoever asks, not in those of a library."""
+    told = {
+        (await house.get(f"/v1/jobs?{query}")).body["detail"]
+        for query in ("colour=red", "cursor=x")
+    } | {
+        (await house.post("/v1/jobs", body)).body["detail"]
+        for body in ({"job_id": "a"}, {"job_ids": []}, {"job_ids": ["a"] * 1_001})
+    }
+
+    assert told == {
+        "query/colour: is not known here",
+        "query/cursor: is not of the right form",
+        "body/job_ids: is required",
+        "body/job_ids: must not be empty",
+        "body/job_ids: has too many",
+    }
+
+
 async def test_a_body_that_is_too_large(house: House):
     """A body over the cap is refused, however it would be read."""
     answer = await house.post("/v1/jobs", {"job_ids": ["x" * 300_000]})

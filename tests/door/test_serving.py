@@ -16,7 +16,7 @@ import pytest
 
 from poller.address import Address
 from poller.api import serving
-from poller.errors import ConfigError
+from poller.errors import AddressTaken, ConfigError
 from poller.sutro.script import Script
 from tests.door.house import House, a_house
 
@@ -92,7 +92,7 @@ async def test_a_socket_that_was_left_behind(tmp_path: Path):
                 pass
         is_there = path.is_socket()
 
-    assert caught.group_contains(ConfigError, match="another process listens there", depth=None)
+    assert caught.group_contains(AddressTaken, match="another process listens there", depth=None)
     assert is_there
 
 
@@ -117,6 +117,7 @@ async def test_an_address_that_nobody_has(tmp_path: Path):
 
     told = r"cannot listen on http://192\.0\.2\.1:80: Cannot assign requested address$"
     assert caught.group_contains(ConfigError, match=told, depth=None)
+    assert not caught.group_contains(AddressTaken, depth=None)
 
 
 async def talk(house: House, text: bytes = b"") -> socket.socket:

@@ -66,6 +66,22 @@ async def test_a_sink_that_is_not_there(house: House, act: str, name: str, probl
     assert (await house.post(f"/v1/sinks/{name}/{act}")).problem == problem
 
 
+async def test_the_sinks_that_there_are_are_named(house: House):
+    """Who tries a sink that is not configured is told which are."""
+    detail = (await house.post("/v1/sinks/nobody/test")).body["detail"]
+
+    assert detail == "no sink is configured by this name; there are: log, webhook"
+
+
+@pytest.mark.parametrize("act", ["enable", "test"])
+async def test_no_body_is_passed_over(house: House, act: str):
+    """What stands in a body where none is read is refused, and nothing is done."""
+    answer = await house.post(f"/v1/sinks/webhook/{act}", {"dry_run": True})
+
+    assert (answer.status, answer.problem) == (400, "invalid")
+    assert "poller.test" not in [it.type for it in house.receiver.receipts]
+
+
 async def test_the_status(house: House):
     """The status says what runs, how it is, what it watches and what waits."""
     status = (await house.get("/v1/status")).body

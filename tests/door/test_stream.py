@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from poller.api import stream
+from poller.api.premises import Premises
 from poller.sutro.script import Script
 from tests.door.conftest import RUNS
 from tests.door.house import House, a_house
@@ -102,6 +103,37 @@ async def test_who_comes_back_misses_nothing(house: House):
     assert browser.subjects == shell.subjects == ["job-3", "job-4", "job-5"]
 
 
+async def test_a_browser_that_comes_back_by_itself(house: House):
+    """A browser asks by the address that it began with: what it heard last counts before that."""
+    await until(lambda: house.receiver.ends)
+    for number in (3, 4):
+        await end(house, f"job-{number}")
+    ids = {it.subject: it.id for it in house.receiver.receipts}
+    query = f"?type=job.succeeded&after={ids['job-2']}"
+    async with listening(house, query, **{"Last-Event-ID": ids["job-3"]}) as browser:
+        await until(lambda: browser.events)
+
+    assert browser.subjects == ["job-4"]
+
+
+async def test_what_is_recorded_during_a_look_is_heard_at_once(house: House, monkeypatch):
+    """An event that just misses the last look before a wait does not wait with the listener."""
+    await until(lambda: house.receiver.ends)
+    look, missed = Premises.look, iter(["job-3"])
+
+    async def look_slowly(premises, what):
+        rows = await look(premises, what)
+        if rows == [] and (job_id := next(missed, None)):
+            await end(house, job_id)
+        return rows
+
+    monkeypatch.setattr(Premises, "look", look_slowly)
+    async with listening(house, "?type=job.succeeded") as listener:
+        await until(lambda: listener.events, within=5.0)
+
+    assert listener.subjects == ["job-3"]
+
+
 async def test_who_names_what_is_forgotten_gets_all(house: House):
     """An event that is not known any more stands before all that are kept."""
     await until(lambda: house.receiver.ends)
@@ -111,8 +143,9 @@ async def test_who_names_what_is_forgotten_gets_all(house: House):
     assert listener.subjects == ["job-2"]
 
 
-async def test_filters(house: House):
-    """Who wants some events only hears of no others."""
+async def test_filters(house: House, monkeypatch):
+    """Who wants some events only hears of no others, and is not stopped by them."""
+    monkeypatch.setattr(stream, "AT_ONCE", 1)
     await until(lambda: house.receiver.ends)
     async with (
         listening(house, "?job=job-4") as one,

@@ -188,6 +188,22 @@ class FailingStore:
         return result
 
 
+class SlowStore(FailingStore):
+    """A store one of whose verbs takes a second, as one does that opens a new database."""
+
+    slow = ""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.reached = anyio.Event()
+
+    async def _call(self, verb: str, *values: Any, **named: Any) -> Any:
+        if verb == self.slow:
+            self.reached.set()
+            await anyio.sleep(1.0)
+        return await super()._call(verb, *values, **named)
+
+
 def a_store(*sinks: str, types: frozenset[str] = EVENT_TYPES) -> MemoryStore:
     """Make a store in memory whose sinks take every type."""
     routes = dict.fromkeys(sinks or (HOOK,), types)

@@ -8,7 +8,8 @@ from poller.errors import StoreUnavailable
 from poller.repeats import Repeats
 from poller.store.memory import MemoryStore
 from poller.watchlist import Watchlist
-from tests.loops.fakes import FailingStore, a_store
+from tests.loops.fakes import FailingStore, SlowStore, a_store, settled
+from tests.loops.product import an_app, living
 from tests.virtual import virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=1_000.0)
@@ -69,6 +70,30 @@ async def test_a_store_that_was_replaced_is_told_again(store, additions):
     assert await store.added() == ["job-2"]
 
 
+async def test_a_store_that_was_replaced_is_believed_from_then_on(store, additions):
+    """Once it was told again, what the new store lets go of is let go of."""
+    await additions.add(["job-2"])
+    store.store = a_store()
+    await additions.reconcile()
+    await store.remove(["job-2"])
+    await additions.reconcile()
+
+    assert additions._watchlist.job_ids == ("job-1",)
+
+
+async def test_a_store_that_was_replaced_and_fails(store, additions):
+    """What a new store could not be told is not taken for forgotten: it is told later."""
+    await additions.add(["job-2"])
+    store.store, store.fails = a_store(), {"add"}
+    with pytest.raises(StoreUnavailable):
+        await additions.reconcile()
+    store.fails = set()
+    await additions.reconcile()
+
+    assert additions._watchlist.job_ids == ("job-1", "job-2")
+    assert await store.added() == ["job-2"]
+
+
 async def test_a_new_database_is_noticed_by_the_look_into_it(store, additions):
     """Where the look for what was added is what opens a new database, it is told it all again."""
     await additions.add(["job-2"])
@@ -83,3 +108,46 @@ async def test_a_new_database_is_noticed_by_the_look_into_it(store, additions):
 
     assert additions._watchlist.added == ("job-2",)
     assert await additions._store.store.added() == ["job-2"]
+
+
+async def test_a_job_that_is_added_while_the_store_is_looked_through(store, additions):
+    """What an answer of the store is too old to hold does not count as forgotten."""
+
+    class Slow(FailingStore):
+        async def added(self):
+            kept = await self.store.added()
+            await anyio.sleep(1.0)
+            return kept
+
+    additions._store = Slow(store.store)
+    async with anyio.create_task_group() as group:
+        group.start_soon(additions.reconcile)
+        await settled()
+        await additions.add(["job-2"])
+
+    assert additions._watchlist.added == ("job-2",)
+
+
+async def test_changes_are_made_one_after_the_other(store, additions):
+    """A job that is removed while it is being added is gone, here and in the store."""
+    additions._store = slow = SlowStore(store.store)
+    slow.slow = "add"
+    async with anyio.create_task_group() as group:
+        group.start_soon(additions.add, ["job-2"])
+        await slow.reached.wait()
+        await additions.remove(["job-2"])
+
+    assert additions._watchlist.added == ()
+    assert await store.added() == []
+
+
+async def test_the_store_is_looked_through_with_the_upkeep():
+    """A daemon lets go by itself of what its store has forgotten."""
+    app = an_app("http://127.0.0.1:1", "http://127.0.0.1:1")
+    async with living(app):
+        app._watchlist.add(["job-2"])
+        await anyio.sleep(20.0)
+        before = app._watchlist.added
+        await anyio.sleep(20.0)
+
+        assert (before, app._watchlist.added) == (("job-2",), ())

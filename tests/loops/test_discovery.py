@@ -14,6 +14,7 @@ from poller.clock import Clock
 from poller.configuration import Config
 from poller.discovery import Filter
 from poller.store.sqlite import SqliteStore
+from poller.sutro import simulator
 from poller.sutro.forms import Fault
 from poller.sutro.script import Script
 from poller.sutro.simulator import Simulator, application
@@ -236,6 +237,18 @@ async def test_a_list_that_is_refused(account: Account, capsys):
         await anyio.sleep(2.5 * HOUR)
         account.add("job-1")
         await anyio.sleep(HOUR)
+
+    assert account.ends == ["job-1"]
+
+
+async def test_a_date_at_the_end_of_time_ends_nothing(account: Account, monkeypatch):
+    """What such a Date says of the API's clock is not believed: its jobs are found all the same."""
+    junk = "Fri, 31 Dec 9999 23:59:59 GMT"
+    monkeypatch.setattr(simulator, "formatdate", lambda *_, **__: junk)
+    async with account.discovering():
+        await anyio.sleep(40.0)
+        account.add("job-1")
+        await anyio.sleep(400.0)
 
     assert account.ends == ["job-1"]
 

@@ -15,7 +15,7 @@ from tests.loops.fakes import (
     half,
     settled,
 )
-from tests.loops.test_lane import counts, fill
+from tests.loops.test_lane import GONE, counts, fill
 from tests.virtual import virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=3_600.0)
@@ -195,3 +195,19 @@ async def test_a_claim_ends_with_its_outcome():
 
     first, second = (at for at, _ in sink.got)
     assert 0.0 < second - first <= 0.05
+
+
+async def test_every_switching_off_is_an_event_of_its_own():
+    """A sink that is switched off again, or in another database, is told of under another id."""
+    well = FakeSink()
+    for _ in range(2):
+        store, gone = a_store("gone", "well"), FakeSink()
+        gone.trouble = GONE
+        await fill(store)
+        async with dispatching(store, gone=gone, well=well):
+            await anyio.sleep(10.0)
+            await store.enable("gone", 0.0)
+            await anyio.sleep(10.0)
+
+    told = [event.id for _, event in well.got if event.type == "poller.sink_disabled"]
+    assert len(told) == len(set(told)) == 4

@@ -6,6 +6,7 @@ import pytest
 from poller import watchlist
 from poller.finish import until_done
 from poller.states import JobState, Phase
+from poller.store import SinkState
 from poller.sutro.script import Script
 from poller.sutro.simulator import Simulator, serve
 from poller.watchlist import Watchlist
@@ -191,3 +192,26 @@ async def test_a_job_that_is_added_at_the_last_moment_is_waited_for():
         await until_done(listed, ledger, Slow(a_store()))
 
     assert scope.cancelled_caught
+
+
+async def test_the_store_is_asked_when_all_have_ended():
+    """While a job goes on nobody asks what is pending: the answer could not hold its event yet."""
+    listed, store = Watchlist(["job-1"]), FailingStore(a_store())
+    ledger = {"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.SETTLING)}
+
+    with anyio.move_on_after(10.0):
+        await until_done(listed, ledger, store)
+
+    assert store.calls["sinks"] == []
+
+
+async def test_what_is_parked_does_not_hold_it_up():
+    """What waits for a sink that is not configured any more is sent by nobody."""
+    ledger = {"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.DONE)}
+
+    class Parked(FailingStore):
+        async def sinks(self):
+            return [SinkState(name="left", pending=1, is_configured=False)]
+
+    with anyio.fail_after(10.0):
+        await until_done(Watchlist(["job-1"]), ledger, Parked(a_store()))

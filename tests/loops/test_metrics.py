@@ -14,7 +14,9 @@ from poller.errors import Transient
 from poller.metrics import Metrics
 from poller.sutro.script import Script
 from poller.sutro.simulator import Simulator, serve
+from tests.loops.fakes import FakeApi, SlowStore, a_store, settled
 from tests.loops.product import KEY, Receiver, an_app, living, served
+from tests.loops.test_vitals import alive
 from tests.virtual import virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=10_000.0)
@@ -125,3 +127,29 @@ async def test_counting_costs_next_to_nothing():
     best = min(timeit.repeat(look, number=10_000, repeat=5)) / 10_000
 
     assert best < 1e-5  # on a slow machine, for two outcomes
+
+
+async def test_what_waits_is_counted_once_a_second():
+    """Who asks what waits soon after another is told the same.
+
+    Of a store that fails, or that is about to close, nothing is told.
+    """
+    store = SlowStore(a_store())
+    async with alive(FakeApi(), store=store) as vitals:
+        await settled()
+        store.calls.clear()
+        store.slow = "sinks"
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(vitals.backlog)
+        (known,) = await vitals.backlog()
+        counted = len(store.calls["sinks"])
+        store.fails = {"sinks"}
+        await anyio.sleep(1.0)
+        unknown, store.fails = await vitals.backlog(), set()
+        await anyio.sleep(1.0)
+        (again,) = await vitals.backlog()
+        vitals.end()
+        closed = await vitals.backlog()
+
+    assert (known, counted, unknown, closed) == (again, 1, (), ())

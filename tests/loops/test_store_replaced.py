@@ -8,11 +8,13 @@ from poller.sutro.simulator import Simulator, serve
 from tests.loops.fakes import (
     FailingStore,
     FakeApi,
+    SlowStore,
     a_store,
     ended,
     recorded,
     recorded_types,
     running,
+    settled,
     watching,
 )
 from tests.loops.product import KEY, Receiver, an_app, living, served
@@ -68,22 +70,6 @@ async def test_what_a_damaged_database_held_is_told_anew(tmp_path):
     assert list(tmp_path.glob("state.db.corrupt-*"))
 
 
-class SlowStore(FailingStore):
-    """A store one of whose verbs takes a second, as one does that opens a new database."""
-
-    slow = ""
-
-    def __init__(self, store):
-        super().__init__(store)
-        self.reached = anyio.Event()
-
-    async def _call(self, verb, *values, **named):
-        if verb == self.slow:
-            self.reached.set()
-            await anyio.sleep(1.0)
-        return await super()._call(verb, *values, **named)
-
-
 async def test_a_database_that_is_replaced_while_it_is_written_to():
     """A job that is being recorded while all are taken in anew is watched on."""
     api, store = FakeApi(job_1=running()), SlowStore(a_store())
@@ -97,7 +83,7 @@ async def test_a_database_that_is_replaced_while_it_is_written_to():
         api.answers["job-1"] = ended()
         await anyio.sleep(600.0)
 
-    assert recorded_types(store)[-1] == "job.succeeded"
+    assert recorded_types(store) == ["job.succeeded"]
 
 
 async def test_a_database_that_is_replaced_while_it_is_read():
@@ -113,4 +99,33 @@ async def test_a_database_that_is_replaced_while_it_is_read():
         api.answers["job-1"] = ended()
         await anyio.sleep(600.0)
 
-    assert recorded_types(store)[-1] == "job.succeeded"
+    assert recorded_types(store) == ["job.succeeded"]
+
+
+async def test_a_new_database_that_cannot_be_read_yet():
+    """All are taken in anew as soon as the database that replaced the old one can be read."""
+    api, store = FakeApi(job_1=running()), FailingStore(a_store())
+    async with watching(api, store, "job-1") as watcher, anyio.create_task_group() as group:
+        await settled()
+        store.store, store.fails = a_store(), {"load"}
+        group.start_soon(watcher.start_over)
+        await anyio.sleep(60.0)
+        store.fails = set()
+        api.answers["job-1"] = ended()
+        await anyio.sleep(600.0)
+
+    assert recorded_types(store) == ["job.succeeded"]
+
+
+async def test_a_removed_job_whose_end_the_old_database_held():
+    """An end that is still being told is told in the new database, wanted or not."""
+    api, store = FakeApi(job_1=a_job("SUCCEEDED")), FailingStore(a_store())
+    async with watching(api, store, "job-1") as watcher:
+        await settled()
+        await watcher.watch([])
+        store.store = a_store()
+        await watcher.start_over()
+        api.answers["job-1"] = ended()
+        await anyio.sleep(600.0)
+
+    assert recorded_types(store) == ["job.succeeded"]

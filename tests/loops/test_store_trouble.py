@@ -13,9 +13,11 @@ from tests.loops.fakes import (
     FailingStore,
     FakeApi,
     FakeSink,
+    SlowStore,
     a_store,
     dispatching,
     ended,
+    recorded_types,
     running,
     watching,
 )
@@ -168,3 +170,20 @@ async def test_a_failing_store_is_told_less_and_less(store):
         await play(store, api, sink, lambda: anyio.sleep(3_600.0))
 
     assert 2 <= [it["event"] for it in lines].count("store.unavailable") <= 40
+
+
+async def test_a_job_that_comes_back_after_it_was_recorded():
+    """A job that is taken away while it is being recorded, and comes back, is watched on."""
+    api, slow = FakeApi(job_1=running()), SlowStore(a_store())
+    async with watching(api, slow, "job-1") as watcher:
+        await anyio.sleep(1.0)
+        slow.slow = "record"
+        api.answers["job-1"] = ended(job_cost=None)
+        await slow.reached.wait()
+        await watcher.watch([])
+        await anyio.sleep(2.0)
+        await watcher.watch(["job-1"])
+        api.answers["job-1"] = ended()
+        await anyio.sleep(60.0)
+
+    assert recorded_types(slow)[-1] == "job.succeeded"

@@ -173,11 +173,15 @@ async def test_a_source_that_hangs_is_a_stall(monkeypatch):
     [("record", "records"), ("due", "sink hook"), ("settle", "outcomes"), ("load", "deadlines")],
 )
 async def test_a_store_verb_that_hangs_is_a_stall(verb: str, stalled: str):
-    """A database that neither answers nor fails is found out, whoever waits for it."""
+    """A database that neither answers nor fails is found out, whoever waits; it failed once."""
     store = FailingStore(a_store())
     api = FakeApi(job_1=running())
     async with alive(api, store=store) as vitals:
-        await anyio.sleep(15.0)
+        store.fails = {"due"}
+        await anyio.sleep(6.0)
+        store.fails = set()
+        await anyio.sleep(9.0)
+        assert store.troubled_at > 0.0
         store.hangs = {verb}
         api.answers["job-1"] = ended()
         if verb == "load":

@@ -260,15 +260,20 @@ async def test_no_files_left_later_is_unavailable(path: Path, now: Hands) -> Non
 async def test_store_that_another_writes_to_is_unavailable(
     path: Path, now: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that holds the database for too long makes it unavailable, not broken."""
+    """A process that holds the database for too long makes it unavailable, not broken.
+
+    When that was is known.
+    """
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.0)
     async with a_store(path, now) as store:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StoreUnavailable, match="locked"):
                 await store.marks()
+        now.turn(10.0)
 
         assert await store.marks() == {}
+        assert store.troubled_at == NOON
 
 
 async def test_bug_is_not_taken_for_a_disk(disk: SqliteStore) -> None:

@@ -1,5 +1,7 @@
 """What programs read of a database, page by page."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,15 @@ async def test_events_in_the_order_of_their_recording(desk: Desk):
     assert [it["id"] for it in events_after(desk, third, limit=9)] == ["evt_4", "evt_5"]
     assert [it["id"] for it in events_after(desk, BEFORE_ALL, limit=2)] == ["evt_1", "evt_2"]
     assert events_after(desk, last_mark(desk, None), limit=9) == []
+
+
+async def test_after_an_event_that_is_forgotten(path: Path, desk: Desk):
+    """An event that is gone by now has left its place: after it come those after it."""
+    third = last_mark(desk, "evt_3")
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DELETE FROM events WHERE id IN ('evt_2', 'evt_3')")
+
+    assert [it["id"] for it in events_after(desk, third, limit=9)] == ["evt_4", "evt_5"]
 
 
 async def test_a_number_of_another_database(desk: Desk):
