@@ -22,12 +22,12 @@ def pause(result: object, failures: int, interval: float, random: Random) -> Pau
     """Say how long to wait. `failures` counts those in a row, this one too."""
     usual = interval * (1.0 + JITTER * (2.0 * random() - 1.0))
     if not is_failure(result):
-        return Pause(usual)
+        return Pause(usual, is_put_off=isinstance(result, NotFound))
     if isinstance(result, Rejected) or _is_forbidden(result, failures):
         return Pause(QUARANTINE, is_put_off=True)
     if isinstance(result, Refused):
         return Pause(usual, is_put_off=True)
-    return Pause(max(usual, BACKOFF.delay(failures, random)))
+    return Pause(max(usual, BACKOFF.delay(failures, random)), is_put_off=True)
 
 
 def is_failure(result: object) -> bool:
