@@ -17,7 +17,7 @@ from poller.errors import NotFound, PollError, StoreUnavailable
 from poller.events import PollerEvent
 from poller.finds import Finds
 from poller.health import GUARD_JOBS, Presence
-from poller.jobs import Job
+from poller.jobs import Job, JobStatus
 from poller.journal import Journal
 from poller.ledger import Ledger, Sight
 from poller.lifecycle import Rules
@@ -237,9 +237,12 @@ class Watcher:
         return True
 
     def _is_behind(self, seen: Job) -> bool:
-        """Tell whether a list shows a job as it was: it may lag, so that proves no way back."""
+        """Tell whether a list shows a job as it was: it may lag, so that proves no way back.
+
+        A word that nobody knows is no way back.
+        """
         state = self._ledger[seen.job_id]
-        if seen.status.is_terminal:
+        if seen.status.is_terminal or seen.status is JobStatus.UNKNOWN:
             return False
         if state.phase in {Phase.SETTLING, Phase.DONE}:
             return True
