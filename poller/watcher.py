@@ -265,10 +265,9 @@ class Watcher:
             if not isinstance(result, PollError):
                 sights.append(Sight(job_id, result, watch.shown_at))
             elif isinstance(result, NotFound) and not is_estranged:
-                if witnesses := self._presence.witnesses(job_id):
-                    self._agenda.bring_forward(witnesses)
-                else:
+                if self._presence.is_alone(job_id):
                     sights.append(Sight(job_id, NoJob.ABSENT))
+                self._agenda.bring_forward(self._presence.witnesses(job_id))
             if isinstance(result, Job) and not result.status.is_terminal:
                 watch.shown_at = seen.asked_at
         return sights
