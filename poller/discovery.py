@@ -94,16 +94,15 @@ class Discovery:
         self._random = random
         self._repeats = Repeats(clock.steady)
         self._born = clock.now()
+        self._born_there: datetime | None = None
 
     def admits(self, job: Job) -> bool:
         """Tell whether a job that a page shows is to be watched."""
-        skew = timedelta(seconds=self._source.skew)
-        now = self._clock.now() + skew
-        return self._wanted.admits(job, now=now, born=self._born + skew)
+        return self._wanted.admits(job, now=self._now_there(), born=self._birth_there())
 
     async def run(self, take_in: Callable[[Sequence[Observation]], Awaitable[None]]) -> None:
         """Hand over what each page shows, for ever."""
-        self._born = await self._birth()
+        self._born, self._born_there = await self._birth(), None
         failures = 0
         while True:
             wait = self._source.surveyed_at + self._every - self._clock.steady()
@@ -111,13 +110,24 @@ class Discovery:
                 await anyio.sleep(wait)
                 continue
             try:
-                async for seen in self._source.survey(self._wanted.since(self._clock.now())):
+                async for seen in self._source.survey(self._wanted.since(self._now_there())):
+                    self._birth_there()  # by now the API's clock is known
                     await take_in(seen)
                 failures = 0
             except PollError as error:
                 failures += 1
                 await take_in(())  # a refused key is told though there is no job to ask about
                 await anyio.sleep(self._pause(error, failures))
+
+    def _now_there(self) -> datetime:
+        """Give the API's time: that does not jump when our wall clock is set."""
+        return datetime.fromtimestamp(self._clock.steady() + self._source.skew, UTC)
+
+    def _birth_there(self) -> datetime:
+        """Give the API's time of the birth, which stays: the two clocks can part later."""
+        if self._born_there is None:
+            self._born_there = self._born + timedelta(seconds=self._source.skew)
+        return self._born_there
 
     async def _birth(self) -> datetime:
         """Say when this database began, and write it down at the first time."""
@@ -129,7 +139,8 @@ class Discovery:
             except StoreUnavailable:
                 await anyio.sleep(STORE_RETRY)
             else:
-                return _moment(written) or self._born
+                # A birth that lies ahead was written by a clock that was wrong.
+                return min(_moment(written) or self._born, self._born)
 
     def _pause(self, error: PollError, failures: int) -> float:
         if is_about_the_list(error):

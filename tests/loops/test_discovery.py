@@ -27,6 +27,7 @@ from tests.virtual import START, virtual_clock
 pytestmark = pytest.mark.virtual(limit=40_000.0)
 
 HOUR: Final = 3_600.0
+DAY: Final = 24 * HOUR
 BRIEF: Final = {"queue_seconds": 0.0, "run_seconds": 1.0}
 
 
@@ -187,6 +188,51 @@ async def test_a_running_job_is_watched_past_the_window(account: Account):
         await anyio.sleep(1.2 * HOUR)
 
     assert account.ends == ["long"]
+
+
+@pytest.mark.parametrize("days", [8, -8, 10_000])
+async def test_a_wall_clock_that_is_put_right(account: Account, days: int):
+    """A clock that is wrong when the daemon begins, and set later, hides no job."""
+    off = -days * DAY
+    account.clock = Clock(anyio.current_time, lambda: virtual_clock().steady() + off)
+    async with account.discovering():
+        await anyio.sleep(100.0)
+        off = 0.0
+        account.add("runs")
+        account.add("brief", **BRIEF)
+        await anyio.sleep(600.0)
+
+    assert sorted(account.ends) == ["brief", "runs"]
+
+
+async def test_a_birth_that_lies_ahead(account: Account):
+    """A daemon that began while the clock was years ahead finds jobs when it is right again."""
+    right = account.clock
+    account.clock = Clock(anyio.current_time, lambda: right.steady() + 1_000 * DAY)
+    async with account.discovering():
+        await anyio.sleep(10.0)
+    account.clock = right
+    async with account.discovering():
+        await anyio.sleep(50.0)
+        account.add("brief", **BRIEF)
+        await anyio.sleep(100.0)
+
+    assert account.ends == ["brief"]
+
+
+async def test_a_machine_that_sleeps(account: Account):
+    """What came and went while the machine slept, and its steady clock stood still, is told."""
+    asleep = 0.0
+    wall = account.api.now = lambda: virtual_clock().steady() + asleep
+    account.clock = Clock(anyio.current_time, wall)
+    async with account.discovering():
+        await anyio.sleep(1_000.0)
+        asleep = 6 * HOUR
+        account.add("brief", **BRIEF)
+        asleep = 14 * HOUR
+        await anyio.sleep(100.0)
+
+    assert account.ends == ["brief"]
 
 
 async def test_filters(account: Account):
