@@ -41,6 +41,9 @@ class Surveyor(Protocol):
     def skew(self) -> float:
         """The API's clock minus ours, in seconds."""
 
+    def survey_anew(self) -> None:
+        """Take nothing of the list for known."""
+
     def survey(self, since: datetime) -> AsyncIterator[Sequence[Observation]]:
         """Read the list from the top down to what is known, or older. Raises PollError."""
 
@@ -95,16 +98,22 @@ class Discovery:
         self._repeats = Repeats(clock.steady)
         self._born = clock.now()
         self._born_there: datetime | None = None
+        self._is_anew = True
 
     def admits(self, job: Job) -> bool:
         """Tell whether a job that a page shows is to be watched."""
         return self._wanted.admits(job, now=self._now_there(), born=self._birth_there())
 
+    def start_over(self) -> None:
+        """Read the whole list again: the store has lost what was recorded of it."""
+        self._is_anew = True
+
     async def run(self, take_in: Callable[[Sequence[Observation]], Awaitable[None]]) -> None:
         """Hand over what each page shows, for ever."""
-        self._born, self._born_there = await self._birth(), None
         failures = 0
         while True:
+            if self._is_anew:
+                await self._begin()
             wait = self._source.surveyed_at + self._every - self._clock.steady()
             if wait > 0.0:
                 await anyio.sleep(wait)
@@ -118,6 +127,11 @@ class Discovery:
                 failures += 1
                 await take_in(())  # a refused key is told though there is no job to ask about
                 await anyio.sleep(self._pause(error, failures))
+
+    async def _begin(self) -> None:
+        self._is_anew = False
+        self._born, self._born_there = await self._birth(), None
+        self._source.survey_anew()
 
     def _now_there(self) -> datetime:
         """Give the API's time: that does not jump when our wall clock is set."""

@@ -311,6 +311,36 @@ def test_admission(fields: dict[str, Any], is_admitted: bool):
     assert Filter().admits(a_job(**written), now=NOW, born=BORN) is is_admitted
 
 
+async def test_a_found_end_outlives_a_lost_database(account: Account):
+    """What waits in a database that is lost is found again, however far down the list it is."""
+    account.receiver.status = 503
+    async with account.discovering(POLLER_DISCOVER_NAME="mine"):
+        await anyio.sleep(40.0)
+        account.add("job-1", name="mine", **BRIEF)
+        await anyio.sleep(60.0)
+        account.add(*(f"other-{number}" for number in range(150)))
+        await anyio.sleep(60.0)
+        account.path.unlink()
+        account.receiver.status = 200
+        await anyio.sleep(600.0)
+
+    assert account.ends == ["job-1"]
+
+
+async def test_a_lost_database_makes_nothing_old_news(account: Account):
+    """A database that is begun while the daemon runs has the age of the one before."""
+    async with account.discovering():
+        await anyio.sleep(60.0)
+        account.path.unlink()
+        await anyio.sleep(60.0)
+    account.add("brief", **BRIEF)
+    await anyio.sleep(60.0)
+    async with account.discovering():
+        await anyio.sleep(60.0)
+
+    assert account.ends == ["brief"]
+
+
 async def test_a_found_job_outlives_a_lost_database():
     """A job that was found is watched on when the store begins anew, whoever else is named then."""
     clock, store = virtual_clock(), a_memory_store()
