@@ -128,7 +128,9 @@ class Watcher:
             for state in adopted:
                 self._agenda.begin(state)
             for job_id in [it for it in self._ledger if not self._is_watched(it)]:
-                self._end(job_id)
+                is_on = job_id in self._agenda and self._finds.keep(self._ledger.known(job_id))
+                if not is_on:
+                    self._end(job_id)
         return True
 
     def _is_watched(self, job_id: str) -> bool:

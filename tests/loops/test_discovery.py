@@ -260,6 +260,19 @@ async def test_a_named_job_is_told_though_it_ended_before(account: Account):
     assert account.ends == ["named"]
 
 
+async def test_a_job_that_is_named_no_more_is_found(account: Account):
+    """A job that was named for a while is watched on, as if a page had shown it."""
+    account.add("job-1", run_seconds=HOUR, name="mine")
+    account.add(*(f"other-{number}" for number in range(30)))
+    async with account.discovering(POLLER_DISCOVER_NAME="mine") as app:
+        app._watchlist.add(["job-1", "other-1"])
+        await anyio.sleep(120.0)
+        app._watchlist.remove(["job-1", "other-1"])
+        await anyio.sleep(1.2 * HOUR)
+
+    assert account.ends == ["job-1"]
+
+
 async def test_a_refused_key_is_tried_by_the_list(account: Account):
     """With no job to ask about, the list itself shows how the API takes the key."""
     async with account.discovering(POLLER_WEBHOOK_EVENTS="*"):
