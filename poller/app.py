@@ -204,7 +204,7 @@ class App:
                 additions.reconcile,
                 name="house",
             )
-            anew = partial(self._start_over, watcher, additions)
+            anew = partial(self._start_over, watcher, additions, discovery)
             watching.start_soon(mind_store, store, anew, name="store")
             watching.start_soon(self._watchlist.run, watcher.watch, name="watchlist")
             if discovery:
@@ -216,9 +216,13 @@ class App:
             self._doorway.begin(additions, watcher, dispatcher)
             watching.start_soon(self.supervisor.attend, self.vitals, name="supervisor")
 
-    async def _start_over(self, watcher: Watcher, additions: Additions) -> None:
+    async def _start_over(
+        self, watcher: Watcher, additions: Additions, discovery: Discovery | None
+    ) -> None:
         """Take all in anew, and write down again what the store that was replaced knew."""
         await watcher.start_over()
+        if discovery:
+            discovery.start_over()
         with suppress(StoreUnavailable):  # within the hour it is tried again
             await additions.reconcile()
 

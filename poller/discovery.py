@@ -41,6 +41,9 @@ class Surveyor(Protocol):
     def skew(self) -> float:
         """The API's clock minus ours, in seconds."""
 
+    def survey_anew(self) -> None:
+        """Take nothing of the list for known."""
+
     def survey(self, since: datetime) -> AsyncIterator[Sequence[Observation]]:
         """Read the list from the top down to what is known, or older. Raises PollError."""
 
@@ -94,30 +97,51 @@ class Discovery:
         self._random = random
         self._repeats = Repeats(clock.steady)
         self._born = clock.now()
+        self._born_there: datetime | None = None
+        self._is_anew = True
 
     def admits(self, job: Job) -> bool:
         """Tell whether a job that a page shows is to be watched."""
-        skew = timedelta(seconds=self._source.skew)
-        now = self._clock.now() + skew
-        return self._wanted.admits(job, now=now, born=self._born + skew)
+        return self._wanted.admits(job, now=self._now_there(), born=self._birth_there())
+
+    def start_over(self) -> None:
+        """Read the whole list again: the store has lost what was recorded of it."""
+        self._is_anew = True
 
     async def run(self, take_in: Callable[[Sequence[Observation]], Awaitable[None]]) -> None:
         """Hand over what each page shows, for ever."""
-        self._born = await self._birth()
         failures = 0
         while True:
+            if self._is_anew:
+                await self._begin()
             wait = self._source.surveyed_at + self._every - self._clock.steady()
             if wait > 0.0:
                 await anyio.sleep(wait)
                 continue
             try:
-                async for seen in self._source.survey(self._wanted.since(self._clock.now())):
+                async for seen in self._source.survey(self._wanted.since(self._now_there())):
+                    self._birth_there()  # by now the API's clock is known
                     await take_in(seen)
                 failures = 0
             except PollError as error:
                 failures += 1
                 await take_in(())  # a refused key is told though there is no job to ask about
                 await anyio.sleep(self._pause(error, failures))
+
+    async def _begin(self) -> None:
+        self._is_anew = False
+        self._born, self._born_there = await self._birth(), None
+        self._source.survey_anew()
+
+    def _now_there(self) -> datetime:
+        """Give the API's time: that does not jump when our wall clock is set."""
+        return datetime.fromtimestamp(self._clock.steady() + self._source.skew, UTC)
+
+    def _birth_there(self) -> datetime:
+        """Give the API's time of the birth, which stays: the two clocks can part later."""
+        if self._born_there is None:
+            self._born_there = self._born + timedelta(seconds=self._source.skew)
+        return self._born_there
 
     async def _birth(self) -> datetime:
         """Say when this database began, and write it down at the first time."""
@@ -129,7 +153,8 @@ class Discovery:
             except StoreUnavailable:
                 await anyio.sleep(STORE_RETRY)
             else:
-                return _moment(written) or self._born
+                # A birth that lies ahead was written by a clock that was wrong.
+                return min(_moment(written) or self._born, self._born)
 
     def _pause(self, error: PollError, failures: int) -> float:
         if is_about_the_list(error):

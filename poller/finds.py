@@ -44,6 +44,13 @@ class Finds:
         self.newcomers.update(found)
         self.add(found)
 
+    def keep(self, job: Job | None) -> bool:
+        """Take in a job that is named no more, if a page would have had it watched; say so."""
+        if job is None or not self.admits(job):
+            return False
+        self.add([job.job_id])
+        return True
+
     def end(self, job_id: str) -> None:
         """Let go of a job, if it was found, and do not find it again."""
         if job_id not in self._job_ids:

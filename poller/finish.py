@@ -29,7 +29,7 @@ async def until_done(watchlist: Watchlist, ledger: Ledger, store: Store) -> None
 
 def _have_ended(watchlist: Watchlist, ledger: Ledger) -> bool:
     job_ids = watchlist.job_ids
-    is_known = bool(job_ids) and watchlist.is_read
+    is_known = bool(job_ids) and watchlist.is_read and ledger.is_recorded
     return is_known and all(it in ledger and ledger[it].phase in OVER for it in job_ids)
 
 

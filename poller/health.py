@@ -15,6 +15,8 @@ GUARD_JOBS: Final = 3
 GUARD_SHARE: Final = 0.9
 STALE_AFTER: Final = 300.0
 """Seconds without an answer, though the API was asked, after which what is known is old."""
+VOUCHED_FOR: Final = 60.0
+"""Seconds for which it holds that the API knows other jobs."""
 
 
 @dataclass(slots=True)
@@ -93,6 +95,7 @@ class Presence:
     _present: dict[str, float] = field(default_factory=dict)
     _absent: dict[str, float] = field(default_factory=dict)
     _vouched_at: float = -math.inf
+    _sought_at: float = -math.inf
 
     def note(self, job_id: str, result: object, asked_at: float) -> None:
         """Take in the latest answer about a job, and when it was asked for."""
@@ -122,12 +125,26 @@ class Presence:
         present = sum(at >= since for at in self._present.values())
         return absent >= GUARD_SHARE * (absent + present)
 
-    def witnesses(self, job_id: str) -> list[str]:
-        """Name those that can tell whether an unknown job is unknown alone; none is needed if [].
+    def is_alone(self, job_id: str) -> bool:
+        """Tell whether an unknown job is unknown alone, as far as that needs to be known.
 
-        Whoever was asked for, and found, after the job was first unknown has told that already.
+        Others were asked for after it was first unknown, and found. That holds until others that
+        are asked for anew have not been found for a minute.
         """
-        known = len(self._present) + len(self._absent)
-        if known < self.guard_jobs or self._vouched_at >= self._absent.get(job_id, -math.inf):
+        is_in_vain = self._vouched_at < self._sought_at <= self.now() - VOUCHED_FOR
+        is_vouched = self._vouched_at >= self._absent.get(job_id, -math.inf)
+        return self._are_few or (is_vouched and not is_in_vain)
+
+    def witnesses(self, job_id: str) -> list[str]:
+        """Name others that can tell that anew; none while it is known, or need not be."""
+        now = self.now()
+        latest = max(self._absent.get(job_id, -math.inf), now - VOUCHED_FOR)
+        if self._are_few or self._vouched_at >= latest:
             return []
+        if self._vouched_at >= self._sought_at:
+            self._sought_at = now
         return list(islice(self._present, GUARD_JOBS - 1))
+
+    @property
+    def _are_few(self) -> bool:
+        return len(self._present) + len(self._absent) < self.guard_jobs

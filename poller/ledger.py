@@ -63,6 +63,7 @@ class Ledger:
         counts: Counts | None = None,
     ) -> None:
         self._store = store
+        self._instance = store.instance
         self._rules = rules
         self._origin = origin
         self._clock = clock
@@ -84,6 +85,11 @@ class Ledger:
         """Go through the ids of all jobs."""
         return iter(self._states)
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the store is the one that the states were recorded in: it can be replaced."""
+        return self._instance == self._store.instance
+
     async def adopt(self, job_ids: Collection[str]) -> list[JobState]:
         """Take in jobs: as they are recorded, or new.
 
@@ -91,6 +97,8 @@ class Ledger:
         """
         recorded = await self._store.load(job_ids)
         found = {state.job_id: state for state in recorded if state.job_id not in self._states}
+        if not self._states:
+            self._instance = self._store.instance
         now = self._clock.steady()
         for job_id in job_ids:
             if job_id not in self._states and job_id not in found:

@@ -17,7 +17,7 @@ from poller.errors import NotFound, PollError, StoreUnavailable
 from poller.events import PollerEvent
 from poller.finds import Finds
 from poller.health import GUARD_JOBS, Presence
-from poller.jobs import Job
+from poller.jobs import Job, JobStatus
 from poller.journal import Journal
 from poller.ledger import Ledger, Sight
 from poller.lifecycle import Rules
@@ -128,7 +128,9 @@ class Watcher:
             for state in adopted:
                 self._agenda.begin(state)
             for job_id in [it for it in self._ledger if not self._is_watched(it)]:
-                self._end(job_id)
+                is_on = job_id in self._agenda and self._finds.keep(self._ledger.known(job_id))
+                if not is_on:
+                    self._end(job_id)
         return True
 
     def _is_watched(self, job_id: str) -> bool:
@@ -237,9 +239,12 @@ class Watcher:
         return True
 
     def _is_behind(self, seen: Job) -> bool:
-        """Tell whether a list shows a job as it was: it may lag, so that proves no way back."""
+        """Tell whether a list shows a job as it was: it may lag, so that proves no way back.
+
+        A word that nobody knows is no way back.
+        """
         state = self._ledger[seen.job_id]
-        if seen.status.is_terminal:
+        if seen.status.is_terminal or seen.status is JobStatus.UNKNOWN:
             return False
         if state.phase in {Phase.SETTLING, Phase.DONE}:
             return True
@@ -262,10 +267,9 @@ class Watcher:
             if not isinstance(result, PollError):
                 sights.append(Sight(job_id, result, watch.shown_at))
             elif isinstance(result, NotFound) and not is_estranged:
-                if witnesses := self._presence.witnesses(job_id):
-                    self._agenda.bring_forward(witnesses)
-                else:
+                if self._presence.is_alone(job_id):
                     sights.append(Sight(job_id, NoJob.ABSENT))
+                self._agenda.bring_forward(self._presence.witnesses(job_id))
             if isinstance(result, Job) and not result.status.is_terminal:
                 watch.shown_at = seen.asked_at
         return sights

@@ -89,6 +89,10 @@ class Listing:
         self._top: frozenset[str] = frozenset()
         self.surveyed_at = -math.inf
 
+    def survey_anew(self) -> None:
+        """Take in that any job may be news."""
+        self._top, self.surveyed_at = frozenset(), -math.inf
+
     def page_for(self, job_id: str, schedule: Schedule) -> Sheet | None:
         """Give the page that shows a due job and others that are due soon; None: a GET is best."""
         now = self._now()

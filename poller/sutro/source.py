@@ -130,6 +130,10 @@ class SutroSource:
         """When the top of the list was last known."""
         return self._listing.surveyed_at
 
+    def survey_anew(self) -> None:
+        """Take nothing of the list for known."""
+        self._listing.survey_anew()
+
     async def survey(self, since: datetime) -> AsyncIterator[Sequence[Observation]]:
         """Read the list from the top down to what is known, or older than `since`.
 

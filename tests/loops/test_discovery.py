@@ -28,6 +28,7 @@ from tests.virtual import START, virtual_clock
 pytestmark = pytest.mark.virtual(limit=40_000.0)
 
 HOUR: Final = 3_600.0
+DAY: Final = 24 * HOUR
 BRIEF: Final = {"queue_seconds": 0.0, "run_seconds": 1.0}
 
 
@@ -190,6 +191,51 @@ async def test_a_running_job_is_watched_past_the_window(account: Account):
     assert account.ends == ["long"]
 
 
+@pytest.mark.parametrize("days", [8, -8, 10_000])
+async def test_a_wall_clock_that_is_put_right(account: Account, days: int):
+    """A clock that is wrong when the daemon begins, and set later, hides no job."""
+    off = -days * DAY
+    account.clock = Clock(anyio.current_time, lambda: virtual_clock().steady() + off)
+    async with account.discovering():
+        await anyio.sleep(100.0)
+        off = 0.0
+        account.add("runs")
+        account.add("brief", **BRIEF)
+        await anyio.sleep(600.0)
+
+    assert sorted(account.ends) == ["brief", "runs"]
+
+
+async def test_a_birth_that_lies_ahead(account: Account):
+    """A daemon that began while the clock was years ahead finds jobs when it is right again."""
+    right = account.clock
+    account.clock = Clock(anyio.current_time, lambda: right.steady() + 1_000 * DAY)
+    async with account.discovering():
+        await anyio.sleep(10.0)
+    account.clock = right
+    async with account.discovering():
+        await anyio.sleep(50.0)
+        account.add("brief", **BRIEF)
+        await anyio.sleep(100.0)
+
+    assert account.ends == ["brief"]
+
+
+async def test_a_machine_that_sleeps(account: Account):
+    """What came and went while the machine slept, and its steady clock stood still, is told."""
+    asleep = 0.0
+    wall = account.api.now = lambda: virtual_clock().steady() + asleep
+    account.clock = Clock(anyio.current_time, wall)
+    async with account.discovering():
+        await anyio.sleep(1_000.0)
+        asleep = 6 * HOUR
+        account.add("brief", **BRIEF)
+        asleep = 14 * HOUR
+        await anyio.sleep(100.0)
+
+    assert account.ends == ["brief"]
+
+
 async def test_filters(account: Account):
     """Only jobs whose name and model fit are watched."""
     async with account.discovering(
@@ -213,6 +259,19 @@ async def test_a_named_job_is_told_though_it_ended_before(account: Account):
         await anyio.sleep(100.0)
 
     assert account.ends == ["named"]
+
+
+async def test_a_job_that_is_named_no_more_is_found(account: Account):
+    """A job that was named for a while is watched on, as if a page had shown it."""
+    account.add("job-1", run_seconds=HOUR, name="mine")
+    account.add(*(f"other-{number}" for number in range(30)))
+    async with account.discovering(POLLER_DISCOVER_NAME="mine") as app:
+        app._watchlist.add(["job-1", "other-1"])
+        await anyio.sleep(120.0)
+        app._watchlist.remove(["job-1", "other-1"])
+        await anyio.sleep(1.2 * HOUR)
+
+    assert account.ends == ["job-1"]
 
 
 async def test_a_refused_key_is_tried_by_the_list(account: Account):
@@ -276,6 +335,36 @@ def test_admission(fields: dict[str, Any], is_admitted: bool):
     }
 
     assert Filter().admits(a_job(**written), now=NOW, born=BORN) is is_admitted
+
+
+async def test_a_found_end_outlives_a_lost_database(account: Account):
+    """What waits in a database that is lost is found again, however far down the list it is."""
+    account.receiver.status = 503
+    async with account.discovering(POLLER_DISCOVER_NAME="mine"):
+        await anyio.sleep(40.0)
+        account.add("job-1", name="mine", **BRIEF)
+        await anyio.sleep(60.0)
+        account.add(*(f"other-{number}" for number in range(150)))
+        await anyio.sleep(60.0)
+        account.path.unlink()
+        account.receiver.status = 200
+        await anyio.sleep(600.0)
+
+    assert account.ends == ["job-1"]
+
+
+async def test_a_lost_database_makes_nothing_old_news(account: Account):
+    """A database that is begun while the daemon runs has the age of the one before."""
+    async with account.discovering():
+        await anyio.sleep(60.0)
+        account.path.unlink()
+        await anyio.sleep(60.0)
+    account.add("brief", **BRIEF)
+    await anyio.sleep(60.0)
+    async with account.discovering():
+        await anyio.sleep(60.0)
+
+    assert account.ends == ["brief"]
 
 
 async def test_a_found_job_outlives_a_lost_database():

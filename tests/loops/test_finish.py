@@ -178,10 +178,35 @@ async def test_without_the_setting_it_stays(api, hook):
     assert scope.cancelled_caught
 
 
+async def test_a_database_that_is_lost_keeps_it(api, hook, tmp_path):
+    """What waited in a database that is lost is not out: it is told again before all is done."""
+    path = tmp_path / "state.db"
+    hook[0].status = 503
+
+    async def lose():
+        await anyio.sleep(60.0)
+        path.unlink()
+        await anyio.sleep(60.0)
+        hook[0].status = 200
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(lose)
+        ended_at = await lived(api, hook, POLLER_STORE=str(path), new_store=sqlite_inline)
+
+    assert 120.0 <= ended_at <= 600.0
+    assert hook[0].types == ["job.succeeded"]
+
+
+class Known(dict):
+    """What a ledger holds."""
+
+    is_recorded = True
+
+
 async def test_a_job_that_is_added_at_the_last_moment_is_waited_for():
     """While the store is asked what is pending a job may be added: then nothing is over."""
     listed = Watchlist(["job-1"])
-    ledger = {"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.DONE)}
+    ledger = Known({"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.DONE)})
 
     class Slow(FailingStore):
         async def sinks(self):

@@ -6,7 +6,7 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from poller.errors import DeliveryError, NotFound, Refused, TooLarge
+from poller.errors import DeliveryError, NotFound, Refused, TooLarge, Transient
 from poller.events import PollerEvent, poller_event
 from poller.schedule import PollPolicy
 from poller.store import Batch
@@ -30,6 +30,7 @@ pytestmark = pytest.mark.virtual(limit=20_000.0)
 FIXED = PollPolicy(minimum=10.0, maximum=10.0)
 UNAUTHORIZED = Refused("the API refused the key (401)", status=401)
 FORBIDDEN = Refused("the API refused the key (403)", status=403)
+LONG_AGO = (START - timedelta(days=2)).isoformat()
 
 
 def fleet(size: int) -> tuple[FakeApi, list[str]]:
@@ -76,13 +77,30 @@ async def test_forbidden_jobs_that_come_later_are_alone(forbidden):
     assert longest_silence(api, "job-4") < 60.0
 
 
+@pytest.mark.parametrize("trouble", [NotFound("404"), Transient("500")])
+async def test_who_does_not_answer_keeps_no_gate_closed(trouble):
+    """Whether it is one job alone that is refused is tried with a job that answers."""
+    (api, job_ids), store = fleet(10), a_store()
+    api.answers = {it: running(it, datetime_started=LONG_AGO) for it in job_ids}
+    odd = [f"odd-{number}" for number in range(20)]
+    api.answers |= dict.fromkeys(odd, trouble) | {"forbidden": FORBIDDEN}
+    async with watching(api, store, *job_ids) as watcher:
+        for number in range(20):
+            await anyio.sleep(1.0)
+            await watcher.watch(job_ids + odd[: number + 1])
+        await watcher.watch([*job_ids, *odd, "forbidden"])
+        api.answers["job-4"] = ended("job-4")
+        await anyio.sleep(400.0)
+
+    assert recorded_types(store).count("job.succeeded") == 1
+
+
 async def test_a_404_for_all_is_no_news_of_a_young_job():
     """Young jobs, asked often, are not missing because old ones have not been asked yet."""
     api, store = FakeApi(), a_store()
-    long_ago = (START - timedelta(days=2)).isoformat()
     old, young = ([f"{age}-{number}" for number in range(300)] for age in ("old", "young"))
     young = young[:10]
-    api.answers = {it: running(it, datetime_started=long_ago) for it in old}
+    api.answers = {it: running(it, datetime_started=LONG_AGO) for it in old}
     api.answers |= {it: running(it, datetime_started=START.isoformat()) for it in young}
     async with watching(api, store, *old, *young, per_minute=30.0):
         await anyio.sleep(1_500.0)

@@ -14,7 +14,8 @@ from poller.states import Phase
 from poller.sutro.forms import Fault
 from poller.sutro.script import Script
 from poller.sutro.simulator import Simulator, application
-from tests.loops.fakes import FakeSource, a_store, a_watcher, settled
+from poller.sutro.source import Observation
+from tests.loops.fakes import FakeSource, a_store, a_watcher, recorded_types, settled
 from tests.loops.product import KEY, Receiver, an_app, living, served, served_app
 from tests.support import a_job
 from tests.virtual import virtual_clock
@@ -175,6 +176,25 @@ async def test_a_list_that_lags_moves_no_job_back(known: str, phase: Phase):
 
     assert not [it for it in logs if it["event"] == "job.regressed"]
     assert (state.phase, state.job.status) == (phase, known)
+
+
+async def test_a_word_that_only_the_list_shows():
+    """A status that nobody knows is told of, though pages alone show it."""
+    clock, store = virtual_clock(), a_store()
+    source = FakeSource(clock)
+    watcher = a_watcher(source, store, clock, policy=PollPolicy(minimum=8.0, maximum=8.0))
+    async with anyio.create_task_group() as group:
+        group.start_soon(watcher.run)
+        await watcher.watch(["job-1"])
+        await settled()
+        await source.answer(a_job("RUNNING"), asked_at=clock.steady())
+        odd = a_job("EXPIRED", datetime_completed="2024-01-15T10:00:00Z")
+        for _ in range(2):
+            await watcher.take_in([Observation("job-1", clock.steady(), odd, is_listed=True)])
+            await anyio.sleep(700.0)
+        group.cancel_scope.cancel()
+
+    assert recorded_types(store) == ["job.started", "job.unrecognised"]
 
 
 async def test_jobs_that_settle_are_looked_at_alone():
