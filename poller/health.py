@@ -16,7 +16,7 @@ GUARD_SHARE: Final = 0.9
 STALE_AFTER: Final = 300.0
 """Seconds without an answer, though the API was asked, after which what is known is old."""
 VOUCHED_FOR: Final = 60.0
-"""Seconds for which it holds that the API knows other jobs."""
+"""Seconds for which nobody is asked whether the API still knows other jobs."""
 
 
 @dataclass(slots=True)
@@ -95,7 +95,6 @@ class Presence:
     _present: dict[str, float] = field(default_factory=dict)
     _absent: dict[str, float] = field(default_factory=dict)
     _vouched_at: float = -math.inf
-    _sought_at: float = -math.inf
 
     def note(self, job_id: str, result: object, asked_at: float) -> None:
         """Take in the latest answer about a job, and when it was asked for."""
@@ -128,22 +127,16 @@ class Presence:
     def is_alone(self, job_id: str) -> bool:
         """Tell whether an unknown job is unknown alone, as far as that needs to be known.
 
-        Others were asked for after it was first unknown, and found. That holds until others that
-        are asked for anew have not been found for a minute.
+        Others were asked for after it was first unknown, and found.
         """
-        is_in_vain = self._vouched_at < self._sought_at <= self.now() - VOUCHED_FOR
-        is_vouched = self._vouched_at >= self._absent.get(job_id, -math.inf)
-        return self._are_few or (is_vouched and not is_in_vain)
+        return self._are_few or self._vouched_at >= self._absent.get(job_id, -math.inf)
 
     def witnesses(self, job_id: str) -> list[str]:
-        """Name others that can tell that anew; none while it is known, or need not be."""
-        now = self.now()
-        latest = max(self._absent.get(job_id, -math.inf), now - VOUCHED_FOR)
-        if self._are_few or self._vouched_at >= latest:
+        """Name others that can tell whether it still is; none for a minute after one has."""
+        if self._are_few:
             return []
-        if self._vouched_at >= self._sought_at:
-            self._sought_at = now
-        return list(islice(self._present, GUARD_JOBS - 1))
+        told_since = max(self._absent.get(job_id, -math.inf), self.now() - VOUCHED_FOR)
+        return [] if self._vouched_at >= told_since else list(islice(self._present, GUARD_JOBS - 1))
 
     @property
     def _are_few(self) -> bool:

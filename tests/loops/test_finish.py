@@ -18,6 +18,12 @@ from tests.virtual import virtual_clock
 pytestmark = pytest.mark.virtual(limit=700_000.0)
 
 
+class Known(dict):
+    """What a ledger holds."""
+
+    is_recorded = True
+
+
 @pytest.fixture
 async def api():
     """Serve a simulated API that goes by virtual time, with three jobs."""
@@ -197,12 +203,6 @@ async def test_a_database_that_is_lost_keeps_it(api, hook, tmp_path):
     assert hook[0].types == ["job.succeeded"]
 
 
-class Known(dict):
-    """What a ledger holds."""
-
-    is_recorded = True
-
-
 async def test_a_job_that_is_added_at_the_last_moment_is_waited_for():
     """While the store is asked what is pending a job may be added: then nothing is over."""
     listed = Watchlist(["job-1"])
@@ -222,7 +222,7 @@ async def test_a_job_that_is_added_at_the_last_moment_is_waited_for():
 async def test_the_store_is_asked_when_all_have_ended():
     """While a job goes on nobody asks what is pending: the answer could not hold its event yet."""
     listed, store = Watchlist(["job-1"]), FailingStore(a_store())
-    ledger = {"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.SETTLING)}
+    ledger = Known({"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.SETTLING)})
 
     with anyio.move_on_after(10.0):
         await until_done(listed, ledger, store)
@@ -232,7 +232,7 @@ async def test_the_store_is_asked_when_all_have_ended():
 
 async def test_what_is_parked_does_not_hold_it_up():
     """What waits for a sink that is not configured any more is sent by nobody."""
-    ledger = {"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.DONE)}
+    ledger = Known({"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.DONE)})
 
     class Parked(FailingStore):
         async def sinks(self):
