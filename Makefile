@@ -27,7 +27,8 @@ deployed: $(VENV)/.installed build/deploy/.installed ## Test deploy/ on the real
 
 torture: $(VENV)/.installed ## Torture the daemon for half an hour and write the README's table; SEED=n repeats one
 	mkdir -p build && rm -f build/torture.jsonl
-	TORTURE_LONG=1 TORTURE_SEED=$(SEED) TORTURE_RESULTS=$(CURDIR)/build/torture.jsonl \
+	PYTHONHASHSEED=$(SEED) TORTURE_SEED=$(SEED) TORTURE_LONG=1 \
+		TORTURE_RESULTS=$(CURDIR)/build/torture.jsonl \
 		timeout -s KILL 9000 $(BIN)/pytest -n 2 tests/torture
 	$(BIN)/python tests/torture/report.py build/torture.jsonl $(SEED)
 
