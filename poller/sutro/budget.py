@@ -16,6 +16,8 @@ TRIALS: Final = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0)
 RECOVERY: Final = 300.0
 """Seconds in which a halved rate climbs back to the whole."""
 LEAST: Final = 1 / 64
+WHOLE: Final = 1.0 - 1e-6
+"""So much is a whole turn: a clock of 2e9 seconds has no step as short as the wait for the rest."""
 LOOK_AGAIN: Final = 5.0
 """Seconds after which a wait is reckoned anew: while the rate recovers, waits grow shorter."""
 PAUSE_JITTER: Final = 1.0
@@ -151,8 +153,9 @@ class Budget:
         if self._under_way and (gate is not None or not self.is_proven):
             return float("inf")
         self._fill(now)
-        missing = (1.0 - self._tokens) / (self._rate * self._share) if self._tokens < 1.0 else 0.0
-        return max(missing, self._paused_until - now, (gate or now) - now)
+        missing = 1.0 - self._tokens if self._tokens < WHOLE else 0.0
+        wait = missing / (self._rate * self._share)
+        return max(wait, self._paused_until - now, (gate or now) - now)
 
     def _fill(self, now: float) -> None:
         elapsed, self._filled_at = now - self._filled_at, now

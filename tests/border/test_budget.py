@@ -87,6 +87,14 @@ async def test_unused_turn_wakes_who_waits():
     assert anyio.current_time() == 1.0
 
 
+async def test_a_rounding_error_is_no_wait():
+    """Who lacks less of a turn than the clock can show in time has it: no wait would end."""
+    budget = a_budget(60.0)
+    budget._tokens = 1.0 - 1e-9
+
+    assert budget._wait(anyio.current_time()) == 0.0
+
+
 # The first answer.
 
 

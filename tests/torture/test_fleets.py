@@ -20,7 +20,7 @@ PROMISE = "however the API, the list and the store fail, each end of a fleet is 
 @pytest.mark.parametrize("shard", range(SHARDS))
 async def test_each_end_of_a_fleet_is_told(shard: int):
     """After any disturbance each end has been told once, and no job was taken for missing."""
-    cases, violations = range(shard, SCALE.cases(24, 400), SHARDS), []
+    cases, violations = range(shard, SCALE.cases(24, 200), SHARDS), []
     for case in cases:
         fleet = Fleet(SCALE.random("fleets", case))
         await fleet.run()
