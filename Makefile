@@ -15,7 +15,7 @@ demo: $(VENV)/.installed ## Run the daemon for real against the simulator; no ke
 	@$(BIN)/sutro-poller demo
 
 test: lint ## Run all checks and tests but those of `make witness` and `make deployed`
-	$(PYTEST) -n 2 --cov --cov-report=term
+	PYTHONHASHSEED=0 $(PYTEST) -n 2 --cov --cov-report=term
 	@echo "Left out: tests/witness, which installs the official SDK (520 MB) and uv: make witness"
 	@echo "and tests/deploy, which boots a systemd and runs container engines as root: make deployed"
 

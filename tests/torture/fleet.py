@@ -5,6 +5,7 @@ replays from its seed exactly, given the same PYTHONHASHSEED.
 """
 
 from collections.abc import Callable
+from itertools import chain
 from random import Random
 from typing import Any, Final
 
@@ -47,7 +48,7 @@ class Fleet:
         self.store = FailingStore(a_store())
         self.named: set[str] = set()
         self.troubled: set[str] = set()
-        self.told: list[Event] = []
+        self.databases: list[list[Event]] = []
         self.life = anyio.CancelScope()
         self.watcher: Watcher | None = None
         self.discovery: Discovery | None = None
@@ -72,7 +73,7 @@ class Fleet:
     def violations(self) -> list[str]:
         """Name each end that was not told once, each second id, and each false `job.missing`."""
         ids: dict[tuple[str, str], set[str]] = {}
-        for event in self.told:
+        for event in chain.from_iterable(self.databases):
             ids.setdefault((event.subject, event.type), set()).add(event.id)
         found = [
             f"{course} was told as {ends}"
@@ -84,12 +85,16 @@ class Fleet:
         ]
         return found + [
             f"missing at {it.occurred_at}: {it.subject}"
-            for number, it in enumerate(self.told)
-            if it.type == JobEvent.MISSING and self._is_false(it.subject, self.told[:number])
+            for told in self.databases
+            for number, it in enumerate(told)
+            if it.type == JobEvent.MISSING and self._is_false(it.subject, told[:number])
         ]
 
     def _is_false(self, job_id: str, before: list[Event]) -> bool:
-        """Tell whether a job was unknown with all others: no trouble was ever its own alone."""
+        """Tell whether a job was unknown with all others: no trouble was ever its own alone.
+
+        `before` is what the same database had told by then: what it does not know nobody asks for.
+        """
         going = {it.subject for it in before if it.type == JobEvent.STARTED}
         going -= {it.subject for it in before if it.type in ENDS} | self.troubled
         return job_id in going and len(going) >= GUARD_JOBS
@@ -209,7 +214,7 @@ class Fleet:
         return Trouble(self.random.choice(errors), self.random.choice(odds))
 
     def _keep_what_was_told(self) -> None:
-        self.told += recorded(self.store)
+        self.databases.append(recorded(self.store))
 
 
 Disturbance = Callable[[Fleet], Any]
