@@ -16,11 +16,11 @@ demo: $(VENV)/.installed ## Run the daemon for real against the simulator; no ke
 
 test: lint ## Run all checks and tests but those of `make witness` and `make deployed`
 	PYTHONHASHSEED=0 $(PYTEST) -n 2 --cov --cov-report=term
-	@echo "Left out: tests/witness, which installs the official SDK (520 MB) and uv: make witness"
+	@echo "Left out: tests/sdk_compat, which installs the official SDK (520 MB) and uv: make witness"
 	@echo "and tests/deploy, which boots a systemd and runs container engines as root: make deployed"
 
 witness: $(VENV)/.installed ## Test with the official SDK (520 MB), and the wheel under uv
-	$(PYTEST) -m witness tests/witness
+	$(PYTEST) -m witness tests/sdk_compat
 
 deployed: $(VENV)/.installed build/deploy/.installed ## Test deploy/ on the real thing (root, Debian)
 	$(PYTEST) -m deploy tests/deploy
@@ -29,8 +29,8 @@ torture: $(VENV)/.installed ## Torture the daemon for half an hour and write the
 	mkdir -p build && rm -f build/torture.jsonl
 	PYTHONHASHSEED=$(SEED) TORTURE_SEED=$(SEED) TORTURE_LONG=1 \
 		TORTURE_RESULTS=$(CURDIR)/build/torture.jsonl \
-		timeout -s KILL 9000 $(BIN)/pytest -n 2 tests/torture
-	$(BIN)/python tests/torture/report.py build/torture.jsonl $(SEED)
+		timeout -s KILL 9000 $(BIN)/pytest -n 2 tests/fault_injection
+	$(BIN)/python tests/fault_injection/report.py build/torture.jsonl $(SEED)
 
 bench: $(VENV)/.installed ## Measure the daemon against others for 15 minutes; CHAPTERS="polls pages" shows some
 	timeout -s KILL 2400 $(BIN)/python -m tests.bench $(CHAPTERS)

@@ -13,30 +13,29 @@ import structlog
 from anyio.abc import TaskStatus
 
 from poller import __version__
-from poller.additions import Additions
-from poller.clock import Clock
-from poller.configuration import Config
-from poller.counts import Counts
-from poller.discovery import Discovery, Filter
-from poller.dispatcher import Dispatcher
-from poller.doorway import Doorway
-from poller.errors import StoreUnavailable
-from poller.finish import until_done
-from poller.house import keep_house, mind_store
-from poller.http import Http
-from poller.ledger import Ledger
-from poller.lifecycle import Rules
-from poller.parts import egress, make_client, make_http, make_store, origin, pace
-from poller.repeats import Repeats
-from poller.sinks.discreet import DiscreetSink
+from poller.api.service import Doorway
+from poller.config import Config
+from poller.core.counters import Counts
+from poller.core.errors import StoreUnavailable
+from poller.core.lifecycle import Rules
+from poller.delivery.dispatcher import Dispatcher
+from poller.polling.completion import until_done
+from poller.polling.discovery import Discovery, Filter
+from poller.polling.tracker import Ledger
+from poller.polling.watcher import Watcher
+from poller.polling.watchlist import Additions, Watchlist
+from poller.runtime.clock import Clock
+from poller.runtime.http import Http
+from poller.runtime.log_throttle import Repeats
+from poller.runtime.systemd import Supervisor
+from poller.sinks.redacting import DiscreetSink
+from poller.status import Vitals
 from poller.store import Store
-from poller.sutro.budget import Budget
-from poller.sutro.listing import Listing
+from poller.store.maintenance import keep_house, mind_store
+from poller.sutro.list_planner import Listing
+from poller.sutro.rate_limit import Budget
 from poller.sutro.source import SutroSource
-from poller.systemd import Supervisor
-from poller.vitals import Vitals
-from poller.watcher import Watcher
-from poller.watchlist import Watchlist
+from poller.wiring import egress, make_client, make_http, make_store, origin, pace
 
 GRACE: Final = 6.0
 """Seconds that sends under way get to end after SIGTERM."""
@@ -214,7 +213,12 @@ class App:
                 watching.start_soon(self._stop_when_done, watcher, store, name="finish")
             self.vitals.begin(store, watcher, dispatcher)
             self._doorway.begin(additions, watcher, dispatcher)
-            watching.start_soon(self.supervisor.attend, self.vitals, name="supervisor")
+            watching.start_soon(
+                self.supervisor.attend,
+                lambda: self.vitals.health.stalled,
+                self.vitals.line,
+                name="supervisor",
+            )
 
     async def _start_over(
         self, watcher: Watcher, additions: Additions, discovery: Discovery | None

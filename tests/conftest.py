@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.installed import installed
-from tests.virtual import VirtualLoop
+from tests.support.installed_wheel import installed
+from tests.support.virtual_time import VirtualLoop
 
 settings.register_profile("ci", derandomize=True, deadline=None, database=None)
 settings.register_profile("thorough", deadline=None, database=None, max_examples=5_000)

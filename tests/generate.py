@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from poller.configuration import read_sink
-from poller.environment import Model, Reading
-from poller.places import Found, Places
-from poller.settings import PREFIX, Settings
+from poller.config import read_sink
+from poller.settings.base import Model, Reading
+from poller.settings.daemon import PREFIX, Settings
+from poller.settings.sources import Found, Places
 from poller.sinks import find_kind
 
 ROOT: Final = Path(__file__).parents[1]

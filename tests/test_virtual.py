@@ -13,7 +13,7 @@ import anyio
 import pytest
 from aiohttp import web
 
-from tests.virtual import START, DeadlineExceeded, VirtualLoop, virtual_clock
+from tests.support.virtual_time import START, DeadlineExceeded, VirtualLoop, virtual_clock
 
 DAY = 86_400.0
 
@@ -157,7 +157,7 @@ def test_a_test_that_needs_too_long_fails():
 
 def test_waiting_for_nothing_fails(monkeypatch):
     """A loop in which nothing can ever happen says so instead of hanging."""
-    monkeypatch.setattr("tests.virtual.PATIENCE", 0.01)
+    monkeypatch.setattr("tests.support.virtual_time.PATIENCE", 0.01)
 
     async def never() -> None:
         await anyio.Event().wait()

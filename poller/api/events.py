@@ -6,9 +6,8 @@ from typing import Annotated, Any, Final, Literal
 from aiohttp import web
 from pydantic import Field
 
-from poller.api.premises import PREMISES
-from poller.api.problems import Problem
-from poller.api.reading import (
+from poller.api.context import PREMISES
+from poller.api.parameters import (
     EventsCursor,
     JobId,
     Paged,
@@ -19,9 +18,10 @@ from poller.api.reading import (
     refuse_body,
     write_cursor,
 )
-from poller.events import checksum
-from poller.store.desk import Filter, Row
-from poller.store.pages import events_page
+from poller.api.problems import Problem
+from poller.core.events import checksum
+from poller.store.admin import Filter, Row
+from poller.store.pagination import events_page
 
 EVENT_ID: Final = r"^evt_[a-z2-7]{52}$"
 SINK: Final = r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)?$"

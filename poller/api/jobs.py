@@ -5,9 +5,8 @@ from typing import Annotated, Any, Final, Literal
 from aiohttp import web
 from pydantic import Field
 
-from poller.api.premises import PREMISES, Premises
-from poller.api.problems import Problem
-from poller.api.reading import (
+from poller.api.context import PREMISES, Premises
+from poller.api.parameters import (
     JobId,
     JobsCursor,
     Paged,
@@ -18,8 +17,9 @@ from poller.api.reading import (
     read_query,
     write_cursor,
 )
-from poller.store.desk import Filter, Row
-from poller.store.pages import jobs_page
+from poller.api.problems import Problem
+from poller.store.admin import Filter, Row
+from poller.store.pagination import jobs_page
 
 State = Literal[
     "UNKNOWN",

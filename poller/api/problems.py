@@ -8,7 +8,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from poller.errors import PollerError, StoreError, Unmatched
+from poller.core.errors import PollerError, StoreError, Unmatched
 
 CONTENT_TYPE: Final = "application/problem+json"
 ABOUT: Final = "https://github.com/sutro-poller/sutro-poller#problem-"

@@ -6,9 +6,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from poller import __version__
-from poller.api import events, jobs, probes, sinks, status, stream
-from poller.api.guard import guard
-from poller.api.premises import PREMISES, Premises
+from poller.api import events, jobs, sinks, status, stream
+from poller.api import health as probes
+from poller.api.auth import guard
+from poller.api.context import PREMISES, Premises
 from poller.api.problems import problems
 
 BODY_CAP: Final = 256 * 1024

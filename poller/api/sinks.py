@@ -2,12 +2,12 @@
 
 from aiohttp import web
 
+from poller.api.context import PREMISES
 from poller.api.events import SinkName
-from poller.api.premises import PREMISES
+from poller.api.parameters import Strict, read_path, read_query, refuse_body
 from poller.api.problems import Problem
-from poller.api.reading import Strict, read_path, read_query, refuse_body
-from poller.parts import origin
-from poller.trial import a_test_event, try_once
+from poller.delivery.attempt import a_test_event, try_once
+from poller.wiring import origin
 
 
 class SinkPath(Strict):

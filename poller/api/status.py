@@ -8,11 +8,11 @@ from typing import Any
 from aiohttp import web
 
 from poller import __version__
-from poller.api.premises import PREMISES
-from poller.api.reading import Strict, read_query
-from poller.jobs import rfc3339
-from poller.store import SinkState
-from poller.vitals import ADVICE
+from poller.api.context import PREMISES
+from poller.api.parameters import Strict, read_query
+from poller.core.issues import ADVICE
+from poller.core.jobs import rfc3339
+from poller.core.outbox import SinkState
 
 
 async def status(request: web.Request) -> web.Response:

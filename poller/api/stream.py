@@ -12,13 +12,13 @@ import anyio
 from aiohttp import web
 from pydantic import Field
 
+from poller.api.context import PREMISES, Premises
 from poller.api.events import EVENT_ID, EventType
-from poller.api.premises import PREMISES, Premises
+from poller.api.parameters import JobId, Strict, read_query
 from poller.api.problems import Problem
-from poller.api.reading import JobId, Strict, read_query
-from poller.errors import StoreError
-from poller.store.desk import Row
-from poller.store.pages import Mark, events_after, last_mark
+from poller.core.errors import StoreError
+from poller.store.admin import Row
+from poller.store.pagination import Mark, events_after, last_mark
 
 LISTENERS: Final = 32
 HEARTBEAT: Final = 15.0

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from poller import __version__
-from poller.cli import codes
-from poller.errors import ConfigError, StoreError, StoreUnavailable, Unmatched
+from poller.cli import exit_codes as codes
+from poller.core.errors import ConfigError, StoreError, StoreUnavailable, Unmatched
 
 VERBS: Final = {
     "run": "watch the configured jobs and send events until stopped",

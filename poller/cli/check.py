@@ -9,14 +9,15 @@ from typing import Final
 
 import anyio
 
-from poller import logs
-from poller.cli import codes, env_file_argument, note, say
-from poller.clock import Clock
-from poller.configuration import Config, describe, load
-from poller.errors import ConfigError, NotFound, PollError
-from poller.parts import make_client, make_http
-from poller.places import DEFAULT
-from poller.settings import MEMORY
+from poller.cli import env_file_argument, note, say
+from poller.cli import exit_codes as codes
+from poller.config import Config, describe, load
+from poller.core.errors import ConfigError, NotFound, PollError
+from poller.runtime import logging as logs
+from poller.runtime.clock import Clock
+from poller.settings.daemon import MEMORY
+from poller.settings.sources import DEFAULT
+from poller.wiring import make_client, make_http
 
 UNLIKELY_ID: Final = "sutro-poller-check"
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from poller.cli import codes
-from poller.cli.filters import FILTERS, desk_arguments, open_desk
+from poller.cli import exit_codes as codes
+from poller.cli.arguments import FILTERS, desk_arguments, open_desk
 from poller.cli.output import show
-from poller.store.desk import Row
+from poller.store.admin import Row
 
 GROUPS: Final[Mapping[str, Callable[[Row], str | None]]] = {
     "model": lambda job: job["model"],

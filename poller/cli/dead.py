@@ -3,12 +3,12 @@
 import argparse
 from typing import Final
 
-from poller.cli import codes, complain
-from poller.cli.filters import filter_arguments, open_desk, wanted
-from poller.cli.letters import COLUMNS, tell_resent
-from poller.cli.output import show
-from poller.store import Fate
-from poller.store.desk import Filter
+from poller.cli import complain
+from poller.cli import exit_codes as codes
+from poller.cli.arguments import filter_arguments, open_desk, wanted
+from poller.cli.output import COLUMNS, show, tell_resent
+from poller.core.outbox import Fate
+from poller.store.admin import Filter
 
 DEAD: Final = ("event_id", "ended_at", "type", "job_id", "sink", "failures", "reason")
 NONE: Final = "There are no such dead letters."

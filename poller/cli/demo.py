@@ -1,10 +1,26 @@
 """`demo`: simulator, daemon and a verifying receiver at work."""
 
 import argparse
+import base64
+import json
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
+from typing import Any, Final
 
 import anyio
+from aiohttp import web
+from anyio.abc import Process, TaskStatus
 
-from poller import demo
+from poller.core.errors import ConfigError
+from poller.sinks.text import summary
+from poller.sutro.simulator.script import cast
+from poller.sutro.simulator.server import Simulator, serve
 
 
 def arguments(_parser: argparse.ArgumentParser) -> None:
@@ -13,4 +29,162 @@ def arguments(_parser: argparse.ArgumentParser) -> None:
 
 def execute(_arguments: argparse.Namespace) -> int:
     """Play the demo to its end."""
-    return anyio.run(demo.run)
+    return anyio.run(run)
+
+
+JOBS: Final = 6
+TIME_LIMIT: Final = 50.0
+INTERRUPTED: Final = 1
+ENDS: Final = ("job.succeeded", "job.failed", "job.cancelled")
+
+
+@dataclass(slots=True)
+class Receiver:
+    """Takes webhooks, verifies each with the official library, and shows what it says."""
+
+    secret: str
+    events: list[dict[str, Any]] = field(default_factory=list)
+    ids: set[str] = field(default_factory=set)
+    refused: int = 0
+    all_ended: anyio.Event = field(default_factory=anyio.Event)
+
+    async def receive(self, request: web.Request) -> web.Response:
+        """Answer 204 to a webhook whose signature is right, and 400 to any other."""
+        from standardwebhooks import Webhook, WebhookVerificationError  # noqa: PLC0415 - an extra
+
+        body = await request.read()
+        try:
+            event = Webhook(self.secret).verify(body, dict(request.headers))
+        except WebhookVerificationError:
+            self.refused += 1
+            return web.Response(status=400)
+        self.events.append(event)
+        self.ids.add(request.headers["webhook-id"])
+        say(summary(event["type"], event["data"]))
+        if sum(event["type"] in ENDS for event in self.events) >= JOBS:
+            self.all_ended.set()
+        return web.Response(status=204)
+
+
+async def run() -> int:
+    """Run the demo and sum it up; 0 when every job's end arrived and was verified."""
+    try:
+        import standardwebhooks  # noqa: F401, PLC0415 - an extra
+    except ImportError:
+        raise ConfigError("the demo verifies signatures: pip install standardwebhooks") from None
+    code = INTERRUPTED
+    async with anyio.create_task_group() as showing:
+        await showing.start(stop_at_a_signal, showing.cancel_scope)
+        code = await play()
+        showing.cancel_scope.cancel()
+    return code
+
+
+async def stop_at_a_signal(
+    showing: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """Stop the demo at SIGTERM or SIGINT, so that it takes its daemon along."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        task_status.started()
+        await anext(received)
+        showing.cancel()
+
+
+async def play() -> int:
+    """Let the jobs end while the daemon watches, and give the exit code."""
+    receiver = Receiver("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())
+    simulator = Simulator(key="sk_demo_" + secrets.token_hex(8))
+    for script in cast(JOBS):
+        simulator.add(script)
+    with TemporaryDirectory(prefix="sutro-poller-demo-") as folder:
+        async with serve(simulator) as api, listen(receiver) as url:
+            say(f"simulated Sutro API  {api}  ({JOBS} jobs)")
+            say(f"webhook receiver     {url}")
+            environment = daemon_environment(simulator, receiver, api=api, url=url, folder=folder)
+            async with daemon(environment) as process:
+                code = await watch_end(receiver, process)
+    return sum_up(receiver, requests=sum(simulator.requests.values()), code=code)
+
+
+async def watch_end(receiver: Receiver, process: Process) -> int:
+    """Wait until all jobs have ended, stop the daemon, and give its exit code."""
+    async with anyio.create_task_group() as waiting:
+
+        async def wait_for_exit() -> None:
+            await process.wait()
+            waiting.cancel_scope.cancel()
+
+        waiting.start_soon(wait_for_exit)
+        with anyio.move_on_after(TIME_LIMIT):
+            await receiver.all_ended.wait()
+        process.send_signal(signal.SIGTERM)
+    return await process.wait()
+
+
+def daemon_environment(
+    simulator: Simulator, receiver: Receiver, *, api: str, url: str, folder: str
+) -> dict[str, str]:
+    """Configure the daemon as a user would: with environment variables alone."""
+    ours = {name for name in os.environ if name.startswith(("POLLER_", "SUTRO_"))}
+    return {name: text for name, text in os.environ.items() if name not in ours} | {
+        "SUTRO_API_URL": api,
+        "SUTRO_API_KEY": simulator.key,
+        "POLLER_JOB_IDS": ",".join(f"job-{number + 1}" for number in range(JOBS)),
+        "POLLER_MAX_INTERVAL": "2s",
+        "POLLER_WEBHOOK_URL": url,
+        "POLLER_WEBHOOK_SECRET": receiver.secret,
+        "POLLER_SINKS": "webhook",
+        "POLLER_LISTEN": "off",
+        "POLLER_LOG_LEVEL": "warning",
+        "POLLER_STORE": f"{folder}/state.db",
+    }
+
+
+@asynccontextmanager
+async def listen(receiver: Receiver) -> AsyncIterator[str]:
+    """Serve the receiver on loopback and give its URL."""
+    app = web.Application()
+    app.router.add_post("/events", receiver.receive)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/events"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def daemon(environment: dict[str, str]) -> AsyncIterator[Process]:
+    """Run `sutro-poller run` as a process of its own; it does not outlive the demo."""
+    command = [sys.executable, "-m", "poller", "run"]
+    async with await anyio.open_process(
+        command, env=environment, stdout=None, stderr=None
+    ) as process:
+        say(f"daemon               process {process.pid}: {' '.join(command[1:])}\n")
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+
+
+def sum_up(receiver: Receiver, *, requests: int, code: int) -> int:
+    """Say in a few lines what happened, and give the exit code."""
+    ends = [event for event in receiver.events if event["type"] in ENDS]
+    cost = sum(event["data"]["job"]["job_cost"] or 0 for event in ends)
+    is_well = len(ends) == JOBS and not receiver.refused and code == 0
+    say(
+        f"\n{len(ends)} of {JOBS} jobs ended; {len(receiver.events)} webhooks, all signatures "
+        f"{'verified' if not receiver.refused else 'NOT verified'}, {len(receiver.ids)} ids."
+    )
+    say(f"{requests} requests to the API, ${cost:.4f} in all; the daemon exited with {code}.")
+    if not is_well:
+        say("This is not what should have happened.")
+        say(json.dumps(receiver.events, indent=2))
+    return 0 if is_well else 1
+
+
+def say(text: str) -> None:
+    """Print at once, also into a pipe."""
+    print(text, flush=True)  # noqa: T201 - the demo is what it prints

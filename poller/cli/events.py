@@ -4,13 +4,13 @@ import argparse
 import json
 from typing import Final
 
-from poller.cli import codes, say
-from poller.cli.filters import desk_arguments, filter_arguments, open_desk, wanted
-from poller.cli.letters import tell_resent
-from poller.cli.output import as_json, as_table, show
-from poller.events import checksum
-from poller.store import Fate
-from poller.store.desk import Row
+from poller.cli import exit_codes as codes
+from poller.cli import say
+from poller.cli.arguments import desk_arguments, filter_arguments, open_desk, wanted
+from poller.cli.output import as_json, as_table, show, tell_resent
+from poller.core.events import checksum
+from poller.core.outbox import Fate
+from poller.store.admin import Row
 
 COLUMNS: Final = ("id", "recorded_at", "type", "job_id", "deliveries")
 DELIVERIES: Final = ("sink", "fate", "failures", "last_attempt_at", "next_attempt_at", "reason")

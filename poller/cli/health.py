@@ -10,11 +10,12 @@ from contextlib import closing
 from http.client import HTTPException
 from typing import Final
 
-from poller.address import DEFAULT, Address
-from poller.cli import codes, env_file_argument, say
-from poller.cli.connection import connection
-from poller.errors import ConfigError
-from poller.places import Places
+from poller.cli import env_file_argument, say
+from poller.cli import exit_codes as codes
+from poller.cli.client import connection
+from poller.core.errors import ConfigError
+from poller.runtime.address import DEFAULT, Address
+from poller.settings.sources import Places
 
 VARIABLE: Final = "POLLER_LISTEN"
 TIMEOUT: Final = 4.0

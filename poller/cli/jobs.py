@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from poller.cli import codes, complain
-from poller.cli.door import Door, Unanswered, open_door
-from poller.cli.filters import desk_arguments, filter_arguments, open_desk, wanted
+from poller.cli import complain
+from poller.cli import exit_codes as codes
+from poller.cli.arguments import desk_arguments, filter_arguments, open_desk, wanted
+from poller.cli.client import Door, Unanswered, open_door
 from poller.cli.output import show
-from poller.errors import ConfigError
-from poller.jobs import JobStatus, is_job_id
-from poller.watchlist import RULE
+from poller.core.errors import ConfigError
+from poller.core.jobs import JobStatus, is_job_id
+from poller.polling.watchlist import RULE
 
 STATES: Final = (*(status.value for status in JobStatus), "MISSING")
 COLUMNS: Final = (

@@ -8,7 +8,9 @@ from decimal import Decimal
 from typing import Any, Final
 from unicodedata import east_asian_width
 
-from poller.cli import say
+from poller.cli import complain, say
+from poller.cli import exit_codes as codes
+from poller.store.admin import Desk, Row
 
 GAP: Final = "  "
 WIDTHS: Final = {"id": 16, "event_id": 16, "name": 30, "model": 30}
@@ -68,3 +70,27 @@ def _pad(text: str, width: int, is_right: bool) -> str:
 def _width(text: str) -> int:
     """Count the columns that a text takes on a terminal."""
     return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
+
+
+COLUMNS: Final = ("event_id", "type", "job_id", "sink", "result")
+AGAIN: Final = "will be sent again"
+
+
+def tell_resent(desk: Desk, rows: Sequence[Row], style: str, *, empty: str) -> int:
+    """Say of each delivery whether it goes again; exit 1 if any, or all, do not."""
+    told = [row | {"result": row["obstacle"] or AGAIN} for row in rows]
+    left = sum(row["obstacle"] is not None for row in rows)
+    show(told, COLUMNS, style, empty=empty)
+    if left < len(rows):
+        complain(f"{len(rows) - left} of {len(rows)} will be sent again{when(desk)}")
+    return codes.TROUBLE if left or not rows else codes.OK
+
+
+def when(desk: Desk) -> str:
+    """Say when what is pending goes out."""
+    is_running = desk.status().is_running
+    return (
+        "; the running daemon sees it within 5 s"
+        if is_running
+        else " once `sutro-poller run` is started"
+    )

@@ -8,13 +8,14 @@ from typing import Final, NoReturn
 import anyio
 import structlog
 
-from poller import logs
 from poller.app import App
-from poller.cli import codes, complain, env_file_argument
-from poller.configuration import Config, load
-from poller.errors import AddressTaken, ConfigError, StoreLocked, StoreRefused
-from poller.output import Output
-from poller.systemd import Supervisor
+from poller.cli import complain, env_file_argument
+from poller.cli import exit_codes as codes
+from poller.config import Config, load
+from poller.core.errors import AddressTaken, ConfigError, StoreLocked, StoreRefused
+from poller.runtime import logging as logs
+from poller.runtime.stdout import Output
+from poller.runtime.systemd import Supervisor
 
 LAST_LINES: Final = 1.0
 """Seconds that the last lines of the log get to be written."""

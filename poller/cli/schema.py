@@ -2,9 +2,10 @@
 
 import argparse
 
-from poller.cli import codes, say
+from poller.cli import exit_codes as codes
+from poller.cli import say
 from poller.cli.output import as_json
-from poller.events import schema
+from poller.core.events import schema
 
 
 def arguments(_parser: argparse.ArgumentParser) -> None:

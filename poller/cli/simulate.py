@@ -9,9 +9,10 @@ from typing import Final
 
 import anyio
 
-from poller.cli import codes, say
-from poller.sutro.script import cast
-from poller.sutro.simulator import Simulator, serve
+from poller.cli import exit_codes as codes
+from poller.cli import say
+from poller.sutro.simulator.script import cast
+from poller.sutro.simulator.server import Simulator, serve
 
 MAX_PORT: Final = 65_535
 

@@ -7,18 +7,18 @@ from typing import Final
 
 import anyio
 
-from poller import logs
-from poller.cli import codes, complain, say
-from poller.cli.filters import desk_arguments, open_desk
-from poller.cli.letters import AGAIN, when
-from poller.cli.letters import COLUMNS as LETTERS
-from poller.cli.output import as_json, show
-from poller.clock import Clock
-from poller.configuration import Config, SinkConfig, load
-from poller.errors import Unmatched
-from poller.events import Event
-from poller.parts import egress, origin
-from poller.trial import a_test_event, try_once
+from poller.cli import complain, say
+from poller.cli import exit_codes as codes
+from poller.cli.arguments import desk_arguments, open_desk
+from poller.cli.output import AGAIN, as_json, show, when
+from poller.cli.output import COLUMNS as LETTERS
+from poller.config import Config, SinkConfig, load
+from poller.core.errors import Unmatched
+from poller.core.events import Event
+from poller.delivery.attempt import a_test_event, try_once
+from poller.runtime import logging as logs
+from poller.runtime.clock import Clock
+from poller.wiring import egress, origin
 
 COLUMNS: Final = ("sink", "state", "pending", "oldest_at", "dead", "reason")
 

@@ -7,11 +7,12 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
-from poller.cli import codes, say
-from poller.cli.filters import desk_arguments, open_desk
+from poller.cli import exit_codes as codes
+from poller.cli import say
+from poller.cli.arguments import desk_arguments, open_desk
 from poller.cli.output import as_json, as_table
-from poller.store.desk import Row, Status
-from poller.vitals import ADVICE, Trouble
+from poller.core.issues import ADVICE, Trouble
+from poller.store.admin import Row, Status
 
 COLUMNS: Final = ("sink", "state", "pending", "oldest", "dead")
 UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))

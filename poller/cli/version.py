@@ -3,7 +3,8 @@
 import argparse
 
 from poller import __version__
-from poller.cli import codes, say
+from poller.cli import exit_codes as codes
+from poller.cli import say
 
 
 def arguments(_parser: argparse.ArgumentParser) -> None:

@@ -12,11 +12,11 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Protocol
 
-from poller.environment import Live, SinkSettings
-from poller.errors import ConfigError
-from poller.http import Egress
-from poller.places import Found
-from poller.store import Delivery
+from poller.core.errors import ConfigError
+from poller.core.outbox import Delivery
+from poller.runtime.http import Egress
+from poller.settings.base import Live, SinkSettings
+from poller.settings.sources import Found
 
 ENTRY_POINTS: Final = "sutro_poller.sinks"
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from poller.events import Event
-from poller.sinks.prose import prose
+from poller.core.events import Event
+from poller.sinks.text import prose
 
 JSON: Final = "application/json"
 TYPE_PREFIX: Final = "sh.sutro.poller."

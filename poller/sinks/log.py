@@ -10,17 +10,17 @@ from datetime import datetime
 import anyio
 from anyio.to_thread import run_sync
 
-from poller.clock import Clock
-from poller.environment import Live, SinkSettings
-from poller.errors import DeliveryError
-from poller.events import Event
-from poller.http import Egress
-from poller.jobs import rfc3339
-from poller.logs import is_console
-from poller.output import Output
+from poller.core.errors import DeliveryError
+from poller.core.events import Event
+from poller.core.jobs import rfc3339
+from poller.core.outbox import Delivery
+from poller.runtime.clock import Clock
+from poller.runtime.http import Egress
+from poller.runtime.logging import is_console
+from poller.runtime.stdout import Output
+from poller.settings.base import Live, SinkSettings
 from poller.sinks import Sink, SinkKind
-from poller.store import Delivery
-from poller.summary import summary
+from poller.sinks.text import summary
 
 
 class LogSettings(SinkSettings):

@@ -13,13 +13,14 @@ from typing import Annotated, Final
 import structlog
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo, field_validator
 
-from poller.breaker import PAUSE_CAP
-from poller.environment import Live, Seconds, SinkSettings, check_url, setting
-from poller.errors import DeliveryError
-from poller.http import Answer, Egress, Http, NoAnswer, retry_after, shown
+from poller.core.errors import DeliveryError
+from poller.core.outbox import Delivery
+from poller.core.retry import PAUSE_CAP
+from poller.runtime.http import Answer, Egress, Http, NoAnswer, retry_after, shown
+from poller.settings.base import Live, SinkSettings, setting
+from poller.settings.types import Seconds, check_url
 from poller.sinks import Sink, SinkKind
 from poller.sinks.formats import FOR_PEOPLE, FORMATS, FormatName, Message
-from poller.store import Delivery
 
 ANSWER_CAP: Final = 4_096
 CONNECTIONS: Final = 16

@@ -14,9 +14,9 @@ from typing import Final, TypeVar
 
 import structlog
 
-from poller.errors import StoreLocked, StoreRefused, StoreUnavailable
+from poller.core.errors import StoreLocked, StoreRefused, StoreUnavailable
 from poller.store import schema
-from poller.store.mounts import network_type
+from poller.store.filesystem import network_type
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]

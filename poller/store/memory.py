@@ -8,22 +8,11 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from poller.events import Event
-from poller.lifecycle import COST_WATCH
-from poller.states import JobState, Phase
-from poller.store import (
-    ADDED_FOR,
-    DEAD_FOR,
-    DELIVERED_FOR,
-    JOB_FOR,
-    SINK_DISABLED,
-    Batch,
-    Delivery,
-    Fate,
-    Outcome,
-    Routes,
-    SinkState,
-)
+from poller.core.events import Event
+from poller.core.lifecycle import COST_WATCH
+from poller.core.outbox import Batch, Delivery, Fate, Outcome, Routes, SinkState
+from poller.core.state import JobState, Phase
+from poller.store import ADDED_FOR, DEAD_FOR, DELIVERED_FOR, JOB_FOR, SINK_DISABLED
 
 
 @dataclass(slots=True)

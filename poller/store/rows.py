@@ -7,11 +7,12 @@ from typing import Any
 
 import structlog
 
-from poller.errors import MalformedAnswer
-from poller.events import Event, checksum
-from poller.jobs import JobStatus, parse_job, rfc3339
-from poller.states import JobState, Phase
-from poller.store import Delivery, SinkState
+from poller.core.errors import MalformedAnswer
+from poller.core.events import Event, checksum
+from poller.core.jobs import JobStatus, rfc3339
+from poller.core.outbox import Delivery, SinkState
+from poller.core.parsing import parse_job
+from poller.core.state import JobState, Phase
 
 log = structlog.get_logger()
 

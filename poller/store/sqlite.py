@@ -12,10 +12,11 @@ from typing import Any, Final, Self, TypeVar
 import structlog
 from anyio import CapacityLimiter, to_thread
 
-from poller.errors import StoreUnavailable
-from poller.events import Event
-from poller.lifecycle import COST_WATCH
-from poller.states import JobState
+from poller.core.errors import StoreUnavailable
+from poller.core.events import Event
+from poller.core.lifecycle import COST_WATCH
+from poller.core.outbox import Batch, Delivery, Outcome, Routes, SinkState
+from poller.core.state import JobState
 from poller.store import (
     ADDED_FOR,
     DAY,
@@ -25,13 +26,8 @@ from poller.store import (
     PARKED_FOR,
     SINK_DISABLED,
     SINK_LEFT,
-    Batch,
-    Delivery,
-    Outcome,
-    Routes,
-    SinkState,
+    sql,
 )
-from poller.store import statements as sql
 from poller.store.database import Database, Work
 from poller.store.rows import event_row, read_delivery, read_sink, read_state, state_row
 

@@ -10,8 +10,8 @@ from urllib.parse import urlencode, urlsplit
 import structlog
 from pydantic import SecretStr
 
-from poller.counts import Counts
-from poller.errors import (
+from poller.core.counters import Counts
+from poller.core.errors import (
     MalformedAnswer,
     Misconfigured,
     NotFound,
@@ -22,10 +22,11 @@ from poller.errors import (
     TooLarge,
     Transient,
 )
-from poller.http import Answer, Http, NoAnswer, http_date, retry_after
-from poller.jobs import Job, parse_job, stands
-from poller.sutro.bodies import decode
-from poller.sutro.skew import Skew
+from poller.core.jobs import Job, stands
+from poller.core.parsing import parse_job
+from poller.runtime.http import Answer, Http, NoAnswer, http_date, retry_after
+from poller.sutro.clock_skew import Skew
+from poller.sutro.decoding import decode
 
 JOB_CAP: Final = 4 * 1024 * 1024
 PAGE_CAP: Final = 16 * 1024 * 1024

@@ -7,13 +7,13 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
-from poller.errors import NotFound, PollError, Refused, Rejected, TooLarge, Transient
-from poller.jobs import Job
-from poller.schedule import Schedule
-from poller.states import NoJob
-from poller.sutro.budget import Budget
+from poller.core.errors import NotFound, PollError, Refused, Rejected, TooLarge, Transient
+from poller.core.jobs import Job
+from poller.core.state import NoJob
+from poller.polling.queue import Schedule
 from poller.sutro.client import Known, Page, SutroClient, nobody
-from poller.sutro.listing import Listing, Sheet, is_about_the_list
+from poller.sutro.list_planner import Listing, Sheet, is_about_the_list
+from poller.sutro.rate_limit import Budget
 
 log = structlog.get_logger()
 

@@ -13,12 +13,12 @@ import structlog
 from aiohttp import web
 
 from poller.app import App
-from poller.sutro.script import Script
-from poller.sutro.simulator import Simulator, application
+from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.server import Simulator, application
 from tests.bench import rules, schedules
 from tests.bench.results import Chapter, Row
-from tests.loops.product import KEY, an_app, in_memory, living, served, served_app
-from tests.virtual import VirtualLoop, virtual_clock
+from tests.support.running_app import KEY, an_app, in_memory, living, served, served_app
+from tests.support.virtual_time import VirtualLoop, virtual_clock
 
 ACTIVE: Final = 10
 JOBS: Final = 150

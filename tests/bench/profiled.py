@@ -20,7 +20,7 @@ import anyio
 import structlog
 
 from poller.app import App
-from poller.configuration import load
+from poller.config import load
 from tests.bench.processes import Program
 
 WARM_UP: Final = 4.0

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, NamedTuple
 
-from poller.pacing import pause
-from poller.schedule import PollPolicy
+from poller.core.pacing import PollPolicy, pause
 
 
 class Life(NamedTuple):

@@ -28,8 +28,8 @@ from urllib.parse import parse_qs
 import trustme
 import uvloop
 
-from poller.jobs import rfc3339
-from poller.sutro.script import Life, Script
+from poller.core.jobs import rfc3339
+from poller.sutro.simulator.script import Life, Script
 
 BATCH: Final = json.dumps(
     {

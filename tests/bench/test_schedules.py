@@ -6,8 +6,8 @@ from random import Random
 import anyio
 import pytest
 
-from poller.sutro.script import Script
-from poller.sutro.simulator import Simulator, serve
+from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.server import Simulator, serve
 from tests.bench.rules import (
     FIXED,
     OURS,
@@ -29,8 +29,8 @@ from tests.bench.schedules import (
     sample,
     score,
 )
-from tests.loops.product import KEY, Receiver, an_app, living, served
-from tests.virtual import virtual_clock
+from tests.support.running_app import KEY, Receiver, an_app, living, served
+from tests.support.virtual_time import virtual_clock
 
 
 class Middle(Random):

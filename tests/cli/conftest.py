@@ -9,8 +9,8 @@ import pytest
 import structlog
 
 from poller.cli import main
-from poller.store import Batch
-from tests.store.builders import Hands, a_store, buried
+from poller.core.outbox import Batch
+from tests.support.store_builders import Hands, a_store, buried
 
 
 @dataclass(frozen=True)

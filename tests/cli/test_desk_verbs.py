@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from poller.jobs import JobStatus, parse_job
-from poller.states import JobState, Phase
+from poller.core.jobs import JobStatus
+from poller.core.parsing import parse_job
+from poller.core.state import JobState, Phase
 from tests.cli.conftest import Ask
-from tests.store.builders import HOOK, NOON, Hands, a_state, an_event
-from tests.support import a_job_object
+from tests.support.builders import a_job_object
+from tests.support.store_builders import HOOK, NOON, Hands, a_state, an_event
 
 TWO = [an_event("1"), an_event("2", "job-2")]
 

@@ -11,7 +11,7 @@ from threading import Thread
 
 import pytest
 
-from poller.address import RULE
+from poller.runtime.address import RULE
 from tests.cli.conftest import Ask
 
 READY = json.dumps({"reasons": []})

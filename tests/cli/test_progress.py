@@ -7,11 +7,11 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from poller.cli.progress import Lines, LiveTable, live, progress
-from poller.clock import Clock
-from poller.states import JobEvent
-from poller.waiter import Standing
-from tests.support import a_job
+from poller.cli.wait.engine import Standing
+from poller.cli.wait.progress import Lines, LiveTable, live, progress
+from poller.core.state import JobEvent
+from poller.runtime.clock import Clock
+from tests.support.builders import a_job
 
 NOW = datetime(2024, 1, 15, 10, 31, 20, 700_000, tzinfo=UTC)
 CLOCK = Clock(wall=NOW.timestamp)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from poller.cli.report import as_json, dollars, reasons, span, summary
-from poller.jobs import parse_job
-from poller.states import JobEvent
-from poller.waiter import Standing
-from tests.support import a_job, a_job_object
+from poller.cli.wait.engine import Standing
+from poller.cli.wait.report import as_json, dollars, reasons, span, summary
+from poller.core.parsing import parse_job
+from poller.core.state import JobEvent
+from tests.support.builders import a_job, a_job_object
 
 STARTED = "2024-01-15T10:30:15Z"
 COMPLETED = "2024-01-15T10:32:15Z"

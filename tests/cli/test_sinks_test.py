@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from poller.errors import DeliveryError
+from poller.core.errors import DeliveryError
 from poller.sinks import log as log_sink
 from tests.cli.conftest import Ask
-from tests.support import check_event
+from tests.support.builders import check_event
 
 SECRET = "whsec_" + "c4n4" * 8
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.breaker import LIFETIME, TOLERATED, Breaker, retry_delay
-from poller.errors import DeliveryError
+from poller.core.errors import DeliveryError
+from poller.core.retry import LIFETIME, TOLERATED, Breaker, retry_delay
 
 NOW = 1_705_320_000.0
 MINUTE, HOUR, DAY = 60.0, 3_600.0, 86_400.0

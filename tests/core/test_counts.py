@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from poller.counts import MODELS, OTHER, Counts, Spread
-from poller.detection import Sighting
-from poller.errors import DeliveryError, MalformedAnswer, PollError, Transient
-from poller.states import JobEvent, Transition
-from tests.support import a_job
+from poller.core.counters import MODELS, OTHER, Counts, Spread
+from poller.core.detection import Sighting
+from poller.core.errors import DeliveryError, MalformedAnswer, PollError, Transient
+from poller.core.state import JobEvent, Transition
+from tests.support.builders import a_job
 
 NOON = datetime(2024, 1, 15, 12, tzinfo=UTC).timestamp()
 SIGHTING = Sighting(seen_at=NOON, shown_at=NOON - 8.0)

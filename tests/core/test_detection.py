@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from poller.detection import Sighting
+from poller.core.detection import Sighting
 
 NOON = datetime(2024, 1, 15, 12, tzinfo=UTC)
 SEEN_AT = NOON.timestamp()

@@ -9,14 +9,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from poller.events import (
-    Origin,
-    event_id,
-    job_event,
-)
-from poller.jobs import JobStatus, parse_job
-from tests.core.facts import OBSERVED, ORIGIN, SIGHTING, a_transition, an_event
-from tests.support import a_job_object
+from poller.core.events import Origin, event_id, job_event
+from poller.core.jobs import JobStatus
+from poller.core.parsing import parse_job
+from tests.support.builders import a_job_object
+from tests.support.event_builders import OBSERVED, ORIGIN, SIGHTING, a_transition, an_event
 
 LATER = datetime(2031, 7, 1, tzinfo=UTC)
 

@@ -5,12 +5,8 @@ import json
 import pytest
 from jsonschema import ValidationError
 
-from poller.events import (
-    EVENT_TYPES,
-    URGENT,
-    schema,
-)
-from tests.support import GOLDEN, check_event
+from poller.core.events import EVENT_TYPES, URGENT, schema
+from tests.support.builders import GOLDEN, check_event
 
 
 def test_the_schema_knows_every_type():

@@ -5,17 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from poller.events import (
-    PollerEvent,
-    checksum,
-    job_event,
-    poller_event,
-)
-from poller.jobs import JobStatus, parse_job
-from poller.lifecycle import Rules, decide
-from poller.states import JobEvent, JobState
-from tests.core.facts import OBSERVED, ORIGIN, SIGHTING, an_event
-from tests.support import FINAL, GOLDEN, a_job, a_job_object, check_event
+from poller.core.events import PollerEvent, checksum, job_event, poller_event
+from poller.core.jobs import JobStatus
+from poller.core.lifecycle import Rules, decide
+from poller.core.parsing import parse_job
+from poller.core.state import JobEvent, JobState
+from tests.support.builders import FINAL, GOLDEN, a_job, a_job_object, check_event
+from tests.support.event_builders import OBSERVED, ORIGIN, SIGHTING, an_event
 
 
 def test_the_documented_body():

@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from poller.errors import MalformedAnswer
-from poller.jobs import PUBLISHED, JobStatus, is_job_id, parse_job, rfc3339
-from tests.support import a_job, a_job_object
+from poller.core.errors import MalformedAnswer
+from poller.core.jobs import PUBLISHED, JobStatus, is_job_id, rfc3339
+from poller.core.parsing import parse_job
+from tests.support.builders import a_job, a_job_object
 
 TEN_THIRTY = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from poller.jobs import PUBLISHED, parse_job
-from tests.support import a_job, a_job_object
+from poller.core.jobs import PUBLISHED
+from poller.core.parsing import parse_job
+from tests.support.builders import a_job, a_job_object
 
 OPTIONAL = set(PUBLISHED) - {"status"}
 

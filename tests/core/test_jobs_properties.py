@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.errors import MalformedAnswer
-from poller.events import Origin, job_event
-from poller.fields import FAILURE_BYTES
-from poller.jobs import PUBLISHED, JobStatus, is_job_id, parse_job, stands
-from poller.states import JobEvent, Transition
-from tests.core.facts import SIGHTING
-from tests.support import check_event
+from poller.core.errors import MalformedAnswer
+from poller.core.events import Origin, job_event
+from poller.core.jobs import PUBLISHED, JobStatus, is_job_id, stands
+from poller.core.parsing import FAILURE_BYTES, parse_job
+from poller.core.state import JobEvent, Transition
+from tests.support.builders import check_event
+from tests.support.event_builders import SIGHTING
 
 TEN_THIRTY = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
 

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from poller.jobs import JobStatus
-from poller.lifecycle import decide, next_look
-from poller.states import JobEvent, NoJob, Phase, Remark
-from tests.core.lives import (
+from poller.core.jobs import JobStatus
+from poller.core.lifecycle import decide, next_look
+from poller.core.state import JobEvent, NoJob, Phase, Remark
+from tests.support.builders import FINAL, a_job
+from tests.support.state_builders import (
     COMPLETED,
     COSTLESS,
     DONE,
@@ -24,7 +25,6 @@ from tests.core.lives import (
     told,
     watch,
 )
-from tests.support import FINAL, a_job
 
 
 def test_missed_states_are_not_invented():

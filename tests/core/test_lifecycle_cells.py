@@ -4,10 +4,11 @@ from itertools import product
 
 import pytest
 
-from poller.jobs import JobStatus
-from poller.lifecycle import decide, is_idle
-from poller.states import Decision, NoJob, Phase
-from tests.core.lives import (
+from poller.core.jobs import JobStatus
+from poller.core.lifecycle import decide, is_idle
+from poller.core.state import Decision, NoJob, Phase
+from tests.support.builders import FINAL, a_job
+from tests.support.state_builders import (
     CANCELLING,
     COMPLETED,
     COSTLESS,
@@ -23,7 +24,6 @@ from tests.core.lives import (
     STARTED,
     UNKNOWN,
 )
-from tests.support import FINAL, a_job
 
 CELLS = [
     # never seen

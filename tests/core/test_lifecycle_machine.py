@@ -7,13 +7,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from poller.detection import Sighting
-from poller.events import Origin, job_event
-from poller.jobs import JobStatus
-from poller.lifecycle import Rules, deadline, decide
-from poller.states import JobState, NoJob, Phase
-from tests.core.oracle import Oracle
-from tests.support import a_job, check_event
+from poller.core.detection import Sighting
+from poller.core.events import Origin, job_event
+from poller.core.jobs import JobStatus
+from poller.core.lifecycle import Rules, deadline, decide
+from poller.core.state import JobState, NoJob, Phase
+from tests.support.builders import a_job, check_event
+from tests.support.lifecycle_oracle import Oracle
 
 WORDS = st.sampled_from([*(status.value for status in JobStatus), "PAUSED"]) | st.sampled_from(
     ["QUEUED", "RUNNING", "SUCCEEDED"]

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.schedule import Backoff, PollPolicy, Schedule
+from poller.core.pacing import Backoff, PollPolicy
+from poller.polling.queue import Schedule
 
 HOUR, DAY = 3_600.0, 86_400.0
 

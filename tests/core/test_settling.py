@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from poller.lifecycle import Rules, deadline, decide, next_look
-from poller.states import NoJob, Phase
-from tests.core.lives import (
+from poller.core.lifecycle import Rules, deadline, decide, next_look
+from poller.core.state import NoJob, Phase
+from tests.support.builders import FINAL, a_job
+from tests.support.state_builders import (
     COMPLETED,
     COSTLESS,
     DONE,
@@ -21,7 +22,6 @@ from tests.core.lives import (
     told,
     watch,
 )
-from tests.support import FINAL, a_job
 
 
 def test_the_settle_ladder():

@@ -9,7 +9,7 @@ from typing import Any, Final
 import yaml
 
 from tests.deploy.programs import output
-from tests.installed import PROJECT
+from tests.support.installed_wheel import PROJECT
 
 KUBERNETES: Final = PROJECT / "deploy" / "kubernetes"
 KINDS: Final = ("deployment", "sidecar", "job")

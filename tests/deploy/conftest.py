@@ -9,8 +9,8 @@ from anyio.from_thread import start_blocking_portal
 
 from tests.deploy.engine import USER, Engine, an_engine, build
 from tests.deploy.programs import need
-from tests.process.canaries import KEY, SECRET
-from tests.process.daemon import Place, a_place
+from tests.support.daemon_process import Place, a_place
+from tests.support.secret_canaries import KEY, SECRET
 
 
 @pytest.fixture(scope="session")

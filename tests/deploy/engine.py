@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tests.deploy.programs import Ended, end_of, eventually, remove_groups
 from tests.deploy.supplies import fetch, make_base, served
-from tests.installed import PROJECT
+from tests.support.installed_wheel import PROJECT
 
 DOCKER: Final = "/usr/bin/docker"
 DOCKERFILE: Final = PROJECT / "deploy" / "container" / "Dockerfile"

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypeVar
 
 import pytest
 
-from tests.installed import PROJECT
+from tests.support.installed_wheel import PROJECT
 
 CHECKERS: Final = PROJECT / "build" / "deploy" / "bin"
 """Where `make deployed` installs what checks the files of deploy/."""

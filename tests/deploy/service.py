@@ -11,8 +11,8 @@ from typing import Any, Final
 import anyio
 
 from tests.deploy.host import Host, eventually
-from tests.process.daemon import Place
-from tests.process.waiting import now
+from tests.support.daemon_process import Place
+from tests.support.waiting import now
 
 UNIT: Final = "sutro-poller.service"
 FOLDER: Final = "/etc/sutro-poller"

@@ -14,7 +14,7 @@ from threading import Thread
 from typing import Final
 
 from tests.deploy.programs import output
-from tests.installed import PROJECT
+from tests.support.installed_wheel import PROJECT
 
 DEBIAN: Final = ("--variant=minbase", "--include=python3,python3-venv,ca-certificates")
 UNREAD: Final = ("doc", "info", "locale", "man")

@@ -11,8 +11,8 @@ import pytest
 
 from tests.deploy.engine import Container, Engine
 from tests.deploy.programs import check, eventually, need, output
-from tests.installed import PROJECT
-from tests.process.canaries import KEY
+from tests.support.installed_wheel import PROJECT
+from tests.support.secret_canaries import KEY
 
 pytestmark = pytest.mark.deploy
 

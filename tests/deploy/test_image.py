@@ -5,11 +5,11 @@ from typing import Final
 
 import pytest
 
-from poller.sutro.script import Script
+from poller.sutro.simulator.script import Script
 from tests.deploy.engine import DOCKERFILE, HARDENED, USER, Container, Engine, a_container
 from tests.deploy.programs import check, eventually
-from tests.process.canaries import found_in
-from tests.process.daemon import Place
+from tests.support.daemon_process import Place
+from tests.support.secret_canaries import found_in
 
 pytestmark = pytest.mark.deploy
 

@@ -19,8 +19,8 @@ from tests.deploy.cluster import (
 from tests.deploy.engine import IMAGE, Engine
 from tests.deploy.node import Node, a_node
 from tests.deploy.programs import check, eventually, need
-from tests.process.canaries import KEY, SECRET
-from tests.process.daemon import PACE
+from tests.support.daemon_process import PACE
+from tests.support.secret_canaries import KEY, SECRET
 
 pytestmark = pytest.mark.deploy
 

@@ -10,15 +10,15 @@ from typing import Final
 import anyio
 import pytest
 
-from poller.cli.codes import UNREACHABLE
-from poller.sutro.script import Script
-from poller.sutro.simulator import serve
+from poller.cli.exit_codes import UNREACHABLE
+from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.server import serve
 from tests.deploy.host import Host, held
 from tests.deploy.service import FOLDER, STATE, UNIT, Service, serving
-from tests.installed import PROJECT
-from tests.process.canaries import KEY
-from tests.process.daemon import a_place
-from tests.process.waiting import until
+from tests.support.daemon_process import a_place
+from tests.support.installed_wheel import PROJECT
+from tests.support.secret_canaries import KEY
+from tests.support.waiting import until
 
 pytestmark = [
     pytest.mark.anyio,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import anyio
 
-from poller.environment import SinkSettings, setting
-from poller.errors import DeliveryError
+from poller.core.errors import DeliveryError
+from poller.settings.base import SinkSettings, setting
 from poller.sinks import SinkKind
 
 

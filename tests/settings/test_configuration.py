@@ -2,10 +2,10 @@
 
 import pytest
 
-from poller.configuration import describe, load
-from poller.errors import ConfigError
-from poller.events import EVENT_TYPES, URGENT
-from tests.settings.bench import CANARIES, KEY, SECRET, URL, WEBHOOK, loaded
+from poller.config import describe, load
+from poller.core.errors import ConfigError
+from poller.core.events import EVENT_TYPES, URGENT
+from tests.support.config_builders import CANARIES, KEY, SECRET, URL, WEBHOOK, loaded
 
 
 def shown_of(config, variable):

@@ -3,9 +3,9 @@
 import pytest
 from pydantic import SecretStr, model_validator
 
-from poller.environment import Reading, SinkSettings, default_text, secret_texts, setting
-from poller.errors import ConfigError
-from poller.places import Places
+from poller.core.errors import ConfigError
+from poller.settings.base import Reading, SinkSettings, default_text, secret_texts, setting
+from poller.settings.sources import Places
 
 
 class PagerSettings(SinkSettings):

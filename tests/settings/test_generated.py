@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from poller.configuration import load
+from poller.config import load
 from tests.generate import BEGIN, END, ROOT, generated
-from tests.settings.bench import GOOD, WEBHOOK
+from tests.support.config_builders import GOOD, WEBHOOK
 
 FILES = generated()
 KEY = {"SUTRO_API_KEY": "sk_ours"}

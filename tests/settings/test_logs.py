@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 import structlog
 
-from poller import logs
+from poller.runtime import logging as logs
 
 SECRET = "s3cr3t/with?odd&chars \"'\\é"
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from poller.configuration import describe
-from poller.places import Places
-from tests.settings.bench import KEY, SECRET, URL, WEBHOOK, a_file, loaded, refused
+from poller.config import describe
+from poller.settings.sources import Places
+from tests.support.config_builders import KEY, SECRET, URL, WEBHOOK, a_file, loaded, refused
 
 
 def key_of(config):

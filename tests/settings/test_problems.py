@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from poller.configuration import load
-from poller.errors import ConfigError
-from tests.settings.bench import CANARIES, GOOD, KEY, SECRET, URL, WEBHOOK, a_file, refused
+from poller.config import load
+from poller.core.errors import ConfigError
+from tests.support.config_builders import CANARIES, GOOD, KEY, SECRET, URL, WEBHOOK, a_file, refused
 
 LEAKY = "c4n4ry and 5up3r"
 

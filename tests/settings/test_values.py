@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from poller.environment import UNITS, Seconds, Words
-from tests.settings.bench import loaded
+from poller.settings.types import UNITS, Seconds, Words
+from tests.support.config_builders import loaded
 
 SECONDS = TypeAdapter(Seconds)
 WORDS = TypeAdapter(Words)

@@ -7,7 +7,7 @@ import pytest
 
 from poller.store.memory import MemoryStore
 from poller.store.sqlite import SqliteStore
-from tests.store.builders import ROUTES, AnyStore, Hands, a_store
+from tests.support.store_builders import ROUTES, AnyStore, Hands, a_store
 
 
 @pytest.fixture

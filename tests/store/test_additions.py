@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from poller.states import Phase
-from poller.store import Batch, schema
-from tests.store.builders import DAY, AnyStore, Hands, a_state, a_store, reopen
+from poller.core.outbox import Batch
+from poller.core.state import Phase
+from poller.store import schema
+from tests.support.store_builders import DAY, AnyStore, Hands, a_state, a_store, reopen
 
 
 async def test_what_was_added_is_there_after_a_restart(store: AnyStore) -> None:

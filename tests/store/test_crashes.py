@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from poller.store import Batch
-from tests.store.builders import NOON, Hands, a_state, a_store, an_event, event_ids
+from poller.core.outbox import Batch
+from tests.support.store_builders import NOON, Hands, a_state, a_store, an_event, event_ids
 
 PAGE = 4096
 JOURNAL = bytes.fromhex("d9d505f920a163d7 00000000 9cbf8aef 00000000 00000200 00001000")

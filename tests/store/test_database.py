@@ -10,10 +10,12 @@ from stat import S_IMODE
 import pytest
 from structlog.testing import capture_logs
 
-from poller.errors import StoreLocked, StoreRefused, StoreUnavailable
-from poller.store import Batch, database, mounts
+from poller.core.errors import StoreLocked, StoreRefused, StoreUnavailable
+from poller.core.outbox import Batch
+from poller.store import database
+from poller.store import filesystem as mounts
 from poller.store.sqlite import SqliteStore
-from tests.store.builders import (
+from tests.support.store_builders import (
     NOON,
     Hands,
     a_state,

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from poller.errors import StoreRefused, StoreUnavailable, Unmatched
-from poller.events import checksum
-from poller.jobs import JobStatus, parse_job
-from poller.states import Phase
-from poller.store import Batch, database
-from poller.store import desk as desk_module
-from poller.store.desk import Desk, Filter
+from poller.core.errors import StoreRefused, StoreUnavailable, Unmatched
+from poller.core.events import checksum
+from poller.core.jobs import JobStatus
+from poller.core.outbox import Batch
+from poller.core.parsing import parse_job
+from poller.core.state import Phase
+from poller.store import admin as desk_module
+from poller.store import database
+from poller.store.admin import Desk, Filter
 from poller.store.sqlite import SqliteStore
-from tests.store.builders import (
+from tests.support.builders import a_job_object
+from tests.support.store_builders import (
     DAY,
     HOOK,
     LOG,
@@ -31,7 +34,6 @@ from tests.store.builders import (
     event_ids,
     postponed,
 )
-from tests.support import a_job_object
 
 DEAD = Filter(state="dead")
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from poller.store import mounts
-from poller.store.mounts import file_system, network_type
+from poller.store import filesystem as mounts
+from poller.store.filesystem import file_system, network_type
 
 MOUNTINFO = r"""
 22 27 0:21 / /proc rw,relatime - proc proc rw

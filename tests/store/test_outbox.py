@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from poller.store import Batch, Fate, Outcome
-from tests.store.builders import (
+from poller.core.outbox import Batch, Fate, Outcome
+from tests.support.store_builders import (
     HOOK,
     LOG,
     NOON,

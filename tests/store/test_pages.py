@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from poller.states import Phase
-from poller.store import Batch
-from poller.store.desk import Desk, Filter
-from poller.store.pages import (
+from poller.core.outbox import Batch
+from poller.core.state import Phase
+from poller.store.admin import Desk, Filter
+from poller.store.pagination import (
     BEFORE_ALL,
     Mark,
     Page,
@@ -19,7 +19,7 @@ from poller.store.pages import (
     last_mark,
 )
 from poller.store.sqlite import SqliteStore
-from tests.store.builders import Hands, a_state, an_event
+from tests.support.store_builders import Hands, a_state, an_event
 
 FIVE = [str(number) for number in range(1, 6)]
 

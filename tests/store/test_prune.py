@@ -2,8 +2,8 @@
 
 import pytest
 
-from poller.store import Batch
-from tests.store.builders import (
+from poller.core.outbox import Batch
+from tests.support.store_builders import (
     DAY,
     HOOK,
     LOG,

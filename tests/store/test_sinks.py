@@ -1,7 +1,7 @@
 """Every store switches sinks off and on, and tells their backlog."""
 
-from poller.store import Batch, SinkState
-from tests.store.builders import (
+from poller.core.outbox import Batch, SinkState
+from tests.support.store_builders import (
     HOOK,
     LOG,
     NOON,

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from poller.store import Batch, SinkState, statements
+from poller.core.outbox import Batch, SinkState
+from poller.store import sql as statements
 from poller.store.sqlite import SqliteStore
-from tests.store.builders import (
+from tests.support.store_builders import (
     DAY,
     HOOK,
     LOG,

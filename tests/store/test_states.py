@@ -2,12 +2,12 @@
 
 import pytest
 
-from poller.jobs import JobStatus
-from poller.lifecycle import COST_WATCH
-from poller.states import JobState, Phase
-from poller.store import Batch
-from tests.store.builders import NOON, AnyStore, Hands, a_state, reopen
-from tests.support import FINAL, a_job, a_job_object
+from poller.core.jobs import JobStatus
+from poller.core.lifecycle import COST_WATCH
+from poller.core.outbox import Batch
+from poller.core.state import JobState, Phase
+from tests.support.builders import FINAL, a_job, a_job_object
+from tests.support.store_builders import NOON, AnyStore, Hands, a_state, reopen
 
 SUCCEEDED = a_job("SUCCEEDED", datetime_completed="2024-01-15T10:32:15Z")
 

@@ -1,0 +1,34 @@
+"""The exit codes of all verbs; those from 64 to 78 are those of sysexits.h."""
+
+from typing import Final
+
+from poller.core.errors import Misconfigured, NotFound, PollError, Refused
+
+OK: Final = 0
+CRASHED: Final = 1
+JOB_FAILED: Final = 1
+TROUBLE: Final = 1
+MISUSE: Final = 2
+JOB_CANCELLED: Final = 3
+JOB_MISSING: Final = 4
+UNREACHABLE: Final = 69
+NO_OUTPUT: Final = 74
+LOCKED: Final = 75
+KEY_REFUSED: Final = 77
+BAD_CONFIGURATION: Final = 78
+TIMED_OUT: Final = 124
+INTERRUPTED: Final = 130
+TERMINATED: Final = 143
+
+OF_TROUBLE: Final[tuple[tuple[type[PollError], int], ...]] = (
+    (Refused, KEY_REFUSED),
+    (Misconfigured, BAD_CONFIGURATION),
+    (NotFound, JOB_MISSING),
+    (PollError, UNREACHABLE),
+)
+"""The exit code for each kind of error of the API; the first row that fits counts."""
+
+
+def of_trouble(error: PollError) -> int:
+    """Give the exit code of what keeps the API from being asked."""
+    return next(code for kind, code in OF_TROUBLE if isinstance(error, kind))

@@ -1,0 +1,5 @@
+"""`wait`: block until jobs end."""
+
+from poller.cli.wait.command import arguments, execute
+
+__all__ = ["arguments", "execute"]

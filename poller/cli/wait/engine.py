@@ -1,0 +1,311 @@
+"""Waiting for the end of jobs: when it is over, and what stands in the way.
+
+The jobs are watched as the daemon watches them, with a ledger in memory and nobody to deliver to.
+"""
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final, Protocol
+
+import anyio
+
+from poller.core.errors import (
+    Misconfigured,
+    NotFound,
+    PollError,
+    Refused,
+    Rejected,
+    Throttled,
+    Transient,
+)
+from poller.core.events import Origin
+from poller.core.jobs import Job
+from poller.core.lifecycle import Rules
+from poller.core.pacing import Backoff, PollPolicy
+from poller.core.state import JobEvent, Phase
+from poller.polling.queue import Schedule
+from poller.polling.tracker import Ledger
+from poller.polling.watcher import Watcher
+from poller.runtime.clock import Clock
+from poller.runtime.log_throttle import Repeats
+from poller.store.memory import MemoryStore
+from poller.sutro.client import Known, Page, SutroClient, nobody
+from poller.sutro.source import Look, Observation, Source
+
+NOT_FOUND_GRACE: Final = 60.0
+"""Seconds that the API may not know a job: whoever waits has just got its id from the API."""
+TRIES: Final = 3
+"""How often a job is asked for at least while nothing is heard, before that counts as long."""
+BAD: Final = frozenset({JobEvent.FAILED, JobEvent.CANCELLED, JobEvent.MISSING})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """When a wait is over: with the last end, or sooner. Times are in seconds.
+
+    Whoever runs the wait keeps the `timeout`: what comes before it counts too.
+    """
+
+    is_any: bool = False
+    is_fail_fast: bool = False
+    timeout: float = math.inf
+    unreachable_after: float = math.inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How one job stands. `job` is None until it is seen, `end` until it has ended or is missing.
+
+    The end of a job whose cost is still to come is not there yet.
+    """
+
+    job_id: str
+    job: Job | None = None
+    end: JobEvent | None = None
+
+
+class Onlooker(Protocol):
+    """Somebody who is told how a wait goes."""
+
+    def tell(self, text: str) -> None:
+        """Hear of trouble, in one line."""
+
+    def show(self, standings: Sequence[Standing]) -> None:
+        """See how all jobs stand now, changed or not."""
+
+
+class Overheard:
+    """A source whose observations somebody else hears too."""
+
+    def __init__(self, source: Source, hear: Callable[[Observation], None]) -> None:
+        self._source = source
+        self._hear = hear
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether only a trial request may go, due job or not."""
+        return self._source.is_gated
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the key is refused for all jobs, beyond doubt."""
+        return self._source.is_refused
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the API has ever answered this process, and so has taken the key."""
+        return self._source.is_answered
+
+    @property
+    def skew(self) -> float:
+        """The source's clock minus ours, in seconds."""
+        return self._source.skew
+
+    async def choose(self, schedule: Schedule) -> Look | None:
+        """Let the source choose."""
+        look = await self._source.choose(schedule)
+        return look and partial(self._look, look)
+
+    async def _look(self, look: Look, _known: Known) -> Sequence[Observation]:
+        observations = await look(nobody)  # whoever waits sees the tokens grow
+        for seen in observations:
+            self._hear(seen)
+        return observations
+
+
+@dataclass(slots=True, kw_only=True)
+class Waiter:
+    """One wait for some jobs. Run it once."""
+
+    source: Source
+    onlooker: Onlooker
+    clock: Clock
+    terms: Terms = Terms()
+    policy: PollPolicy = field(default_factory=PollPolicy)
+    rules: Rules = field(default_factory=Rules)
+    concurrency: int = 16
+    random: Callable[[], float] = random.random
+    _job_ids: Sequence[str] = field(default=(), init=False)
+    _seen: dict[str, Job] = field(default_factory=dict, init=False)
+    _warned: set[str] = field(default_factory=set, init=False)
+    _has_answered: bool = field(default=False, init=False)
+    _silent_since: float | None = field(init=False)
+    _trouble: PollError | None = field(default=None, init=False)
+    _hopeless: PollError | None = field(default=None, init=False)
+    _repeats: Repeats = field(init=False)
+    _ledger: Ledger = field(init=False)
+    _watcher: Watcher = field(init=False)
+    _changed: anyio.Event = field(default_factory=anyio.Event, init=False)
+
+    def __post_init__(self) -> None:
+        """Make the watcher. Three wrong ids are three wrong ids here, not a wrong URL."""
+        now = self.clock.steady
+        self._silent_since = now()
+        self._repeats = Repeats(now)
+        grace = min(self.rules.not_found_grace, NOT_FOUND_GRACE)
+        self.rules = replace(self.rules, not_found_grace=grace)
+        self._ledger = Ledger(
+            MemoryStore(routes={}, deployment="", now=now),
+            rules=self.rules,
+            origin=Origin(deployment=""),
+            clock=self.clock,
+            wake=self._wake,
+        )
+        self._watcher = Watcher(
+            Overheard(self.source, self._hear),
+            self._ledger,
+            policy=self._hasty(self.policy),
+            rules=self.rules,
+            clock=self.clock,
+            random=self.random,
+            concurrency=self.concurrency,
+            guard_jobs=math.inf,
+        )
+
+    async def run(self, job_ids: Sequence[str]) -> None:
+        """Wait until the terms are met. Raises the PollError that leaves no hope of that."""
+        self._job_ids = job_ids
+        async with anyio.create_task_group() as watching:
+            watching.start_soon(self._watcher.run, name="watcher")
+            await self._watcher.watch(job_ids)
+            obstacle = await self._until_over()
+            watching.cancel_scope.cancel()
+        if obstacle:
+            raise obstacle
+
+    @property
+    def standings(self) -> list[Standing]:
+        """How each job stands, in the order in which they were named."""
+        return [self._standing(job_id) for job_id in self._job_ids]
+
+    async def _until_over(self) -> PollError | None:
+        while True:
+            changed = self._changed = anyio.Event()
+            standings = self.standings
+            self.onlooker.show(standings)
+            patience = self._patience()
+            if self._hopeless or self._is_over(standings):
+                return self._hopeless
+            if patience <= 0.0:
+                return unreachable(self._trouble, self.terms.unreachable_after)
+            with anyio.move_on_after(patience):
+                await changed.wait()
+
+    def _is_over(self, standings: Sequence[Standing]) -> bool:
+        ends = [it.end for it in standings if it.end]
+        if self.terms.is_fail_fast and not BAD.isdisjoint(ends):
+            return True
+        return len(ends) >= (1 if self.terms.is_any else len(standings))
+
+    def _standing(self, job_id: str) -> Standing:
+        if job_id not in self._ledger:
+            return Standing(job_id=job_id)
+        state, seen = self._ledger[job_id], self._seen.get(job_id)
+        if state.phase is Phase.MISSING:
+            return Standing(job_id=job_id, job=seen, end=JobEvent.MISSING)
+        if state.phase is Phase.DONE:
+            end = JobEvent(f"job.{state.status.lower()}")
+            return Standing(job_id=job_id, job=state.job, end=end)
+        return Standing(job_id=job_id, job=seen)
+
+    def _patience(self) -> float:
+        """Say for how many seconds the API may still be silent."""
+        if self._silent_since is None:
+            return math.inf
+        return self._silent_since + self.terms.unreachable_after - self.clock.steady()
+
+    def _hasty(self, policy: PollPolicy) -> PollPolicy:
+        """Ask often enough that one failed look is no long silence."""
+        most = max(self.terms.unreachable_after / TRIES, policy.minimum)
+        return replace(policy, maximum=min(policy.maximum, most))
+
+    def _wake(self) -> None:
+        self._changed.set()
+
+    # What the source said.
+
+    def _hear(self, seen: Observation) -> None:
+        """Note what has to be told; what it means for the job is the ledger's to say.
+
+        A page of the list shows others' jobs too, and may lag.
+        """
+        if seen.is_listed and (seen.job_id not in self._ledger or self._is_old(seen)):
+            return
+        match seen.result:
+            case Job() as job:
+                self._seen[seen.job_id] = job
+            case NotFound():
+                self._warn(seen.job_id)
+            case PollError() as error:
+                self._worry(seen, error)
+        if isinstance(seen.result, Job | NotFound):
+            self._has_answered = True
+        if not isinstance(seen.result, Transient | Misconfigured):
+            self._silent_since = None
+        self._wake()
+
+    def _is_old(self, seen: Observation) -> bool:
+        known = self._seen.get(seen.job_id)
+        return (
+            known is not None
+            and isinstance(seen.result, Job)
+            and (seen.result.status.rank < known.status.rank)
+        )
+
+    def _warn(self, job_id: str) -> None:
+        """Tell of the first 404 at once: a wrong id is not worth the wait."""
+        if job_id not in self._warned:
+            self._warned.add(job_id)
+            grace = f"{self.rules.not_found_grace:g} s"
+            self.onlooker.tell(f"{job_id}: no such job (404) so far, missing after {grace} of that")
+
+    def _worry(self, seen: Observation, error: PollError) -> None:
+        if self._is_hopeless(error):
+            self._hopeless = error
+            return
+        if self._silent_since is None:
+            self._silent_since = seen.asked_at
+        self._trouble = error
+        subject = f"{seen.job_id}: " if isinstance(error, Rejected) else ""
+        if self._repeats.count(f"{subject}{error}"):
+            self.onlooker.tell(f"{subject}{error}; asking again")
+
+    def _is_hopeless(self, error: PollError) -> bool:
+        """What refuses us before anything has answered is wrong from the start; later it may pass.
+
+        A refused key has a second trial then, and a 403 always: it may be about one job alone.
+        """
+        if isinstance(error, Refused) and self.source.is_refused:
+            return True
+        is_wrong = isinstance(error, Misconfigured) or getattr(error, "status", None) == 401
+        return is_wrong and not self._has_answered
+
+
+def unreachable(trouble: PollError | None, after: float) -> Transient:
+    """Say that nothing was heard for so many seconds, and why, if that is known."""
+    return Transient(f"no answer for {after:g} s" + (f": {trouble}" if trouble else ""))
+
+
+async def find_latest(client: SutroClient, onlooker: Onlooker, terms: Terms) -> str:
+    """Name the newest job of the account. Raises PollError, NotFound when it has none."""
+    backoff = Backoff()
+    trouble: PollError | None = None
+    with anyio.move_on_after(terms.unreachable_after):
+        for failures in itertools.count(1):
+            try:
+                return _newest(await client.list_jobs(limit=1))
+            except (Transient, Throttled) as error:
+                trouble, pause = error, getattr(error, "retry_after", None)
+            onlooker.tell(f"{trouble}; asking again")
+            await anyio.sleep(pause or backoff.delay(failures, random.random))
+    raise unreachable(trouble, terms.unreachable_after)
+
+
+def _newest(page: Page) -> str:
+    if not page.jobs:
+        raise NotFound("the account has no job yet: submit one first")
+    return page.jobs[0].job_id

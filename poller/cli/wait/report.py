@@ -1,0 +1,128 @@
+"""What `wait` says in the end: a sentence, or JSON."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from poller.cli.wait.engine import Standing
+from poller.core.jobs import Job
+from poller.core.state import JobEvent
+
+ENDED: Final = {
+    JobEvent.SUCCEEDED: "succeeded",
+    JobEvent.FAILED: "failed",
+    JobEvent.CANCELLED: "cancelled",
+    JobEvent.MISSING: "missing",
+}
+"""Each end in a word, in the order in which they are counted up."""
+
+
+def summary(standings: Sequence[Standing]) -> str:
+    """Say in a line how it ended."""
+    return _one(standings[0]) if len(standings) == 1 else _many(standings)
+
+
+def reasons(standings: Sequence[Standing]) -> list[str]:
+    """Say of each job that did not succeed why, a line each."""
+    return [f"{it.job_id} {_bad_end(it)}" for it in standings if it.end in BAD_ENDS]
+
+
+def as_json(standings: Sequence[Standing]) -> str:
+    """Write all that is known of each job; `type` is that of its event, null without an end."""
+    return json.dumps([_as_dict(it) for it in standings], indent=2, ensure_ascii=False)
+
+
+def span(seconds: float) -> str:
+    """Write a duration for people: 4.8s, 2m0s, 1h30m."""
+    if (tenths := round(seconds, 1)) < 60.0:
+        return f"{tenths:.1f}".removesuffix(".0") + "s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m" if hours else f"{minutes}m{rest}s"
+
+
+def dollars(cost: Decimal | float) -> str:
+    """Write a cost for people: small ones to the hundredth of a cent."""
+    return f"${cost:.4f}" if cost < Decimal("0.1") else f"${cost:,.2f}"
+
+
+BAD_ENDS: Final = frozenset({JobEvent.FAILED, JobEvent.CANCELLED, JobEvent.MISSING})
+
+
+def _one(it: Standing) -> str:
+    job = it.job
+    if it.end in BAD_ENDS:
+        return f"{it.job_id} {_bad_end(it)}"
+    if job is None:
+        return f"{it.job_id} was not seen"
+    if it.end is None:
+        return f"{it.job_id} has not ended, it is {word(job)}"
+    took = "" if job.run_seconds is None else f" in {span(job.run_seconds)}"
+    return f"{it.job_id} succeeded{took}{_price(job)}"
+
+
+def _bad_end(it: Standing) -> str:
+    """Say how a job ended that did not succeed, after how long, and why."""
+    if it.end is JobEvent.MISSING:
+        return "is missing: the API knows no job of this id"
+    seconds = it.job.run_seconds if it.job else None
+    reason = _reason(it.job)
+    after = "" if seconds is None else f" after {span(seconds)}"
+    return f"{ENDED[it.end] if it.end else ''}{after}" + (f": {reason}" if reason else "")
+
+
+def _price(job: Job) -> str:
+    parts = [
+        f"{count} {what}"
+        for count, what in ((job.input_tokens, "tokens in"), (job.output_tokens, "out"))
+        if count is not None
+    ]
+    parts.append("cost not known yet" if job.job_cost is None else dollars(job.job_cost))
+    return ": " + ", ".join(parts)
+
+
+def _many(standings: Sequence[Standing]) -> str:
+    """Count the ends up, with the time from the first start to the last end and the whole cost."""
+    counts = Counter(it.end for it in standings if it.end)
+    ended, total = counts.total(), len(standings)
+    jobs = [it.job for it in standings if it.end and it.job]
+    told = [f"{counts[end]} {word}" for end, word in ENDED.items() if counts[end]]
+    costs = [Decimal(str(job.job_cost)) for job in jobs if job.job_cost is not None]
+    return (
+        (f"{total} jobs ended" if ended == total else f"{ended} of {total} jobs ended")
+        + _together(jobs)
+        + (f": {', '.join(told)}" if told else "")
+        + (f"; {dollars(sum(costs, Decimal()))}" if costs else "")
+    )
+
+
+def _together(jobs: Sequence[Job]) -> str:
+    starts = [job.datetime_started for job in jobs if job.datetime_started]
+    ends = [job.datetime_completed for job in jobs if job.datetime_completed]
+    if not starts or not ends or max(ends) < min(starts):
+        return ""
+    return f" in {span((max(ends) - min(starts)).total_seconds())}"
+
+
+def word(job: Job) -> str:
+    """Give a job's status as the API says it, whether it is known or not."""
+    return job.unknown_word or job.status.value
+
+
+def _reason(job: Job | None) -> str | None:
+    """Give the message of a failure as one line."""
+    message = (job.failure_reason or {}).get("message") if job else None
+    return " ".join(message.split()) if isinstance(message, str) else None
+
+
+def _as_dict(it: Standing) -> dict[str, Any]:
+    job = it.job
+    return {
+        "job": job.as_dict() if job else {"job_id": it.job_id},
+        "type": it.end,
+        "reason": _reason(job),
+        "cost_final": job.is_final if job and it.end else None,
+        "run_seconds": job.run_seconds if job else None,
+    }

@@ -1,0 +1,133 @@
+"""What has happened since the process began, as plain numbers that are always kept.
+
+Whoever draws them as metrics does so when it is asked; until then one more look costs no more
+than one addition.
+"""
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from poller.core.detection import Sighting
+from poller.core.errors import (
+    DeliveryError,
+    MalformedAnswer,
+    Misconfigured,
+    NotFound,
+    PollError,
+    Refused,
+    Rejected,
+    Throttled,
+    TooLarge,
+    Transient,
+)
+from poller.core.events import ENDS
+from poller.core.jobs import Job
+from poller.core.state import JobEvent, Transition
+
+LAGS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0)
+MODELS: Final = 100
+"""So many models are counted apart: a name may be anything, and metrics must not grow with it."""
+OTHER: Final = "other"
+DELIVERED: Final = "delivered"
+FAILED: Final = "failed"
+POLLS: Final[dict[type, str]] = {
+    type(None): "answered",
+    NotFound: "not_found",
+    Refused: "refused",
+    Throttled: "throttled",
+    Transient: "no_answer",
+    MalformedAnswer: "malformed",
+    TooLarge: "too_large",
+    Rejected: "rejected",
+    Misconfigured: "misconfigured",
+}
+"""The word for what a request to the API came to."""
+
+
+@dataclass(slots=True)
+class Spread:
+    """How often each size came: `counts` by the bounds, and at last those above them all."""
+
+    bounds: tuple[float, ...]
+    counts: list[int] = field(init=False)
+    total: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Begin with nothing."""
+        self.counts = [0] * (len(self.bounds) + 1)
+
+    def add(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+@dataclass(slots=True)
+class Counts:
+    """Counters by what they are of.
+
+    `requests` by their kind, `polls` by outcome, `events` by type, `ends` by model and status,
+    `tokens` by model and direction, `costs` in dollars by model, `attempts` by sink and outcome.
+    `lags` is how late ends were seen, `delays` for how long the API itself held them back.
+    """
+
+    requests: Counter[str] = field(default_factory=Counter)
+    polls: Counter[str] = field(default_factory=Counter)
+    events: Counter[str] = field(default_factory=Counter)
+    ends: Counter[tuple[str, str]] = field(default_factory=Counter)
+    tokens: Counter[tuple[str, str]] = field(default_factory=Counter)
+    costs: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    attempts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    lags: Spread = field(default_factory=lambda: Spread(LAGS))
+    delays: Spread = field(default_factory=lambda: Spread(LAGS))
+    loop_lag: float = 0.0
+    _models: set[str] = field(default_factory=set)
+
+    def polled(self, error: PollError | None) -> None:
+        """Count what became of one request to the API."""
+        self.polls[POLLS.get(type(error), FAILED)] += 1
+
+    def told(self, transitions: Iterable[Transition], sighting: Sighting) -> None:
+        """Count what was recorded of a job, and when that was seen."""
+        for it in transitions:
+            self.events[it.type] += 1
+            if it.job and it.type in ENDS:
+                self._ended(it.job, sighting)
+            elif it.job and it.type is JobEvent.COST_SETTLED:
+                self.costs[self._model(it.job)] += it.job.job_cost or 0.0
+
+    def attempted(self, sink: str, error: DeliveryError | None) -> None:
+        """Count what became of one attempt to deliver."""
+        self.attempts[sink, cause(error) if error else DELIVERED] += 1
+
+    def _ended(self, job: Job, sighting: Sighting) -> None:
+        model = self._model(job)
+        self.ends[model, job.status.value] += 1
+        self.tokens[model, "input"] += job.input_tokens or 0
+        self.tokens[model, "output"] += job.output_tokens or 0
+        self.costs[model] += job.job_cost or 0.0
+        ended_at = job.datetime_completed
+        if ended_at and sighting.shown_at is not None:  # else it may have ended long ago
+            self.lags.add(sighting.lag(ended_at) or 0.0)
+            self.delays.add(sighting.visibility_delay(ended_at) or 0.0)
+
+    def _model(self, job: Job) -> str:
+        model = job.model or "unknown"
+        if model not in self._models and len(self._models) >= MODELS:
+            return OTHER
+        self._models.add(model)
+        return model
+
+
+def cause(error: DeliveryError) -> str:
+    """Say in a word why a sink did not take an event."""
+    causes = {
+        "gone": error.is_gone,
+        "refused": error.is_final,
+        "rejected": not error.is_sink_fault,
+        "paused": error.retry_after is not None,
+    }
+    return next((word for word, is_so in causes.items() if is_so), "unavailable")

@@ -1,0 +1,56 @@
+"""How late a change of a job was noticed, and how late that can have been."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from poller.core.jobs import rfc3339
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """When a change was first seen, and when a look last showed the job without it.
+
+    Both are seconds of our steady clock; `shown_at` is when that look was begun, None when this
+    process has made none, and `previous_poll_at` the same by the wall clock. `skew` is the API's
+    clock minus ours.
+    """
+
+    seen_at: float
+    skew: float = 0.0
+    shown_at: float | None = None
+    previous_poll_at: datetime | None = None
+
+    def lag(self, happened_at: datetime | None) -> float | None:
+        """Say how many seconds passed until it was seen, from when the API could show it.
+
+        A change that is older than a look which did not show it yet was held back by the API, and
+        that part is no lag. So no lag is over its maximum.
+        """
+        if happened_at is None:
+            return None
+        return _between(max(self._ours(happened_at), self.shown_at or 0.0), self.seen_at)
+
+    def visibility_delay(self, happened_at: datetime | None) -> float | None:
+        """Say for how many seconds the API went on to show the job without it, at the least."""
+        if happened_at is None or self.shown_at is None:
+            return None
+        return _between(self._ours(happened_at), self.shown_at)
+
+    def detection(self, happened_at: datetime | None) -> dict[str, Any]:
+        """Say how late it was noticed, ready for JSON, in seconds to the millisecond."""
+        lag_max = None if self.shown_at is None else _between(self.shown_at, self.seen_at)
+        return {
+            "previous_poll_at": rfc3339(self.previous_poll_at) if self.previous_poll_at else None,
+            "lag_seconds": self.lag(happened_at),
+            "lag_max_seconds": lag_max,
+            "visibility_delay_seconds": self.visibility_delay(happened_at),
+        }
+
+    def _ours(self, moment: datetime) -> float:
+        return moment.timestamp() - self.skew
+
+
+def _between(earlier: float, later: float) -> float:
+    """Give the seconds between two moments, 0 when they run backwards."""
+    return round(max(later - earlier, 0.0), 3)

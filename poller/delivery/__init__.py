@@ -1,0 +1,1 @@
+"""Deliver the events of the outbox to the sinks."""

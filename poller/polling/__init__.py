@@ -1,0 +1,1 @@
+"""Which jobs are watched, when each is polled, and what an observation changes."""

@@ -1,0 +1,1 @@
+"""Parts of any asyncio daemon: clock, HTTP client, log, liveness, systemd. They know no job."""

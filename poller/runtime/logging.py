@@ -1,0 +1,60 @@
+"""The log: one object a line, on one stream, with every secret struck out.
+
+A module says `log: FilteringBoundLogger = structlog.get_logger()` and then names what happened and
+gives keys: `log.info("job.changed", job_id=..., before=..., after=...)`.
+"""
+
+import logging
+from typing import TextIO, cast
+
+import structlog
+from structlog.typing import FilteringBoundLogger, Processor
+
+from poller.runtime.redaction import Secrets, _striking
+from poller.runtime.stdout import Output
+
+
+def configure(level: str, style: str, *, stream: TextIO | Output, secrets: Secrets) -> None:
+    """Send all logs of this process, those of libraries too, to one stream.
+
+    `style` is `json`, `console`, or `auto`: console on a terminal.
+    """
+    is_console = style == "console" or (style == "auto" and stream.isatty())
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _striking(secrets),
+            _console(stream) if is_console else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", stream)),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(handlers=[_Lines()], level=level.upper(), force=True)
+
+
+def is_console() -> bool:
+    """Tell whether lines are written for people."""
+    return isinstance(structlog.get_config()["processors"][-1], structlog.dev.ConsoleRenderer)
+
+
+class _Lines(logging.Handler):
+    """Writes what libraries log through the same processors."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log: FilteringBoundLogger = structlog.get_logger()
+        log.log(
+            min(record.levelno // 10 * 10, logging.CRITICAL),
+            record.getMessage(),
+            logger=record.name,
+            exc_info=record.exc_info,
+        )
+
+
+def _console(stream: TextIO | Output) -> Processor:
+    # The pretty tracebacks of the library would print local variables.
+    return structlog.dev.ConsoleRenderer(
+        colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False
+    )

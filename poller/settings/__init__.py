@@ -1,0 +1,1 @@
+"""How an environment variable becomes a typed value."""

@@ -1,0 +1,1 @@
+"""A faithful fake of the Sutro API on loopback."""

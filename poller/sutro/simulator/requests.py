@@ -1,0 +1,91 @@
+"""What people may ask of the simulator, checked: each form is a dataclass with an adapter."""
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+
+from aiohttp import web
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from poller.sutro.simulator.script import Script
+
+Kind = Literal["jobs", "list-jobs", "job-status"]
+"""What an API request asks for."""
+
+Form = TypeVar("Form")
+
+
+def write_cursor(number: int) -> str:
+    """Hide the number of the last job of a page in a text that nobody takes for a number."""
+    return base64.urlsafe_b64encode(str(number).encode()).decode()
+
+
+def _read_cursor(text: str) -> int:
+    try:
+        return int(base64.urlsafe_b64decode(text))
+    except ValueError:
+        raise ValueError("this is no cursor of the API") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """The query of a list request: at most `limit` jobs, of numbers below that of the `cursor`."""
+
+    limit: Annotated[int, Field(ge=1, le=100)] | None = None
+    cursor: Annotated[int, BeforeValidator(_read_cursor)] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """How the next `count` API requests, of one kind (`path`) or of any, are answered.
+
+    `retry_after` is sent as it is: seconds, an HTTP-date, or junk.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", coerce_numbers_to_str=True
+    )
+
+    status: Annotated[int, Field(ge=400, le=599)]
+    count: Annotated[int, Field(ge=1)] = 1
+    retry_after: Annotated[str, Field(pattern="^[ -~]+$")] | None = None
+    path: Kind | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyChange:
+    """The key that is accepted from now on, and no other."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    key: Annotated[str, Field(min_length=1)]
+
+
+OBJECT: Final = TypeAdapter(dict[str, Any])
+SCRIPT: Final = TypeAdapter(Script)
+PAGE: Final = TypeAdapter(Page)
+FAULT: Final = TypeAdapter(Fault)
+KEY_CHANGE: Final = TypeAdapter(KeyChange)
+
+
+def read_query(request: web.Request, form: TypeAdapter[Form]) -> Form:
+    """Read a query string as a form, or raise the 422 that says what is wrong."""
+    return _check(form, dict(request.query))
+
+
+async def read_body(request: web.Request, form: TypeAdapter[Form], **defaults: object) -> Form:
+    """Read a JSON body as a form, or raise the 422 that says what is wrong; empty means `{}`."""
+    body = await request.read() or b"{}"
+    return _check(form, defaults | _check(OBJECT, body))
+
+
+def _check(form: TypeAdapter[Form], given: dict[str, Any] | bytes) -> Form:
+    try:
+        return (
+            form.validate_json(given) if isinstance(given, bytes) else form.validate_python(given)
+        )
+    except ValidationError as error:
+        problems = [".".join(map(str, it["loc"])) + ": " + it["msg"] for it in error.errors()]
+        text = json.dumps({"message": "; ".join(problems).removeprefix(": ")})
+        raise web.HTTPUnprocessableEntity(text=text, content_type="application/json") from None

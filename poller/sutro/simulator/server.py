@@ -1,0 +1,283 @@
+"""A faithful Sutro API on loopback, whose jobs live by scripts.
+
+To `Authorization: Key <key>` it answers like the real one, under each of its prefixes:
+
+    GET    /jobs/{job_id}            one job object
+    GET    /list-jobs                all of them, newest first; pages with `limit` and `cursor`
+    GET    /job-status/{job_id}      the status alone, as the official SDK polls it
+
+It is steered without a key:
+
+    POST   /simulator/jobs           the fields of `Script`, all optional; answers the job's id
+    DELETE /simulator/jobs/{job_id}  the API knows this job no longer
+    POST   /simulator/faults         the fields of `Fault`: how the next requests fail
+    DELETE /simulator/faults         no request fails any more
+    POST   /simulator/key            `{"key": "sk_..."}`: from now on only this key is accepted
+
+It reads the clock that it was given and never waits: a job is computed when somebody looks.
+"""
+
+import os
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from email.utils import formatdate
+from itertools import count, islice
+from typing import Final, NamedTuple
+
+import anyio
+from aiohttp import web
+from yarl import URL
+
+from poller.core.errors import ConfigError
+from poller.sutro.simulator.requests import (
+    FAULT,
+    KEY_CHANGE,
+    PAGE,
+    SCRIPT,
+    Fault,
+    Kind,
+    read_body,
+    read_query,
+    write_cursor,
+)
+from poller.sutro.simulator.script import Life, Script
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
+LOG_ENTRIES: Final = 10_000
+SHUTDOWN_SECONDS: Final = 1.0
+
+
+class Entry(NamedTuple):
+    """One answered request."""
+
+    at: float
+    method: str
+    path: str
+    status: int
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Simulator:
+    """The jobs of one simulated customer, and what was asked of them.
+
+    `now` gives seconds since 1970. `requests` counts API requests by kind, `log` keeps the last
+    LOG_ENTRIES answers to requests of any sort.
+    """
+
+    now: Callable[[], float] = time.time
+    speed: float = 1.0
+    key: str = "sk_simulator"
+    prefixes: tuple[str, ...] = ("", "/v1")
+    requests: Counter[Kind] = field(default_factory=Counter, init=False)
+    log: deque[Entry] = field(default_factory=lambda: deque(maxlen=LOG_ENTRIES), init=False)
+    _lives: dict[str, Life] = field(default_factory=dict, init=False)
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1), init=False)
+    _faults: list[Fault] = field(default_factory=list, init=False)
+
+    def add(self, script: Script) -> None:
+        """Create a job now. Raises ValueError when its id is taken."""
+        if script.job_id in self._lives:
+            raise ValueError(f"there is a job with ID {script.job_id} already")
+        self._lives[script.job_id] = Life.begin(
+            script, next(self._numbers), now=self.now(), speed=self.speed
+        )
+
+    def remove(self, job_id: str) -> bool:
+        """Forget a job, and tell whether there was one."""
+        return self._lives.pop(job_id, None) is not None
+
+    def free_id(self) -> str:
+        """Give an id that no job has."""
+        ids = (f"job-{number}" for number in count(len(self._lives) + 1))
+        return next(job_id for job_id in ids if job_id not in self._lives)
+
+    def find(self, job_id: str) -> Life | None:
+        """Find a job that the API shows."""
+        life = self._lives.get(job_id)
+        return life if life and life.appears <= self.now() else None
+
+    def page(self, limit: int | None, before: int | None) -> list[Life]:
+        """List what the API shows, newest first: at most `limit`, of numbers below `before`."""
+        now = self.now()
+        shown = (
+            life
+            for life in reversed(self._lives.values())
+            if life.appears <= now and (before is None or life.number < before)
+        )
+        return list(islice(shown, limit))
+
+    def fault(self, fault: Fault) -> None:
+        """Let the next requests fail, after those faults that were asked for before."""
+        self._faults.append(fault)
+
+    def heal(self) -> None:
+        """Let no request fail any more."""
+        self._faults.clear()
+
+    def take_fault(self, kind: Kind) -> Fault | None:
+        """Give the fault that is next for a request of this kind, and count it as used."""
+        for index, fault in enumerate(self._faults):
+            if fault.path in (None, kind):
+                rest = replace(fault, count=fault.count - 1)
+                self._faults[index : index + 1] = [rest] if rest.count else []
+                return fault
+        return None
+
+
+SIMULATOR: Final = web.AppKey("SIMULATOR", Simulator)
+
+
+@asynccontextmanager
+async def serve(
+    simulator: Simulator, *, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[str]:
+    """Serve on loopback and yield the base URL; port 0 takes any that is free.
+
+    Raises ConfigError for a host that is not loopback, and where it cannot listen.
+    """
+    if host not in LOOPBACK:
+        raise ConfigError(f"the simulator listens on loopback only, not on {host!r}")
+    runner = web.AppRunner(
+        application(simulator), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS
+    )
+    await runner.setup()
+    try:
+        yield await _listen(runner, host, port)
+    finally:
+        with anyio.move_on_after(2 * SHUTDOWN_SECONDS, shield=True):
+            await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else "no such address"
+        raise ConfigError(
+            f"the simulator cannot listen on port {port}: {why}; use another"
+        ) from None
+    return str(URL.build(scheme="http", host=host, port=runner.addresses[0][1]))
+
+
+def application(simulator: Simulator) -> web.Application:
+    """Make the web application of a simulator."""
+    app = web.Application()
+    app[SIMULATOR] = simulator
+    app.on_response_prepare.append(_stamp)
+    for prefix in simulator.prefixes:
+        app.router.add_get(prefix + "/jobs/{job_id}", _guarded("jobs", _get_job))
+        app.router.add_get(prefix + "/list-jobs", _guarded("list-jobs", _list_jobs))
+        app.router.add_get(prefix + "/job-status/{job_id}", _guarded("job-status", _get_status))
+    app.router.add_post("/simulator/jobs", _add_job)
+    app.router.add_delete("/simulator/jobs/{job_id}", _remove_job)
+    app.router.add_post("/simulator/faults", _add_fault)
+    app.router.add_delete("/simulator/faults", _heal)
+    app.router.add_post("/simulator/key", _change_key)
+    return app
+
+
+async def _stamp(request: web.Request, response: web.StreamResponse) -> None:
+    """Log an answer and date it by the clock that the jobs live by, which may be virtual."""
+    simulator = request.app[SIMULATOR]
+    now = simulator.now()
+    response.headers["Date"] = formatdate(now, usegmt=True)
+    simulator.log.append(Entry(now, request.method, request.path_qs, response.status))
+
+
+def _guarded(
+    kind: Kind, answer: Callable[[Simulator, web.Request], web.Response]
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Put what stands before every API request in front of an answer: faults, then the key."""
+
+    async def respond(request: web.Request) -> web.Response:
+        simulator = request.app[SIMULATOR]
+        simulator.requests[kind] += 1
+        if fault := simulator.take_fault(kind):
+            return _fail(fault)
+        if request.headers.get("Authorization") != f"Key {simulator.key}":
+            return _say("The API key is not valid.", status=401)
+        return answer(simulator, request)
+
+    return respond
+
+
+def _get_job(simulator: Simulator, request: web.Request) -> web.Response:
+    life = simulator.find(request.match_info["job_id"])
+    return web.json_response({"job": life.job(simulator.now())}) if life else _no_job(request)
+
+
+def _get_status(simulator: Simulator, request: web.Request) -> web.Response:
+    """Answer the status in capitals, whatever the script's case: the SDK compares literally."""
+    life = simulator.find(request.match_info["job_id"])
+    if not life:
+        return _no_job(request)
+    now = simulator.now()
+    reason = life.failure_reason(now)
+    return web.json_response(
+        {
+            "message": "Job status retrieved.",
+            "job_status": {life.script.job_id: life.status(now)},
+            "metadata": {"failure_reason": reason} if reason else None,
+        }
+    )
+
+
+def _list_jobs(simulator: Simulator, request: web.Request) -> web.Response:
+    page = read_query(request, PAGE)
+    lives = simulator.page(page.limit and page.limit + 1, page.cursor)
+    shown, now = lives[: page.limit], simulator.now()
+    is_more = len(lives) > len(shown)
+    return web.json_response(
+        {
+            "jobs": [life.job(now) for life in shown],
+            "next_cursor": write_cursor(shown[-1].number) if is_more else None,
+        }
+    )
+
+
+async def _add_job(request: web.Request) -> web.Response:
+    simulator = request.app[SIMULATOR]
+    script = await read_body(request, SCRIPT, job_id=simulator.free_id())
+    try:
+        simulator.add(script)
+    except ValueError as error:
+        return _say(str(error), status=409)
+    return web.json_response({"job_id": script.job_id}, status=201)
+
+
+async def _remove_job(request: web.Request) -> web.Response:
+    is_gone = request.app[SIMULATOR].remove(request.match_info["job_id"])
+    return web.Response(status=204) if is_gone else _no_job(request)
+
+
+async def _add_fault(request: web.Request) -> web.Response:
+    request.app[SIMULATOR].fault(await read_body(request, FAULT))
+    return web.Response(status=204)
+
+
+async def _heal(request: web.Request) -> web.Response:
+    request.app[SIMULATOR].heal()
+    return web.Response(status=204)
+
+
+async def _change_key(request: web.Request) -> web.Response:
+    request.app[SIMULATOR].key = (await read_body(request, KEY_CHANGE)).key
+    return web.Response(status=204)
+
+
+def _fail(fault: Fault) -> web.Response:
+    response = _say(f"The simulator was told to answer {fault.status}.", status=fault.status)
+    if fault.retry_after is not None:
+        response.headers["Retry-After"] = fault.retry_after
+    return response
+
+
+def _no_job(request: web.Request) -> web.Response:
+    return _say(f"No job found with ID {request.match_info['job_id']}", status=404)
+
+
+def _say(message: str, *, status: int) -> web.Response:
+    return web.json_response({"message": message}, status=status)

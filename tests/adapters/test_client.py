@@ -1,0 +1,215 @@
+"""One request to the API: how it is made, and what each status means."""
+
+import json
+from typing import Any, Final
+
+import pytest
+from pydantic import SecretStr
+
+from poller.core.errors import (
+    MalformedAnswer,
+    Misconfigured,
+    NotFound,
+    PollError,
+    Refused,
+    Rejected,
+    Throttled,
+    Transient,
+)
+from poller.core.jobs import JobStatus
+from poller.runtime.http import Egress, Http
+from poller.sutro.client import SutroClient
+from tests.support.client_polls import DATE, JOB, NOW, UNKNOWN, body, client, trouble
+from tests.support.http_peers import answers, peer
+
+# The request.
+
+
+async def test_request():
+    """A job is asked for by GET under the base URL, with the key in the API's own scheme."""
+    async with peer(answers(200, body())) as it, client(f"{it.base}/v1") as api:
+        job = await api.get_job(JOB)
+
+    assert (job.job_id, job.status, job.job_cost) == (JOB, JobStatus.SUCCEEDED, 0.0234)
+    assert it.lines == ["GET /v1/jobs/job-12345 HTTP/1.1"]
+    assert it.header("Authorization") == "Key sk_canary"
+
+
+async def test_a_job_that_stands_is_not_read_anew():
+    """A job that goes on as it is known is given as that; who asks may hold it already."""
+    going = answers(200, body(status="RUNNING", datetime_completed=None))
+    async with peer(going) as it, client(f"{it.base}/v1") as api:
+        before = await api.get_job(JOB)
+        after = await api.get_job(JOB, {JOB: before}.get)
+
+    assert after is before
+
+
+async def test_key_is_read_for_each_request():
+    """A key that was exchanged counts from the next request on."""
+    keys = ["sk_new", "sk_old"]
+    async with peer(answers(200, body())) as it, Http(Egress(), timeout=5.0, limit=1) as http:
+        api = SutroClient(
+            http, base=f"{it.base}/v1", key=lambda: SecretStr(keys.pop()), now=lambda: NOW
+        )
+        seen = [(await api.get_job(JOB), it.header("Authorization"))[1] for _ in range(2)]
+
+    assert seen == ["Key sk_old", "Key sk_new"]
+
+
+# Statuses.
+
+STATUSES: Final = (
+    dict.fromkeys((201, 202, 203, 204, 205, 206, 299), MalformedAnswer)
+    | dict.fromkeys((300, 301, 302, 303, 304, 307, 308, 399), Misconfigured)
+    | dict.fromkeys((400, 402, 405, 406, 407, 409, 410, 411, 412, 413, 414, 415), Rejected)
+    | dict.fromkeys((416, 417, 418, 421, 422, 423, 424, 426, 428, 431, 451, 499), Rejected)
+    | dict.fromkeys((401, 403), Refused)
+    | {404: Misconfigured, 408: Transient, 425: Transient, 429: Throttled, 501: Rejected}
+    | dict.fromkeys((500, 502, 503, 504, 505, 507, 508, 511, *range(520, 531)), Transient)
+    | dict.fromkeys((598, 599, 600, 999), Transient)
+)
+
+
+@pytest.mark.parametrize(("status", "kind"), sorted(STATUSES.items()))
+@pytest.mark.parametrize("html", [b"", b"<html>canary</html>"])
+async def test_status(status: int, kind: type[PollError], html: bytes):
+    """Each status means what the caller can do about it; no body but a 200's tells of a job."""
+    html = b"" if status in {204, 304} else html
+    error = await trouble(answers(status, html))
+
+    assert type(error) is kind
+    assert f"({status})" in str(error)
+    assert "canary" not in str(error)
+
+
+@pytest.mark.parametrize("status", sorted(STATUSES))
+async def test_job_in_an_error_is_no_job(status: int):
+    """A job object tells nothing when its status is not 200."""
+    assert await trouble(answers(status, b"" if status in {204, 304} else body()))
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_refusal_says_which(status: int):
+    """A refusal keeps its status: a 403 can be about one job."""
+    error = await trouble(answers(status, b"{}"))
+
+    assert isinstance(error, Refused)
+    assert error.status == status
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "pause"),
+    [
+        (429, "7", 7.0),
+        (429, "Mon, 15 Jan 2024 10:30:09 GMT", 9.0),
+        (429, "100000", 3_600.0),
+        (429, "-7", None),
+        (429, "junk", None),
+        (503, "7", 7.0),
+    ],
+)
+async def test_throttle(status: int, text: str, pause: float | None):
+    """A pause is what Retry-After says, an hour at most; without sense in it there is no time."""
+    error = await trouble(answers(status, b"{}", retry_after=text, date=DATE))
+
+    assert isinstance(error, Throttled)
+    assert error.retry_after == pause
+
+
+async def test_trouble_without_a_pause():
+    """A 503 whose Retry-After is junk is an outage like any other."""
+    assert type(await trouble(answers(503, b"", retry_after="junk"))) is Transient
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (UNKNOWN, NotFound),
+        (b'{"message": null}', Misconfigured),
+        (b'{"detail": "Not Found"}', Misconfigured),
+        (b"[]", Misconfigured),
+        (b"<html>", Misconfigured),
+        (b"", Misconfigured),
+    ],
+)
+async def test_404(text: bytes, kind: type[PollError]):
+    """A 404 tells of the job only when it is the API's own."""
+    assert type(await trouble(answers(404, text))) is kind
+
+
+# Redirects.
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("place", ["other", "same", "none"])
+async def test_redirect_is_not_followed(status: int, place: str):
+    """No redirect is followed, to wherever it points: the key would travel."""
+    async with peer(answers(200, body())) as other, peer(answers(200, body())) as it:
+        base = {"other": other.base, "same": it.base}.get(place)
+        headers = {"location": f"{base}/jobs/{JOB}"} if base else {}
+        async with peer(answers(status, **headers)) as first, client(f"{first.base}/v1") as api:
+            with pytest.raises(Misconfigured, match="never followed"):
+                await api.get_job(JOB)
+
+    assert len(first.requests) == 1
+    assert other.requests == it.requests == []
+
+
+# The clock.
+
+
+@pytest.mark.parametrize(
+    ("date", "skew"),
+    [
+        ("Mon, 15 Jan 2024 10:30:42 GMT", 42.5),
+        ("junk", 0.0),
+        ("Mon, 15 Jan 2024 10:30:42 +99999999999999", 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 -1200", 0.0),
+        ("Mon, 15 Jan 2024 10:29:00 GMT", -59.5),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 500])
+async def test_skew(date: str, skew: float, status: int):
+    """Every answer's Date shows the API's clock; junk shows nothing."""
+    async with peer(answers(status, body(), date=date)) as it, client(f"{it.base}/v1") as api:
+        try:
+            await api.get_job(JOB)
+        except Transient:
+            assert status == 500
+
+    assert api.skew == skew
+
+
+# The status alone.
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"job_status": {JOB: "failed"}, "metadata": None}, None),
+        ({"job_status": {JOB: "FAILED"}}, None),
+        (
+            {"job_status": {JOB: "ERROR"}, "metadata": {"failure_reason": {"message": "no GPU"}}},
+            {"message": "no GPU"},
+        ),
+    ],
+)
+async def test_status_alone(answer: dict[str, Any], reason: dict[str, str] | None):
+    """A job's status is had without its object, with the reason of a failure."""
+    text = json.dumps(answer).encode()
+    async with peer(answers(200, text)) as it, client(f"{it.base}/v1") as api:
+        job = await api.get_status(JOB)
+
+    assert it.lines == ["GET /v1/job-status/job-12345 HTTP/1.1"]
+    assert (job.job_id, job.status, job.failure_reason) == (JOB, JobStatus.FAILED, reason)
+
+
+@pytest.mark.parametrize("words", [None, [], "FAILED", {}, {"job-1": "FAILED"}, {JOB: None}])
+async def test_status_of_another_job(words: object):
+    """A status that is not that of the job which was asked for is no observation."""
+    text = json.dumps({"job_status": words}).encode()
+    async with peer(answers(200, text)) as it, client(f"{it.base}/v1") as api:
+        with pytest.raises(MalformedAnswer):
+            await api.get_status(JOB)

@@ -1,0 +1,204 @@
+"""What a 200 tells about a job, and what its connection may do to it."""
+
+import json
+import zlib
+from traceback import format_exception
+from typing import Final
+
+import anyio
+import pytest
+
+from poller.core.errors import (
+    MalformedAnswer,
+    Misconfigured,
+    PollError,
+    Rejected,
+    TooLarge,
+    Transient,
+)
+from poller.core.jobs import Job, JobStatus
+from poller.sutro import client as client_module
+from poller.sutro.client import JOB_CAP
+from tests.support.builders import EXAMPLE
+from tests.support.client_polls import JOB, body, client, look, trouble
+from tests.support.http_peers import BREAKING, STALLING, answers, peer, says
+
+# Bodies.
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (b"\xef\xbb\xbf" + body(name="n"), "n"),
+        (body(name="n").replace(b'"n"', b'"\xff"'), "\N{REPLACEMENT CHARACTER}"),
+        (b" \n" + body(name="n") + b"\n ", "n"),
+        (body(name="\N{GRINNING FACE}"), "\N{GRINNING FACE}"),
+        (body(name="old").replace(b'"name": "old"', b'"name": "old", "name": "new"'), "new"),
+    ],
+)
+async def test_text_that_is_read(text: bytes, name: str):
+    """A BOM, white space, invalid UTF-8 and repeated keys do not cost the answer."""
+    assert (await look(answers(200, text))).name == name
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/html; charset=latin-1", "junk"])
+async def test_content_type_does_not_matter(kind: str):
+    """JSON is JSON under any content type."""
+    assert (await look(answers(200, body(), content_type=kind))).job_id == JOB
+
+
+@pytest.mark.parametrize(
+    "number", ["9" * 5_000, "-" + "9" * 5_000, "NaN", "Infinity", "-Infinity", "1e999", "-1"]
+)
+async def test_number_that_is_none(number: str):
+    """A number that no job can have is null, is named, and costs nothing else."""
+    text = body(input_tokens=1, job_cost=2).decode()
+    text = text.replace('"input_tokens": 1', f'"input_tokens": {number}')
+    text = text.replace('"job_cost": 2', f'"job_cost": {number}')
+
+    job = await look(answers(200, text.encode()))
+
+    assert (job.status, job.input_tokens, job.job_cost) == (JobStatus.SUCCEEDED, None, None)
+
+
+DEEP: Final = 60_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"<html>It works</html>",
+        body()[:-10],
+        body() + b"{}",
+        body().decode().encode("utf-16"),
+        b"\0" + body(),
+        b"null",
+        b"1",
+        b'"job"',
+        b"[]",
+        b"[" + body() + b"]",
+        b"{}",
+        b'{"job": null}',
+        b'{"job": []}',
+        b'{"job": {}}',
+        b'{"jobs": [' + body() + b"]}",
+        json.dumps(EXAMPLE).encode(),
+        body(job_id="job-1234"),
+        body(job_id="JOB-12345"),
+        body(job_id=12345),
+        body(job_id="../job-12345"),
+        body(status=None),
+        body(status=""),
+        b'{"job": ' + b"[" * DEEP + b"]" * DEEP + b"}",
+        b'{"job":' * DEEP + b"1" + b"}" * DEEP,
+    ],
+)
+async def test_200_that_tells_nothing(text: bytes):
+    """A 200 that is not a JSON object with the job that was asked for is no observation."""
+    assert type(await trouble(answers(200, text))) is MalformedAnswer
+
+
+def zipped(times: int) -> bytes:
+    """Compress so many megabytes of nothing."""
+    return zlib.compress(bytes(times * 1_000_000), wbits=31)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        (zipped(200), "gzip"),
+        (b"\x1f\x8b junk", "gzip"),
+        (b"\x28\xb5\x2f\xfd" + bytes(1_000), "zstd"),
+        (bytes(1_000), "br"),
+        (zlib.compress(body()), "deflate"),
+        (body(), "x-unknown"),
+        (body(), "gzip, identity"),
+    ],
+)
+async def test_encoding_that_nobody_asked_for(text: bytes, encoding: str):
+    """An encoded body is no observation: it is never unpacked, so that a bomb stays small."""
+    error = await trouble(answers(200, text, content_encoding=encoding))
+
+    assert str(error) == "the answer has an encoding that was not asked for"
+
+
+@pytest.mark.parametrize("encoding", ["identity", " Identity ", ""])
+async def test_no_encoding(encoding: str):
+    """A body that says that it is not encoded is read."""
+    assert (await look(answers(200, body(), content_encoding=encoding))).job_id == JOB
+
+
+async def test_body_over_the_cap():
+    """A job object over the cap is told apart: its status can still be asked for."""
+    assert type(await trouble(answers(200, b" " * (JOB_CAP + 1)))) is TooLarge
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"1", b'{"":1}'])
+async def test_body_of_a_million_values_blinds_nobody(value: bytes):
+    """Tiny values, which take a hundred times their size when they are read, are not read."""
+    text = b'{"job": [' + (value + b",") * 100_000 + b"1]}"
+
+    assert type(await trouble(answers(200, text))) is TooLarge
+    assert type(await trouble(answers(404, text))) is Misconfigured
+
+
+async def test_error_over_the_cap():
+    """An error is what its status says, however long its body is."""
+    assert type(await trouble(answers(500, b" " * (JOB_CAP + 1)))) is Transient
+
+
+async def test_bug_in_reading_a_job_is_told_with_its_traceback(monkeypatch, capsys):
+    """A bug of ours that one odd job brings to light puts off that job, loudly."""
+
+    def raises(_raw: object) -> Job:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(client_module, "parse_job", raises)
+
+    error = await trouble(answers(200, body()))
+
+    assert type(error) is Rejected
+    assert "ZeroDivisionError" in capsys.readouterr().out
+
+
+# Connections.
+
+
+@pytest.mark.virtual(limit=60.0)
+@pytest.mark.parametrize("name", sorted(BREAKING | STALLING))
+async def test_hostile_peer(name: str):
+    """Whatever keeps an answer from arriving whole is transient, at the latest at the deadline."""
+    error = await trouble((BREAKING | STALLING)[name])
+
+    assert isinstance(error, Transient)
+    assert anyio.current_time() <= 31.0
+
+
+ERRORS: Final = {
+    "refused": answers(401, b"canary"),
+    "throttled": answers(429, b"canary", retry_after="canary"),
+    "unknown": answers(404, b'{"message": "canary"}'),
+    "foreign": answers(404, b"canary"),
+    "redirect": answers(302, b"canary", location="http://canary.example/canary"),
+    "rejected": answers(400, b"canary"),
+    "trouble": answers(500, b"canary"),
+    "no JSON": answers(200, b"canary"),
+    "another job": answers(200, body(job_id="canary")),
+    "too large": answers(200, b"canary" * JOB_CAP),
+    "reason": says(b"HTTP/1.1 canary canary\r\n\r\n"),
+    "header": says(b"HTTP/1.1 200 OK\r\ncanary\r\n\r\n"),
+} | BREAKING
+
+
+@pytest.mark.virtual(limit=60.0)
+@pytest.mark.parametrize("name", sorted(ERRORS))
+async def test_error_tells_no_secret(name: str):
+    """No error's text, representation or traceback has the key, the path or the answer in it."""
+    job_id = "canary-1"
+    async with peer(ERRORS[name]) as it, client(it.base + "/canary/v1") as api:
+        with pytest.raises(PollError) as caught:
+            await api.get_job(job_id)
+
+    told = [str(caught.value), repr(caught.value), *format_exception(caught.value)]
+    assert "canary" not in "".join(told)

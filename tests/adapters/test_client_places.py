@@ -1,0 +1,143 @@
+"""Where the API is: under /v1, at the root, or where the settings say."""
+
+from typing import Final
+
+import pytest
+from pydantic import SecretStr
+
+from poller.core.errors import Misconfigured, NotFound, PollError, Refused
+from poller.runtime.http import Egress, Http
+from poller.sutro.client import SutroClient
+from tests.support.client_polls import JOB, KEY, NOW, UNKNOWN, body, client, trouble
+from tests.support.http_peers import Talk, answers, peer, says
+
+
+async def test_api_under_v1():
+    """A bare origin's API is looked for under /v1 first, and kept there."""
+    async with peer(answers(200, body())) as it, client(it.base) as api:
+        before = api.base
+        await api.get_job(JOB)
+        await api.get_job(JOB)
+
+    assert it.lines == ["GET /v1/jobs/job-12345 HTTP/1.1"] * 2
+    assert (before, api.base) == (it.base, f"{it.base}/v1")
+
+
+FOREIGN: Final = {
+    "404": answers(404, b"<html>"),
+    "HTML": answers(200, b"<html>"),
+    "redirect": answers(308, location="/"),
+    "405": answers(405),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize("found", [answers(200, body()), answers(404, UNKNOWN)])
+async def test_api_at_the_root(name: str, found: Talk):
+    """Where /v1 does not answer like the API, the root is asked at once, and kept if it does."""
+    async with peer(FOREIGN[name], found) as it, client(it.base) as api:
+        for _ in range(2):
+            try:
+                await api.get_job(JOB)
+            except NotFound:
+                continue
+
+    assert [it.split()[1] for it in it.lines] == [
+        "/v1/jobs/job-12345",
+        *["/jobs/job-12345"] * 2,
+    ]
+    assert api.base == it.base
+
+
+async def test_own_404_shows_the_place():
+    """The API's own 404 is an answer of the API: its place is kept from then on."""
+    async with peer(answers(404, UNKNOWN), answers(404)) as it, client(it.base) as api:
+        with pytest.raises(NotFound):
+            await api.get_job(JOB)
+        with pytest.raises(Misconfigured):
+            await api.get_job(JOB)
+
+    assert it.lines == ["GET /v1/jobs/job-12345 HTTP/1.1"] * 2
+
+
+async def test_explicit_path_is_literal():
+    """A base URL with a path is taken as it is, even when nothing there is like the API."""
+    async with peer(answers(404)) as it, client(f"{it.base}/deep/er") as api:
+        for _ in range(2):
+            with pytest.raises(Misconfigured):
+                await api.get_job(JOB)
+
+    assert it.lines == ["GET /deep/er/jobs/job-12345 HTTP/1.1"] * 2
+
+
+async def test_both_places_are_asked_once():
+    """Where the API is nowhere, the two places are asked at once only once, then in turns."""
+    async with peer(answers(404)) as it, client(it.base) as api:
+        for _ in range(4):
+            with pytest.raises(Misconfigured):
+                await api.get_job(JOB)
+
+    assert [line.split()[1].removesuffix("/jobs/job-12345") for line in it.lines] == [
+        *("/v1", ""),
+        *("/v1", "", "/v1"),
+    ]
+
+
+async def test_api_that_comes_back_under_v1():
+    """An API that was nowhere at first is found wherever it comes up."""
+    async with peer(*[answers(404)] * 4, answers(200, body())) as it, client(it.base) as api:
+        for _ in range(3):
+            with pytest.raises(Misconfigured):
+                await api.get_job(JOB)
+        await api.get_job(JOB)
+        await api.get_job(JOB)
+
+    assert api.base == f"{it.base}/v1"
+    assert it.lines[-1] == "GET /v1/jobs/job-12345 HTTP/1.1"
+
+
+@pytest.mark.parametrize("talk", [answers(401), answers(429), answers(500), says()])
+async def test_trouble_finds_no_place(talk: Talk):
+    """A refusal and an outage say nothing of where the API is, and cost one request."""
+    async with peer(talk, answers(200, body())) as it, client(it.base) as api:
+        with pytest.raises(PollError):
+            await api.get_job(JOB)
+        await api.get_job(JOB)
+
+    assert it.lines == ["GET /v1/jobs/job-12345 HTTP/1.1"] * 2
+
+
+async def test_refusal_at_the_root_costs_one_request_from_then_on():
+    """A key that the root refuses is tried there again, not at the place that is not the API."""
+    async with peer(answers(404), answers(401)) as it, client(it.base) as api:
+        for _ in range(3):
+            with pytest.raises(Refused):
+                await api.get_job(JOB)
+
+    assert [line.split()[1] for line in it.lines] == [
+        "/v1/jobs/job-12345",
+        *["/jobs/job-12345"] * 3,
+    ]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_public_api_hints_at_an_own_deployment(status: int):
+    """What the public API refuses is told with a hint at SUTRO_API_URL."""
+    async with peer(answers(status)) as it:
+        egress = Egress(proxy_for=lambda _scheme, _host: it.base)
+        async with Http(egress, timeout=5.0, limit=1) as http:
+            api = SutroClient(
+                http,
+                base="http://api.sutro.sh/v1",
+                key=lambda: SecretStr(KEY),
+                now=lambda: NOW,
+            )
+            with pytest.raises(PollError, match="deployment of your own, set SUTRO_API_URL"):
+                await api.get_job(JOB)
+
+    assert api.deployment == "api.sutro.sh"
+
+
+async def test_own_deployment_needs_no_hint():
+    """Another host's refusal comes without the hint."""
+    assert "SUTRO_API_URL" not in str(await trouble(answers(401)))

@@ -1,0 +1,72 @@
+"""What headers say of time, and what may be shown of a URL."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poller.runtime.http import http_date, retry_after, shown
+from tests.support.http_requests import DATE
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("10", 10.0),
+        (" 10 ", 10.0),
+        ("0", 0.0),
+        ("9" * 5_000, 3_600.0),
+        ("Mon, 15 Jan 2024 10:30:07 GMT", 7.0),
+        ("Monday, 15-Jan-24 10:30:07 GMT", 7.0),
+        ("Mon Jan 15 10:30:07 2024", None),
+        ("Tue, 16 Jan 2024 10:30:00 GMT", 3_600.0),
+        ("Mon, 15 Jan 2024 10:29:59 GMT", None),
+        ("Mon, 15 Jan 2024 10:30:07 -0000", None),
+        ("", None),
+        ("-1", None),
+        ("1.5", None),
+        ("\uff11\uff12", None),
+        ("soon", None),
+        ("Mon, 32 Jan 2024 10:30:07 GMT", None),
+        ("Mon, 15 Jan 9999999999 10:30:07 GMT", None),
+    ],
+)
+def test_retry_after(text: str, seconds: float | None):
+    """Retry-After is seconds or a date against the answer's own; junk and the past are nothing."""
+    assert retry_after({"Retry-After": text, "Date": DATE}, cap=3_600.0) == seconds
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Date": DATE}, {"Retry-After": DATE}, {"Retry-After": DATE, "Date": "junk"}],
+)
+def test_retry_after_that_says_nothing(headers: dict[str, str]):
+    """Without the header, or with a date and nothing to hold it against, there is no pause."""
+    assert retry_after(headers, cap=60.0) is None
+
+
+dates = st.datetimes(timezones=st.timezones()).map(
+    lambda it: it.strftime("%a, %d %b %Y %H:%M:%S %z")
+)
+
+
+@given(text=st.text() | dates | st.integers().map(str), date=st.text() | dates)
+def test_retry_after_never_raises(text: str, date: str):
+    """Whatever the headers hold, Retry-After is none, or seconds from 0 to the cap."""
+    pause = retry_after({"Retry-After": text, "Date": date}, cap=60.0)
+
+    assert pause is None or 0.0 <= pause <= 60.0
+
+
+def test_http_date():
+    """A date of HTTP is read as the moment that it names."""
+    assert http_date(DATE) == datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://a.example/x", "https://me:secret@a.example/x?y#z", "https://a.example"]
+)
+def test_shown_url(url: str):
+    """A URL is shown without whatever in it can be a secret."""
+    assert shown(url) == "https://a.example/..."

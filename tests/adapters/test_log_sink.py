@@ -1,0 +1,163 @@
+"""The log sink: one line an event."""
+
+import errno
+import io
+import json
+import threading
+from datetime import UTC, datetime
+from typing import Final
+
+import anyio
+import pytest
+import structlog
+
+from poller.core.errors import DeliveryError
+from poller.core.events import Event
+from poller.core.outbox import Delivery
+from poller.runtime.clock import Clock
+from poller.runtime.http import Egress
+from poller.runtime.stdout import Output
+from poller.settings.base import Live
+from poller.sinks.log import KIND, LogSettings, LogSink, connect
+
+BODY: Final = (
+    '{"type":"job.succeeded","timestamp":"t","data":{"job":{"name":"Tränen"},"sequence":2}}'
+)
+FAILED: Final = json.dumps(
+    {
+        "type": "job.failed",
+        "data": {
+            "job": {
+                "job_id": "job-2",
+                "output_tokens": 9700,
+                "job_cost": 0.02744,
+                "failure_reason": {"message": "zu viele Tränen"},
+            },
+            "run_seconds": 4.8,
+        },
+    }
+)
+
+
+def a_delivery(number: int = 1, body: str = BODY) -> Delivery:
+    """Give a delivery to the log sink."""
+    event = Event(
+        id=f"evt_{number}",
+        type=json.loads(body)["type"],
+        subject="job-1",
+        occurred_at=datetime(2024, 1, 15, 10, 32, 15, tzinfo=UTC),
+        body=body.encode(),
+    )
+    return Delivery(id=number, sink="log", event=event, created_at=0.0)
+
+
+@pytest.fixture
+def _json_log():
+    """Write the log for machines, as a service does."""
+    structlog.configure(processors=[structlog.processors.JSONRenderer()])
+    yield
+    structlog.reset_defaults()
+
+
+async def test_line():
+    """A line begins like any other; then come the event's id and time, and its body's data."""
+    stream, wall = io.StringIO(), datetime(2024, 1, 15, 10, 32, 17, 250_000, UTC).timestamp()
+    clock = Clock(wall=lambda: wall, monotonic=lambda: 0.0)
+    await LogSink(Output(stream), clock=clock).send(a_delivery())
+
+    assert list(json.loads(stream.getvalue()).items()) == [
+        ("timestamp", "2024-01-15T10:32:17.250Z"),
+        ("level", "info"),
+        ("event", "job.succeeded"),
+        ("event_id", "evt_1"),
+        ("occurred_at", "2024-01-15T10:32:15Z"),
+        ("job", {"name": "Tränen"}),
+        ("sequence", 2),
+    ]
+    assert stream.getvalue().count("\n") == 1
+
+
+async def test_line_for_people():
+    """On a console a line says when, what, how long, how much and why, in any encoding."""
+    stream = io.StringIO()
+    sink = LogSink(Output(stream), is_console=True)
+
+    await sink.send(a_delivery(body=FAILED))
+
+    assert stream.getvalue() == (
+        "2024-01-15T10:32:15Z        job.failed        job-2   ran  4.8 s"
+        "    9700 tokens out  $0.0274  - zu viele Tr\\xe4nen\n"
+    )
+
+
+@pytest.mark.usefixtures("_json_log")
+async def test_log_level_does_not_matter(capsys):
+    """An event is written whatever the log's own level is."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
+    async with connect(Live(LogSettings()), Egress()) as sink:
+        await sink.send(a_delivery())
+
+    assert json.loads(capsys.readouterr().out)["event_id"] == "evt_1"
+
+
+@pytest.mark.usefixtures("_json_log")
+async def test_lines_of_many_events_stay_whole(capsys):
+    """Events that are sent at once are a line each, also among lines of the log."""
+    async with connect(Live(LogSettings()), Egress()) as sink, anyio.create_task_group() as group:
+        for number in range(100):
+            group.start_soon(sink.send, a_delivery(number))
+            structlog.WriteLogger().msg('{"event": "noise"}')
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 200
+    assert {it.get("event_id") for it in lines} == {f"evt_{it}" for it in range(100)} | {None}
+
+
+class Stream(io.StringIO):
+    """A stream that notes who writes to it, and may refuse."""
+
+    def __init__(self, trouble: Exception | None = None) -> None:
+        super().__init__()
+        self.trouble = trouble
+        self.writers: list[threading.Thread] = []
+
+    def write(self, text: str) -> int:
+        """Write, or raise what was asked for."""
+        self.writers.append(threading.current_thread())
+        if self.trouble:
+            raise self.trouble
+        return super().write(text)
+
+
+async def test_writing_is_off_the_loop():
+    """A reader of the log who is slow does not hold up the daemon."""
+    stream = Stream()
+    await LogSink(Output(stream)).send(a_delivery())
+
+    assert threading.main_thread() not in stream.writers
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC])
+async def test_stdout_that_is_gone(number: int):
+    """A line that cannot be written is a failed attempt like any other, to be made again."""
+    trouble = OSError(number, "what the system says")
+    sink = LogSink(Output(Stream(trouble)))
+
+    with pytest.raises(DeliveryError, match="stdout takes no line: what the system says") as caught:
+        await sink.send(a_delivery())
+
+    assert (caught.value.is_final, caught.value.is_sink_fault) == (False, True)
+
+
+async def test_stdout_that_knows_ascii_only():
+    """Text that stdout's encoding cannot carry is written in JSON's own way."""
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    await LogSink(Output(stream)).send(a_delivery())
+
+    assert json.loads(raw.getvalue())["job"] == {"name": "Tränen"}
+
+
+def test_log_is_read_by_people():
+    """The log takes what concerns the daemon itself too."""
+    assert KIND.is_read_by_people

@@ -1,0 +1,184 @@
+"""Receivers of other people, in other languages, take what the webhook sink sends."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import pytest
+
+from poller.core.errors import DeliveryError
+from tests.support.http_peers import answers, peer
+from tests.support.waiting import until
+from tests.support.webhook_sinks import BODY, DELIVERY, NEW, OLD, received, sink
+
+RECEIVERS: Final = Path(__file__).parents[1] / "receivers"
+SIMPLE: Final = "hooks.json"
+WHOLE: Final = "hooks-standard.json"
+THIRD: Final = OLD[:-4] + "AAAA"
+TOKEN: Final = 'a "token" of one\'s own'
+
+needs_webhook = pytest.mark.skipif(
+    not shutil.which("webhook"), reason="adnanh's webhook is not there: apt-get install webhook"
+)
+needs_npm = pytest.mark.skipif(
+    not shutil.which("npm"), reason="npm is not there: apt-get install nodejs npm"
+)
+
+
+@asynccontextmanager
+async def webhook_program(folder: Path, secret: str, *, hooks: str) -> AsyncIterator[str]:
+    """Run Debian's `webhook` with rules and a script of the README, and give its URL."""
+    shutil.copytree(RECEIVERS, folder, dirs_exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOOK_TOKEN": TOKEN,
+        "POLLER_WEBHOOK_SECRET": secret,
+    }
+    command = ["webhook", "-hooks", hooks, "-template", "-ip", "127.0.0.1", "-port"]
+    process = await anyio.open_process(
+        [*command, str(port)],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        await until(lambda: is_open(port))
+        yield f"http://127.0.0.1:{port}/hooks/sutro"
+    finally:
+        process.kill()
+        await process.aclose()
+
+
+def is_open(port: int) -> bool:
+    """Tell whether somebody listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def headers(token: str = TOKEN) -> str:
+    """Give what to set POLLER_WEBHOOK_HEADERS to."""
+    return json.dumps({"X-Token": token})
+
+
+@needs_webhook
+@pytest.mark.parametrize(
+    "secrets", [NEW, f"{NEW} {OLD}", f"{OLD} {NEW}"], ids=["one", "new first", "old first"]
+)
+async def test_webhook_program_checks_the_body_by_itself(tmp_path: Path, secrets: str):
+    """Its own rule takes the signature of the body, also while the secret is rotated."""
+    async with (
+        webhook_program(tmp_path, NEW, hooks=SIMPLE) as url,
+        sink(url, secret=secrets, hub_signature="on") as hook,
+    ):
+        await hook.send(DELIVERY)
+
+    assert (tmp_path / "events.jsonl").read_bytes() == BODY + b"\n"
+
+
+@needs_webhook
+@pytest.mark.parametrize(
+    ("secrets", "is_on"),
+    [(OLD, "on"), (f"{OLD} {THIRD}", "on"), (NEW, "off")],
+    ids=["another", "two others", "unsigned"],
+)
+async def test_webhook_program_refuses_by_itself(tmp_path: Path, secrets: str, is_on: str):
+    """Its own rule answers 403 to another secret, to two others, and to no such signature."""
+    async with (
+        webhook_program(tmp_path, NEW, hooks=SIMPLE) as url,
+        sink(url, secret=secrets, hub_signature=is_on) as hook,
+    ):
+        with pytest.raises(DeliveryError, match="answered 403"):
+            await hook.send(DELIVERY)
+
+    assert not (tmp_path / "events.jsonl").exists()
+
+
+@needs_webhook
+async def test_webhook_program_takes_an_event(tmp_path: Path):
+    """A script behind it verifies the signature, also while the secret is rotated."""
+    async with (
+        webhook_program(tmp_path, NEW, hooks=WHOLE) as url,
+        sink(url, secret=f"{OLD} {NEW}", headers=headers()) as hook,
+    ):
+        await hook.send(DELIVERY)
+
+    assert (tmp_path / "events.jsonl").read_bytes() == BODY + b"\n"
+
+
+@needs_webhook
+@pytest.mark.parametrize(
+    ("secret", "token", "status"), [(OLD, TOKEN, 500), (NEW, "none", 403)], ids=["secret", "token"]
+)
+async def test_webhook_program_refuses_a_stranger(
+    tmp_path: Path, secret: str, token: str, status: int
+):
+    """Another secret fails in the script, another token at the rule; nothing is taken."""
+    async with (
+        webhook_program(tmp_path, NEW, hooks=WHOLE) as url,
+        sink(url, secret=secret, headers=headers(token)) as hook,
+    ):
+        with pytest.raises(DeliveryError, match=f"answered {status}"):
+            await hook.send(DELIVERY)
+
+    assert not (tmp_path / "events.jsonl").exists()
+
+
+@pytest.fixture(scope="module")
+def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the official library for Node.js."""
+    folder = tmp_path_factory.mktemp("node")
+    shutil.copy(RECEIVERS / "verify.js", folder)
+    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "standardwebhooks@1"]
+    installed = subprocess.run(command, cwd=folder, check=False, capture_output=True, timeout=120)
+    if installed.returncode:
+        pytest.skip("npm cannot install standardwebhooks: is its registry within reach?")
+    return folder
+
+
+def verified_by_node(folder: Path, **given: Any) -> subprocess.CompletedProcess[str]:
+    """Let the library for Node.js judge a request."""
+    return subprocess.run(
+        ["node", "verify.js"],
+        cwd=folder,
+        input=json.dumps(given),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+@needs_npm
+@pytest.mark.parametrize("secrets", [NEW, f"{OLD} {NEW}"], ids=["one", "rotated"])
+async def test_node_verifies_what_is_sent(node_folder: Path, secrets: str):
+    """The official library for Node.js verifies what is sent and reads what is in it."""
+    async with peer(answers(200)) as it, sink(it.base, secret=secrets) as hook:
+        await hook.send(DELIVERY)
+        sent, body = received(it)
+
+    judged = verified_by_node(node_folder, secret=NEW, headers=sent, body=body.decode())
+
+    assert json.loads(judged.stdout) == json.loads(BODY)
+
+
+@needs_npm
+async def test_node_refuses_a_stranger(node_folder: Path):
+    """The same library refuses what another secret has signed."""
+    async with peer(answers(200)) as it, sink(it.base, secret=OLD) as hook:
+        await hook.send(DELIVERY)
+        sent, body = received(it)
+
+    judged = verified_by_node(node_folder, secret=NEW, headers=sent, body=body.decode())
+
+    assert judged.returncode == 1
+    assert "No matching signature found" in judged.stderr

@@ -1,0 +1,52 @@
+"""The API's clock, from the Date of its answers."""
+
+from datetime import UTC, datetime
+from math import floor
+from random import Random
+
+import pytest
+
+from poller.sutro.clock_skew import Skew
+
+
+def note(skew: Skew, ours: float, *, ahead: float, took: float = 0.05) -> None:
+    """Take in an answer made halfway between two moments, by an API that is so far ahead."""
+    made_at = datetime.fromtimestamp(floor(ours + took / 2 + ahead), UTC)
+    skew.note(made_at, asked_at=ours, answered_at=ours + took)
+
+
+def test_nothing_is_known_without_an_answer():
+    """Before the first answer both clocks count as one."""
+    assert Skew().seconds == 0.0
+
+
+@pytest.mark.parametrize("ahead", [0.0, 0.49, -7.3, 3_600.0])
+def test_answers_close_in_on_it(ahead):
+    """One answer tells the offset to half a second and its own time, many to a tenth."""
+    skew, random = Skew(), Random(7)
+    note(skew, 1e9 + random.random(), ahead=ahead)
+    first = skew.seconds
+    for number in range(40):
+        note(skew, 1e9 + 8.0 * number + random.random(), ahead=ahead)
+
+    assert first == pytest.approx(ahead, abs=0.55)
+    assert skew.seconds == pytest.approx(ahead, abs=0.1)
+
+
+def test_a_clock_that_is_set_is_followed():
+    """When answers contradict those before them, the newest counts."""
+    skew = Skew()
+    for number in range(5):
+        note(skew, 1e9 + number, ahead=0.0)
+    note(skew, 1e9 + 10.0, ahead=120.0)
+
+    assert skew.seconds == pytest.approx(120.0, abs=0.55)
+
+
+def test_a_clock_that_drifts_is_followed():
+    """A clock that gains half a second in two hours is never taken to be set."""
+    skew = Skew()
+    for number in range(720):
+        note(skew, 1e9 + 10.3 * number, ahead=10.3 * number * 7e-5)
+
+    assert skew.seconds == pytest.approx(720 * 10.3 * 7e-5, abs=0.2)

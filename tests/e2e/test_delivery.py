@@ -1,0 +1,122 @@
+"""Every end of a job reaches the receiver, whatever happens to either of them."""
+
+import signal
+from itertools import cycle
+
+import pytest
+
+from poller.sutro.simulator.script import Script
+from tests.support.daemon_process import Place
+from tests.support.waiting import now, until
+from tests.support.webhook_receiver import ENDS, Receiver, listening
+
+pytestmark = pytest.mark.anyio
+
+
+def ended(count: int) -> list[Script]:
+    """Give jobs that have succeeded already."""
+    return [
+        Script(job_id=f"job-{number}", queue_seconds=0.0, run_seconds=0.0)
+        for number in range(count)
+    ]
+
+
+def mixed(count: int) -> list[Script]:
+    """Give jobs of every fate, of which some end at once and some seconds from now."""
+    fates = zip(range(count), cycle(("succeeded", "failed", "cancelled")), strict=False)
+    return [
+        Script(
+            job_id=f"job-{number}",
+            fate=fate,
+            queue_seconds=number / 50,
+            run_seconds=number / 30,
+            cost_delay=number % 3 / 10,
+        )
+        for number, fate in fates
+    ]
+
+
+async def test_every_one_of_fifty_jobs_arrives_once(place: Place):
+    """Fifty jobs of mixed fate reach the webhook and the log, each once and as what it was."""
+    scripts = mixed(50)
+    async with place.running("run", POLLER_JOB_IDS=place.jobs(*scripts)) as daemon:
+        await until(lambda: len(place.receiver.ends) >= 50)
+        code = await daemon.stop()
+
+    # On a slow machine the costs that came late are told too.
+    ends = [it for it in place.receiver.receipts if it.type in ENDS]
+    logged = {it["event_id"] for it in daemon.lines if it["event"] in ENDS}
+    assert code == 0
+    assert not daemon.err
+    assert {it.subject: it.type for it in ends} == {it.job_id: f"job.{it.fate}" for it in scripts}
+    assert len(ends) == 50
+    assert logged == {it.id for it in ends}
+
+
+async def test_a_stop_under_load_is_quick_and_sends_nothing_twice(place: Place):
+    """SIGTERM ends it with 0 within 8 s; the next start sends what was left, and only that."""
+    jobs = place.jobs(*ended(40))
+    place.receiver.delay = 0.3
+    async with place.running("run", POLLER_JOB_IDS=jobs) as daemon:
+        await until(lambda: place.receiver.ends)
+        code = await daemon.stop()
+    sent_first = len(place.receiver.ends)
+    async with place.running("run", POLLER_JOB_IDS=jobs) as daemon:
+        await until(lambda: len(place.receiver.answered) == 40)
+        second_code = await daemon.stop()
+
+    assert (code, second_code) == (0, 0)
+    assert 0 < sent_first < 40
+    assert sorted(place.receiver.ends) == sorted(jobs.split(","))
+
+
+async def test_a_second_signal_ends_it_at_once(place: Place):
+    """A send under way gets its grace after one SIGTERM, and none after two."""
+    place.receiver.delay = 20.0
+    async with place.running("run", POLLER_JOB_IDS=place.jobs(*ended(1))) as daemon:
+        await until(lambda: place.receiver.ends)
+        daemon.process.send_signal(signal.SIGTERM)
+        await daemon.saying("poller.stopping")
+        began = now()
+        daemon.process.send_signal(signal.SIGTERM)
+        code = await daemon.end()
+
+    assert code == 0
+    assert now() - began < 3.0
+
+
+async def test_a_receiver_that_was_down_gets_all_once_it_is_up(place: Place):
+    """A refused connection and a 503 cost no event, and neither sink waits for the other."""
+    async with listening(Receiver()) as gone:
+        pass
+    troubled = place.receiver
+    troubled.status = 503
+    settings = {
+        "POLLER_JOB_IDS": place.jobs(*ended(3)),
+        "POLLER_SINKS": "webhook,webhook.audit",
+        "POLLER_WEBHOOK_AUDIT_URL": gone.url,
+        "POLLER_WEBHOOK_AUDIT_SECRET": place.environment({})["POLLER_WEBHOOK_SECRET"],
+        "POLLER_WEBHOOK_AUDIT_HEADERS": place.environment({})["POLLER_WEBHOOK_HEADERS"],
+    }
+    async with place.running("run", **settings) as daemon:
+        await until(lambda: len(daemon.said("delivery.failed")) == 6)
+        troubled.status = 204
+        async with listening(gone, port=int(gone.url.split(":")[2].split("/")[0])):
+            await until(lambda: len(gone.ends) + len(troubled.ends) == 6)
+        await daemon.stop()
+
+    assert sorted(gone.ends) == sorted(troubled.ends) == ["job-0", "job-1", "job-2"]
+    assert {it.id for it in gone.receipts} == {it.id for it in troubled.receipts}
+
+
+async def test_a_lost_database_makes_no_second_id(place: Place):
+    """A daemon that starts anew tells the same ends again under the same ids."""
+    jobs = place.jobs(*ended(3))
+    for number in range(2):
+        store = str(place.folder / "state" / f"{number}.db")
+        async with place.running("run", POLLER_JOB_IDS=jobs, POLLER_STORE=store) as daemon:
+            await until(lambda number=number: len(place.receiver.ends) == 3 * (number + 1))
+            await daemon.stop()
+
+    assert len(place.receiver.receipts) == 6
+    assert len({it.id for it in place.receiver.receipts}) == 3

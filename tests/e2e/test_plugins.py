@@ -1,0 +1,130 @@
+"""Sinks of other people: the example works, and a bad one harms nobody and tells nothing."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from poller.sutro.simulator.script import Script
+from tests.support.builders import check_event
+from tests.support.daemon_process import Place
+from tests.support.plugin_packages import a_plugin
+from tests.support.secret_canaries import PATH, leaks
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+ENDED = Script(job_id="job-1", queue_seconds=0.0, run_seconds=0.0)
+NO_WEBHOOK = {
+    "POLLER_WEBHOOK_URL": None,
+    "POLLER_WEBHOOK_SECRET": None,
+    "POLLER_WEBHOOK_HEADERS": None,
+}
+
+ODD = """
+from contextlib import asynccontextmanager
+
+import anyio
+
+from poller.errors import DeliveryError
+from poller.sinks import SinkKind
+from poller.sinks.webhook import WebhookSettings
+
+
+class Odd:
+    def __init__(self, url):
+        self.url = url
+
+    async def send(self, delivery):
+        DEED
+
+
+@asynccontextmanager
+async def connect(settings, egress):
+    yield Odd(settings.value.url.get_secret_value())
+
+
+KIND = SinkKind(WebhookSettings, connect)
+"""
+
+
+def odd(folder: Path, source: str) -> dict[str, str | None]:
+    """Install a sink `odd`, and give the settings that choose it beside the log."""
+    a_plugin(folder, "odd", source)
+    return NO_WEBHOOK | {
+        "PYTHONPATH": str(folder),
+        "POLLER_SINKS": "log,odd",
+        "POLLER_ODD_URL": f"https://odd.example{PATH}",
+    }
+
+
+async def test_the_example_appends_events_to_its_file(
+    place: Place, command_with_example: Path, tmp_path: Path
+):
+    """A package that is installed beside the daemon is a sink with settings of its own."""
+    path = tmp_path / "events.jsonl"
+    settings = {"POLLER_SINKS": "log,file", "POLLER_FILE_PATH": str(path)} | NO_WEBHOOK
+    place = replace(place, command=command_with_example)
+    async with place.running("run", POLLER_JOB_IDS=place.jobs(ENDED), **settings) as daemon:
+        await until(lambda: path.exists() and path.read_bytes().endswith(b"\n"))
+        code = await daemon.stop()
+
+    event = check_event(path.read_bytes().rstrip(b"\n"))
+    assert code == 0
+    assert (event["type"], event["data"]["job"]["job_id"]) == ("job.succeeded", "job-1")
+
+
+async def test_check_shows_the_settings_of_the_example(place: Place, command_with_example: Path):
+    """The variables of a package's sink are listed like all others, and so is what they lack."""
+    place = replace(place, command=command_with_example)
+    settings = {"POLLER_JOB_IDS": "job-1", "POLLER_SINKS": "file"} | NO_WEBHOOK
+
+    good, shown = await place.run("check", "-o", "json", POLLER_FILE_PATH="/events", **settings)
+    bad, refused = await place.run("check", **settings)
+
+    variables = {it["variable"]: it["shown"] for it in json.loads(shown.out)["settings"]}
+    assert (good, variables["POLLER_FILE_PATH"]) == (0, "/events")
+    assert (bad, refused.err) == (78, "sutro-poller: POLLER_FILE_PATH: is required\n")
+
+
+@pytest.mark.parametrize(
+    ("deed", "said"),
+    [
+        ("raise RuntimeError(self.url)", "sink.raised"),
+        ("raise DeliveryError(f'{self.url} refused')", "delivery.failed"),
+        ("raise DeliveryError(f'{self.url} is gone', is_gone=True)", "poller.sink_disabled"),
+        ("await anyio.sleep_forever()", "job.succeeded"),
+    ],
+    ids=["raises", "refuses", "goes", "hangs"],
+)
+async def test_a_bad_sink_harms_no_other(place: Place, tmp_path: Path, deed: str, said: str):
+    """Whatever a sink does with an event, others get it, and its secret URL shows nowhere."""
+    settings = odd(tmp_path / "packages", ODD.replace("DEED", deed))
+    async with place.running("run", POLLER_JOB_IDS=place.jobs(ENDED), **settings) as daemon:
+        await daemon.saying("job.succeeded")
+        await daemon.saying(said)
+        code = await daemon.stop()
+
+    assert code == 0
+    assert not leaks(place.folder)
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (f"raise RuntimeError('{PATH}')", "cannot be loaded from odd:KIND (RuntimeError)"),
+        ("import no_such_module", "cannot be loaded from odd:KIND (ModuleNotFoundError)"),
+        ("KIND = object()", "odd:KIND must be a poller.sinks.SinkKind"),
+    ],
+    ids=["raises", "lacks", "other"],
+)
+async def test_a_broken_package_is_one_line(place: Place, tmp_path: Path, source: str, told: str):
+    """A sink that is not what it should be ends the start with 78 and says which it is."""
+    settings = odd(tmp_path / "packages", source)
+
+    code, ended = await place.run("run", POLLER_JOB_IDS="job-1", **settings)
+
+    assert (code, ended.out, ended.err.count("\n")) == (78, "", 1)
+    assert ended.err.startswith("sutro-poller: POLLER_SINKS: the sink 'odd' ")
+    assert told in ended.err

@@ -1,0 +1,176 @@
+"""What cannot work is refused at the start: an exit code, one line a problem, nothing touched."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.settings.test_problems import BAD
+from tests.support.config_builders import CANARIES, GOOD
+from tests.support.daemon_process import Place
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+FORKS = Path(__file__).parents[1] / "support/fork_server.py"
+
+
+def run_each(command: Path, cases: list[tuple[list[str], dict[str, str]]]) -> list[list]:
+    """Run each case in a process of its own; give its exit code and what it wrote."""
+    given = [json.dumps({"arguments": it[0], "environment": it[1]}) for it in cases]
+    ended = subprocess.run(
+        [command.with_name("python"), "-Es", FORKS],
+        input="\n".join(given),
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=30,
+    )
+    return [json.loads(line) for line in ended.stdout.splitlines()]
+
+
+def test_every_broken_rule_is_one_line_and_exit_code_78(command: Path):
+    """A line names the variable and the rule, stdout stays empty, and no secret is shown."""
+    told = run_each(command, [(["run"], GOOD | changes) for changes, _, _ in BAD])
+
+    wrong = [
+        (variable, code, out, err)
+        for (_, variable, rule), (code, out, err) in zip(BAD, told, strict=True)
+        if (code, out, err.count("\n")) != (78, "", 1)
+        or not err.startswith(f"sutro-poller: {variable}: ")
+        or rule not in err
+        or any(canary in err for canary in CANARIES)
+    ]
+    assert len(BAD) >= 25
+    assert not wrong
+
+
+async def test_all_problems_are_told_at_once(place: Place):
+    """Three broken rules are three lines of one start."""
+    code, ended = await place.run(
+        "run", POLLER_JOB_IDS="../key", POLLER_CONCURRENCY="0", POLLER_WEBHOK_URL="x"
+    )
+
+    assert code == 78
+    assert ended.err.count("\n") == 3
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["watch"], ["run", "--fast"], ["check", "-o", "xml"]])
+def test_misuse_is_exit_code_2(command: Path, arguments: list[str]):
+    """A missing or unknown verb, option or choice is told with the usage."""
+    ((code, out, err),) = run_each(command, [(arguments, {})])
+
+    assert (code, out) == (2, "")
+    assert err.startswith("usage: sutro-poller")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        ("--port", "70000"),
+        ("--port", "http"),
+        ("--jobs", "0"),
+        ("--jobs", "many"),
+        ("--speed", "0"),
+        ("--speed", "inf"),
+        ("--speed", "fast"),
+    ],
+)
+def test_simulate_takes_only_what_makes_sense(command: Path, odd):
+    """A number out of bounds is misuse, told in a line below the usage."""
+    ((code, out, err),) = run_each(command, [(["simulate", *odd], {})])
+
+    assert (code, out) == (2, "")
+    assert f"argument {odd[0]}: must be " in err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("events", "the following arguments are required: {ls,show,replay}"),
+        ("jobs ls --state nope", "invalid choice: 'NOPE' (choose from 'UNKNOWN', 'SUBMITTED',"),
+    ],
+)
+def test_misuse_names_what_can_be_said(command: Path, words: str, told: str):
+    """The choices are given in the words that a person would type."""
+    ((code, _, err),) = run_each(command, [(words.split(), {})])
+
+    assert code == 2
+    assert told in err
+
+
+def test_a_full_disk_behind_stdout_is_told(command: Path):
+    """What cannot be printed is one line and exit code 74, not a traceback."""
+    with Path("/dev/full").open("wb") as full:
+        told = subprocess.run(
+            [command, "version"], stdout=full, stderr=subprocess.PIPE, check=False, timeout=30
+        )
+
+    assert told.returncode == 74
+    assert told.stderr == b"sutro-poller: stdout cannot be written to: No space left on device\n"
+
+
+async def test_a_second_process_on_one_database_is_refused(place: Place):
+    """It exits with 75 and a line that says why; the first one goes on."""
+    async with place.running("run", POLLER_JOB_IDS="job-1") as first:
+        await until(place.api.requests.total)
+        code, second = await place.run("run", POLLER_JOB_IDS="job-1")
+        first_code = await first.stop()
+
+    assert (code, first_code) == (75, 0)
+    assert second.err == (
+        f"sutro-poller: {place.folder}/state/state.db: another process has it;"
+        " stop that one, or set another POLLER_STORE\n"
+    )
+
+
+async def test_a_path_that_cannot_be_written_is_refused(place: Place):
+    """A database below a file is exit code 78 and a line with the variable and the rule."""
+    (place.folder / "file").touch()
+
+    code, ended = await place.run(
+        "run", POLLER_JOB_IDS="job-1", POLLER_STORE=str(place.folder / "file" / "state.db")
+    )
+
+    assert code == 78
+    assert ended.err.count("\n") == 1
+    assert ended.err.startswith("sutro-poller: POLLER_STORE: ")
+    assert "a folder that this user may write to" in ended.err
+
+
+async def test_a_database_of_a_newer_version_is_left_alone(place: Place):
+    """It is refused with 78, and not a byte of it changes."""
+    path = place.folder / "newer.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 99")
+    before = path.read_bytes()
+
+    code, ended = await place.run("run", POLLER_JOB_IDS="job-1", POLLER_STORE=str(path))
+
+    assert code == 78
+    assert "was written by a newer version" in ended.err
+    assert path.read_bytes() == before
+
+
+def test_the_daemon_draws_nothing():
+    """`run` imports no library for drawing on terminals, installed or not: it takes 4 MiB."""
+    importing = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "poller", "run"],
+        cwd=FORKS.parents[2],
+        env={"PATH": os.environ["PATH"]},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    imported = {line.rpartition("|")[2].strip() for line in importing.stderr.splitlines()}
+    assert importing.returncode == 78
+    assert {"poller.app", "structlog.dev"} < imported
+    assert not {it for it in imported if it.startswith(("rich.", "pygments"))}

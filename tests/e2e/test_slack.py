@@ -1,0 +1,90 @@
+"""Slack as a receiver: people are told in words, and its URL is a secret."""
+
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+from aiohttp import web
+
+from poller.sutro.simulator.script import Script
+from tests.support.daemon_process import Place
+from tests.support.secret_canaries import NEW_KEY, leaks
+from tests.support.waiting import until
+from tests.support.webhook_receiver import listening
+
+pytestmark = pytest.mark.anyio
+
+ENDED = Script(job_id="job-1", name="R&D", queue_seconds=0.0, run_seconds=0.0)
+
+
+@dataclass
+class Slack:
+    """Answers as Slack's incoming webhooks do: `ok` to a JSON object with a text."""
+
+    is_there: bool = True
+    texts: list[str] = field(default_factory=list)
+    url: str = ""
+
+    async def receive(self, request: web.Request) -> web.Response:
+        """Take one message."""
+        if not self.is_there:
+            return web.Response(status=404, text="no_service")
+        assert request.content_type == "application/json"
+        assert "webhook-signature" not in request.headers
+        self.texts.append((await request.json())["text"])
+        return web.Response(text="ok")
+
+
+@pytest.fixture
+async def slack() -> AsyncIterator[Slack]:
+    """Give an incoming webhook of Slack."""
+    async with listening(Slack()) as receiver:
+        yield receiver
+
+
+def settings(slack: Slack) -> dict[str, str | None]:
+    """Give the settings that send events to Slack."""
+    return {
+        "POLLER_SINKS": "webhook",
+        "POLLER_WEBHOOK_URL": slack.url,
+        "POLLER_WEBHOOK_FORMAT": "slack",
+        "POLLER_WEBHOOK_SECRET": None,
+        "POLLER_WEBHOOK_HEADERS": None,
+    }
+
+
+async def test_people_are_told_of_an_end(place: Place, slack: Slack):
+    """The end of a job is a message with its name, its cost and its tokens."""
+    jobs = place.jobs(ENDED)
+    async with place.running("run", POLLER_JOB_IDS=jobs, **settings(slack)) as daemon:
+        await until(lambda: slack.texts)
+        await daemon.stop()
+
+    (text,) = slack.texts
+    assert text.startswith("R&amp;D (job-1) succeeded after 0.0 s\nCost $")
+
+
+async def test_people_are_told_of_a_refused_key(place: Place, slack: Slack):
+    """A refused key is told without being asked for: nobody would hear of any job."""
+    place.api.key = NEW_KEY
+    async with place.running("run", POLLER_JOB_IDS="job-1", **settings(slack)) as daemon:
+        await daemon.saying("poll.failed")
+        daemon.process.send_signal(signal.SIGHUP)
+        await until(lambda: slack.texts)
+        await daemon.stop()
+
+    (text,) = slack.texts
+    assert "refuses the key: no job is being watched" in text
+
+
+async def test_the_url_of_slack_is_not_told(place: Place, slack: Slack):
+    """A webhook that Slack does not know any more is told without its path."""
+    slack.is_there = False
+    jobs = place.jobs(ENDED)
+    async with place.running("run", POLLER_JOB_IDS=jobs, **settings(slack)) as daemon:
+        (failed,) = await daemon.saying("delivery.failed")
+        await daemon.stop()
+
+    assert failed["error"] == "the receiver answered 404"
+    assert not leaks(place.folder)

@@ -1,0 +1,142 @@
+"""The other verbs: what they print and how they exit."""
+
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from poller import __version__
+from poller.sutro.simulator.script import Script
+from tests.support.daemon_process import Place
+from tests.support.secret_canaries import NEW_KEY
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+
+def nowhere() -> str:
+    """Give a URL on this machine where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+async def test_it_is_the_wheel_that_is_tested(place: Place):
+    """The installed command imports the package from beside itself, with all of its files."""
+    python, code = place.command.with_name("python"), "import poller; print(poller.__file__)"
+    async with place.started([str(python), "-c", code], {}) as asked:
+        await asked.end()
+    package = Path(asked.out.strip()).parent
+
+    assert package.is_relative_to(place.command.parents[1])
+    assert (package / "event.schema.json").is_file()
+
+
+async def test_version_is_that_of_the_package(place: Place):
+    """`python -m poller` is the same program, and `version` prints one line."""
+    python = str(place.command.with_name("python"))
+    async with place.started([python, "-m", "poller", "version"], {}) as asked:
+        code = await asked.end()
+
+    assert (code, asked.out, asked.err) == (0, f"sutro-poller {__version__}\n", "")
+
+
+async def test_check_shows_every_setting_and_no_secret(place: Place):
+    """The table has a line for each setting: its origin, and its value unless secret."""
+    code, ended = await place.run("check", POLLER_JOB_IDS="job-1")
+
+    shown = {
+        line.split()[0]: line.split()[1:] for line in ended.out.partition("\n\n")[0].splitlines()
+    }
+    assert code == 0
+    assert shown["SUTRO_API_KEY"] == ["environment", "****"]
+    assert shown["POLLER_WEBHOOK_URL"][1].endswith("/...")
+    assert shown["POLLER_CONCURRENCY"] == ["default", "16"]
+
+
+async def test_check_speaks_json(place: Place):
+    """With `-o json` the same is one JSON object on stdout."""
+    code, ended = await place.run("check", "-o", "json", POLLER_JOB_IDS="job-1")
+
+    settings = {it["variable"]: it for it in json.loads(ended.out)["settings"]}
+    assert code == 0
+    assert settings["SUTRO_API_KEY"]["shown"] == "****"
+    assert settings["POLLER_JOB_IDS"]["shown"] == "job-1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "told"),
+    [
+        ({"POLLER_JOB_IDS": "job-1"}, 0, "takes the key; job job-1 is QUEUED."),
+        ({"POLLER_JOB_IDS": "job-9"}, 0, "takes the key; job job-9 is not known to it: too new,"),
+        ({"POLLER_JOB_IDS": None}, 0, "takes the key."),
+        ({"SUTRO_API_KEY": NEW_KEY}, 77, "the API refused the key (401); put SUTRO_API_KEY right."),
+        ({"SUTRO_API_URL": nowhere()}, 69, "cannot connect (Connection refused)"),
+    ],
+    ids=["known", "unknown", "no job", "refused", "unreachable"],
+)
+async def test_check_asks_the_api(place: Place, changes, code, told):
+    """With `--api` one request is made, and the exit code is what came of it."""
+    place.jobs(Script(job_id="job-1", queue_seconds=60.0))
+
+    found, ended = await place.run("check", "--api", **changes)
+
+    assert found == code
+    assert told in ended.out.splitlines()[-1]
+
+
+async def test_check_looks_at_the_places(place: Place, tmp_path: Path):
+    """A database that cannot be there is refused, as by `run`; a jobs file may be still to come."""
+    lost, jobs = tmp_path / "no-such-folder", tmp_path / "jobs.txt"
+
+    refused, told = await place.run(
+        "check", POLLER_JOB_IDS="a", POLLER_STORE=str(lost / "state.db")
+    )
+    taken, noted = await place.run("check", POLLER_JOBS_FILE=str(jobs))
+
+    assert (refused, told.out) == (78, "")
+    rule = "must be a folder that this user may write to"
+    assert told.err == f"sutro-poller: POLLER_STORE: {lost} {rule}\n"
+    assert (taken, noted.err.count("\n")) == (0, 1)
+    assert noted.err.startswith(f"POLLER_JOBS_FILE: {jobs} is not there yet")
+
+
+async def test_simulate_prints_what_run_needs(place: Place):
+    """Its output is an env file with which `run` tells of jobs; SIGTERM ends it."""
+    command = str(place.command)
+    async with place.started(
+        [command, "simulate", "--port", "0", "--jobs", "2", "--speed", "20"], {}
+    ) as simulator:
+        await until(lambda: simulator.out.count("\n") == 3)
+        settings = {"SUTRO_API_URL": None, "SUTRO_API_KEY": None}
+        async with place.running("run", "--env-file", str(simulator.stdout), **settings) as daemon:
+            await until(lambda: len(place.receiver.ends) == 2)
+            await daemon.stop()
+        code = await simulator.stop()
+
+    assert code == 0
+    assert sorted(job_id[:5] for job_id in place.receiver.ends) == ["job-1", "job-2"]
+
+
+async def test_the_demo_ends_well_and_by_itself(place: Place):
+    """Six simulated jobs end, all signatures verify, and nothing is left running."""
+    async with place.started([str(place.command), "demo"], {"PATH": os.environ["PATH"]}) as demo:
+        code = await demo.end(within=60.0)
+
+    assert (code, demo.err) == (0, "")
+    assert "6 of 6 jobs ended" in demo.out
+    assert "all signatures verified" in demo.out
+
+
+async def test_a_stopped_demo_leaves_no_daemon(place: Place):
+    """SIGTERM ends the demo and the daemon that it has started."""
+    async with place.started([str(place.command), "demo"], {"PATH": os.environ["PATH"]}) as demo:
+        await until(lambda: "process " in demo.out)
+        daemon = int(demo.out.partition("process ")[2].partition(":")[0])
+        demo.process.send_signal(signal.SIGTERM)
+        await demo.end()
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(daemon, signal.SIGKILL)  # should it be there, at least it does not stay

@@ -1,0 +1,242 @@
+"""`wait` as a process: how it exits, what it prints, what it needs."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+import anyio
+import pytest
+from anyio.to_thread import run_sync
+
+from poller.sutro.simulator.script import Script
+from tests.e2e.test_refusal import run_each
+from tests.e2e.test_verbs import nowhere
+from tests.support.daemon_process import PACE, Daemon, Place
+from tests.support.secret_canaries import KEY, NEW_KEY
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+GOOD: Final = Script(job_id="good", queue_seconds=0.0, run_seconds=0.0)
+BAD: Final = Script(job_id="bad", fate="failed", queue_seconds=0.0, run_seconds=0.0)
+CANCELLED: Final = Script(job_id="dropped", fate="cancelled", queue_seconds=0.0, run_seconds=0.0)
+ENDLESS: Final = Script(job_id="endless", queue_seconds=600.0)
+LATE: Final = Script(job_id="late", queue_seconds=0.2, run_seconds=0.4, appears_after=0.2)
+NEWEST: Final = Script(job_id="newest", queue_seconds=0.0, run_seconds=0.0, cost_delay=0.3)
+
+LANES: Final = 3
+HIDE_CURSOR: Final = b"\x1b[?25l"
+SHOW_CURSOR: Final = b"\x1b[?25h"
+SCANTY: Final = PACE | {"SUTRO_API_KEY": KEY, "POLLER_NOT_FOUND_GRACE": "0.5s"}
+
+
+class Case(NamedTuple):
+    """A wait: its arguments, its exit code, what it says on stdout or stderr, its variables."""
+
+    arguments: str
+    code: int
+    told: str
+    changes: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def words(self) -> list[str]:
+        """The command line."""
+        return ["wait", *self.arguments.split()]
+
+    def environment(self, place: Place) -> dict[str, str]:
+        """Give little more than the key; `{api}` and `{folder}` are those of a place."""
+        given = SCANTY | {"SUTRO_API_URL": "{api}"} | self.changes
+        return {
+            name: text.format(api=place.api_url, folder=place.folder)
+            for name, text in given.items()
+        }
+
+
+CASES: Final = (
+    Case("good", 0, "good succeeded in 0s: "),
+    Case("late", 0, "late succeeded in 0.4s: "),
+    Case("--latest", 0, "newest succeeded in 0s: "),
+    Case("good late", 0, "2 jobs ended in "),
+    Case("", 0, "2 jobs ended in ", {"POLLER_JOB_IDS": "good,late"}),
+    Case(
+        "",
+        0,
+        "2 jobs ended in ",
+        {"POLLER_JOB_IDS": "late", "POLLER_JOBS_FILE": "{folder}/jobs.txt"},
+    ),
+    Case("--any endless good", 0, "1 of 2 jobs ended"),
+    Case("bad", 1, "bad failed after 0s: The model returned no output for 3 rows."),
+    Case("good dropped bad lost", 1, ": 1 succeeded, 1 failed, 1 cancelled, 1 missing; $"),
+    Case("--fail-fast endless bad", 1, "bad failed after 0s: The model returned"),
+    Case("good dropped lost", 3, "dropped cancelled after 0s"),
+    Case("lost-1 lost-2 lost-3", 4, "lost-2 is missing: the API knows no job of this id"),
+    Case("lost", 4, "lost: no such job (404) so far, missing after 0.5 s of that"),
+    Case(
+        "good --unreachable-after 300ms",
+        69,
+        "sutro-poller: no answer for 0.3 s: 127.0.0.1: cannot connect",
+        {"SUTRO_API_URL": nowhere()},
+    ),
+    Case("good", 77, "the API refused the key (401); put", {"SUTRO_API_KEY": NEW_KEY}),
+    Case("good", 78, "SUTRO_API_KEY: is required", {"SUTRO_API_KEY": ""}),
+    Case("good", 78, "check SUTRO_API_URL", {"SUTRO_API_URL": "{api}/wrong"}),
+    Case("", 78, "name a job, ask for --latest, or set POLLER_JOB_IDS"),
+    Case("", 78, "empty.txt names no job", {"POLLER_JOBS_FILE": "{folder}/empty.txt"}),
+    Case("", 78, "none.txt: No such file", {"POLLER_JOBS_FILE": "{folder}/none.txt"}),
+    Case("", 78, "bad.txt, line 2: a job id has", {"POLLER_JOBS_FILE": "{folder}/bad.txt"}),
+    Case("endless --timeout 300ms", 124, "gave up after 0.3s: the jobs go on"),
+    Case("a/b", 2, "a job id has 1 to 128"),
+    Case("good --timeout soon", 2, "must be a duration"),
+)
+
+
+@asynccontextmanager
+async def waiting(place: Place, arguments: str) -> AsyncIterator[Daemon]:
+    """Run `wait` with an environment of little more than the key."""
+    case = Case(arguments, 0, "")
+    command = [str(place.command), *case.words]
+    async with place.started(command, case.environment(place)) as process:
+        yield process
+
+
+@pytest.fixture
+def jobs(place: Place) -> Place:
+    """Give a place with jobs of every fate."""
+    place.jobs(GOOD, BAD, CANCELLED, ENDLESS, LATE, NEWEST)
+    (place.folder / "jobs.txt").write_text("# ours\ngood # ended\n\n", "utf-8")
+    (place.folder / "empty.txt").write_text("# none yet\n", "utf-8")
+    (place.folder / "bad.txt").write_text("good\n../key\n", "utf-8")
+    return place
+
+
+async def test_each_end_has_its_exit_code(jobs: Place):
+    """The code says how the jobs ended, and the worst counts: failed, cancelled, missing."""
+    told: list[list] = [[] for _ in range(LANES)]
+
+    async def play(lane: int) -> None:
+        cases = [(it.words, it.environment(jobs)) for it in CASES[lane::LANES]]
+        told[lane] = await run_sync(run_each, jobs.command, cases)
+
+    async with anyio.create_task_group() as group:
+        for lane in range(LANES):
+            group.start_soon(play, lane)
+
+    (jobs.folder / "told.json").write_text(json.dumps(told), "utf-8")  # it is searched for secrets
+    wrong = [
+        (case, code, out, err)
+        for lane in range(LANES)
+        for case, (code, out, err) in zip(CASES[lane::LANES], told[lane], strict=True)
+        if code != case.code or case.told not in out + err or "Traceback" in err
+    ]
+    assert not wrong
+
+
+async def test_the_result_alone_is_on_stdout(jobs: Place):
+    """One line for people; what changed, and why a job failed, is on stderr."""
+    async with waiting(jobs, "late bad") as process:
+        await process.end(within=60.0)
+
+    assert process.out.startswith("2 jobs ended in ")
+    assert process.out.count("\n") == 1
+    assert process.err.splitlines()[-1].startswith("bad failed after 0s: The model returned")
+    assert "late SUCCEEDED" in process.err
+
+
+async def test_json_lists_every_job(jobs: Place):
+    """With `-o json` stdout is a list with an object for each job, in the order of the ids."""
+    async with waiting(jobs, "-o json lost bad bad good") as process:
+        code = await process.end(within=60.0)
+
+    told = json.loads(process.out)
+    assert code == 1
+    assert [it["job"]["job_id"] for it in told] == ["lost", "bad", "good"]
+    assert [it["type"] for it in told] == ["job.missing", "job.failed", "job.succeeded"]
+    assert told[1]["reason"] == "The model returned no output for 3 rows."
+
+
+async def test_only_a_key_is_needed(jobs: Place):
+    """Neither a home nor a store nor settings; a sink that would not work does not matter."""
+    given = {"SUTRO_API_URL": jobs.api_url, "SUTRO_API_KEY": KEY, "POLLER_WEBHOOK_URL": "junk"}
+    async with jobs.started([str(jobs.command), "wait", "good"], given) as process:
+        code = await process.end(within=60.0)
+
+    assert (code, process.err) == (0, "good SUCCEEDED\n")
+    assert not list((jobs.folder / "state").iterdir())
+    assert sorted(it.name for it in jobs.folder.iterdir()) == [
+        "bad.txt",
+        "empty.txt",
+        "jobs.txt",
+        "output",
+        "state",
+    ]
+
+
+async def test_an_interrupted_wait_exits_with_130(jobs: Place):
+    """Ctrl-C ends it at once, without a traceback."""
+    async with waiting(jobs, "endless") as process:
+        await until(lambda: "QUEUED" in process.err)
+        process.process.send_signal(signal.SIGINT)
+        code = await process.end(within=60.0)
+
+    assert (code, process.err) == (130, "endless QUEUED\n")
+
+
+async def test_the_exit_code_counts_if_nobody_reads(jobs: Place):
+    """A reader that has gone does not make a failed job a success."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [str(jobs.command), "wait", "bad"]
+    given = {"SUTRO_API_URL": jobs.api_url, "SUTRO_API_KEY": KEY}
+    async with await anyio.open_process(
+        command, env=given, stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.DEVNULL
+    ) as process:
+        os.close(writer)
+        code = await process.wait()
+
+    assert code == 1
+
+
+async def test_a_terminal_gets_a_table(jobs: Place):
+    """With `rich` a table is drawn on stderr, and the result still is one line of stdout."""
+    master, terminal = os.openpty()
+    given = {"SUTRO_API_URL": jobs.api_url, "SUTRO_API_KEY": KEY, "TERM": "xterm"}
+    out = jobs.folder / "table.out"
+    with out.open("wb") as stdout:
+        process = await anyio.open_process(
+            [str(jobs.command), "wait", "good", "bad"], env=given, stdout=stdout, stderr=terminal
+        )
+    async with process:
+        code = await process.wait()
+    os.close(terminal)
+    drawn = os.read(master, 100_000).decode()
+    os.close(master)
+
+    assert code == 1
+    assert "elapsed" in drawn
+    assert "SUCCEEDED" in drawn
+    assert out.read_text("utf-8").count("\n") == 1
+
+
+async def test_a_terminal_has_its_cursor_back(jobs: Place):
+    """SIGTERM, as `timeout` sends it, ends a wait with 143, and what it hid is shown again."""
+    master, terminal = os.openpty()
+    given = {"SUTRO_API_URL": jobs.api_url, "SUTRO_API_KEY": KEY, "TERM": "xterm"}
+    async with await anyio.open_process(
+        [str(jobs.command), "wait", "endless"], env=given, stdout=None, stderr=terminal
+    ) as process:
+        os.close(terminal)
+        drawn = b""
+        while b"QUEUED" not in drawn:
+            drawn += await run_sync(os.read, master, 4_096)
+        process.send_signal(signal.SIGTERM)
+        code = await process.wait()
+    drawn += os.read(master, 100_000)
+    os.close(master)
+
+    assert code == 143
+    assert drawn.rindex(SHOW_CURSOR) > drawn.rindex(HIDE_CURSOR)

@@ -1,0 +1,29 @@
+"""What the cruel tests share beside their rig."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import structlog
+
+from tests.support.daemon_process import Place, a_place
+
+
+@pytest.fixture
+async def place(command: Path, tmp_path: Path) -> AsyncIterator[Place]:
+    """Give a place to run the product, and look afterwards for secrets in all that it wrote."""
+    async with a_place(command, tmp_path / "place") as it:
+        yield it
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Drop every log line of this process: virtual days fill it."""
+    structlog.configure(processors=[_drop])
+    yield
+    structlog.reset_defaults()
+
+
+def _drop(*_: object) -> NoReturn:
+    raise structlog.DropEvent

@@ -1,0 +1,75 @@
+"""Write what `make torture` found: a file for machines and the table of the README.
+
+Usage: python tests/fault_injection/report.py ROWS SEED
+"""
+
+import json
+import platform
+import sqlite3
+import sys
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+HERE: Final = Path(__file__).parent
+README: Final = HERE.parents[1] / "README.md"
+RESULTS: Final = HERE / "results.json"
+BEGIN, END = "<!-- torture -->", "<!-- /torture -->"
+
+UNTESTED: Final = {
+    "a disk or a hypervisor that says that it has synced, and has not": "no such disk here",
+    "a kernel that crashes, on file systems of all kinds": "images of the file are built",
+}
+"""What cannot be tried on a plain machine, and why."""
+
+Row = dict[str, Any]
+
+
+def summed(rows: list[Row]) -> list[Row]:
+    """Add up the rows of each promise."""
+    by = sorted(rows, key=lambda row: (row["suite"], row["promise"]))
+    return [_sum(list(group)) for _, group in groupby(by, lambda row: row["promise"])]
+
+
+def _sum(rows: list[Row]) -> Row:
+    hits = [row["hits"] for row in rows if row["hits"] is not None]
+    totals = {name: sum(row[name] for row in rows) for name in ("cases", "violations")}
+    return rows[0] | totals | {"hits": sum(hits) if hits else None}
+
+
+def table(rows: list[Row], *, seed: str, day: str) -> str:
+    """Draw the table of the README."""
+    lines = [
+        f"`make torture SEED={seed}` on {day}:",
+        "",
+        "| promise | cases | of these where it hurts | violations |",
+        "|---|---|---|---|",
+    ]
+    for row in rows:
+        hits = "" if row["hits"] is None else f"{row['hits']:,}"
+        lines.append(f"| {row['promise']} | {row['cases']:,} | {hits} | {row['violations']} |")
+    lines += [f"| {what} | not tested: {why} | | |" for what, why in UNTESTED.items()]
+    return "\n".join(lines)
+
+
+def write(rows: list[Row], seed: str) -> None:
+    """Write both."""
+    now = datetime.now(UTC)
+    result = {
+        "at": f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        "seed": int(seed),
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "rows": rows,
+    }
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    before, _, rest = README.read_text("utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    drawn = table(rows, seed=seed, day=f"{now:%Y-%m-%d}")
+    README.write_text(f"{before}{BEGIN}\n{drawn}\n{END}{after}", "utf-8")
+
+
+if __name__ == "__main__":
+    lines = Path(sys.argv[1]).read_text("utf-8").splitlines()
+    write(summed([json.loads(line) for line in lines]), sys.argv[2])

@@ -1,0 +1,258 @@
+"""No secret is in anything that a process writes. Every process test looks; these provoke."""
+
+import json
+import socket
+import ssl
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import trustme
+
+from poller import config as configuration
+from poller.app import App
+from poller.sutro.simulator.script import Script
+from poller.wiring import egress, make_client, make_http
+from tests.fault_injection.rig import nursery, tally
+from tests.support.daemon_process import Daemon, Place
+from tests.support.plugin_packages import a_plugin
+from tests.support.secret_canaries import (
+    CANARIES,
+    HEADER,
+    KEY,
+    NEW_KEY,
+    PASSWORD,
+    PATH,
+    SECRET,
+    found_in,
+    leaks,
+)
+from tests.support.waiting import until
+from tests.support.webhook_receiver import Receiver, listening
+
+pytestmark = pytest.mark.anyio
+
+PROMISE = "no key, secret, URL or password is in any output or file, raw, base64 or URL-encoded"
+ENDED = Script(job_id="job-1", queue_seconds=0.0, run_seconds=0.0)
+
+LEAKY = """
+import base64
+import os
+from contextlib import asynccontextmanager
+
+from poller.sinks import SinkKind
+from poller.sinks.webhook import WebhookSettings
+
+
+class Leaky:
+    def __init__(self, secrets):
+        self.secrets = secrets
+
+    async def send(self, delivery):
+        blurt(self.secrets)
+
+
+def blurt(secrets):
+    key, url, secret = secrets
+    based = [base64.b64encode(it.encode()).decode() for it in secrets]
+    raise RuntimeError(f"{key} {url} {secret} {based}")
+
+
+@asynccontextmanager
+async def connect(settings, egress):
+    url = settings.value.url.get_secret_value()
+    secrets = os.environ["SUTRO_API_KEY"], url, settings.value.secret.get_secret_value()
+    if settings.value.timeout == 1:
+        blurt(secrets)
+    yield Leaky(secrets)
+
+
+KIND = SinkKind(WebhookSettings, connect)
+"""
+"""A sink of others that tells all it knows: in `connect` with a timeout of 1 s, else in `send`."""
+
+
+@pytest.fixture
+def leaky(place: Place, tmp_path: Path) -> dict[str, str]:
+    """Install the leaky sink, and give the settings that choose it."""
+    folder = tmp_path / "packages"
+    a_plugin(folder, "leaky", LEAKY)
+    return {
+        "PYTHONPATH": str(folder),
+        "POLLER_SINKS": "leaky",
+        "POLLER_LEAKY_URL": place.receiver.url,
+        "POLLER_LEAKY_SECRET": SECRET,
+        "POLLER_WEBHOOK_URL": None,
+        "POLLER_WEBHOOK_SECRET": None,
+        "POLLER_WEBHOOK_HEADERS": None,
+    }
+
+
+@pytest.fixture
+def stranger() -> ssl.SSLContext:
+    """Give the TLS identity of a host that nobody vouches for."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.mark.parametrize("canary", CANARIES)
+def test_the_search_finds_a_planted_secret(tmp_path: Path, canary: str):
+    """A secret in the middle of a file is found, so that finding none means something."""
+    (tmp_path / "log").write_text(f"x{canary}y", "utf-8")
+
+    assert leaks(tmp_path)
+
+
+async def test_a_crash_tells_no_secret(place: Place, leaky: dict[str, str]):
+    """An exception with secrets in its text and its frames is logged whole but for them."""
+    code, ended = await place.run("run", POLLER_JOB_IDS="job-1", POLLER_LEAKY_TIMEOUT="1s", **leaky)
+
+    (crash,) = ended.said("poller.crashed")
+    assert (code, ended.err) == (1, "")
+    assert "RuntimeError: **** " in crash["exception"]
+    tally(PROMISE, cases=1, violations=leaks(place.folder))
+
+
+async def test_a_failing_sink_tells_no_secret(place: Place, leaky: dict[str, str]):
+    """A plugin that raises with secrets in its text is logged without them, and it runs on."""
+    jobs = place.jobs(ENDED)
+    async with place.running("run", POLLER_JOB_IDS=jobs, **leaky) as daemon:
+        (raised, *_) = await daemon.saying("sink.raised")
+        code = await daemon.stop()
+
+    assert code == 0
+    assert "RuntimeError: **** " in raised["exception"]
+    tally(PROMISE, cases=1, violations=leaks(place.folder))
+
+
+async def test_a_refusal_tells_no_secret(place: Place):
+    """Neither a 401 of the API nor a refusing receiver brings a secret into the log."""
+    place.receiver.status = 500
+    async with place.running("run", POLLER_JOB_IDS=place.jobs(ENDED)) as daemon:
+        await daemon.saying("delivery.failed")
+        await daemon.stop()
+    place.api.key = NEW_KEY
+    jobs = place.jobs(Script(job_id="job-2"))
+    async with place.running("run", POLLER_JOB_IDS=jobs) as daemon:
+        (failed,) = await daemon.saying("poll.failed")
+        await daemon.stop()
+
+    assert "401" in failed["error"]
+    tally(PROMISE, cases=1, violations=leaks(place.folder))
+
+
+async def test_a_tls_failure_tells_no_secret(place: Place, stranger: ssl.SSLContext):
+    """A certificate that nobody vouches for is told with the host alone, and gets no request."""
+    async with listening(Receiver(), tls=stranger) as receiver:
+        api = receiver.url.removesuffix(PATH)
+        settings = {"POLLER_JOB_IDS": place.jobs(ENDED), "POLLER_WEBHOOK_URL": receiver.url}
+        async with place.running("run", **settings) as daemon:
+            (unsent, *_) = await daemon.saying("delivery.failed")
+            await daemon.stop()
+        settings = {"POLLER_JOB_IDS": place.jobs(Script(job_id="job-2")), "SUTRO_API_URL": api}
+        async with place.running("run", **settings) as daemon:
+            (unseen, *_) = await daemon.saying("poll.failed")
+            await daemon.stop()
+
+    assert unsent["error"] == unseen["error"]
+    assert unsent["error"].startswith("127.0.0.1: its TLS certificate is not trusted")
+    assert not receiver.receipts
+    tally(PROMISE, cases=1, violations=leaks(place.folder))
+
+
+VERBS = (
+    "check",
+    "check -o json",
+    "check --api",
+    "status",
+    "status -o json",
+    "jobs ls",
+    "events ls",
+    "dead ls",
+    "sinks ls",
+    "sinks test webhook",
+    "wait job-1",
+    "wait job-1 -o json",
+)
+
+
+@pytest.mark.parametrize("kind", ["well", "broken", "behind a dead proxy"])
+async def test_no_verb_tells_a_secret(place: Place, kind: str):
+    """Whatever an operator asks, and however wrong the settings are, secrets stay masked."""
+    settings = {"POLLER_JOB_IDS": place.jobs(ENDED)}
+    known, output = place.environment(settings | CHANGES[kind]), place.folder / "verbs"
+    async with nursery(place.command) as births:
+        daemon = await births.bear(place.environment(settings), place.folder / "log")
+        await until(lambda: place.receiver.receipts)
+        await daemon.stop()
+        for verb in VERBS:
+            child = await births.bear(known, output, *verb.split(), *(HURRIED.get(verb[:4], ())))
+            await child.end(within=30.0)
+
+    assert output.stat().st_size > 1_000
+    tally(PROMISE, cases=len(VERBS), violations=leaks(place.folder))
+
+
+def nowhere() -> str:
+    """Give a host and port on this machine where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+BEHIND = {
+    "POLLER_PROXY": f"http://me:{quote(PASSWORD, safe='')}@{nowhere()}",
+    "SUTRO_API_URL": "https://sutro.invalid",
+    "POLLER_WEBHOOK_URL": f"https://hooks.invalid{PATH}",
+}
+"""What is on this machine is never reached through a proxy; this goes no further than to it."""
+
+CHANGES: dict[str, dict[str, str | None]] = {
+    "well": {},
+    "broken": {
+        "SUTRO_API_KEY": f"{KEY}\n{NEW_KEY}",
+        "POLLER_WEBHOOK_URL": f"ftp://example.com{PATH}",
+        "POLLER_WEBHOOK_SECRET": SECRET.removeprefix("whsec_"),
+        "POLLER_WEBHOOK_HEADERS": json.dumps({HEADER: HEADER}),
+        "POLLER_PROXY": f"socks5://me:{PASSWORD}@proxy",
+    },
+    "behind a dead proxy": BEHIND,
+}
+HURRIED = {"wait": ("--timeout", "2s")}
+
+
+def leaks_on_line(daemon: Daemon) -> list[str]:
+    """Name what any user of the machine could read of a process."""
+    line = Path(f"/proc/{daemon.process.pid}/cmdline").read_bytes()
+    return [f"command line: {form.decode()}" for form in found_in(line)]
+
+
+async def test_a_running_daemon_tells_no_secret(place: Place):
+    """Neither its command line nor the write-ahead log of a daemon behind a proxy has a secret."""
+    jobs = place.jobs(ENDED, Script(job_id="job-2"))
+    async with place.running("run", POLLER_JOB_IDS=jobs) as daemon:
+        await until(lambda: place.receiver.receipts)
+        found = leaks_on_line(daemon) + leaks(place.folder)
+        is_logged = (place.folder / "state" / "state.db-wal").exists()
+        await daemon.stop()
+    async with place.running("run", POLLER_JOB_IDS=jobs, **BEHIND) as daemon:
+        (failed, *_) = await daemon.saying("poll.failed")
+        await daemon.stop()
+
+    assert is_logged
+    assert "proxy" in failed["error"]
+    tally(PROMISE, cases=2, violations=found + leaks(place.folder))
+
+
+async def test_no_repr_tells_a_secret(place: Place):
+    """What a debugger or a stray log line would show of the daemon's parts has no secret."""
+    config = configuration.load(place.environment({"POLLER_JOB_IDS": "job-1", **BEHIND}))
+    app = App(config)
+    async with make_http(config) as http:
+        client = make_client(config, http, app.clock)
+        parts = [app, config, config.settings, egress(config), http, client, *config.sinks]
+        parts += [config.found, config.secrets, [it.live.value for it in config.sinks]]
+        shown = [f"{part!r} {part!s}" for part in parts]
+
+    found = [form.decode() for text in shown for form in found_in(text.encode())]
+    tally(PROMISE, cases=len(parts), violations=found)

@@ -1,0 +1,153 @@
+"""Outages of days in virtual time: what they cost the other side, and how soon they are over."""
+
+from itertools import pairwise
+
+import anyio
+import pytest
+
+from poller.core.errors import DeliveryError, Throttled, Transient
+from poller.core.outbox import Batch
+from tests.fault_injection.rig import SCALE, tally
+from tests.integration.test_key import FIXED, FORBIDDEN, REFUSED, an_api, poller_types
+from tests.support.fakes import (
+    FakeApi,
+    FakeSink,
+    a_store,
+    dispatching,
+    ended,
+    recorded,
+    recorded_types,
+    running,
+    watching,
+)
+from tests.support.store_builders import an_event
+
+MINUTE, HOUR, DAY = 60.0, 3_600.0, 86_400.0
+DOWN = DeliveryError("the receiver answered 503")
+TIMEOUT, PROBE = 15.0, 300.0
+RATE = 120 / MINUTE
+SETTLE = 30.0
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.virtual(limit=400 * HOUR),
+    pytest.mark.usefixtures("quiet"),
+]
+
+WEEK = "a receiver that is down for 7 days loses nothing, and is asked once in 300 s"
+CHEAP = "an API that is down for 72 h gets at most 1.1 times the healthy requests, then no stampede"
+KEY = "a refused key costs what is under way and 8 requests in the first hour, with any fleet"
+SETTLED = "an end whose cost is late goes out within 30 s, whatever becomes of the API"
+
+
+async def hang_and_fail(_delivery) -> None:
+    """Be an endpoint that never answers."""
+    await anyio.sleep(TIMEOUT)
+    raise DOWN
+
+
+async def test_a_webhook_that_is_down_for_seven_days():
+    """Every event arrives after a week, in order, the first within a probe and a time limit."""
+    store, sink, events = a_store(), FakeSink(), 500
+    sink.trouble = hang_and_fail
+    async with dispatching(store, hook=sink) as dispatcher:
+        for number in range(events):
+            await anyio.sleep(7 * DAY / events)
+            await store.record(Batch(events=[an_event(str(number), f"job-{number // 2}")]))
+            dispatcher.wake()
+        sink.trouble, back_at = None, anyio.current_time()
+        await anyio.sleep(900.0)
+
+    climbed = sink.tried[0][0] + 1_200.0
+    probes = [at for at, _ in sink.tried if climbed < at < back_at]
+    wrong = [f"probes {b - a:.0f} s apart" for a, b in pairwise(probes) if b - a < PROBE]
+    wrong += [f"lost: {number}" for number in range(events) if f"evt_{number}" not in sink.ids]
+    wrong += ["something came twice"] if len(sink.ids) > len(set(sink.ids)) else []
+    late = min(at for at, _ in sink.got) - back_at
+    wrong += [f"noticed after {late:.0f} s"] if late > PROBE + TIMEOUT else []
+    order = {event_id: place for place, event_id in enumerate(sink.ids)}
+    for job in range(events // 2):
+        first, then = (order.get(f"evt_{2 * job + it}", -1) for it in (0, 1))
+        wrong += [f"out of order: job-{job}"] if first > then else []
+    tally(WEEK, cases=events, violations=wrong)
+
+
+async def requests(trouble: Transient | Throttled | None, hours: float) -> tuple[list[float], int]:
+    """Watch a few jobs through hours of trouble; give the times of all looks, and the ends told."""
+    ids, began = [f"job-{number}" for number in range(6)], anyio.current_time()
+    api, store, random = FakeApi(), a_store(), SCALE.random("requests", hours)
+    api.answers = {it: running(it, datetime_started="2024-01-15T09:59:50Z") for it in ids}
+    async with watching(api, store, *ids, per_minute=60 * RATE) as watcher:
+        watcher._agenda.random = random.random
+        await anyio.sleep(600.0)
+        api.trouble = trouble
+        api.asked.clear()
+        await anyio.sleep(hours * HOUR)
+        api.trouble = None
+        api.answers = {job_id: ended(job_id) for job_id in ids}
+        await anyio.sleep(600.0)
+    times = [at - began for at, _ in api.asked]
+    return times, recorded_types(store).count("job.succeeded")
+
+
+@pytest.mark.parametrize("hours", [1, 72])
+async def test_an_outage_costs_no_more_than_health(hours: float):
+    """Requests while the API is down are at most 1.1 times those while it is well."""
+    span = hours * HOUR + 600.0
+    well, down = [
+        sum(at < span for at in (await requests(trouble, hours))[0])
+        for trouble in (None, Transient("503"))
+    ]
+
+    tally(CHEAP, cases=down, violations=[f"{down} for {well}"] if down > 1.1 * well else [])
+
+
+@pytest.mark.parametrize("trouble", [Transient("503"), Throttled("429", retry_after=HOUR)])
+async def test_the_return_is_no_stampede(trouble: Transient | Throttled):
+    """After an outage no second holds more than 1.5 times the rate and one, and all ends come."""
+    times, ends = await requests(trouble, 3)
+
+    most = int(1.5 * RATE + 1)
+    packed = [
+        f"{most + 1} in {b - a:.2f} s"
+        for a, b in zip(times, times[most:], strict=False)
+        if b - a < 0.999
+    ]
+    lost = [] if ends == 6 else [f"{ends} of 6 ends"]
+    tally(CHEAP, cases=len(times), violations=packed + lost)
+
+
+@pytest.mark.parametrize("refusal", [REFUSED, FORBIDDEN], ids=["401", "403"])
+@pytest.mark.parametrize("jobs", [1, 100, 10_000])
+async def test_a_revoked_key_costs_few_requests(jobs: int, refusal: Exception):
+    """In the first hour of a revoked key go the requests in flight and eight more at most."""
+    (api, ids), store = an_api(jobs), a_store()
+    api.latency = 1.0
+    async with watching(api, store, *ids, policy=FIXED):
+        await anyio.sleep(300.5)  # between two looks, which take a second
+        api.trouble, revoked_at = refusal, anyio.current_time()
+        under_way = sum(at > revoked_at - api.latency for at, _ in api.asked)
+        await anyio.sleep(HOUR)
+
+    after = sum(at >= revoked_at for at, _ in api.asked)
+    wrong = [] if 2 <= after <= max(under_way, 16) + 8 else [f"{after} requests"]
+    wrong += [] if poller_types(store) == ["poller.auth_failed"] else [f"{poller_types(store)}"]
+    tally(KEY, cases=jobs, violations=wrong)
+
+
+async def test_ends_go_out_in_time_though_the_api_dies():
+    """Whenever the API dies after the first sight of an end, that end is told within 30 s."""
+    ids, random = [f"job-{number}" for number in range(SCALE.cases(60, 2_000))], SCALE.random("end")
+    wrong, cases = [], 0
+    for start in range(0, len(ids), 20):
+        fleet, api, store = ids[start : start + 20], FakeApi(), a_store()
+        api.answers = {it: ended(it, job_cost=None) for it in fleet}
+        async with watching(api, store, *fleet):
+            await anyio.sleep(random.uniform(0.1, 29.0))
+            api.trouble = Transient("reset")
+            seen = {job_id: times[0] for job_id in fleet if (times := api.times(job_id))}
+            await anyio.sleep(max(seen.values()) + SETTLE + 0.1 - anyio.current_time())
+            told = {it.subject for it in recorded(store) if it.type == "job.succeeded"}
+        wrong += [f"not told: {job_id}" for job_id in seen if job_id not in told]
+        cases += len(seen)
+    tally(SETTLED, cases=cases, violations=wrong)

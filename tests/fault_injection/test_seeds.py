@@ -1,0 +1,89 @@
+"""The rig itself: bugs that are seeded into the product have to be caught by who claims to.
+
+Each patch in `seeds/` breaks a promise. Its head names the promise and the tests that must fail.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import pytest
+
+from tests.fault_injection.rig import SCALE, tally
+from tests.support.installed_wheel import PROJECT
+
+SEEDS: Final = sorted(Path(__file__).with_name("seeds").glob("*.patch"))
+LEFT_BEHIND: Final = shutil.ignore_patterns(".*", "__pycache__", "build", "dist")
+LONGEST: Final = 300.0
+"""Seconds that the tests of one seed may take."""
+
+FAILED: Final = 1
+"""The exit code of pytest when tests ran and some failed."""
+
+seeds = pytest.mark.parametrize("seed", SEEDS, ids=lambda path: path.stem)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a patch says of itself."""
+
+    promise: str
+    caught_by: tuple[str, ...]
+
+    @classmethod
+    def read(cls, patch: Path) -> Self:
+        """Read the lines before the first difference."""
+        head = patch.read_text("utf-8").partition("diff --git")[0]
+        lines = dict(line.split(": ", 1) for line in head.splitlines() if ": " in line)
+        return cls(lines["Promise"], tuple(lines["Caught by"].split()))
+
+
+def planted(patch: Path, folder: Path) -> Path:
+    """Copy the project and apply a patch to the copy; a stale patch is an error."""
+    copy = folder / "project"
+    shutil.copytree(PROJECT, copy, ignore=LEFT_BEHIND)
+    subprocess.run(["git", "apply", str(patch)], cwd=copy, check=True, timeout=30)
+    return copy
+
+
+def verdict(copy: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    """Run tests of a copy in their usual form, away from this run."""
+    kept = {
+        name: text
+        for name, text in os.environ.items()
+        if not name.startswith(("TORTURE", "PYTEST", "COV_"))
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    return subprocess.run(
+        command, cwd=copy, env=kept, capture_output=True, text=True, check=False, timeout=LONGEST
+    )
+
+
+@seeds
+def test_a_seed_applies(seed: Path, tmp_path: Path):
+    """A patch that no longer fits the product shows nothing, and has to be written anew."""
+    copy = planted(seed, tmp_path)
+
+    assert Head.read(seed).caught_by
+    assert (copy / "poller").is_dir()
+
+
+def sample() -> list[Path]:
+    """Give the seeds that are tried: a few in the usual form, all in the long one."""
+    few = SCALE.cases(min(3, len(SEEDS)), len(SEEDS))
+    return sorted(SCALE.random("seeds").sample(SEEDS, few))
+
+
+@pytest.mark.parametrize("seed", sample(), ids=lambda path: path.stem)
+def test_a_seeded_bug_is_caught(seed: Path, tmp_path: Path):
+    """The tests that a patch names fail with it."""
+    head = Head.read(seed)
+
+    ended = verdict(planted(seed, tmp_path), head.caught_by)
+
+    missed = [] if ended.returncode == FAILED else [f"{seed.stem}: {ended.stdout[-2_000:]}"]
+    tally("a bug that is seeded into the product is caught", cases=1, violations=missed)

@@ -1,0 +1,331 @@
+"""The daemon as a whole: how it starts, reloads and stops."""
+
+import signal
+
+import anyio
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from poller.core.errors import StoreLocked, StoreRefused, StoreUnavailable
+from poller.core.outbox import SinkState
+from poller.polling import watchlist
+from poller.store.maintenance import tell_backlog
+from poller.store.memory import MemoryStore
+from poller.store.sqlite import SqliteStore
+from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.server import Simulator, serve
+from poller.wiring import make_store
+from tests.support.fakes import FailingStore
+from tests.support.running_app import KEY, Receiver, an_app, in_memory, living, served
+from tests.support.virtual_time import virtual_clock
+
+pytestmark = pytest.mark.virtual(limit=10_000.0)
+
+
+@pytest.fixture
+async def api():
+    """Serve a simulated API that goes by virtual time, with one job of a minute."""
+    simulator = Simulator(now=virtual_clock().steady, key=KEY)
+    simulator.add(Script(job_id="job-1", run_seconds=55.0))
+    async with serve(simulator) as url:
+        yield simulator, url
+
+
+@pytest.fixture
+async def hook():
+    """Serve a receiver of webhooks."""
+    receiver = Receiver()
+    async with served(receiver.take) as url:
+        yield receiver, url
+
+
+@pytest.fixture
+def _inline(monkeypatch):
+    """Read the file of jobs in the loop: virtual time knows no threads."""
+
+    async def call(function, *values, limiter, abandon_on_cancel):
+        function(*values)
+
+    monkeypatch.setattr(watchlist, "run_sync", call)
+
+
+async def test_a_job_is_told_through_the_whole_product(api, hook):
+    """A job that ends while the daemon runs comes as one verified webhook."""
+    async with living(an_app(api[1], hook[1])):
+        await anyio.sleep(100.0)
+
+    assert hook[0].types == ["job.succeeded"]
+
+
+async def test_stopping_lets_sends_end(api, hook):
+    """A webhook that is under way at the stop is received and acknowledged, and no other goes."""
+    hook[0].delay = 5.0
+    app = an_app(api[1], hook[1])
+    async with living(app):
+        await hook[0].reached.wait()
+        stopped_at = anyio.current_time()
+
+    assert hook[0].types == ["job.succeeded"]
+    assert anyio.current_time() - stopped_at <= 6.0
+
+
+async def test_stopping_is_bounded(api, hook):
+    """A receiver that does not answer holds the stop up by six seconds; the event stays."""
+    hook[0].delay = 1_000.0
+    kept = []
+
+    def new_store(config, clock):
+        kept.append(in_memory(config, clock))
+        return kept[-1]
+
+    async with living(an_app(api[1], hook[1], new_store=new_store)):
+        await hook[0].reached.wait()
+        stopped_at = anyio.current_time()
+
+    assert 5.0 <= anyio.current_time() - stopped_at <= 8.0
+    assert [it.pending for it in await kept[0].sinks()] == [1]
+
+
+async def test_signals(api, hook):
+    """SIGHUP reloads; SIGTERM stops; a second one does not wait for what is being sent."""
+    hook[0].delay = 1_000.0
+    app = an_app(api[1], hook[1])
+
+    async def signals():
+        await hook[0].reached.wait()
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+            await anyio.sleep(1.0)
+
+    with capture_logs() as lines:
+        async with anyio.create_task_group() as group:
+            group.start_soon(signals)
+            await app.run()
+            ended_at = anyio.current_time()
+
+    assert ended_at - hook[0].tried[0][0] <= 4.0
+    told = [it["event"] for it in lines if it["event"].startswith("poller.")]
+    assert told == ["poller.started", "poller.reloaded", "poller.stopping", "poller.stopped"]
+
+
+@pytest.mark.usefixtures("_inline")
+async def test_a_reload_reads_the_file_of_jobs(api, hook, tmp_path):
+    """An id that is written into the file of jobs is watched."""
+    ids = tmp_path / "jobs.txt"
+    ids.write_text("# none yet")
+    app = an_app(api[1], hook[1], POLLER_JOB_IDS="", POLLER_JOBS_FILE=str(ids))
+    async with living(app):
+        await anyio.sleep(1.0)
+        ids.write_text("job-1  # the one")
+        app.reload()
+        await anyio.sleep(100.0)
+
+    assert hook[0].types == ["job.succeeded"]
+
+
+async def test_a_reload_reads_the_key(api, hook, tmp_path):
+    """A key that is put right in its file is used after a reload, without a restart."""
+    file = tmp_path / "key"
+    file.write_text("sk_wrong")
+    app = an_app(api[1], hook[1], SUTRO_API_KEY="", SUTRO_API_KEY_FILE=str(file))
+    async with living(app):
+        await anyio.sleep(300.0)
+        file.write_text(KEY)
+        app.reload()
+        await anyio.sleep(5.0)
+
+    assert hook[0].types == ["job.succeeded"]
+
+
+async def test_a_key_is_read_again_without_a_reload(api, hook, tmp_path):
+    """A refused key is read from its file again before each trial."""
+    file = tmp_path / "key"
+    file.write_text("sk_wrong")
+    app = an_app(api[1], hook[1], SUTRO_API_KEY="", SUTRO_API_KEY_FILE=str(file))
+    async with living(app):
+        await anyio.sleep(300.0)
+        file.write_text(KEY)
+        await anyio.sleep(600.0)
+
+    assert hook[0].types == ["job.succeeded"]
+
+
+async def test_a_bad_reload_changes_nothing(api, hook, tmp_path):
+    """A secret file that cannot be read is complained about, and the old key stays in use."""
+    file = tmp_path / "key"
+    file.write_text(KEY)
+    app = an_app(api[1], hook[1], SUTRO_API_KEY="", SUTRO_API_KEY_FILE=str(file))
+    with capture_logs() as lines:
+        async with living(app):
+            file.unlink()
+            app.reload()
+            app._renew_key()
+            await anyio.sleep(100.0)
+
+    assert hook[0].types == ["job.succeeded"]
+    assert [it["event"] for it in lines].count("reload.refused") == 2
+
+
+async def test_a_store_that_cannot_be_opened_yet_is_waited_for(api, hook):
+    """A full disk at the start delays the start, and nothing else."""
+    tries = []
+
+    class Full(MemoryStore):
+        async def __aenter__(self):
+            tries.append(anyio.current_time())
+            if len(tries) < 10:
+                raise StoreUnavailable("the disk is full")
+            return self
+
+    def new_store(config, clock):
+        routes = {sink.name: sink.events for sink in config.sinks}
+        return Full(routes=routes, deployment="test", now=clock.steady)
+
+    async with living(an_app(api[1], hook[1], new_store=new_store)):
+        await anyio.sleep(120.0)
+
+    assert len(tries) == 10
+    assert hook[0].types == ["job.succeeded"]
+
+
+async def test_stopping_while_the_store_cannot_be_opened(api, hook):
+    """A daemon that waits for its disk can be stopped."""
+
+    def new_store(config, clock):
+        raise StoreUnavailable("the disk is full")
+
+    async with living(an_app(api[1], hook[1], new_store=new_store)):
+        await anyio.sleep(60.0)
+        stopped_at = anyio.current_time()
+
+    assert anyio.current_time() == stopped_at
+
+
+async def test_a_store_of_another_process_ends_the_run(api, hook, tmp_path):
+    """A locked store is not waited for."""
+    path = tmp_path / "state.db"
+    app = an_app(api[1], hook[1], POLLER_STORE=str(path), new_store=sqlite_inline)
+
+    async with sqlite_inline(app.config, app.clock):
+        with pytest.raises(ExceptionGroup) as caught:
+            await app.serve()
+
+    assert caught.group_contains(StoreLocked)
+
+
+def sqlite_inline(config, clock):
+    """Make the configured store as the daemon does, but without threads."""
+    store = make_store(config, clock)
+    store._in_thread = False
+    return store
+
+
+async def test_the_configured_store(tmp_path, hook):
+    """A path is a SQLite file with the routes of the sinks; memory: is told in the log."""
+    with capture_logs() as lines:
+        kinds = [
+            type(make_store(app.config, app.clock))
+            for app in (
+                an_app("https://api.example", hook[1], POLLER_STORE=str(tmp_path / "state.db")),
+                an_app("https://api.example", hook[1]),
+            )
+        ]
+
+    assert kinds == [SqliteStore, MemoryStore]
+    assert [it["event"] for it in lines] == ["store.in_memory"]
+
+
+async def test_only_the_default_folder_is_made(tmp_path, hook):
+    """The folder of the default path is made for its user alone; a mistyped one is refused."""
+    home = {"XDG_STATE_HOME": str(tmp_path / "state"), "POLLER_STORE": ""}
+    usual = an_app("https://api.example", hook[1], **home)
+    odd = an_app("https://api.example", hook[1], POLLER_STORE=str(tmp_path / "typo" / "x.db"))
+
+    make_store(usual.config, usual.clock)
+    with pytest.raises(StoreRefused, match=r"typo/x\.db: No such file"):
+        make_store(odd.config, odd.clock)._database.open()
+
+    assert (tmp_path / "state" / "sutro-poller").stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_restart_resumes(api, hook, tmp_path):
+    """What one process recorded and did not send is sent by the next, with the same id."""
+    hook[0].status = 503
+    variables = {"POLLER_STORE": str(tmp_path / "state.db"), "new_store": sqlite_inline}
+    async with living(an_app(api[1], hook[1], **variables)):
+        await anyio.sleep(100.0)
+    hook[0].status = 200
+    asked = sum(api[0].requests.values())
+
+    async with living(an_app(api[1], hook[1], **variables)):
+        await anyio.sleep(400.0)
+
+    assert hook[0].types == ["job.succeeded"]
+    assert len({message_id for _, message_id in hook[0].tried}) == 1
+    assert sum(api[0].requests.values()) == asked
+
+
+async def test_the_house_is_kept_though_the_store_fails(api, hook):
+    """The hourly pruning survives a store that fails, and spares the watched jobs."""
+    kept = []
+
+    class Failing(FailingStore):
+        async def __aenter__(self):
+            return self
+
+        async def __aexit__(self, *_):
+            """Close nothing."""
+
+    def new_store(config, clock):
+        kept.append(Failing(in_memory(config, clock)))
+        kept[-1].fails = {"sinks"}
+        return kept[-1]
+
+    async with living(an_app(api[1], hook[1], new_store=new_store)):
+        await anyio.sleep(3_000.0)
+        assert kept[0].calls["prune"] == []
+        kept[0].fails = set()
+        await anyio.sleep(4_000.0)
+
+    assert len(kept[0].calls["prune"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (SinkState(name="s"), []),
+        (SinkState(name="s", pending=1), ["sink.backlog"]),
+        (SinkState(name="s", dead=1), ["sink.backlog"]),
+        (SinkState(name="s", dead=1, is_disabled=True), ["sink.disabled"]),
+        (SinkState(name="s", pending=1, is_configured=False), ["sink.parked"]),
+    ],
+)
+async def test_what_waits_is_told(state, told):
+    """A backlog is logged by its kind; an empty one is not."""
+    with capture_logs() as lines:
+        tell_backlog(state)
+
+    assert [it["event"] for it in lines] == told
+
+
+async def test_a_foreign_page_is_never_an_end(hook):
+    """Whatever stands in the API's place, nothing that is not its JSON ends a job."""
+    pages = [
+        web.Response(text="<html>succeeded</html>"),
+        web.Response(text='{"job": {"job_id": "job-1", "status": "SUCC'),
+        web.json_response({"job": {"job_id": "job-2", "status": "SUCCEEDED", "job_cost": 1}}),
+        web.json_response(["SUCCEEDED"]),
+        web.Response(status=302, headers={"Location": "/elsewhere"}),
+        web.Response(status=404, text="nothing here"),
+    ]
+
+    async def odd(request):
+        page = pages[0]
+        pages.append(pages.pop(0))
+        return web.Response(status=page.status, body=page.body, headers=page.headers)
+
+    async with served(odd) as url, living(an_app(url, hook[1])):
+        await anyio.sleep(3_600.0)
+
+    assert hook[0].tried == []

@@ -1,0 +1,221 @@
+"""A refused key stops the asking, is told once, and is taken back once, over restarts too."""
+
+from functools import partial
+
+import anyio
+import pytest
+
+from poller.core.errors import NotFound, Refused, Throttled, Transient
+from poller.core.pacing import PollPolicy
+from poller.core.state import NoJob
+from poller.sutro.source import Observation
+from tests.support.fakes import (
+    FailingStore,
+    FakeApi,
+    a_store,
+    recorded,
+    recorded_types,
+    running,
+    settled,
+    watching,
+)
+
+pytestmark = pytest.mark.virtual(limit=90_000.0)
+FIXED = PollPolicy(minimum=10.0, maximum=10.0)
+REFUSED = Refused("the API refused the key (401)", status=401)
+FORBIDDEN = Refused("the API refused the key (403)", status=403)
+
+
+def an_api(jobs: int) -> tuple[FakeApi, list[str]]:
+    """Give an API with so many running jobs, and their ids."""
+    ids = [f"job-{number}" for number in range(jobs)]
+    api = FakeApi()
+    api.answers = {job_id: running(job_id) for job_id in ids}
+    return api, ids
+
+
+def poller_types(store) -> list[str]:
+    """Name the recorded events that tell of the daemon."""
+    return [it for it in recorded_types(store) if it.startswith("poller.")]
+
+
+async def test_one_refusal_is_no_proof():
+    """A single 401 that a later answer denies is announced to nobody."""
+    (api, ids), store = an_api(3), a_store()
+
+    async with watching(api, store, *ids, policy=FIXED):
+        await anyio.sleep(60.0)
+        api.trouble = REFUSED
+        await anyio.sleep(10.0)
+        api.trouble = None
+        await anyio.sleep(600.0)
+
+    assert poller_types(store) == []
+
+
+async def test_a_key_that_is_accepted_again_is_told_once():
+    """The first answer after a refused key is announced, and every job goes on at once."""
+    (api, ids), store = an_api(20), a_store()
+
+    async with watching(api, store, *ids, policy=FIXED):
+        await anyio.sleep(60.0)
+        api.trouble = FORBIDDEN
+        await anyio.sleep(3_600.0)
+        api.trouble, healed_at = None, anyio.current_time()
+        await anyio.sleep(960.0)
+
+    assert poller_types(store) == ["poller.auth_failed", "poller.auth_recovered"]
+    back = min(at for at, _ in api.asked if at > healed_at)
+    for job_id in ids:
+        assert min(at for at in api.times(job_id) if at >= back) <= back + 11.0
+
+
+@pytest.mark.parametrize(
+    "trouble", [NotFound("404"), Transient("500"), Throttled("429", retry_after=None)]
+)
+async def test_a_trial_that_fails_is_followed_by_one_with_another_job(trouble):
+    """A job that will not answer, whichever is tried first, keeps the gate shut for nobody."""
+    (api, ids), store = an_api(3), a_store()
+    first: list[str] = []
+
+    def answer(job_id):
+        first.append(job_id)
+        return trouble if job_id == first[0] else running(job_id)
+
+    async with watching(api, store, *ids, policy=FIXED):
+        await anyio.sleep(60.0)
+        api.trouble = REFUSED
+        await anyio.sleep(7_200.0)
+        api.answers, api.trouble = {it: partial(answer, it) for it in ids}, None
+        await anyio.sleep(2_000.0)
+
+    assert poller_types(store) == ["poller.auth_failed", "poller.auth_recovered"]
+
+
+async def test_with_another_accounts_key_no_job_is_missing():
+    """A refused key gives way to one that knows none of the jobs: none of them is missing."""
+    (api, ids), store = an_api(20), a_store()
+    known = dict(api.answers)
+
+    async with watching(api, store, *ids, policy=FIXED):
+        await anyio.sleep(60.0)
+        api.trouble = REFUSED
+        await anyio.sleep(36_000.0)
+        api.answers, api.trouble = {}, None
+        await anyio.sleep(36_000.0)
+        api.answers = known
+        await anyio.sleep(2_000.0)
+
+    assert "job.missing" not in recorded_types(store)
+    assert poller_types(store) == ["poller.auth_failed", "poller.auth_recovered"]
+
+
+async def test_the_reasons_fit_the_events():
+    """What is announced of the key says what is so, whichever answer it came with."""
+    (api, ids), store = an_api(2), a_store()
+
+    async with watching(api, store, *ids, policy=FIXED) as watcher:
+        await settled()
+        watcher._source._budget.gate.is_refused = True
+        await watcher.take_in([Observation("job-0", watcher._now(), NoJob.ELAPSED)])
+        watcher._source._budget.gate.open()
+        await anyio.sleep(20.0)
+
+    events = [it for it in recorded(store) if it.type.startswith("poller.")]
+    assert [it.data["reason"] for it in events] == [
+        "the API refuses the key",
+        "the API accepts the key",
+    ]
+
+
+async def test_a_refused_key_is_told_once_over_a_restart():
+    """A process that finds the key still refused says nothing; the one that recovers, once."""
+    (api, ids), store = an_api(3), a_store()
+    api.trouble = REFUSED
+    for _ in range(2):
+        async with watching(api, store, *ids, policy=FIXED):
+            await anyio.sleep(3_600.0)
+    assert poller_types(store) == ["poller.auth_failed"]
+    api.trouble = None
+
+    for _ in range(2):
+        async with watching(api, store, *ids, policy=FIXED):
+            await anyio.sleep(3_600.0)
+
+    assert poller_types(store) == ["poller.auth_failed", "poller.auth_recovered"]
+
+
+async def test_each_refusal_has_an_id_of_its_own():
+    """A key that is refused a second time is announced a second time."""
+    (api, ids), store = an_api(3), a_store()
+
+    async with watching(api, store, *ids, policy=FIXED):
+        for trouble in (None, REFUSED) * 2:
+            api.trouble = trouble
+            await anyio.sleep(3_600.0)
+
+    assert poller_types(store) == [
+        "poller.auth_failed",
+        "poller.auth_recovered",
+        "poller.auth_failed",
+    ]
+    assert len({it.id for it in recorded(store)}) == len(recorded(store))
+
+
+@pytest.mark.parametrize("way", ["fails", "lies"])
+async def test_a_store_that_fails_at_the_mark_tells_it_once(way):
+    """A refused key that cannot be recorded is announced once when it can be."""
+    (api, ids), store = an_api(3), FailingStore(a_store())
+
+    async with watching(api, store, *ids, policy=FIXED):
+        await anyio.sleep(60.0)
+        setattr(store, way, {"record"})
+        api.trouble = REFUSED
+        await anyio.sleep(60.0)
+        setattr(store, way, set())
+        await anyio.sleep(3_600.0)
+
+    assert poller_types(store) == ["poller.auth_failed"]
+
+
+async def test_marks_that_cannot_be_read_are_read_later():
+    """A store that fails when its marks are first read delays what was seen, and loses nothing."""
+    (api, ids), store = an_api(1), FailingStore(a_store())
+    store.fails = {"marks"}
+
+    async with watching(api, store, *ids, policy=FIXED):
+        await anyio.sleep(60.0)
+        assert recorded_types(store) == []
+        store.fails = set()
+        await anyio.sleep(30.0)
+
+    assert recorded_types(store) == ["job.started"]
+
+
+async def test_a_job_that_is_forbidden_is_put_off_alone():
+    """A 403 for one job, while others answer, is asked every 15 minutes and told to nobody."""
+    (api, ids), store = an_api(5), a_store()
+    api.answers["job-0"] = FORBIDDEN
+
+    async with watching(api, store, *ids, policy=FIXED):
+        await anyio.sleep(3_600.0)
+
+    waits = [b - a for a, b in zip(api.times("job-0"), api.times("job-0")[1:], strict=False)]
+    assert all(wait >= 890.0 for wait in waits)
+    assert len(waits) >= 3
+    assert all(len(api.times(job_id)) > 300 for job_id in ids[1:])
+    assert poller_types(store) == []
+
+
+async def test_the_key_is_read_again_before_each_trial():
+    """A key that was put right in its file is used at the next trial."""
+    api, ids = an_api(2)
+    api.trouble = REFUSED
+    renewed: list[float] = []
+
+    async with watching(
+        api, a_store(), *ids, renew_key=lambda: renewed.append(anyio.current_time())
+    ):
+        await anyio.sleep(3_600.0)
+
+    assert renewed == [at for at, _ in api.asked[1:]]

@@ -1,0 +1,249 @@
+"""Jobs that the API does not know: missing ones are told, a wrong tenant is none of them."""
+
+from datetime import timedelta
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+
+from poller.core.errors import Misconfigured, NotFound, Rejected, Transient
+from poller.core.pacing import PollPolicy
+from poller.polling.missing_guard import GUARD_JOBS
+from tests.support.fakes import FakeApi, a_store, ended, recorded_types, running, settled, watching
+from tests.support.virtual_time import START
+
+pytestmark = pytest.mark.virtual(limit=2_000_000.0)
+FIXED = PollPolicy(minimum=60.0, maximum=60.0)
+ABSENT = NotFound("404")
+LONG_AGO = (START - timedelta(days=2)).isoformat()
+SELDOM = PollPolicy(maximum=900.0)
+DAY = 86_400.0
+
+
+def old_and_young(number: int) -> tuple[FakeApi, list[str]]:
+    """Give an API with so many old jobs, which are asked for seldom, and a young one."""
+    old = [f"old-{it}" for it in range(number)]
+    api = FakeApi()
+    api.answers = {it: running(it, datetime_started=LONG_AGO) for it in old}
+    api.answers["young"] = running("young", datetime_started=START.isoformat())
+    return api, old
+
+
+async def test_a_job_that_never_shows_is_missing_after_the_grace():
+    """A job that was never seen has ten minutes to appear."""
+    store = a_store()
+
+    async with watching(FakeApi(), store, "job-1", policy=FIXED):
+        await anyio.sleep(590.0)
+        assert recorded_types(store) == []
+        await anyio.sleep(20.0)
+
+        assert recorded_types(store) == ["job.missing"]
+
+
+async def test_a_job_that_is_missing_is_found_again():
+    """A missing job is looked at every hour; what it is then is told after that it was found."""
+    api, store = FakeApi(), a_store()
+
+    async with watching(api, store, "job-1", policy=FIXED):
+        await anyio.sleep(3_000.0)
+        api.answers["job-1"] = ended()
+        await anyio.sleep(3_700.0)
+
+    assert recorded_types(store) == ["job.missing", "job.found", "job.succeeded"]
+
+
+async def test_a_job_that_goes_missing_twice_is_told_twice():
+    """Each time that a job goes missing has an event of its own."""
+    api, store = FakeApi(job_1=running()), a_store()
+
+    async with watching(api, store, "job-1", policy=FIXED):
+        for answer in (running(), ABSENT) * 2:
+            api.answers["job-1"] = answer
+            await anyio.sleep(8_000.0)
+
+    assert recorded_types(store) == ["job.started", *["job.missing", "job.found"] * 2][:-1]
+
+
+async def test_a_missing_job_is_given_up_after_a_week():
+    """A missing job is asked for every hour, for a week."""
+    api = FakeApi()
+
+    async with watching(api, a_store(), "job-1", policy=FIXED):
+        await anyio.sleep(9 * DAY)
+
+    late = [at for at, _ in api.asked if at > 1_000.0]
+    assert 7 * 24 - 20 <= len(late) <= 7 * 24 + 20
+    assert late[-1] < 7.2 * DAY
+
+
+async def test_a_missing_job_is_given_up_over_restarts():
+    """A job that was given up costs no request in the next process."""
+    api, store = FakeApi(), a_store()
+    async with watching(api, store, "job-1", policy=FIXED):
+        await anyio.sleep(8 * DAY)
+    api.asked.clear()
+
+    async with watching(api, store, "job-1", policy=FIXED):
+        await anyio.sleep(DAY)
+
+    assert api.asked == []
+
+
+async def test_all_jobs_unknown_at_once_are_not_missing():
+    """When nearly all jobs are unknown the URL is wrong: that is logged once, no job is missing."""
+    ids = [f"job-{number}" for number in range(10)]
+    api, store = FakeApi(), a_store()
+
+    with capture_logs() as lines:
+        async with watching(api, store, *ids, policy=FIXED):
+            await anyio.sleep(7_200.0)
+            assert recorded_types(store) == []
+            api.answers = {job_id: running(job_id) for job_id in ids}
+            await anyio.sleep(120.0)
+
+    assert recorded_types(store) == ["job.started"] * 10
+    told = [it["event"] for it in lines if it["event"].startswith("api.")]
+    assert told == ["api.misconfigured", "api.recovered"]
+
+
+async def test_a_few_jobs_unknown_are_missing():
+    """Jobs that the API does not know while it knows enough others are missing."""
+    api, store = FakeApi(), a_store()
+    api.answers = {f"job-{number}": running(f"job-{number}") for number in range(4)}
+
+    async with watching(api, store, *api.answers, "job-8", "job-9", policy=FIXED):
+        await anyio.sleep(1_000.0)
+
+    assert recorded_types(store).count("job.missing") == 2
+
+
+async def test_a_job_that_follows_missing_ones_is_missing_too():
+    """Jobs that went missing before do not make the next one look like a wrong URL."""
+    ids = [f"job-{number}" for number in range(4)]
+    api, store = FakeApi(), a_store()
+    api.answers = {job_id: running(job_id) for job_id in ids}
+
+    async with watching(api, store, *ids, policy=FIXED):
+        for job_id in ids:
+            await anyio.sleep(9_000.0)
+            api.answers[job_id] = ABSENT
+        await anyio.sleep(9_000.0)
+
+    assert recorded_types(store).count("job.missing") == 4
+
+
+@pytest.mark.parametrize("old_ones", [2, 9])
+async def test_a_404_for_all_is_no_news_of_a_job_that_is_asked_first(old_ones):
+    """No job is missing before others have been asked whether the API knows any job."""
+    (api, _old), store = old_and_young(old_ones), a_store()
+
+    async with watching(api, store, *api.answers, policy=SELDOM):
+        await anyio.sleep(1.0)
+        api.answers = {}
+        await anyio.sleep(3_000.0)
+
+    assert "job.missing" not in recorded_types(store)
+
+
+@pytest.mark.parametrize("old_ones", [2, 9])
+async def test_a_job_that_was_unknown_alone_may_be_so_no_more(old_ones):
+    """Others are asked again and again before a job is missing: by then they can be unknown too."""
+    (api, _old), store = old_and_young(old_ones), a_store()
+
+    async with watching(api, store, *api.answers, policy=SELDOM):
+        await anyio.sleep(1.0)
+        del api.answers["young"]
+        await anyio.sleep(20.0)
+        api.answers = {}
+        await anyio.sleep(3_000.0)
+
+    assert "job.missing" not in recorded_types(store)
+
+
+async def test_jobs_that_are_asked_seldom_go_missing_together():
+    """Several lost jobs that are asked for at the same moments are told of in time."""
+    (api, old), store = old_and_young(9), a_store()
+
+    async with watching(api, store, *api.answers, policy=PollPolicy(minimum=300.0)):
+        await anyio.sleep(1.0)
+        for job_id in old[:4]:
+            del api.answers[job_id]
+        await anyio.sleep(4 * 300.0 + 60.0)
+
+    assert recorded_types(store).count("job.missing") == 4
+
+
+async def test_an_answer_that_was_asked_for_before_proves_nothing():
+    """Answers that were long under way do not tell that the API knows jobs now."""
+    (api, old), store = old_and_young(8), a_store()
+    async with watching(api, store, *api.answers, policy=SELDOM):
+        await anyio.sleep(1.0)
+        ask = api.get_job
+
+        async def ask_slowly(job_id, known):
+            answer = api.answers[job_id]
+            if job_id in old and anyio.current_time() < 420.0:
+                await anyio.sleep(50.0 * (1 + old.index(job_id)))
+                return answer
+            return await ask(job_id, known)
+
+        api.get_job = ask_slowly
+        await anyio.sleep(419.0)
+        api.answers = dict.fromkeys(api.answers, ABSENT)
+        await anyio.sleep(3_000.0)
+
+    assert "job.missing" not in recorded_types(store)
+
+
+@pytest.mark.parametrize(("number", "extra"), [(1, 0), (50, 6 * (GUARD_JOBS - 1))])
+async def test_who_asks_around_for_a_lost_job_asks_few(number, extra):
+    """One lost job is told of in time, and costs two looks a minute at others, if there are any."""
+    (api, old), store = old_and_young(number), a_store()
+
+    async with watching(api, store, *api.answers, policy=SELDOM):
+        await anyio.sleep(1.0)
+        del api.answers["young"]
+        await anyio.sleep(360.0)
+
+    assert "job.missing" in recorded_types(store)
+    assert len([it for _, it in api.asked if it in old]) <= number + extra
+
+
+async def test_jobs_that_fail_are_not_asked_to_vouch():
+    """A job whose looks fail keeps its pace, whoever is unknown; nobody is missing meanwhile."""
+    (api, old), store = old_and_young(2), a_store()
+
+    async with watching(api, store, *api.answers, policy=FIXED):
+        await anyio.sleep(1.0)
+        api.answers = dict.fromkeys(old, Transient("503"))
+        await anyio.sleep(3_600.0)
+
+        assert "job.missing" not in recorded_types(store)
+        assert len(api.times("old-0")) < 70
+
+
+async def test_jobs_that_are_rejected_hold_up_no_verdict():
+    """A job that was there once and is rejected since then is no witness that is waited for."""
+    (api, old), store = old_and_young(2), a_store()
+
+    async with watching(api, store, *api.answers, policy=FIXED):
+        await anyio.sleep(1.0)
+        api.answers = dict.fromkeys(old, Rejected("422"))
+        await anyio.sleep(3_600.0)
+
+    assert recorded_types(store).count("job.missing") == 1
+
+
+async def test_a_foreign_404_tells_nothing_of_a_job():
+    """A 404 that is not the API's never makes a job missing."""
+    api, store = FakeApi(job_1=Misconfigured("a 404 that is not the API's")), a_store()
+
+    async with watching(api, store, "job-1", policy=FIXED):
+        await anyio.sleep(DAY)
+        assert recorded_types(store) == []
+        api.answers["job-1"] = running()
+        await anyio.sleep(120.0)
+        await settled()
+
+    assert recorded_types(store) == ["job.started"]

@@ -1,0 +1,180 @@
+"""A few odd jobs among many do not mislead the daemon about the others."""
+
+from datetime import timedelta
+from itertools import pairwise
+
+import anyio
+import pytest
+
+from poller.core.errors import DeliveryError, NotFound, Refused, TooLarge, Transient
+from poller.core.events import PollerEvent, poller_event
+from poller.core.outbox import Batch
+from poller.core.pacing import PollPolicy
+from tests.support.builders import a_job
+from tests.support.fakes import (
+    HOOK,
+    ORIGIN,
+    FailingStore,
+    FakeApi,
+    FakeSink,
+    a_store,
+    dispatching,
+    ended,
+    recorded_types,
+    running,
+    watching,
+)
+from tests.support.virtual_time import START, virtual_clock
+
+pytestmark = pytest.mark.virtual(limit=20_000.0)
+FIXED = PollPolicy(minimum=10.0, maximum=10.0)
+UNAUTHORIZED = Refused("the API refused the key (401)", status=401)
+FORBIDDEN = Refused("the API refused the key (403)", status=403)
+LONG_AGO = (START - timedelta(days=2)).isoformat()
+
+
+def fleet(size: int) -> tuple[FakeApi, list[str]]:
+    """Give an API with so many running jobs, and their ids."""
+    job_ids = [f"job-{number}" for number in range(size)]
+    api = FakeApi()
+    api.answers = {job_id: running(job_id) for job_id in job_ids}
+    return api, job_ids
+
+
+def longest_silence(api: FakeApi, job_id: str) -> float:
+    """Say for how long a job was not asked for."""
+    times = api.times(job_id)
+    return max(after - before for before, after in pairwise(times))
+
+
+async def test_one_job_that_answers_401_blinds_nobody():
+    """One job that is refused for ever costs the others neither their ends nor their pace."""
+    (api, job_ids), store = fleet(100), a_store()
+    async with watching(api, store, *job_ids, policy=FIXED):
+        await anyio.sleep(300.0)
+        api.answers["job-7"] = UNAUTHORIZED
+        await anyio.sleep(20.0)
+        api.answers["job-3"] = ended("job-3")
+        await anyio.sleep(7_200.0)
+
+    assert recorded_types(store).count("job.succeeded") == 1
+    assert not [it for it in recorded_types(store) if it.startswith("poller.")]
+    assert longest_silence(api, "job-4") < 60.0
+
+
+@pytest.mark.parametrize("forbidden", [1, 2, 5, 20])
+async def test_forbidden_jobs_that_come_later_are_alone(forbidden):
+    """New ids that are forbidden close no gate for jobs that have answered."""
+    (api, job_ids), store = fleet(40), a_store()
+    others = [f"other-{number}" for number in range(forbidden)]
+    api.answers |= dict.fromkeys(others, FORBIDDEN)
+    async with watching(api, store, *job_ids, policy=FIXED) as watcher:
+        await anyio.sleep(300.0)
+        await watcher.watch(job_ids + others)
+        await anyio.sleep(7_200.0)
+
+    assert not [it for it in recorded_types(store) if it.startswith("poller.")]
+    assert longest_silence(api, "job-4") < 60.0
+
+
+@pytest.mark.parametrize("trouble", [NotFound("404"), Transient("500")])
+async def test_who_does_not_answer_keeps_no_gate_closed(trouble):
+    """Whether it is one job alone that is refused is tried with a job that answers."""
+    (api, job_ids), store = fleet(10), a_store()
+    api.answers = {it: running(it, datetime_started=LONG_AGO) for it in job_ids}
+    odd = [f"odd-{number}" for number in range(20)]
+    api.answers |= dict.fromkeys(odd, trouble) | {"forbidden": FORBIDDEN}
+    async with watching(api, store, *job_ids) as watcher:
+        for number in range(20):
+            await anyio.sleep(1.0)
+            await watcher.watch(job_ids + odd[: number + 1])
+        await watcher.watch([*job_ids, *odd, "forbidden"])
+        api.answers["job-4"] = ended("job-4")
+        await anyio.sleep(400.0)
+
+    assert recorded_types(store).count("job.succeeded") == 1
+
+
+async def test_a_404_for_all_is_no_news_of_a_young_job():
+    """Young jobs, asked often, are not missing because old ones have not been asked yet."""
+    api, store = FakeApi(), a_store()
+    old, young = ([f"{age}-{number}" for number in range(300)] for age in ("old", "young"))
+    young = young[:10]
+    api.answers = {it: running(it, datetime_started=LONG_AGO) for it in old}
+    api.answers |= {it: running(it, datetime_started=START.isoformat()) for it in young}
+    async with watching(api, store, *old, *young, per_minute=30.0):
+        await anyio.sleep(1_500.0)
+        api.answers = {}
+        await anyio.sleep(1_500.0)
+
+    assert "job.missing" not in recorded_types(store)
+
+
+async def test_a_large_job_is_not_missing_where_its_status_cannot_be_asked():
+    """A 404 for the status of a job that was just there tells nothing of the job."""
+    api, store = FakeApi(job_1=TooLarge("over the cap")), a_store()
+
+    async def get_status(_job_id):
+        raise NotFound("the API knows no such job (404)")
+
+    api.get_status = get_status
+    async with watching(api, store, "job-1", policy=FIXED):
+        await anyio.sleep(3_600.0)
+
+    assert recorded_types(store) == []
+
+
+async def test_a_job_that_is_added_while_all_begins_anew_stays():
+    """Beginning anew after a lost database takes in what was added meanwhile."""
+    (api, job_ids), store = fleet(2), FailingStore(a_store())
+    async with (
+        watching(api, store, *job_ids, policy=FIXED) as watcher,
+        anyio.create_task_group() as it,
+    ):
+        store.fails = {"load"}
+        it.start_soon(watcher.start_over)
+        await anyio.sleep(1.0)
+        store.fails = set()
+        api.answers["new"] = ended("new")
+        it.start_soon(watcher.watch, [*job_ids, "new"])
+        await anyio.sleep(60.0)
+
+    assert recorded_types(store).count("job.succeeded") == 1
+
+
+async def test_a_settling_job_that_nobody_wants_is_told_after_a_lost_database():
+    """An end that the API has shown is told, whatever the list and the database have lost."""
+    api, store = FakeApi(job_1=running()), FailingStore(a_store())
+    async with watching(api, store, "job-1", policy=FIXED) as watcher:
+        await anyio.sleep(20.0)
+        api.answers["job-1"] = a_job("SUCCEEDED", job_id="job-1")
+        await anyio.sleep(12.0)
+        await watcher.watch([])
+        store.store = a_store()
+        await watcher.start_over()
+        await anyio.sleep(600.0)
+
+    assert "job.succeeded" in recorded_types(store)
+
+
+async def test_an_event_of_a_wrong_clock_is_tried_again():
+    """An event that seems to be decades old is not dead at its first failure."""
+    store, sink = a_store(), FakeSink()
+    event = poller_event(
+        PollerEvent.AUTH_FAILED,
+        ORIGIN,
+        virtual_clock().now(),
+        instance="x",
+        occurrence=1,
+        detail={"reason": "it was 1970"},
+    )
+    await store.record(Batch(events=[event]))
+    clock, sink.trouble = virtual_clock(START + timedelta(days=9_000)), DeliveryError("503")
+
+    async with dispatching(store, clock=clock, hook=sink):
+        await anyio.sleep(10.0)
+        sink.trouble = None
+        await anyio.sleep(3_600.0)
+
+    assert [state.dead for state in await store.sinks() if state.name == HOOK] == [0]
+    assert len(sink.got) == 1

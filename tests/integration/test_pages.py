@@ -1,0 +1,221 @@
+"""Pages of the account's list, through the whole product: fewer requests, nothing else changed."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+
+from poller.core.pacing import PollPolicy
+from poller.core.state import Phase
+from poller.sutro.simulator.requests import Fault
+from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.server import Simulator, application
+from poller.sutro.source import Observation
+from tests.support.builders import a_job
+from tests.support.fakes import FakeSource, a_store, a_watcher, recorded_types, settled
+from tests.support.running_app import KEY, Receiver, an_app, living, served, served_app
+from tests.support.virtual_time import virtual_clock
+
+pytestmark = pytest.mark.virtual(limit=40_000.0)
+
+HOUR: Final = 3_600.0
+
+
+@dataclass
+class Account:
+    """An account with some jobs, the daemon that watches them, and what it told."""
+
+    api: Simulator
+    receiver: Receiver = field(default_factory=Receiver)
+
+    @property
+    def ends(self) -> list[str]:
+        """Name the jobs whose ends came, in the order of their names."""
+        return sorted(event["data"]["job"]["job_id"] for event in self.receiver.events)
+
+    @property
+    def requests(self) -> tuple[int, int]:
+        """Count the GETs of single jobs and the pages."""
+        return self.api.requests["jobs"], self.api.requests["list-jobs"]
+
+
+@asynccontextmanager
+async def account(*scripts: Script, watched: int, **changes: Any) -> AsyncIterator[Account]:
+    """Watch the newest of an account's jobs while the block runs."""
+    clock = virtual_clock()
+    it = Account(Simulator(now=clock.steady, key=KEY))
+    for script in scripts:
+        it.api.add(script)
+    ids = [script.job_id for script in scripts][-watched:]
+    async with served_app(application(it.api)) as url, served(it.receiver.take) as hook:
+        app = an_app(f"{url}/v1", hook, clock=clock, POLLER_JOB_IDS=",".join(ids), **changes)
+        async with living(app):
+            yield it
+
+
+def jobs(count: int, *, prefix: str = "job", **fields: Any) -> list[Script]:
+    """Give jobs that run for an hour unless told otherwise, a second longer each."""
+    given = {"queue_seconds": 0.0, "run_seconds": HOUR} | fields
+    seconds = given.pop("run_seconds")
+    return [
+        Script(job_id=f"{prefix}-{number:03}", run_seconds=seconds + number, **given)
+        for number in range(count)
+    ]
+
+
+async def watched(*scripts: Script, count: int, seconds: float, **changes: Any) -> Account:
+    """Watch for some time."""
+    async with account(*scripts, watched=count, **changes) as it:
+        await anyio.sleep(seconds)
+    return it
+
+
+async def test_jobs_that_run_together_share_their_looks():
+    """Ten jobs cost about as many requests as one, and each end comes as soon as before."""
+    alone = await watched(*jobs(10), count=10, seconds=2 * HOUR, POLLER_LIST="off")
+    shared = await watched(*jobs(10), count=10, seconds=2 * HOUR)
+
+    assert shared.ends == alone.ends == [f"job-{number:03}" for number in range(10)]
+    assert sum(alone.requests) > 900
+    assert sum(shared.requests) < 150
+
+
+async def test_one_job_is_asked_for_alone():
+    """A page shows a single watched job no better than a GET does."""
+    it = await watched(*jobs(30), count=1, seconds=1.5 * HOUR)
+
+    assert it.requests[1] == 0
+
+
+async def test_pages_reach_past_other_jobs():
+    """Watched jobs below a hundred others are found by pages that follow each other."""
+    others = jobs(250, prefix="other")
+    async with account(*jobs(20), watched=20) as it:
+        for script in others:
+            it.api.add(script)
+        await anyio.sleep(1.5 * HOUR)
+
+    singles, pages = it.requests
+    assert len(it.ends) == 20
+    assert singles < 120
+    assert pages < 200
+
+
+async def test_new_jobs_push_old_ones_down():
+    """While the list grows on top nothing is lost and nothing told twice."""
+    async with account(*jobs(40), watched=40) as it:
+        for number in range(300):
+            await anyio.sleep(20.0)
+            it.api.add(Script(job_id=f"other-{number}"))
+
+    assert it.ends == [f"job-{number:03}" for number in range(40)]
+
+
+@pytest.mark.parametrize("status", [403, 404, 405, 501])
+async def test_a_list_that_is_refused(status: int):
+    """Where the list is refused each job is asked for alone, and the list again after an hour."""
+    async with account(*jobs(5, run_seconds=3 * HOUR), watched=5) as it:
+        it.api.fault(Fault(status=status, count=10_000, path="list-jobs"))
+        await anyio.sleep(1.9 * HOUR)
+        refused = it.requests[1]
+        it.api.heal()
+        await anyio.sleep(2 * HOUR)
+
+    assert refused == 2
+    assert it.requests[1] > 10
+    assert len(it.ends) == 5
+
+
+async def test_a_list_that_is_broken():
+    """Where pages fail and GETs work, the list is left alone; no end waits for it."""
+    async with account(*jobs(5), watched=5) as it:
+        it.api.fault(Fault(status=500, count=10_000, path="list-jobs"))
+        await anyio.sleep(1.2 * HOUR)
+
+    assert it.requests[1] < 8
+    assert len(it.ends) == 5
+
+
+async def test_an_outage_costs_no_more_than_health():
+    """While everything fails there are at most 1.1 times as many requests as before."""
+    async with account(*jobs(50, run_seconds=8 * HOUR), watched=50) as it:
+        await anyio.sleep(2 * HOUR)
+        before = sum(it.requests)
+        await anyio.sleep(HOUR)
+        healthy = sum(it.requests) - before
+        it.api.fault(Fault(status=500, count=100_000))
+        await anyio.sleep(HOUR)
+        failed = sum(it.requests) - before - healthy
+
+    assert failed <= 1.1 * healthy
+
+
+@pytest.mark.parametrize(
+    ("known", "phase"), [("RUNNING", Phase.ACTIVE), ("SUCCEEDED", Phase.SETTLING)]
+)
+async def test_a_list_that_lags_moves_no_job_back(known: str, phase: Phase):
+    """What a page shows of a job's past is neither a regression nor a way back from its end."""
+    clock, store = virtual_clock(), a_store()
+    source = FakeSource(clock)
+    watcher = a_watcher(source, store, clock, policy=PollPolicy(minimum=8.0, maximum=8.0))
+    with capture_logs() as logs:
+        async with anyio.create_task_group() as group:
+            group.start_soon(watcher.run)
+            await watcher.watch(["job-1"])
+            await settled()
+            await source.answer(a_job(known), asked_at=clock.steady())
+            for _ in range(3):
+                await anyio.sleep(9.0)
+                await source.answer(a_job("QUEUED"), asked_at=clock.steady(), is_listed=True)
+            state = watcher._ledger["job-1"]
+            group.cancel_scope.cancel()
+
+    assert not [it for it in logs if it["event"] == "job.regressed"]
+    assert (state.phase, state.job.status) == (phase, known)
+
+
+async def test_a_word_that_only_the_list_shows():
+    """A status that nobody knows is told of, though pages alone show it."""
+    clock, store = virtual_clock(), a_store()
+    source = FakeSource(clock)
+    watcher = a_watcher(source, store, clock, policy=PollPolicy(minimum=8.0, maximum=8.0))
+    async with anyio.create_task_group() as group:
+        group.start_soon(watcher.run)
+        await watcher.watch(["job-1"])
+        await settled()
+        await source.answer(a_job("RUNNING"), asked_at=clock.steady())
+        odd = a_job("EXPIRED", datetime_completed="2024-01-15T10:00:00Z")
+        for _ in range(2):
+            await watcher.take_in([Observation("job-1", clock.steady(), odd, is_listed=True)])
+            await anyio.sleep(700.0)
+        group.cancel_scope.cancel()
+
+    assert recorded_types(store) == ["job.started", "job.unrecognised"]
+
+
+async def test_jobs_that_settle_are_looked_at_alone():
+    """A page neither hastens nor delays the looks at a job whose cost is awaited."""
+    scripts = [*jobs(5, run_seconds=600.0), *jobs(1, prefix="late", run_seconds=300.0)]
+    scripts[-1] = replace(scripts[-1], cost_delay=12.0)
+    async with account(*scripts, watched=6) as it:
+        await anyio.sleep(340.0)
+        looks = [entry.at for entry in it.api.log if entry.path.endswith("/jobs/late-000")]
+
+    (told,) = it.receiver.events
+    assert told["data"]["cost_final"] is True
+    assert [round(at - looks[-4]) for at in looks[-4:]] == [0, 2, 6, 14]
+
+
+async def test_a_failing_page_is_told_once():
+    """One page that fails is one failure, however many jobs it was to show."""
+    with capture_logs() as logs:
+        async with account(*jobs(50, run_seconds=8 * HOUR), watched=50) as it:
+            await anyio.sleep(300.0)
+            it.api.fault(Fault(status=500, count=1, path="list-jobs"))
+            await anyio.sleep(60.0)
+
+    assert [line["event"] for line in logs].count("poll.failed") == 1

@@ -1,0 +1,216 @@
+"""Ends whose cost comes late are told in time, whatever becomes of the API meanwhile."""
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+
+from poller.core.errors import Transient
+from poller.core.state import NoJob
+from poller.polling import tracker as ledger
+from poller.sutro.source import Observation
+from tests.support.fakes import (
+    FakeApi,
+    FakeSink,
+    a_store,
+    dispatching,
+    ended,
+    recorded,
+    recorded_types,
+    running,
+    settled,
+    watching,
+)
+
+pytestmark = pytest.mark.virtual(limit=90_000.0)
+COSTLESS = {"job_cost": None}
+
+
+async def test_a_complete_end_is_told_at_once():
+    """An end whose cost is there at first sight is not held back."""
+    store = a_store()
+
+    async with watching(FakeApi(job_1=ended()), store, "job-1"):
+        await settled()
+
+        assert recorded_types(store) == ["job.succeeded"]
+
+
+async def test_a_cost_that_comes_soon_goes_out_with_the_end():
+    """While the cost is awaited the job is looked at after 1, 2, 4 and 8 seconds."""
+    api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
+
+    async with watching(api, store, "job-1"):
+        await anyio.sleep(14.0)
+        assert recorded_types(store) == []
+        api.answers["job-1"] = ended()
+        await anyio.sleep(1.1)
+
+    assert [round(at) for at in api.times("job-1")] == [0, 1, 3, 7, 15]
+    assert [it.data["cost_final"] for it in recorded(store)] == [True]
+
+
+async def test_an_end_goes_out_in_time_though_the_api_dies():
+    """An end is told 30 s after its first sight, without a cost, when no look succeeds."""
+    api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
+
+    async with watching(api, store, "job-1"):
+        await settled()
+        api.trouble = Transient("reset")
+        await anyio.sleep(29.9)
+        assert recorded_types(store) == []
+        await anyio.sleep(0.2)
+
+        assert recorded_types(store) == ["job.succeeded"]
+    assert recorded(store)[0].data["cost_final"] is False
+
+
+async def test_an_answer_under_way_at_the_deadline_is_not_the_last():
+    """A look that the deadline overtakes does not end the watch for the cost."""
+    api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
+
+    async with watching(api, store, "job-1"):
+        await settled()
+        api.latency = 20.0
+        await anyio.sleep(60.0)
+        api.latency = 0.0
+        api.answers["job-1"] = ended()
+        await anyio.sleep(120.0)
+
+    assert recorded_types(store) == ["job.succeeded", "job.cost_settled"]
+
+
+async def test_a_later_cost_is_told_to_the_sinks_that_had_the_end():
+    """A cost that comes later goes to every sink that had the end, asked for or not."""
+    api = FakeApi(job_1=ended(**COSTLESS))
+    store = a_store(types=frozenset({"job.succeeded"}))
+    store._routes = {"hook": frozenset({"job.succeeded"}), "other": frozenset({"job.failed"})}
+    hook, other = FakeSink(), FakeSink()
+
+    async with (
+        dispatching(store, hook=hook, other=other) as dispatcher,
+        watching(api, store, "job-1", wake=dispatcher.wake),
+    ):
+        await anyio.sleep(100.0)
+        api.answers["job-1"] = ended(job_cost=0.25)
+        await anyio.sleep(300.0)
+
+    assert hook.types == ["job.succeeded", "job.cost_settled"]
+    assert hook.got[1][1].data["job"]["job_cost"] == 0.25
+    assert other.types == []
+
+
+async def test_the_slow_watch_for_a_cost_ends():
+    """A cost that never comes is asked for no longer than an hour."""
+    api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
+
+    async with watching(api, store, "job-1"):
+        await anyio.sleep(86_000.0)
+
+    assert recorded_types(store) == ["job.succeeded"]
+    assert 3_300.0 <= api.asked[-1][0] <= 4_000.0
+
+
+async def test_the_slow_watch_goes_on_after_a_restart():
+    """A cost that comes while the daemon is restarted is told by the next process."""
+    api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
+    async with watching(api, store, "job-1"):
+        await anyio.sleep(60.0)
+    api.answers["job-1"] = ended()
+
+    async with watching(api, store, "job-1"):
+        await anyio.sleep(600.0)
+
+    assert recorded_types(store) == ["job.succeeded", "job.cost_settled"]
+
+
+async def test_an_end_that_was_settling_is_told_after_a_restart():
+    """A process that finds a job settling tells its end in time though the API is down."""
+    api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
+    async with watching(api, store, "job-1"):
+        await settled()
+    api.trouble = Transient("reset")
+    await anyio.sleep(25.0)
+
+    async with watching(api, store, "job-1"):
+        await anyio.sleep(5.1)
+
+        assert recorded_types(store) == ["job.succeeded"]
+
+
+async def test_an_unwanted_job_that_settles_is_still_told():
+    """A job that leaves the watched ones while it settles is told to the last."""
+    api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
+
+    async with watching(api, store, "job-1") as watcher:
+        await settled()
+        await watcher.watch([])
+        await anyio.sleep(40.0)
+        api.answers["job-1"] = ended()
+        await anyio.sleep(400.0)
+        asked = len(api.asked)
+        await anyio.sleep(4_000.0)
+
+        assert recorded_types(store) == ["job.succeeded", "job.cost_settled"]
+        assert len(api.asked) == asked
+
+
+async def test_a_settling_job_of_nobody_is_told_after_a_restart():
+    """A job that was settling when it left the configuration is told by the next process."""
+    api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
+    async with watching(api, store, "job-1"):
+        await settled()
+
+    async with watching(api, store):
+        await anyio.sleep(31.0)
+
+    assert recorded_types(store) == ["job.succeeded"]
+
+
+async def test_two_words_on_one_job_in_one_batch_do_no_harm():
+    """An answer and the deadline that are taken in together tell one end and crash nothing."""
+    api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
+
+    async with watching(api, store, "job-1") as watcher:
+        await settled()
+        await watcher.watch([])
+        api.trouble = Transient("reset")
+        now = watcher._now()
+        answer = Observation("job-1", now, ended())
+        await watcher.take_in([answer, Observation("job-1", now, NoJob.ELAPSED)])
+        await settled()
+
+    assert recorded_types(store) == ["job.succeeded"]
+
+
+async def test_a_bug_at_the_deadline_does_not_spin(monkeypatch):
+    """A settling job whose deadline cannot be decided is quarantined like any other."""
+    decide = ledger.decide
+    monkeypatch.setattr(
+        ledger, "decide", lambda *of: 1 / 0 if of[1] is NoJob.ELAPSED else decide(*of)
+    )
+    api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
+
+    with capture_logs() as lines:
+        async with watching(api, store, "job-1"):
+            await settled()
+            api.trouble = Transient("reset")
+            await anyio.sleep(1_000.0)
+
+    assert [it["event"] for it in lines].count("job.undecided") == 2
+
+
+async def test_a_revived_job_goes_on():
+    """An end that two looks 5 s apart deny was none: the job goes on, and ends once."""
+    api, store = FakeApi(job_1=running()), a_store()
+
+    async with watching(api, store, "job-1"):
+        await settled()
+        api.answers["job-1"] = ended(**COSTLESS)
+        await anyio.sleep(12.0)
+        api.answers["job-1"] = running()
+        await anyio.sleep(60.0)
+        assert recorded_types(store) == ["job.started"]
+        api.answers["job-1"] = ended()
+        await anyio.sleep(60.0)
+
+    assert recorded_types(store) == ["job.started", "job.succeeded"]

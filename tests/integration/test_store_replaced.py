@@ -1,0 +1,131 @@
+"""After a transaction of unknown outcome, or in a new database, nothing is taken for known."""
+
+import anyio
+import pytest
+
+from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.server import Simulator, serve
+from tests.integration.test_app import sqlite_inline
+from tests.support.builders import a_job, check_event
+from tests.support.fakes import (
+    FailingStore,
+    FakeApi,
+    SlowStore,
+    a_store,
+    ended,
+    recorded,
+    recorded_types,
+    running,
+    settled,
+    watching,
+)
+from tests.support.running_app import KEY, Receiver, an_app, living, served
+from tests.support.virtual_time import virtual_clock
+
+pytestmark = pytest.mark.virtual(limit=10_000.0)
+
+
+async def test_a_state_of_unknown_outcome_is_read_again():
+    """A job whose recording raised though it was written goes on from what is written."""
+    api, store = FakeApi(job_1=running()), FailingStore(a_store())
+    store.lies = {"record"}
+
+    async with watching(api, store, "job-1"):
+        await anyio.sleep(1.0)
+        store.lies = set()
+        api.answers["job-1"] = ended()
+        await anyio.sleep(60.0)
+
+    end = check_event(recorded(store)[-1].body)
+    assert end["type"] == "job.succeeded"
+    assert end["data"]["previous_status"] == "RUNNING"
+    assert end["data"]["sequence"] == 2
+
+
+async def test_what_a_damaged_database_held_is_told_anew(tmp_path):
+    """An end that waits in a database that is damaged is seen and told again, under its id."""
+    hook, path = Receiver(status=503), tmp_path / "state.db"
+    simulator = Simulator(now=virtual_clock().steady, key=KEY)
+    simulator.add(Script(job_id="job-1", run_seconds=5.0))
+    stores = []
+
+    def kept(config, clock):
+        stores.append(sqlite_inline(config, clock))
+        return stores[0]
+
+    async with served(hook.take) as url, serve(simulator) as api:
+        app = an_app(api, url, POLLER_STORE=str(path), new_store=kept)
+        async with living(app):
+            await anyio.sleep(60.0)
+            stores[0]._database._disconnect()  # as after any error of the disk
+            path.write_bytes(b"this is no database" * 1_000)
+            hook.status = 200
+            app._watchlist.add(["job-1"])
+            await anyio.sleep(900.0)
+            added = await stores[0].added()
+
+    assert added == ["job-1"]
+    assert hook.types == ["job.succeeded"]
+    assert len({message_id for _, message_id in hook.tried}) == 1
+    assert list(tmp_path.glob("state.db.corrupt-*"))
+
+
+async def test_a_database_that_is_replaced_while_it_is_written_to():
+    """A job that is being recorded while all are taken in anew is watched on."""
+    api, store = FakeApi(job_1=running()), SlowStore(a_store())
+    async with watching(api, store, "job-1") as watcher:
+        await anyio.sleep(1.0)
+        store.store, store.slow = a_store(), "record"
+        api.answers["job-1"] = a_job("CANCELLING")
+        await store.reached.wait()
+        await watcher.start_over()
+        store.slow = ""
+        api.answers["job-1"] = ended()
+        await anyio.sleep(600.0)
+
+    assert recorded_types(store) == ["job.succeeded"]
+
+
+async def test_a_database_that_is_replaced_while_it_is_read():
+    """All are taken in anew while a mark is read again: nothing breaks, and the end is told."""
+    api, store = FakeApi(job_1=running()), SlowStore(a_store())
+    async with watching(api, store, "job-1") as watcher:
+        await anyio.sleep(1.0)
+        store.fails, store.slow = {"record"}, "marks"
+        api.answers["job-1"] = a_job("CANCELLING")
+        await store.reached.wait()
+        store.fails, store.store = set(), a_store()
+        await watcher.start_over()
+        api.answers["job-1"] = ended()
+        await anyio.sleep(600.0)
+
+    assert recorded_types(store) == ["job.succeeded"]
+
+
+async def test_a_new_database_that_cannot_be_read_yet():
+    """All are taken in anew as soon as the database that replaced the old one can be read."""
+    api, store = FakeApi(job_1=running()), FailingStore(a_store())
+    async with watching(api, store, "job-1") as watcher, anyio.create_task_group() as group:
+        await settled()
+        store.store, store.fails = a_store(), {"load"}
+        group.start_soon(watcher.start_over)
+        await anyio.sleep(60.0)
+        store.fails = set()
+        api.answers["job-1"] = ended()
+        await anyio.sleep(600.0)
+
+    assert recorded_types(store) == ["job.succeeded"]
+
+
+async def test_a_removed_job_whose_end_the_old_database_held():
+    """An end that is still being told is told in the new database, wanted or not."""
+    api, store = FakeApi(job_1=a_job("SUCCEEDED")), FailingStore(a_store())
+    async with watching(api, store, "job-1") as watcher:
+        await settled()
+        await watcher.watch([])
+        store.store = a_store()
+        await watcher.start_over()
+        api.answers["job-1"] = ended()
+        await anyio.sleep(600.0)
+
+    assert recorded_types(store) == ["job.succeeded"]

@@ -1,0 +1,293 @@
+"""Which jobs are watched, while the file that names them comes, changes and goes."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from poller.core.jobs import is_job_id
+from poller.polling import watchlist as module
+from poller.polling.watchlist import LOOK_EVERY, RULE, Watchlist, parse_ids
+
+pytestmark = pytest.mark.virtual(limit=3_600.0)
+
+
+@pytest.fixture(autouse=True)
+def _inline(monkeypatch):
+    """Read files in the loop: virtual time does not see threads."""
+
+    async def run_sync(
+        read: Callable[..., None], *args: Any, limiter: object, abandon_on_cancel: bool
+    ) -> None:
+        read(*args)
+
+    monkeypatch.setattr(module, "run_sync", run_sync)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Give the place of a jobs file that is not there yet."""
+    return tmp_path / "jobs"
+
+
+@asynccontextmanager
+async def running(watchlist: Watchlist) -> AsyncIterator[list[list[str]]]:
+    """Run a watchlist; yield what it wants watched, at each change."""
+    seen: list[list[str]] = []
+
+    async def watch(job_ids: Collection[str]) -> None:
+        seen.append(list(job_ids))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watchlist.run, watch)
+        await anyio.wait_all_tasks_blocked()
+        yield seen
+        group.cancel_scope.cancel()
+
+
+async def a_look() -> None:
+    """Let the watchlist look at its file once more."""
+    await anyio.sleep(LOOK_EVERY + 0.1)
+
+
+async def test_ids_of_the_settings():
+    """The ids of the settings are watched at once, in order, each once, and told once."""
+    async with running(Watchlist(["job-2", "job-1", "job-2"])) as seen:
+        await anyio.sleep(600.0)
+
+    assert seen == [["job-2", "job-1"]]
+
+
+async def test_nothing_to_watch():
+    """An empty list is told too: whoever watches must know that there is nothing."""
+    async with running(Watchlist([])) as seen:
+        pass
+
+    assert seen == [[]]
+
+
+async def test_file_is_read_at_once(path):
+    """The ids of the file come after those of the settings, without repetition."""
+    path.write_text("job-3\njob-1\n")
+    async with running(Watchlist(["job-1", "job-2"], path)) as seen:
+        pass
+
+    assert seen == [["job-1", "job-2", "job-3"]]
+
+
+async def test_file_that_appears(path):
+    """A file that is not there yet is told of once, and read when it comes."""
+    with capture_logs() as logs:
+        async with running(Watchlist(["job-1"], path)) as seen:
+            await anyio.sleep(60.0)
+            path.write_text("job-2")
+            await a_look()
+
+    assert seen == [["job-1"], ["job-1", "job-2"]]
+    assert [(it["event"], it["error"]) for it in logs] == [
+        ("jobs_file.unreadable", "No such file or directory")
+    ]
+
+
+async def test_file_that_changes(path):
+    """A changed file adds jobs and removes jobs."""
+    path.write_text("job-1\njob-2\n")
+    async with running(Watchlist([], path)) as seen:
+        path.write_text("job-2\njob-3\njob-4\n")
+        await a_look()
+
+    assert seen == [["job-1", "job-2"], ["job-2", "job-3", "job-4"]]
+
+
+async def test_file_of_the_same_size_and_time(path):
+    """A file that is put in the place of another is read, however alike the two look."""
+    path.write_text("job-1\n")
+    when = path.stat().st_mtime_ns
+    async with running(Watchlist([], path)) as seen:
+        other = path.with_name("other")
+        other.write_text("job-2\n")
+        os.utime(other, ns=(when, when))
+        other.rename(path)
+        await a_look()
+
+    assert seen == [["job-1"], ["job-2"]]
+
+
+async def test_file_that_does_not_change(path, monkeypatch):
+    """A file that does not change is not read again."""
+    path.write_text("job-1\n")
+    reads: list[Path] = []
+    read_text = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda self, **how: (reads.append(self), read_text(self, **how))[1]
+    )
+    async with running(Watchlist([], path)) as seen:
+        await anyio.sleep(60.0)
+
+    assert (seen, reads) == ([["job-1"]], [path])
+
+
+async def test_change_that_changes_no_id(path):
+    """A change of comments alone changes nothing."""
+    path.write_text("job-1\n")
+    async with running(Watchlist([], path)) as seen:
+        path.write_text("# the only one\njob-1\n")
+        await a_look()
+
+    assert seen == [["job-1"]]
+
+
+async def test_file_that_vanishes(path):
+    """While the file cannot be read, its last ids stay watched; every vanishing is told once."""
+    path.write_text("job-1\n")
+    with capture_logs() as logs:
+        async with running(Watchlist([], path)) as seen:
+            for _ in range(2):
+                path.unlink()
+                await anyio.sleep(60.0)
+                path.write_text("job-1\n")
+                await a_look()
+
+    assert seen == [["job-1"]]
+    assert [it["event"] for it in logs] == ["jobs_file.unreadable"] * 2
+
+
+async def test_file_that_moves_away_and_back(path):
+    """A file that comes back unchanged is fine again: its next loss is told as well."""
+    path.write_text("job-1\n")
+    away = path.with_name("away")
+    with capture_logs() as logs:
+        async with running(Watchlist([], path)) as seen:
+            for _ in range(2):
+                path.rename(away)
+                await a_look()
+                away.rename(path)
+                await a_look()
+
+    assert seen == [["job-1"]]
+    assert [it["event"] for it in logs] == ["jobs_file.unreadable"] * 2
+
+
+async def test_file_that_is_a_folder(path):
+    """A file that cannot be read for another reason is told with that reason."""
+    path.mkdir()
+    with capture_logs() as logs:
+        async with running(Watchlist(["job-1"], path)) as seen:
+            await anyio.sleep(60.0)
+
+    assert seen == [["job-1"]]
+    assert [it["error"] for it in logs] == ["Is a directory"]
+
+
+async def test_bad_lines_are_named_by_number(path):
+    """A line that is no job id is told by its number alone: it may be a secret gone astray."""
+    path.write_text("job-1\nsk_canary key\njob-2\n../etc\n")
+    with capture_logs() as logs:
+        async with running(Watchlist([], path)) as seen:
+            await anyio.sleep(60.0)
+
+    assert seen == [["job-1", "job-2"]]
+    assert [(it["line"], it["error"]) for it in logs] == [(2, RULE), (4, RULE)]
+    assert "canary" not in str(logs)
+
+
+async def test_reload_looks_at_once(path):
+    """A reload reads the file now, and not at the next look."""
+    path.write_text("job-1\n")
+    watchlist = Watchlist([], path)
+    async with running(watchlist) as seen:
+        path.write_text("job-1\njob-2\n")
+        watchlist.reload()
+        await anyio.wait_all_tasks_blocked()
+
+    assert seen == [["job-1"], ["job-1", "job-2"]]
+    assert anyio.current_time() == 0.0
+
+
+async def test_reload_reads_what_looks_unchanged(path):
+    """A reload reads the file even when it looks as before."""
+    path.write_text("job-1\n")
+    found = path.stat()
+    watchlist = Watchlist([], path)
+    async with running(watchlist) as seen:
+        path.write_text("job-2\n")
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+        await a_look()
+        before = list(seen)
+        watchlist.reload()
+        await anyio.wait_all_tasks_blocked()
+
+    assert before == [["job-1"]]
+    assert seen == [["job-1"], ["job-2"]]
+
+
+async def test_reload_without_a_file():
+    """A reload of what is only in the settings changes nothing."""
+    watchlist = Watchlist(["job-1"])
+    async with running(watchlist) as seen:
+        watchlist.reload()
+        await anyio.wait_all_tasks_blocked()
+
+    assert seen == [["job-1"]]
+
+
+async def test_reload_while_somebody_is_told(path):
+    """A reload that comes while a change is being told is not lost."""
+    path.write_text("job-1\n")
+    watchlist = Watchlist([], path)
+    seen: list[list[str]] = []
+
+    async def watch(job_ids: Collection[str]) -> None:
+        seen.append(list(job_ids))
+        if len(seen) == 1:
+            path.write_text("job-1\njob-2\n")
+            watchlist.reload()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watchlist.run, watch)
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+
+    assert seen == [["job-1"], ["job-1", "job-2"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "ids", "bad"),
+    [
+        ("", (), []),
+        ("\n\n  \n", (), []),
+        ("job-1", ("job-1",), []),
+        (" job-1 \r\n\tjob-2\r\n", ("job-1", "job-2"), []),
+        ("# all\njob-1 # the first\n#job-2\n", ("job-1",), []),
+        ("job-1\njob-1\n", ("job-1", "job-1"), []),
+        ("job 1\njob/2\n..\n.\n" + "x" * 129, (), [1, 2, 3, 4, 5]),
+        ("x" * 128, ("x" * 128,), []),
+        ("j\N{LATIN SMALL LETTER O WITH DIAERESIS}b\njob-1", ("job-1",), [1]),
+    ],
+)
+def test_parse_ids(text: str, ids: tuple[str, ...], bad: list[int]):
+    """One id a line; white space and comments do not count."""
+    assert parse_ids(text) == (ids, bad)
+
+
+@given(st.text())
+def test_parse_ids_gives_usable_ids_alone(text: str):
+    """Whatever stands in the file, only what can be a job id is watched."""
+    assert all(is_job_id(it) for it in parse_ids(text)[0])
+
+
+@pytest.mark.parametrize("raw", [b"\xef\xbb\xbfjob-1\njob-2\n", b"job-1\n\xff\xfe\njob-2\n"])
+async def test_file_of_another_editor(path, raw: bytes):
+    """A byte order mark, and bytes that are no UTF-8, cost no other line."""
+    path.write_bytes(raw)
+    async with running(Watchlist([], path)) as seen:
+        pass
+
+    assert seen == [["job-1", "job-2"]]

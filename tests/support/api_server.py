@@ -1,0 +1,131 @@
+"""A daemon with a door, in this process: an API before it, a receiver behind it."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import anyio
+from structlog.testing import capture_logs
+from yarl import URL
+
+from poller import config as configuration
+from poller.app import App
+from poller.config import Config
+from poller.runtime.clock import Clock
+from poller.store import Store
+from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.server import Simulator, serve
+from poller.wiring import make_store
+from tests.support.daemon_process import PACE
+from tests.support.secret_canaries import HEADER, KEY, SECRET, found_in
+from tests.support.waiting import until
+from tests.support.webhook_receiver import Receiver, listening
+
+PROBLEM: Final = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of the door."""
+
+    status: int
+    headers: Any
+    text: str
+
+    @property
+    def body(self) -> Any:
+        """The body, which has to be JSON."""
+        return json.loads(self.text)
+
+    @property
+    def problem(self) -> str:
+        """The kind of the problem that it has to be."""
+        assert self.headers["Content-Type"].startswith(PROBLEM)
+        assert self.body["status"] == self.status
+        return self.body["type"].rpartition("#problem-")[2]
+
+
+@dataclass(frozen=True)
+class House:
+    """A daemon with a door, and what is around it."""
+
+    app: App
+    api: Simulator
+    receiver: Receiver
+    session: aiohttp.ClientSession
+    url: str
+    api_port: int
+    log: list[dict[str, Any]]
+
+    async def ask(self, method: str, path: str, **options: Any) -> Answer:
+        """Make one request. No answer may hold a secret."""
+        async with self.session.request(method, self.url + path, **options) as response:
+            body = await response.read()
+            assert not found_in(body + repr(response.headers).encode())
+            return Answer(response.status, response.headers, body.decode())
+
+    async def get(self, path: str, **options: Any) -> Answer:
+        """Get something."""
+        return await self.ask("GET", path, **options)
+
+    async def post(self, path: str, body: object = None, **options: Any) -> Answer:
+        """Post JSON, or nothing."""
+        return await self.ask("POST", path, **({"json": body} if body else {}), **options)
+
+    async def seen(self, job_id: str, state: str) -> dict[str, Any]:
+        """Wait until a job is in a state."""
+        while True:
+            found = await self.get(f"/v1/jobs/{job_id}")
+            if found.status == 200 and found.body["state"] == state:
+                return found.body
+            await anyio.sleep(0.02)
+
+
+def settings(folder: Path, api_url: str, hook: str, **changes: str) -> dict[str, str]:
+    """Give the variables of a daemon with a door at any free port."""
+    given = PACE | {
+        "SUTRO_API_KEY": KEY,
+        "SUTRO_API_URL": api_url,
+        "POLLER_JOB_IDS": "job-1",
+        "POLLER_WEBHOOK_URL": hook,
+        "POLLER_WEBHOOK_SECRET": SECRET,
+        "POLLER_WEBHOOK_HEADERS": json.dumps({"X-Team": HEADER}),
+        "POLLER_STORE": str(folder / "state.db"),
+        "POLLER_LISTEN": "127.0.0.1:0",
+    }
+    return given | changes
+
+
+@asynccontextmanager
+async def a_house(
+    folder: Path,
+    *scripts: Script,
+    status: int = 204,
+    api_port: int = 0,
+    is_ready: bool = True,
+    new_store: Callable[[Config, Clock], Store] = make_store,
+    **changes: str,
+) -> AsyncIterator[House]:
+    """Run a daemon with a door while the block runs; wait until it is ready, or not."""
+    api, receiver = Simulator(key=KEY), Receiver()
+    receiver.status = status
+    for script in scripts:
+        api.add(script)
+    async with (
+        serve(api, port=api_port) as api_url,
+        listening(receiver) as hook,
+        aiohttp.ClientSession() as session,
+    ):
+        config = configuration.load(settings(folder, api_url, hook.url, **changes))
+        app = App(config, new_store=new_store)
+        with capture_logs() as log:
+            async with anyio.create_task_group() as group:
+                group.start_soon(app.serve)
+                (opened,) = await until(lambda: [it for it in log if it["event"] == "door.open"])
+                await until(lambda: app.vitals.health.is_ready == is_ready)
+                yield House(app, api, receiver, session, opened["address"], URL(api_url).port, log)
+                app.stop()

@@ -1,0 +1,48 @@
+"""Looks at the documented job, through a client that asks a peer."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import pytest
+from pydantic import SecretStr
+
+from poller.core.errors import PollError
+from poller.core.jobs import Job
+from poller.runtime.http import Egress, Http
+from poller.sutro.client import SutroClient
+from tests.support.builders import a_job_object
+from tests.support.http_peers import Talk, peer
+
+KEY: Final = "sk_canary"
+JOB: Final = "job-12345"
+NOW: Final = 1_705_314_600.0
+DATE: Final = "Mon, 15 Jan 2024 10:30:00 GMT"
+UNKNOWN: Final = b'{"message": "No job found with ID job-12345"}'
+
+
+def body(**fields: Any) -> bytes:
+    """Write the documented answer, with some fields of the job changed."""
+    return json.dumps({"job": a_job_object(**fields)}).encode()
+
+
+@asynccontextmanager
+async def client(base: str, key: str = KEY) -> AsyncIterator[SutroClient]:
+    """Open a client of the API at a base URL."""
+    async with Http(Egress(), timeout=30.0, limit=16) as http:
+        yield SutroClient(http, base=base, key=lambda: SecretStr(key), now=lambda: NOW)
+
+
+async def look(talk: Talk) -> Job:
+    """Ask a peer about the documented job."""
+    async with peer(talk) as it, client(f"{it.base}/v1") as api:
+        return await api.get_job(JOB)
+
+
+async def trouble(talk: Talk) -> PollError:
+    """Ask a peer about the documented job, and give the error that this must raise."""
+    async with peer(talk) as it, client(f"{it.base}/v1") as api:
+        with pytest.raises(PollError) as caught:
+            await api.get_job(JOB)
+    return caught.value

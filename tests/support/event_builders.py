@@ -1,0 +1,32 @@
+"""Transitions and their events, for the tests of events."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from poller.core.detection import Sighting
+from poller.core.events import Event, Origin, job_event
+from poller.core.state import JobEvent, Transition
+from tests.support.builders import a_job
+
+ORIGIN = Origin(deployment="api.sutro.sh")
+OBSERVED = datetime(2024, 1, 15, 10, 32, 17, 120_000, tzinfo=UTC)
+SIGHTING = Sighting(
+    seen_at=OBSERVED.timestamp(),
+    skew=0.38,
+    shown_at=OBSERVED.timestamp() - 10.0,
+    previous_poll_at=OBSERVED - timedelta(seconds=10.0),
+)
+
+
+def a_transition(kind: str, **changes) -> Transition:
+    """Give a transition of a job that ended without a cost, with some of it changed."""
+    job = a_job("SUCCEEDED", datetime_started="2024-01-15T10:30:15Z")
+    whole = Transition(
+        type=JobEvent(kind), job_id="job-1", job=job, previous_status=None, sequence=1
+    )
+    return replace(whole, **changes)
+
+
+def an_event(kind: str, **changes) -> Event:
+    """Give the event of such a transition."""
+    return job_event(a_transition(kind, **changes), ORIGIN, OBSERVED, SIGHTING)

@@ -1,0 +1,278 @@
+"""Stand-ins for what the loops talk to: an API, a source, a sink and a store with troubles."""
+
+import math
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import anyio
+
+from poller.core.errors import NotFound, PollError, StoreUnavailable
+from poller.core.events import EVENT_TYPES, Event, Origin
+from poller.core.jobs import Job
+from poller.core.lifecycle import Rules
+from poller.core.outbox import Delivery
+from poller.core.pacing import PollPolicy
+from poller.delivery.dispatcher import Dispatcher
+from poller.polling.queue import Schedule
+from poller.polling.tracker import Ledger
+from poller.polling.watcher import Watcher
+from poller.runtime.clock import Clock
+from poller.sinks import Sink
+from poller.store import Store
+from poller.store.memory import MemoryStore
+from poller.sutro.client import Known, nobody
+from poller.sutro.list_planner import Listing
+from poller.sutro.rate_limit import Budget
+from poller.sutro.source import Look, Observation, SutroSource
+from tests.support.builders import FINAL, a_job
+from tests.support.virtual_time import virtual_clock
+
+HOOK = "hook"
+ORIGIN = Origin(deployment="api.example")
+Answer = Job | PollError | Callable[[], Job | PollError]
+
+
+def half() -> float:
+    """Draw the middle: no jitter of intervals."""
+    return 0.5
+
+
+def ended(job_id: str = "job-1", status: str = "SUCCEEDED", **fields: Any) -> Job:
+    """Give a job whose end is complete."""
+    return a_job(status, job_id=job_id, **(FINAL | fields))
+
+
+def running(job_id: str = "job-1", **fields: Any) -> Job:
+    """Give a job that runs."""
+    return a_job("RUNNING", job_id=job_id, **fields)
+
+
+class FakeApi:
+    """An API of two verbs. `answers` holds what it says of each job, `trouble` of all of them."""
+
+    skew = 0.0
+
+    def __init__(self, **answers: Answer) -> None:
+        self.answers: dict[str, Answer] = {
+            name.replace("_", "-"): answer for name, answer in answers.items()
+        }
+        self.trouble: PollError | None = None
+        self.latency = 0.0
+        self.asked: list[tuple[float, str]] = []
+        self.known: list[Job | None] = []
+
+    async def get_job(self, job_id: str, known: Known = nobody) -> Job:
+        """Answer what was set up at the time of the request."""
+        self.asked.append((anyio.current_time(), job_id))
+        self.known.append(known(job_id))
+        answer: Answer = self.trouble or self.answers.get(job_id) or NotFound("no such job")
+        if self.latency:
+            await anyio.sleep(self.latency)
+        answer = answer() if callable(answer) else answer
+        if isinstance(answer, PollError):
+            raise answer
+        return answer
+
+    def times(self, job_id: str) -> list[float]:
+        """Say when a job was asked for."""
+        return [at for at, asked in self.asked if asked == job_id]
+
+
+class FakeSource:
+    """A source whose answers come when the test lets them, in any order."""
+
+    is_gated = False
+    is_refused = False
+    is_answered = True
+    skew = 0.0
+
+    def __init__(self, clock: Clock) -> None:
+        self.under_way: list[tuple[str, anyio.Event, list[Observation]]] = []
+        self._now = clock.steady
+
+    async def choose(self, schedule: Schedule) -> Look | None:
+        """Take whatever is due."""
+        job_id = schedule.take(self._now())
+        return partial(self._look, job_id) if job_id else None
+
+    async def _look(self, job_id: str, _known: Known) -> Sequence[Observation]:
+        done, answers = anyio.Event(), []
+        self.under_way.append((job_id, done, answers))
+        await done.wait()
+        return answers
+
+    async def answer(
+        self, result: Job | PollError, *, asked_at: float, is_listed: bool = False
+    ) -> None:
+        """Let the look that began first bring home one observation."""
+        job_id, done, answers = self.under_way.pop(0)
+        answers.append(Observation(job_id, asked_at, result, is_listed=is_listed))
+        done.set()
+        await settled()
+
+
+class FakeSink:
+    """A sink that keeps what it gets. `trouble` is raised for, or awaited before, every event."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[float, Event]] = []
+        self.tried: list[tuple[float, Delivery]] = []
+        self.trouble: BaseException | Callable[[Delivery], Awaitable[None]] | None = None
+
+    async def send(self, delivery: Delivery) -> None:
+        """Keep an event, or make trouble."""
+        self.tried.append((anyio.current_time(), delivery))
+        if isinstance(self.trouble, BaseException):
+            raise self.trouble
+        if self.trouble:
+            await self.trouble(delivery)
+        self.got.append((anyio.current_time(), delivery.event))
+
+    @property
+    def types(self) -> list[str]:
+        """Name the types of all events, in order."""
+        return [event.type for _, event in self.got]
+
+    @property
+    def ids(self) -> list[str]:
+        """Name the ids of all events, in order."""
+        return [event.id for _, event in self.got]
+
+
+class FailingStore:
+    """A store whose verbs in `fails` raise; those in `lies` do their work first.
+
+    Those in `hangs` never end.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.fails: set[str] = set()
+        self.lies: set[str] = set()
+        self.hangs: set[str] = set()
+        self.calls: dict[str, list[float]] = defaultdict(list)
+        self._trouble: str | None = None
+        self._troubled_at = -math.inf
+
+    @property
+    def instance(self) -> str:
+        """The random name of the store."""
+        return self.store.instance
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last verb failed."""
+        return self._trouble
+
+    @property
+    def troubled_at(self) -> float:
+        """When the last verb failed."""
+        return self._troubled_at
+
+    def __getattr__(self, verb: str) -> Callable[..., Awaitable[Any]]:
+        """Stand before a verb of the store."""
+        return partial(self._call, verb)
+
+    async def _call(self, verb: str, *values: Any, **named: Any) -> Any:
+        self.calls[verb].append(anyio.current_time())
+        self._trouble = None
+        if verb in self.hangs:
+            await anyio.sleep_forever()
+        if verb in self.fails:
+            self._trouble, self._troubled_at = "the disk is full", virtual_clock().steady()
+            raise StoreUnavailable(self._trouble)
+        result = await getattr(self.store, verb)(*values, **named)
+        if verb in self.lies:
+            raise StoreUnavailable("the disk may have failed")
+        return result
+
+
+class SlowStore(FailingStore):
+    """A store one of whose verbs takes a second, as one does that opens a new database."""
+
+    slow = ""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.reached = anyio.Event()
+
+    async def _call(self, verb: str, *values: Any, **named: Any) -> Any:
+        if verb == self.slow:
+            self.reached.set()
+            await anyio.sleep(1.0)
+        return await super()._call(verb, *values, **named)
+
+
+def a_store(*sinks: str, types: frozenset[str] = EVENT_TYPES) -> MemoryStore:
+    """Make a store in memory whose sinks take every type."""
+    routes = dict.fromkeys(sinks or (HOOK,), types)
+    return MemoryStore(routes=routes, deployment="api.example", now=virtual_clock().steady)
+
+
+def recorded(store: Store, sink: str = HOOK) -> list[Event]:
+    """Give the events that a store in memory holds for a sink, in the order of recording."""
+    memory = getattr(store, "store", store)
+    return [it.delivery.event for it in memory._entries.values() if it.delivery.sink == sink]
+
+
+def recorded_types(store: Store) -> list[str]:
+    """Name the types of the recorded events."""
+    return [event.type for event in recorded(store)]
+
+
+async def settled() -> None:
+    """Let everything happen that needs no time."""
+    await anyio.sleep(0.001)
+
+
+def a_watcher(source: Any, store: Store, clock: Clock, **changes: Any) -> Watcher:
+    """Make a watcher that looks without jitter."""
+    rules = Rules()
+    ledger = Ledger(
+        store, rules=rules, origin=ORIGIN, clock=clock, wake=changes.pop("wake", lambda: None)
+    )
+    options: dict[str, Any] = {"policy": PollPolicy(), "concurrency": 16} | changes
+    return Watcher(source, ledger, rules=rules, clock=clock, random=half, **options)
+
+
+@asynccontextmanager
+async def watching(
+    api: FakeApi, store: Store, *job_ids: str, per_minute: float = 6_000.0, **changes: Any
+) -> AsyncIterator[Watcher]:
+    """Watch jobs of a fake API, through the real source and budget, while the block runs."""
+    clock = virtual_clock()
+    budget = Budget(per_minute=per_minute, now=clock.steady, random=half)
+    source = SutroSource(
+        api,
+        budget,
+        listing=Listing(clock.steady, is_on=False),
+        now=clock.steady,
+        renew_key=changes.pop("renew_key", lambda: None),
+    )
+    watcher = a_watcher(source, store, clock, **changes)
+    async with anyio.create_task_group() as group:
+        group.start_soon(watcher.run)
+        await watcher.watch(job_ids)
+        yield watcher
+        group.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def dispatching(
+    store: Store, *, clock: Clock | None = None, **sinks: Sink
+) -> AsyncIterator[Dispatcher]:
+    """Deliver what a store holds while the block runs."""
+    dispatcher = Dispatcher(
+        {name.replace("_", "."): sink for name, sink in sinks.items()},
+        store,
+        origin=ORIGIN,
+        clock=clock or virtual_clock(),
+        random=half,
+    )
+    async with anyio.create_task_group() as group:
+        group.start_soon(dispatcher.run)
+        yield dispatcher
+        group.cancel_scope.cancel()

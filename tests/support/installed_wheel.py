@@ -1,0 +1,44 @@
+"""The product as people have it: a wheel, built from this tree and installed into a venv."""
+
+import fcntl
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+from typing import Final
+
+PROJECT: Final = Path(__file__).parents[2]
+
+
+def installed(root: Path) -> Path:
+    """Build and install once below a folder, whoever asks first, and give the venv."""
+    folder = root / "installed"
+    with (root / "installed.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            install(folder, build(PROJECT, root))
+    return folder
+
+
+def build(project: Path, out: Path) -> Path:
+    """Build the wheel of a project."""
+    _python("-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(project))
+    (wheel,) = out.glob("*.whl")
+    return wheel
+
+
+def install(folder: Path, *wheels: Path) -> None:
+    """Install wheels into a venv that finds everything else where these tests find it."""
+    venv.create(folder, symlinks=True)
+    packages = sysconfig.get_path("purelib", "venv", vars={"base": str(folder)})
+    # What a .pth file names comes behind the venv's own packages, and its own .pth files, such
+    # as that of an editable install, are not read.
+    Path(packages, "theirs.pth").write_text(sysconfig.get_path("purelib"), "utf-8")
+    python = str(folder / "bin" / "python")
+    names = map(str, wheels)
+    _python("-m", "pip", "--python", python, "install", "--no-deps", "--no-index", *names)
+
+
+def _python(*arguments: str) -> None:
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, timeout=120)

@@ -1,0 +1,119 @@
+"""The whole product in virtual time: a daemon between an API and a receiver, all on loopback."""
+
+import base64
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import anyio
+from aiohttp import web
+from standardwebhooks import Webhook
+
+from poller import config as configuration
+from poller.app import App
+from poller.config import Config
+from poller.runtime.clock import Clock
+from poller.store import Store
+from poller.store.memory import MemoryStore
+from tests.support.builders import check_event
+from tests.support.fakes import half
+from tests.support.virtual_time import virtual_clock
+
+KEY: Final = "sk_test"
+SECRET: Final = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def served(handler: Handler) -> AsyncIterator[str]:
+    """Serve one handler on loopback."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    async with served_app(app) as url:
+        yield url
+
+
+@asynccontextmanager
+async def served_app(app: web.Application) -> AsyncIterator[str]:
+    """Serve an application on loopback."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, keepalive_timeout=1e6)
+    await runner.setup()
+    try:
+        listener = socket.create_server(("127.0.0.1", 0))
+        await web.SockSite(runner, listener).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        with anyio.CancelScope(shield=True):
+            await runner.cleanup()
+
+
+@dataclass
+class Receiver:
+    """A webhook endpoint that verifies all that it accepts. `status` is what it answers."""
+
+    status: int = 200
+    delay: float = 0.0
+    reached: anyio.Event = field(default_factory=anyio.Event)
+    tried: list[tuple[float, str]] = field(default_factory=list)
+    got: list[tuple[float, str, bytes]] = field(default_factory=list)
+
+    async def take(self, request: web.Request) -> web.Response:
+        """Take one event."""
+        body, message_id = await request.read(), request.headers["webhook-id"]
+        self.tried.append((anyio.current_time(), message_id))
+        self.reached.set()
+        await anyio.sleep(self.delay)
+        if self.status < 300:
+            Webhook(SECRET).verify(body, dict(request.headers))
+            check_event(body)
+            self.got.append((anyio.current_time(), message_id, body))
+        return web.Response(status=self.status)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """Give all events in the order of their coming."""
+        return [check_event(body) for _, _, body in self.got]
+
+    @property
+    def types(self) -> list[str]:
+        """Name the types of all events in the order of their coming."""
+        return [event["type"] for event in self.events]
+
+
+def in_memory(config: Config, clock: Clock) -> Store:
+    """Make a store in memory for a configuration."""
+    routes = {sink.name: sink.events for sink in config.sinks}
+    return MemoryStore(routes=routes, deployment="test", now=clock.steady)
+
+
+def an_app(api: str, hook: str, *, clock: Clock | None = None, **changes: Any) -> App:
+    """Make a daemon with one webhook. Changes in capitals are variables."""
+    variables = {
+        "SUTRO_API_KEY": KEY,
+        "SUTRO_API_URL": api,
+        "POLLER_JOB_IDS": "job-1",
+        "POLLER_SINKS": "webhook",
+        "POLLER_WEBHOOK_URL": hook,
+        "POLLER_WEBHOOK_SECRET": SECRET,
+        "POLLER_STORE": "memory:",
+        "POLLER_LISTEN": "off",
+    }
+    variables |= {name: text for name, text in changes.items() if name.isupper()}
+    options = {name: it for name, it in changes.items() if not name.isupper()}
+    return App(
+        configuration.load(variables),
+        clock=clock or virtual_clock(),
+        random=options.pop("random", half),
+        **options,
+    )
+
+
+@asynccontextmanager
+async def living(app: App) -> AsyncIterator[App]:
+    """Let a daemon serve while the block runs, then stop it as SIGTERM does."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(app.serve)
+        yield app
+        app.stop()

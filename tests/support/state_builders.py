@@ -1,0 +1,49 @@
+"""Lives of a job so far, and how to go on with them, for the tests of the lifecycle."""
+
+from dataclasses import replace
+
+from poller.core.jobs import Job
+from poller.core.lifecycle import Rules, decide
+from poller.core.pacing import PollPolicy
+from poller.core.state import Decision, JobState, NoJob, Phase
+from tests.support.builders import FINAL, a_job
+
+RULES = Rules()
+POLICY = PollPolicy()
+MOMENT = "2024-01-15T10:30:15Z"
+STARTED = {"datetime_started": MOMENT}
+COMPLETED = {"datetime_completed": MOMENT}
+Look = tuple[float, Job | NoJob]
+
+
+def watch(*looks: Look, state: JobState | None = None, rules: Rules = RULES) -> list[Decision]:
+    """Show looks one after the other, each with its time, to a job that begins unseen at 0."""
+    state = state or JobState(job_id="job-1", since=0.0)
+    decisions = []
+    for now, seen in looks:
+        decisions.append(decide(state, seen, now, rules))
+        state = decisions[-1].state
+    return decisions
+
+
+def after(*looks: Look) -> JobState:
+    """Give the state that a row of looks leaves behind."""
+    return watch(*looks)[-1].state
+
+
+def told(decisions: list[Decision]) -> list[list[str]]:
+    """Give the types of what each decision announces."""
+    return [[it.type.value for it in decision.transitions] for decision in decisions]
+
+
+NEW = JobState(job_id="job-1", since=0.0)
+QUEUED = after((0.0, a_job("QUEUED")))
+RUNNING = after((0.0, a_job("RUNNING")))
+CANCELLING = after((0.0, a_job("CANCELLING")))
+UNKNOWN = after((0.0, a_job("PAUSED")))
+SETTLING = after((0.0, a_job("RUNNING")), (0.0, a_job("SUCCEEDED")))
+DOUBTED = replace(SETTLING, doubts=1, doubted_at=0.0)
+DONE = after((0.0, a_job("RUNNING")), (0.0, a_job("SUCCEEDED", **FINAL)))
+COSTLESS = after((0.0, a_job("FAILED")))
+LOST = replace(RUNNING, phase=Phase.MISSING, occurrence=1)
+NEVER_SEEN = replace(NEW, phase=Phase.MISSING, occurrence=1, sequence=1)
