@@ -2,10 +2,11 @@
 
 import logging
 import os
+import signal
 from collections.abc import Generator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,9 @@ from tests.support.virtual_time import VirtualLoop
 settings.register_profile("ci", derandomize=True, deadline=None, database=None)
 settings.register_profile("thorough", deadline=None, database=None, max_examples=5_000)
 settings.load_profile("ci")
+
+ALARM_INTERVAL: Final = 10.0
+"""Real seconds from one alarm of a test that exceeds its time limit to the next."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,6 +43,14 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     if report.skipped and "CI" in os.environ:
         report.outcome = "failed"
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_timeout_set_timer(settings: Any) -> Generator[None, bool, bool]:
+    """Repeat the alarm of pytest-timeout: the first may strike a task that nothing waits for."""
+    is_set = yield
+    signal.setitimer(signal.ITIMER_REAL, settings.timeout, ALARM_INTERVAL)
+    return is_set
 
 
 @pytest.fixture(autouse=True)

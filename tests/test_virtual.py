@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -167,3 +168,31 @@ def test_waiting_for_nothing_fails(monkeypatch):
         asyncio.Runner(loop_factory=VirtualLoop) as runner,
     ):
         runner.run(never())
+
+
+def test_a_failure_in_a_callback_ends_the_run():
+    """A failure that a callback raises, as the time limit of a test does, is not only logged."""
+
+    async def never() -> None:
+        asyncio.get_running_loop().call_soon(pytest.fail, "the time limit of the test")
+        await anyio.sleep(60.0)
+
+    with (
+        pytest.raises(pytest.fail.Exception, match="time limit"),
+        asyncio.Runner(loop_factory=VirtualLoop) as runner,
+    ):
+        runner.run(never())
+
+
+@pytest.mark.virtual
+async def test_closing_waits_for_threads_in_real_time():
+    """The loop waits for the threads of its executor, however much virtual time passes."""
+    loop, release = asyncio.get_running_loop(), threading.Event()
+    thread = loop.run_in_executor(None, release.wait)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(loop.shutdown_default_executor, 300.0)
+        await anyio.sleep(400.0)
+        release.set()
+
+    assert await thread
