@@ -2,12 +2,14 @@
 
 import argparse
 import base64
+import hmac
 import json
 import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
@@ -17,7 +19,6 @@ import anyio
 from aiohttp import web
 from anyio.abc import Process, TaskStatus
 
-from poller.core.errors import ConfigError
 from poller.sinks.text import summary
 from poller.sutro.simulator.script import cast
 from poller.sutro.simulator.server import Simulator, serve
@@ -33,14 +34,16 @@ def execute(_arguments: argparse.Namespace) -> int:
 
 
 JOBS: Final = 6
-TIME_LIMIT: Final = 50.0
+TIME_LIMIT: Final = 120.0
+TOLERANCE: Final = 300.0
+"""Seconds that the timestamp of a webhook may be off, as in the libraries of Standard Webhooks."""
 INTERRUPTED: Final = 1
 ENDS: Final = ("job.succeeded", "job.failed", "job.cancelled")
 
 
 @dataclass(slots=True)
 class Receiver:
-    """Takes webhooks, verifies each with the official library, and shows what it says."""
+    """Takes webhooks, verifies the signature of each, and shows what it says."""
 
     secret: str
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -50,14 +53,11 @@ class Receiver:
 
     async def receive(self, request: web.Request) -> web.Response:
         """Answer 204 to a webhook whose signature is right, and 400 to any other."""
-        from standardwebhooks import Webhook, WebhookVerificationError  # noqa: PLC0415 - an extra
-
         body = await request.read()
-        try:
-            event = Webhook(self.secret).verify(body, dict(request.headers))
-        except WebhookVerificationError:
+        if not is_genuine(self.secret, request.headers, body, now=time.time()):
             self.refused += 1
             return web.Response(status=400)
+        event = json.loads(body)
         self.events.append(event)
         self.ids.add(request.headers["webhook-id"])
         say(summary(event["type"], event["data"]))
@@ -66,12 +66,23 @@ class Receiver:
         return web.Response(status=204)
 
 
+def is_genuine(secret: str, headers: Mapping[str, str], body: bytes, *, now: float) -> bool:
+    """Return whether the webhook is signed and recent, as a receiver checks it.
+
+    It follows Standard Webhooks 1.0 and shares no code with the sink that signs.
+    """
+    timestamp = headers.get("webhook-timestamp", "")
+    if not timestamp.isdecimal() or abs(now - int(timestamp)) > TOLERANCE:
+        return False
+    content = f"{headers.get('webhook-id', '')}.{timestamp}.".encode() + body
+    digest = hmac.digest(base64.b64decode(secret.removeprefix("whsec_")), content, "sha256")
+    expected = b"v1," + base64.b64encode(digest)
+    signatures = headers.get("webhook-signature", "").encode().split()
+    return any(hmac.compare_digest(expected, signature) for signature in signatures)
+
+
 async def run() -> int:
     """Run the demo and sum it up; 0 when every job's end arrived and was verified."""
-    try:
-        import standardwebhooks  # noqa: F401, PLC0415 - an extra
-    except ImportError:
-        raise ConfigError("the demo verifies signatures: pip install standardwebhooks") from None
     code = INTERRUPTED
     async with anyio.create_task_group() as showing:
         await showing.start(stop_at_a_signal, showing.cancel_scope)
