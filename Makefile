@@ -1,39 +1,48 @@
-# `make demo` and `make test` do all their set-up themselves; they need Python 3.11 or later.
+# `make demo` and `make test` set up all that they need; they need Python 3.11 or later.
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-PYTEST := timeout -s KILL 1500 $(BIN)/pytest
+# The time limit of a test run in seconds. When it has passed, pytest finishes the running test and
+# prints its summary with the failures. SIGKILL, which prints nothing of it, comes an hour later.
+LIMIT ?= 7200
+PYTEST = timeout -v -s KILL $$(($(LIMIT) + 3600)) $(BIN)/pytest --session-timeout $(LIMIT)
+FAST := core settings cli store adapters test_virtual.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test witness deployed torture bench install lint format generate requirements \
-	wheel clean
+.PHONY: help demo test test-fast test-python test-sdk test-deploy test-faults bench install lint \
+	format generate requirements wheel clean
 
-help: ## Say what can be made
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: $(VENV)/.installed ## Run the daemon for real against the simulator; no key is needed
-	@$(BIN)/sutro-poller demo
+demo: build/demo/.installed ## Run the daemon against a simulated API; no API key needed
+	@build/demo/bin/python -m poller demo
 
-test: lint ## Run all checks and tests but those of `make witness` and `make deployed`
+test: lint ## Run all checks and tests except test-sdk and test-deploy
 	PYTHONHASHSEED=0 $(PYTEST) -n 2 --cov --cov-report=term
-	@echo "Left out: tests/sdk_compat, which installs the official SDK (520 MB) and uv: make witness"
-	@echo "and tests/deploy, which boots a systemd and runs container engines as root: make deployed"
+	@echo "Not run: make test-sdk, which installs the official SDK (520 MB) and uv,"
+	@echo "and make test-deploy, which boots systemd and runs container engines as root."
 
-witness: $(VENV)/.installed ## Test with the official SDK (520 MB), and the wheel under uv
-	$(PYTEST) -m witness tests/sdk_compat
+test-fast: $(VENV)/.installed ## Run the fast tests, in about a minute
+	$(PYTEST) -q -m "not slow" $(FAST:%=tests/%)
 
-deployed: $(VENV)/.installed build/deploy/.installed ## Test deploy/ on the real thing (root, Debian)
+test-python: ## Run the fast tests on another Python: make test-python PYTHON=python3.13
+	$(MAKE) test-fast VENV=$(subst python,.venv-,$(notdir $(PYTHON)))
+
+test-sdk: $(VENV)/.installed ## Test against the official SDK (520 MB), and the wheel under uv
+	$(PYTEST) -m sdk tests/sdk_compat
+
+test-deploy: $(VENV)/.installed build/deploy/.installed ## Test deploy/ with systemd and containers (root, Debian)
 	$(PYTEST) -m deploy tests/deploy
 
-torture: $(VENV)/.installed ## Torture the daemon for half an hour and write the README's table; SEED=n repeats one
-	mkdir -p build && rm -f build/torture.jsonl
-	PYTHONHASHSEED=$(SEED) TORTURE_SEED=$(SEED) TORTURE_LONG=1 \
-		TORTURE_RESULTS=$(CURDIR)/build/torture.jsonl \
-		timeout -s KILL 9000 $(BIN)/pytest -n 2 tests/fault_injection
-	$(BIN)/python tests/fault_injection/report.py build/torture.jsonl $(SEED)
+test-faults: $(VENV)/.installed ## Inject faults for half an hour and write the README's table; SEED=n repeats a run
+	mkdir -p build && rm -f build/faults.jsonl
+	PYTHONHASHSEED=$(SEED) FAULTS_SEED=$(SEED) FAULTS_LONG=1 \
+		FAULTS_RESULTS=$(CURDIR)/build/faults.jsonl $(PYTEST) -n 2 tests/fault_injection
+	$(BIN)/python tests/fault_injection/report.py build/faults.jsonl $(SEED)
 
-bench: $(VENV)/.installed ## Measure the daemon against others for 15 minutes; CHAPTERS="polls pages" shows some
-	timeout -s KILL 2400 $(BIN)/python -m tests.bench $(CHAPTERS)
+bench: $(VENV)/.installed ## Compare with other ways to poll for 15 minutes; CHAPTERS="polls pages" runs two
+	timeout -v -s INT -k 120 $(LIMIT) $(BIN)/python -m tests.bench $(CHAPTERS)
 
 SEED := $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
 
@@ -52,7 +61,7 @@ generate: $(VENV)/.installed ## Write config/ and the README's settings table fr
 
 requirements: ## Pin what pyproject.toml asks for (needs uv)
 	uv pip compile $(PIN) pyproject.toml -o deploy/requirements.txt
-	uv pip compile $(PIN) pyproject.toml --extra demo --group dev \
+	uv pip compile $(PIN) pyproject.toml --group dev \
 		-c deploy/requirements.txt -o tests/requirements.txt
 	uv pip compile $(PIN) --group pyproject.toml:build \
 		-c tests/requirements.txt -o deploy/container/build.txt
@@ -78,8 +87,8 @@ install: ## Install the daemon on this host as a systemd service (as root)
 WHEEL := .
 PLACE := /opt/sutro-poller
 
-clean: ## Remove what was made here
-	rm -rf $(VENV) dist build .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+clean: ## Remove everything that these targets make
+	rm -rf $(VENV) .venv-* dist build .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 # The pinned file is complete. Left to look for itself, pip before 24 takes an extra of a pinned package
 # (coverage[toml]) from its newest release, and refuses it for want of a hash.
@@ -87,6 +96,15 @@ $(VENV)/.installed: tests/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes --no-deps -r tests/requirements.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# What the daemon needs at run time, and what builds it. The code runs from this tree; pip installs it
+# for its metadata.
+build/demo/.installed: deploy/requirements.txt deploy/container/build.txt pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --require-hashes --no-deps \
+		-r deploy/requirements.txt -r deploy/container/build.txt
+	$(@D)/bin/pip install --quiet --no-deps --no-build-isolation .
 	@touch $@
 
 # Programs that check what is in deploy/, apart from what the other tests use.

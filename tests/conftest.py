@@ -18,6 +18,10 @@ settings.register_profile("ci", derandomize=True, deadline=None, database=None)
 settings.register_profile("thorough", deadline=None, database=None, max_examples=5_000)
 settings.load_profile("ci")
 
+SLOW: Final = ("slow", "sdk", "deploy")
+SLOW_TIMEOUT: Final = 3_000.0
+"""Real seconds that a test with a marker of SLOW may take; the others have 300."""
+
 ALARM_INTERVAL: Final = 10.0
 """Real seconds from one alarm of a test that exceeds its time limit to the next."""
 
@@ -28,11 +32,12 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "virtual(limit=3600.0): run in virtual time, and fail after so many virtual seconds.",
     )
+    config.addinivalue_line("markers", "slow: takes more than 5 s; `make test-fast` leaves it out.")
     config.addinivalue_line(
-        "markers", "witness: needs programs from the package index: the SDK, uv; `make witness`."
+        "markers", "sdk: installs the official SDK and uv from the package index; `make test-sdk`."
     )
     config.addinivalue_line(
-        "markers", "deploy: runs what is in deploy/ on the real thing, as root; `make deployed`."
+        "markers", "deploy: runs deploy/ with systemd and containers, as root; `make test-deploy`."
     )
 
 
@@ -45,11 +50,19 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Allow slow tests more time than the others."""
+    for item in items:
+        if any(map(item.get_closest_marker, SLOW)):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_timeout_set_timer(settings: Any) -> Generator[None, bool, bool]:
     """Repeat the alarm of pytest-timeout: the first may strike a task that nothing waits for."""
     is_set = yield
-    signal.setitimer(signal.ITIMER_REAL, settings.timeout, ALARM_INTERVAL)
+    if settings.method == "signal":
+        signal.setitimer(signal.ITIMER_REAL, settings.timeout, ALARM_INTERVAL)
     return is_set
 
 

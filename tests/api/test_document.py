@@ -41,6 +41,7 @@ async def test_it_is_a_valid_document(house: House):
     assert set(document["components"]["schemas"]["EventType"]["enum"]) == EVENT_TYPES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("token", "seed"), [(None, "1"), (TOKEN, "2")], ids=["open", "token"])
 async def test_the_daemon_keeps_to_it(tmp_path: Path, token: str | None, seed: str):
     """Whatever a program that knows the document tries, the answers are as it says.

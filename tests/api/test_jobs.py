@@ -77,6 +77,7 @@ async def test_added_jobs_survive_a_restart(tmp_path: Path):
     assert watched == ["api"]
 
 
+@pytest.mark.slow
 async def test_a_removed_job_is_asked_for_no_more(house: House):
     """A job that was added can be taken back: it is not asked for, and not after a restart."""
     house.api.add(Script(job_id="job-3", run_seconds=1e5))

@@ -109,6 +109,7 @@ async def test_the_version(house: House):
     assert (await house.get("/version")).body["version"] == __version__
 
 
+@pytest.mark.slow
 async def test_a_daemon_that_stops_is_not_ready(tmp_path: Path):
     """While what is under way ends, the daemon is live and not ready, and shows nothing more."""
     async with a_house(tmp_path, Script(job_id="job-1", run_seconds=0.0)) as house:

@@ -11,6 +11,8 @@ from tests.bench.race import Race, on_one_core, ratios
 SHORT = Race(rounds=1, turns=5, seconds=0.3)
 FEW, MANY = 100, 2_000
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def done():

@@ -14,7 +14,7 @@ import pytest
 from tests.support.installed_wheel import PROJECT
 
 CHECKERS: Final = PROJECT / "build" / "deploy" / "bin"
-"""Where `make deployed` installs what checks the files of deploy/."""
+"""Where `make test-deploy` installs what checks the files of deploy/."""
 
 GROUPS: Final = Path("/sys/fs/cgroup")
 

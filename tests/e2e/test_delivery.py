@@ -85,6 +85,7 @@ async def test_a_second_signal_ends_it_at_once(place: Place):
     assert now() - began < 3.0
 
 
+@pytest.mark.slow
 async def test_a_receiver_that_was_down_gets_all_once_it_is_up(place: Place):
     """A refused connection and a 503 cost no event, and neither sink waits for the other."""
     async with listening(Receiver()) as gone:

@@ -76,6 +76,7 @@ async def drip(url: str, seconds: float) -> None:
                     await stream.send(b"x")
 
 
+@pytest.mark.slow
 async def test_slow_strangers_delay_no_poll(place: Place):
     """Two hundred who drip their requests hold up neither a look at a job nor a probe."""
     place.api.add(RUNS)

@@ -21,6 +21,7 @@ async def asked(place: Place, *words: str, code: int = 0) -> Daemon:
     return ended
 
 
+@pytest.mark.slow
 async def test_an_operator_heals_a_sink(place: Place):
     """Pending in trouble, dead after a 410, back by `enable`, sent again by `replay`."""
     place.receiver.status = 503

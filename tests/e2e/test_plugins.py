@@ -88,6 +88,7 @@ async def test_check_shows_the_settings_of_the_example(place: Place, command_wit
     assert (bad, refused.err) == (78, "sutro-poller: POLLER_FILE_PATH: is required\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("deed", "said"),
     [

@@ -47,6 +47,7 @@ def unread() -> Iterator[int]:
     os.close(writing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["full", "gone", "unread"])
 async def test_a_log_that_nobody_takes_holds_up_nothing(
     place: Place, where: str, request: pytest.FixtureRequest

@@ -120,6 +120,7 @@ async def test_simulate_prints_what_run_needs(place: Place):
     assert sorted(job_id[:5] for job_id in place.receiver.ends) == ["job-1", "job-2"]
 
 
+@pytest.mark.slow
 async def test_the_demo_ends_well_and_by_itself(place: Place):
     """Six simulated jobs end, all signatures verify, and nothing is left running."""
     async with place.started([str(place.command), "demo"], {"PATH": os.environ["PATH"]}) as demo:

@@ -10,6 +10,13 @@ import structlog
 from tests.support.daemon_process import Place, a_place
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test of this folder as slow."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 async def place(command: Path, tmp_path: Path) -> AsyncIterator[Place]:
     """Give a place to run the product, and look afterwards for secrets in all that it wrote."""

@@ -1,4 +1,4 @@
-"""Write what `make torture` found: a file for machines and the table of the README.
+"""Write what `make test-faults` found: a file for machines and the table of the README.
 
 Usage: python tests/fault_injection/report.py ROWS SEED
 """
@@ -41,7 +41,7 @@ def _sum(rows: list[Row]) -> Row:
 def table(rows: list[Row], *, seed: str, day: str) -> str:
     """Draw the table of the README."""
     lines = [
-        f"`make torture SEED={seed}` on {day}:",
+        f"`make test-faults SEED={seed}` on {day}:",
         "",
         "| promise | cases | of these where it hurts | violations |",
         "|---|---|---|---|",

@@ -23,7 +23,7 @@ ENOUGH: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is tried: the usual form, or the long one of `make torture`; from which seed."""
+    """How much is tried: the usual form, or the long one of `make test-faults`; from which seed."""
 
     is_long: bool
     seed: int
@@ -37,13 +37,13 @@ class Scale:
         return Random(f"{self.seed} {names}")
 
 
-SCALE: Final = Scale("TORTURE_LONG" in os.environ, int(os.environ.get("TORTURE_SEED", "1")))
+SCALE: Final = Scale("FAULTS_LONG" in os.environ, int(os.environ.get("FAULTS_SEED", "1")))
 
 
 def tally(
     promise: str, *, cases: int, hits: int | None = None, violations: Collection[str] = ()
 ) -> None:
-    """Note what a test found for the table of `make torture`, then fail if it found anything.
+    """Note what a test found for the table of `make test-faults`, then fail if it found anything.
 
     `hits` counts the cases that struck where it hurts. Rows of one promise are added up.
     """
@@ -51,10 +51,10 @@ def tally(
     row = {"promise": promise, "suite": suite, "cases": cases, "hits": hits}
     row["violations"] = len(violations)
     print(f"seed {SCALE.seed}: {row}")  # noqa: T201 - the figure
-    if path := os.environ.get("TORTURE_RESULTS"):
+    if path := os.environ.get("FAULTS_RESULTS"):
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-    assert not violations, (f"TORTURE_SEED={SCALE.seed}", list(violations)[:ENOUGH])
+    assert not violations, (f"FAULTS_SEED={SCALE.seed}", list(violations)[:ENOUGH])
     assert cases
 
 

@@ -55,7 +55,7 @@ def verdict(copy: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[s
     kept = {
         name: text
         for name, text in os.environ.items()
-        if not name.startswith(("TORTURE", "PYTEST", "COV_"))
+        if not name.startswith(("FAULTS", "PYTEST", "COV_"))
     }
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     return subprocess.run(

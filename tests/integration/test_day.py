@@ -72,6 +72,7 @@ async def day():
     return api, receiver
 
 
+@pytest.mark.slow
 async def test_a_day_of_faults(day):
     """Each end comes once, in order, verified, and the API's wishes are heeded."""
     api, receiver = day

@@ -136,6 +136,7 @@ async def test_an_idle_account_costs_a_page_every_half_minute(account: Account):
     assert account.pages <= 124
 
 
+@pytest.mark.slow
 async def test_many_new_jobs_at_once(account: Account):
     """More new jobs than a page shows are all found."""
     async with account.discovering(POLLER_REQUESTS_PER_MINUTE="600"):

@@ -65,6 +65,7 @@ async def test_a_job_that_goes_missing_twice_is_told_twice():
     assert recorded_types(store) == ["job.started", *["job.missing", "job.found"] * 2][:-1]
 
 
+@pytest.mark.slow
 async def test_a_missing_job_is_given_up_after_a_week():
     """A missing job is asked for every hour, for a week."""
     api = FakeApi()
@@ -77,6 +78,7 @@ async def test_a_missing_job_is_given_up_after_a_week():
     assert late[-1] < 7.2 * DAY
 
 
+@pytest.mark.slow
 async def test_a_missing_job_is_given_up_over_restarts():
     """A job that was given up costs no request in the next process."""
     api, store = FakeApi(), a_store()

@@ -47,6 +47,7 @@ def longest_silence(api: FakeApi, job_id: str) -> float:
     return max(after - before for before, after in pairwise(times))
 
 
+@pytest.mark.slow
 async def test_one_job_that_answers_401_blinds_nobody():
     """One job that is refused for ever costs the others neither their ends nor their pace."""
     (api, job_ids), store = fleet(100), a_store()
@@ -62,6 +63,7 @@ async def test_one_job_that_answers_401_blinds_nobody():
     assert longest_silence(api, "job-4") < 60.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forbidden", [1, 2, 5, 20])
 async def test_forbidden_jobs_that_come_later_are_alone(forbidden):
     """New ids that are forbidden close no gate for jobs that have answered."""

@@ -147,6 +147,7 @@ async def test_a_restart_does_not_put_off_the_return():
     assert events == ["sink.unavailable", "sink.recovered"]
 
 
+@pytest.mark.slow
 async def test_events_older_than_seven_days_end_dead():
     """An event that fails when it is older than a week is dead; a younger one stays pending."""
     store, sink = a_store(), FakeSink()
@@ -162,6 +163,7 @@ async def test_events_older_than_seven_days_end_dead():
     assert waits(sink)
 
 
+@pytest.mark.slow
 async def test_an_old_event_that_is_accepted_is_delivered():
     """An event that no attempt buried is delivered, however old it is when the sink is back."""
     store, sink = a_store(), FakeSink()

@@ -14,7 +14,7 @@ from tests.support.daemon_process import Place
 from tests.support.secret_canaries import KEY
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.witness]
+pytestmark = [pytest.mark.anyio, pytest.mark.sdk]
 
 WORDS: Final = {
     "succeeded": {"Job already completed."},

@@ -10,7 +10,7 @@ from poller.sutro.simulator.script import Script
 from tests.sdk_compat.uv_tool import ToolRunner
 from tests.support.daemon_process import Place
 
-pytestmark = [pytest.mark.anyio, pytest.mark.witness]
+pytestmark = [pytest.mark.anyio, pytest.mark.sdk]
 
 LONG = 300.0
 """Seconds for a first run, which fetches what the wheel needs."""
