@@ -9,7 +9,7 @@ PYTEST = timeout -v -s KILL $$(($(LIMIT) + 3600)) $(BIN)/pytest --session-timeou
 FAST := core settings cli store adapters test_virtual.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-python test-sdk test-deploy test-faults bench install lint \
+.PHONY: help demo docs test test-fast test-python test-sdk test-deploy test-faults bench install lint \
 	format generate requirements wheel clean
 
 help: ## List the targets
@@ -35,7 +35,7 @@ test-sdk: $(VENV)/.installed ## Test against the official SDK (520 MB), and the 
 test-deploy: $(VENV)/.installed build/deploy/.installed ## Test deploy/ with systemd and containers (root, Debian)
 	$(PYTEST) -m deploy tests/deploy
 
-test-faults: $(VENV)/.installed ## Inject faults for half an hour and write the README's table; SEED=n repeats a run
+test-faults: $(VENV)/.installed ## Inject faults for half an hour and update docs/reliability.md; SEED=n repeats a run
 	mkdir -p build && rm -f build/faults.jsonl
 	PYTHONHASHSEED=$(SEED) FAULTS_SEED=$(SEED) FAULTS_LONG=1 \
 		FAULTS_RESULTS=$(CURDIR)/build/faults.jsonl $(PYTEST) -n 2 tests/fault_injection
@@ -56,7 +56,10 @@ format: $(VENV)/.installed ## Format the code
 	$(BIN)/ruff check --quiet --fix .
 	$(BIN)/ruff format --quiet .
 
-generate: $(VENV)/.installed ## Write config/ and the README's settings table from the settings
+docs: build/docs/.installed ## Build the documentation into build/site; a warning fails
+	build/docs/bin/zensical build --clean --strict
+
+generate: $(VENV)/.installed ## Write config/ and the generated parts of docs/
 	$(BIN)/python tests/generate.py
 
 requirements: ## Pin what pyproject.toml asks for (needs uv)
@@ -67,6 +70,7 @@ requirements: ## Pin what pyproject.toml asks for (needs uv)
 		-c tests/requirements.txt -o deploy/container/build.txt
 	uv pip compile $(PIN) --group pyproject.toml:deploy \
 		-c tests/requirements.txt -o tests/deploy/requirements.txt
+	uv pip compile $(PIN) --group pyproject.toml:docs -o docs/requirements.txt
 
 PIN := -q --upgrade --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
 
@@ -88,7 +92,7 @@ WHEEL := .
 PLACE := /opt/sutro-poller
 
 clean: ## Remove everything that these targets make
-	rm -rf $(VENV) .venv-* dist build .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-* dist build .cache .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 # The pinned file is complete. Left to look for itself, pip before 24 takes an extra of a pinned package
 # (coverage[toml]) from its newest release, and refuses it for want of a hash.
@@ -111,4 +115,10 @@ build/demo/.installed: deploy/requirements.txt deploy/container/build.txt pyproj
 build/deploy/.installed: tests/deploy/requirements.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --require-hashes --no-deps -r tests/deploy/requirements.txt
+	@touch $@
+
+# What builds the documentation.
+build/docs/.installed: docs/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --require-hashes --no-deps -r docs/requirements.txt
 	@touch $@

@@ -1,5 +1,6 @@
-"""Write what is made from the settings: config/*.env and the table of the README."""
+"""Write what follows from the code: config/*.env and the generated parts of docs/."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -9,10 +10,11 @@ from poller.settings.base import Model, Reading
 from poller.settings.daemon import PREFIX, Settings
 from poller.settings.sources import Found, Places
 from poller.sinks import find_kind
+from tests.docs import reference
 
 ROOT: Final = Path(__file__).parents[1]
-BEGIN: Final = "<!-- settings -->\n"
-END: Final = "<!-- /settings -->\n"
+PART: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?\n?(<!-- /generated -->\n)", re.DOTALL)
+"""A generated part of a page, with its name."""
 
 NOWHERE: Final = Places(environ={}, run_secrets=Path("/dev/null"))
 
@@ -69,26 +71,38 @@ def example(title: str, values: Mapping[str, str]) -> str:
     return f"# {title}\n\n" + "".join(blocks)
 
 
-def settings_table() -> str:
-    """Write the Markdown table of all settings."""
-    rows = ["| variable | default | what it is |\n", "|---|---|---|\n"]
-    for variable, (found, description) in _all().items():
-        default = f"`{found.text}`" if found.text else ""
-        name = f"`{variable}`" + (" (`_FILE`)" if found.is_secret else "")
-        rows.append(f"| {name} | {default} | {description} |\n")
-    return "".join(rows)
+def grouped() -> dict[str, dict[str, tuple[Found, str]]]:
+    """Return every variable with its default and description, by group."""
+    groups: dict[str, dict[str, tuple[Found, str]]] = {}
+    heading = ""
+    for variable, row in _all().items():
+        heading = HEADINGS.get(variable, heading)
+        groups.setdefault(heading, {})[variable] = row
+    return groups
+
+
+def filled(page: str, parts: Mapping[str, str]) -> str:
+    """Return the text of a page with each of its generated parts as it should be."""
+    return PART.sub(lambda part: f"{part[1]}{parts[part[2]]}\n{part[3]}", page)
 
 
 def generated() -> dict[str, str]:
-    """Give the content of every generated file by its path."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    """Return the content of every file that is generated, or has generated parts, by its path."""
+    parts = {
+        "settings": reference.settings(grouped()),
+        "commands": reference.commands(),
+        "problems": reference.problems(),
+        "metrics": reference.metrics(),
+    }
+    pages = {path: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("docs/*.md"))}
     return {
         "config/poller.env": template(),
         "config/minimal.env": example(MINIMAL_TITLE, MINIMAL),
         "config/sidecar.env": example(SIDECAR_TITLE, SIDECAR),
-        "README.md": before + BEGIN + settings_table() + END + after if rest else readme,
+    } | {
+        path.relative_to(ROOT).as_posix(): filled(page, parts)
+        for path, page in pages.items()
+        if PART.search(page)
     }
 
 

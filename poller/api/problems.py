@@ -11,7 +11,7 @@ from aiohttp.typedefs import Handler
 from poller.core.errors import PollerError, StoreError, Unmatched
 
 CONTENT_TYPE: Final = "application/problem+json"
-ABOUT: Final = "https://github.com/sutro-poller/sutro-poller#problem-"
+ABOUT: Final = "https://github.com/sutro-poller/sutro-poller/blob/main/docs/http-api.md#problem-"
 RETRY_AFTER: Final = 5
 
 log = structlog.get_logger()

@@ -8,14 +8,9 @@ import anyio
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from poller.api.metrics import Metrics
-from poller.api.problems import KINDS
+from poller.api.problems import ABOUT, KINDS
 from poller.api.routes import ROUTES
-from poller.core.counters import Counts
 from poller.core.events import EVENT_TYPES
-from poller.runtime.clock import Clock
-from poller.status import Vitals
-from poller.sutro.rate_limit import Budget
 from tests.api.conftest import ENDS, RUNS
 from tests.support.api_server import House, a_house
 from tests.support.secret_canaries import TOKEN
@@ -67,29 +62,21 @@ async def test_the_daemon_keeps_to_it(tmp_path: Path, token: str | None, seed: s
     assert not [it for it in house.log if it["event"] == "door.failed"]
 
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "http-api.md").read_text("utf-8")
 
 
-def test_the_readme_tells_every_problem():
-    """The type of a problem leads to a line of the README that says what it means."""
-    for name, (status, _) in KINDS.items():
-        assert f'| <a id="problem-{name}"></a>`{name}` | {status} |' in README
+def test_the_type_of_a_problem_leads_to_its_description():
+    """The type of each problem is the address of a row of the documentation."""
+    assert ABOUT.startswith(
+        "https://github.com/sutro-poller/sutro-poller/blob/main/docs/http-api.md#"
+    )
+    for name in KINDS:
+        assert f'<a id="{ABOUT.partition("#")[2]}{name}"></a>' in PAGE
 
 
-def test_the_readme_tells_every_metric():
-    """Every metric has a line in the README, with its labels."""
-    now = Clock().steady
-    vitals = Vitals(Budget(per_minute=60.0, now=now, random=lambda: 0.5), now)
-    vitals.budget.hearing.note(None)
-    for metric in Metrics(Counts(), vitals, now)._all(()):
-        suffix = {"counter": "_total", "info": "_info"}.get(metric.type, "")
-
-        assert f"| `{metric.name.removeprefix('sutro_poller_')}{suffix}` |" in README
-
-
-def test_the_readme_tells_every_path():
-    """Every path that is served is in the README."""
+def test_every_path_is_documented():
+    """Every path that is served is in the documentation."""
     for route in ROUTES:
         path = route.path.replace("{job_id}", "{id}").replace("{event_id}", "{id}")
 
-        assert path.partition("/{name}")[0] in README
+        assert path.partition("/{name}")[0] in PAGE

@@ -6,16 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon_process import Place, a_place
-from tests.support.installed_wheel import PROJECT, build, install
+from tests.support.installed_wheel import install_example
 
 
 @pytest.fixture
 def command_with_example(command: Path, tmp_path: Path) -> Path:
     """Give the `sutro-poller` of a venv of its own, in which the example of a sink is as well."""
-    (wheel,) = command.parents[2].glob("*.whl")
-    folder = tmp_path / "with_example"
-    install(folder, wheel, build(PROJECT / "tests" / "example_sink", tmp_path / "wheels"))
-    return folder / "bin" / "sutro-poller"
+    return install_example(command, tmp_path)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Write what `make test-faults` found: a file for machines and the table of the README.
+"""Write what `make test-faults` found: a file for machines and the table of docs/reliability.md.
 
 Usage: python tests/fault_injection/report.py ROWS SEED
 """
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 HERE: Final = Path(__file__).parent
-README: Final = HERE.parents[1] / "README.md"
+PAGE: Final = HERE.parents[1] / "docs" / "reliability.md"
 RESULTS: Final = HERE / "results.json"
-BEGIN, END = "<!-- torture -->", "<!-- /torture -->"
+BEGIN, END = "<!-- faults -->", "<!-- /faults -->"
 
 UNTESTED: Final = {
     "a disk or a hypervisor that says that it has synced, and has not": "no such disk here",
@@ -39,7 +39,7 @@ def _sum(rows: list[Row]) -> Row:
 
 
 def table(rows: list[Row], *, seed: str, day: str) -> str:
-    """Draw the table of the README."""
+    """Draw the table of the page."""
     lines = [
         f"`make test-faults SEED={seed}` on {day}:",
         "",
@@ -64,10 +64,10 @@ def write(rows: list[Row], seed: str) -> None:
         "rows": rows,
     }
     RESULTS.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    before, _, rest = README.read_text("utf-8").partition(BEGIN)
+    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
     drawn = table(rows, seed=seed, day=f"{now:%Y-%m-%d}")
-    README.write_text(f"{before}{BEGIN}\n{drawn}\n{END}{after}", "utf-8")
+    PAGE.write_text(f"{before}{BEGIN}\n{drawn}\n{END}{after}", "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""The files that are made from the settings."""
+"""The files that are made from the code."""
 
 from pathlib import Path
 
 import pytest
 
 from poller.config import load
-from tests.generate import BEGIN, END, ROOT, generated
+from tests.generate import PART, ROOT, generated
 from tests.support.config_builders import GOOD, WEBHOOK
 
 FILES = generated()
@@ -14,16 +14,15 @@ KEY = {"SUTRO_API_KEY": "sk_ours"}
 
 @pytest.mark.parametrize("path", FILES)
 def test_a_generated_file_is_current(path):
-    """A file in the tree is what the settings make of it; `make generate` writes it."""
+    """A file in the tree is what the code makes of it; `make generate` writes it."""
     assert (ROOT / path).read_text(encoding="utf-8") == FILES[path]
 
 
-def test_the_readme_has_the_table_of_settings():
-    """The README has the place that is filled with every setting."""
-    readme = FILES["README.md"]
+def test_the_documentation_has_all_generated_parts():
+    """Each of the parts that the code makes has its place in one page."""
+    parts = [part[2] for text in FILES.values() for part in PART.finditer(text)]
 
-    assert BEGIN in readme
-    assert END in readme
+    assert sorted(parts) == ["commands", "metrics", "problems", "settings"]
 
 
 @pytest.mark.parametrize("name", ["minimal", "sidecar"])

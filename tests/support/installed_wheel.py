@@ -40,5 +40,13 @@ def install(folder: Path, *wheels: Path) -> None:
     _python("-m", "pip", "--python", python, "install", "--no-deps", "--no-index", *names)
 
 
+def install_example(command: Path, folder: Path) -> Path:
+    """Install the wheel of a command and the example of a sink; return the command of both."""
+    (wheel,) = command.parents[2].glob("*.whl")
+    both = folder / "with_example"
+    install(both, wheel, build(PROJECT / "tests" / "example_sink", folder / "wheels"))
+    return both / "bin" / "sutro-poller"
+
+
 def _python(*arguments: str) -> None:
     subprocess.run([sys.executable, *arguments], check=True, capture_output=True, timeout=120)

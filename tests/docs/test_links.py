@@ -1,0 +1,54 @@
+"""Links in Markdown lead somewhere."""
+
+from pathlib import PurePosixPath
+from posixpath import normpath
+from typing import Final
+
+import pytest
+
+from tests.docs.markdown import PAGES, ROOT, anchors, links
+
+REPOSITORY: Final = "https://github.com/sutro-poller/sutro-poller/blob/main/"
+"""How pages of docs/ name other files: the site has only the pages."""
+
+LINKING: Final = (
+    *PAGES,
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    *(path.relative_to(ROOT).as_posix() for path in ROOT.glob("deploy/*/README.md")),
+)
+
+
+@pytest.mark.parametrize("page", LINKING)
+def test_links_lead_somewhere(page):
+    """Each link to a file of the repository names one that is there, and an anchor that it has."""
+    dead = [f"{page}:{line}: {target}" for line, target in links(page) if not _leads(page, target)]
+
+    assert not dead
+
+
+def test_pages_of_the_site_stay_on_it():
+    """A page of docs/ links relatively to its neighbours, and to other files by their URL."""
+    outside = [
+        f"{page}:{line}: {target}"
+        for page in PAGES
+        if page.startswith("docs/")
+        for line, target in links(page)
+        if target.startswith("../")
+    ]
+
+    assert not outside
+
+
+def _leads(page: str, target: str) -> bool:
+    path, _, anchor = target.partition("#")
+    if path.startswith(REPOSITORY):
+        path = path.removeprefix(REPOSITORY)
+    elif ":" in path:
+        return True
+    else:
+        path = normpath(PurePosixPath(page).parent / path) if path else page
+    if not (ROOT / path).exists():
+        return False
+    return not anchor or (path.endswith(".md") and anchor in anchors(path))

@@ -1,0 +1,25 @@
+"""What pages show that these tests do not run, and why."""
+
+from typing import Final
+
+UNRUN: Final = {
+    "docker ": "needs a container engine: tests/deploy builds and runs the image",
+    "kubectl ": "needs a cluster: tests/deploy renders and validates the manifests",
+    "systemctl ": "needs a running systemd: tests/deploy boots one",
+    "journalctl ": "needs a running systemd: tests/deploy boots one",
+    "sudo ": "needs root: tests/deploy installs and runs the unit",
+    "pip install ": "needs a package index: tests/e2e installs the wheel",
+    "python3 -m venv ": "comes before pip install: tests/e2e makes such a venv",
+    "uv tool run ": "needs a package index: the tests of the SDK run it",
+    "npm install ": "needs a package index",
+    "make ": "runs this suite, or longer",
+    "sutro-poller demo": "takes 20 s, and .ci/run runs it",
+    "webhook -hooks ": "a program of Debian: tests/adapters/test_receivers.py runs these commands",
+}
+"""How a command, or the first line of a block, begins, and the reason not to run it."""
+
+
+def reason_not_to_run(text: str) -> str | None:
+    """Return why a command is not run; None when it is."""
+    found = (reason for start, reason in UNRUN.items() if text.lstrip().startswith(start))
+    return next(found, None)

@@ -1,0 +1,216 @@
+"""What surrounds the commands of a page: a simulated API, a receiver, perhaps a daemon."""
+
+import os
+import re
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from subprocess import DEVNULL
+from typing import Any, Final
+
+import anyio
+from aiohttp import web
+from standardwebhooks import Webhook
+
+from poller.sutro.simulator.script import cast
+from poller.sutro.simulator.server import Simulator, serve
+from tests.support.waiting import until
+
+SECRET: Final = "whsec_dGhlIGRvY3MgdGVzdHMgb2Ygc3V0cm8tcG9sbGVy"
+KEY: Final = "sk_docs_0123456789"
+SPEED: Final = 20.0
+ENDED: Final = r'"event": ?"job\.(succeeded|failed|cancelled)"'
+API_AND_SINK: Final = (
+    "SUTRO_API_URL",
+    "SUTRO_API_KEY",
+    "POLLER_WEBHOOK_URL",
+    "POLLER_WEBHOOK_SECRET",
+)
+HOME: Final = "/home/ana"
+"""How pages write the folder in which their commands run."""
+
+PACE: Final = {
+    "POLLER_MIN_INTERVAL": "0.05s",
+    "POLLER_MAX_INTERVAL": "0.2s",
+    "POLLER_REQUESTS_PER_MINUTE": "60000",
+}
+
+
+@dataclass(kw_only=True)
+class World:
+    """Where the commands of one page run.
+
+    `shown` says what stands in the page for what is real here; the longest comes first.
+    """
+
+    folder: Path
+    command: Path
+    environment: dict[str, str]
+    shown: dict[str, str]
+    simulator_port: int
+    received: list[dict[str, Any]] = field(default_factory=list)
+    status: int = 204
+
+    def real(self, text: str) -> str:
+        """Return a text of the page with the ports, keys and addresses of this run."""
+        return _replaced(text, self.shown)
+
+    def as_shown(self, text: str) -> str:
+        """Return an output with the ports, keys and addresses of the page."""
+        return _replaced(text, {real: shown for shown, real in self.shown.items()})
+
+    async def receive(self, request: web.Request) -> web.Response:
+        """Verify one webhook, and respond with `status`."""
+        body = await request.read()
+        self.received.append(Webhook(SECRET).verify(body, dict(request.headers)))
+        return web.Response(status=self.status)
+
+
+Setting = Callable[[World, Simulator], AbstractAsyncContextManager[None]]
+
+
+@asynccontextmanager
+async def alone(world: World, _api: Simulator) -> AsyncIterator[None]:
+    """Start nothing and set nothing: the page does what it needs."""
+    for name in API_AND_SINK:
+        world.environment.pop(name, None)
+    world.shown["127.0.0.1:8378"] = f"127.0.0.1:{world.simulator_port}"
+    yield
+
+
+@asynccontextmanager
+async def simulated(world: World, api: Simulator) -> AsyncIterator[None]:
+    """Simulate six jobs."""
+    jobs = cast(6)
+    for script in jobs:
+        api.add(script)
+    world.environment["POLLER_JOB_IDS"] = ",".join(script.job_id for script in jobs)
+    yield
+
+
+@asynccontextmanager
+async def after_a_410(world: World, api: Simulator) -> AsyncIterator[None]:
+    """Run a daemon that six jobs have passed through, while its receiver answered 410.
+
+    The receiver works again; the daemon goes on.
+    """
+    world.status = 410
+    async with simulated(world, api), running(world) as log:
+        await until(lambda: len(re.findall(ENDED, log.read_text())) >= 6, within=60.0)
+        world.status = 204
+        yield
+
+
+@asynccontextmanager
+async def at_work(world: World, api: Simulator) -> AsyncIterator[None]:
+    """Run a daemon that watches job-1 of two jobs that run for an hour."""
+    for script in cast(2):
+        api.add(replace(script, queue_seconds=0.0, run_seconds=3_600.0 * SPEED))
+    world.environment["POLLER_JOB_IDS"] = "job-1"
+    async with running(world):
+        yield
+
+
+WORLDS: Final[dict[str, Setting]] = {
+    "docs/cli.md": after_a_410,
+    "docs/http-api.md": at_work,
+    "docs/operations.md": after_a_410,
+}
+"""The surroundings of the pages that do not start everything themselves."""
+
+
+@asynccontextmanager
+async def running(world: World) -> AsyncIterator[Path]:
+    """Run the daemon until the block ends, and yield its log."""
+    log = world.folder.parent / "daemon.log"
+    with log.open("wb") as out:
+        process = await anyio.open_process(
+            [str(world.command), "run"],
+            env=world.environment,
+            cwd=world.folder,
+            stdin=DEVNULL,
+            stdout=out,
+            stderr=out,
+        )
+    try:
+        await until(partial(_is_listening, world.environment["POLLER_LISTEN"]))
+        yield log
+    finally:
+        process.terminate()
+        with anyio.CancelScope(shield=True):
+            await process.wait()
+
+
+@asynccontextmanager
+async def a_world(command: Path, folder: Path, setting: Setting) -> AsyncIterator[World]:
+    """Open a world; what runs in it does not outlive this block."""
+    folder.mkdir()  # noqa: ASYNC240 - at once
+    port, other, third = _free_ports(3)
+    api = Simulator(key=KEY, speed=SPEED)
+    async with serve(api) as api_url:
+        world = World(
+            folder=folder,
+            command=command,
+            environment=PACE
+            | {
+                "PATH": f"{command.parent}:{os.environ['PATH']}",
+                "HOME": str(folder),
+                "LANG": "C.UTF-8",
+                "SUTRO_API_URL": api_url,
+                "SUTRO_API_KEY": KEY,
+                "POLLER_WEBHOOK_SECRET": SECRET,
+                "POLLER_LISTEN": f"127.0.0.1:{port}",
+            },
+            simulator_port=other,
+            shown={
+                "sutro-poller simulate": f"sutro-poller simulate --port {other} --speed {SPEED}",
+                "127.0.0.1:8378": api_url.removeprefix("http://"),
+                ":8377": f":{port}",
+                ":9000": f":{third}",
+                "whsec_...": SECRET,
+                "sk_...": KEY,
+                HOME: str(folder),
+            },
+        )
+        async with _listening(world) as hook_url:
+            world.environment["POLLER_WEBHOOK_URL"] = hook_url
+            world.shown["https://example.com/hooks/sutro"] = hook_url
+            async with setting(world, api):
+                yield world
+
+
+@asynccontextmanager
+async def _listening(world: World) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_post("/events", world.receive)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/events"
+    finally:
+        await runner.cleanup()
+
+
+def _is_listening(address: str) -> bool:
+    host, port = address.split(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
+def _replaced(text: str, words: Mapping[str, str]) -> str:
+    for word, other in sorted(words.items(), key=lambda item: -len(item[0])):
+        text = text.replace(word, other)
+    return text
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens at; they are taken all at once, so that they differ."""
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return ports
