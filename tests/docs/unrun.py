@@ -12,6 +12,7 @@ UNRUN: Final = {
     "python3 -m venv ": "comes before pip install: tests/e2e makes such a venv",
     "uv tool run ": "needs a package index: the tests of the SDK run it",
     "npm install ": "needs a package index",
+    'const { Webhook } = require("standardwebhooks");': "needs npm: tests/adapters runs it",
     "make ": "runs this suite, or longer",
     "sutro-poller demo": "takes 20 s, and .ci/run runs it",
     "webhook -hooks ": "a program of Debian: tests/adapters/test_receivers.py runs these commands",
