@@ -78,7 +78,18 @@ async def alone(world: World, _api: Simulator) -> AsyncIterator[None]:
     for name in API_AND_SINK:
         world.environment.pop(name, None)
     world.shown["127.0.0.1:8378"] = f"127.0.0.1:{world.simulator_port}"
+    world.environment["POLLER_LOG_FORMAT"] = "console"  # as on a reader's terminal
     yield
+
+
+@asynccontextmanager
+async def at_a_customer(world: World, api: Simulator) -> AsyncIterator[None]:
+    """Simulate the deployment https://YOUR-HOST, with a job that fails and one that succeeds."""
+    world.shown["https://YOUR-HOST"] = world.environment["SUTRO_API_URL"]
+    for script, seconds in ((cast(6)[1], 8.0), (cast(6)[5], 15.0)):
+        api.add(replace(script, queue_seconds=0.0, run_seconds=seconds * SPEED))
+    async with alone(world, api):
+        yield
 
 
 @asynccontextmanager
@@ -115,9 +126,11 @@ async def at_work(world: World, api: Simulator) -> AsyncIterator[None]:
 
 
 WORLDS: Final[dict[str, Setting]] = {
+    "README.md": at_a_customer,
     "docs/cli.md": after_a_410,
     "docs/http-api.md": at_work,
     "docs/operations.md": after_a_410,
+    "docs/watching-jobs.md": at_work,
 }
 """The surroundings of the pages that do not start everything themselves."""
 
