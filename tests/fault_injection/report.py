@@ -18,8 +18,8 @@ RESULTS: Final = HERE / "results.json"
 BEGIN, END = "<!-- faults -->", "<!-- /faults -->"
 
 UNTESTED: Final = {
-    "a disk or a hypervisor that says that it has synced, and has not": "no such disk here",
-    "a kernel that crashes, on file systems of all kinds": "images of the file are built",
+    "a disk or hypervisor that reports a write as synced and loses it": "no such disk here",
+    "kernel crashes on other file systems": "images of the file are built instead",
 }
 """What cannot be tried on a plain machine, and why."""
 
@@ -38,12 +38,12 @@ def _sum(rows: list[Row]) -> Row:
     return rows[0] | totals | {"hits": sum(hits) if hits else None}
 
 
-def table(rows: list[Row], *, seed: str, day: str) -> str:
+def table(rows: list[Row], *, seed: int, day: str) -> str:
     """Draw the table of the page."""
     lines = [
         f"`make test-faults SEED={seed}` on {day}:",
         "",
-        "| promise | cases | of these where it hurts | violations |",
+        "| promise | cases | of these at a critical moment | violations |",
         "|---|---|---|---|",
     ]
     for row in rows:
@@ -64,10 +64,15 @@ def write(rows: list[Row], seed: str) -> None:
         "rows": rows,
     }
     RESULTS.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    PAGE.write_text(page(), "utf-8")
+
+
+def page() -> str:
+    """Return the text of the page with the table of the last results."""
+    results = json.loads(RESULTS.read_text("utf-8"))
+    drawn = table(results["rows"], seed=results["seed"], day=results["at"][:10])
     before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    drawn = table(rows, seed=seed, day=f"{now:%Y-%m-%d}")
-    PAGE.write_text(f"{before}{BEGIN}\n{drawn}\n{END}{after}", "utf-8")
+    return f"{before}{BEGIN}\n{drawn}\n{END}{rest.partition(END)[2]}"
 
 
 if __name__ == "__main__":

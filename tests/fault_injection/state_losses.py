@@ -14,7 +14,7 @@ from tests.fault_injection.world import World
 SEEN_AGAIN: Final = 4
 """So many jobs that were told already stay watched: a daemon that has lost all tells them anew."""
 
-PROMISE: Final = "with a database that is lost or too old nothing is lost or gets a second id"
+PROMISE: Final = "with a lost or outdated database nothing is lost or gets a second id"
 Loss = Callable[[Path, Path, Random], None]
 """Robs the database of the first path; there are copies of it in folders below the second."""
 

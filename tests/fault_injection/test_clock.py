@@ -27,7 +27,9 @@ CLOCK: Final = Path(__file__).with_name("clock.c")
 GCC: Final = ("gcc", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC")
 DAY: Final = 86_400
 DAYS: Final = (-400, -30, -8, -1, 1, 8, 30, 400)
-PROMISE: Final = "a wall clock that jumps by days, in a life or between two, holds up nothing"
+PROMISE: Final = (
+    "a wall clock that jumps by days, during a run or between two runs, holds up nothing"
+)
 LONGEST_GAP: Final = 2.0
 """Seconds between two looks at jobs that are looked at every tenth of a second."""
 SOON: Final = 20.0

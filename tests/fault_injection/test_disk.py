@@ -44,7 +44,7 @@ pytestmark = [
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
 
 PROMISE: Final = (
-    "a disk that is full, failing or read-only stops nothing but what it must; it heals within 30 s"
+    "with a full, failing or read-only disk polling continues; everything else recovers within 30 s"
 )
 HEALS_WITHIN: Final = 30.0
 SETTINGS: Final = {

@@ -14,7 +14,7 @@ pytestmark = [
 ]
 
 SHARDS: Final = 4
-PROMISE = "however the API, the list and the store fail, each end of a fleet is told, under one id"
+PROMISE = "whatever API, list and store do, each end of many jobs is reported with one id"
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))

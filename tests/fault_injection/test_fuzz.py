@@ -26,7 +26,7 @@ from tests.support.builders import a_job, check_event
 
 pytestmark = pytest.mark.anyio
 
-PROMISE = "a fuzzed answer crashes nothing, and tells nothing false"
+PROMISE = "a fuzzed response crashes nothing and causes no false event"
 SHARDS: Final = 2
 ORIGIN: Final = Origin(deployment="api.example")
 MOMENT: Final = datetime(2024, 1, 15, 11, tzinfo=UTC)

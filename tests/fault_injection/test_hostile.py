@@ -36,7 +36,9 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-PROMISE = "twenty hostile peers at once cost at most 34 MiB, and other looks at most 100 ms"
+PROMISE = (
+    "twenty hostile peers at once cost at most 34 MiB, and delay other polls by at most 100 ms"
+)
 LIMIT: Final = 2.0
 """Seconds that one request may take."""
 

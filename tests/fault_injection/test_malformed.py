@@ -33,7 +33,7 @@ from tests.support.virtual_time import START
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual(limit=1e9)]
 
-PROMISE = "a malformed answer is never a job's state, and the next good one counts"
+PROMISE = "a malformed response never changes a job's state, and the next good one counts"
 SHARDS = 4
 INTERVAL = 5.0
 SETTLE = 30.0

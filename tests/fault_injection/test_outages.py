@@ -34,10 +34,10 @@ pytestmark = [
     pytest.mark.usefixtures("quiet"),
 ]
 
-WEEK = "a receiver that is down for 7 days loses nothing, and is asked once in 300 s"
+WEEK = "a receiver that is down for 7 days loses nothing, and gets one probe in 300 s"
 CHEAP = "an API that is down for 72 h gets at most 1.1 times the healthy requests, then no stampede"
-KEY = "a refused key costs what is under way and 8 requests in the first hour, with any fleet"
-SETTLED = "an end whose cost is late goes out within 30 s, whatever becomes of the API"
+KEY = "a rejected key costs the requests in flight and 8 in the first hour, with any number of jobs"
+SETTLED = "an end whose cost is late is sent within 30 s, whatever the API does"
 
 
 async def hang_and_fail(_delivery) -> None:

@@ -20,7 +20,9 @@ INSTANT = 0.5
 """What was under way when a pause was asked for arrives within so many seconds."""
 SOON = 20.0
 """A wait of the usual pace, the jitter of a pause, and the first step of the ladder."""
-PROMISE = "no request goes out inside a Retry-After, in any form, and work goes on right after it"
+PROMISE = (
+    "no request is sent during a Retry-After, in any form, and polling continues right after it"
+)
 
 pytestmark = [
     pytest.mark.anyio,

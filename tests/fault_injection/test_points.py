@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("gcc"), reason="gcc compiles what strikes the process"),
 ]
 
-PROMISE: Final = "`kill -9` at any {} of a life loses nothing and makes no second id"
+PROMISE: Final = "`kill -9` at any {} of a run loses nothing and makes no second id"
 TWICE: Final = "`kill -9` at any call, and again while the daemon recovers, loses nothing"
 NOUNS: Final = {
     "write": "write to a pipe or a log",

@@ -86,4 +86,4 @@ def test_a_seeded_bug_is_caught(seed: Path, tmp_path: Path):
     ended = verdict(planted(seed, tmp_path), head.caught_by)
 
     missed = [] if ended.returncode == FAILED else [f"{seed.stem}: {ended.stdout[-2_000:]}"]
-    tally("a bug that is seeded into the product is caught", cases=1, violations=missed)
+    tally("a bug that is added to the code is caught", cases=1, violations=missed)

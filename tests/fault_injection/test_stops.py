@@ -21,8 +21,8 @@ pytestmark = pytest.mark.anyio
 SHARDS = 2
 JOBS_A_LIFE = 4
 AT_ONCE = 1.0
-GRACEFUL = "SIGTERM under load: exit 0 within 8 s, and nothing that was acknowledged comes again"
-HARD = "a second SIGTERM ends at once, though a receiver hangs, and loses nothing"
+GRACEFUL = "SIGTERM under load: exit 0 within 8 s, and nothing that was acknowledged is sent again"
+HARD = "a second SIGTERM exits at once, even if a receiver hangs, and loses nothing"
 
 
 @dataclass

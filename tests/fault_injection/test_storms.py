@@ -30,9 +30,7 @@ pytestmark = [
 
 SHARDS: Final = 6
 PROBE, TIMEOUT, API_TIMEOUT = 300.0, 15.0, 30.0
-PROMISE = (
-    "storms of faults and crashes over hours lose nothing, and two probes after them all comes"
-)
+PROMISE = "hours of faults and crashes lose nothing; two probes later everything is delivered"
 PENDING: Final = """
 SELECT event_id, max(due) OVER (PARTITION BY subject ORDER BY id)
   FROM deliveries

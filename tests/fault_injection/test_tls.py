@@ -22,7 +22,7 @@ from tests.support.virtual_time import START
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual(limit=10_000.0)]
 
-PROMISE = "a server with a bad certificate gets no request, and other looks go on"
+PROMISE = "a server with a bad certificate gets no request, and other polls continue"
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
 PACE = {
     "POLLER_MIN_INTERVAL": "5s",

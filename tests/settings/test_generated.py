@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from poller.config import load
+from tests.fault_injection import report
 from tests.generate import PART, ROOT, generated
 from tests.support.config_builders import GOOD, WEBHOOK
 
@@ -23,6 +24,11 @@ def test_the_documentation_has_all_generated_parts():
     parts = [part[2] for text in FILES.values() for part in PART.finditer(text)]
 
     assert sorted(parts) == ["commands", "metrics", "problems", "settings"]
+
+
+def test_the_results_of_fault_injection_are_current():
+    """The table of the documentation has the results of the last run, which are kept as data."""
+    assert report.PAGE.read_text("utf-8") == report.page()
 
 
 @pytest.mark.parametrize("name", ["minimal", "sidecar"])
