@@ -100,7 +100,7 @@ def steps(block: Block, world: World) -> Iterator[Command]:
     elif program := PROGRAMS.get(block.language):
         script = world.folder / f".block-{block.line}"
         script.write_text(world.real(block.text), "utf-8")
-        yield Command(block.line, f"{program} {script.name} >{script.name}.out", "")
+        yield Command(block.line, f"{program} {script.name} >{script.name}.out 2>&1", "")
 
 
 async def play(page_blocks: list[Block], world: World) -> list[Mismatch]:

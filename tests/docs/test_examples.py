@@ -66,3 +66,8 @@ def test_every_block_is_run_or_read(page):
         if block.title:
             rest = read(page).replace(f'title="{block.title}"', "")
             assert re.search(rf"^\$ .*{re.escape(block.title)}", rest, re.MULTILINE), block.place
+
+
+def test_the_readme_is_short():
+    """The README is an introduction of at most 250 lines; the rest is in docs/."""
+    assert len(read("README.md").splitlines()) <= 250
