@@ -5,6 +5,7 @@ from posixpath import normpath
 from typing import Final
 
 import pytest
+import yaml
 
 from tests.docs.markdown import PAGES, ROOT, anchors, links
 
@@ -39,6 +40,20 @@ def test_pages_of_the_site_stay_on_it():
     ]
 
     assert not outside
+
+
+def test_the_site_lists_every_page():
+    """The navigation of the site has each page of docs/, once."""
+    navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
+    pages = [page for section in navigation for page in _pages(*section.values())]
+
+    assert sorted(pages) == sorted(it.removeprefix("docs/") for it in PAGES if "/" in it)
+
+
+def _pages(section: str | list[dict[str, str]]) -> list[str]:
+    if isinstance(section, str):
+        return [section]
+    return [page for entry in section for page in entry.values()]
 
 
 def _leads(page: str, target: str) -> bool:
