@@ -183,6 +183,7 @@ async def a_world(command: Path, folder: Path, setting: Setting) -> AsyncIterato
                 "127.0.0.1:8378": api_url.removeprefix("http://"),
                 ":8377": f":{port}",
                 ":9000": f":{third}",
+                '", 9000)': f'", {third})',
                 "whsec_...": SECRET,
                 "sk_...": KEY,
                 HOME: str(folder),
