@@ -13,31 +13,31 @@ import structlog
 from anyio.abc import TaskStatus
 
 from poller import __version__
-from poller.api.service import Doorway
+from poller.api.service import ApiService
 from poller.config import Config
-from poller.core.counters import Counts
+from poller.core.counters import Counters
 from poller.core.errors import StoreUnavailable
-from poller.core.lifecycle import Rules
+from poller.core.lifecycle import LifecyclePolicy
 from poller.delivery.dispatcher import Dispatcher
-from poller.polling.completion import until_done
-from poller.polling.discovery import Discovery, Filter
-from poller.polling.tracker import Ledger
+from poller.polling.completion import wait_until_complete
+from poller.polling.discovery import Discovery, DiscoveryFilter
+from poller.polling.tracker import JobTracker
 from poller.polling.watcher import Watcher
-from poller.polling.watchlist import Additions, Watchlist
+from poller.polling.watchlist import PersistentAdditions, Watchlist
 from poller.runtime.clock import Clock
-from poller.runtime.http import Http
-from poller.runtime.log_throttle import Repeats
-from poller.runtime.systemd import Supervisor
-from poller.sinks.redacting import DiscreetSink
-from poller.status import Vitals
+from poller.runtime.http import HttpClient
+from poller.runtime.log_throttle import LogThrottle
+from poller.runtime.systemd import SystemdNotifier
+from poller.sinks.redacting import RedactingSink
+from poller.status import DaemonStatus
 from poller.store import Store
-from poller.store.maintenance import keep_house, mind_store
-from poller.sutro.list_planner import Listing
-from poller.sutro.rate_limit import Budget
+from poller.store.maintenance import run_retention, watch_for_replacement
+from poller.sutro.list_planner import ListPlanner
+from poller.sutro.rate_limit import RateLimiter
 from poller.sutro.source import SutroSource
-from poller.wiring import egress, make_client, make_http, make_store, origin, pace
+from poller.wiring import build_client, build_http, build_store, origin, outbound, poll_policy
 
-GRACE: Final = 6.0
+SHUTDOWN_GRACE: Final = 6.0
 """Seconds that sends under way get to end after SIGTERM."""
 STORE_RETRY: Final = 5.0
 
@@ -54,31 +54,31 @@ class App:
     config: Config
     clock: Clock = field(default_factory=Clock)
     random: Callable[[], float] = random.random
-    new_store: Callable[[Config, Clock], Store] = make_store
-    supervisor: Supervisor = field(default_factory=Supervisor)
-    counts: Counts = field(default_factory=Counts, init=False)
-    vitals: Vitals = field(init=False)
+    new_store: Callable[[Config, Clock], Store] = build_store
+    notifier: SystemdNotifier = field(default_factory=SystemdNotifier)
+    counters: Counters = field(default_factory=Counters, init=False)
+    status: DaemonStatus = field(init=False)
     _until_stop: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _watchlist: Watchlist = field(init=False)
-    _budget: Budget = field(init=False)
-    _doorway: Doorway = field(init=False)
+    _rate_limiter: RateLimiter = field(init=False)
+    _api: ApiService = field(init=False)
 
     def __post_init__(self) -> None:
         """Make what SIGHUP speaks to: it may come before anything else is there."""
         settings = self.config.settings
         self._watchlist = Watchlist(settings.job_ids, settings.jobs_file)
-        self._budget = Budget(
+        self._rate_limiter = RateLimiter(
             per_minute=settings.requests_per_minute,
             now=self.clock.steady,
             random=self.random,
-            counts=self.counts,
+            counts=self.counters,
         )
-        self.vitals = Vitals(self._budget, self.clock.steady)
-        self._doorway = Doorway(
+        self.status = DaemonStatus(self._rate_limiter, self.clock.steady)
+        self._api = ApiService(
             config=self.config,
             clock=self.clock,
-            counts=self.counts,
-            vitals=self.vitals,
+            counters=self.counters,
+            status=self.status,
             watchlist=self._watchlist,
         )
 
@@ -89,7 +89,7 @@ class App:
         when the store cannot be used.
         """
         async with anyio.create_task_group() as everything:
-            await everything.start(self._heed_signals, everything.cancel_scope)
+            await everything.start(self._handle_signals, everything.cancel_scope)
             await self.serve()
             everything.cancel_scope.cancel()
         log.info("poller.stopped")
@@ -98,23 +98,23 @@ class App:
         """Start, watch until `stop`, then let what is being sent end."""
         async with (
             AsyncExitStack() as stack,
-            self._doorway.open(),  # it closes before what it leads to
+            self._api.open(),  # it closes before what it leads to
             anyio.create_task_group() as delivering,
         ):
             dispatcher = None
             with self._until_stop:
                 store = await self._open_store(stack)
-                self._tell_start()
+                self._log_start()
                 dispatcher = await self._make_dispatcher(stack, store)
                 delivering.start_soon(dispatcher.run, name="dispatcher")
                 await self._watch(stack, store, dispatcher)
-            self.vitals.end()
-            self._doorway.end()
+            self.status.detach()
+            self._api.detach()
             if dispatcher:
                 dispatcher.close()  # no new sends; the lanes return when theirs have ended
-            delivering.cancel_scope.deadline = anyio.current_time() + GRACE
+            delivering.cancel_scope.deadline = anyio.current_time() + SHUTDOWN_GRACE
 
-    def _tell_start(self) -> None:
+    def _log_start(self) -> None:
         settings = self.config.settings
         log.info(
             "poller.started",
@@ -127,20 +127,20 @@ class App:
     def stop(self) -> None:
         """Begin to stop: no new looks and no new sends."""
         log.info("poller.stopping")
-        self.supervisor.stopping()
+        self.notifier.stopping()
         self._until_stop.cancel()
 
     def reload(self) -> None:
         """Read the jobs file and the secret files again, and try a refused key at once."""
-        with self.supervisor.reloading():
-            problems = self.config.refresh()
+        with self.notifier.reloading():
+            problems = self.config.reload_secrets()
             for problem in problems:
-                log.error("reload.refused", error=problem)
+                log.error("reload.failed", error=problem)
             log.info("poller.reloaded", problems=len(problems))
             self._watchlist.reload()
-            self._budget.retry()
+            self._rate_limiter.retry()
 
-    async def _heed_signals(
+    async def _handle_signals(
         self, everything: anyio.CancelScope, *, task_status: TaskStatus[None]
     ) -> None:
         """Stop at the first SIGTERM or SIGINT, at once at the second, reload at SIGHUP."""
@@ -161,17 +161,17 @@ class App:
                 store = await stack.enter_async_context(self.new_store(self.config, self.clock))
             except StoreUnavailable as error:
                 log.error("store.unavailable", error=str(error))
-                self.vitals.await_store(str(error))
-                self.supervisor.status(await self.vitals.line())
+                self.status.note_store_unavailable(str(error))
+                self.notifier.status(await self.status.summary_line())
                 await anyio.sleep(STORE_RETRY)
             else:
                 return store
 
     async def _make_dispatcher(self, stack: AsyncExitStack, store: Store) -> Dispatcher:
-        way_out = egress(self.config)
+        connections = outbound(self.config)
         sinks = {
-            it.name: DiscreetSink(
-                await stack.enter_async_context(it.kind.connect(it.live, way_out)),
+            it.name: RedactingSink(
+                await stack.enter_async_context(it.kind.open(it.reloadable, connections)),
                 self.config.secrets,
             )
             for it in self.config.sinks
@@ -182,65 +182,65 @@ class App:
             origin=origin(self.config),
             clock=self.clock,
             random=self.random,
-            counts=self.counts,
+            counts=self.counters,
         )
 
     async def _watch(self, stack: AsyncExitStack, store: Store, dispatcher: Dispatcher) -> None:
-        http = await stack.enter_async_context(make_http(self.config))
+        http = await stack.enter_async_context(build_http(self.config))
         source = self._make_source(http)
         discovery = self._make_discovery(source, store)
-        watcher = self._make_watcher(source, store, self._doorway.waker(dispatcher))
+        watcher = self._make_watcher(source, store, self._api.waker(dispatcher))
         if discovery:
             await watcher.discover(discovery.admits)
-        additions = Additions(store, self._watchlist)
-        await additions.load(Repeats(self.clock.steady))
+        additions = PersistentAdditions(store, self._watchlist)
+        await additions.load(LogThrottle(self.clock.steady))
         async with anyio.create_task_group() as watching:
             watching.start_soon(
-                keep_house,
+                run_retention,
                 store,
                 self.clock,
                 lambda: self._watchlist.job_ids,
-                additions.reconcile,
+                additions.sync_with_store,
                 name="house",
             )
-            anew = partial(self._start_over, watcher, additions, discovery)
-            watching.start_soon(mind_store, store, anew, name="store")
+            anew = partial(self._resync, watcher, additions, discovery)
+            watching.start_soon(watch_for_replacement, store, anew, name="store")
             watching.start_soon(self._watchlist.run, watcher.watch, name="watchlist")
             if discovery:
-                watching.start_soon(discovery.run, watcher.take_in, name="discovery")
+                watching.start_soon(discovery.run, watcher.ingest, name="discovery")
             watching.start_soon(watcher.run, name="watcher")
             if self.config.settings.exit_when_done:
                 watching.start_soon(self._stop_when_done, watcher, store, name="finish")
-            self.vitals.begin(store, watcher, dispatcher)
-            self._doorway.begin(additions, watcher, dispatcher)
+            self.status.attach(store, watcher, dispatcher)
+            self._api.attach(additions, watcher, dispatcher)
             watching.start_soon(
-                self.supervisor.attend,
-                lambda: self.vitals.health.stalled,
-                self.vitals.line,
+                self.notifier.run,
+                lambda: self.status.health.stalled,
+                self.status.summary_line,
                 name="supervisor",
             )
 
-    async def _start_over(
-        self, watcher: Watcher, additions: Additions, discovery: Discovery | None
+    async def _resync(
+        self, watcher: Watcher, additions: PersistentAdditions, discovery: Discovery | None
     ) -> None:
         """Take all in anew, and write down again what the store that was replaced knew."""
-        await watcher.start_over()
+        await watcher.resync()
         if discovery:
-            discovery.start_over()
+            discovery.rescan()
         with suppress(StoreUnavailable):  # within the hour it is tried again
-            await additions.reconcile()
+            await additions.sync_with_store()
 
     async def _stop_when_done(self, watcher: Watcher, store: Store) -> None:
-        await until_done(self._watchlist, watcher.roster.ledger, store)
-        log.info("poller.done", jobs=len(self._watchlist.job_ids))
+        await wait_until_complete(self._watchlist, watcher.roster.tracker, store)
+        log.info("poller.completed", jobs=len(self._watchlist.job_ids))
         self.stop()
 
-    def _make_source(self, http: Http) -> SutroSource:
+    def _make_source(self, http: HttpClient) -> SutroSource:
         now = self.clock.steady
         return SutroSource(
-            make_client(self.config, http, self.clock, self.counts),
-            self._budget,
-            listing=Listing(now, is_on=self.config.settings.listing != "off"),
+            build_client(self.config, http, self.clock, self.counters),
+            self._rate_limiter,
+            listing=ListPlanner(now, is_on=self.config.settings.list_pages != "off"),
             now=now,
             renew_key=self._renew_key,
         )
@@ -252,10 +252,10 @@ class App:
         return Discovery(
             source,
             store,
-            wanted=Filter(
+            wanted=DiscoveryFilter(
                 name=settings.discover_name,
                 model=settings.discover_model,
-                lifetime=settings.discover_since,
+                max_age=settings.discover_max_age,
             ),
             every=settings.discover_interval,
             clock=self.clock,
@@ -264,19 +264,19 @@ class App:
 
     def _make_watcher(self, source: SutroSource, store: Store, wake: Callable[[], None]) -> Watcher:
         settings = self.config.settings
-        rules = Rules(settings.settle_timeout, settings.not_found_grace)
-        ledger = Ledger(
+        rules = LifecyclePolicy(settings.settle_timeout, settings.not_found_grace)
+        tracker = JobTracker(
             store,
             rules=rules,
             origin=origin(self.config),
             clock=self.clock,
             wake=wake,
-            counts=self.counts,
+            counts=self.counters,
         )
         return Watcher(
             source,
-            ledger,
-            policy=pace(settings),
+            tracker,
+            policy=poll_policy(settings),
             rules=rules,
             clock=self.clock,
             random=self.random,
@@ -285,5 +285,5 @@ class App:
 
     def _renew_key(self) -> None:
         """Read the secret files again before a refused key is tried once more."""
-        for problem in self.config.refresh():
-            log.warning("reload.refused", error=problem)
+        for problem in self.config.reload_secrets():
+            log.warning("reload.failed", error=problem)

@@ -11,22 +11,22 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 from pydantic import SecretStr
 
 from poller.core.errors import ConfigError
-from poller.core.events import URGENT, PollerEvent
+from poller.core.events import DEFAULT_SINK_EVENTS, DaemonEventType
 from poller.runtime.address import is_loopback
-from poller.runtime.http import shown
+from poller.runtime.http import redact_url
 from poller.settings.base import (
-    Environment,
-    Live,
-    Reading,
+    EnvSettings,
+    RawSettings,
+    Reloadable,
     SinkSettings,
-    prefix_of,
+    env_prefix,
     secret_texts,
     variables,
 )
 from poller.settings.daemon import MEMORY, PREFIX, SINK_NAME, Settings
-from poller.settings.sources import DEFAULT, Found, Places, misspelt
-from poller.settings.types import words
-from poller.sinks import BUILT_IN, SinkKind, find_kind
+from poller.settings.sources import DEFAULT, EnvSources, SourcedValue, unknown_variables
+from poller.settings.types import parse_list
+from poller.sinks import BUILT_IN, SinkKind, load_kind
 
 NO_KEY: Final = "SUTRO_API_KEY: is required; set it, or SUTRO_API_KEY_FILE to the path of a file"
 NO_JOBS: Final = (
@@ -38,11 +38,11 @@ LONG_PATH: Final = 8
 """From so many characters on, the path of a secret URL is taken for a secret by itself."""
 
 
-class Described(NamedTuple):
+class SettingRow(NamedTuple):
     """One setting as it may be shown to anybody."""
 
     variable: str
-    shown: str
+    display: str
     origin: str
 
 
@@ -52,7 +52,7 @@ class SinkConfig:
 
     name: str
     kind: SinkKind
-    live: Live[SinkSettings]
+    reloadable: Reloadable[SinkSettings]
     events: frozenset[str]
 
 
@@ -65,12 +65,12 @@ class Config:
     `proxies` are those of HTTPS_PROXY and its kin, by scheme.
     """
 
-    live: Live[Settings]
+    live: Reloadable[Settings]
     sinks: tuple[SinkConfig, ...]
-    found: Mapping[str, Found] = field(repr=False)
-    places: Places
+    sourced: Mapping[str, SourcedValue] = field(repr=False)
+    sources: EnvSources
     proxies: Mapping[str, str] = field(repr=False)
-    texts: Live[tuple[str, ...]] = field(repr=False)
+    secrets_now: Reloadable[tuple[str, ...]] = field(repr=False)
     is_delivering: bool = True
 
     @property
@@ -86,20 +86,20 @@ class Config:
 
     def secrets(self) -> tuple[str, ...]:
         """Give every text that must not be seen anywhere, as of the last refresh."""
-        return self.texts.value
+        return self.secrets_now.value
 
-    def refresh(self) -> tuple[str, ...]:
+    def reload_secrets(self) -> tuple[str, ...]:
         """Read the secret files again. With any problem all stays as it was; return the lines."""
         try:
-            fresh = _configure(self.places, for_run=False, is_delivering=self.is_delivering)
+            fresh = _configure(self.sources, for_run=False, is_delivering=self.is_delivering)
         except ConfigError as error:
             return error.problems
         if changed := _changed(self, fresh):
             return changed
         self.live.value = fresh.settings
         for sink, read in zip(self.sinks, fresh.sinks, strict=True):
-            sink.live.value = read.live.value
-        self.texts.value = fresh.texts.value
+            sink.reloadable.value = read.reloadable.value
+        self.secrets_now.value = fresh.secrets_now.value
         return ()
 
     def proxy_for(self, scheme: str, host: str) -> str | None:
@@ -124,66 +124,66 @@ def load(
 
     `for_run`: a key and something to watch must be there.
     """
-    places = Places.of(environ, env_file)
+    places = EnvSources.of(environ, env_file)
     return _configure(places, for_run=for_run, is_delivering=is_delivering)
 
 
-def describe(config: Config) -> list[Described]:
+def describe(config: Config) -> list[SettingRow]:
     """List every setting with its value, secrets masked, and where that came from."""
-    return [Described(name, _shown(it), it.origin) for name, it in config.found.items()]
+    return [SettingRow(name, _display(it), it.origin) for name, it in config.sourced.items()]
 
 
-def _configure(places: Places, *, for_run: bool, is_delivering: bool) -> Config:
+def _configure(places: EnvSources, *, for_run: bool, is_delivering: bool) -> Config:
     problems: list[str] = []
     defaults = _defaults(places) | ({} if is_delivering else {"store": MEMORY})
-    main = Reading.of(Settings, PREFIX, places, **defaults)
+    main = RawSettings.of(Settings, PREFIX, places, **defaults)
     settings = None
     with _collected(problems):
         settings = main.build()
     found = main.by_variable()
     sinks = []
-    names = _sink_names(main.found["sinks"].text)
-    unread = {prefix_of(name) for name in names}
+    names = _sink_names(main.values["sinks"].text)
+    unread = {env_prefix(name) for name in names}
     of_sinks = problems if is_delivering else []
     for name in names:
         with _collected(of_sinks):
-            kind = find_kind(name)
-            unread.discard(prefix_of(name))
+            kind = load_kind(name)
+            unread.discard(env_prefix(name))
             reading = read_sink(name, kind, places)
             found |= reading.by_variable()
             sinks.append(_sink_config(name, kind, reading.build()))
     # A sink that is not there cannot say which variables are its own.
-    odd = misspelt(places, _known(found, problems))
+    odd = unknown_variables(places, _known(found, problems))
     problems += [it for it in odd if not it.startswith(tuple(unread))]
-    problems += _lacking(main.found) if for_run else ()
+    problems += _missing_settings(main.values) if for_run else ()
     if problems or settings is None:
         raise ConfigError(*problems)
     proxies = _proxies(places.environ)
-    models = (settings, *(sink.live.value for sink in sinks))
+    models = (settings, *(sink.reloadable.value for sink in sinks))
     return Config(
-        live=Live(settings),
+        live=Reloadable(settings),
         sinks=tuple(sinks),
-        found=found,
-        places=places,
+        sourced=found,
+        sources=places,
         proxies=proxies,
-        texts=Live(_secrets(models, proxies.values())),
+        secrets_now=Reloadable(_secrets(models, proxies.values())),
         is_delivering=is_delivering,
     )
 
 
-def _secrets(models: Iterable[Environment], proxies: Iterable[str]) -> tuple[str, ...]:
+def _secrets(models: Iterable[EnvSettings], proxies: Iterable[str]) -> tuple[str, ...]:
     texts = [text for model in models for text in secret_texts(model)]
     urls = [url for url in proxies if "@" in url]
     parts = [part for text in texts for part in text.split()]
     return (*texts, *parts, *urls, *filter(None, map(_long_path, texts)))
 
 
-def _known(found: Mapping[str, Found], problems: list[str]) -> list[str]:
+def _known(found: Mapping[str, SourcedValue], problems: list[str]) -> list[str]:
     """Name every variable that is read, with those of all sinks while one sink is misspelt."""
     known = list(found) + [f"{name}_FILE" for name, it in found.items() if it.is_secret]
     if any(line.startswith("POLLER_SINKS:") for line in problems):
         for sink in BUILT_IN:
-            names = variables(find_kind(sink).settings, prefix_of(sink)).values()
+            names = variables(load_kind(sink).settings, env_prefix(sink)).values()
             known += [*names, *(f"{name}_FILE" for name in names)]
     return known
 
@@ -205,9 +205,9 @@ def _changed(old: Config, fresh: Config) -> tuple[str, ...]:
     return ()
 
 
-def _defaults(places: Places) -> dict[str, str]:
+def _defaults(places: EnvSources) -> dict[str, str]:
     """Give the defaults that depend on where the daemon runs and what else is set."""
-    has_webhook = places.find(f"{prefix_of('webhook')}URL", is_secret=True)
+    has_webhook = places.find(f"{env_prefix('webhook')}URL", is_secret=True)
     folder = _state_folder(places.environ)
     return {
         "sinks": "log,webhook" if has_webhook else "log",
@@ -228,24 +228,28 @@ def _state_folder(environ: Mapping[str, str]) -> Path | None:
 def _sink_names(text: str) -> list[str]:
     """Read the usable names of POLLER_SINKS; its own setting complains about the others."""
     with suppress(ValueError):
-        names = words(text)
+        names = parse_list(text)
         return [it for it in names if SINK_NAME.fullmatch(it)] if isinstance(names, tuple) else []
     return []
 
 
-def read_sink(name: str, kind: SinkKind, places: Places) -> Reading[SinkSettings]:
+def read_sink(name: str, kind: SinkKind, places: EnvSources) -> RawSettings[SinkSettings]:
     """Look for the settings of one sink; which events it takes depends on who reads them."""
-    found = Reading.of(kind.settings, prefix_of(name), places).found
-    events = URGENT | {*PollerEvent} if kind.is_read_by_people(found) else URGENT
-    return Reading.of(kind.settings, prefix_of(name), places, events=",".join(sorted(events)))
+    found = RawSettings.of(kind.settings, env_prefix(name), places).values
+    events = (
+        DEFAULT_SINK_EVENTS | {*DaemonEventType}
+        if kind.wants_daemon_events(found)
+        else DEFAULT_SINK_EVENTS
+    )
+    return RawSettings.of(kind.settings, env_prefix(name), places, events=",".join(sorted(events)))
 
 
 def _sink_config(name: str, kind: SinkKind, settings: SinkSettings) -> SinkConfig:
     events = frozenset(settings.events or ())
-    return SinkConfig(name=name, kind=kind, live=Live(settings), events=events)
+    return SinkConfig(name=name, kind=kind, reloadable=Reloadable(settings), events=events)
 
 
-def _lacking(found: Mapping[str, Found]) -> Iterator[str]:
+def _missing_settings(found: Mapping[str, SourcedValue]) -> Iterator[str]:
     if not found["api_key"].text and not found["api_key"].problem:
         yield NO_KEY
     names = ("job_ids", "jobs_file")
@@ -263,10 +267,10 @@ def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
     return {scheme: it for scheme, it in proxies.items() if it}
 
 
-def _shown(found: Found) -> str:
+def _display(found: SourcedValue) -> str:
     if not found.is_secret or not found.text:
         return found.text
-    return shown(found.text) if "://" in found.text else "****"
+    return redact_url(found.text) if "://" in found.text else "****"
 
 
 def _long_path(secret: str) -> str | None:

@@ -12,13 +12,13 @@ from typing import Final, Protocol
 import anyio
 
 from poller.core.errors import StoreUnavailable
-from poller.core.issues import ADVICE, Trouble
-from poller.core.outbox import SinkState
-from poller.runtime.liveness import TURN, Pulses
+from poller.core.issues import REMEDIES, Issue
+from poller.core.outbox import SinkBacklog
+from poller.runtime.liveness import STALL_TIMEOUT, HeartbeatRegistry
 from poller.store import Store
-from poller.sutro.rate_limit import Budget
+from poller.sutro.rate_limit import RateLimiter
 
-FRESH: Final = 1.0
+BACKLOG_MAX_AGE: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Turning(Protocol):
     """A loop."""
 
     @property
-    def pulses(self) -> Pulses:
+    def heartbeats(self) -> HeartbeatRegistry:
         """Whether it turns."""
 
 
@@ -59,11 +59,11 @@ class Watched(Protocol):
     """The jobs that are watched."""
 
     @property
-    def is_estranged(self) -> bool:
+    def is_wrong_endpoint(self) -> bool:
         """Whether nearly all jobs have been unknown to the API for long."""
 
     @property
-    def stretch(self) -> float:
+    def lateness_ratio(self) -> float:
         """How many times as long as it should be the last wait was."""
 
     def by_state(self) -> Mapping[str, int]:
@@ -79,33 +79,33 @@ class Watching(Turning, Protocol):
 
 
 @dataclass(slots=True)
-class Vitals:
+class DaemonStatus:
     """How the daemon is at this moment. Nothing here waits for the API or a receiver.
 
     The store and the loops are there from `begin` on. `now` is the clock of all of them.
     """
 
-    budget: Budget
+    rate_limiter: RateLimiter
     now: Callable[[], float]
     _store: Store | None = field(default=None, init=False)
     _roster: Watched | None = field(default=None, init=False)
     _loops: tuple[Turning, ...] = field(default=(), init=False)
     _opening: str | None = field(default=None, init=False)
     _is_ending: bool = field(default=False, init=False)
-    _sinks: Sequence[SinkState] = field(default=(), init=False)
+    _sinks: Sequence[SinkBacklog] = field(default=(), init=False)
     _counted_at: float = field(default=-math.inf, init=False)
     _counting: anyio.Lock = field(default_factory=anyio.Lock, init=False)
 
-    def await_store(self, trouble: str) -> None:
+    def note_store_unavailable(self, trouble: str) -> None:
         """Note why the store cannot be opened yet."""
         self._opening = trouble
 
-    def begin(self, store: Store, watcher: Watching, dispatcher: Turning) -> None:
+    def attach(self, store: Store, watcher: Watching, dispatcher: Turning) -> None:
         """Note that the store is open and both loops run."""
         self._store, self._roster, self._opening = store, watcher.roster, None
         self._loops = (watcher, dispatcher)
 
-    def end(self) -> None:
+    def detach(self) -> None:
         """Note that the daemon stops: nothing is looked at any more, and the store closes soon."""
         self._store, self._roster, self._loops = None, None, ()
         self._is_ending = True
@@ -113,7 +113,7 @@ class Vitals:
     @property
     def health(self) -> Health:
         """How the daemon itself works."""
-        stalled = tuple(name for loop in self._loops for name in loop.pulses.stalled)
+        stalled = tuple(name for loop in self._loops for name in loop.heartbeats.stalled)
         if self._is_failing:
             stalled = ()  # whoever waits for a store that goes on failing has not stalled
         return Health(is_running=bool(self._loops), is_ending=self._is_ending, stalled=stalled)
@@ -121,25 +121,25 @@ class Vitals:
     @property
     def _is_failing(self) -> bool:
         """Whether the store has failed just now: a disk that is full, a file that is locked."""
-        return self._store is not None and self.now() - self._store.troubled_at < TURN
+        return self._store is not None and self.now() - self._store.last_error_at < STALL_TIMEOUT
 
     @property
-    def troubles(self) -> tuple[Trouble, ...]:
+    def issues(self) -> tuple[Issue, ...]:
         """What keeps the daemon from its work."""
-        hearing = self.budget.hearing
-        is_estranged = self._roster is not None and self._roster.is_estranged
+        reachability = self.rate_limiter.reachability
+        is_estranged = self._roster is not None and self._roster.is_wrong_endpoint
         troubles = {
-            Trouble.KEY_REFUSED: self.budget.gate.is_refused,
-            Trouble.MISCONFIGURED: hearing.is_elsewhere or is_estranged,
-            Trouble.STALE: hearing.is_stale,
-            Trouble.DEGRADED: self.store_trouble is not None,
+            Issue.API_KEY_REJECTED: self.rate_limiter.gate.is_rejected,
+            Issue.WRONG_ENDPOINT: reachability.is_wrong_endpoint or is_estranged,
+            Issue.API_UNREACHABLE: reachability.is_stale,
+            Issue.STORE_UNAVAILABLE: self.store_error is not None,
         }
         return tuple(it for it, is_there in troubles.items() if is_there)
 
     @property
-    def store_trouble(self) -> str | None:
+    def store_error(self) -> str | None:
         """Why the store did not do what it was asked last, or cannot be opened."""
-        return self._store.trouble if self._store else self._opening
+        return self._store.last_error if self._store else self._opening
 
     @property
     def jobs(self) -> Mapping[str, int]:
@@ -147,25 +147,25 @@ class Vitals:
         return self._roster.by_state() if self._roster else {}
 
     @property
-    def stretch(self) -> float:
+    def lateness_ratio(self) -> float:
         """How many times as long as they should be waits are at the moment."""
-        return self._roster.stretch if self._roster else 1.0
+        return self._roster.lateness_ratio if self._roster else 1.0
 
-    async def backlog(self) -> Sequence[SinkState]:
+    async def backlog(self) -> Sequence[SinkBacklog]:
         """Read what each sink has not got. None is known while the store cannot tell.
 
         Whoever asks within a second of another is told the same: the store has better to do.
         """
         async with self._counting:
-            if self._store and self.now() - self._counted_at >= FRESH:
+            if self._store and self.now() - self._counted_at >= BACKLOG_MAX_AGE:
                 try:
-                    self._sinks = await self._store.sinks()
+                    self._sinks = await self._store.backlogs()
                 except StoreUnavailable:
                     self._sinks = ()
                 self._counted_at = self.now()
             return self._sinks if self._store else ()
 
-    async def line(self) -> str:
+    async def summary_line(self) -> str:
         """Say it all in one line for people."""
         if self._is_ending:
             return "stopping"
@@ -174,5 +174,5 @@ class Vitals:
         sinks = await self.backlog()
         jobs = ", ".join(f"{count} {state}" for state, count in sorted(self.jobs.items()))
         waits = f"{sum(it.pending for it in sinks)} pending, {sum(it.dead for it in sinks)} dead"
-        parts = (f"jobs: {jobs or 'none yet'}", waits, *(ADVICE[it] for it in self.troubles))
+        parts = (f"jobs: {jobs or 'none yet'}", waits, *(REMEDIES[it] for it in self.issues))
         return "; ".join(parts)

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Final
 
 from poller.config import read_sink
-from poller.settings.base import Model, Reading
+from poller.settings.base import Model, RawSettings
 from poller.settings.daemon import PREFIX, Settings
-from poller.settings.sources import Found, Places
-from poller.sinks import find_kind
+from poller.settings.sources import SourcedValue, EnvSources
+from poller.sinks import load_kind
 from tests.docs import reference
 
 ROOT: Final = Path(__file__).parents[1]
 PART: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?\n?(<!-- /generated -->\n)", re.DOTALL)
 """A generated part of a page, with its name."""
 
-NOWHERE: Final = Places(environ={}, run_secrets=Path("/dev/null"))
+NOWHERE: Final = EnvSources(environ={}, run_secrets=Path("/dev/null"))
 
 HEADINGS: Final = {
     "SUTRO_API_KEY": "The API",
@@ -25,7 +25,7 @@ HEADINGS: Final = {
     "POLLER_SETTLE_TIMEOUT": "Meaning",
     "POLLER_SINKS": "Sinks",
     "POLLER_STORE": "State",
-    "POLLER_LISTEN": "The door",
+    "POLLER_LISTEN": "HTTP API",
     "POLLER_LOG_LEVEL": "Log",
 }
 """The groups of the settings, by the first variable of each."""
@@ -71,9 +71,9 @@ def example(title: str, values: Mapping[str, str]) -> str:
     return f"# {title}\n\n" + "".join(blocks)
 
 
-def grouped() -> dict[str, dict[str, tuple[Found, str]]]:
+def grouped() -> dict[str, dict[str, tuple[SourcedValue, str]]]:
     """Return every variable with its default and description, by group."""
-    groups: dict[str, dict[str, tuple[Found, str]]] = {}
+    groups: dict[str, dict[str, tuple[SourcedValue, str]]] = {}
     heading = ""
     for variable, row in _all().items():
         heading = HEADINGS.get(variable, heading)
@@ -106,18 +106,18 @@ def generated() -> dict[str, str]:
     }
 
 
-def _all() -> dict[str, tuple[Found, str]]:
+def _all() -> dict[str, tuple[SourcedValue, str]]:
     """Give every variable, those of the sinks behind POLLER_SINKS."""
-    known: dict[str, tuple[Found, str]] = {}
-    for variable, row in _rows(Reading.of(Settings, PREFIX, NOWHERE)):
+    known: dict[str, tuple[SourcedValue, str]] = {}
+    for variable, row in _rows(RawSettings.of(Settings, PREFIX, NOWHERE)):
         known[variable] = row
         if variable == "POLLER_SINKS":
             for sink in ("log", "webhook"):
-                known |= _rows(read_sink(sink, find_kind(sink), NOWHERE))
+                known |= _rows(read_sink(sink, load_kind(sink), NOWHERE))
     return known
 
 
-def _rows(reading: Reading[Model]) -> Iterator[tuple[str, tuple[Found, str]]]:
+def _rows(reading: RawSettings[Model]) -> Iterator[tuple[str, tuple[SourcedValue, str]]]:
     described = [it.description or "" for it in reading.model.model_fields.values()]
     found = reading.by_variable().items()
     for (variable, it), description in zip(found, described, strict=True):

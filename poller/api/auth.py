@@ -12,39 +12,41 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from poller.api.context import PREMISES, Premises
+from poller.api.context import CONTEXT, ApiContext
 from poller.api.problems import Problem
 from poller.runtime.address import LOCALHOST, is_ip
 
-OPEN: Final = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/version"})
+PUBLIC_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/version"})
 CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="sutro-poller"'}
 JSON: Final = "application/json"
 HOST: Final = re.compile(r"(?P<host>[a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE)
 
 
 @web.middleware
-async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let a request through, or raise the Problem that it is."""
-    if request.path not in OPEN:
-        premises = request.app[PREMISES]
-        _check_host(request, premises)
+    if request.path not in PUBLIC_PATHS:
+        context = request.app[CONTEXT]
+        _check_host(request, context)
         _check_origin(request)
-        _check_token(request, premises)
+        _check_token(request, context)
         if request.body_exists and request.content_type != JSON:
             raise Problem("not-json", f"its content type must be {JSON}")
     return await handler(request)
 
 
-def _check_host(request: web.Request, premises: Premises) -> None:
+def _check_host(request: web.Request, context: ApiContext) -> None:
     """Refuse names that are not ours, which somebody may have made to point here.
 
     A socket has no name, and an address is nobody's.
     """
     named = HOST.fullmatch(request.host)
     host = named["host"].lower().strip("[]") if named else ""
-    known = {LOCALHOST, premises.address.host, *premises.config.settings.listen_hosts}
-    if premises.address.path is None and not is_ip(host) and host not in known:
-        raise Problem("foreign-host", "come by its address, or add the name to POLLER_LISTEN_HOSTS")
+    known = {LOCALHOST, context.address.host, *context.config.settings.allowed_hosts}
+    if context.address.path is None and not is_ip(host) and host not in known:
+        raise Problem(
+            "foreign-host", "come by its address, or add the name to POLLER_ALLOWED_HOSTS"
+        )
 
 
 def _check_origin(request: web.Request) -> None:
@@ -54,10 +56,10 @@ def _check_origin(request: web.Request) -> None:
         raise Problem("foreign-origin", "its Origin is not this host")
 
 
-def _check_token(request: web.Request, premises: Premises) -> None:
-    token = premises.config.settings.listen_token
+def _check_token(request: web.Request, context: ApiContext) -> None:
+    token = context.config.settings.listen_token
     if token is None:
-        if not premises.address.is_local:
+        if not context.address.is_local:
             raise Problem("closed", "set POLLER_LISTEN_TOKEN to serve the rest here")
         return
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")

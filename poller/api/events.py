@@ -6,21 +6,21 @@ from typing import Annotated, Any, Final, Literal
 from aiohttp import web
 from pydantic import Field
 
-from poller.api.context import PREMISES
+from poller.api.context import CONTEXT
 from poller.api.parameters import (
     EventsCursor,
     JobId,
-    Paged,
-    Strict,
+    PageQuery,
+    StrictModel,
     read_cursor,
     read_path,
     read_query,
-    refuse_body,
+    reject_body,
     write_cursor,
 )
 from poller.api.problems import Problem
 from poller.core.events import checksum
-from poller.store.admin import Filter, Row
+from poller.store.admin import EventFilter, Row
 from poller.store.pagination import events_page
 
 EVENT_ID: Final = r"^evt_[a-z2-7]{52}$"
@@ -43,7 +43,7 @@ EventType = Literal[
 SinkName = Annotated[str, Field(pattern=SINK)]
 
 
-class EventsQuery(Paged):
+class EventsQuery(PageQuery):
     """Which events are wanted. `state` is how an event stands with `sink`, or with any."""
 
     job: JobId | None = None
@@ -53,7 +53,7 @@ class EventsQuery(Paged):
     cursor: EventsCursor | None = None
 
 
-class EventPath(Strict):
+class EventPath(StrictModel):
     """Which event is meant."""
 
     event_id: Annotated[str, Field(pattern=EVENT_ID)]
@@ -61,8 +61,8 @@ class EventPath(Strict):
 
 async def list_events(request: web.Request) -> web.Response:
     """List events page by page, the latest first."""
-    premises, query = request.app[PREMISES], read_query(request, EventsQuery)
-    wanted = Filter(
+    context, query = request.app[CONTEXT], read_query(request, EventsQuery)
+    wanted = EventFilter(
         job=query.job,
         type=query.type,
         sink=query.sink,
@@ -71,18 +71,18 @@ async def list_events(request: web.Request) -> web.Response:
         limit=query.limit,
     )
     after = read_cursor(query.cursor, int)
-    page = await premises.look(lambda desk: events_page(desk, wanted, after=after))
+    page = await context.query(lambda admin: events_page(admin, wanted, after=after))
     return web.json_response({"events": page.rows, "next_cursor": write_cursor(page.after)})
 
 
 async def show_event(request: web.Request) -> web.Response:
     """Show one event: its body as it was frozen, and where it went."""
-    read_query(request, Strict)
-    premises, event_id = request.app[PREMISES], read_path(request, EventPath).event_id
-    return web.json_response(_view(await premises.look(lambda desk: desk.event(event_id))))
+    read_query(request, StrictModel)
+    context, event_id = request.app[CONTEXT], read_path(request, EventPath).event_id
+    return web.json_response(_view(await context.query(lambda admin: admin.event(event_id))))
 
 
-class Replay(Strict):
+class ReplayQuery(StrictModel):
     """To which sink an event goes again; without one to all that were to get it."""
 
     sink: SinkName | None = None
@@ -90,12 +90,12 @@ class Replay(Strict):
 
 async def replay_event(request: web.Request) -> web.Response:
     """Send an event again: the same id, the same bytes, a new timestamp and signature."""
-    refuse_body(request)
-    premises, query = request.app[PREMISES], read_query(request, Replay)
+    reject_body(request)
+    context, query = request.app[CONTEXT], read_query(request, ReplayQuery)
     event_id = read_path(request, EventPath).event_id
-    wanted = Filter(event_ids=[event_id], sink=query.sink)
-    rows = await premises.look(lambda desk: desk.resend(wanted))
-    premises.work.dispatcher.wake()
+    wanted = EventFilter(event_ids=[event_id], sink=query.sink)
+    rows = await context.query(lambda admin: admin.replay(wanted))
+    context.daemon.dispatcher.wake()
     if not rows:
         raise Problem("obstacle", "no sink was to get it: name one")
     return web.json_response(

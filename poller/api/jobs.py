@@ -5,12 +5,12 @@ from typing import Annotated, Any, Final, Literal
 from aiohttp import web
 from pydantic import Field
 
-from poller.api.context import PREMISES, Premises
+from poller.api.context import CONTEXT, ApiContext
 from poller.api.parameters import (
     JobId,
     JobsCursor,
-    Paged,
-    Strict,
+    PageQuery,
+    StrictModel,
     read_body,
     read_cursor,
     read_path,
@@ -18,7 +18,7 @@ from poller.api.parameters import (
     write_cursor,
 )
 from poller.api.problems import Problem
-from poller.store.admin import Filter, Row
+from poller.store.admin import EventFilter, Row
 from poller.store.pagination import jobs_page
 
 State = Literal[
@@ -34,9 +34,9 @@ State = Literal[
     "CANCELLED",
     "MISSING",
 ]
-NO_SUCH: Final = "no job of this id is watched, or was"
-AT_ONCE: Final = 1_000
-MOST_ADDED: Final = 100_000
+UNKNOWN_JOB: Final = "no job of this id is watched, or was"
+IDS_PER_TRANSACTION: Final = 1_000
+MAX_ADDED_IDS: Final = 100_000
 SOURCES: Final = {
     "environment": "POLLER_JOB_IDS",
     "file": "POLLER_JOBS_FILE",
@@ -45,7 +45,7 @@ SOURCES: Final = {
 """What names a job, by the word for it."""
 
 
-class JobsQuery(Paged):
+class JobsQuery(PageQuery):
     """Which jobs are wanted."""
 
     state: State | None = None
@@ -53,32 +53,34 @@ class JobsQuery(Paged):
     cursor: JobsCursor | None = None
 
 
-class JobPath(Strict):
+class JobPath(StrictModel):
     """Which job is meant."""
 
     job_id: JobId
 
 
-class NewJobs(Strict):
+class NewJobs(StrictModel):
     """Which jobs are to be watched."""
 
-    job_ids: Annotated[tuple[JobId, ...], Field(min_length=1, max_length=AT_ONCE, strict=False)]
+    job_ids: Annotated[
+        tuple[JobId, ...], Field(min_length=1, max_length=IDS_PER_TRANSACTION, strict=False)
+    ]
 
 
 async def list_jobs(request: web.Request) -> web.Response:
     """List jobs page by page, the one that changed last first."""
-    premises, query = request.app[PREMISES], read_query(request, JobsQuery)
-    wanted = Filter(state=query.state, since=query.start, limit=query.limit)
-    roster, after = premises.work.watcher.roster, read_cursor(query.cursor, str)
-    unseen, watched = roster.unseen(), None
+    context, query = request.app[CONTEXT], read_query(request, JobsQuery)
+    wanted = EventFilter(state=query.state, since=query.start, limit=query.limit)
+    roster, after = context.daemon.watcher.roster, read_cursor(query.cursor, str)
+    unseen, watched = roster.never_seen(), None
     if query.watched:
-        watched = {*premises.watchlist.job_ids, *roster.finds}
-    page = await premises.look(
-        lambda desk: jobs_page(desk, wanted, after=after, unseen=unseen, watched=watched)
+        watched = {*context.watchlist.job_ids, *roster.discovered}
+    page = await context.query(
+        lambda admin: jobs_page(admin, wanted, after=after, unseen=unseen, watched=watched)
     )
     return web.json_response(
         {
-            "jobs": [_view(row, premises) for row in page.rows],
+            "jobs": [_view(row, context) for row in page.rows],
             "next_cursor": write_cursor(page.after),
         }
     )
@@ -86,51 +88,51 @@ async def list_jobs(request: web.Request) -> web.Response:
 
 async def show_job(request: web.Request) -> web.Response:
     """Show one job."""
-    read_query(request, Strict)
-    premises, job_id = request.app[PREMISES], read_path(request, JobPath).job_id
-    return web.json_response(await find_job(premises, job_id))
+    read_query(request, StrictModel)
+    context, job_id = request.app[CONTEXT], read_path(request, JobPath).job_id
+    return web.json_response(await find_job(context, job_id))
 
 
 async def add_jobs(request: web.Request) -> web.Response:
     """Watch jobs; those that are watched already stay so, and say so."""
-    read_query(request, Strict)
-    premises, body = request.app[PREMISES], await read_body(request, NewJobs)
-    job_ids, watchlist = list(dict.fromkeys(body.job_ids)), premises.watchlist
-    added = [{"job_id": it, "is_new": not premises.sources(it)} for it in job_ids]
-    if len({*watchlist.added, *job_ids}) > MOST_ADDED:
-        raise Problem("obstacle", f"no more than {MOST_ADDED} jobs can be added")
-    await premises.work.additions.add(job_ids)
+    read_query(request, StrictModel)
+    context, body = request.app[CONTEXT], await read_body(request, NewJobs)
+    job_ids, watchlist = list(dict.fromkeys(body.job_ids)), context.watchlist
+    added = [{"job_id": it, "is_new": not context.sources(it)} for it in job_ids]
+    if len({*watchlist.added, *job_ids}) > MAX_ADDED_IDS:
+        raise Problem("obstacle", f"no more than {MAX_ADDED_IDS} jobs can be added")
+    await context.daemon.additions.add(job_ids)
     return web.json_response({"jobs": added})
 
 
 async def remove_job(request: web.Request) -> web.Response:
     """Watch a job no more that was added here. An end that is being told is told."""
-    read_query(request, Strict)
-    premises, job_id = request.app[PREMISES], read_path(request, JobPath).job_id
-    sources = premises.sources(job_id)
+    read_query(request, StrictModel)
+    context, job_id = request.app[CONTEXT], read_path(request, JobPath).job_id
+    sources = context.sources(job_id)
     if not sources:
         raise Problem("not-found", "no job of this id is watched")
     if named := [SOURCES[it] for it in sources if it in SOURCES]:
         raise Problem("configured", f"{' and '.join(named)} would have it watched on")
-    await premises.work.additions.remove([job_id])
+    await context.daemon.additions.remove([job_id])
     return web.Response(status=204)
 
 
-async def find_job(premises: Premises, job_id: str) -> dict[str, Any]:
+async def find_job(context: ApiContext, job_id: str) -> dict[str, Any]:
     """Give what is known of a job. Raises Problem."""
-    wanted = Filter(job=job_id, limit=1)
-    unseen = [job_id] if premises.sources(job_id) else []
-    page = await premises.look(lambda desk: jobs_page(desk, wanted, unseen=unseen))
+    wanted = EventFilter(job=job_id, limit=1)
+    unseen = [job_id] if context.sources(job_id) else []
+    page = await context.query(lambda admin: jobs_page(admin, wanted, unseen=unseen))
     if not page.rows:
-        raise Problem("not-found", NO_SUCH)
-    return _view(page.rows[0], premises)
+        raise Problem("not-found", UNKNOWN_JOB)
+    return _view(page.rows[0], context)
 
 
-def _view(row: Row, premises: Premises) -> dict[str, Any]:
+def _view(row: Row, context: ApiContext) -> dict[str, Any]:
     return {
         "job_id": row["job_id"],
         "state": row["state"],
-        "watched_by": premises.sources(row["job_id"]),
+        "watched_by": context.sources(row["job_id"]),
         "changed_at": row["changed_at"],
         "deployment": row["deployment"],
         "job": row["job"],

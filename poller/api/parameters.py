@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from poller.api.problems import Problem
 from poller.core.jobs import is_job_id
-from poller.store.pagination import Place
+from poller.store.pagination import Cursor
 
 BODY_SECONDS: Final = 10.0
 RFC3339: Final = re.compile(
@@ -19,9 +19,9 @@ RFC3339: Final = re.compile(
 )
 MOMENT: Final = r"[0-9]{1,12}(\.[0-9]{1,9})?"
 """Seconds since 1970."""
-MOST: Final = 100
+MAX_PAGE_ROWS: Final = 100
 
-PLAINLY: Final = {
+RULES: Final = {
     "extra_forbidden": "is not known here",
     "missing": "is required",
     "string_pattern_mismatch": "is not of the right form",
@@ -46,22 +46,22 @@ def _rfc3339(text: object) -> object:
 
 
 JobId = Annotated[str, BeforeValidator(_job_id)]
-Moment = Annotated[AwareDatetime, BeforeValidator(_rfc3339)]
+Timestamp = Annotated[AwareDatetime, BeforeValidator(_rfc3339)]
 JobsCursor = Annotated[str, Field(pattern=rf"^{MOMENT}_[A-Za-z0-9._-]{{1,128}}$")]
 EventsCursor = Annotated[str, Field(pattern=rf"^{MOMENT}_[0-9]{{1,15}}$")]
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """What a request may say; anything else in it is a problem."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Paged(Strict):
+class PageQuery(StrictModel):
     """Which page is wanted, and from when on."""
 
-    limit: int = Field(50, ge=1, le=MOST)
-    since: Moment | None = None
+    limit: int = Field(50, ge=1, le=MAX_PAGE_ROWS)
+    since: Timestamp | None = None
 
     @property
     def start(self) -> float:
@@ -69,12 +69,12 @@ class Paged(Strict):
         return self.since.timestamp() if self.since else 0.0
 
 
-def write_cursor(place: Place | None) -> str | None:
+def write_cursor(place: Cursor | None) -> str | None:
     """Write where a page ends, for `cursor` of the next; None at the end of all."""
     return f"{place[0]}_{place[1]}" if place else None
 
 
-def read_cursor(cursor: str | None, key: Callable[[str], str | int]) -> Place | None:
+def read_cursor(cursor: str | None, key: Callable[[str], str | int]) -> Cursor | None:
     """Read where a page is to begin."""
     if cursor is None:
         return None
@@ -95,7 +95,7 @@ def read_path(request: web.Request, model: type[Model]) -> Model:
     return _read(model, "path", dict(request.match_info))
 
 
-def refuse_body(request: web.Request) -> None:
+def reject_body(request: web.Request) -> None:
     """Pass over no body where none is read. Raises Problem."""
     if request.body_exists:
         raise Problem("invalid", "no body is read here: what is wanted stands in the query")
@@ -130,5 +130,5 @@ def _problem(error: ValidationError, where: str) -> Problem:
 
 
 def _rule(error: Mapping[str, Any]) -> str:
-    words: str = PLAINLY.get(error["type"], error["msg"])
+    words: str = RULES.get(error["type"], error["msg"])
     return words.removeprefix("Value error, ").replace("Input should", "must")

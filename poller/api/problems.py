@@ -8,7 +8,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from poller.core.errors import PollerError, StoreError, Unmatched
+from poller.core.errors import NoMatch, PollerError, StoreError
 
 CONTENT_TYPE: Final = "application/problem+json"
 ABOUT: Final = "https://github.com/sutro-poller/sutro-poller/blob/main/docs/http-api.md#problem-"
@@ -17,31 +17,31 @@ RETRY_AFTER: Final = 5
 log = structlog.get_logger()
 
 
-class Kind(NamedTuple):
+class ProblemType(NamedTuple):
     """One kind of problem."""
 
     status: int
     title: str
 
 
-KINDS: Final = {
-    "invalid": Kind(400, "The request is not what this API takes"),
-    "token": Kind(401, "A token is needed"),
-    "closed": Kind(403, "This address serves only probes, metrics and the version"),
-    "foreign-origin": Kind(403, "Pages of other sites may not ask"),
-    "not-found": Kind(404, "There is no such thing"),
-    "method": Kind(405, "This cannot be done here"),
-    "too-slow": Kind(408, "The body did not come in time"),
-    "configured": Kind(409, "It is watched for another reason than this API"),
-    "obstacle": Kind(409, "It cannot be done as things stand"),
-    "too-large": Kind(413, "The body is too large"),
-    "not-json": Kind(415, "The body must be JSON"),
-    "foreign-host": Kind(421, "The name in the request is not one of this daemon"),
-    "bug": Kind(500, "This is a bug; the log of the daemon says more"),
-    "in-memory": Kind(501, "The store is in memory, where nothing can be looked up"),
-    "not-ready": Kind(503, "The daemon is not ready"),
-    "store": Kind(503, "The store does not do what it is asked at the moment"),
-    "full": Kind(503, "Too many listen already"),
+PROBLEM_TYPES: Final = {
+    "invalid": ProblemType(400, "The request is not what this API takes"),
+    "token": ProblemType(401, "A token is needed"),
+    "closed": ProblemType(403, "This address serves only probes, metrics and the version"),
+    "foreign-origin": ProblemType(403, "Pages of other sites may not ask"),
+    "not-found": ProblemType(404, "There is no such thing"),
+    "method": ProblemType(405, "This cannot be done here"),
+    "too-slow": ProblemType(408, "The body did not come in time"),
+    "configured": ProblemType(409, "It is watched for another reason than this API"),
+    "obstacle": ProblemType(409, "It cannot be done as things stand"),
+    "too-large": ProblemType(413, "The body is too large"),
+    "not-json": ProblemType(415, "The body must be JSON"),
+    "foreign-host": ProblemType(421, "The name in the request is not one of this daemon"),
+    "bug": ProblemType(500, "This is a bug; the log of the daemon says more"),
+    "in-memory": ProblemType(501, "The store is in memory, where nothing can be looked up"),
+    "not-ready": ProblemType(503, "The daemon is not ready"),
+    "store": ProblemType(503, "The store does not do what it is asked at the moment"),
+    "full": ProblemType(503, "Too many listen already"),
 }
 
 OF_STATUS: Final = {404: "not-found", 405: "method", 413: "too-large"}
@@ -66,7 +66,7 @@ class Problem(PollerError):
 
     def response(self) -> web.Response:
         """Write the problem as an answer."""
-        status, title = KINDS[self.kind]
+        status, title = PROBLEM_TYPES[self.kind]
         body: dict[str, Any] = {
             "type": ABOUT + self.kind,
             "title": title,
@@ -84,7 +84,7 @@ class Problem(PollerError):
 
 
 @web.middleware
-async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def problem_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer with a problem document whatever is raised."""
     try:
         return await handler(request)
@@ -93,10 +93,10 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as refusal:
         return _of_library(refusal).response()
     except StoreError as error:
-        kind = "not-found" if isinstance(error, Unmatched) else "store"
+        kind = "not-found" if isinstance(error, NoMatch) else "store"
         return Problem(kind, str(error)).response()
     except Exception:  # a bug in the door must not end the daemon
-        log.exception("door.failed", method=request.method, route=_route(request))
+        log.exception("api.request_failed", method=request.method, route=_route(request))
         return Problem("bug", "nothing is known of what was done of the request").response()
 
 

@@ -8,9 +8,9 @@ from aiohttp.typedefs import Handler
 from poller import __version__
 from poller.api import events, jobs, sinks, status, stream
 from poller.api import health as probes
-from poller.api.auth import guard
-from poller.api.context import PREMISES, Premises
-from poller.api.problems import problems
+from poller.api.auth import authorize
+from poller.api.context import CONTEXT, ApiContext
+from poller.api.problems import problem_middleware
 
 BODY_CAP: Final = 256 * 1024
 HEADERS: Final = {
@@ -37,14 +37,16 @@ ROUTES: Final = (
     web.post("/v1/events/{event_id}/replay", events.replay_event),
     web.get("/v1/sinks", sinks.list_sinks),
     web.post("/v1/sinks/{name}/enable", sinks.enable_sink),
-    web.post("/v1/sinks/{name}/test", sinks.try_sink),
+    web.post("/v1/sinks/{name}/test", sinks.test_sink),
 )
 
 
-def application(premises: Premises) -> web.Application:
+def application(context: ApiContext) -> web.Application:
     """Make the web application of a daemon."""
-    app = web.Application(middlewares=[_busy, problems, guard], client_max_size=BODY_CAP)
-    app[PREMISES] = premises
+    app = web.Application(
+        middlewares=[_busy, problem_middleware, authorize], client_max_size=BODY_CAP
+    )
+    app[CONTEXT] = context
     app.add_routes(ROUTES)
     app.on_response_prepare.append(_add_headers)
     return app
@@ -53,7 +55,7 @@ def application(premises: Premises) -> web.Application:
 @web.middleware
 async def _busy(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Note that this connection must not make room for others."""
-    busy = request.app[PREMISES].busy
+    busy = request.app[CONTEXT].busy
     busy.add(request.protocol)
     try:
         return await handler(request)

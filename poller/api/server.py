@@ -14,89 +14,91 @@ import anyio
 import structlog
 from aiohttp import web
 
-from poller.api.context import Premises
+from poller.api.context import ApiContext
 from poller.api.routes import application
-from poller.core.errors import AddressTaken, ConfigError
-from poller.runtime.address import Address, bracketed
+from poller.core.errors import AddressInUse, ConfigError
+from poller.runtime.address import ListenAddress, format_host
 from poller.settings.sources import DEFAULT
 
-CONNECTIONS: Final = 100
-IDLE: Final = 15.0
+MAX_CONNECTIONS: Final = 100
+IDLE_SECONDS: Final = 15.0
 """Seconds that a connection may take for the header of a request, or be without one."""
 UNREAD: Final = 30.0
 """Seconds that a peer may leave unread what was sent to it."""
-LAST_ANSWERS: Final = 0.5
+DRAIN_SECONDS: Final = 0.5
 SOCKET_MODE: Final = 0o660
-LAG_EVERY: Final = 1.0
+LAG_INTERVAL: Final = 1.0
 
-SILENT: Final = logging.getLogger("poller.api")
+AIOHTTP_LOGGER: Final = logging.getLogger("poller.api")
 """Where the library tells with a traceback that somebody does not speak HTTP."""
 
 log = structlog.get_logger()
 
 
-def door(premises: Premises) -> AbstractAsyncContextManager[None]:
+def serve(context: ApiContext) -> AbstractAsyncContextManager[None]:
     """Give what serves while its block runs.
 
     Raises ConfigError where it cannot listen, unless that is a default which nobody asked for:
     of two daemons on a machine the second has no door.
     """
-    address = premises.address
+    address = context.address
     try:
         listener = _socket(address.path) if address.path else _port(address)
     except OSError as error:
         is_taken = error.errno == errno.EADDRINUSE
         why = "another process listens there" if is_taken else _reason(error)
         told = f"POLLER_LISTEN: cannot listen on {address}: {why}"
-        if premises.config.found["POLLER_LISTEN"].origin != DEFAULT:
-            raise (AddressTaken if is_taken else ConfigError)(told) from None
-        log.error("door.shut", error=told, advice="set POLLER_LISTEN to another address, or off")
+        if context.config.sourced["POLLER_LISTEN"].origin != DEFAULT:
+            raise (AddressInUse if is_taken else ConfigError)(told) from None
+        log.error(
+            "api.listen_failed", error=told, advice="set POLLER_LISTEN to another address, or off"
+        )
         return nullcontext()
-    if not address.is_local and premises.config.settings.listen_token is None:
+    if not address.is_local and context.config.settings.listen_token is None:
         advice = "set POLLER_LISTEN_TOKEN to serve more than probes, metrics and the version"
-        log.warning("door.without_token", address=str(address), advice=advice)
-    return _opened(premises, listener)
+        log.warning("api.unauthenticated", address=str(address), advice=advice)
+    return _opened(context, listener)
 
 
 @asynccontextmanager
-async def _opened(premises: Premises, listener: socket.socket) -> AsyncIterator[None]:
+async def _opened(context: ApiContext, listener: socket.socket) -> AsyncIterator[None]:
     runner = web.AppRunner(
-        application(premises),
+        application(context),
         access_log=None,
-        logger=SILENT,
-        keepalive_timeout=IDLE,
-        shutdown_timeout=LAST_ANSWERS,
+        logger=AIOHTTP_LOGGER,
+        keepalive_timeout=IDLE_SECONDS,
+        shutdown_timeout=DRAIN_SECONDS,
     )
-    SILENT.setLevel(logging.CRITICAL)
+    AIOHTTP_LOGGER.setLevel(logging.CRITICAL)
     await runner.setup()
-    server = await _serve(runner, premises, listener)
-    log.info("door.open", address=_told(premises.address, listener))
+    server = await _serve(runner, context, listener)
+    log.info("api.listening", address=_told(context.address, listener))
     try:
         async with anyio.create_task_group() as measuring:
-            measuring.start_soon(_measure_lag, premises, name="loop lag")
+            measuring.start_soon(_measure_lag, context, name="loop lag")
             yield
             measuring.cancel_scope.cancel()
     finally:
         server.close()
-        premises.end()
-        with anyio.move_on_after(4 * LAST_ANSWERS, shield=True):
+        context.detach()
+        with anyio.move_on_after(4 * DRAIN_SECONDS, shield=True):
             await runner.cleanup()
-        if premises.address.path:
+        if context.address.path:
             with suppress(OSError):
-                premises.address.path.unlink()
+                context.address.path.unlink()
 
 
 async def _serve(
-    runner: web.AppRunner, premises: Premises, listener: socket.socket
+    runner: web.AppRunner, context: ApiContext, listener: socket.socket
 ) -> asyncio.Server:
     assert runner.server is not None
-    doorman, loop = Doorman(runner.server, premises.busy), asyncio.get_running_loop()
-    if premises.address.path:
+    doorman, loop = ConnectionLimiter(runner.server, context.busy), asyncio.get_running_loop()
+    if context.address.path:
         return await loop.create_unix_server(doorman, sock=listener)
     return await loop.create_server(doorman, sock=listener)
 
 
-class Doorman:
+class ConnectionLimiter:
     """Lets connections in, so many at a time: who says nothing longest makes room."""
 
     def __init__(self, server: web.Server, busy: Container[object]) -> None:
@@ -107,28 +109,28 @@ class Doorman:
         """Give the next connection its protocol."""
         # The oldest first; those that make room are there for a moment more.
         connections = [it for it in self._server.connections if it.transport is not None]
-        if len(connections) >= CONNECTIONS:
+        if len(connections) >= MAX_CONNECTIONS:
             silent = next((it for it in connections if it not in self._busy), None)
             if silent is None:
-                return _Shut()
+                return _RejectedConnection()
             silent.force_close()
         return self._server()
 
 
-class _Shut(asyncio.Protocol):
+class _RejectedConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()
 
 
-async def _measure_lag(premises: Premises) -> None:
-    now = premises.clock.monotonic  # the loop's own time is that of its last turn
+async def _measure_lag(context: ApiContext) -> None:
+    now = context.clock.monotonic  # the loop's own time is that of its last turn
     while True:
         began = now()
-        await anyio.sleep(LAG_EVERY)
-        premises.counts.loop_lag = max(now() - began - LAG_EVERY, 0.0)
+        await anyio.sleep(LAG_INTERVAL)
+        context.counters.loop_lag = max(now() - began - LAG_INTERVAL, 0.0)
 
 
-def _port(address: Address) -> socket.socket:
+def _port(address: ListenAddress) -> socket.socket:
     is_six = ":" in address.host
     listener = socket.create_server(
         (address.host, address.port), family=socket.AF_INET6 if is_six else socket.AF_INET
@@ -169,8 +171,8 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)
 
 
-def _told(address: Address, listener: socket.socket) -> str:
+def _told(address: ListenAddress, listener: socket.socket) -> str:
     """Write the address, with the port that port 0 became."""
     if address.path:
         return str(address)
-    return f"http://{bracketed(address.host)}:{listener.getsockname()[1]}"
+    return f"http://{format_host(address.host)}:{listener.getsockname()[1]}"

@@ -6,65 +6,67 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from poller.config import Config
-from poller.core.counters import Counts
+from poller.core.counters import Counters
 from poller.delivery.dispatcher import Dispatcher
 from poller.polling.watcher import Watcher
-from poller.polling.watchlist import Additions, Watchlist
-from poller.runtime.address import Address
+from poller.polling.watchlist import PersistentAdditions, Watchlist
+from poller.runtime.address import ListenAddress
 from poller.runtime.clock import Clock
-from poller.status import Vitals
+from poller.status import DaemonStatus
 
 if TYPE_CHECKING:
-    from poller.api.context import Premises
+    from poller.api.context import ApiContext
 
 
 @dataclass(slots=True, kw_only=True)
-class Doorway:
+class ApiService:
     """The door of one daemon, if it has one."""
 
     config: Config
     clock: Clock
-    counts: Counts
-    vitals: Vitals
+    counters: Counters
+    status: DaemonStatus
     watchlist: Watchlist
-    premises: "Premises | None" = field(default=None, init=False)
+    context: "ApiContext | None" = field(default=None, init=False)
 
     def open(self) -> AbstractAsyncContextManager[None]:
         """Give what serves while its block runs. Raises ConfigError where it cannot."""
-        address = Address.parse(self.config.settings.listen)
+        address = ListenAddress.parse(self.config.settings.listen)
         if address.is_off:
             return nullcontext()
-        from poller.api.context import Premises  # noqa: PLC0415
-        from poller.api.server import door  # noqa: PLC0415
+        from poller.api.context import ApiContext  # noqa: PLC0415
+        from poller.api.server import serve  # noqa: PLC0415
 
-        self.premises = Premises(
+        self.context = ApiContext(
             address=address,
             config=self.config,
             clock=self.clock,
-            counts=self.counts,
-            vitals=self.vitals,
+            counters=self.counters,
+            status=self.status,
             watchlist=self.watchlist,
         )
-        return door(self.premises)
+        return serve(self.context)
 
-    def begin(self, additions: Additions, watcher: Watcher, dispatcher: Dispatcher) -> None:
+    def attach(
+        self, additions: PersistentAdditions, watcher: Watcher, dispatcher: Dispatcher
+    ) -> None:
         """Lead to all that works."""
-        if self.premises:
-            self.premises.begin(additions, watcher, dispatcher)
+        if self.context:
+            self.context.attach(additions, watcher, dispatcher)
 
-    def end(self) -> None:
+    def detach(self) -> None:
         """Lead to it no more."""
-        if self.premises:
-            self.premises.end()
+        if self.context:
+            self.context.detach()
 
     def waker(self, dispatcher: Dispatcher) -> Callable[[], None]:
         """Give what is called when events were recorded: those who listen hear of it too."""
-        premises = self.premises
-        if premises is None:
+        context = self.context
+        if context is None:
             return dispatcher.wake
 
         def wake() -> None:
             dispatcher.wake()
-            premises.bell.ring()
+            context.events_recorded.notify()
 
         return wake

@@ -12,25 +12,25 @@ import anyio
 from aiohttp import web
 from pydantic import Field
 
-from poller.api.context import PREMISES, Premises
+from poller.api.context import CONTEXT, ApiContext
 from poller.api.events import EVENT_ID, EventType
-from poller.api.parameters import JobId, Strict, read_query
+from poller.api.parameters import JobId, StrictModel, read_query
 from poller.api.problems import Problem
 from poller.core.errors import StoreError
 from poller.store.admin import Row
-from poller.store.pagination import Mark, events_after, last_mark
+from poller.store.pagination import StreamPosition, events_after, position_of
 
-LISTENERS: Final = 32
+MAX_STREAMS: Final = 32
 HEARTBEAT: Final = 15.0
 UNREAD: Final = 30.0
 """Seconds that a listener may leave unread what was sent to it."""
-AT_ONCE: Final = 100
+EVENTS_PER_READ: Final = 100
 HEADERS: Final = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
-BEGIN: Final = b"retry: 3000\n\n"
-STILL_HERE: Final = b": still here\n\n"
+PREAMBLE: Final = b"retry: 3000\n\n"
+KEEP_ALIVE_COMMENT: Final = b": still here\n\n"
 
 
-class Listening(Strict):
+class StreamQuery(StrictModel):
     """Which events are wanted, and after which."""
 
     after: Annotated[str, Field(pattern=EVENT_ID)] | None = None
@@ -44,37 +44,37 @@ class Listening(Strict):
 
 async def stream_events(request: web.Request) -> web.StreamResponse:
     """Send events from now on, or after the one that is named; for as long as somebody listens."""
-    premises, query = request.app[PREMISES], read_query(request, Listening)
+    context, query = request.app[CONTEXT], read_query(request, StreamQuery)
     after = request.headers.get("Last-Event-ID") or query.after
-    mark = await premises.look(lambda desk: last_mark(desk, after))
-    if premises.listeners >= LISTENERS:
-        raise Problem("full", f"no more than {LISTENERS} can listen at once")
+    mark = await context.query(lambda admin: position_of(admin, after))
+    if context.streams >= MAX_STREAMS:
+        raise Problem("full", f"no more than {MAX_STREAMS} can listen at once")
     response = web.StreamResponse(headers=HEADERS)
-    premises.listeners += 1
+    context.streams += 1
     try:
         # A listener that goes, or is gone for, comes back and says what it had last.
         with suppress(ConnectionError, TimeoutError, StoreError, Problem):
             await response.prepare(request)
-            await _send_on(premises, response, query, mark)
+            await _send_on(context, response, query, mark)
     finally:
-        premises.listeners -= 1
+        context.streams -= 1
     request.protocol.close()
     return response
 
 
 async def _send_on(
-    premises: Premises, response: web.StreamResponse, query: Listening, mark: Mark
+    context: ApiContext, response: web.StreamResponse, query: StreamQuery, mark: StreamPosition
 ) -> None:
-    text = BEGIN
-    while not premises.closing.is_set():
+    text = PREAMBLE
+    while not context.closing.is_set():
         await _write(response, text)
-        rung = premises.bell.next
-        rows = await premises.look(partial(events_after, mark=mark, limit=AT_ONCE))
+        rung = context.events_recorded.next
+        rows = await context.query(partial(events_after, mark=mark, limit=EVENTS_PER_READ))
         if rows:
-            mark = Mark(rows[-1]["number"], rows[-1]["id"])
+            mark = StreamPosition(rows[-1]["number"], rows[-1]["id"])
             text = b"".join(_frame(row) for row in rows if query.wants(row))
             continue
-        text = STILL_HERE
+        text = KEEP_ALIVE_COMMENT
         with anyio.move_on_after(HEARTBEAT):
             await rung.wait()
             text = b""

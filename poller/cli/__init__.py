@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 
 from poller import __version__
 from poller.cli import exit_codes as codes
-from poller.core.errors import ConfigError, StoreError, StoreUnavailable, Unmatched
+from poller.core.errors import ConfigError, NoMatch, StoreError, StoreUnavailable
 
 VERBS: Final = {
     "run": "watch the configured jobs and send events until stopped",
@@ -36,8 +36,8 @@ VERBS: Final = {
     "version": "print the version",
 }
 
-REFUSALS: Final[tuple[tuple[type[StoreError], int], ...]] = (
-    (Unmatched, codes.MISUSE),
+STORE_EXIT_CODES: Final[tuple[tuple[type[StoreError], int], ...]] = (
+    (NoMatch, codes.USAGE),
     (StoreUnavailable, codes.LOCKED),
     (StoreError, codes.BAD_CONFIGURATION),
 )
@@ -59,49 +59,49 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         arguments = _parser(words[0] if words else "").parse_args(words)
         code: int = arguments.execute(arguments)
     except ConfigError as error:
-        complain(*error.problems)
+        print_error(*error.problems)
         code = codes.BAD_CONFIGURATION
     except StoreError as error:
-        complain(str(error))
-        code = next(code for kind, code in REFUSALS if isinstance(error, kind))
+        print_error(str(error))
+        code = next(code for kind, code in STORE_EXIT_CODES if isinstance(error, kind))
     except KeyboardInterrupt:
         code = codes.INTERRUPTED
     except BrokenPipeError:
-        _hush()
+        _silence_stdout()
         code = codes.OK
     sys.exit(code)
 
 
-def env_file_argument(parser: argparse.ArgumentParser) -> None:
+def add_env_file_argument(parser: argparse.ArgumentParser) -> None:
     """Let a verb that reads settings take a file of them."""
     parser.add_argument("--env-file", type=Path, help="a file of variables; the environment wins")
 
 
-def complain(*problems: str) -> None:
+def print_error(*problems: str) -> None:
     """Tell a person what is wrong, a line each."""
     for problem in problems:
         print(f"sutro-poller: {problem}", file=sys.stderr)  # noqa: T201 - for people
 
 
-def note(*lines: str) -> None:
+def print_status(*lines: str) -> None:
     """Tell a person what goes on, a line each."""
     for line in lines:
         print(line, file=sys.stderr, flush=True)  # noqa: T201 - for people
 
 
-def say(text: str) -> None:
+def print_output(text: str) -> None:
     """Print what the verb was asked for, at once; its exit code counts even if nobody reads."""
     try:
         print(text, flush=True)  # noqa: T201 - data
     except BrokenPipeError:
-        _hush()
+        _silence_stdout()
     except OSError as error:
-        _hush()
-        complain(f"stdout cannot be written to: {error.strerror}")
+        _silence_stdout()
+        print_error(f"stdout cannot be written to: {error.strerror}")
         sys.exit(codes.NO_OUTPUT)
 
 
-def _hush() -> None:
+def _silence_stdout() -> None:
     """Let all further output, and the interpreter's last flush, meet nobody."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -120,6 +120,6 @@ def _parser(word: str) -> argparse.ArgumentParser:
         )
         if name == word:
             module = import_module(f"poller.cli.{name}")
-            module.arguments(verb)
-            verb.set_defaults(execute=module.execute)
+            module.add_arguments(verb)
+            verb.set_defaults(execute=module.run)
     return parser

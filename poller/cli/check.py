@@ -9,7 +9,7 @@ from typing import Final
 
 import anyio
 
-from poller.cli import env_file_argument, note, say
+from poller.cli import add_env_file_argument, print_output, print_status
 from poller.cli import exit_codes as codes
 from poller.config import Config, describe, load
 from poller.core.errors import ConfigError, NotFound, PollError
@@ -17,19 +17,19 @@ from poller.runtime import logging as logs
 from poller.runtime.clock import Clock
 from poller.settings.daemon import MEMORY
 from poller.settings.sources import DEFAULT
-from poller.wiring import make_client, make_http
+from poller.wiring import build_client, build_http
 
 UNLIKELY_ID: Final = "sutro-poller-check"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `check` takes."""
     parser.add_argument("--api", action="store_true", help="make one request, say what it told")
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
-    env_file_argument(parser)
+    add_env_file_argument(parser)
 
 
-def execute(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Show every setting; with --api make one request."""
     config = load(os.environ, arguments.env_file, for_run=not arguments.api)
     _check_places(config)
@@ -38,12 +38,12 @@ def execute(arguments: argparse.Namespace) -> int:
     rows = describe(config)
     if arguments.output == "json":
         shown = {"settings": [row._asdict() for row in rows]} | ({"api": told} if told else {})
-        say(json.dumps(shown, indent=2))
+        print_output(json.dumps(shown, indent=2))
         return code
     names, origins = (max(len(row[column]) for row in rows) for column in (0, 2))
     for variable, value, origin in rows:
-        say(f"{variable:{names}}  {origin:{origins}}  {value or '-'}")
-    say(f"\n{told or 'No setting is wrong; with --api the API is asked too.'}")
+        print_output(f"{variable:{names}}  {origin:{origins}}  {value or '-'}")
+    print_output(f"\n{told or 'No setting is wrong; with --api the API is asked too.'}")
     return code
 
 
@@ -51,18 +51,20 @@ def _check_places(config: Config) -> None:
     """Look whether the files can be there, without touching them. Raises ConfigError."""
     settings = config.settings
     folder = Path(settings.store).parent
-    is_default = config.found["POLLER_STORE"].origin == DEFAULT  # its folder is made
+    is_default = config.sourced["POLLER_STORE"].origin == DEFAULT  # its folder is made
     if settings.store != MEMORY and not is_default and not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(f"POLLER_STORE: {folder} must be a folder that this user may write to")
     if settings.jobs_file and not settings.jobs_file.exists():
-        note(f"POLLER_JOBS_FILE: {settings.jobs_file} is not there yet; the daemon waits for it")
+        print_status(
+            f"POLLER_JOBS_FILE: {settings.jobs_file} is not there yet; the daemon waits for it"
+        )
 
 
 async def _ask_api(config: Config) -> tuple[int, str]:
     """Make one request, for the first configured job, and say what it told."""
     job_id = next(iter(config.settings.job_ids), UNLIKELY_ID)
-    async with make_http(config) as http:
-        client = make_client(config, http, Clock())
+    async with build_http(config) as http:
+        client = build_client(config, http, Clock())
         try:
             job = await client.get_job(job_id)
         except NotFound:
@@ -71,5 +73,5 @@ async def _ask_api(config: Config) -> tuple[int, str]:
             return codes.OK, f"The API at {client.base} takes the key{told}."
         except PollError as error:
             told = f"The API at {client.base} cannot be used: {error}."
-            return codes.of_trouble(error), told
+            return codes.for_poll_error(error), told
         return codes.OK, f"The API at {client.base} takes the key; job {job_id} is {job.status}."

@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 from poller.cli import exit_codes as codes
-from poller.cli.arguments import FILTERS, desk_arguments, open_desk
-from poller.cli.output import show
+from poller.cli.arguments import FILTERS, add_store_arguments, open_store
+from poller.cli.output import print_rows
 from poller.store.admin import Row
 
 GROUPS: Final[Mapping[str, Callable[[Row], str | None]]] = {
@@ -20,20 +20,22 @@ SUMS: Final = ("jobs", "input_tokens", "output_tokens", "cost_unknown", "cost_us
 UNKNOWN: Final = "unknown"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `costs` takes."""
     parser.add_argument("--by", choices=GROUPS, default="model", help="model unless told")
     parser.add_argument("--since", **FILTERS["since"])
-    desk_arguments(parser, styles=("csv",))
+    add_store_arguments(parser, styles=("csv",))
 
 
-def execute(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Sum the costs of jobs, each of which counts at its end."""
-    jobs = open_desk(arguments).ended_jobs(arguments.since or 0.0)
+    jobs = open_store(arguments).ended_jobs(arguments.since or 0.0)
     rows = [{arguments.by: it} | _sum(group) for it, group in _grouped(jobs, arguments.by)]
     if arguments.output == "table" and rows:
         rows = [_readable(row) for row in (*rows, {arguments.by: "total"} | _sum(jobs))]
-    show(rows, (arguments.by, *SUMS), arguments.output, empty="No job has ended in that time.")
+    print_rows(
+        rows, (arguments.by, *SUMS), arguments.output, empty="No job has ended in that time."
+    )
     return codes.OK
 
 

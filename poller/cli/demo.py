@@ -19,18 +19,18 @@ import anyio
 from aiohttp import web
 from anyio.abc import Process, TaskStatus
 
-from poller.sinks.text import summary
-from poller.sutro.simulator.script import cast
+from poller.sinks.text import format_line
+from poller.sutro.simulator.script import demo_jobs
 from poller.sutro.simulator.server import Simulator, serve
 
 
-def arguments(_parser: argparse.ArgumentParser) -> None:
+def add_arguments(_parser: argparse.ArgumentParser) -> None:
     """Say that `demo` takes nothing."""
 
 
-def execute(_arguments: argparse.Namespace) -> int:
+def run(_arguments: argparse.Namespace) -> int:
     """Play the demo to its end."""
-    return anyio.run(run)
+    return anyio.run(play_demo)
 
 
 JOBS: Final = 6
@@ -60,7 +60,7 @@ class Receiver:
         event = json.loads(body)
         self.events.append(event)
         self.ids.add(request.headers["webhook-id"])
-        say(summary(event["type"], event["data"]))
+        say(format_line(event["type"], event["data"]))
         if sum(event["type"] in ENDS for event in self.events) >= JOBS:
             self.all_ended.set()
         return web.Response(status=204)
@@ -81,7 +81,7 @@ def is_genuine(secret: str, headers: Mapping[str, str], body: bytes, *, now: flo
     return any(hmac.compare_digest(expected, signature) for signature in signatures)
 
 
-async def run() -> int:
+async def play_demo() -> int:
     """Run the demo and sum it up; 0 when every job's end arrived and was verified."""
     code = INTERRUPTED
     async with anyio.create_task_group() as showing:
@@ -105,7 +105,7 @@ async def play() -> int:
     """Let the jobs end while the daemon watches, and give the exit code."""
     receiver = Receiver("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())
     simulator = Simulator(key="sk_demo_" + secrets.token_hex(8))
-    for script in cast(JOBS):
+    for script in demo_jobs(JOBS):
         simulator.add(script)
     with TemporaryDirectory(prefix="sutro-poller-demo-") as folder:
         async with serve(simulator) as api, listen(receiver) as url:

@@ -5,47 +5,47 @@ import json
 from typing import Final
 
 from poller.cli import exit_codes as codes
-from poller.cli import say
-from poller.cli.arguments import desk_arguments, filter_arguments, open_desk, wanted
-from poller.cli.output import as_json, as_table, show, tell_resent
+from poller.cli import print_output
+from poller.cli.arguments import add_filter_arguments, add_store_arguments, build_filter, open_store
+from poller.cli.output import as_json, as_table, print_replayed, print_rows
 from poller.core.events import checksum
-from poller.core.outbox import Fate
+from poller.core.outbox import DeliveryStatus
 from poller.store.admin import Row
 
 COLUMNS: Final = ("id", "recorded_at", "type", "job_id", "deliveries")
 DELIVERIES: Final = ("sink", "fate", "failures", "last_attempt_at", "next_attempt_at", "reason")
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `events` takes."""
     acts = parser.add_subparsers(required=True)
     ls = acts.add_parser("ls", help="list events, the latest first")
-    fates = [fate.value for fate in Fate]
+    fates = [fate.value for fate in DeliveryStatus]
     ls.add_argument("--state", choices=fates, help="only those that are so for a sink")
-    filter_arguments(ls, "job", "sink", "type", "since", "limit")
+    add_filter_arguments(ls, "job", "sink", "type", "since", "limit")
     ls.set_defaults(act=_list)
     shown = acts.add_parser("show", help="show the body of an event and where it went")
     shown.add_argument("event_id", metavar="ID", help="the beginning of its id is enough")
-    desk_arguments(shown)
+    add_store_arguments(shown)
     shown.set_defaults(act=_show)
     replay = acts.add_parser("replay", help="send events again: same id, same bytes")
     replay.add_argument("event_ids", metavar="ID", nargs="+", help="the beginning is enough")
     replay.add_argument("--sink", metavar="NAME", help="to this sink; else to all that got it")
-    desk_arguments(replay)
+    add_store_arguments(replay)
     replay.set_defaults(act=_replay)
 
 
-def execute(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Do one of them."""
     code: int = arguments.act(arguments)
     return code
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    rows = open_desk(arguments).events(wanted(arguments))
+    rows = open_store(arguments).events(build_filter(arguments))
     if arguments.output == "table":
         rows = [row | {"deliveries": _ways(row)} for row in rows]
-    show(rows, COLUMNS, arguments.output, empty="No such events have been recorded.")
+    print_rows(rows, COLUMNS, arguments.output, empty="No such events have been recorded.")
     return codes.OK
 
 
@@ -54,20 +54,26 @@ def _ways(row: Row) -> str | None:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    event = open_desk(arguments).event(arguments.event_id)
+    event = open_store(arguments).event(arguments.event_id)
     body, digest, deliveries = event.pop("body"), event.pop("digest"), event.pop("deliveries")
     is_intact = checksum(body) == digest
     event |= {"is_intact": is_intact, "body": json.loads(body) if is_intact else None}
     if arguments.output == "json":
-        say(as_json(event | {"deliveries": deliveries}))
+        print_output(as_json(event | {"deliveries": deliveries}))
         return codes.OK
     for name, value in event.items():
-        say(f"{name:12} {as_json(value) if name == 'body' else '-' if value is None else value}")
-    say("\n" + (as_table(deliveries, DELIVERIES) if deliveries else "No sink was to get it."))
+        print_output(
+            f"{name:12} {as_json(value) if name == 'body' else '-' if value is None else value}"
+        )
+    print_output(
+        "\n" + (as_table(deliveries, DELIVERIES) if deliveries else "No sink was to get it.")
+    )
     return codes.OK
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    desk = open_desk(arguments)
-    rows = desk.resend(wanted(arguments, event_ids=arguments.event_ids))
-    return tell_resent(desk, rows, arguments.output, empty="No sink was to get it: name a --sink.")
+    admin = open_store(arguments)
+    rows = admin.replay(build_filter(arguments, event_ids=arguments.event_ids))
+    return print_replayed(
+        admin, rows, arguments.output, empty="No sink was to get it: name a --sink."
+    )

@@ -2,33 +2,33 @@
 
 from typing import Final
 
-from poller.core.errors import Misconfigured, NotFound, PollError, Refused
+from poller.core.errors import NotFound, PollError, Unauthorized, WrongEndpoint
 
 OK: Final = 0
 CRASHED: Final = 1
 JOB_FAILED: Final = 1
-TROUBLE: Final = 1
-MISUSE: Final = 2
+FAILURE: Final = 1
+USAGE: Final = 2
 JOB_CANCELLED: Final = 3
 JOB_MISSING: Final = 4
 UNREACHABLE: Final = 69
 NO_OUTPUT: Final = 74
 LOCKED: Final = 75
-KEY_REFUSED: Final = 77
+KEY_REJECTED: Final = 77
 BAD_CONFIGURATION: Final = 78
 TIMED_OUT: Final = 124
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 
-OF_TROUBLE: Final[tuple[tuple[type[PollError], int], ...]] = (
-    (Refused, KEY_REFUSED),
-    (Misconfigured, BAD_CONFIGURATION),
+POLL_ERROR_CODES: Final[tuple[tuple[type[PollError], int], ...]] = (
+    (Unauthorized, KEY_REJECTED),
+    (WrongEndpoint, BAD_CONFIGURATION),
     (NotFound, JOB_MISSING),
     (PollError, UNREACHABLE),
 )
 """The exit code for each kind of error of the API; the first row that fits counts."""
 
 
-def of_trouble(error: PollError) -> int:
+def for_poll_error(error: PollError) -> int:
     """Give the exit code of what keeps the API from being asked."""
-    return next(code for kind, code in OF_TROUBLE if isinstance(error, kind))
+    return next(code for kind, code in POLL_ERROR_CODES if isinstance(error, kind))

@@ -10,40 +10,42 @@ from contextlib import closing
 from http.client import HTTPException
 from typing import Final
 
-from poller.cli import env_file_argument, say
+from poller.cli import add_env_file_argument, print_output
 from poller.cli import exit_codes as codes
 from poller.cli.client import connection
 from poller.core.errors import ConfigError
-from poller.runtime.address import DEFAULT, Address
-from poller.settings.sources import Places
+from poller.runtime.address import DEFAULT_ADDRESS, ListenAddress
+from poller.settings.sources import EnvSources
 
 VARIABLE: Final = "POLLER_LISTEN"
 TIMEOUT: Final = 4.0
 """Seconds for each step, a little less than those that the image gives to all of them."""
 LONGEST: Final = 65_536
 
-arguments = env_file_argument
+add_arguments = add_env_file_argument
 
 
-def execute(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Say in a line how the daemon is; exit 0 when it is ready."""
-    address = _address(Places.of(os.environ, arguments.env_file))
+    address = _address(EnvSources.of(os.environ, arguments.env_file))
     try:
         is_ready, reasons = _ask(address)
     except (OSError, HTTPException) as error:
-        say(f"nobody answers at {address}: {_reason(error)}")
-        return codes.TROUBLE
+        print_output(f"nobody answers at {address}: {_reason(error)}")
+        return codes.FAILURE
     except (ValueError, RecursionError):
-        say(f"what answers at {address} is not the daemon")
-        return codes.TROUBLE
-    say("ready" if is_ready else f"not ready: {'; '.join(reasons) or 'it does not say why'}")
-    return codes.OK if is_ready else codes.TROUBLE
+        print_output(f"what answers at {address} is not the daemon")
+        return codes.FAILURE
+    print_output(
+        "ready" if is_ready else f"not ready: {'; '.join(reasons) or 'it does not say why'}"
+    )
+    return codes.OK if is_ready else codes.FAILURE
 
 
-def _address(places: Places) -> Address:
+def _address(places: EnvSources) -> ListenAddress:
     found = places.find(VARIABLE)
     try:
-        address = Address.parse(found.text if found else DEFAULT)
+        address = ListenAddress.parse(found.text if found else DEFAULT_ADDRESS)
     except ValueError as error:
         raise ConfigError(f"{VARIABLE}: {error}") from None
     if address.is_off:
@@ -51,7 +53,7 @@ def _address(places: Places) -> Address:
     return address
 
 
-def _ask(address: Address) -> tuple[bool, list[str]]:
+def _ask(address: ListenAddress) -> tuple[bool, list[str]]:
     """Ask whether it is ready, and why not. Raises ValueError when that is not answered."""
     with closing(connection(address, timeout=TIMEOUT)) as asking:
         asking.request("GET", "/readyz")

@@ -8,9 +8,9 @@ from decimal import Decimal
 from typing import Any, Final
 from unicodedata import east_asian_width
 
-from poller.cli import complain, say
 from poller.cli import exit_codes as codes
-from poller.store.admin import Desk, Row
+from poller.cli import print_error, print_output
+from poller.store.admin import Row, StoreAdmin
 
 GAP: Final = "  "
 WIDTHS: Final = {"id": 16, "event_id": 16, "name": 30, "model": 30}
@@ -18,16 +18,16 @@ WIDTHS: Final = {"id": 16, "event_id": 16, "name": 30, "model": 30}
 NOTHING: Final = "-"
 
 
-def show(
+def print_rows(
     rows: Sequence[Mapping[str, Any]], columns: Sequence[str], style: str, *, empty: str
 ) -> None:
     """Print some columns of rows as a table, or all of them as JSON or CSV."""
     if style == "json":
-        say(as_json(rows))
+        print_output(as_json(rows))
     elif style == "csv":
-        say(as_csv(rows, columns))
+        print_output(as_csv(rows, columns))
     else:
-        say(as_table(rows, columns) if rows else empty)
+        print_output(as_table(rows, columns) if rows else empty)
 
 
 def as_json(value: object) -> str:
@@ -76,19 +76,19 @@ COLUMNS: Final = ("event_id", "type", "job_id", "sink", "result")
 AGAIN: Final = "will be sent again"
 
 
-def tell_resent(desk: Desk, rows: Sequence[Row], style: str, *, empty: str) -> int:
+def print_replayed(admin: StoreAdmin, rows: Sequence[Row], style: str, *, empty: str) -> int:
     """Say of each delivery whether it goes again; exit 1 if any, or all, do not."""
     told = [row | {"result": row["obstacle"] or AGAIN} for row in rows]
     left = sum(row["obstacle"] is not None for row in rows)
-    show(told, COLUMNS, style, empty=empty)
+    print_rows(told, COLUMNS, style, empty=empty)
     if left < len(rows):
-        complain(f"{len(rows) - left} of {len(rows)} will be sent again{when(desk)}")
-    return codes.TROUBLE if left or not rows else codes.OK
+        print_error(f"{len(rows) - left} of {len(rows)} will be sent again{format_time(admin)}")
+    return codes.FAILURE if left or not rows else codes.OK
 
 
-def when(desk: Desk) -> str:
+def format_time(admin: StoreAdmin) -> str:
     """Say when what is pending goes out."""
-    is_running = desk.status().is_running
+    is_running = admin.status().is_running
     return (
         "; the running daemon sees it within 5 s"
         if is_running

@@ -9,30 +9,30 @@ import anyio
 import structlog
 
 from poller.app import App
-from poller.cli import complain, env_file_argument
+from poller.cli import add_env_file_argument, print_error
 from poller.cli import exit_codes as codes
 from poller.config import Config, load
-from poller.core.errors import AddressTaken, ConfigError, StoreLocked, StoreRefused
+from poller.core.errors import AddressInUse, ConfigError, StoreLocked, StoreUnusable
 from poller.runtime import logging as logs
-from poller.runtime.stdout import Output
-from poller.runtime.systemd import Supervisor
+from poller.runtime.stdout import NonBlockingStdout
+from poller.runtime.systemd import SystemdNotifier
 
-LAST_LINES: Final = 1.0
+FLUSH_SECONDS: Final = 1.0
 """Seconds that the last lines of the log get to be written."""
 
 log = structlog.get_logger()
 
-arguments = env_file_argument
+add_arguments = add_env_file_argument
 
 
-def execute(arguments: argparse.Namespace) -> NoReturn:
+def run(arguments: argparse.Namespace) -> NoReturn:
     """Watch and deliver until a signal comes, then exit."""
     config = load(os.environ, arguments.env_file)
     settings = config.settings
-    sys.stdout = output = Output(sys.stdout)
+    sys.stdout = output = NonBlockingStdout(sys.stdout)
     logs.configure(settings.log_level, settings.log_format, stream=output, secrets=config.secrets)
     code = _run(config)
-    output.close(LAST_LINES)
+    output.close(FLUSH_SECONDS)
     # A thread that waits for a reader who has stopped reading must not keep the process.
     os._exit(code)
 
@@ -46,16 +46,16 @@ def _run(config: Config) -> int:
 
 
 async def _run_app(config: Config) -> None:
-    await App(config, supervisor=Supervisor.of(os.environ, os.getpid())).run()
+    await App(config, notifier=SystemdNotifier.of(os.environ, os.getpid())).run()
 
 
 def _fail(error: BaseException) -> int:
     """Give the exit code of what ended the daemon; what nobody foresaw is logged whole."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
-    if isinstance(error, StoreLocked | StoreRefused | ConfigError):
-        complain(str(error))
-        is_held = isinstance(error, StoreLocked | AddressTaken)
+    if isinstance(error, StoreLocked | StoreUnusable | ConfigError):
+        print_error(str(error))
+        is_held = isinstance(error, StoreLocked | AddressInUse)
         return codes.LOCKED if is_held else codes.BAD_CONFIGURATION
     # No traceback of the interpreter's own: this one goes through the log, which strikes secrets.
     log.critical("poller.crashed", exc_info=error)

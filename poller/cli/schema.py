@@ -1,18 +1,18 @@
-"""`schema`: the JSON Schema of the events."""
+"""`json_schema`: the JSON Schema of the events."""
 
 import argparse
 
 from poller.cli import exit_codes as codes
-from poller.cli import say
+from poller.cli import print_output
 from poller.cli.output import as_json
-from poller.core.events import schema
+from poller.core.events import json_schema
 
 
-def arguments(_parser: argparse.ArgumentParser) -> None:
-    """Say that `schema` takes nothing."""
+def add_arguments(_parser: argparse.ArgumentParser) -> None:
+    """Say that `json_schema` takes nothing."""
 
 
-def execute(_arguments: argparse.Namespace) -> int:
+def run(_arguments: argparse.Namespace) -> int:
     """Print the schema."""
-    say(as_json(schema()))
+    print_output(as_json(json_schema()))
     return codes.OK

@@ -10,14 +10,14 @@ from typing import Final
 import anyio
 
 from poller.cli import exit_codes as codes
-from poller.cli import say
-from poller.sutro.simulator.script import cast
+from poller.cli import print_output
+from poller.sutro.simulator.script import demo_jobs
 from poller.sutro.simulator.server import Simulator, serve
 
 MAX_PORT: Final = 65_535
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `simulate` takes."""
     parser.add_argument("--port", type=_port, default=8378, help="0 takes any (default: 8378)")
     parser.add_argument("--jobs", type=_count, default=6, help="how many to make (default: 6)")
@@ -27,12 +27,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def execute(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal comes; print the variables that point the daemon here."""
     simulator = Simulator(key=arguments.key, speed=arguments.speed)
     # A daemon remembers which jobs have ended, and ids of events come from those of jobs.
     tag = secrets.token_hex(2)
-    scripts = [replace(it, job_id=f"{it.job_id}-{tag}") for it in cast(arguments.jobs)]
+    scripts = [replace(it, job_id=f"{it.job_id}-{tag}") for it in demo_jobs(arguments.jobs)]
     for script in scripts:
         simulator.add(script)
 
@@ -40,9 +40,9 @@ def execute(arguments: argparse.Namespace) -> int:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
             async with serve(simulator, port=arguments.port) as base:
                 job_ids = ",".join(script.job_id for script in scripts)
-                say(f"SUTRO_API_URL={base}")
-                say(f"SUTRO_API_KEY={arguments.key}")
-                say(f"POLLER_JOB_IDS={job_ids}")
+                print_output(f"SUTRO_API_URL={base}")
+                print_output(f"SUTRO_API_KEY={arguments.key}")
+                print_output(f"POLLER_JOB_IDS={job_ids}")
                 await anext(received)
 
     anyio.run(until_a_signal)

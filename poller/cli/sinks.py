@@ -7,23 +7,23 @@ from typing import Final
 
 import anyio
 
-from poller.cli import complain, say
 from poller.cli import exit_codes as codes
-from poller.cli.arguments import desk_arguments, open_desk
-from poller.cli.output import AGAIN, as_json, show, when
+from poller.cli import print_error, print_output
+from poller.cli.arguments import add_store_arguments, open_store
+from poller.cli.output import AGAIN, as_json, format_time, print_rows
 from poller.cli.output import COLUMNS as LETTERS
 from poller.config import Config, SinkConfig, load
-from poller.core.errors import Unmatched
+from poller.core.errors import NoMatch
 from poller.core.events import Event
-from poller.delivery.attempt import a_test_event, try_once
+from poller.delivery.attempt import attempt, test_event
 from poller.runtime import logging as logs
 from poller.runtime.clock import Clock
-from poller.wiring import egress, origin
+from poller.wiring import origin, outbound
 
 COLUMNS: Final = ("sink", "state", "pending", "oldest_at", "dead", "reason")
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `sinks` takes."""
     acts = parser.add_subparsers(required=True)
     for name, act, purpose in (
@@ -34,32 +34,32 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         parser = acts.add_parser(name, help=purpose)
         if act is not _list:
             parser.add_argument("sink", metavar="NAME", help="such as webhook or webhook.audit")
-        desk_arguments(parser)
+        add_store_arguments(parser)
         parser.set_defaults(act=act)
 
 
-def execute(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Do one of them."""
     code: int = arguments.act(arguments)
     return code
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    rows = open_desk(arguments).sinks()
-    show(rows, COLUMNS, arguments.output, empty="No sinks: start `sutro-poller run` first.")
+    rows = open_store(arguments).sinks()
+    print_rows(rows, COLUMNS, arguments.output, empty="No sinks: start `sutro-poller run` first.")
     return codes.OK
 
 
 def _enable(arguments: argparse.Namespace) -> int:
-    desk = open_desk(arguments)
-    rows = desk.enable(arguments.sink)
+    admin = open_store(arguments)
+    rows = admin.enable_sink(arguments.sink)
     told = [row | {"result": AGAIN} for row in rows or ()]
     empty = "Nothing had been kept for it." if rows is not None else "Nothing was changed."
-    show(told, LETTERS, arguments.output, empty=empty)
+    print_rows(told, LETTERS, arguments.output, empty=empty)
     if rows is None:
-        complain(f"{arguments.sink} is enabled already")
+        print_error(f"{arguments.sink} is enabled already")
     else:
-        complain(f"{arguments.sink} is enabled; {len(rows)} will be sent{when(desk)}")
+        print_error(f"{arguments.sink} is enabled; {len(rows)} will be sent{format_time(admin)}")
     return codes.OK
 
 
@@ -67,15 +67,15 @@ def _test(arguments: argparse.Namespace) -> int:
     config = load(os.environ, arguments.env_file, for_run=False)
     logs.configure("warning", "auto", stream=sys.stderr, secrets=config.secrets)
     sink = _configured(config, arguments.sink)
-    event = a_test_event(origin(config), Clock(), sink=sink.name)
+    event = test_event(origin(config), Clock(), sink=sink.name)
     reason = anyio.run(_send, config, sink, event)
     if arguments.output == "json":
-        say(as_json({"sink": sink.name, "event_id": event.id, "error": reason}))
+        print_output(as_json({"sink": sink.name, "event_id": event.id, "error": reason}))
     elif reason is None:
-        say(f"{sink.name} took the test event {event.id}.")
+        print_output(f"{sink.name} took the test event {event.id}.")
     else:
-        say(f"{sink.name} did not take the test event {event.id}: {reason}.")
-    return codes.TROUBLE if reason else codes.OK
+        print_output(f"{sink.name} did not take the test event {event.id}: {reason}.")
+    return codes.FAILURE if reason else codes.OK
 
 
 def _configured(config: Config, name: str) -> SinkConfig:
@@ -83,10 +83,10 @@ def _configured(config: Config, name: str) -> SinkConfig:
         if sink.name == name:
             return sink
     known = ", ".join(sink.name for sink in config.sinks)
-    raise Unmatched(f"POLLER_SINKS: {name!r} is not in it; it has: {known}")
+    raise NoMatch(f"POLLER_SINKS: {name!r} is not in it; it has: {known}")
 
 
 async def _send(config: Config, sink: SinkConfig, event: Event) -> str | None:
     """Send once through the real sink; give the reason when it was not taken."""
-    async with sink.kind.connect(sink.live, egress(config)) as opened:
-        return await try_once(opened, sink.name, event, Clock())
+    async with sink.kind.open(sink.reloadable, outbound(config)) as opened:
+        return await attempt(opened, sink.name, event, Clock())

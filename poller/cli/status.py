@@ -8,38 +8,40 @@ from datetime import datetime
 from typing import Any, Final
 
 from poller.cli import exit_codes as codes
-from poller.cli import say
-from poller.cli.arguments import desk_arguments, open_desk
+from poller.cli import print_output
+from poller.cli.arguments import add_store_arguments, open_store
 from poller.cli.output import as_json, as_table
-from poller.core.issues import ADVICE, Trouble
-from poller.store.admin import Row, Status
+from poller.core.issues import REMEDIES, Issue
+from poller.store.admin import Row, StoreStatus
 
 COLUMNS: Final = ("sink", "state", "pending", "oldest", "dead")
 UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 MEGABYTE: Final = 1_000_000
 
-arguments = desk_arguments
+add_arguments = add_store_arguments
 
 
-def execute(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Show all; exit 1 when something needs a person."""
-    status = open_desk(arguments).status()
+    status = open_store(arguments).status()
     needs = list(_needs(status))
-    say(as_json(_plain(status, needs)) if arguments.output == "json" else _screen(status, needs))
-    return codes.TROUBLE if needs else codes.OK
+    print_output(
+        as_json(_plain(status, needs)) if arguments.output == "json" else _screen(status, needs)
+    )
+    return codes.FAILURE if needs else codes.OK
 
 
-def _plain(status: Status, needs: list[str]) -> dict[str, Any]:
+def _plain(status: StoreStatus, needs: list[str]) -> dict[str, Any]:
     return asdict(status) | {"needs": needs}
 
 
-def _screen(status: Status, needs: list[str]) -> str:
+def _screen(status: StoreStatus, needs: list[str]) -> str:
     jobs = ", ".join(f"{count} {state}" for state, count in status.jobs.items())
     sinks = [row | {"oldest": _age(row["oldest_at"])} for row in status.sinks]
     lines = (
         f"daemon    {'running' if status.is_running else 'not running'}",
         f"database  {status.path} ({status.size / MEGABYTE:.1f} MB)",
-        f"API key   {'refused' if status.is_key_refused else 'not refused'}",
+        f"API key   {'refused' if status.is_key_rejected else 'not refused'}",
         f"jobs      {jobs or 'none seen yet'}",
         "",
         as_table(sinks, COLUMNS),
@@ -49,10 +51,10 @@ def _screen(status: Status, needs: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _needs(status: Status) -> Iterator[str]:
+def _needs(status: StoreStatus) -> Iterator[str]:
     """Say what does not mend itself, and what to do about each."""
-    if status.is_key_refused:
-        yield ADVICE[Trouble.KEY_REFUSED]
+    if status.is_key_rejected:
+        yield REMEDIES[Issue.API_KEY_REJECTED]
     waiting = sum(row["pending"] for row in status.sinks)
     if waiting and not status.is_running:
         yield f"{waiting} deliveries wait and no daemon runs: start it with `sutro-poller run`."

@@ -4,14 +4,14 @@ import argparse
 
 from poller import __version__
 from poller.cli import exit_codes as codes
-from poller.cli import say
+from poller.cli import print_output
 
 
-def arguments(_parser: argparse.ArgumentParser) -> None:
+def add_arguments(_parser: argparse.ArgumentParser) -> None:
     """Say that `version` takes nothing."""
 
 
-def execute(_arguments: argparse.Namespace) -> int:
+def run(_arguments: argparse.Namespace) -> int:
     """Print the version."""
-    say(f"sutro-poller {__version__}")
+    print_output(f"sutro-poller {__version__}")
     return codes.OK

@@ -3,35 +3,35 @@
 from dataclasses import dataclass
 from typing import Final, Self
 
-from poller.core.events import PollerEvent
+from poller.core.events import DaemonEventType
 
-MARK: Final = "auth"
+AUTH_FLAG: Final = "auth"
 
 
 @dataclass(frozen=True, slots=True)
-class KeyMark:
+class AuthNotice:
     """Whether people were told that the key is refused, and how often that has happened.
 
     It is kept in the store: a restart must neither tell it twice nor forget to take it back.
     """
 
-    is_refused: bool = False
+    is_rejected: bool = False
     occurrence: int = 0
 
     @classmethod
-    def read(cls, text: str | None) -> Self:
+    def parse(cls, text: str | None) -> Self:
         """Read what `write` wrote; None is a store's first time."""
         word, _, count = (text or "accepted 0").partition(" ")
         return cls(word == "refused", int(count) if count.isdecimal() else 0)
 
-    def write(self) -> str:
+    def format(self) -> str:
         """Write the mark as text."""
-        return f"{'refused' if self.is_refused else 'accepted'} {self.occurrence}"
+        return f"{'refused' if self.is_rejected else 'accepted'} {self.occurrence}"
 
-    def follow(self, *, is_refused: bool, is_answered: bool) -> tuple[Self, PollerEvent | None]:
+    def update(self, *, is_refused: bool, is_answered: bool) -> tuple[Self, DaemonEventType | None]:
         """Give the mark after the latest answers, and what is to be announced."""
-        if is_refused and not self.is_refused:
-            return type(self)(True, self.occurrence + 1), PollerEvent.AUTH_FAILED
-        if self.is_refused and is_answered and not is_refused:
-            return type(self)(False, self.occurrence), PollerEvent.AUTH_RECOVERED
+        if is_refused and not self.is_rejected:
+            return type(self)(True, self.occurrence + 1), DaemonEventType.AUTH_FAILED
+        if self.is_rejected and is_answered and not is_refused:
+            return type(self)(False, self.occurrence), DaemonEventType.AUTH_RECOVERED
         return self, None

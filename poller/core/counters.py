@@ -10,45 +10,45 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from poller.core.detection import Sighting
+from poller.core.detection import Detection
 from poller.core.errors import (
     DeliveryError,
-    MalformedAnswer,
-    Misconfigured,
+    MalformedResponse,
     NotFound,
     PollError,
-    Refused,
+    RateLimited,
     Rejected,
-    Throttled,
-    TooLarge,
+    ResponseTooLarge,
     Transient,
+    Unauthorized,
+    WrongEndpoint,
 )
-from poller.core.events import ENDS
+from poller.core.events import TERMINAL_EVENTS
 from poller.core.jobs import Job
-from poller.core.state import JobEvent, Transition
+from poller.core.state import EventDraft, JobEventType
 
-LAGS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0)
-MODELS: Final = 100
+LAG_BUCKETS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0)
+MAX_MODELS: Final = 100
 """So many models are counted apart: a name may be anything, and metrics must not grow with it."""
-OTHER: Final = "other"
+OTHER_MODEL: Final = "other"
 DELIVERED: Final = "delivered"
 FAILED: Final = "failed"
-POLLS: Final[dict[type, str]] = {
+RESULT_LABELS: Final[dict[type, str]] = {
     type(None): "answered",
     NotFound: "not_found",
-    Refused: "refused",
-    Throttled: "throttled",
+    Unauthorized: "refused",
+    RateLimited: "throttled",
     Transient: "no_answer",
-    MalformedAnswer: "malformed",
-    TooLarge: "too_large",
+    MalformedResponse: "malformed",
+    ResponseTooLarge: "too_large",
     Rejected: "rejected",
-    Misconfigured: "misconfigured",
+    WrongEndpoint: "misconfigured",
 }
 """The word for what a request to the API came to."""
 
 
 @dataclass(slots=True)
-class Spread:
+class Histogram:
     """How often each size came: `counts` by the bounds, and at last those above them all."""
 
     bounds: tuple[float, ...]
@@ -59,14 +59,14 @@ class Spread:
         """Begin with nothing."""
         self.counts = [0] * (len(self.bounds) + 1)
 
-    def add(self, value: float) -> None:
+    def observe(self, value: float) -> None:
         """Count one value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
 
 @dataclass(slots=True)
-class Counts:
+class Counters:
     """Counters by what they are of.
 
     `requests` by their kind, `polls` by outcome, `events` by type, `ends` by model and status,
@@ -75,58 +75,58 @@ class Counts:
     """
 
     requests: Counter[str] = field(default_factory=Counter)
-    polls: Counter[str] = field(default_factory=Counter)
+    responses: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
-    ends: Counter[tuple[str, str]] = field(default_factory=Counter)
+    jobs_ended: Counter[tuple[str, str]] = field(default_factory=Counter)
     tokens: Counter[tuple[str, str]] = field(default_factory=Counter)
     costs: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     attempts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    lags: Spread = field(default_factory=lambda: Spread(LAGS))
-    delays: Spread = field(default_factory=lambda: Spread(LAGS))
+    lags: Histogram = field(default_factory=lambda: Histogram(LAG_BUCKETS))
+    delays: Histogram = field(default_factory=lambda: Histogram(LAG_BUCKETS))
     loop_lag: float = 0.0
     _models: set[str] = field(default_factory=set)
 
-    def polled(self, error: PollError | None) -> None:
+    def record_poll(self, error: PollError | None) -> None:
         """Count what became of one request to the API."""
-        self.polls[POLLS.get(type(error), FAILED)] += 1
+        self.responses[RESULT_LABELS.get(type(error), FAILED)] += 1
 
-    def told(self, transitions: Iterable[Transition], sighting: Sighting) -> None:
+    def record_events(self, transitions: Iterable[EventDraft], detection: Detection) -> None:
         """Count what was recorded of a job, and when that was seen."""
         for it in transitions:
             self.events[it.type] += 1
-            if it.job and it.type in ENDS:
-                self._ended(it.job, sighting)
-            elif it.job and it.type is JobEvent.COST_SETTLED:
-                self.costs[self._model(it.job)] += it.job.job_cost or 0.0
+            if it.job and it.type in TERMINAL_EVENTS:
+                self._record_end(it.job, detection)
+            elif it.job and it.type is JobEventType.COST_SETTLED:
+                self.costs[self._model_label(it.job)] += it.job.job_cost or 0.0
 
-    def attempted(self, sink: str, error: DeliveryError | None) -> None:
+    def record_attempt(self, sink: str, error: DeliveryError | None) -> None:
         """Count what became of one attempt to deliver."""
-        self.attempts[sink, cause(error) if error else DELIVERED] += 1
+        self.attempts[sink, reason_label(error) if error else DELIVERED] += 1
 
-    def _ended(self, job: Job, sighting: Sighting) -> None:
-        model = self._model(job)
-        self.ends[model, job.status.value] += 1
+    def _record_end(self, job: Job, detection: Detection) -> None:
+        model = self._model_label(job)
+        self.jobs_ended[model, job.status.value] += 1
         self.tokens[model, "input"] += job.input_tokens or 0
         self.tokens[model, "output"] += job.output_tokens or 0
         self.costs[model] += job.job_cost or 0.0
         ended_at = job.datetime_completed
-        if ended_at and sighting.shown_at is not None:  # else it may have ended long ago
-            self.lags.add(sighting.lag(ended_at) or 0.0)
-            self.delays.add(sighting.visibility_delay(ended_at) or 0.0)
+        if ended_at and detection.last_seen_at is not None:  # else it may have ended long ago
+            self.lags.observe(detection.lag(ended_at) or 0.0)
+            self.delays.observe(detection.visibility_delay(ended_at) or 0.0)
 
-    def _model(self, job: Job) -> str:
+    def _model_label(self, job: Job) -> str:
         model = job.model or "unknown"
-        if model not in self._models and len(self._models) >= MODELS:
-            return OTHER
+        if model not in self._models and len(self._models) >= MAX_MODELS:
+            return OTHER_MODEL
         self._models.add(model)
         return model
 
 
-def cause(error: DeliveryError) -> str:
+def reason_label(error: DeliveryError) -> str:
     """Say in a word why a sink did not take an event."""
     causes = {
         "gone": error.is_gone,
-        "refused": error.is_final,
+        "refused": error.is_permanent,
         "rejected": not error.is_sink_fault,
         "paused": error.retry_after is not None,
     }

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from poller.core.jobs import rfc3339
+from poller.core.jobs import format_rfc3339
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
+class Detection:
     """When a change was first seen, and when a look last showed the job without it.
 
     Both are seconds of our steady clock; `shown_at` is when that look was begun, None when this
@@ -16,9 +16,9 @@ class Sighting:
     clock minus ours.
     """
 
-    seen_at: float
-    skew: float = 0.0
-    shown_at: float | None = None
+    detected_at: float
+    clock_skew: float = 0.0
+    last_seen_at: float | None = None
     previous_poll_at: datetime | None = None
 
     def lag(self, happened_at: datetime | None) -> float | None:
@@ -29,26 +29,32 @@ class Sighting:
         """
         if happened_at is None:
             return None
-        return _between(max(self._ours(happened_at), self.shown_at or 0.0), self.seen_at)
+        return _between(
+            max(self._to_local_time(happened_at), self.last_seen_at or 0.0), self.detected_at
+        )
 
     def visibility_delay(self, happened_at: datetime | None) -> float | None:
         """Say for how many seconds the API went on to show the job without it, at the least."""
-        if happened_at is None or self.shown_at is None:
+        if happened_at is None or self.last_seen_at is None:
             return None
-        return _between(self._ours(happened_at), self.shown_at)
+        return _between(self._to_local_time(happened_at), self.last_seen_at)
 
-    def detection(self, happened_at: datetime | None) -> dict[str, Any]:
+    def as_dict(self, happened_at: datetime | None) -> dict[str, Any]:
         """Say how late it was noticed, ready for JSON, in seconds to the millisecond."""
-        lag_max = None if self.shown_at is None else _between(self.shown_at, self.seen_at)
+        lag_max = (
+            None if self.last_seen_at is None else _between(self.last_seen_at, self.detected_at)
+        )
         return {
-            "previous_poll_at": rfc3339(self.previous_poll_at) if self.previous_poll_at else None,
+            "previous_poll_at": format_rfc3339(self.previous_poll_at)
+            if self.previous_poll_at
+            else None,
             "lag_seconds": self.lag(happened_at),
             "lag_max_seconds": lag_max,
             "visibility_delay_seconds": self.visibility_delay(happened_at),
         }
 
-    def _ours(self, moment: datetime) -> float:
-        return moment.timestamp() - self.skew
+    def _to_local_time(self, moment: datetime) -> float:
+        return moment.timestamp() - self.clock_skew
 
 
 def _between(earlier: float, later: float) -> float:

@@ -38,7 +38,7 @@ class ConfigError(PollerError):
         self.problems = problems
 
 
-class AddressTaken(ConfigError):
+class AddressInUse(ConfigError):
     """Another process listens at the address of the door."""
 
 
@@ -50,7 +50,7 @@ class NotFound(PollError):
     """The API's own 404: it knows no job of this id."""
 
 
-class Refused(PollError):
+class Unauthorized(PollError):
     """401 or 403."""
 
     def __init__(self, message: str, *, status: int) -> None:
@@ -58,7 +58,7 @@ class Refused(PollError):
         self.status = status
 
 
-class Throttled(PollError):
+class RateLimited(PollError):
     """The host asks for a pause; `retry_after` is in seconds, None when it did not say."""
 
     def __init__(self, message: str, *, retry_after: float | None) -> None:
@@ -70,11 +70,11 @@ class Transient(PollError):
     """It may work next time: a timeout, a reset, DNS, TLS, 408, 425 or 5xx."""
 
 
-class MalformedAnswer(Transient):
+class MalformedResponse(Transient):
     """A 200 whose body is not what the API documents."""
 
 
-class TooLarge(PollError):
+class ResponseTooLarge(PollError):
     """The body is over the byte cap."""
 
 
@@ -82,7 +82,7 @@ class Rejected(PollError):
     """A status that a later request will hardly change: 400, 405, 406, 410, 414, 415, 422, ..."""
 
 
-class Misconfigured(PollError):
+class WrongEndpoint(PollError):
     """The answer comes from something that is not this API."""
 
 
@@ -96,7 +96,7 @@ class DeliveryError(PollerError):
     """
 
     reason: str
-    is_final: bool = False
+    is_permanent: bool = False
     retry_after: float | None = None
     is_sink_fault: bool = True
     is_gone: bool = False
@@ -114,7 +114,7 @@ class StoreLocked(StoreError):
     """Another process has the store."""
 
 
-class StoreRefused(StoreError):
+class StoreUnusable(StoreError):
     """The store cannot be used as it is: a newer schema, an unwritable path, a network disk."""
 
 
@@ -122,5 +122,5 @@ class StoreUnavailable(StoreError):
     """The disk is full or failing. Whether the last transaction was written is unknown."""
 
 
-class Unmatched(StoreError):
+class NoMatch(StoreError):
     """The store has nothing of the name that was given, or several."""

@@ -15,17 +15,19 @@ from enum import StrEnum
 from importlib.resources import files
 from typing import Any, Final
 
-from poller.core.detection import Sighting
-from poller.core.jobs import rfc3339
-from poller.core.state import JobEvent, Transition
+from poller.core.detection import Detection
+from poller.core.jobs import format_rfc3339
+from poller.core.state import EventDraft, JobEventType
 
-NAMESPACE: Final = "sutro"
+DEFAULT_NAMESPACE: Final = "sutro"
 ID_VERSION: Final = "1"
 
-ENDS: Final = frozenset({JobEvent.SUCCEEDED, JobEvent.FAILED, JobEvent.CANCELLED})
+TERMINAL_EVENTS: Final = frozenset(
+    {JobEventType.SUCCEEDED, JobEventType.FAILED, JobEventType.CANCELLED}
+)
 
 
-class PollerEvent(StrEnum):
+class DaemonEventType(StrEnum):
     """What the daemon announces about itself."""
 
     AUTH_FAILED = "poller.auth_failed"
@@ -34,10 +36,12 @@ class PollerEvent(StrEnum):
     TEST = "poller.test"
 
 
-EVENT_TYPES: Final = frozenset(str(kind) for kind in (*JobEvent, *PollerEvent))
-URGENT: Final = frozenset(str(it) for it in ENDS | {JobEvent.MISSING, JobEvent.UNRECOGNISED})
+EVENT_TYPES: Final = frozenset(str(kind) for kind in (*JobEventType, *DaemonEventType))
+DEFAULT_SINK_EVENTS: Final = frozenset(
+    str(it) for it in TERMINAL_EVENTS | {JobEventType.MISSING, JobEventType.UNRECOGNISED}
+)
 """What a sink takes unless it is told otherwise."""
-DATED: Final = ENDS | {JobEvent.STARTED}
+TIMESTAMPED_BY_API: Final = TERMINAL_EVENTS | {JobEventType.STARTED}
 """Events that the API itself dates."""
 
 
@@ -54,7 +58,7 @@ class Event:
     subject: str
     occurred_at: datetime
     body: bytes
-    follows: str | None = None
+    same_sinks_as: str | None = None
 
     @property
     def data(self) -> dict[str, Any]:
@@ -64,11 +68,11 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class EventOrigin:
     """Where events come from: the API's host, and what ids are derived from beside the job."""
 
     deployment: str
-    namespace: str = NAMESPACE
+    namespace: str = DEFAULT_NAMESPACE
 
 
 def event_id(namespace: str, subject: str, kind: str, occurrence: int = 0) -> str:
@@ -81,11 +85,11 @@ def event_id(namespace: str, subject: str, kind: str, occurrence: int = 0) -> st
 
 
 def job_event(
-    transition: Transition, origin: Origin, observed_at: datetime, sighting: Sighting
+    transition: EventDraft, origin: EventOrigin, observed_at: datetime, detection: Detection
 ) -> Event:
     """Freeze a transition of a job into an event."""
     kind, job = transition.type, transition.job
-    happened_at = _happened_at(transition)
+    happened_at = _occurred_at(transition)
     occurred_at = happened_at or observed_at
     data = {
         "job": job.as_dict() if job else {"job_id": transition.job_id},
@@ -94,24 +98,24 @@ def job_event(
         "cost_final": _is_cost_final(transition),
         "queue_seconds": job.queue_seconds if job else None,
         "run_seconds": job.run_seconds if job else None,
-        "observed_at": rfc3339(observed_at),
-        "detection": sighting.detection(happened_at) if kind in DATED else None,
+        "observed_at": format_rfc3339(observed_at),
+        "detection": detection.as_dict(happened_at) if kind in TIMESTAMPED_BY_API else None,
         "deployment": origin.deployment,
     }
-    follows = job and kind is JobEvent.COST_SETTLED and f"job.{job.status.value.lower()}"
+    follows = job and kind is JobEventType.COST_SETTLED and f"job.{job.status.value.lower()}"
     return Event(
         id=event_id(origin.namespace, transition.job_id, kind, transition.occurrence),
         type=kind,
         subject=transition.job_id,
         occurred_at=occurred_at,
-        body=_freeze(kind, occurred_at, data),
-        follows=event_id(origin.namespace, transition.job_id, follows) if follows else None,
+        body=_encode(kind, occurred_at, data),
+        same_sinks_as=event_id(origin.namespace, transition.job_id, follows) if follows else None,
     )
 
 
-def poller_event(
-    kind: PollerEvent,
-    origin: Origin,
+def daemon_event(
+    kind: DaemonEventType,
+    origin: EventOrigin,
     observed_at: datetime,
     *,
     instance: str,
@@ -123,13 +127,13 @@ def poller_event(
     `instance` is the store's own random name: two daemons that report to one receiver must not
     share the id of their first refused key.
     """
-    data = {**detail, "observed_at": rfc3339(observed_at), "deployment": origin.deployment}
+    data = {**detail, "observed_at": format_rfc3339(observed_at), "deployment": origin.deployment}
     return Event(
         id=event_id(origin.namespace, instance, kind, occurrence),
         type=kind,
         subject="poller",
         occurred_at=observed_at,
-        body=_freeze(kind, observed_at, data),
+        body=_encode(kind, observed_at, data),
     )
 
 
@@ -138,30 +142,30 @@ def checksum(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()
 
 
-def schema() -> dict[str, Any]:
+def json_schema() -> dict[str, Any]:
     """Give the JSON Schema (2020-12) of every body."""
     text = files("poller").joinpath("event.schema.json").read_text(encoding="utf-8")
     loaded: dict[str, Any] = json.loads(text)
     return loaded
 
 
-def _happened_at(transition: Transition) -> datetime | None:
+def _occurred_at(transition: EventDraft) -> datetime | None:
     """Say when it happened by the API's own word, where it gives one."""
     job = transition.job
-    if job and transition.type is JobEvent.STARTED:
+    if job and transition.type is JobEventType.STARTED:
         return job.datetime_started
-    return job.datetime_completed if job and transition.type in ENDS else None
+    return job.datetime_completed if job and transition.type in TERMINAL_EVENTS else None
 
 
-def _is_cost_final(transition: Transition) -> bool | None:
+def _is_cost_final(transition: EventDraft) -> bool | None:
     """Tell of an end whether the API may still add to it; None for what is no end."""
-    if transition.type is JobEvent.COST_SETTLED:
+    if transition.type is JobEventType.COST_SETTLED:
         return True
     job = transition.job
-    return job.is_final if job and transition.type in ENDS else None
+    return job.is_complete if job and transition.type in TERMINAL_EVENTS else None
 
 
-def _freeze(kind: str, occurred_at: datetime, data: Mapping[str, Any]) -> bytes:
+def _encode(kind: str, occurred_at: datetime, data: Mapping[str, Any]) -> bytes:
     """Write the body of Standard Webhooks 1.0: type, timestamp, data."""
-    body = {"type": kind, "timestamp": rfc3339(occurred_at), "data": data}
+    body = {"type": kind, "timestamp": format_rfc3339(occurred_at), "data": data}
     return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

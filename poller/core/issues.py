@@ -4,24 +4,24 @@ from enum import StrEnum
 from typing import Final
 
 
-class Trouble(StrEnum):
+class Issue(StrEnum):
     """What keeps the daemon from its work and is not its own fault."""
 
-    KEY_REFUSED = "key_refused"
-    MISCONFIGURED = "misconfigured"
-    STALE = "stale"
-    DEGRADED = "degraded"
+    API_KEY_REJECTED = "key_refused"
+    WRONG_ENDPOINT = "misconfigured"
+    API_UNREACHABLE = "stale"
+    STORE_UNAVAILABLE = "degraded"
 
 
-ADVICE: Final = {
-    Trouble.KEY_REFUSED: (
+REMEDIES: Final = {
+    Issue.API_KEY_REJECTED: (
         "The API refuses the key: put SUTRO_API_KEY right and send SIGHUP, or restart."
     ),
-    Trouble.MISCONFIGURED: (
+    Issue.WRONG_ENDPOINT: (
         "What answers is not the API, or knows none of the jobs: check SUTRO_API_URL."
     ),
-    Trouble.STALE: "The API has not answered for minutes: it is asked on.",
-    Trouble.DEGRADED: (
+    Issue.API_UNREACHABLE: "The API has not answered for minutes: it is asked on.",
+    Issue.STORE_UNAVAILABLE: (
         "The database cannot be written: free its disk, or mend it; nothing is sent meanwhile"
         " that is not recorded."
     ),

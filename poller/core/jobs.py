@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Self
 
-JOB_ID: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")
+JOB_ID_PATTERN: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")
 """What may stand in a URL path as a job id: nothing that could lead to another path."""
 
 
@@ -44,11 +44,11 @@ class JobStatus(StrEnum):
     @property
     def is_terminal(self) -> bool:
         """Whether a job that has this status has ended. CANCELLING is not an end."""
-        return self.rank == RANK_OF_ENDS
+        return self.rank == TERMINAL_RANK
 
 
-RANK_OF_ENDS: Final = JobStatus.SUCCEEDED.rank
-ENDS: Final = frozenset(status for status in JobStatus if status.is_terminal)
+TERMINAL_RANK: Final = JobStatus.SUCCEEDED.rank
+TERMINAL_STATUSES: Final = frozenset(status for status in JobStatus if status.is_terminal)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class Job:
 
     job_id: str
     status: JobStatus
-    unknown_word: str | None = None
+    raw_status: str | None = None
     name: str | None = None
     description: str | None = None
     model: str | None = None
@@ -72,10 +72,10 @@ class Job:
     datetime_created: datetime | None = None
     datetime_started: datetime | None = None
     datetime_completed: datetime | None = None
-    wrong_fields: tuple[str, ...] = field(default=(), compare=False)
+    invalid_fields: tuple[str, ...] = field(default=(), compare=False)
 
     @property
-    def is_final(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether the API has written all that it will write about the end of this job."""
         return self.job_cost is not None and self.datetime_completed is not None
 
@@ -91,13 +91,14 @@ class Job:
 
     def as_dict(self) -> dict[str, Any]:
         """Give the job under the API's own names, ready for JSON; `parse_job` reads it back."""
-        status = self.unknown_word or self.status.value
+        status = self.raw_status or self.status.value
         return {"job_id": self.job_id} | {
-            name: status if name == "status" else _plain(getattr(self, name)) for name in PUBLISHED
+            name: status if name == "status" else _to_json(getattr(self, name))
+            for name in EVENT_FIELDS
         }
 
 
-PUBLISHED: Final = (
+EVENT_FIELDS: Final = (
     "name",
     "description",
     "model",
@@ -117,7 +118,7 @@ PUBLISHED: Final = (
 """The fields of a job that events carry after `job_id`, in order. Prompts and schemas stay out."""
 
 
-def rfc3339(moment: datetime) -> str:
+def format_rfc3339(moment: datetime) -> str:
     """Write an aware UTC moment as RFC 3339, with as many digits of a second as it has."""
     spec = (
         "auto" if moment.microsecond % 1000 else "milliseconds" if moment.microsecond else "seconds"
@@ -127,10 +128,10 @@ def rfc3339(moment: datetime) -> str:
 
 def is_job_id(text: str) -> bool:
     """Tell whether a text can be a job id: `[A-Za-z0-9._-]{1,128}`, and neither `.` nor `..`."""
-    return JOB_ID.fullmatch(text) is not None
+    return JOB_ID_PATTERN.fullmatch(text) is not None
 
 
-def stands(raw: Mapping[str, Any], job: Job) -> bool:
+def is_unchanged(raw: Mapping[str, Any], job: Job) -> bool:
     """Tell whether an object of the API shows a job as it is known, and not at its end.
 
     Whatever else has changed of it, nobody asks for before it moves on.
@@ -147,5 +148,5 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
     return round((end - start).total_seconds(), 3) if start and end and end >= start else None
 
 
-def _plain(value: object) -> object:
-    return rfc3339(value) if isinstance(value, datetime) else value
+def _to_json(value: object) -> object:
+    return format_rfc3339(value) if isinstance(value, datetime) else value

@@ -11,7 +11,7 @@ Routes = Mapping[str, frozenset[str]]
 """The event types that each configured sink takes, by the sink's name."""
 
 
-class Fate(StrEnum):
+class DeliveryStatus(StrEnum):
     """How a delivery stands. Every delivery ends delivered or dead, never both."""
 
     PENDING = "pending"
@@ -20,7 +20,7 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class WriteBatch:
     """What one transaction writes: states, the events they imply, and marks.
 
     A mark is a short text that the daemon keeps about itself under a name.
@@ -28,7 +28,7 @@ class Batch:
 
     states: Sequence[JobState] = ()
     events: Sequence[Event] = ()
-    marks: Mapping[str, str] = field(default_factory=dict)
+    flags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +53,13 @@ class Outcome:
     """What became of one attempt. `due` counts only for PENDING, `reason` says why it failed."""
 
     delivery_id: int
-    fate: Fate
+    status: DeliveryStatus
     due: float = 0.0
     reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SinkState:
+class SinkBacklog:
     """The backlog of one sink.
 
     `last_due` is when the last of the pending deliveries is due, `oldest` when the first of them
@@ -72,6 +72,6 @@ class SinkState:
     pending: int = 0
     dead: int = 0
     last_due: float | None = None
-    oldest: float | None = None
+    oldest_pending_at: float | None = None
     is_disabled: bool = False
     is_configured: bool = True

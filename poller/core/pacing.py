@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from poller.core.errors import NotFound, PollError, Refused, Rejected, Throttled
+from poller.core.errors import NotFound, PollError, RateLimited, Rejected, Unauthorized
 
 Random = Callable[[], float]
 """Gives a number of [0, 1)."""
 
 
-HEAD_START = 60.0
+AGE_OFFSET_SECONDS = 60.0
 """Seconds added to a phase's age, so that the square root does not start at nothing."""
 
 
@@ -30,7 +30,7 @@ class PollPolicy:
 
     def interval(self, phase_seconds: float) -> float:
         """Give the seconds between two looks, before jitter."""
-        ideal = self.factor * math.sqrt(max(phase_seconds, 0.0) + HEAD_START)
+        ideal = self.factor * math.sqrt(max(phase_seconds, 0.0) + AGE_OFFSET_SECONDS)
         return min(max(ideal, self.minimum), self.maximum)
 
 
@@ -47,18 +47,18 @@ class Backoff:
         return min(ideal * (1.0 + random() / 2.0), self.last)
 
 
-QUARANTINE: Final = 900.0
-FORBIDDEN: Final = 403
-JITTER: Final = 0.1
+QUARANTINE_SECONDS: Final = 900.0
+FORBIDDEN_STATUS: Final = 403
+JITTER_SHARE: Final = 0.1
 BACKOFF: Final = Backoff()
 
 
-def pause(result: object, failures: int, interval: float, random: Random) -> float:
+def delay_after(result: object, failures: int, interval: float, random: Random) -> float:
     """Say how many seconds to wait. `failures` counts those in a row, this one too."""
-    usual = interval * (1.0 + JITTER * (2.0 * random() - 1.0))
+    usual = interval * (1.0 + JITTER_SHARE * (2.0 * random() - 1.0))
     if isinstance(result, Rejected) or _is_forbidden(result, failures):
-        return QUARANTINE
-    if isinstance(result, Refused) or not is_failure(result):
+        return QUARANTINE_SECONDS
+    if isinstance(result, Unauthorized) or not is_failure(result):
         return usual
     return max(usual, BACKOFF.delay(failures, random))
 
@@ -68,7 +68,7 @@ def is_failure(result: object) -> bool:
 
     A 404 is an answer, and what throttles the host holds back all jobs together.
     """
-    return isinstance(result, PollError) and not isinstance(result, NotFound | Throttled)
+    return isinstance(result, PollError) and not isinstance(result, NotFound | RateLimited)
 
 
 def _is_forbidden(result: object, failures: int) -> bool:
@@ -77,4 +77,4 @@ def _is_forbidden(result: object, failures: int) -> bool:
     A 403 is thought to be, and so is a 401 that comes again: the gate has been open in between, or
     has let this job through because there was no better one to try.
     """
-    return isinstance(result, Refused) and (result.status == FORBIDDEN or failures > 1)
+    return isinstance(result, Unauthorized) and (result.status == FORBIDDEN_STATUS or failures > 1)

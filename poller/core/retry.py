@@ -11,7 +11,7 @@ from poller.core.pacing import Random
 
 MINUTE: Final = 60.0
 HOUR: Final = 3_600.0
-RETRIES: Final = (
+RETRY_DELAYS: Final = (
     5.0,
     30.0,
     2 * MINUTE,
@@ -23,22 +23,22 @@ RETRIES: Final = (
     6 * HOUR,
 )
 """Waits after each failed attempt of a delivery; the last one repeats."""
-LIFETIME: Final = 7 * 24 * HOUR
+MAX_DELIVERY_AGE: Final = 7 * 24 * HOUR
 """How long a delivery is tried before it is dead."""
-PROBES: Final = (5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+PROBE_DELAYS: Final = (5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 """Waits before each probe of a sink that takes nothing; the last one repeats, exactly."""
-TOLERATED: Final = 5
-PAUSE_CAP: Final = 24 * HOUR
+FAILURE_THRESHOLD: Final = 5
+RETRY_AFTER_CAP: Final = 24 * HOUR
 
 
 def retry_delay(failures: int, error: DeliveryError, random: Random) -> float:
     """Say how long to wait after so many failures: the ladder, or what the sink asked for."""
-    step = RETRIES[min(failures, len(RETRIES)) - 1]
-    return max(step * (1.0 + random() / 10.0), min(error.retry_after or 0.0, PAUSE_CAP))
+    step = RETRY_DELAYS[min(failures, len(RETRY_DELAYS)) - 1]
+    return max(step * (1.0 + random() / 10.0), min(error.retry_after or 0.0, RETRY_AFTER_CAP))
 
 
 @dataclass(slots=True)
-class Breaker:
+class CircuitBreaker:
     """Spare a sink that takes nothing, and notice soon that it is back.
 
     Five failures in a row open it; then one probe at a time goes out, at the waits of PROBES. The
@@ -62,17 +62,17 @@ class Breaker:
         """Whether only a probe may go."""
         return self.opens_at is not None
 
-    def wait(self, now: float, under_way: int) -> float:
+    def delay(self, now: float, under_way: int) -> float:
         """Say how long until a delivery may go; infinite while others have to end first."""
         if under_way >= (1 if self.is_open else self.allowed):
             return float("inf")
         return max(0.0, self.paused_until - now, (self.opens_at or now) - now)
 
-    def doubt(self, now: float) -> None:
+    def half_open(self, now: float) -> None:
         """Let a probe go first: how the sink does is not known."""
         self.opens_at = now
 
-    def succeed(self) -> bool:
+    def record_success(self) -> bool:
         """Take in an answer that does not fault the sink; say whether that closed the breaker."""
         was_open, self.opens_at = self.is_open, None
         self.failures = 0
@@ -80,14 +80,16 @@ class Breaker:
         self.allowed = 1 if was_open else min(self.allowed * 2, self.width)
         return was_open
 
-    def fail(self, now: float, error: DeliveryError, *, is_probe: bool) -> bool:
+    def record_failure(self, now: float, error: DeliveryError, *, is_probe: bool) -> bool:
         """Take in a failure; say whether that opened the breaker."""
         self.failures += 1
-        self.paused_until = max(self.paused_until, now + min(error.retry_after or 0.0, PAUSE_CAP))
+        self.paused_until = max(
+            self.paused_until, now + min(error.retry_after or 0.0, RETRY_AFTER_CAP)
+        )
         if self.is_open and not is_probe:
             return False
-        opened = self._rung == 0 and (self.is_open or self.failures >= TOLERATED)
+        opened = self._rung == 0 and (self.is_open or self.failures >= FAILURE_THRESHOLD)
         if opened or self.is_open:
-            self.opens_at = now + PROBES[min(self._rung, len(PROBES) - 1)]
+            self.opens_at = now + PROBE_DELAYS[min(self._rung, len(PROBE_DELAYS) - 1)]
             self._rung += 1
         return opened

@@ -16,7 +16,7 @@ class Phase(StrEnum):
     DONE = "done"
 
 
-class JobEvent(StrEnum):
+class JobEventType(StrEnum):
     """What can be announced about a job."""
 
     STARTED = "job.started"
@@ -29,7 +29,7 @@ class JobEvent(StrEnum):
     UNRECOGNISED = "job.unrecognised"
 
 
-class Remark(StrEnum):
+class Anomaly(StrEnum):
     """What is odd enough for a log line, and announced to nobody."""
 
     REGRESSED = "job.regressed"
@@ -37,11 +37,11 @@ class Remark(StrEnum):
     CONTRADICTED = "job.contradicted"
 
 
-class NoJob(Enum):
+class Signal(Enum):
     """What `decide` is shown when there is no job object."""
 
-    ABSENT = "the API's 404"
-    ELAPSED = "nothing was seen, time has passed"
+    NOT_FOUND = "the API's 404"
+    TIMER = "nothing was seen, time has passed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +61,9 @@ class JobState:
     sequence: int = 0
     occurrence: int = 0
     is_unrecognised: bool = False
-    looks: int = 0
-    doubts: int = 0
-    doubted_at: float = 0.0
+    settle_polls: int = 0
+    misses: int = 0
+    first_miss_at: float = 0.0
     completing_since: float | None = None
 
     @property
@@ -72,11 +72,11 @@ class JobState:
         return self.phase is Phase.DONE and self.job is not None and self.job.job_cost is None
 
     @property
-    def word(self) -> str:
+    def display_status(self) -> str:
         """How the job stands in a word: the status, or MISSING."""
         return "MISSING" if self.phase is Phase.MISSING else self.status.value
 
-    def is_recorded_like(self, other: "JobState") -> bool:
+    def matches_recorded(self, other: "JobState") -> bool:
         """Tell whether a store that has `other` has all that must survive of this state."""
         return (
             self.phase is other.phase
@@ -86,10 +86,10 @@ class JobState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
+class EventDraft:
     """One thing to announce. `job` is None when the job was never seen."""
 
-    type: JobEvent
+    type: JobEventType
     job_id: str
     job: Job | None
     previous_status: JobStatus | None
@@ -102,5 +102,5 @@ class Decision:
     """The state to keep, what to announce, what to log."""
 
     state: JobState
-    transitions: tuple[Transition, ...] = ()
-    remarks: tuple[Remark, ...] = ()
+    drafts: tuple[EventDraft, ...] = ()
+    anomalies: tuple[Anomaly, ...] = ()

@@ -7,21 +7,21 @@ import anyio
 import structlog
 
 from poller.core.errors import DeliveryError
-from poller.core.events import Event, Origin, PollerEvent, poller_event
+from poller.core.events import DaemonEventType, Event, EventOrigin, daemon_event
 from poller.core.outbox import Delivery
 from poller.runtime.clock import Clock
 from poller.sinks import Sink
 
 log = structlog.get_logger()
 
-NUMBER: Final = 0
+TEST_DELIVERY_ID: Final = 0
 """No delivery in a store has this."""
 
 
-def a_test_event(origin: Origin, clock: Clock, *, sink: str) -> Event:
+def test_event(origin: EventOrigin, clock: Clock, *, sink: str) -> Event:
     """Make a test event for a sink."""
-    return poller_event(
-        PollerEvent.TEST,
+    return daemon_event(
+        DaemonEventType.TEST,
         origin,
         clock.now(),
         # Each test has an id of its own, or a receiver would drop the second as a repetition.
@@ -31,19 +31,19 @@ def a_test_event(origin: Origin, clock: Clock, *, sink: str) -> Event:
     )
 
 
-async def try_once(sink: Sink, name: str, event: Event, clock: Clock) -> str | None:
+async def attempt(sink: Sink, name: str, event: Event, clock: Clock) -> str | None:
     """Send once; give the reason when the event was not taken."""
-    delivery = Delivery(id=NUMBER, sink=name, event=event, created_at=clock.steady())
+    delivery = Delivery(id=TEST_DELIVERY_ID, sink=name, event=event, created_at=clock.steady())
     try:
-        with anyio.fail_after(SEND_LIMIT):
+        with anyio.fail_after(SEND_TIMEOUT):
             await sink.send(delivery)
     except DeliveryError as error:
         return error.reason
     except Exception as error:  # the fence around every send, as it stands in a lane
-        log.exception("sink.raised", sink=name)
+        log.exception("sink.crashed", sink=name)
         return f"the sink raised {type(error).__name__}"
     return None
 
 
-SEND_LIMIT: Final = 90.0
+SEND_TIMEOUT: Final = 90.0
 """Seconds that any sink may take for one event, whatever its own limit is."""

@@ -16,46 +16,46 @@ import structlog
 
 from poller.core.errors import PollError, StoreUnavailable
 from poller.core.jobs import Job
-from poller.core.outbox import Batch
+from poller.core.outbox import WriteBatch
 from poller.core.pacing import Backoff, Random
 from poller.runtime.clock import Clock
-from poller.runtime.log_throttle import Repeats
-from poller.store import DELIVERED_FOR, Store
-from poller.sutro.list_planner import OFF_FOR, is_about_the_list
+from poller.runtime.log_throttle import LogThrottle
+from poller.store import DELIVERED_RETENTION, Store
+from poller.sutro.list_planner import DISABLED_SECONDS, is_list_error
 from poller.sutro.source import Observation
 
-BIRTH: Final = "born"
+STARTED_AT_FLAG: Final = "born"
 STORE_RETRY: Final = 5.0
 BACKOFF: Final = Backoff()
 
 log = structlog.get_logger()
 
 
-class Surveyor(Protocol):
+class JobListing(Protocol):
     """Somebody who can read the account's list. `surveyed_at` is when its top was last known."""
 
     @property
-    def surveyed_at(self) -> float:
+    def scanned_at(self) -> float:
         """When the top of the list was last known, in seconds of `Clock.steady`."""
 
     @property
-    def skew(self) -> float:
+    def clock_skew(self) -> float:
         """The API's clock minus ours, in seconds."""
 
-    def survey_anew(self) -> None:
+    def invalidate(self) -> None:
         """Take nothing of the list for known."""
 
-    def survey(self, since: datetime) -> AsyncIterator[Sequence[Observation]]:
+    def scan(self, since: datetime) -> AsyncIterator[Sequence[Observation]]:
         """Read the list from the top down to what is known, or older. Raises PollError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
+class DiscoveryFilter:
     """Which jobs count: globs of name and model, and for how many seconds after their creation."""
 
     name: str = "*"
     model: str = "*"
-    lifetime: float = 7 * 86_400.0
+    max_age: float = 7 * 86_400.0
 
     def admits(self, job: Job, *, now: datetime, born: datetime) -> bool:
         """Tell whether a job is to be watched. `now` and `born` are times of the API's clock."""
@@ -69,11 +69,11 @@ class Filter:
 
     def since(self, now: datetime) -> datetime:
         """Say when the oldest job that counts was created."""
-        return now - timedelta(seconds=self.lifetime)
+        return now - timedelta(seconds=self.max_age)
 
     def _is_news(self, job: Job, *, now: datetime, born: datetime) -> bool:
         ended = job.datetime_completed or job.datetime_created
-        forgotten = now - timedelta(seconds=DELIVERED_FOR)
+        forgotten = now - timedelta(seconds=DELIVERED_RETENTION)
         return ended is not None and ended >= max(born, forgotten)
 
 
@@ -82,46 +82,46 @@ class Discovery:
 
     def __init__(
         self,
-        source: Surveyor,
+        source: JobListing,
         store: Store,
         *,
-        wanted: Filter,
+        wanted: DiscoveryFilter,
         every: float,
         clock: Clock,
         random: Random,
     ) -> None:
         self._source = source
         self._store = store
-        self._wanted = wanted
+        self._filter = wanted
         self._every = every
         self._clock = clock
         self._random = random
-        self._repeats = Repeats(clock.steady)
-        self._born = clock.now()
-        self._born_there: datetime | None = None
-        self._is_anew = True
+        self._repeats = LogThrottle(clock.steady)
+        self._started_at = clock.now()
+        self._started_at_api_time: datetime | None = None
+        self._needs_rescan = True
 
     def admits(self, job: Job) -> bool:
         """Tell whether a job that a page shows is to be watched."""
-        return self._wanted.admits(job, now=self._now_there(), born=self._birth_there())
+        return self._filter.admits(job, now=self._api_time(), born=self._start_in_api_time())
 
-    def start_over(self) -> None:
+    def rescan(self) -> None:
         """Read the whole list again: the store has lost what was recorded of it."""
-        self._is_anew = True
+        self._needs_rescan = True
 
     async def run(self, take_in: Callable[[Sequence[Observation]], Awaitable[None]]) -> None:
         """Hand over what each page shows, for ever."""
         failures = 0
         while True:
-            if self._is_anew:
+            if self._needs_rescan:
                 await self._begin()
-            wait = self._source.surveyed_at + self._every - self._clock.steady()
+            wait = self._source.scanned_at + self._every - self._clock.steady()
             if wait > 0.0:
                 await anyio.sleep(wait)
                 continue
             try:
-                async for seen in self._source.survey(self._wanted.since(self._now_there())):
-                    self._birth_there()  # by now the API's clock is known
+                async for seen in self._source.scan(self._filter.since(self._api_time())):
+                    self._start_in_api_time()  # by now the API's clock is known
                     await take_in(seen)
                 failures = 0
             except PollError as error:
@@ -130,39 +130,43 @@ class Discovery:
                 await anyio.sleep(self._pause(error, failures))
 
     async def _begin(self) -> None:
-        self._is_anew = False
-        self._born, self._born_there = await self._birth(), None
-        self._source.survey_anew()
+        self._needs_rescan = False
+        self._started_at, self._started_at_api_time = await self._load_start(), None
+        self._source.invalidate()
 
-    def _now_there(self) -> datetime:
+    def _api_time(self) -> datetime:
         """Give the API's time: that does not jump when our wall clock is set."""
-        return datetime.fromtimestamp(self._clock.steady() + self._source.skew, UTC)
+        return datetime.fromtimestamp(self._clock.steady() + self._source.clock_skew, UTC)
 
-    def _birth_there(self) -> datetime:
+    def _start_in_api_time(self) -> datetime:
         """Give the API's time of the birth, which stays: the two clocks can part later."""
-        if self._born_there is None:
-            self._born_there = self._born + timedelta(seconds=self._source.skew)
-        return self._born_there
+        if self._started_at_api_time is None:
+            self._started_at_api_time = self._started_at + timedelta(
+                seconds=self._source.clock_skew
+            )
+        return self._started_at_api_time
 
-    async def _birth(self) -> datetime:
+    async def _load_start(self) -> datetime:
         """Say when this database began, and write it down at the first time."""
         while True:
             try:
-                if (written := (await self._store.marks()).get(BIRTH)) is None:
-                    await self._store.record(Batch(marks={BIRTH: self._born.isoformat()}))
-                    return self._born
+                if (written := (await self._store.get_flags()).get(STARTED_AT_FLAG)) is None:
+                    await self._store.write(
+                        WriteBatch(flags={STARTED_AT_FLAG: self._started_at.isoformat()})
+                    )
+                    return self._started_at
             except StoreUnavailable:
                 await anyio.sleep(STORE_RETRY)
             else:
                 # A birth that lies ahead was written by a clock that was wrong.
-                return min(_moment(written) or self._born, self._born)
+                return min(_moment(written) or self._started_at, self._started_at)
 
     def _pause(self, error: PollError, failures: int) -> float:
-        if is_about_the_list(error):
-            log.error("discover.refused", error=str(error), retry_in=OFF_FOR)
-            return OFF_FOR
-        if times := self._repeats.count(str(error)):
-            log.warning("discover.failed", error=str(error), times=times)
+        if is_list_error(error):
+            log.error("discovery.unavailable", error=str(error), retry_in=DISABLED_SECONDS)
+            return DISABLED_SECONDS
+        if occurrences := self._repeats.should_log(str(error)):
+            log.warning("discovery.failed", error=str(error), occurrences=occurrences)
         return max(self._every, BACKOFF.delay(failures, self._random))
 
 
@@ -174,7 +178,7 @@ def _moment(text: str) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-REMEMBERED: Final = 10_000
+MAX_ENDED: Final = 10_000
 """How many that have ended are known as told, without a look into the store."""
 
 
@@ -183,14 +187,14 @@ def _admits_nobody(_job: Job) -> bool:
 
 
 @dataclass(slots=True)
-class Finds:
+class DiscoveredJobs:
     """The ids of the jobs that were found and have not ended.
 
     `newcomers` are those of them whom nobody has taken in yet.
     """
 
     admits: Callable[[Job], bool] = _admits_nobody
-    newcomers: set[str] = field(default_factory=set)
+    pending: set[str] = field(default_factory=set)
     _job_ids: set[str] = field(default_factory=set)
     _ended: dict[str, None] = field(default_factory=dict)
 
@@ -206,13 +210,13 @@ class Finds:
         """Take in jobs that were found before."""
         self._job_ids.update(job_ids)
 
-    def welcome(self, jobs: Iterable[Job]) -> None:
+    def consider(self, jobs: Iterable[Job]) -> None:
         """Take in who is admitted among jobs that are not watched, but not once more."""
         found = [it.job_id for it in jobs if it.job_id not in self._ended and self.admits(it)]
-        self.newcomers.update(found)
+        self.pending.update(found)
         self.add(found)
 
-    def keep(self, job: Job | None) -> bool:
+    def retain(self, job: Job | None) -> bool:
         """Take in a job that is named no more, if a page would have had it watched; say so."""
         if job is None or not self.admits(job):
             return False
@@ -224,9 +228,9 @@ class Finds:
         if job_id not in self._job_ids:
             return
         self._job_ids.discard(job_id)
-        self.newcomers.discard(job_id)
+        self.pending.discard(job_id)
         self._ended[job_id] = None
-        if len(self._ended) > REMEMBERED:
+        if len(self._ended) > MAX_ENDED:
             del self._ended[next(iter(self._ended))]
 
     def forget_ended(self) -> None:

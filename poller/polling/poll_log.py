@@ -8,60 +8,60 @@ import structlog
 
 from poller.core.errors import NotFound, PollError, Rejected, StoreUnavailable
 from poller.core.jobs import Job
-from poller.core.state import JobState, Phase, Remark
-from poller.polling.tracker import Verdict
-from poller.runtime.log_throttle import Repeats
+from poller.core.state import Anomaly, JobState, Phase
+from poller.polling.tracker import AppliedObservation
+from poller.runtime.log_throttle import LogThrottle
 from poller.sutro.source import Observation
 
-REMEMBERED: Final = 10_000
-A_MINUTE: Final = 60.0
+MAX_REMEMBERED: Final = 10_000
+HYSTERESIS_SECONDS: Final = 60.0
 """For so long new ids may be unknown before others have been asked again: that is no news."""
 
-STRETCHED: Final = 1.5
+LATE_RATIO: Final = 1.5
 """So many times as long as they should be are waits when the budget binds beyond doubt."""
-RELAXED: Final = 1.2
+RECOVERED_RATIO: Final = 1.2
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Journal:
+class PollLog:
     """Log lines on jobs and the API. A repeated failure is told the 1st, 2nd, 4th, ... time."""
 
     now: Callable[[], float]
-    _repeats: Repeats = field(init=False)
-    _told: set[tuple[str, ...]] = field(default_factory=set)
-    _estranged_since: float | None = None
-    _is_told: bool = False
-    _stretched_since: float | None = None
-    _is_stretched: bool = False
+    _throttle: LogThrottle = field(init=False)
+    _logged: set[tuple[str, ...]] = field(default_factory=set)
+    _mass_not_found_since: float | None = None
+    _is_logged: bool = False
+    _late_since: float | None = None
+    _is_late: bool = False
 
     def __post_init__(self) -> None:
         """Begin with nothing told."""
-        self._repeats = Repeats(self.now)
+        self._throttle = LogThrottle(self.now)
 
     @property
-    def is_estranged(self) -> bool:
+    def is_wrong_endpoint(self) -> bool:
         """Whether nearly all jobs have been unknown to the API for a minute."""
-        return self._is_told
+        return self._is_logged
 
-    def verdict(self, verdict: Verdict) -> None:
+    def log_change(self, applied: AppliedObservation) -> None:
         """Tell how a job changed, and what is odd about what was seen of it."""
-        decision, seen = verdict.decision, verdict.seen
+        decision, seen = applied.decision, applied.result
         if decision is None:
             return
-        before, after = verdict.before, decision.state
+        before, after = applied.before, decision.state
         if (before.phase, before.status) != (after.phase, after.status):
             words = {"before": _word(before), "after": _word(after)}
             known = {key: word for key, word in words.items() if word}
-            log.info("job.changed", job_id=verdict.job_id, **known)
+            log.info("job.changed", job_id=applied.job_id, **known)
         if isinstance(seen, Job):
-            for remark in decision.remarks:
-                self._remark(remark, seen)
-            for name in seen.wrong_fields:
-                self._once("job.wrong_field", name, job_id=seen.job_id, field=name)
+            for remark in decision.anomalies:
+                self._log_anomaly(remark, seen)
+            for name in seen.invalid_fields:
+                self._once("job.invalid_field", name, job_id=seen.job_id, field=name)
 
-    def failures(self, batch: Sequence[Observation]) -> None:
+    def log_failures(self, batch: Sequence[Observation]) -> None:
         """Tell which looks told nothing, a page once for all the jobs on it."""
         failed = {id(seen.result): seen for seen in reversed(batch)}
         for seen in failed.values():
@@ -70,52 +70,54 @@ class Journal:
 
     def _failure(self, job_id: str, error: PollError) -> None:
         scope = job_id if isinstance(error, Rejected) else ""
-        if times := self._repeats.count(f"{scope} {error}"):
-            log.warning("poll.failed", job_id=job_id, error=str(error), times=times)
+        if occurrences := self._throttle.should_log(f"{scope} {error}"):
+            log.warning("poll.failed", job_id=job_id, error=str(error), occurrences=occurrences)
 
-    def estranged(self, *, is_estranged: bool) -> None:
+    def note_mass_not_found(self, *, is_estranged: bool) -> None:
         """Tell when nearly all jobs have been unknown to the API for a minute, and when no more."""
         now = self.now()
         if not is_estranged:
-            if self._is_told:
-                log.info("api.recovered")
-            self._estranged_since, self._is_told = None, False
-        elif self._estranged_since is None:
-            self._estranged_since = now
-        elif not self._is_told and now - self._estranged_since >= A_MINUTE:
-            self._is_told = True
-            log.error("api.misconfigured", error="nearly all jobs are unknown: check SUTRO_API_URL")
+            if self._is_logged:
+                log.info("sutro.recovered")
+            self._mass_not_found_since, self._is_logged = None, False
+        elif self._mass_not_found_since is None:
+            self._mass_not_found_since = now
+        elif not self._is_logged and now - self._mass_not_found_since >= HYSTERESIS_SECONDS:
+            self._is_logged = True
+            log.error(
+                "sutro.wrong_endpoint", error="nearly all jobs are unknown: check SUTRO_API_URL"
+            )
 
-    def stretch(self, stretch: float) -> None:
+    def log_lateness(self, stretch: float) -> None:
         """Tell when all intervals have been stretched for a minute, and when they are no more."""
         now = self.now()
-        if stretch < (RELAXED if self._is_stretched else STRETCHED):
-            if self._is_stretched:
-                log.info("pace.recovered")
-            self._stretched_since, self._is_stretched = None, False
-        elif self._stretched_since is None:
-            self._stretched_since = now
-        elif not self._is_stretched and now - self._stretched_since >= A_MINUTE:
-            self._is_stretched = True
+        if stretch < (RECOVERED_RATIO if self._is_late else LATE_RATIO):
+            if self._is_late:
+                log.info("polling.recovered")
+            self._late_since, self._is_late = None, False
+        elif self._late_since is None:
+            self._late_since = now
+        elif not self._is_late and now - self._late_since >= HYSTERESIS_SECONDS:
+            self._is_late = True
             advice = "more is due than POLLER_REQUESTS_PER_MINUTE allows: every wait grows longer"
-            log.warning("pace.stretched", factor=round(stretch, 1), error=advice)
+            log.warning("polling.delayed", factor=round(stretch, 1), error=advice)
 
-    def store(self, error: StoreUnavailable) -> None:
+    def log_store_error(self, error: StoreUnavailable) -> None:
         """Tell that nothing can be recorded at the moment."""
-        if times := self._repeats.count(f"store {error}"):
-            log.error("store.unavailable", error=str(error), times=times)
+        if occurrences := self._throttle.should_log(f"store {error}"):
+            log.error("store.unavailable", error=str(error), occurrences=occurrences)
 
-    def _remark(self, remark: Remark, seen: Job) -> None:
-        word = seen.unknown_word or seen.status.value
-        subject = "" if remark is Remark.UNKNOWN_STATUS else seen.job_id
+    def _log_anomaly(self, remark: Anomaly, seen: Job) -> None:
+        word = seen.raw_status or seen.status.value
+        subject = "" if remark is Anomaly.UNKNOWN_STATUS else seen.job_id
         self._once(remark, f"{subject} {word}", job_id=seen.job_id, status=word)
 
     def _once(self, name: str, key: str, **keys: str) -> None:
-        if (name, key) in self._told:
+        if (name, key) in self._logged:
             return
-        if len(self._told) >= REMEMBERED:
-            self._told.clear()
-        self._told.add((name, key))
+        if len(self._logged) >= MAX_REMEMBERED:
+            self._logged.clear()
+        self._logged.add((name, key))
         log.warning(name, **keys)
 
 

@@ -6,28 +6,28 @@ Times are seconds of one monotonic clock, which the caller reads.
 import heapq
 from dataclasses import dataclass, field, replace
 
-SOON = 0.5
+DUE_SOON_SHARE = 0.5
 """The share of its interval after which a job is looked at if that costs no request."""
 
 
 @dataclass(slots=True)
 class _Entry:
     due: float
-    last: float
-    is_put_off: bool
+    last_poll_at: float
+    is_deferred: bool
     is_single: bool
 
     def overdue(self, now: float) -> float:
         """Time since the last look in units of the interval: 1 when due, more when late."""
-        return (now - self.last) / (self.due - self.last or 1e-3)
+        return (now - self.last_poll_at) / (self.due - self.last_poll_at or 1e-3)
 
-    def is_soon(self, now: float) -> bool:
+    def is_due_soon(self, now: float) -> bool:
         """Whether half of the interval has passed, and a look may be shared with others."""
-        return not self.is_single and self.overdue(now) >= SOON
+        return not self.is_single and self.overdue(now) >= DUE_SOON_SHARE
 
 
 @dataclass(slots=True)
-class Schedule:
+class PollQueue:
     """Who is due when. A job that was taken is away until it is put again, or put back.
 
     Of the jobs that are due, the one that is latest in units of its own interval goes first. When
@@ -40,7 +40,7 @@ class Schedule:
     _heap: list[tuple[float, str]] = field(default_factory=list)
     _due: dict[str, None] = field(default_factory=dict)
     _front: list[str] = field(default_factory=list)
-    stretch: float = 1.0
+    lateness_ratio: float = 1.0
     """How late the last due job was taken, in units of its interval; 1 is on time."""
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ class Schedule:
         self._due.pop(job_id, None)
         self._enter(job_id, _Entry(due, now, is_put_off, is_single))
 
-    def put_back(self, job_id: str) -> None:
+    def restore(self, job_id: str) -> None:
         """Schedule a job that was taken as it was before, unless it was put anew or dropped."""
         if entry := self._taken.pop(job_id, None):
             self._enter(job_id, entry)
@@ -87,7 +87,7 @@ class Schedule:
         self._drop_stale()
         return self._heap[0][0] if self._heap else None
 
-    def take(self, now: float) -> str | None:
+    def pop_due(self, now: float) -> str | None:
         """Take the most overdue job away, or None when none is due."""
         self._collect(now)
         while self._front:
@@ -102,7 +102,7 @@ class Schedule:
         self._front = rank[:0:-1]
         return self._take(rank[0], now)
 
-    def take_early(self) -> str | None:
+    def pop_probe(self) -> str | None:
         """Take the best job for a trial request, due or not: one that is not put off.
 
         Of those the one that was not looked at for longest, so that all have their turn.
@@ -110,27 +110,28 @@ class Schedule:
         if not self._entries:
             return None
         job_id = min(
-            self._entries, key=lambda it: (self._entries[it].is_put_off, self._entries[it].last)
+            self._entries,
+            key=lambda it: (self._entries[it].is_deferred, self._entries[it].last_poll_at),
         )
         return self._away(job_id)
 
-    def is_soon(self, job_id: str, now: float) -> bool:
+    def is_due_soon(self, job_id: str, now: float) -> bool:
         """Tell whether a job may share a look that is made now."""
         entry = self._entries.get(job_id)
-        return entry is not None and entry.is_soon(now)
+        return entry is not None and entry.is_due_soon(now)
 
-    def is_sociable(self, job_id: str) -> bool:
+    def is_batchable(self, job_id: str) -> bool:
         """Tell whether a job, taken or not, may share the look of another at all."""
         entry = self._entries.get(job_id) or self._taken.get(job_id)
         return entry is not None and not entry.is_single
 
-    def take_along(self, job_id: str) -> None:
+    def pop_also(self, job_id: str) -> None:
         """Take a job away that shares the look of another."""
         if entry := self._entries.get(job_id):
             self.drop(job_id)
             self._taken[job_id] = entry
 
-    def hasten(self, job_id: str, now: float) -> None:
+    def expedite(self, job_id: str, now: float) -> None:
         """Make a scheduled job due now, unless it is already."""
         entry = self._entries.get(job_id)
         if entry and entry.due > now:
@@ -143,12 +144,12 @@ class Schedule:
 
     def _take(self, job_id: str, now: float) -> str:
         entry = self._entries[job_id]
-        if entry.due > entry.last:  # a first look has no interval that could be stretched
-            self.stretch = entry.overdue(now)
+        if entry.due > entry.last_poll_at:  # a first look has no interval that could be stretched
+            self.lateness_ratio = entry.overdue(now)
         return self._away(job_id)
 
     def _away(self, job_id: str) -> str:
-        self.take_along(job_id)
+        self.pop_also(job_id)
         return job_id
 
     def _collect(self, now: float) -> None:

@@ -14,22 +14,22 @@ import anyio
 import structlog
 
 from poller.core.errors import NotFound, PollError, StoreUnavailable
-from poller.core.events import PollerEvent
+from poller.core.events import DaemonEventType
 from poller.core.jobs import Job, JobStatus
-from poller.core.lifecycle import Rules
-from poller.core.pacing import QUARANTINE, PollPolicy, Random
-from poller.core.state import NoJob, Phase
-from poller.polling.discovery import Finds
-from poller.polling.missing_guard import GUARD_JOBS, Presence
-from poller.polling.poll_log import Journal
-from poller.polling.scheduler import Agenda
-from poller.polling.tracker import Ledger, Sight
+from poller.core.lifecycle import LifecyclePolicy
+from poller.core.pacing import QUARANTINE_SECONDS, PollPolicy, Random
+from poller.core.state import Phase, Signal
+from poller.polling.discovery import DiscoveredJobs
+from poller.polling.missing_guard import GUARD_JOBS, MissingGuard
+from poller.polling.poll_log import PollLog
+from poller.polling.scheduler import PollScheduler
+from poller.polling.tracker import JobTracker, PendingObservation
 from poller.runtime.clock import Clock
-from poller.runtime.liveness import Pulses, Turnstile
-from poller.sutro.source import Look, Observation, Source
+from poller.runtime.liveness import HeartbeatRegistry, MonitoredLock
+from poller.sutro.source import Observation, PollRequest, Source
 
 STORE_RETRY: Final = 5.0
-LONGEST_LOOK: Final = 7_200.0
+MAX_REQUEST_SECONDS: Final = 7_200.0
 """A look may wait for a pause of the host, an hour at most, before its second request."""
 
 log = structlog.get_logger()
@@ -44,44 +44,47 @@ class Watcher:
     def __init__(
         self,
         source: Source,
-        ledger: Ledger,
+        tracker: JobTracker,
         *,
         policy: PollPolicy,
-        rules: Rules,
+        rules: LifecyclePolicy,
         clock: Clock,
         random: Random,
         concurrency: int,
         guard_jobs: float = GUARD_JOBS,
     ) -> None:
-        self.pulses = pulses = Pulses(clock.steady)
+        self.heartbeats = heartbeats = HeartbeatRegistry(clock.steady)
         self._source = source
-        self._ledger = ledger
+        self._tracker = tracker
         self._now = clock.steady
         self._concurrency = concurrency
-        self._agenda = Agenda(policy=policy, rules=rules, now=self._now, random=random)
+        self._scheduler = PollScheduler(policy=policy, rules=rules, now=self._now, random=random)
         self._wanted: frozenset[str] = frozenset()
-        self._finds = Finds()
+        self._discovered = DiscoveredJobs()
         self._inbox: list[Observation] = []
-        self._presence = Presence(self._now, guard_jobs)
-        self._journal = Journal(self._now)
-        self.roster = Roster(ledger, self._finds, self._agenda, self._journal)
+        self._missing_guard = MissingGuard(self._now, guard_jobs)
+        self._poll_log = PollLog(self._now)
+        self.roster = Roster(tracker, self._discovered, self._scheduler, self._poll_log)
         self._front = anyio.Lock(fast_acquire=True)
-        self._applying = Turnstile(pulses.add("records"))
-        self._looking, self._ending = pulses.add("looks"), pulses.add("deadlines")
+        self._applying = MonitoredLock(heartbeats.add("records"))
+        self._polling_heartbeat, self._deadline_heartbeat = (
+            heartbeats.add("looks"),
+            heartbeats.add("deadlines"),
+        )
 
     async def run(self) -> None:
         """Look at the watched jobs whenever they are due."""
         async with anyio.create_task_group() as workers:
             workers.start_soon(self._keep_deadlines, name="deadlines")
             for number in range(self._concurrency):
-                workers.start_soon(self._look_on, name=f"look {number}")
+                workers.start_soon(self._poll_loop, name=f"look {number}")
 
     async def watch(self, job_ids: Collection[str]) -> None:
         """Watch these jobs from now on, and of the others only those whose end is being told."""
         while True:
-            if await self._adopt(job_ids):
-                ended = sum(self._ledger[it].phase is Phase.DONE for it in self._wanted)
-                log.info("watch.changed", jobs=len(self._wanted), ended=ended)
+            if await self._track(job_ids):
+                ended = sum(self._tracker[it].phase is Phase.DONE for it in self._wanted)
+                log.info("watchlist.changed", jobs=len(self._wanted), ended=ended)
                 return
             await anyio.sleep(STORE_RETRY)
 
@@ -90,209 +93,215 @@ class Watcher:
 
         What was found so before, and has not ended, is watched on.
         """
-        self._finds.admits = admits
+        self._discovered.admits = admits
         while True:
             try:
-                self._finds.add(await self._ledger.active())
+                self._discovered.add(await self._tracker.unfinished())
             except StoreUnavailable as error:
-                self._journal.store(error)
+                self._poll_log.log_store_error(error)
                 await anyio.sleep(STORE_RETRY)
             else:
                 return
 
-    async def start_over(self) -> None:
+    async def resync(self) -> None:
         """Take in all jobs anew: the store has lost what was recorded of them."""
-        unfinished = [job_id for job_id in self._ledger if self._is_unfinished(job_id)]
-        self._finds.forget_ended()
+        unfinished = [job_id for job_id in self._tracker if self._is_unfinished(job_id)]
+        self._discovered.forget_ended()
         while True:
             async with self._applying:  # what is being recorded would come back
-                for job_id in list(self._ledger):
+                for job_id in list(self._tracker):
                     self._drop(job_id)
-                    self._ledger.forget(job_id)
-            if await self._adopt(self._wanted.union(unfinished)):
+                    self._tracker.drop(job_id)
+            if await self._track(self._wanted.union(unfinished)):
                 return
             await anyio.sleep(STORE_RETRY)
 
     # Who is watched.
 
-    async def _adopt(self, job_ids: Collection[str]) -> bool:
+    async def _track(self, job_ids: Collection[str]) -> bool:
         async with self._applying:
             try:
-                adopted = await self._ledger.adopt(
-                    [it for it in {*self._finds, *job_ids} if it not in self._ledger]
+                adopted = await self._tracker.load(
+                    [it for it in {*self._discovered, *job_ids} if it not in self._tracker]
                 )
             except StoreUnavailable as error:
-                self._journal.store(error)
+                self._poll_log.log_store_error(error)
                 return False
             self._wanted = frozenset(job_ids)
             for state in adopted:
-                self._agenda.begin(state)
-            for job_id in [it for it in self._ledger if not self._is_watched(it)]:
-                is_on = job_id in self._agenda and self._finds.keep(self._ledger.known(job_id))
+                self._scheduler.add(state)
+            for job_id in [it for it in self._tracker if not self._is_watched(it)]:
+                is_on = job_id in self._scheduler and self._discovered.retain(
+                    self._tracker.last_seen(job_id)
+                )
                 if not is_on:
                     self._end(job_id)
         return True
 
     def _is_watched(self, job_id: str) -> bool:
-        return job_id in self._wanted or job_id in self._finds or self._is_unfinished(job_id)
+        return job_id in self._wanted or job_id in self._discovered or self._is_unfinished(job_id)
 
     def _is_unfinished(self, job_id: str) -> bool:
-        state = self._ledger[job_id]
+        state = self._tracker[job_id]
         return state.phase is Phase.SETTLING or state.awaits_cost
 
     def _drop(self, job_id: str) -> None:
-        self._agenda.drop(job_id)
-        self._presence.forget(job_id)
+        self._scheduler.drop(job_id)
+        self._missing_guard.forget(job_id)
 
     def _end(self, job_id: str) -> None:
         """Ask no more; the state of a wanted job stays known, so that it is not adopted anew."""
         self._drop(job_id)
         if job_id not in self._wanted:
-            self._ledger.forget(job_id)
-        self._finds.end(job_id)
+            self._tracker.drop(job_id)
+        self._discovered.end(job_id)
 
-    async def _welcome(self, observations: Sequence[Observation]) -> None:
+    async def _adopt_discovered(self, observations: Sequence[Observation]) -> None:
         """Begin to watch who is admitted among those that a page shows."""
-        self._finds.welcome(
+        self._discovered.consider(
             seen.result
             for seen in observations
-            if seen.is_listed and isinstance(seen.result, Job) and seen.job_id not in self._ledger
+            if seen.from_list and isinstance(seen.result, Job) and seen.job_id not in self._tracker
         )
-        if not self._finds.newcomers:
+        if not self._discovered.pending:
             return
-        for state in await self._ledger.adopt(self._finds.newcomers):
-            self._agenda.begin(state)
-            if state.job_id not in self._agenda:
+        for state in await self._tracker.load(self._discovered.pending):
+            self._scheduler.add(state)
+            if state.job_id not in self._scheduler:
                 self._end(state.job_id)  # it has been told of before
-        self._finds.newcomers.clear()
+        self._discovered.pending.clear()
 
     # Looking.
 
-    async def _look_on(self) -> None:
+    async def _poll_loop(self) -> None:
         while True:
-            look = await self._choose()
-            await self.take_in(await look(self._ledger.known))
+            look = await self._next_request()
+            await self.ingest(await look(self._tracker.last_seen))
 
-    async def _choose(self) -> Look:
+    async def _next_request(self) -> PollRequest:
         async with self._front:
             while True:
-                self._looking.beat()
-                if not await self._agenda.is_due(lambda: self._source.is_gated):
+                self._polling_heartbeat.beat()
+                if not await self._scheduler.wait_until_due(lambda: self._source.is_gated):
                     continue
-                if look := await self._source.choose(self._agenda.schedule):
-                    self._journal.stretch(self._agenda.schedule.stretch)
-                    self._looking.beat(LONGEST_LOOK)  # until the next one stands here
+                if look := await self._source.plan(self._scheduler.queue):
+                    self._poll_log.log_lateness(self._scheduler.queue.lateness_ratio)
+                    self._polling_heartbeat.beat(
+                        MAX_REQUEST_SECONDS
+                    )  # until the next one stands here
                     return look
 
     async def _keep_deadlines(self) -> None:
         """Tell settling jobs that their time is over, whether or not the API can be asked."""
         while True:
-            self._ending.beat()
-            if late := await self._agenda.until_late():
+            self._deadline_heartbeat.beat()
+            if late := await self._scheduler.wait_for_deadlines():
                 now = self._now()
-                await self.take_in([Observation(it, now, NoJob.ELAPSED) for it in late])
+                await self.ingest([Observation(it, now, Signal.TIMER) for it in late])
 
     # What was seen.
 
-    async def take_in(self, observations: Sequence[Observation]) -> None:
+    async def ingest(self, observations: Sequence[Observation]) -> None:
         """Apply what was seen, together with what others have brought meanwhile."""
         self._inbox.extend(observations)
         async with self._applying:
             inbox, self._inbox = self._inbox, []
             try:
-                await self._welcome(inbox)
-                await self._apply([seen for seen in inbox if seen.job_id in self._agenda])
+                await self._adopt_discovered(inbox)
+                await self._apply([seen for seen in inbox if seen.job_id in self._scheduler])
             except StoreUnavailable as error:
-                self._journal.store(error)
-                for job_id in {it.job_id for it in inbox if it.job_id in self._agenda}:
-                    self._agenda.try_again(self._ledger[job_id], STORE_RETRY)
-            self._agenda.wake()  # also for who was taken along for nothing, and is due again
+                self._poll_log.log_store_error(error)
+                for job_id in {it.job_id for it in inbox if it.job_id in self._scheduler}:
+                    self._scheduler.retry_later(self._tracker[job_id], STORE_RETRY)
+            self._scheduler.wake()  # also for who was taken along for nothing, and is due again
 
     async def _apply(self, batch: Sequence[Observation]) -> None:
-        news, skew = [seen for seen in batch if self._is_news(seen)], self._source.skew
-        await self._note_key()
-        verdicts = await self._ledger.apply(self._sights(news), skew=skew)
-        for verdict in verdicts:
-            self._journal.verdict(verdict)
-        self._journal.failures(batch)
+        news, clock_skew = [seen for seen in batch if self._is_news(seen)], self._source.clock_skew
+        await self._report_auth_change()
+        applied = await self._tracker.apply(self._believable(news), clock_skew=clock_skew)
+        for change in applied:
+            self._poll_log.log_change(change)
+        self._poll_log.log_failures(batch)
         fresh = {id(seen) for seen in news}
-        undecided = {it.job_id for it in verdicts if it.decision is None}
+        undecided = {change.job_id for change in applied if change.decision is None}
         now = self._now()
         for seen in batch:
             if seen.job_id in undecided:
-                self._agenda.try_again(self._ledger[seen.job_id], QUARANTINE, is_put_off=True)
-            elif seen.job_id not in self._agenda:
+                self._scheduler.retry_later(
+                    self._tracker[seen.job_id], QUARANTINE_SECONDS, is_put_off=True
+                )
+            elif seen.job_id not in self._scheduler:
                 continue  # what came before it has ended the watch
-            elif id(seen) in fresh or seen.job_id not in self._agenda.schedule:
-                self._reschedule(seen, now, skew)
+            elif id(seen) in fresh or seen.job_id not in self._scheduler.queue:
+                self._reschedule(seen, now, clock_skew)
 
     def _is_news(self, seen: Observation) -> bool:
         """Leave out what was asked before the answer that was applied last, or lags behind it."""
-        if seen.result is NoJob.ELAPSED:
+        if seen.result is Signal.TIMER:
             return True  # this was not asked for: an answer that is under way is still news
-        if seen.is_listed and isinstance(seen.result, Job) and self._is_behind(seen.result):
+        if seen.from_list and isinstance(seen.result, Job) and self._is_stale_listing(seen.result):
             return False
-        watch = self._agenda[seen.job_id]
-        if seen.asked_at < watch.asked_at:
+        watch = self._scheduler[seen.job_id]
+        if seen.requested_at < watch.requested_at:
             return False
-        watch.asked_at = seen.asked_at
+        watch.requested_at = seen.requested_at
         return True
 
-    def _is_behind(self, seen: Job) -> bool:
+    def _is_stale_listing(self, seen: Job) -> bool:
         """Tell whether a list shows a job as it was: it may lag, so that proves no way back.
 
         A word that nobody knows is no way back.
         """
-        state = self._ledger[seen.job_id]
+        state = self._tracker[seen.job_id]
         if seen.status.is_terminal or seen.status is JobStatus.UNKNOWN:
             return False
         if state.phase in {Phase.SETTLING, Phase.DONE}:
             return True
         return seen.status is not state.status and seen.status.rank < state.status.rank
 
-    def _sights(self, batch: Sequence[Observation]) -> list[Sight]:
+    def _believable(self, batch: Sequence[Observation]) -> list[PendingObservation]:
         """Leave what tells of single jobs: when nearly all are unknown, a 404 tells of the API.
 
         So a 404 counts only once others have been asked, and are known. Those that are missing for
         long tell nothing of it.
         """
         for seen in batch:
-            if self._ledger[seen.job_id].phase is not Phase.MISSING:
-                self._presence.note(seen.job_id, seen.result, seen.asked_at)
-        is_estranged = self._presence.is_estranged
-        self._journal.estranged(is_estranged=is_estranged)
+            if self._tracker[seen.job_id].phase is not Phase.MISSING:
+                self._missing_guard.record(seen.job_id, seen.result, seen.requested_at)
+        is_estranged = self._missing_guard.is_mass_not_found
+        self._poll_log.note_mass_not_found(is_estranged=is_estranged)
         sights = []
         for seen in batch:
-            job_id, result, watch = seen.job_id, seen.result, self._agenda[seen.job_id]
+            job_id, result, watch = seen.job_id, seen.result, self._scheduler[seen.job_id]
             if not isinstance(result, PollError):
-                sights.append(Sight(job_id, result, watch.shown_at))
+                sights.append(PendingObservation(job_id, result, watch.last_seen_at))
             elif isinstance(result, NotFound) and not is_estranged:
-                if self._presence.is_alone(job_id):
-                    sights.append(Sight(job_id, NoJob.ABSENT))
-                self._agenda.bring_forward(self._presence.witnesses(job_id))
+                if self._missing_guard.is_confirmed(job_id):
+                    sights.append(PendingObservation(job_id, Signal.NOT_FOUND))
+                self._scheduler.expedite(self._missing_guard.jobs_to_recheck(job_id))
             if isinstance(result, Job) and not result.status.is_terminal:
-                watch.shown_at = seen.asked_at
+                watch.last_seen_at = seen.requested_at
         return sights
 
-    async def _note_key(self) -> None:
+    async def _report_auth_change(self) -> None:
         """Announce a refused key, and that it is accepted again: then nobody is put off for it."""
-        announced = await self._ledger.note_key(
-            is_refused=self._source.is_refused, is_answered=self._source.is_answered
+        announced = await self._tracker.record_auth_change(
+            is_refused=self._source.is_key_rejected, is_answered=self._source.has_answered
         )
-        if announced is PollerEvent.AUTH_RECOVERED:
-            self._agenda.hasten()
+        if announced is DaemonEventType.AUTH_RECOVERED:
+            self._scheduler.expedite_deferred()
 
     # When to look again.
 
-    def _reschedule(self, seen: Observation, now: float, skew: float) -> None:
-        state = self._ledger[seen.job_id]
-        self._agenda.set_deadline(state)
-        if seen.result is NoJob.ELAPSED:
+    def _reschedule(self, seen: Observation, now: float, clock_skew: float) -> None:
+        state = self._tracker[seen.job_id]
+        self._scheduler.set_deadline(state)
+        if seen.result is Signal.TIMER:
             return  # it is scheduled, or being asked about: that stays as it is
         if state.phase is Phase.MISSING:
-            self._presence.forget(seen.job_id)
-        is_planned = self._is_watched(seen.job_id) and self._agenda.plan_next(
-            state, seen.result, now, skew=skew
+            self._missing_guard.forget(seen.job_id)
+        is_planned = self._is_watched(seen.job_id) and self._scheduler.reschedule(
+            state, seen.result, now, clock_skew=clock_skew
         )
         if not is_planned:
             self._end(seen.job_id)
@@ -302,29 +311,29 @@ class Watcher:
 class Roster:
     """What the watcher knows."""
 
-    ledger: Ledger
-    finds: Finds
-    agenda: Agenda
-    journal: Journal
+    tracker: JobTracker
+    discovered: DiscoveredJobs
+    scheduler: PollScheduler
+    poll_log: PollLog
 
     @property
-    def is_estranged(self) -> bool:
+    def is_wrong_endpoint(self) -> bool:
         """Whether nearly all jobs have been unknown to the API for long."""
-        return self.journal.is_estranged
+        return self.poll_log.is_wrong_endpoint
 
     @property
-    def stretch(self) -> float:
+    def lateness_ratio(self) -> float:
         """How many times as long as it should be the last wait was."""
-        return self.agenda.schedule.stretch
+        return self.scheduler.queue.lateness_ratio
 
     def by_state(self) -> Mapping[str, int]:
         """Count the watched jobs by how they stand; MISSING is a state."""
-        return Counter(self.ledger[job_id].word for job_id in self.ledger)
+        return Counter(self.tracker[job_id].display_status for job_id in self.tracker)
 
-    def unseen(self) -> list[str]:
+    def never_seen(self) -> list[str]:
         """Name the watched jobs that no answer has shown yet."""
-        return [it for it in self.ledger if self.ledger[it].phase is Phase.NEW]
+        return [it for it in self.tracker if self.tracker[it].phase is Phase.NEW]
 
     def has_found(self, job_id: str) -> bool:
         """Tell whether a job is watched because a page showed it."""
-        return job_id in self.finds
+        return job_id in self.discovered

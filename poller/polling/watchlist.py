@@ -11,10 +11,10 @@ from anyio.to_thread import run_sync
 
 from poller.core.errors import StoreUnavailable
 from poller.core.jobs import is_job_id
-from poller.runtime.log_throttle import Repeats
+from poller.runtime.log_throttle import LogThrottle
 from poller.store import Store
 
-LOOK_EVERY: Final = 2.0
+FILE_POLL_INTERVAL: Final = 2.0
 
 log = structlog.get_logger()
 
@@ -31,17 +31,17 @@ class Watchlist:
         self._stamp: tuple[int, ...] | None = None
         self._from_file: dict[str, None] = {}
         self._added: dict[str, None] = {}
-        self._trouble = ""
+        self._file_error = ""
         self.is_read = jobs_file is None
-        self._asked = anyio.Event()
+        self._reload_requested = anyio.Event()
         self._disk = anyio.CapacityLimiter(1)
 
     async def run(self, watch: Callable[[Collection[str]], Awaitable[None]]) -> None:
         """Call `watch` with all ids now and whenever they change."""
         known: tuple[str, ...] | None = None
-        every = LOOK_EVERY if self._file else inf
+        every = FILE_POLL_INTERVAL if self._file else inf
         while True:
-            asked = self._asked = anyio.Event()
+            asked = self._reload_requested = anyio.Event()
             if self._file:
                 await run_sync(
                     self._read_file, self._file, limiter=self._disk, abandon_on_cancel=True
@@ -65,13 +65,13 @@ class Watchlist:
     def add(self, job_ids: Iterable[str]) -> None:
         """Watch these jobs too."""
         self._added |= dict.fromkeys(job_ids)
-        self._asked.set()
+        self._reload_requested.set()
 
     def remove(self, job_ids: Iterable[str]) -> None:
         """Take back what was added; what is named elsewhere stays."""
         for job_id in job_ids:
             self._added.pop(job_id, None)
-        self._asked.set()
+        self._reload_requested.set()
 
     def sources(self, job_id: str) -> list[str]:
         """Say who named a job."""
@@ -81,7 +81,7 @@ class Watchlist:
     def reload(self) -> None:
         """Read the file again now, changed or not."""
         self._stamp = None
-        self._asked.set()
+        self._reload_requested.set()
 
     def _read_file(self, path: Path) -> None:
         """Read the file when it changed. While it cannot be read, its last ids stay watched."""
@@ -94,18 +94,18 @@ class Watchlist:
             trouble = ""
         except OSError as error:
             trouble = error.strerror or type(error).__name__
-        if trouble and trouble != self._trouble:
+        if trouble and trouble != self._file_error:
             log.warning("jobs_file.unreadable", file=str(path), error=trouble)
-        self._trouble = trouble
+        self._file_error = trouble
 
     def _take(self, path: Path, text: str) -> None:
         good, bad = parse_ids(text)
         self._from_file = dict.fromkeys(good)
         for number in bad:
-            log.warning("jobs_file.bad_line", file=str(path), line=number, error=RULE)
+            log.warning("jobs_file.bad_line", file=str(path), line=number, error=JOB_ID_RULE)
 
 
-RULE: Final = "a job id has 1 to 128 of A-Z a-z 0-9 . _ -"
+JOB_ID_RULE: Final = "a job id has 1 to 128 of A-Z a-z 0-9 . _ -"
 
 
 def parse_ids(text: str) -> tuple[tuple[str, ...], list[int]]:
@@ -124,23 +124,23 @@ def parse_ids(text: str) -> tuple[tuple[str, ...], list[int]]:
 STORE_RETRY: Final = 5.0
 
 
-class Additions:
+class PersistentAdditions:
     """Add to a watch list and take away from it; all of it survives a restart."""
 
     def __init__(self, store: Store, watchlist: Watchlist) -> None:
         self._store = store
         self._watchlist = watchlist
-        self._instance = store.instance
+        self._database_id = store.database_id
         self._changing = anyio.Lock(fast_acquire=True)
 
-    async def load(self, repeats: Repeats) -> None:
+    async def load(self, repeats: LogThrottle) -> None:
         """Take in what was added before; a store that cannot be read is waited for."""
         while True:
             try:
-                self._watchlist.add(await self._store.added())
+                self._watchlist.add(await self._store.added_ids())
             except StoreUnavailable as error:
-                if times := repeats.count(str(error)):
-                    log.error("store.unavailable", error=str(error), times=times)
+                if occurrences := repeats.should_log(str(error)):
+                    log.error("store.unavailable", error=str(error), occurrences=occurrences)
                 await anyio.sleep(STORE_RETRY)
             else:
                 return
@@ -148,25 +148,25 @@ class Additions:
     async def add(self, job_ids: Collection[str]) -> None:
         """Watch these jobs too. Raises StoreUnavailable: then they may be watched or not."""
         async with self._changing:
-            await self._store.add(job_ids)
+            await self._store.add_ids(job_ids)
             self._watchlist.add(job_ids)
 
     async def remove(self, job_ids: Iterable[str]) -> None:
         """Watch these jobs no more, unless others name them. Raises StoreUnavailable."""
         job_ids = list(job_ids)
         async with self._changing:
-            await self._store.remove(job_ids)
+            await self._store.remove_ids(job_ids)
             self._watchlist.remove(job_ids)
 
-    async def reconcile(self) -> None:
+    async def sync_with_store(self) -> None:
         """Let go of what the store has let go of; tell it all again when it was replaced.
 
         Raises StoreUnavailable.
         """
         async with self._changing:
-            kept = set(await self._store.added())  # this may be what opens the new one
-            if self._store.instance != self._instance:
-                await self._store.add(self._watchlist.added)
-                self._instance = self._store.instance
+            kept = set(await self._store.added_ids())  # this may be what opens the new one
+            if self._store.database_id != self._database_id:
+                await self._store.add_ids(self._watchlist.added)
+                self._database_id = self._store.database_id
                 return
             self._watchlist.remove([it for it in self._watchlist.added if it not in kept])

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Self
 
-DEFAULT: Final = "127.0.0.1:8377"
+DEFAULT_ADDRESS: Final = "127.0.0.1:8377"
 OFF: Final = "off"
 LOCALHOST: Final = "localhost"
 RULE: Final = "must be off, unix:/path/of/a/socket, or a host and a port such as 127.0.0.1:8377"
@@ -17,7 +17,7 @@ PATH_BYTES: Final = 107
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class ListenAddress:
     """A host and a port, or else the path of a unix socket, or else neither."""
 
     host: str = ""
@@ -54,10 +54,10 @@ class Address:
         """Write it as a URL; that of a unix socket is for people alone."""
         if self.path:
             return f"unix:{self.path}"
-        return f"http://{bracketed(self.host)}:{self.port}" if self.host else OFF
+        return f"http://{format_host(self.host)}:{self.port}" if self.host else OFF
 
 
-def bracketed(host: str) -> str:
+def format_host(host: str) -> str:
     """Write a host as it stands in a URL."""
     return f"[{host}]" if ":" in host else host
 

@@ -28,9 +28,9 @@ class Clock:
 
     def now(self) -> datetime:
         """Give the wall clock's aware UTC time to the millisecond, to write and to show."""
-        return self.written(self.steady())
+        return self.wall_time_at(self.steady())
 
-    def written(self, steady: float) -> datetime:
+    def wall_time_at(self, steady: float) -> datetime:
         """Give what the wall clock, as it is now, would have shown at a moment of `steady`."""
         moment = datetime.fromtimestamp(self.wall() - (self.steady() - steady), UTC)
         return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

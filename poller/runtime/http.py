@@ -1,6 +1,6 @@
 """HTTP as this daemon speaks it: one tuned session, bodies under a cap, no redirects, no cookies.
 
-Foreign errors end here: whatever keeps an answer from arriving whole is `NoAnswer`, whose text
+Foreign errors end here: whatever keeps an answer from arriving whole is `NoResponse`, whose text
 names the host and never the path, since a path can be a secret.
 """
 
@@ -24,14 +24,14 @@ from yarl import URL
 from poller import __version__
 from poller.core.errors import PollerError
 
-KEEP_ALIVE: Final = 330.0
+KEEP_ALIVE_SECONDS: Final = 330.0
 """Longer than the longest usual poll interval: a new TLS connection costs nine requests."""
-LARGE: Final = 256 * 1024
-LARGE_AT_ONCE: Final = 2
+LARGE_BODY_BYTES: Final = 256 * 1024
+MAX_LARGE_BODIES: Final = 2
 USER_AGENT: Final = f"sutro-poller/{__version__}"
 
 
-class NoAnswer(PollerError):
+class NoResponse(PollerError):
     """No whole answer came: DNS, TLS, a reset, a timeout, or bytes that are not HTTP.
 
     `status` is that of an answer whose header came and whose body did not.
@@ -43,7 +43,7 @@ class NoAnswer(PollerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Egress:
+class OutboundSettings:
     """How requests leave this machine: `proxy_for` gives a scheme's and host's proxy, or None."""
 
     ca_file: str | None = None
@@ -51,23 +51,23 @@ class Egress:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A whole answer. `is_cut`: the body went on past the cap, and `body` is its beginning."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
-    is_cut: bool
+    is_truncated: bool
 
 
-class Http:
+class HttpClient:
     """One session. Use it as an async context manager."""
 
-    def __init__(self, egress: Egress, *, timeout: float, limit: int) -> None:
-        self._egress = egress
+    def __init__(self, outbound: OutboundSettings, *, timeout: float, limit: int) -> None:
+        self._egress = outbound
         self._timeout = timeout
         self._limit = limit
-        self._large = anyio.Semaphore(LARGE_AT_ONCE)
+        self._large = anyio.Semaphore(MAX_LARGE_BODIES)
         self._stack = AsyncExitStack()
         self._session: aiohttp.ClientSession
 
@@ -77,9 +77,9 @@ class Http:
         self._stack.push_async_callback(resolver.close)
         connector = aiohttp.TCPConnector(
             limit=self._limit,
-            keepalive_timeout=KEEP_ALIVE,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
             resolver=resolver,
-            ssl=_tls(self._egress.ca_file),
+            ssl=_tls_context(self._egress.ca_file),
         )
         self._session = await self._stack.enter_async_context(
             aiohttp.ClientSession(
@@ -105,7 +105,7 @@ class Http:
         """Close every connection."""
         await self._stack.aclose()
 
-    async def exchange(
+    async def request(
         self,
         method: str,
         url: str,
@@ -113,7 +113,7 @@ class Http:
         headers: Mapping[str, str],
         body: bytes | None = None,
         cap: int,
-    ) -> Answer:
+    ) -> Response:
         """Send one request and read at most `cap` bytes of its answer. Raises NoAnswer."""
         deadline = anyio.current_time() + self._timeout
         status = None
@@ -129,9 +129,9 @@ class Http:
             ) as response:
                 status = response.status
                 content, is_cut = await self._read(response, cap, deadline)
-                return Answer(response.status, response.headers, content, is_cut)
+                return Response(response.status, response.headers, content, is_cut)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise NoAnswer(_explain(error, url, self._timeout), status=status) from None
+            raise NoResponse(_explain(error, url, self._timeout), status=status) from None
 
     async def _read(
         self, response: aiohttp.ClientResponse, cap: int, deadline: float
@@ -139,17 +139,17 @@ class Http:
         """Read a body. Only two large ones are held at once, however many peers send them."""
         # Joined once: what grows a little at a time leaves holes of many times its size.
         chunks: list[bytes] = []
-        size = await _fill(chunks, 0, response, min(cap, LARGE))
-        if LARGE < size <= cap:
+        size = await _read_up_to(chunks, 0, response, min(cap, LARGE_BODY_BYTES))
+        if LARGE_BODY_BYTES < size <= cap:
             # The session's own timeout is blind to a wait for others.
             with anyio.fail_after(deadline - anyio.current_time()):
                 async with self._large:
-                    size = await _fill(chunks, size, response, cap)
-                    return _joined(chunks, size, cap), size > cap
-        return _joined(chunks, size, cap), size > cap
+                    size = await _read_up_to(chunks, size, response, cap)
+                    return _join_url(chunks, size, cap), size > cap
+        return _join_url(chunks, size, cap), size > cap
 
 
-async def _fill(
+async def _read_up_to(
     chunks: list[bytes], size: int, response: aiohttp.ClientResponse, enough: int
 ) -> int:
     """Read until the body ends or is larger than `enough`; give its size by then."""
@@ -161,7 +161,7 @@ async def _fill(
     return size
 
 
-def _joined(chunks: list[bytes], size: int, cap: int) -> bytes:
+def _join_url(chunks: list[bytes], size: int, cap: int) -> bytes:
     """Put at most `cap` bytes together."""
     if size > cap:
         chunks[-1] = chunks[-1][: len(chunks[-1]) - (size - cap)]
@@ -169,7 +169,7 @@ def _joined(chunks: list[bytes], size: int, cap: int) -> bytes:
 
 
 @cache
-def _tls(ca_file: str | None) -> ssl.SSLContext | bool:
+def _tls_context(ca_file: str | None) -> ssl.SSLContext | bool:
     """Load the certificates once for all sessions: that takes a tenth of a second.
 
     The system's own, or those of SSL_CERT_FILE, have been loaded by aiohttp already.
@@ -201,14 +201,14 @@ def http_date(text: str) -> datetime | None:
     return moment if moment.tzinfo else None
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """Show a URL without what can be a secret in it: scheme and host, then dots."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/..."
 
 
 PROXY: Final = "; check POLLER_PROXY, or HTTPS_PROXY and its kin"
-EXPLAINED: Final[tuple[tuple[type[BaseException], str, str], ...]] = (
+EXPLANATIONS: Final[tuple[tuple[type[BaseException], str, str], ...]] = (
     (aiohttp.ClientConnectorDNSError, "the name does not resolve", ""),
     (
         aiohttp.ClientConnectorCertificateError,
@@ -234,7 +234,7 @@ def _explain(error: Exception, url: str, timeout: float) -> str:
     host = urlsplit(url).hostname or "?"
     if isinstance(error, TimeoutError):
         return f"{host}: no whole answer within {timeout:g} s"
-    for kind, text, advice in EXPLAINED:
+    for kind, text, advice in EXPLANATIONS:
         if isinstance(error, kind):
             return f"{host}: {text}{_detail(error)}{advice}"
     return f"{host}: {type(error).__name__}"

@@ -12,14 +12,14 @@ from typing import Final
 
 import anyio
 
-BEAT: Final = 10.0
+HEARTBEAT_INTERVAL: Final = 10.0
 """The longest wait of a loop that is well."""
-TURN: Final = 30.0
+STALL_TIMEOUT: Final = 30.0
 """Seconds after which a turn counts as stalled, unless it said that it would take longer."""
 
 
 @dataclass(slots=True)
-class Pulse:
+class Heartbeat:
     """The turns of one loop."""
 
     now: Callable[[], float]
@@ -30,26 +30,26 @@ class Pulse:
         """Whether the next turn should have begun by now."""
         return self.now() > self._until
 
-    def beat(self, within: float = TURN) -> None:
+    def beat(self, within: float = STALL_TIMEOUT) -> None:
         """Begin a turn; the next one begins within so many seconds."""
         self._until = self.now() + within
 
-    def rest(self) -> None:
+    def pause(self) -> None:
         """Promise nothing."""
         self._until = math.inf
 
 
 @dataclass(slots=True)
-class Turnstile:
+class MonitoredLock:
     """A lock that is held for one turn at most; while nobody holds it, its pulse rests."""
 
-    pulse: Pulse
+    heartbeat: Heartbeat
     _lock: anyio.Lock = field(default_factory=lambda: anyio.Lock(fast_acquire=True))
 
     async def __aenter__(self) -> None:
         """Wait for the lock, then begin a turn."""
         await self._lock.acquire()
-        self.pulse.beat()
+        self.heartbeat.beat()
 
     async def __aexit__(
         self,
@@ -58,28 +58,28 @@ class Turnstile:
         traceback: TracebackType | None,
     ) -> None:
         """Let the next one in."""
-        self.pulse.rest()
+        self.heartbeat.pause()
         self._lock.release()
 
 
 @dataclass(slots=True)
-class Pulses:
+class HeartbeatRegistry:
     """The pulses of all loops, by name. `now` gives seconds of a monotonic clock."""
 
     now: Callable[[], float]
-    _pulses: dict[str, Pulse] = field(default_factory=dict)
+    _heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
 
-    def add(self, name: str) -> Pulse:
+    def add(self, name: str) -> Heartbeat:
         """Give a loop its pulse; until its first turn it rests."""
-        pulse = Pulse(self.now)
-        self.include(name, pulse)
-        return pulse
+        heartbeat = Heartbeat(self.now)
+        self.include(name, heartbeat)
+        return heartbeat
 
-    def include(self, name: str, pulse: Pulse) -> None:
+    def include(self, name: str, heartbeat: Heartbeat) -> None:
         """Take in a pulse that a loop has already."""
-        self._pulses[name] = pulse
+        self._heartbeats[name] = heartbeat
 
     @property
     def stalled(self) -> tuple[str, ...]:
         """Name the loops that do not turn."""
-        return tuple(name for name, pulse in self._pulses.items() if pulse.is_stalled)
+        return tuple(name for name, heartbeat in self._heartbeats.items() if heartbeat.is_stalled)

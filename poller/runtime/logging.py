@@ -10,11 +10,13 @@ from typing import TextIO, cast
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
-from poller.runtime.redaction import Secrets, _striking
-from poller.runtime.stdout import Output
+from poller.runtime.redaction import Secrets, redacting_processor
+from poller.runtime.stdout import NonBlockingStdout
 
 
-def configure(level: str, style: str, *, stream: TextIO | Output, secrets: Secrets) -> None:
+def configure(
+    level: str, style: str, *, stream: TextIO | NonBlockingStdout, secrets: Secrets
+) -> None:
     """Send all logs of this process, those of libraries too, to one stream.
 
     `style` is `json`, `console`, or `auto`: console on a terminal.
@@ -25,14 +27,14 @@ def configure(level: str, style: str, *, stream: TextIO | Output, secrets: Secre
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            _striking(secrets),
-            _console(stream) if is_console else structlog.processors.JSONRenderer(),
+            redacting_processor(secrets),
+            _console_renderer(stream) if is_console else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", stream)),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(handlers=[_Lines()], level=level.upper(), force=True)
+    logging.basicConfig(handlers=[_StdlibHandler()], level=level.upper(), force=True)
 
 
 def is_console() -> bool:
@@ -40,7 +42,7 @@ def is_console() -> bool:
     return isinstance(structlog.get_config()["processors"][-1], structlog.dev.ConsoleRenderer)
 
 
-class _Lines(logging.Handler):
+class _StdlibHandler(logging.Handler):
     """Writes what libraries log through the same processors."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -53,7 +55,7 @@ class _Lines(logging.Handler):
         )
 
 
-def _console(stream: TextIO | Output) -> Processor:
+def _console_renderer(stream: TextIO | NonBlockingStdout) -> Processor:
     # The pretty tracebacks of the library would print local variables.
     return structlog.dev.ConsoleRenderer(
         colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False

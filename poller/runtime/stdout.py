@@ -10,11 +10,11 @@ import threading
 from dataclasses import dataclass, field
 from typing import Final, TextIO
 
-LINES: Final = 10_000
+MAX_QUEUED_LINES: Final = 10_000
 
 
 @dataclass(slots=True)
-class Ticket:
+class PendingWrite:
     """A text on its way out. `error` says why it did not get there, once `wait` has returned."""
 
     text: str
@@ -33,12 +33,12 @@ class Ticket:
         self._done.set()
 
 
-class Output:
+class NonBlockingStdout:
     """A stream that never blocks and never fails whoever writes a line of the log to it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._tickets: queue.Queue[Ticket | None] = queue.Queue(LINES)
+        self._writes: queue.Queue[PendingWrite | None] = queue.Queue(MAX_QUEUED_LINES)
         self._dropped = 0
         self._thread = threading.Thread(target=self._write_on, name="output", daemon=True)
         self._thread.start()
@@ -58,11 +58,11 @@ class Output:
     def flush(self) -> None:
         """Do nothing: every text is flushed when it is written."""
 
-    def submit(self, text: str) -> Ticket:
+    def submit(self, text: str) -> PendingWrite:
         """Take a text that somebody waits for. Raises OSError when too many wait already."""
-        ticket = Ticket(text)
+        ticket = PendingWrite(text)
         try:
-            self._tickets.put_nowait(ticket)
+            self._writes.put_nowait(ticket)
         except queue.Full:
             raise BlockingIOError(0, "nobody reads it") from None
         return ticket
@@ -70,13 +70,13 @@ class Output:
     def close(self, within: float) -> None:
         """Write what waits, for so many seconds at most."""
         try:
-            self._tickets.put_nowait(None)
+            self._writes.put_nowait(None)
         except queue.Full:
             return
         self._thread.join(within)
 
     def _write_on(self) -> None:
-        while ticket := self._tickets.get():
+        while ticket := self._writes.get():
             dropped, self._dropped = self._dropped, 0
             if dropped:
                 self._put(f"({dropped} lines of the log are missing here: nobody read them)\n")

@@ -14,15 +14,15 @@ from typing import Final, Self
 import anyio
 import structlog
 
-STATUS_EVERY: Final = 10.0
-LONGEST_STATUS: Final = 1_000
+STATUS_INTERVAL: Final = 10.0
+MAX_STATUS_CHARS: Final = 1_000
 """Characters of a status, which may take four bytes each: a message may have 4,096."""
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Supervisor:
+class SystemdNotifier:
     """The supervisor at the other end of a socket, or nobody.
 
     It ends a process that has not given a sign of life for `watchdog` seconds.
@@ -43,52 +43,52 @@ class Supervisor:
         watchdog = int(usec) / 1e6 if is_meant and usec.isdecimal() else 0.0
         return cls(address, watchdog or math.inf)
 
-    async def attend(
+    async def run(
         self, stalled: Callable[[], Sequence[str]], summary: Callable[[], Awaitable[str]]
     ) -> None:
         """Send READY, then STATUS on changes, and WATCHDOG while no loop is stalled."""
         if not self.address:
             return
         self._is_ready = True
-        self._tell(READY="1")
+        self._send(READY="1")
         async with anyio.create_task_group() as telling:
-            telling.start_soon(self._give_signs, stalled, name="watchdog")
-            telling.start_soon(self._tell_changes, summary, name="status")
+            telling.start_soon(self._feed_watchdog, stalled, name="watchdog")
+            telling.start_soon(self._send_status, summary, name="status")
 
     def status(self, text: str) -> None:
         """Say how the daemon is, in one line for people."""
-        self._tell(STATUS=" ".join(text.split())[:LONGEST_STATUS])
+        self._send(STATUS=" ".join(text.split())[:MAX_STATUS_CHARS])
 
     def stopping(self) -> None:
         """Say that the daemon stops."""
-        self._tell(STOPPING="1", STATUS="stopping: what is being sent may end")
+        self._send(STOPPING="1", STATUS="stopping: what is being sent may end")
 
     @contextmanager
     def reloading(self) -> Iterator[None]:
         """Say that settings are read again, and when that is done; no word of it at the start."""
         if self._is_ready:
-            self._tell(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1_000))
+            self._send(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1_000))
         yield
         if self._is_ready:
-            self._tell(READY="1")
+            self._send(READY="1")
 
-    async def _give_signs(self, stalled: Callable[[], Sequence[str]]) -> None:
+    async def _feed_watchdog(self, stalled: Callable[[], Sequence[str]]) -> None:
         while True:
             await anyio.sleep(self.watchdog / 2)
             if names := stalled():
-                log.error("watchdog.not_fed", stalled=",".join(names))
+                log.error("watchdog.skipped", stalled=",".join(names))
             else:
-                self._tell(WATCHDOG="1")
+                self._send(WATCHDOG="1")
 
-    async def _tell_changes(self, summary: Callable[[], Awaitable[str]]) -> None:
+    async def _send_status(self, summary: Callable[[], Awaitable[str]]) -> None:
         told = ""
         while True:
             if (line := await summary()) != told:
                 self.status(line)
                 told = line
-            await anyio.sleep(STATUS_EVERY)
+            await anyio.sleep(STATUS_INTERVAL)
 
-    def _tell(self, **assignments: str) -> None:
+    def _send(self, **assignments: str) -> None:
         """Send one message. The supervisor may be away for a moment, so that is no error."""
         if not self.address:
             return
@@ -98,4 +98,4 @@ class Supervisor:
                 end.setblocking(False)
                 end.sendto(message.encode(errors="replace"), self.address)
         except OSError as error:
-            log.warning("systemd.not_told", told=next(iter(assignments)), error=str(error))
+            log.warning("systemd.notify_failed", told=next(iter(assignments)), error=str(error))

@@ -11,21 +11,21 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from poller.core.errors import ConfigError
 from poller.core.events import EVENT_TYPES
-from poller.settings.sources import Found, Places
-from poller.settings.types import Words
+from poller.settings.sources import EnvSources, SourcedValue
+from poller.settings.types import StringList
 
 T = TypeVar("T")
-Model = TypeVar("Model", bound="Environment")
+Model = TypeVar("Model", bound="EnvSettings")
 
 
 @dataclass(slots=True)
-class Live(Generic[T]):
+class Reloadable(Generic[T]):
     """A value that may be exchanged while others hold on to it."""
 
     value: T
 
 
-class Environment(BaseSettings):
+class EnvSettings(BaseSettings):
     """Settings that are read from the environment: the base of the daemon's and of each sink's.
 
     Every field is made by `setting`. Its variable is a prefix and its name in capitals, or its
@@ -49,7 +49,7 @@ class Environment(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take only what is given: `Reading` finds it, with its origin, secret files first."""
+        """Take only what is given: `RawSettings` finds it, with its origin, secret files first."""
         return (init_settings,)
 
 
@@ -58,49 +58,49 @@ def setting(default: object, description: str, **rules: Any) -> Any:
     return Field(default, description=description, **rules)
 
 
-def prefix_of(sink: str) -> str:
+def env_prefix(sink: str) -> str:
     """Give the prefix of a sink's variables: POLLER_WEBHOOK_AUDIT_ for `webhook.audit`."""
     return f"POLLER_{sink.upper().replace('.', '_')}_"
 
 
 @dataclass(frozen=True, slots=True)
-class Reading(Generic[Model]):
+class RawSettings(Generic[Model]):
     """What was found for the fields of one model under one prefix."""
 
     model: type[Model]
     prefix: str
-    found: Mapping[str, Found]
+    values: Mapping[str, SourcedValue]
 
     @classmethod
-    def of(cls, model: type[Model], prefix: str, places: Places, **defaults: str) -> Self:
+    def of(cls, model: type[Model], prefix: str, places: EnvSources, **defaults: str) -> Self:
         """Look for every field. `defaults` are those that depend on the surroundings."""
         found = {}
         for name, variable in variables(model, prefix).items():
             is_secret = holds_secret(model.model_fields[name].annotation)
             text = defaults.get(name) or default_text(model.model_fields[name])
-            fallback = Found(text=text, is_secret=is_secret)
+            fallback = SourcedValue(text=text, is_secret=is_secret)
             found[name] = places.find(variable, is_secret=is_secret) or fallback
         return cls(model, prefix, found)
 
-    def by_variable(self) -> dict[str, Found]:
+    def by_variable(self) -> dict[str, SourcedValue]:
         """Give what was found by the names of the variables."""
-        return {it: self.found[name] for name, it in variables(self.model, self.prefix).items()}
+        return {it: self.values[name] for name, it in variables(self.model, self.prefix).items()}
 
     def build(self) -> Model:
         """Turn the texts into a model. Raises ConfigError with every problem."""
-        unread = {name: it.problem for name, it in self.found.items() if it.problem}
-        texts = {name: it.text for name, it in self.found.items() if it.text}
+        unread = {name: it.problem for name, it in self.values.items() if it.problem}
+        texts = {name: it.text for name, it in self.values.items() if it.text}
         lines = list(unread.values())
         try:
             model = self.model(**texts)
         except ValidationError as error:
-            lines += problems(error, variables(self.model, self.prefix), but=unread)
+            lines += format_errors(error, variables(self.model, self.prefix), but=unread)
         if lines:
             raise ConfigError(*lines)
         return model
 
 
-def variables(model: type[Environment], prefix: str) -> dict[str, str]:
+def variables(model: type[EnvSettings], prefix: str) -> dict[str, str]:
     """Name the variable of every field of a model."""
     fields = model.model_fields.items()
     return {name: str(it.validation_alias or prefix + name.upper()) for name, it in fields}
@@ -122,8 +122,8 @@ def secret_texts(value: object) -> Iterator[str]:
     """Give the text of every SecretStr in a model, a tuple or a mapping."""
     if isinstance(value, SecretStr):
         yield value.get_secret_value()
-    elif isinstance(value, Environment | Mapping):
-        items = value if isinstance(value, Environment) else value.items()
+    elif isinstance(value, EnvSettings | Mapping):
+        items = value if isinstance(value, EnvSettings) else value.items()
         for _, item in items:
             yield from secret_texts(item)
     elif isinstance(value, tuple):
@@ -131,7 +131,7 @@ def secret_texts(value: object) -> Iterator[str]:
             yield from secret_texts(item)
 
 
-PLAINLY: Final = {
+RULES: Final = {
     "missing": "is required",
     "bool_parsing": "must be on or off",
     "int_parsing": "must be a whole number",
@@ -142,7 +142,7 @@ PLAINLY: Final = {
 """What is said where the library's own words are for programmers, by the type of the error."""
 
 
-def problems(
+def format_errors(
     error: ValidationError, names: Mapping[str, str], *, but: Collection[str] = ()
 ) -> list[str]:
     """Say each problem in a line that names the variable and the rule, never the value.
@@ -162,13 +162,13 @@ def _variable(it: ErrorDetails, names: Mapping[str, str]) -> str:
 
 def _rule(it: ErrorDetails) -> str:
     own = it["msg"].removeprefix("Value error, ").replace("Input should", "must")
-    return PLAINLY.get(it["type"], own)
+    return RULES.get(it["type"], own)
 
 
-class SinkSettings(Environment):
+class SinkSettings(EnvSettings):
     """What every sink can be told."""
 
-    events: Words | None = setting(None, "Event types that this sink takes; * takes all")
+    events: StringList | None = setting(None, "Event types that this sink takes; * takes all")
 
     @field_validator("events")
     @classmethod

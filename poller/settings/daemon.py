@@ -9,10 +9,9 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, SecretStr, ValidationInfo, field_validator
 
 from poller.core.jobs import is_job_id
-from poller.runtime.address import DEFAULT as DEFAULT_ADDRESS
-from poller.runtime.address import Address, is_host, is_loopback
-from poller.settings.base import Environment, setting
-from poller.settings.types import PRINTABLE, Seconds, Words, check_url
+from poller.runtime.address import DEFAULT_ADDRESS, ListenAddress, is_host, is_loopback
+from poller.settings.base import EnvSettings, setting
+from poller.settings.types import PRINTABLE, Duration, StringList, validate_http_url
 
 PREFIX: Final = "POLLER_"
 MEMORY: Final = "memory:"
@@ -24,7 +23,7 @@ NAMESPACE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 AnyCase = BeforeValidator(lambda text: text.lower() if isinstance(text, str) else text)
 
 
-class Settings(Environment):
+class Settings(EnvSettings):
     """What the daemon can be told; sinks have settings of their own."""
 
     api_key: SecretStr | None = setting(
@@ -36,13 +35,13 @@ class Settings(Environment):
         "The API, or your own deployment of it; a path is taken as it is",
         validation_alias="SUTRO_API_URL",
     )
-    request_timeout: Seconds = setting("30s", "How long one request may take", gt=0)
+    request_timeout: Duration = setting("30s", "How long one request may take", gt=0)
     ca_file: Path | None = setting(None, "Certificates to trust in place of the system's (PEM)")
     proxy: SecretStr | None = setting(
         None, "The proxy of all requests; without it HTTPS_PROXY and NO_PROXY count"
     )
 
-    job_ids: Words = setting((), "Ids of the jobs to watch")
+    job_ids: StringList = setting((), "Ids of the jobs to watch")
     jobs_file: Path | None = setting(
         None, "A file of ids to watch, one a line, # for comments; re-read when it changes"
     )
@@ -54,32 +53,33 @@ class Settings(Environment):
     discover: bool = setting("off", "Watch every job of the account, named or not")
     discover_name: str = setting("*", "Of these, those whose name fits this pattern of * and ?")
     discover_model: str = setting("*", "Of these, those whose model fits this pattern")
-    discover_since: Seconds = setting(
+    discover_max_age: Duration = setting(
         "7d", "Of these, those that were created no longer ago than that", gt=0
     )
-    discover_interval: Seconds = setting("30s", "How often to look for new jobs", gt=0)
+    discover_interval: Duration = setting("30s", "How often to look for new jobs", gt=0)
 
-    min_interval: Seconds = setting("2s", "The shortest wait between two looks at a job", gt=0)
-    max_interval: Seconds = setting("5m", "The longest; the same as the shortest is fixed", gt=0)
+    min_interval: Duration = setting("2s", "The shortest wait between two looks at a job", gt=0)
+    max_interval: Duration = setting("5m", "The longest; the same as the shortest is fixed", gt=0)
     interval_factor: float = setting("1", "Stretches the waits: 2 asks half as often", gt=0)
     requests_per_minute: float = setting("120", "The most requests to the API in a minute", gt=0)
     concurrency: int = setting("16", "The most requests in flight at once, 1 to 256", ge=1, le=256)
 
-    listing: Annotated[Literal["auto", "off"], AnyCase] = setting(
+    list_pages: Annotated[Literal["auto", "off"], AnyCase] = setting(
         "auto",
         "auto asks for pages that show several due jobs at once; off asks for each job alone",
-        validation_alias="POLLER_LIST",
     )
 
-    settle_timeout: Seconds = setting(
+    settle_timeout: Duration = setting(
         "30s", "How long the end of a job may wait for its final cost", gt=0
     )
-    not_found_grace: Seconds = setting(
+    not_found_grace: Duration = setting(
         "10m", "How long the API may not know a new job before it counts as missing", gt=0
     )
-    namespace: str = setting("sutro", "Sets the ids of events apart; change it only to start anew")
+    event_id_namespace: str = setting(
+        "sutro", "Sets the ids of events apart; change it only to start anew"
+    )
 
-    sinks: Words = setting(
+    sinks: StringList = setting(
         "log", "Who gets the events; by default also webhook when its URL is set"
     )
 
@@ -98,7 +98,7 @@ class Settings(Environment):
     listen_token: SecretStr | None = setting(
         None, "What a request to the API must bring along, as Authorization: Bearer"
     )
-    listen_hosts: Words = setting(
+    allowed_hosts: StringList = setting(
         (), "Names by which requests may come, beside localhost and addresses"
     )
 
@@ -119,7 +119,7 @@ class Settings(Environment):
     @field_validator("api_url")
     @classmethod
     def _base_url(cls, url: str, info: ValidationInfo) -> str:
-        check_url(url)
+        validate_http_url(url)
         parts = urlsplit(url)
         if "@" in parts.netloc or "?" in url or "#" in url:
             raise ValueError("must have no user, query or fragment")
@@ -144,7 +144,7 @@ class Settings(Environment):
     @field_validator("listen")
     @classmethod
     def _address(cls, listen: str) -> str:
-        Address.parse(listen)
+        ListenAddress.parse(listen)
         return listen
 
     @field_validator("listen_token")
@@ -155,7 +155,7 @@ class Settings(Environment):
             raise ValueError(f"must be {TOKEN_CHARS} or more of printable ASCII without spaces")
         return token
 
-    @field_validator("listen_hosts")
+    @field_validator("allowed_hosts")
     @classmethod
     def _hosts(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if odd := [it for it in names if not is_host(it.lower())]:
@@ -166,7 +166,7 @@ class Settings(Environment):
     @classmethod
     def _proxy_url(cls, url: SecretStr | None) -> SecretStr | None:
         if url:
-            check_url(url.get_secret_value())
+            validate_http_url(url.get_secret_value())
         return url
 
     @field_validator("job_ids")
@@ -183,7 +183,7 @@ class Settings(Environment):
             raise ValueError("must be off while POLLER_EXIT_WHEN_DONE is on: it never is done")
         return discover
 
-    @field_validator("listing")
+    @field_validator("list_pages")
     @classmethod
     def _on_for_discovery(cls, listing: str, info: ValidationInfo) -> str:
         if listing == "off" and info.data.get("discover"):
@@ -197,7 +197,7 @@ class Settings(Environment):
             raise ValueError("must not be less than POLLER_MIN_INTERVAL")
         return longest
 
-    @field_validator("namespace")
+    @field_validator("event_id_namespace")
     @classmethod
     def _short_namespace(cls, namespace: str) -> str:
         if not NAMESPACE.fullmatch(namespace):

@@ -18,12 +18,12 @@ from dotenv.parser import Binding, parse_stream
 from poller.core.errors import ConfigError
 
 DEFAULT: Final = "default"
-OURS: Final = re.compile(r"(POLLER|SUTRO_API)_(?!PORT|SERVICE_)")
+OUR_NAMES: Final = re.compile(r"(POLLER|SUTRO_API)_(?!PORT|SERVICE_)")
 """Names that must be known. Kubernetes injects the others for a Service called poller."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class SourcedValue:
     """The text of one setting and where it was; `problem` is the line to say if it has none."""
 
     text: str = field(default="", repr=False)
@@ -33,12 +33,12 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class EnvSources:
     """Where the texts of settings may be."""
 
     environ: Mapping[str, str] = field(repr=False)
     env_file: Path | None = None
-    filed: Mapping[str, str] = field(default_factory=dict, repr=False)
+    file_values: Mapping[str, str] = field(default_factory=dict, repr=False)
     run_secrets: Path = Path("/run/secrets")
 
     @classmethod
@@ -51,28 +51,28 @@ class Places:
         except (OSError, ValueError) as error:
             problem = f"--env-file: cannot read {env_file}: {_reason(error)}"
         else:
-            return cls(environ=environ, env_file=env_file, filed=_assigned(text, env_file))
+            return cls(environ=environ, env_file=env_file, file_values=_assigned(text, env_file))
         raise ConfigError(problem)
 
     def names(self) -> set[str]:
         """Name every variable that is set, ours or not; an empty one is not."""
-        return {*self.filed, *(name for name, text in self.environ.items() if text.strip())}
+        return {*self.file_values, *(name for name, text in self.environ.items() if text.strip())}
 
-    def find(self, variable: str, *, is_secret: bool = False) -> Found | None:
+    def find(self, variable: str, *, is_secret: bool = False) -> SourcedValue | None:
         """Find the strongest text of a variable."""
         filed = self._find_file(variable) if is_secret else None
         return filed or self._find_text(variable, is_secret=is_secret)
 
-    def _find_text(self, variable: str, *, is_secret: bool = False) -> Found | None:
+    def _find_text(self, variable: str, *, is_secret: bool = False) -> SourcedValue | None:
         for texts, origin in (
             (self.environ, "environment"),
-            (self.filed, f"env file {self.env_file}"),
+            (self.file_values, f"env file {self.env_file}"),
         ):
             if text := texts.get(variable, "").strip():
-                return Found(text=text, origin=origin, is_secret=is_secret)
+                return SourcedValue(text=text, origin=origin, is_secret=is_secret)
         return None
 
-    def _find_file(self, variable: str) -> Found | None:
+    def _find_file(self, variable: str) -> SourcedValue | None:
         if twin := self._find_text(f"{variable}_FILE"):
             return _read_named_file(twin.text, f"{variable}_FILE")
         if folder := self.environ.get("CREDENTIALS_DIRECTORY"):
@@ -97,11 +97,11 @@ def _line(it: Binding) -> int:
     return it.original.line + before.count("\n")
 
 
-def misspelt(places: Places, known: Collection[str]) -> list[str]:
+def unknown_variables(places: EnvSources, known: Collection[str]) -> list[str]:
     """Complain about every variable that looks like ours and is none."""
     lines = []
     for name in sorted(places.names() - {*known}):
-        if OURS.match(name):
+        if OUR_NAMES.match(name):
             close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.8)
             hint = f"; did you mean {close[0]}?" if close else ""
             lines.append(f"{name}: neither the daemon nor a sink in POLLER_SINKS reads it{hint}")
@@ -116,24 +116,24 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _read_named_file(path: str, variable: str) -> Found:
+def _read_named_file(path: str, variable: str) -> SourcedValue:
     if path.startswith(("/", ".")):
         return _read_secret(Path(path), variable, f"file {path}")
     # It may be the secret itself, put into the wrong variable: do not repeat it.
     problem = f"{variable}: must be the path of a file, beginning with / or ./"
-    return Found(origin="environment", is_secret=True, problem=problem)
+    return SourcedValue(origin="environment", is_secret=True, problem=problem)
 
 
-def _read_secret(path: Path, variable: str, origin: str) -> Found:
+def _read_secret(path: Path, variable: str, origin: str) -> SourcedValue:
     try:
         text = path.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
     except (OSError, ValueError) as error:
         problem = f"{variable}: cannot read {path}: {_reason(error)}"
     else:
         if text:
-            return Found(text=text, origin=origin, is_secret=True)
+            return SourcedValue(text=text, origin=origin, is_secret=True)
         problem = f"{variable}: {path} is empty"
-    return Found(origin=origin, is_secret=True, problem=problem)
+    return SourcedValue(origin=origin, is_secret=True, problem=problem)
 
 
 def _reason(error: OSError | ValueError) -> str:

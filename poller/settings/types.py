@@ -13,7 +13,7 @@ _NUMBER: Final = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
 _DURATION: Final = re.compile("".join(rf"(?:{_NUMBER}{unit}(?![a-z]))?" for unit in UNITS))
 
 
-def seconds(value: object) -> object:
+def parse_duration(value: object) -> object:
     """Read a duration such as `30`, `500ms` or `1h30m` as seconds."""
     if not isinstance(value, str):
         return value
@@ -25,7 +25,7 @@ def seconds(value: object) -> object:
     return sum(float(n) * unit for n, unit in zip(parts.groups("0"), UNITS.values(), strict=True))
 
 
-def words(value: object) -> object:
+def parse_list(value: object) -> object:
     """Read a list parted by commas or white space, or in JSON; each word counts once."""
     if not isinstance(value, str):
         return value
@@ -48,13 +48,13 @@ def _json_list(text: str) -> list[str]:
     return items
 
 
-Seconds = Annotated[float, BeforeValidator(seconds)]
+Duration = Annotated[float, BeforeValidator(parse_duration)]
 
 
-Words = Annotated[tuple[str, ...], BeforeValidator(words)]
+StringList = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
 
 
-def check_url(url: str) -> None:
+def validate_http_url(url: str) -> None:
     """Raise ValueError unless a text is an http or https URL with a host."""
     try:
         parts = urlsplit(url)

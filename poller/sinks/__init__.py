@@ -14,9 +14,9 @@ from typing import Any, Final, Protocol
 
 from poller.core.errors import ConfigError
 from poller.core.outbox import Delivery
-from poller.runtime.http import Egress
-from poller.settings.base import Live, SinkSettings
-from poller.settings.sources import Found
+from poller.runtime.http import OutboundSettings
+from poller.settings.base import Reloadable, SinkSettings
+from poller.settings.sources import SourcedValue
 
 ENTRY_POINTS: Final = "sutro_poller.sinks"
 
@@ -44,11 +44,11 @@ class SinkKind:
     """
 
     settings: type[SinkSettings]
-    connect: Callable[[Live[Any], Egress], AbstractAsyncContextManager[Sink]]
-    is_read_by_people: Callable[[Mapping[str, Found]], bool] = lambda _found: False
+    open: Callable[[Reloadable[Any], OutboundSettings], AbstractAsyncContextManager[Sink]]
+    wants_daemon_events: Callable[[Mapping[str, SourcedValue]], bool] = lambda _found: False
 
 
-def find_kind(name: str) -> SinkKind:
+def load_kind(name: str) -> SinkKind:
     """Find the kind of a sink by its name: `webhook`, or `webhook` in `webhook.audit`.
 
     Raises ConfigError when no built-in and no installed package has it, or its package is broken.

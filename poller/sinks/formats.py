@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from poller.core.events import Event
-from poller.sinks.text import prose
+from poller.sinks.text import format_message
 
 JSON: Final = "application/json"
 TYPE_PREFIX: Final = "sh.sutro.poller."
@@ -20,7 +20,7 @@ FormatName = Literal["standard", "cloudevents", "cloudevents-binary", "slack"]
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class WebhookRequest:
     """What is POSTed for an event."""
 
     content_type: str
@@ -28,39 +28,39 @@ class Message:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def standard(event: Event) -> Message:
+def standard(event: Event) -> WebhookRequest:
     """Send the stored body as it is: Standard Webhooks 1.0."""
-    return Message(JSON, event.body)
+    return WebhookRequest(JSON, event.body)
 
 
-def cloudevents(event: Event) -> Message:
+def cloudevents(event: Event) -> WebhookRequest:
     """Wrap the data into one object: CloudEvents 1.0, HTTP binding, structured mode."""
     whole = _attributes(event) | {"datacontenttype": JSON, "data": event.data}
-    return Message("application/cloudevents+json", _dump(whole))
+    return WebhookRequest("application/cloudevents+json", _dump(whole))
 
 
-def cloudevents_binary(event: Event) -> Message:
+def cloudevents_binary(event: Event) -> WebhookRequest:
     """Send the data alone, its attributes as headers: CloudEvents 1.0, binary mode."""
     headers = {f"ce-{name}": text for name, text in _attributes(event).items()}
-    return Message(JSON, _dump(event.data), headers)
+    return WebhookRequest(JSON, _dump(event.data), headers)
 
 
-def slack(event: Event) -> Message:
+def slack(event: Event) -> WebhookRequest:
     """Tell people in the text of a Slack incoming webhook.
 
     Without `mrkdwn` the underscores of a name stay what they are.
     """
-    text = html.escape(prose(event), quote=False)  # &, < and >, as Slack's rules have it
-    return Message(JSON, _dump({"text": text, "mrkdwn": False}))
+    text = html.escape(format_message(event), quote=False)  # &, < and >, as Slack's rules have it
+    return WebhookRequest(JSON, _dump({"text": text, "mrkdwn": False}))
 
 
-FORMATS: Final[Mapping[FormatName, Callable[[Event], Message]]] = {
+FORMATS: Final[Mapping[FormatName, Callable[[Event], WebhookRequest]]] = {
     "standard": standard,
     "cloudevents": cloudevents,
     "cloudevents-binary": cloudevents_binary,
     "slack": slack,
 }
-FOR_PEOPLE: Final = frozenset({"slack"})
+HUMAN_FORMATS: Final = frozenset({"slack"})
 
 
 def _attributes(event: Event) -> dict[str, str]:

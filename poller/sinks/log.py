@@ -12,15 +12,15 @@ from anyio.to_thread import run_sync
 
 from poller.core.errors import DeliveryError
 from poller.core.events import Event
-from poller.core.jobs import rfc3339
+from poller.core.jobs import format_rfc3339
 from poller.core.outbox import Delivery
 from poller.runtime.clock import Clock
-from poller.runtime.http import Egress
+from poller.runtime.http import OutboundSettings
 from poller.runtime.logging import is_console
-from poller.runtime.stdout import Output
-from poller.settings.base import Live, SinkSettings
+from poller.runtime.stdout import NonBlockingStdout
+from poller.settings.base import Reloadable, SinkSettings
 from poller.sinks import Sink, SinkKind
-from poller.sinks.text import summary
+from poller.sinks.text import format_line
 
 
 class LogSettings(SinkSettings):
@@ -35,7 +35,7 @@ class LogSink:
     For people, on a console, a line says the most important of it.
     """
 
-    output: Output
+    output: NonBlockingStdout
     is_console: bool = False
     clock: Clock = field(default_factory=Clock)
     _one_at_a_time: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
@@ -43,7 +43,7 @@ class LogSink:
     async def send(self, delivery: Delivery) -> None:
         """Write one line and wait off the loop until it is out: whoever reads it may be slow."""
         event = delivery.event
-        line = _prose(event) if self.is_console else _json(event, self.clock.now())
+        line = _text(event) if self.is_console else _json(event, self.clock.now())
         try:
             ticket = self.output.submit(f"{line}\n")
             await run_sync(ticket.wait, limiter=self._one_at_a_time, abandon_on_cancel=True)
@@ -51,29 +51,33 @@ class LogSink:
             raise DeliveryError(f"stdout takes no line: {error.strerror}") from None
 
 
-def _prose(event: Event) -> str:
-    when = rfc3339(event.occurred_at)
-    text = f"{when:<27} {summary(event.type, event.data)}"
+def _text(event: Event) -> str:
+    when = format_rfc3339(event.occurred_at)
+    text = f"{when:<27} {format_line(event.type, event.data)}"
     # A terminal of another encoding must not cost the event.
     return text.encode("ascii", "backslashreplace").decode()
 
 
 def _json(event: Event, now: datetime) -> str:
     head = {
-        "timestamp": rfc3339(now),
+        "timestamp": format_rfc3339(now),
         "level": "info",
         "event": event.type,
         "event_id": event.id,
-        "occurred_at": rfc3339(event.occurred_at),
+        "occurred_at": format_rfc3339(event.occurred_at),
     }
     return json.dumps(head | event.data)
 
 
 @asynccontextmanager
-async def connect(_settings: Live[LogSettings], _egress: Egress) -> AsyncIterator[Sink]:
+async def open_sink(
+    _settings: Reloadable[LogSettings], _egress: OutboundSettings
+) -> AsyncIterator[Sink]:
     """Open the log sink on stdout, behind the queue of the log's own lines if there is one."""
-    output = sys.stdout if isinstance(sys.stdout, Output) else Output(sys.stdout)
+    output = (
+        sys.stdout if isinstance(sys.stdout, NonBlockingStdout) else NonBlockingStdout(sys.stdout)
+    )
     yield LogSink(output, is_console())
 
 
-KIND = SinkKind(LogSettings, connect, is_read_by_people=lambda _found: True)
+KIND = SinkKind(LogSettings, open_sink, wants_daemon_events=lambda _found: True)

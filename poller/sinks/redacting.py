@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 
 from poller.core.errors import DeliveryError
 from poller.core.outbox import Delivery
-from poller.runtime.redaction import Secrets, strike
+from poller.runtime.redaction import Secrets, redact
 from poller.sinks import Sink
 
 
 @dataclass(frozen=True, slots=True)
-class DiscreetSink:
+class RedactingSink:
     """Pass events on to a sink, and strike secrets out of what it says of a failure.
 
     The log would do without this. But a reason is stored too, and that of a sink which is
@@ -24,4 +24,4 @@ class DiscreetSink:
         try:
             await self.sink.send(delivery)
         except DeliveryError as error:
-            raise replace(error, reason=strike(error.reason, self.secrets())) from None
+            raise replace(error, reason=redact(error.reason, self.secrets())) from None

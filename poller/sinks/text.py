@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from poller.core.events import ENDS, Event
-from poller.core.state import JobEvent
+from poller.core.events import TERMINAL_EVENTS, Event
+from poller.core.state import JobEventType
 
-TOLD: Final = {
+HEADLINES: Final = {
     "job.started": "{job} is running",
     "job.succeeded": "{job} succeeded{after}",
     "job.failed": "{job} failed{after}",
@@ -23,10 +23,10 @@ TOLD: Final = {
 }
 """What is said first, by the event's type."""
 
-COSTLY: Final = ENDS | {JobEvent.COST_SETTLED}
+TYPES_WITH_COST: Final = TERMINAL_EVENTS | {JobEventType.COST_SETTLED}
 
 
-def prose(event: Event) -> str:
+def format_message(event: Event) -> str:
     """Tell an event in one to three lines of plain text."""
     return "\n".join(_lines(event.type, event.data))
 
@@ -34,8 +34,8 @@ def prose(event: Event) -> str:
 def _lines(kind: str, data: Mapping[str, Any]) -> Iterator[str]:
     job = data.get("job", {})
     parts = {"job": _named(job), "after": _after(data.get("run_seconds"))}
-    yield TOLD[kind].format_map({**data, **parts})
-    if kind in COSTLY:
+    yield HEADLINES[kind].format_map({**data, **parts})
+    if kind in TYPES_WITH_COST:
         tokens = f"{_count(job['input_tokens'])} in, {_count(job['output_tokens'])} out"
         yield f"Cost {_cost(data)}; tokens {tokens}"
     if why := _failure(job.get("failure_reason")):
@@ -78,7 +78,7 @@ def _failure(reason: Mapping[str, Any] | None) -> str:
     return message if isinstance(message, str) else json.dumps(reason, ensure_ascii=False)
 
 
-def summary(kind: str, data: Mapping[str, Any]) -> str:
+def format_line(kind: str, data: Mapping[str, Any]) -> str:
     """Say what happened, and of a job how long it ran, what it cost and why it failed."""
     job = data.get("job")
     if job is None:

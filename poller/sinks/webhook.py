@@ -15,21 +15,28 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo,
 
 from poller.core.errors import DeliveryError
 from poller.core.outbox import Delivery
-from poller.core.retry import PAUSE_CAP
-from poller.runtime.http import Answer, Egress, Http, NoAnswer, retry_after, shown
-from poller.settings.base import Live, SinkSettings, setting
-from poller.settings.types import Seconds, check_url
+from poller.core.retry import RETRY_AFTER_CAP
+from poller.runtime.http import (
+    HttpClient,
+    NoResponse,
+    OutboundSettings,
+    Response,
+    redact_url,
+    retry_after,
+)
+from poller.settings.base import Reloadable, SinkSettings, setting
+from poller.settings.types import Duration, validate_http_url
 from poller.sinks import Sink, SinkKind
-from poller.sinks.formats import FOR_PEOPLE, FORMATS, FormatName, Message
+from poller.sinks.formats import FORMATS, HUMAN_FORMATS, FormatName, WebhookRequest
 
-ANSWER_CAP: Final = 4_096
+RESPONSE_BYTES_CAP: Final = 4_096
 CONNECTIONS: Final = 16
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - what marks a secret, not one
 SECRET_BYTES: Final = range(24, 65)
 HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 HUB_SIGNATURE: Final = "X-Hub-Signature-256"
-OUR_HEADERS: Final = (
+RESERVED_HEADERS: Final = (
     "content-",
     "webhook-",
     "ce-",
@@ -38,10 +45,10 @@ OUR_HEADERS: Final = (
     "transfer-encoding",
     "connection",
 )
-ODD_NAME: Final = "is none, or is ours: " + ", ".join(f"{it}..." for it in OUR_HEADERS)
-TRY_AGAIN: Final = frozenset({408, 425, 429})
-REDIRECTED: Final = ", and redirects are not followed: set its URL to where it leads"
-PAUSING: Final = frozenset({429, 503})
+ODD_NAME: Final = "is none, or is ours: " + ", ".join(f"{it}..." for it in RESERVED_HEADERS)
+RETRYABLE_STATUSES: Final = frozenset({408, 425, 429})
+REDIRECT_STATUSES: Final = ", and redirects are not followed: set its URL to where it leads"
+RETRY_AFTER_STATUSES: Final = frozenset({429, 503})
 """The statuses whose Retry-After counts."""
 
 log = structlog.get_logger()
@@ -71,7 +78,7 @@ def _check_secret(value: SecretStr) -> SecretStr:
 
 
 def _check_url(value: SecretStr) -> SecretStr:
-    check_url(value.get_secret_value())
+    validate_http_url(value.get_secret_value())
     return value
 
 
@@ -85,7 +92,7 @@ def _read_headers(text: str) -> dict[str, str]:
         raise ValueError('must be a JSON object of texts, such as {"X-Team": "research"}')
     # Neither names nor values are repeated: in a broken setting, either can be the secret.
     for number, (name, content) in enumerate(headers.items(), start=1):
-        if not HEADER_NAME.fullmatch(name) or name.lower().startswith(OUR_HEADERS):
+        if not HEADER_NAME.fullmatch(name) or name.lower().startswith(RESERVED_HEADERS):
             raise ValueError(f"header {number} has a name that {ODD_NAME}")
         if not HEADER_VALUE.fullmatch(content):
             raise ValueError(f"header {number} has a value that is not printable ASCII")
@@ -105,7 +112,7 @@ class WebhookSettings(SinkSettings):
         "standard",
         "What is sent: standard (Standard Webhooks), cloudevents, cloudevents-binary or slack",
     )
-    timeout: Seconds = setting("15s", "How long the receiver may take, 60s at most", gt=0, le=60)
+    timeout: Duration = setting("15s", "How long the receiver may take, 60s at most", gt=0, le=60)
     headers: Annotated[dict[str, SecretStr], BeforeValidator(_read_headers)] | None = setting(
         None, "Further headers, a JSON object of names and texts"
     )
@@ -122,7 +129,7 @@ class WebhookSettings(SinkSettings):
         return is_on
 
 
-def signature(keys: list[bytes], message_id: str, timestamp: int, body: bytes) -> str:
+def sign(keys: list[bytes], message_id: str, timestamp: int, body: bytes) -> str:
     """Sign as Standard Webhooks 1.0 does (v1, HMAC-SHA256), once with each key."""
     content = f"{message_id}.{timestamp}.".encode() + body
     digests = (hmac.new(key, content, hashlib.sha256).digest() for key in keys)
@@ -143,7 +150,10 @@ class WebhookSink:
     """POST each event; a 2xx is a receipt."""
 
     def __init__(
-        self, settings: Live[WebhookSettings], http: Http, now: Callable[[], float] = time.time
+        self,
+        settings: Reloadable[WebhookSettings],
+        http: HttpClient,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._http = http
@@ -154,21 +164,21 @@ class WebhookSink:
         url = self._settings.value.url.get_secret_value()
         message = FORMATS[self._settings.value.format](delivery.event)
         try:
-            answer = await self._http.exchange(
+            answer = await self._http.request(
                 "POST",
                 url,
                 headers=self._headers(delivery, message),
                 body=message.body,
-                cap=ANSWER_CAP,
+                cap=RESPONSE_BYTES_CAP,
             )
-        except NoAnswer as error:
-            if not is_receipt(error.status):  # the rest of a receipt tells nothing more
+        except NoResponse as error:
+            if not is_success(error.status):  # the rest of a receipt tells nothing more
                 raise DeliveryError(str(error)) from None
             return
-        if not is_receipt(answer.status):
-            raise _refusal(answer)
+        if not is_success(answer.status):
+            raise _delivery_error(answer)
 
-    def _headers(self, delivery: Delivery, message: Message) -> dict[str, str]:
+    def _headers(self, delivery: Delivery, message: WebhookRequest) -> dict[str, str]:
         settings, event_id, timestamp = self._settings.value, delivery.event.id, int(self._now())
         headers = {name: text.get_secret_value() for name, text in (settings.headers or {}).items()}
         headers |= message.headers
@@ -180,7 +190,7 @@ class WebhookSink:
         if settings.secret:
             secrets = settings.secret.get_secret_value()
             keys = signing_keys(secrets)
-            headers["webhook-signature"] = signature(keys, event_id, timestamp, message.body)
+            headers["webhook-signature"] = sign(keys, event_id, timestamp, message.body)
             if settings.hub_signature:
                 headers[HUB_SIGNATURE] = hub_signature(secrets, message.body)
         if delivery.is_replay:
@@ -188,34 +198,40 @@ class WebhookSink:
         return headers
 
 
-def is_receipt(status: int | None) -> bool:
+def is_success(status: int | None) -> bool:
     """Tell whether a receiver has the event by its own word."""
     return status is not None and 200 <= status < 300
 
 
-def _refusal(answer: Answer) -> DeliveryError:
+def _delivery_error(answer: Response) -> DeliveryError:
     """Tell an endpoint in trouble from one that refuses this one event."""
     status = answer.status
-    is_event_fault = 400 <= status < 500 and status not in TRY_AGAIN
+    is_event_fault = 400 <= status < 500 and status not in RETRYABLE_STATUSES
     return DeliveryError(
-        f"the receiver answered {status}{REDIRECTED if 300 <= status < 400 else ''}",
-        retry_after=retry_after(answer.headers, cap=PAUSE_CAP) if status in PAUSING else None,
+        f"the receiver answered {status}{REDIRECT_STATUSES if 300 <= status < 400 else ''}",
+        retry_after=retry_after(answer.headers, cap=RETRY_AFTER_CAP)
+        if status in RETRY_AFTER_STATUSES
+        else None,
         is_sink_fault=not is_event_fault,
         is_gone=status == 410,
     )
 
 
 @asynccontextmanager
-async def connect(settings: Live[WebhookSettings], egress: Egress) -> AsyncIterator[Sink]:
+async def open_sink(
+    settings: Reloadable[WebhookSettings], outbound: OutboundSettings
+) -> AsyncIterator[Sink]:
     """Open a webhook sink: a session of its own, so that no other sink can starve it."""
     timeout = settings.value.timeout
-    if not settings.value.secret and settings.value.format not in FOR_PEOPLE:
-        where = shown(settings.value.url.get_secret_value())
+    if not settings.value.secret and settings.value.format not in HUMAN_FORMATS:
+        where = redact_url(settings.value.url.get_secret_value())
         log.warning("webhook.unsigned", url=where, error="set its secret to have events signed")
-    async with Http(egress, timeout=timeout, limit=CONNECTIONS) as http:
+    async with HttpClient(outbound, timeout=timeout, limit=CONNECTIONS) as http:
         yield WebhookSink(settings, http)
 
 
 KIND = SinkKind(
-    WebhookSettings, connect, is_read_by_people=lambda found: found["format"].text in FOR_PEOPLE
+    WebhookSettings,
+    open_sink,
+    wants_daemon_events=lambda found: found["format"].text in HUMAN_FORMATS,
 )

@@ -9,33 +9,33 @@ from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from poller.core.outbox import Batch, Delivery, Outcome, SinkState
+from poller.core.outbox import Delivery, Outcome, SinkBacklog, WriteBatch
 from poller.core.state import JobState
 
 DAY: Final = 86_400.0
-DELIVERED_FOR: Final = 7 * DAY
-DEAD_FOR: Final = 30 * DAY
-JOB_FOR: Final = 400 * DAY
-ADDED_FOR: Final = 30 * DAY
-PARKED_FOR: Final = 7 * DAY
+DELIVERED_RETENTION: Final = 7 * DAY
+DEAD_RETENTION: Final = 30 * DAY
+JOB_RETENTION: Final = 400 * DAY
+ADDED_RETENTION: Final = 30 * DAY
+UNCONFIGURED_RETENTION: Final = 7 * DAY
 
 SINK_DISABLED: Final = "the sink was disabled"
-SINK_LEFT: Final = "the sink left the configuration"
+SINK_UNCONFIGURED: Final = "the sink left the configuration"
 
 
 class Store(Protocol):
     """Where the daemon keeps what must not be lost. Use it as an async context manager."""
 
     @property
-    def instance(self) -> str:
+    def database_id(self) -> str:
         """A random name, given to the store when it was made."""
 
     @property
-    def trouble(self) -> str | None:
+    def last_error(self) -> str | None:
         """Why the last verb raised StoreUnavailable; None when it did not."""
 
     @property
-    def troubled_at(self) -> float:
+    def last_error_at(self) -> float:
         """When a verb last raised StoreUnavailable, by the store's clock; -inf for never."""
 
     async def __aenter__(self) -> Self:
@@ -52,29 +52,29 @@ class Store(Protocol):
     ) -> None:
         """Close and unlock."""
 
-    async def load(self, job_ids: Collection[str]) -> list[JobState]:
+    async def load_states(self, job_ids: Collection[str]) -> list[JobState]:
         """Read the states of these jobs, and of every job that is settling or awaits its cost.
 
         A cost is awaited for COST_WATCH seconds. A job without a recorded state is left out. A
         `since` that lies ahead becomes now.
         """
 
-    async def active(self) -> list[str]:
+    async def unfinished_ids(self) -> list[str]:
         """Name every recorded job that has not ended."""
 
-    async def added(self) -> list[str]:
+    async def added_ids(self) -> list[str]:
         """Name the jobs that were added, in the order of their coming."""
 
-    async def add(self, job_ids: Collection[str]) -> None:
+    async def add_ids(self, job_ids: Collection[str]) -> None:
         """Note that these jobs are to be watched from now on, those that are noted already too."""
 
-    async def remove(self, job_ids: Collection[str]) -> None:
+    async def remove_ids(self, job_ids: Collection[str]) -> None:
         """Note that these jobs are not to be watched, unless somebody else names them."""
 
-    async def marks(self) -> dict[str, str]:
+    async def get_flags(self) -> dict[str, str]:
         """Read every mark."""
 
-    async def record(self, batch: Batch) -> None:
+    async def write(self, batch: WriteBatch) -> None:
         """Write a batch, all or nothing.
 
         An event whose id is already there changes nothing. A new one gets a pending delivery, due
@@ -82,7 +82,7 @@ class Store(Protocol):
         that have a delivery of that other event instead.
         """
 
-    async def due(
+    async def due_deliveries(
         self, sink: str, now: float, *, limit: int, busy: Collection[str] = (), early: bool = False
     ) -> list[Delivery]:
         """Read deliveries that may be sent now: pending, due, and the first of their subject.
@@ -98,19 +98,19 @@ class Store(Protocol):
         A delivery that was buried meanwhile stays dead, unless the attempt delivered it.
         """
 
-    async def hasten(self, sink: str, now: float) -> None:
+    async def expedite(self, sink: str, now: float) -> None:
         """Make every pending delivery of a sink due now."""
 
-    async def disable(self, sink: str, reason: str) -> int:
+    async def disable_sink(self, sink: str, reason: str) -> int:
         """Switch a sink off and bury its pending deliveries; say how often that has happened.
 
         A sink that is off already is not counted again.
         """
 
-    async def enable(self, sink: str, now: float) -> None:
+    async def enable_sink(self, sink: str, now: float) -> None:
         """Switch a sink on again, and make what was buried when it was switched off pending."""
 
-    async def sinks(self) -> list[SinkState]:
+    async def backlogs(self) -> list[SinkBacklog]:
         """Read the backlog of every sink that is configured or has deliveries left."""
 
     async def prune(self, now: float, watched: Collection[str]) -> int:

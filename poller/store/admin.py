@@ -15,33 +15,42 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from poller.core.auth_notice import MARK, KeyMark
-from poller.core.errors import StoreRefused, StoreUnavailable, Unmatched
-from poller.core.jobs import ENDS, rfc3339
-from poller.core.outbox import Fate
+from poller.core.auth_notice import AUTH_FLAG, AuthNotice
+from poller.core.errors import NoMatch, StoreUnavailable, StoreUnusable
+from poller.core.jobs import TERMINAL_STATUSES, format_rfc3339
+from poller.core.outbox import DeliveryStatus
 from poller.store import SINK_DISABLED, schema
 from poller.store import admin_sql as sql
-from poller.store.database import BUSY_SECONDS, CORRUPT, Work, in_transaction, is_held, primary_code
+from poller.store.database import (
+    BUSY_SECONDS,
+    CORRUPT,
+    Work,
+    in_transaction,
+    is_locked,
+    primary_code,
+)
 from poller.store.sql import MARKS, UNBURY
 
 T = TypeVar("T")
 Row = dict[str, Any]
 """What is shown of one thing, by name. Times, whose names end in `_at`, are RFC 3339."""
 
-OBSTACLES: Final = {
-    Fate.PENDING.value: "is pending already",
+SKIP_REASONS: Final = {
+    DeliveryStatus.PENDING.value: "is pending already",
     "left": "the sink is not configured",
     "disabled": "the sink is disabled: enable it first",
 }
 """Why something is not sent again, by how it stands."""
 
-UNOPENED: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
+NEVER_OPENED: Final = frozenset(
+    {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
+)
 WHICH: Final = "set it, or give --env-file, as for the daemon that you mean"
 WHO: Final = "run this as the user of the daemon"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
+class EventFilter:
     """What an operator means; None is any. Ids may be given by a beginning that no other has."""
 
     event_ids: Sequence[str] | None = None
@@ -54,18 +63,18 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class StoreStatus:
     """How a daemon and its database stand."""
 
     path: Path
     size: int
     is_running: bool
-    is_key_refused: bool
+    is_key_rejected: bool
     jobs: dict[str, int]
     sinks: list[Row]
 
 
-class Desk:
+class StoreAdmin:
     """One database. Every verb raises StoreRefused or StoreUnavailable, and Unmatched.
 
     `now` gives seconds since 1970.
@@ -75,7 +84,7 @@ class Desk:
         self._path = path.absolute()
         self._now = now
 
-    def status(self) -> Status:
+    def status(self) -> StoreStatus:
         """Say how all stands."""
         return self.read(self._status)
 
@@ -83,22 +92,22 @@ class Desk:
         """List the sinks that are configured or have deliveries left."""
         return self.read(lambda db: [as_row(it) for it in db.execute(sql.SINKS)])
 
-    def jobs(self, wanted: Filter) -> list[Row]:
+    def jobs(self, wanted: EventFilter) -> list[Row]:
         """List jobs, the one that changed last first."""
         rows = self.read(lambda db: _find(db, sql.JOBS, wanted))
         return [row | json.loads(row.pop("job")) for row in rows]
 
     def ended_jobs(self, since: float = 0.0) -> list[Row]:
         """List the jobs that ended since then, costs as Decimal or None, with `ended_at`."""
-        values = {"ends": json.dumps([*ENDS])}
-        rows = self.read(lambda db: [as_row(it) for it in db.execute(sql.ENDED, values)])
+        values = {"ends": json.dumps([*TERMINAL_STATUSES])}
+        rows = self.read(lambda db: [as_row(it) for it in db.execute(sql.ENDED_JOBS, values)])
         jobs = [row | json.loads(row.pop("job"), parse_float=Decimal) for row in rows]
         for job in jobs:
             job["ended_at"] = job["datetime_completed"] or job["changed_at"]
         start = datetime.fromtimestamp(since, UTC)
         return [job for job in jobs if datetime.fromisoformat(job["ended_at"]) >= start]
 
-    def events(self, wanted: Filter) -> list[Row]:
+    def events(self, wanted: EventFilter) -> list[Row]:
         """List events, the latest first."""
         rows = self.read(lambda db: _find(db, sql.EVENTS, wanted))
         return [row | {"deliveries": json.loads(row["deliveries"])} for row in rows]
@@ -107,17 +116,17 @@ class Desk:
         """Show one event: its body as it was frozen, and where it went."""
 
         def work(db: sqlite3.Connection) -> Row:
-            wanted = Filter(event_ids=[begin])
+            wanted = EventFilter(event_ids=[begin])
             (event,) = _find(db, sql.EVENT, wanted)
-            return event | {"deliveries": _find(db, sql.LETTERS, wanted)}
+            return event | {"deliveries": _find(db, sql.DELIVERIES, wanted)}
 
         return self.read(work)
 
-    def letters(self, wanted: Filter) -> list[Row]:
+    def deliveries(self, wanted: EventFilter) -> list[Row]:
         """List deliveries, the latest first."""
-        return self.read(lambda db: _find(db, sql.LETTERS, wanted))
+        return self.read(lambda db: _find(db, sql.DELIVERIES, wanted))
 
-    def resend(self, wanted: Filter) -> list[Row]:
+    def replay(self, wanted: EventFilter) -> list[Row]:
         """Make deliveries pending again as replays; `obstacle` says why one was left alone.
 
         With events and a sink named, a sink that never was to get them gets them all the same.
@@ -125,29 +134,29 @@ class Desk:
         pairs = wanted.event_ids is not None and wanted.sink is not None
 
         def work(db: sqlite3.Connection) -> list[Row]:
-            found = _find(db, sql.PAIRS if pairs else sql.LETTERS, wanted)
-            rows = [row | {"obstacle": OBSTACLES.get(row["standing"])} for row in found]
+            found = _find(db, sql.PAIRS if pairs else sql.DELIVERIES, wanted)
+            rows = [row | {"obstacle": SKIP_REASONS.get(row["standing"])} for row in found]
             values = [row | {"now": self._now()} for row in rows if not row["obstacle"]]
-            db.executemany(sql.RESEND, values)
+            db.executemany(sql.REPLAY, values)
             return rows
 
         return self._change(work)
 
-    def drop(self, wanted: Filter) -> list[Row]:
+    def delete_dead_letters(self, wanted: EventFilter) -> list[Row]:
         """Forget dead deliveries for good, and say which; their events stay."""
 
         def work(db: sqlite3.Connection) -> list[Row]:
-            rows = _find(db, sql.LETTERS, replace(wanted, state=Fate.DEAD))
+            rows = _find(db, sql.DELIVERIES, replace(wanted, state=DeliveryStatus.DEAD))
             db.executemany(sql.DROP, rows)
             return rows
 
         return self._change(work)
 
-    def enable(self, sink: str) -> list[Row] | None:
+    def enable_sink(self, sink: str) -> list[Row] | None:
         """Switch a sink on and list what comes back with that; None when it is on already."""
 
         def work(db: sqlite3.Connection) -> list[Row] | None:
-            rows = _find(db, sql.LETTERS, Filter(sink=sink, state=Fate.DEAD))
+            rows = _find(db, sql.DELIVERIES, EventFilter(sink=sink, state=DeliveryStatus.DEAD))
             values = {"sink": sink, "now": self._now(), "buried": SINK_DISABLED}
             if not db.execute(sql.ENABLE, values).rowcount:
                 return None
@@ -156,14 +165,14 @@ class Desk:
 
         return self._change(work)
 
-    def _status(self, db: sqlite3.Connection) -> Status:
-        mark = KeyMark.read(dict(db.execute(MARKS).fetchall()).get(MARK))
+    def _status(self, db: sqlite3.Connection) -> StoreStatus:
+        mark = AuthNotice.parse(dict(db.execute(MARKS).fetchall()).get(AUTH_FLAG))
         parts = (self._path, self._path.with_name(self._path.name + "-wal"))
-        return Status(
+        return StoreStatus(
             path=self._path,
             size=sum(it.stat().st_size for it in parts if it.exists()),
-            is_running=is_held(self._path),
-            is_key_refused=mark.is_refused,
+            is_running=is_locked(self._path),
+            is_key_rejected=mark.is_rejected,
             jobs=dict(db.execute(sql.JOBS_BY_STATE).fetchall()),
             sinks=[as_row(it) for it in db.execute(sql.SINKS)],
         )
@@ -184,17 +193,17 @@ class Desk:
         uri = f"{self._path.as_uri()}?mode={mode}"
         try:
             if self._path.stat() and self._path.is_dir():
-                raise StoreRefused(f"POLLER_STORE: {self._path} is a folder; {WHICH}")
+                raise StoreUnusable(f"POLLER_STORE: {self._path} is a folder; {WHICH}")
             with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as db:
                 db.isolation_level = None
                 db.row_factory = sqlite3.Row
                 self._check_version(db)
                 yield db
         except FileNotFoundError:
-            raise StoreRefused(f"POLLER_STORE: {self._path} is not there; {WHICH}") from None
+            raise StoreUnusable(f"POLLER_STORE: {self._path} is not there; {WHICH}") from None
         except OSError as error:
             text = f"POLLER_STORE: {self._path}: {error.strerror}; {WHO}"
-            raise StoreRefused(text) from error
+            raise StoreUnusable(text) from error
         except sqlite3.Error as error:
             raise self._translated(error) from error
 
@@ -202,31 +211,31 @@ class Desk:
         found, ours = schema.version(db), len(schema.MIGRATIONS)
         if found > ours:
             rule = "was written by a newer version of this program; use that one"
-            raise StoreRefused(f"POLLER_STORE: {self._path} {rule}")
-        if not schema.is_ours(db):
+            raise StoreUnusable(f"POLLER_STORE: {self._path} {rule}")
+        if not schema.is_own_database(db):
             rule = "is the database of another program"
-            raise StoreRefused(f"POLLER_STORE: {self._path} {rule}; {WHICH}")
+            raise StoreUnusable(f"POLLER_STORE: {self._path} {rule}; {WHICH}")
         if found < ours:
             rule = "is not up to date; start `sutro-poller run` of this version on it once"
-            raise StoreRefused(f"POLLER_STORE: {self._path} {rule}")
+            raise StoreUnusable(f"POLLER_STORE: {self._path} {rule}")
 
     def _translated(self, error: sqlite3.Error) -> Exception:
         code = primary_code(error)
         if code == sqlite3.SQLITE_BUSY:
             return StoreUnavailable(f"{self._path}: another process writes to it; try again")
-        if code in UNOPENED:
-            return StoreRefused(f"POLLER_STORE: {self._path}: {error}; {WHO}")
+        if code in NEVER_OPENED:
+            return StoreUnusable(f"POLLER_STORE: {self._path}: {error}; {WHO}")
         if code in CORRUPT:
             rule = "`sutro-poller run` sets it aside and begins a new one"
-            return StoreRefused(f"POLLER_STORE: {self._path} is damaged ({error}); {rule}")
+            return StoreUnusable(f"POLLER_STORE: {self._path} is damaged ({error}); {rule}")
         return StoreUnavailable(f"{self._path}: {error}; the log of the daemon may say more")
 
 
-def _find(db: sqlite3.Connection, statement: str, wanted: Filter) -> list[Row]:
+def _find(db: sqlite3.Connection, statement: str, wanted: EventFilter) -> list[Row]:
     return [as_row(it) for it in db.execute(statement, _values(db, wanted))]
 
 
-def _values(db: sqlite3.Connection, wanted: Filter) -> Row:
+def _values(db: sqlite3.Connection, wanted: EventFilter) -> Row:
     """Lay a filter out for a statement, its ids in full. Raises Unmatched."""
     values = asdict(wanted)
     if wanted.event_ids is not None:
@@ -237,7 +246,7 @@ def _values(db: sqlite3.Connection, wanted: Filter) -> Row:
     names = [it[0] for it in db.execute(sql.SINK_NAMES)]
     if wanted.sink not in {None, *names}:
         known = ", ".join(names)
-        raise Unmatched(f"no sink of this database is called {wanted.sink!r}; it has: {known}")
+        raise NoMatch(f"no sink of this database is called {wanted.sink!r}; it has: {known}")
     return values
 
 
@@ -247,8 +256,8 @@ def _whole(db: sqlite3.Connection, statement: str, begin: str, noun: str) -> str
     if begin in found or len(found) == 1:
         return found[0]  # the shortest comes first
     if not found:
-        raise Unmatched(f"no {noun} has an id that begins with {begin!r}; `{noun}s ls` lists them")
-    raise Unmatched(
+        raise NoMatch(f"no {noun} has an id that begins with {begin!r}; `{noun}s ls` lists them")
+    raise NoMatch(
         f"{len(found)} {noun}s have ids that begin with {begin!r}, such as {found[0]} and"
         f" {found[1]}; give more of it"
     )
@@ -261,5 +270,5 @@ def as_row(found: sqlite3.Row) -> Row:
 
 def _shown(name: str, value: Any) -> Any:
     if name.endswith("_at") and isinstance(value, float):
-        return rfc3339(datetime.fromtimestamp(int(value), UTC))
+        return format_rfc3339(datetime.fromtimestamp(int(value), UTC))
     return value

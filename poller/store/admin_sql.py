@@ -42,7 +42,7 @@ SELECT id, type, subject AS job_id, occurred_at, recorded_at, follows, body, dig
  WHERE id IN (SELECT value FROM json_each(:event_ids))
 """
 
-_LETTER: Final = """
+_DELIVERY: Final = """
 SELECT events.id AS event_id, type, events.subject AS job_id, sinks.name AS sink, fate,
        attempts AS failures,
        iif(fate = 'pending', due, NULL) AS next_attempt_at, last_attempt_at, ended_at, reason,
@@ -61,20 +61,20 @@ _WANTED: Final = """
  LIMIT :limit
 """
 
-LETTERS: Final = f"""{_LETTER}
+DELIVERIES: Final = f"""{_DELIVERY}
   FROM deliveries
   JOIN events ON events.id = event_id
   JOIN sinks ON sinks.name = sink
 {_WANTED}"""
 
-PAIRS: Final = f"""{_LETTER}
+PAIRS: Final = f"""{_DELIVERY}
   FROM events
   JOIN sinks
   LEFT JOIN deliveries ON event_id = events.id AND sink = sinks.name
 {_WANTED}"""
 """Like LETTERS, but a sink that never was to get an event counts too; its fate is then null."""
 
-RESEND: Final = """
+REPLAY: Final = """
 INSERT INTO deliveries (event_id, sink, subject, created_at, due, is_replay)
 VALUES (:event_id, :sink, :job_id, :now, :now, 1)
 ON CONFLICT (event_id, sink) DO UPDATE
@@ -114,7 +114,7 @@ SELECT iif(phase = 'missing', 'MISSING', status) AS state, count(*)
  ORDER BY 1
 """
 
-ENDED: Final = """
+ENDED_JOBS: Final = """
 SELECT job, changed_at
   FROM jobs
  WHERE json_valid(job) AND status IN (SELECT value FROM json_each(:ends))

@@ -14,9 +14,9 @@ from typing import Final, TypeVar
 
 import structlog
 
-from poller.core.errors import StoreLocked, StoreRefused, StoreUnavailable
+from poller.core.errors import StoreLocked, StoreUnavailable, StoreUnusable
 from poller.store import schema
-from poller.store.filesystem import network_type
+from poller.store.filesystem import network_fs_type
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -24,10 +24,10 @@ Work = Callable[[sqlite3.Connection], T]
 BUSY_SECONDS: Final = 5.0
 """How long to wait for another process that writes."""
 
-GLANCE: Final = 0.05
-"""Seconds after which `is_held`, which takes the lock for an instant, has surely given it back."""
+LOCK_PROBE_SECONDS: Final = 0.05
+"""Longer than `is_locked` holds the lock, which it takes for an instant."""
 
-PASSING: Final = frozenset(
+TRANSIENT_CODES: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 )
 """What may heal while the process waits; any other refusal by the system takes a person."""
@@ -74,10 +74,10 @@ class Database:
         except OSError as error:
             self.close()
             text = f"POLLER_STORE: {self._path}: {error.strerror}"
-            if error.errno in PASSING:
+            if error.errno in TRANSIENT_CODES:
                 raise StoreUnavailable(text) from error
             rule = "it must be a file in a folder that this user may write to"
-            raise StoreRefused(f"{text}; {rule}") from error
+            raise StoreUnusable(f"{text}; {rule}") from error
         except BaseException:
             self.close()
             raise
@@ -95,12 +95,12 @@ class Database:
         After a StoreUnavailable the next call connects anew: that is how the store heals.
         """
         try:
-            self._notice_removal()
+            self._detect_replacement()
             return in_transaction(self._connection or self._connect(), work)
         except sqlite3.Error as error:
-            self._let_go(error)
+            self._disconnect_after(error)
             if primary_code(error) in CORRUPT:
-                self._set_aside(error)
+                self._quarantine(error)
             elif primary_code(error) not in UNAVAILABLE:
                 raise
             raise StoreUnavailable(f"{self._path}: {error}") from error
@@ -109,16 +109,16 @@ class Database:
 
     def _claim(self) -> None:
         """Make sure that the file can be had, and that nobody else has it."""
-        kind = network_type(self._path)
+        kind = network_fs_type(self._path)
         if kind and not self._allow_network:
-            raise StoreRefused(
+            raise StoreUnusable(
                 f"POLLER_STORE: {self._path} is on a network file system ({kind}), where a lock"
                 " may not hold; move it to a local disk, or set POLLER_ALLOW_NETWORK_STORE=on"
             )
         os.close(_open_private(self._path))
         self._lock = _open_private(_beside(self._path, ".lock"))
         if not _lock(self._lock, fcntl.LOCK_EX):
-            time.sleep(GLANCE)
+            time.sleep(LOCK_PROBE_SECONDS)
             if not _lock(self._lock, fcntl.LOCK_EX):
                 raise StoreLocked(
                     f"{self._path}: another process has it;"
@@ -130,10 +130,10 @@ class Database:
         try:
             return self._connect_checked()
         except sqlite3.Error as error:
-            self._let_go(error)
+            self._disconnect_after(error)
             if primary_code(error) not in CORRUPT:
                 raise
-            self._set_aside(error)
+            self._quarantine(error)
             return self._connect_checked()
 
     def _connect_checked(self) -> sqlite3.Connection:
@@ -175,24 +175,24 @@ class Database:
         uri = f"{self._path.as_uri()}?mode={mode}"
         with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as db:
             if schema.version(db) > len(schema.MIGRATIONS):
-                raise StoreRefused(
+                raise StoreUnusable(
                     f"POLLER_STORE: {self._path} was written by a newer version of this program;"
                     " run that version, or give this one a file of its own"
                 )
-            if not schema.is_ours(db):
-                raise StoreRefused(
+            if not schema.is_own_database(db):
+                raise StoreUnusable(
                     f"POLLER_STORE: {self._path} is the database of another program;"
                     " give this one a file of its own"
                 )
-            verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if verdict != "ok":
-                raise _FailedCheck(verdict)
+            applied = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if applied != "ok":
+                raise _FailedCheck(applied)
 
-    def _notice_removal(self) -> None:
+    def _detect_replacement(self) -> None:
         """Let go of a file that was removed or replaced: what goes there reaches nobody."""
         if self._connection and _inode(self._path) != self._opened:
             advice = "a new one is begun; stop the daemon before moving its file"
-            log.error("store.removed", path=str(self._path), advice=advice)
+            log.error("store.file_replaced", path=str(self._path), advice=advice)
             self._disconnect()
 
     def _disconnect(self) -> None:
@@ -200,7 +200,7 @@ class Database:
             self._connection.close()
             self._connection = None
 
-    def _let_go(self, error: sqlite3.Error) -> None:
+    def _disconnect_after(self, error: sqlite3.Error) -> None:
         """Disconnect after an error.
 
         The frames in its traceback hold cursors, and a connection that has any stays open when it
@@ -209,7 +209,7 @@ class Database:
         clear_frames(error.__traceback__)
         self._disconnect()
 
-    def _set_aside(self, error: sqlite3.Error) -> None:
+    def _quarantine(self, error: sqlite3.Error) -> None:
         """Keep what is left of a damaged database for a person to look at."""
         aside = _beside(self._path, f".corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
         log.error("store.corrupt", path=str(self._path), aside=str(aside), error=str(error))
@@ -228,7 +228,7 @@ class _FailedCheck(sqlite3.DatabaseError):
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
-def is_held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Tell whether a daemon has a database. Raises OSError when this user may not know.
 
     The lock is tried in its shared form, so that two who ask do not take each other for a daemon.

@@ -36,17 +36,17 @@ NETWORK: Final = frozenset(
 """Types that reach over a network, where locks and shared memory are not to be trusted."""
 
 
-def network_type(path: Path) -> str | None:
+def network_fs_type(path: Path) -> str | None:
     """Name the network file system that holds a path, or None where none is known to."""
     try:
         where = path.resolve()
     except RuntimeError:  # what Python 3.11 and 3.12 say of links that go round in circles
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
-    kind = file_system(where, _mounts())
+    kind = fs_type(where, _mounts())
     return kind if kind in NETWORK else None
 
 
-def file_system(path: Path, mounts: str) -> str | None:
+def fs_type(path: Path, mounts: str) -> str | None:
     """Find the type of the file system of a path in the text of a mountinfo file (proc(5))."""
     found: tuple[int, str] | None = None
     for line in mounts.splitlines():

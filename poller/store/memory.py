@@ -9,10 +9,16 @@ from types import TracebackType
 from typing import Self
 
 from poller.core.events import Event
-from poller.core.lifecycle import COST_WATCH
-from poller.core.outbox import Batch, Delivery, Fate, Outcome, Routes, SinkState
+from poller.core.lifecycle import COST_WATCH_DELAYS
+from poller.core.outbox import Delivery, DeliveryStatus, Outcome, Routes, SinkBacklog, WriteBatch
 from poller.core.state import JobState, Phase
-from poller.store import ADDED_FOR, DEAD_FOR, DELIVERED_FOR, JOB_FOR, SINK_DISABLED
+from poller.store import (
+    ADDED_RETENTION,
+    DEAD_RETENTION,
+    DELIVERED_RETENTION,
+    JOB_RETENTION,
+    SINK_DISABLED,
+)
 
 
 @dataclass(slots=True)
@@ -21,14 +27,16 @@ class _Entry:
 
     delivery: Delivery
     due: float
-    fate: Fate = Fate.PENDING
+    fate: DeliveryStatus = DeliveryStatus.PENDING
     reason: str | None = None
     last_attempt_at: float = -math.inf
     ended_at: float = math.inf
 
     def is_kept(self, now: float) -> bool:
         """Tell whether it still holds its event; what is pending ends at infinity."""
-        return self.ended_at > now - (DEAD_FOR if self.fate is Fate.DEAD else DELIVERED_FOR)
+        return self.ended_at > now - (
+            DEAD_RETENTION if self.fate is DeliveryStatus.DEAD else DELIVERED_RETENTION
+        )
 
 
 class MemoryStore:
@@ -59,17 +67,17 @@ class MemoryStore:
         self._last_id = 0
 
     @property
-    def instance(self) -> str:
+    def database_id(self) -> str:
         """The random name of this store."""
         return self._instance
 
     @property
-    def trouble(self) -> str | None:
+    def last_error(self) -> str | None:
         """There is none."""
         return None
 
     @property
-    def troubled_at(self) -> float:
+    def last_error_at(self) -> float:
         """It never was."""
         return -math.inf
 
@@ -85,7 +93,7 @@ class MemoryStore:
     ) -> None:
         """There is nothing to close."""
 
-    async def load(self, job_ids: Collection[str]) -> list[JobState]:
+    async def load_states(self, job_ids: Collection[str]) -> list[JobState]:
         """Read the states of these jobs, and of every job that is settling or awaits its cost."""
         now, wanted = self._now(), frozenset(job_ids)
         return [
@@ -94,28 +102,28 @@ class MemoryStore:
             if state.job_id in wanted or _is_unfinished(state, now)
         ]
 
-    async def active(self) -> list[str]:
+    async def unfinished_ids(self) -> list[str]:
         """Name every recorded job that has not ended."""
         return [it for it, (state, _) in self._jobs.items() if state.phase is not Phase.DONE]
 
-    async def added(self) -> list[str]:
+    async def added_ids(self) -> list[str]:
         """Name the jobs that were added, in the order of their coming."""
         return list(self._added)
 
-    async def add(self, job_ids: Collection[str]) -> None:
+    async def add_ids(self, job_ids: Collection[str]) -> None:
         """Note that these jobs are to be watched from now on."""
         self._added |= dict.fromkeys(job_ids)
 
-    async def remove(self, job_ids: Collection[str]) -> None:
+    async def remove_ids(self, job_ids: Collection[str]) -> None:
         """Note that these jobs are not to be watched, unless somebody else names them."""
         for job_id in job_ids:
             self._added.pop(job_id, None)
 
-    async def marks(self) -> dict[str, str]:
+    async def get_flags(self) -> dict[str, str]:
         """Read every mark."""
         return dict(self._marks)
 
-    async def record(self, batch: Batch) -> None:
+    async def write(self, batch: WriteBatch) -> None:
         """Write a batch."""
         now = self._now()
         self._jobs.update({state.job_id: (state, now) for state in batch.states})
@@ -123,10 +131,10 @@ class MemoryStore:
             if event.id not in self._events:
                 entries = [self._enter(sink, event, now) for sink in self._takers(event)]
                 self._events[event.id] = now, entries
-        self._marks.update(batch.marks)
+        self._marks.update(batch.flags)
         self._bury_disabled(now)
 
-    async def due(
+    async def due_deliveries(
         self, sink: str, now: float, *, limit: int, busy: Collection[str] = (), early: bool = False
     ) -> list[Delivery]:
         """Read deliveries that may be sent now: pending, due, and the first of their subject."""
@@ -143,15 +151,17 @@ class MemoryStore:
         now = self._now()
         for outcome in outcomes:
             entry = self._entries.get(outcome.delivery_id)
-            if entry and (entry.fate is Fate.PENDING or outcome.fate is Fate.DELIVERED):
+            if entry and (
+                entry.fate is DeliveryStatus.PENDING or outcome.status is DeliveryStatus.DELIVERED
+            ):
                 self._settle(entry, outcome, now)
 
-    async def hasten(self, sink: str, now: float) -> None:
+    async def expedite(self, sink: str, now: float) -> None:
         """Make every pending delivery of a sink due now."""
         for entry in self._pending_of(sink):
             entry.due = min(entry.due, now)
 
-    async def disable(self, sink: str, reason: str) -> int:  # noqa: ARG002  nobody can ask for it
+    async def disable_sink(self, sink: str, reason: str) -> int:  # noqa: ARG002  nobody can ask for it
         """Switch a sink off and bury its pending deliveries; say how often that has happened."""
         if sink not in self._disabled:
             self._disabled.add(sink)
@@ -159,16 +169,20 @@ class MemoryStore:
         self._bury_disabled(self._now())
         return self._times_disabled[sink]
 
-    async def enable(self, sink: str, now: float) -> None:
+    async def enable_sink(self, sink: str, now: float) -> None:
         """Switch a sink on again, and make what was buried when it was switched off pending."""
         self._disabled.discard(sink)
         for number, entry in self._entries.items():
-            if (entry.delivery.sink, entry.fate, entry.reason) == (sink, Fate.DEAD, SINK_DISABLED):
-                entry.fate, entry.reason, entry.due = Fate.PENDING, None, now
+            if (entry.delivery.sink, entry.fate, entry.reason) == (
+                sink,
+                DeliveryStatus.DEAD,
+                SINK_DISABLED,
+            ):
+                entry.fate, entry.reason, entry.due = DeliveryStatus.PENDING, None, now
                 entry.ended_at = math.inf
                 self._pending[number] = entry
 
-    async def sinks(self) -> list[SinkState]:
+    async def backlogs(self) -> list[SinkBacklog]:
         """Read the backlog of every sink."""
         return [self._sink(name) for name in sorted(self._routes)]
 
@@ -177,18 +191,19 @@ class MemoryStore:
         added = [
             job_id
             for job_id, (state, changed_at) in self._jobs.items()
-            if changed_at <= now - ADDED_FOR and job_id in self._added and _is_over(state)
+            if changed_at <= now - ADDED_RETENTION and job_id in self._added and _is_over(state)
         ]
-        await self.remove(added)
+        await self.remove_ids(added)
         jobs = [
             job_id
             for job_id, (_, changed_at) in self._jobs.items()
-            if changed_at <= now - JOB_FOR and job_id not in watched
+            if changed_at <= now - JOB_RETENTION and job_id not in watched
         ]
         events = [
             event_id
             for event_id, (recorded_at, entries) in self._events.items()
-            if recorded_at <= now - DELIVERED_FOR and not any(it.is_kept(now) for it in entries)
+            if recorded_at <= now - DELIVERED_RETENTION
+            and not any(it.is_kept(now) for it in entries)
         ]
         for job_id in jobs:
             del self._jobs[job_id]
@@ -198,8 +213,8 @@ class MemoryStore:
         return len(added) + len(jobs) + len(events)
 
     def _takers(self, event: Event) -> list[str]:
-        if event.follows:
-            _, followed = self._events.get(event.follows, (0.0, []))
+        if event.same_sinks_as:
+            _, followed = self._events.get(event.same_sinks_as, (0.0, []))
             return [entry.delivery.sink for entry in followed]
         return [sink for sink, types in self._routes.items() if event.type in types]
 
@@ -219,14 +234,14 @@ class MemoryStore:
         return heads.values()
 
     def _settle(self, entry: _Entry, outcome: Outcome, now: float) -> None:
-        if outcome.fate is not Fate.DELIVERED:
+        if outcome.status is not DeliveryStatus.DELIVERED:
             entry.delivery = replace(entry.delivery, attempts=entry.delivery.attempts + 1)
         entry.due, entry.last_attempt_at = outcome.due, now
         entry.reason = outcome.reason or entry.reason
-        if outcome.fate is not Fate.PENDING:
-            self._end(entry, outcome.fate, now)
+        if outcome.status is not DeliveryStatus.PENDING:
+            self._end(entry, outcome.status, now)
 
-    def _end(self, entry: _Entry, fate: Fate, now: float) -> None:
+    def _end(self, entry: _Entry, fate: DeliveryStatus, now: float) -> None:
         entry.fate, entry.ended_at = fate, now
         self._pending.pop(entry.delivery.id, None)
 
@@ -235,25 +250,25 @@ class MemoryStore:
         for sink in self._disabled:
             for entry in self._pending_of(sink):
                 entry.reason = SINK_DISABLED
-                self._end(entry, Fate.DEAD, now)
+                self._end(entry, DeliveryStatus.DEAD, now)
 
-    def _sink(self, name: str) -> SinkState:
+    def _sink(self, name: str) -> SinkBacklog:
         dead = [
             it for it in self._entries.values() if (it.delivery.sink, it.fate) == (name, "dead")
         ]
         pending = self._pending_of(name)
-        return SinkState(
+        return SinkBacklog(
             name=name,
             pending=len(pending),
             dead=len(dead),
             last_due=max((entry.due for entry in pending), default=None),
-            oldest=min((entry.delivery.created_at for entry in pending), default=None),
+            oldest_pending_at=min((entry.delivery.created_at for entry in pending), default=None),
             is_disabled=name in self._disabled,
         )
 
 
 def _is_unfinished(state: JobState, now: float) -> bool:
-    awaits_cost = state.awaits_cost and state.since > now - COST_WATCH
+    awaits_cost = state.awaits_cost and state.since > now - COST_WATCH_DELAYS
     return state.phase is Phase.SETTLING or awaits_cost
 
 

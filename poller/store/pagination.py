@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Final, NamedTuple
 
 from poller.store import admin_sql as sql
-from poller.store.admin import Desk, Filter, Row, as_row
+from poller.store.admin import EventFilter, Row, StoreAdmin, as_row
 
-Place = tuple[float, str | int]
+Cursor = tuple[float, str | int]
 """Where a page ends: the moment and the key of its last row."""
 
-NOWHERE: Final[tuple[None, None]] = (None, None)
+START: Final[tuple[None, None]] = (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +20,14 @@ class Page:
     """Some rows, and the place after which there are more, if there are."""
 
     rows: Sequence[Row]
-    after: Place | None
+    after: Cursor | None
 
 
 def jobs_page(
-    desk: Desk,
-    wanted: Filter,
+    admin: StoreAdmin,
+    wanted: EventFilter,
     *,
-    after: Place | None = None,
+    after: Cursor | None = None,
     unseen: Collection[str] = (),
     watched: Collection[str] | None = None,
 ) -> Page:
@@ -37,54 +37,56 @@ def jobs_page(
     """
     only = None if watched is None else json.dumps([*watched])
     lists = {"unseen": json.dumps([*unseen]), "watched": only}
-    page = _page(desk, sql.JOBS_PAGE, wanted, after, **lists)
+    page = _page(admin, sql.JOBS_PAGE, wanted, after, **lists)
     for row in page.rows:
         row["job"] = json.loads(row["job"]) if row["job"] else None
     return page
 
 
-def events_page(desk: Desk, wanted: Filter, *, after: Place | None) -> Page:
+def events_page(admin: StoreAdmin, wanted: EventFilter, *, after: Cursor | None) -> Page:
     """Read events, the latest first."""
-    page = _page(desk, sql.EVENTS_PAGE, wanted, after)
+    page = _page(admin, sql.EVENTS_PAGE, wanted, after)
     for row in page.rows:
         row["deliveries"] = json.loads(row["deliveries"])
     return page
 
 
-class Mark(NamedTuple):
+class StreamPosition(NamedTuple):
     """An event in the order of their recording: its number alone may be another's one day."""
 
     number: int
     event_id: str
 
 
-BEFORE_ALL: Final = Mark(0, "")
+STREAM_START: Final = StreamPosition(0, "")
 
 
-def last_mark(desk: Desk, event_id: str | None) -> Mark:
+def position_of(admin: StoreAdmin, event_id: str | None) -> StreamPosition:
     """Give the place of an event, before all where it is not known, or else of the last one."""
 
-    def work(db: sqlite3.Connection) -> Mark:
+    def work(db: sqlite3.Connection) -> StreamPosition:
         statement = sql.LAST_EVENT if event_id is None else sql.EVENT_NUMBER
         found = db.execute(statement, {"id": event_id}).fetchone()
-        return Mark(*found) if found else BEFORE_ALL
+        return StreamPosition(*found) if found else STREAM_START
 
-    return desk.read(work)
+    return admin.read(work)
 
 
-def events_after(desk: Desk, mark: Mark, limit: int) -> list[Row]:
+def events_after(admin: StoreAdmin, mark: StreamPosition, limit: int) -> list[Row]:
     """Read events in the order of their recording, with their `number` and their `body`.
 
     After one that cannot have been in this database, which was replaced, come all of them.
     """
     values = {"number": mark.number, "id": mark.event_id, "limit": limit}
-    return desk.read(lambda db: [dict(it) for it in db.execute(sql.EVENTS_AFTER, values)])
+    return admin.read(lambda db: [dict(it) for it in db.execute(sql.EVENTS_AFTER, values)])
 
 
-def _page(desk: Desk, statement: str, wanted: Filter, after: Place | None, **more: object) -> Page:
-    place, key = after or NOWHERE
+def _page(
+    admin: StoreAdmin, statement: str, wanted: EventFilter, after: Cursor | None, **more: object
+) -> Page:
+    place, key = after or START
     values = asdict(wanted) | {"limit": wanted.limit + 1, "place": place, "key": key} | more
-    rows = desk.read(lambda db: [as_row(it) for it in db.execute(statement, values)])
+    rows = admin.read(lambda db: [as_row(it) for it in db.execute(statement, values)])
     shown = rows[: wanted.limit]
-    places: list[Place] = [(row.pop("place"), row.pop("key")) for row in shown]
+    places: list[Cursor] = [(row.pop("place"), row.pop("key")) for row in shown]
     return Page(shown, places[-1] if len(rows) > len(shown) else None)

@@ -7,10 +7,10 @@ from typing import Any
 
 import structlog
 
-from poller.core.errors import MalformedAnswer
+from poller.core.errors import MalformedResponse
 from poller.core.events import Event, checksum
-from poller.core.jobs import JobStatus, rfc3339
-from poller.core.outbox import Delivery, SinkState
+from poller.core.jobs import JobStatus, format_rfc3339
+from poller.core.outbox import Delivery, SinkBacklog
 from poller.core.parsing import parse_job
 from poller.core.state import JobState, Phase
 
@@ -45,7 +45,7 @@ def read_state(row: sqlite3.Row) -> JobState | None:
             occurrence=row["occurrence"],
             is_unrecognised=bool(row["is_unrecognised"]),
         )
-    except (ValueError, MalformedAnswer) as error:
+    except (ValueError, MalformedResponse) as error:
         log.error("store.damaged_job", job_id=row["job_id"], error=str(error))
         return None
 
@@ -56,10 +56,10 @@ def event_row(event: Event) -> dict[str, Any]:
         "id": event.id,
         "type": event.type,
         "subject": event.subject,
-        "occurred_at": rfc3339(event.occurred_at),
+        "occurred_at": format_rfc3339(event.occurred_at),
         "body": event.body,
         "digest": checksum(event.body),
-        "follows": event.follows,
+        "follows": event.same_sinks_as,
     }
 
 
@@ -72,7 +72,7 @@ def read_delivery(row: sqlite3.Row) -> Delivery:
         subject=row["subject"],
         occurred_at=occurred_at,
         body=row["body"],
-        follows=row["follows"],
+        same_sinks_as=row["follows"],
     )
     return Delivery(
         id=row["id"],
@@ -93,14 +93,14 @@ def _moment(text: str) -> tuple[datetime, bool]:
         return datetime.fromtimestamp(0, UTC), False
 
 
-def read_sink(row: sqlite3.Row) -> SinkState:
+def read_sink(row: sqlite3.Row) -> SinkBacklog:
     """Read the backlog of one sink."""
-    return SinkState(
+    return SinkBacklog(
         name=row["name"],
         pending=row["pending"],
         dead=row["dead"],
         last_due=row["last_due"],
-        oldest=row["oldest"],
+        oldest_pending_at=row["oldest"],
         is_disabled=bool(row["is_disabled"]),
         is_configured=bool(row["is_configured"]),
     )

@@ -106,7 +106,7 @@ def version(db: sqlite3.Connection) -> int:
     return found
 
 
-def is_ours(db: sqlite3.Connection) -> bool:
+def is_own_database(db: sqlite3.Connection) -> bool:
     """Tell a database of this program, or an empty one, from that of any other."""
     tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     return not tables or "identity" in tables

@@ -85,14 +85,14 @@ EARLY: Final = f"{_READY} ORDER BY last_attempt_at, heads.id LIMIT :limit"
 
 SETTLE: Final = """
 UPDATE deliveries
-   SET fate = :fate,
+   SET fate = :status,
        due = :due,
-       attempts = attempts + (:fate <> 'delivered'),
+       attempts = attempts + (:status <> 'delivered'),
        reason = coalesce(:reason, reason),
        last_attempt_at = :now,
-       ended_at = iif(:fate = 'pending', NULL, :now)
+       ended_at = iif(:status = 'pending', NULL, :now)
  WHERE id = :delivery_id
-   AND (fate = 'pending' OR :fate = 'delivered')
+   AND (fate = 'pending' OR :status = 'delivered')
 """
 """An attempt that was under way while its delivery was buried counts if it worked."""
 

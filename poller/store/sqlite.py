@@ -14,18 +14,18 @@ from anyio import CapacityLimiter, to_thread
 
 from poller.core.errors import StoreUnavailable
 from poller.core.events import Event
-from poller.core.lifecycle import COST_WATCH
-from poller.core.outbox import Batch, Delivery, Outcome, Routes, SinkState
+from poller.core.lifecycle import COST_WATCH_DELAYS
+from poller.core.outbox import Delivery, Outcome, Routes, SinkBacklog, WriteBatch
 from poller.core.state import JobState
 from poller.store import (
-    ADDED_FOR,
+    ADDED_RETENTION,
     DAY,
-    DEAD_FOR,
-    DELIVERED_FOR,
-    JOB_FOR,
-    PARKED_FOR,
+    DEAD_RETENTION,
+    DELIVERED_RETENTION,
+    JOB_RETENTION,
     SINK_DISABLED,
-    SINK_LEFT,
+    SINK_UNCONFIGURED,
+    UNCONFIGURED_RETENTION,
     sql,
 )
 from poller.store.database import Database, Work
@@ -65,17 +65,17 @@ class SqliteStore:
         self._troubled_at = -math.inf
 
     @property
-    def instance(self) -> str:
+    def database_id(self) -> str:
         """The random name of the database."""
         return self._instance
 
     @property
-    def trouble(self) -> str | None:
+    def last_error(self) -> str | None:
         """Why the last verb raised StoreUnavailable; None when it did not."""
         return self._trouble
 
     @property
-    def troubled_at(self) -> float:
+    def last_error_at(self) -> float:
         """When a verb last raised StoreUnavailable."""
         return self._troubled_at
 
@@ -95,38 +95,38 @@ class SqliteStore:
         """Close and unlock; this awaits nothing, so that no cancellation can cut it short."""
         self._database.close()
 
-    async def load(self, job_ids: Collection[str]) -> list[JobState]:
+    async def load_states(self, job_ids: Collection[str]) -> list[JobState]:
         """Read the states of these jobs, and of every job that is settling or awaits its cost."""
-        values = self._values(job_ids=_json(job_ids), cost_watch=COST_WATCH)
+        values = self._values(job_ids=_json(job_ids), cost_watch=COST_WATCH_DELAYS)
         return [state for state in await self._read(sql.LOAD, values, read_state) if state]
 
-    async def active(self) -> list[str]:
+    async def unfinished_ids(self) -> list[str]:
         """Name every recorded job that has not ended."""
         return await self._read(sql.ACTIVE, self._values(), lambda row: str(row["job_id"]))
 
-    async def added(self) -> list[str]:
+    async def added_ids(self) -> list[str]:
         """Name the jobs that were added, in the order of their coming."""
         return await self._read(sql.ADDED, self._values(), lambda row: str(row["job_id"]))
 
-    async def add(self, job_ids: Collection[str]) -> None:
+    async def add_ids(self, job_ids: Collection[str]) -> None:
         """Note that these jobs are to be watched from now on."""
         values = self._values(job_ids=_json(job_ids))
         await self._transact(lambda db: db.execute(sql.ADD, values))
 
-    async def remove(self, job_ids: Collection[str]) -> None:
+    async def remove_ids(self, job_ids: Collection[str]) -> None:
         """Note that these jobs are not to be watched, unless somebody else names them."""
         values = self._values(job_ids=_json(job_ids))
         await self._transact(lambda db: db.execute(sql.REMOVE, values))
 
-    async def marks(self) -> dict[str, str]:
+    async def get_flags(self) -> dict[str, str]:
         """Read every mark."""
         return dict(await self._read(sql.MARKS, {}, tuple))
 
-    async def record(self, batch: Batch) -> None:
+    async def write(self, batch: WriteBatch) -> None:
         """Write a batch, all or nothing."""
         await self._transact(lambda db: self._record(db, batch))
 
-    async def due(
+    async def due_deliveries(
         self, sink: str, now: float, *, limit: int, busy: Collection[str] = (), early: bool = False
     ) -> list[Delivery]:
         """Read deliveries that may be sent now: pending, due, and the first of their subject."""
@@ -138,11 +138,11 @@ class SqliteStore:
         rows = [self._values(**asdict(outcome)) for outcome in outcomes]
         await self._transact(lambda db: db.executemany(sql.SETTLE, rows))
 
-    async def hasten(self, sink: str, now: float) -> None:
+    async def expedite(self, sink: str, now: float) -> None:
         """Make every pending delivery of a sink due now."""
         await self._transact(lambda db: db.execute(sql.HASTEN, {"sink": sink, "now": now}))
 
-    async def disable(self, sink: str, reason: str) -> int:
+    async def disable_sink(self, sink: str, reason: str) -> int:
         """Switch a sink off and bury its pending deliveries; say how often that has happened."""
 
         def work(db: sqlite3.Connection) -> int:
@@ -152,7 +152,7 @@ class SqliteStore:
 
         return await self._transact(work)
 
-    async def enable(self, sink: str, now: float) -> None:
+    async def enable_sink(self, sink: str, now: float) -> None:
         """Switch a sink on again, and make what was buried when it was switched off pending."""
 
         def work(db: sqlite3.Connection) -> None:
@@ -161,7 +161,7 @@ class SqliteStore:
 
         await self._transact(work)
 
-    async def sinks(self) -> list[SinkState]:
+    async def backlogs(self) -> list[SinkBacklog]:
         """Read the backlog of every sink that is configured or has deliveries left."""
         return await self._read(sql.SINKS, {}, read_sink)
 
@@ -182,12 +182,12 @@ class SqliteStore:
             db.execute(statement, values)
         self._instance = db.execute(sql.IDENTITY).fetchone()[0]
 
-    def _record(self, db: sqlite3.Connection, batch: Batch) -> None:
+    def _record(self, db: sqlite3.Connection, batch: WriteBatch) -> None:
         for state in batch.states:
             db.execute(sql.RECORD_STATE, self._values(**state_row(state)))
         for event in batch.events:
             self._announce(db, event)
-        for name, text in batch.marks.items():
+        for name, text in batch.flags.items():
             db.execute(sql.RECORD_MARK, {"name": name, "text": text})
         self._bury_disabled(db)
 
@@ -196,7 +196,7 @@ class SqliteStore:
         takers = [sink for sink, types in self._routes.items() if event.type in types]
         values = self._values(**event_row(event), sinks=_json(takers))
         if db.execute(sql.RECORD_EVENT, values).rowcount:
-            db.execute(sql.DELIVER_AFTER if event.follows else sql.DELIVER, values)
+            db.execute(sql.DELIVER_AFTER if event.same_sinks_as else sql.DELIVER, values)
 
     def _bury_disabled(self, db: sqlite3.Connection) -> None:
         """Hold that a disabled sink has no pending deliveries, whichever way they came."""
@@ -224,12 +224,12 @@ class SqliteStore:
 
 
 RETENTION: Final = {
-    "delivered_for": DELIVERED_FOR,
-    "dead_for": DEAD_FOR,
-    "job_for": JOB_FOR,
-    "added_for": ADDED_FOR,
-    "parked_for": PARKED_FOR,
-    "reason": SINK_LEFT,
+    "delivered_for": DELIVERED_RETENTION,
+    "dead_for": DEAD_RETENTION,
+    "job_for": JOB_RETENTION,
+    "added_for": ADDED_RETENTION,
+    "parked_for": UNCONFIGURED_RETENTION,
+    "reason": SINK_UNCONFIGURED,
 }
 
 

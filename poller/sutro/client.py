@@ -10,45 +10,45 @@ from urllib.parse import urlencode, urlsplit
 import structlog
 from pydantic import SecretStr
 
-from poller.core.counters import Counts
+from poller.core.counters import Counters
 from poller.core.errors import (
-    MalformedAnswer,
-    Misconfigured,
+    MalformedResponse,
     NotFound,
     PollError,
-    Refused,
+    RateLimited,
     Rejected,
-    Throttled,
-    TooLarge,
+    ResponseTooLarge,
     Transient,
+    Unauthorized,
+    WrongEndpoint,
 )
-from poller.core.jobs import Job, stands
+from poller.core.jobs import Job, is_unchanged
 from poller.core.parsing import parse_job
-from poller.runtime.http import Answer, Http, NoAnswer, http_date, retry_after
-from poller.sutro.clock_skew import Skew
+from poller.runtime.http import HttpClient, NoResponse, Response, http_date, retry_after
+from poller.sutro.clock_skew import ClockSkew
 from poller.sutro.decoding import decode
 
-JOB_CAP: Final = 4 * 1024 * 1024
-PAGE_CAP: Final = 16 * 1024 * 1024
-MESSAGE_CAP: Final = 64 * 1024
-PAUSE_CAP: Final = 3_600.0
-CENTURY: Final = 100 * 365 * 86_400.0
+JOB_BYTES_CAP: Final = 4 * 1024 * 1024
+PAGE_BYTES_CAP: Final = 16 * 1024 * 1024
+MESSAGE_CHARS_CAP: Final = 64 * 1024
+RETRY_AFTER_CAP: Final = 3_600.0
+SECONDS_PER_CENTURY: Final = 100 * 365 * 86_400.0
 """Seconds. No two clocks are that far apart: such a `Date` is junk."""
 PUBLIC_HOST: Final = "api.sutro.sh"
 
 STATUSES: Final[tuple[tuple[int, int, type[PollError], str], ...]] = (
-    (404, 404, Misconfigured, "a 404 that is not the API's: check SUTRO_API_URL"),
+    (404, 404, WrongEndpoint, "a 404 that is not the API's: check SUTRO_API_URL"),
     (408, 408, Transient, "the API gave up waiting"),
     (425, 425, Transient, "the API wants the request again"),
     (501, 501, Rejected, "the API does not do this"),
-    (0, 299, MalformedAnswer, "the API owes a job here"),
-    (300, 399, Misconfigured, "a redirect, which is never followed: check SUTRO_API_URL"),
+    (0, 299, MalformedResponse, "the API owes a job here"),
+    (300, 399, WrongEndpoint, "a redirect, which is never followed: check SUTRO_API_URL"),
     (400, 499, Rejected, "the API rejects this request"),
     (500, 999, Transient, "the API is in trouble"),
 )
 """From the first to the last status: what it means. The first row that fits counts."""
 
-STRANGE: Final = (Misconfigured, MalformedAnswer, Rejected)
+NOT_THE_API: Final = (WrongEndpoint, MalformedResponse, Rejected)
 """What comes from a place where the API is not."""
 
 log = structlog.get_logger()
@@ -58,12 +58,12 @@ Known = Callable[[str], Job | None]
 """Gives what is known of a job, by its id, where that is anything."""
 
 
-def nobody(_job_id: str) -> None:
+def no_known_jobs(_job_id: str) -> None:
     """Know no job."""
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class JobPage:
     """Some of the account's jobs, newest first, and where the next page begins, if there is one."""
 
     jobs: tuple[Job, ...]
@@ -85,26 +85,26 @@ class SutroClient:
 
     def __init__(
         self,
-        http: Http,
+        http: HttpClient,
         *,
         base: str,
         key: Callable[[], SecretStr],
         now: Callable[[], float],
-        counts: Counts | None = None,
+        counts: Counters | None = None,
     ) -> None:
         self._http = http
         self._base = base
         self._key = key
         self._now = now
-        self._counts = counts or Counts()
+        self._counts = counts or Counters()
         self._prefixes: tuple[str, ...] = ("",) if urlsplit(base).path else ("/v1", "")
         self._tries = len(self._prefixes)
-        self._skew = Skew()
+        self._clock_skew = ClockSkew()
 
     @property
-    def skew(self) -> float:
+    def clock_skew(self) -> float:
         """The API's clock minus ours, in seconds, as its answers show it."""
-        return self._skew.seconds
+        return self._clock_skew.seconds
 
     @property
     def deployment(self) -> str:
@@ -116,17 +116,17 @@ class SutroClient:
         """The URL that requests go to, as far as it is known by now."""
         return self._base + (self._prefixes[0] if len(self._prefixes) == 1 else "")
 
-    async def get_job(self, job_id: str, known: Known = nobody) -> Job:
+    async def get_job(self, job_id: str, known: Known = no_known_jobs) -> Job:
         """Look at one job; where it stands as it is `known`, give it as that. Raises PollError."""
-        raw = (await self._ask("job", f"/jobs/{job_id}")).get("job")
-        job = _standing(raw, known) or _read(raw, job_id)
+        raw = (await self._request("job", f"/jobs/{job_id}")).get("job")
+        job = _unchanged_job(raw, known) or _read(raw, job_id)
         if job.job_id != job_id:
-            raise MalformedAnswer("the answer is about another job")
+            raise MalformedResponse("the answer is about another job")
         return job
 
     async def get_status(self, job_id: str) -> Job:
         """Look at a job's status and failure reason alone: little, but always small."""
-        raw = await self._ask("status", f"/job-status/{job_id}")
+        raw = await self._request("status", f"/job-status/{job_id}")
         words, metadata = raw.get("job_status"), raw.get("metadata")
         return _read(
             {
@@ -140,28 +140,28 @@ class SutroClient:
         )
 
     async def list_jobs(
-        self, *, limit: int, cursor: str | None = None, known: Known = nobody
-    ) -> Page:
+        self, *, limit: int, cursor: str | None = None, known: Known = no_known_jobs
+    ) -> JobPage:
         """List at most `limit` jobs, 1 to 100, from the newest or from a cursor on.
 
         A job that stands as it is `known` is given as that. One that cannot be read is left out.
         Raises PollError.
         """
         query = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
-        raw = await self._ask("list", f"/list-jobs?{urlencode(query)}", cap=PAGE_CAP)
+        raw = await self._request("list", f"/list-jobs?{urlencode(query)}", cap=PAGE_BYTES_CAP)
         jobs, following = raw.get("jobs"), raw.get("next_cursor")
         if not isinstance(jobs, list):
-            raise MalformedAnswer("the answer has no list of jobs")
-        return Page(
-            tuple(_readable(jobs, known)), following if isinstance(following, str) else None
+            raise MalformedResponse("the answer has no list of jobs")
+        return JobPage(
+            tuple(_is_readable(jobs, known)), following if isinstance(following, str) else None
         )
 
-    async def _ask(self, kind: str, path: str, *, cap: int = JOB_CAP) -> dict[str, Any]:
+    async def _request(self, kind: str, path: str, *, cap: int = JOB_BYTES_CAP) -> dict[str, Any]:
         """Make a request under the prefix whose turn it is, at first under each until one fits."""
         for _ in range(self._tries - 1):
             try:
                 return await self._get(kind, path, cap)
-            except STRANGE:
+            except NOT_THE_API:
                 continue
         self._tries = 1
         return await self._get(kind, path, cap)
@@ -176,52 +176,52 @@ class SutroClient:
         self._counts.requests[kind] += 1
         asked_at = self._now()
         try:
-            answer = await self._http.exchange("GET", url, headers=headers, cap=cap)
-        except NoAnswer as error:
+            answer = await self._http.request("GET", url, headers=headers, cap=cap)
+        except NoResponse as error:
             raise Transient(str(error)) from None
-        self._note_time(answer, asked_at)
+        self._sample_clock(answer, asked_at)
         try:
-            body = self._judge(answer, kind, cap)
+            body = self._decode_response(answer, kind, cap)
         except NotFound:
-            self._keep(prefix)
+            self._pin_prefix(prefix)
             raise
-        except STRANGE:
+        except NOT_THE_API:
             self._prefixes = tuple(sorted(self._prefixes, key=prefix.__eq__))  # to the end
             raise
-        self._keep(prefix)
+        self._pin_prefix(prefix)
         return body
 
-    def _keep(self, prefix: str) -> None:
+    def _pin_prefix(self, prefix: str) -> None:
         if len(self._prefixes) > 1:
             self._prefixes, self._tries = (prefix,), 1
-            log.info("api.found", url=self._base + prefix)
+            log.info("sutro.endpoint_found", url=self._base + prefix)
 
-    def _note_time(self, answer: Answer, asked_at: float) -> None:
+    def _sample_clock(self, answer: Response, asked_at: float) -> None:
         made_at, now = http_date(answer.headers.get("Date", "")), self._now()
-        if made_at is not None and abs(made_at.timestamp() - now) < CENTURY:
-            self._skew.note(made_at, asked_at=asked_at, answered_at=now)
+        if made_at is not None and abs(made_at.timestamp() - now) < SECONDS_PER_CENTURY:
+            self._clock_skew.sample(made_at, asked_at=asked_at, answered_at=now)
 
-    def _judge(self, answer: Answer, kind: str, cap: int) -> dict[str, Any]:
+    def _decode_response(self, answer: Response, kind: str, cap: int) -> dict[str, Any]:
         """Give the JSON object of a 200, or raise what any other answer means."""
         status = answer.status
         if status != 200:
             raise self._error(answer)
-        if answer.is_cut:
-            raise TooLarge(f"the answer is over {cap} bytes")
+        if answer.is_truncated:
+            raise ResponseTooLarge(f"the answer is over {cap} bytes")
         return decode(answer, kind, cap)
 
-    def _error(self, answer: Answer) -> PollError:
+    def _error(self, answer: Response) -> PollError:
         """Say what an answer means that is not a 200."""
-        status, pause = answer.status, retry_after(answer.headers, cap=PAUSE_CAP)
+        status, pause = answer.status, retry_after(answer.headers, cap=RETRY_AFTER_CAP)
         if status in {401, 403}:
             told = f"the API refused the key ({status}); put SUTRO_API_KEY right{self._hint()}"
-            return Refused(told, status=status)
+            return Unauthorized(told, status=status)
         if status == 429 or (status == 503 and pause is not None):
-            return Throttled(f"the API asks for a pause ({status})", retry_after=pause)
+            return RateLimited(f"the API asks for a pause ({status})", retry_after=pause)
         if status == 404 and _is_api_message(answer):
             return NotFound("the API knows no such job (404)")
         kind, text = next(row[2:] for row in STATUSES if row[0] <= status <= row[1])
-        hint = self._hint() if kind is Misconfigured else ""
+        hint = self._hint() if kind is WrongEndpoint else ""
         return kind(f"{text} ({status}){hint}")
 
     def _hint(self) -> str:
@@ -230,34 +230,34 @@ class SutroClient:
         return "; if you have a deployment of your own, set SUTRO_API_URL to it"
 
 
-def _readable(jobs: list[Any], known: Known) -> Iterator[Job]:
+def _is_readable(jobs: list[Any], known: Known) -> Iterator[Job]:
     for raw in jobs:
-        with suppress(MalformedAnswer, Rejected):
-            yield _standing(raw, known) or _read(raw, "")
+        with suppress(MalformedResponse, Rejected):
+            yield _unchanged_job(raw, known) or _read(raw, "")
 
 
-def _standing(raw: object, known: Known) -> Job | None:
+def _unchanged_job(raw: object, known: Known) -> Job | None:
     """Give what is known of a job, if it stands as that."""
     if not isinstance(raw, dict) or not isinstance(job_id := raw.get("job_id"), str):
         return None
     job = known(job_id)
-    return job if job and stands(raw, job) else None
+    return job if job and is_unchanged(raw, job) else None
 
 
 def _read(raw: object, job_id: str) -> Job:
     """Read a job. A bug that one odd job brings to light must not blind the others."""
     try:
         return parse_job(raw)
-    except MalformedAnswer:
+    except MalformedResponse:
         raise
     except Exception:
-        log.exception("job.unread", job_id=job_id)
+        log.exception("job.parse_failed", job_id=job_id)
         raise Rejected("the job brings a bug of this program to light") from None
 
 
-def _is_api_message(answer: Answer) -> bool:
+def _is_api_message(answer: Response) -> bool:
     """Tell the API's own 404, `{"message": "..."}`, from that of whatever stands in its place."""
     try:
-        return isinstance(decode(answer, "message", MESSAGE_CAP).get("message"), str)
-    except (MalformedAnswer, TooLarge):
+        return isinstance(decode(answer, "message", MESSAGE_CHARS_CAP).get("message"), str)
+    except (MalformedResponse, ResponseTooLarge):
         return False

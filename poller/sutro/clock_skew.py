@@ -12,7 +12,7 @@ DRIFT: Final = 1e-4
 
 
 @dataclass(slots=True)
-class Skew:
+class ClockSkew:
     """The API's clock minus ours: in the middle of what all answers allow.
 
     Each answer was made between its request and its receipt. Where the answers contradict one
@@ -28,7 +28,7 @@ class Skew:
         """The API's clock minus ours, 0 while nothing is known."""
         return (self._least + self._most) / 2 if math.isfinite(self._least) else 0.0
 
-    def note(self, date: datetime, *, asked_at: float, answered_at: float) -> None:
+    def sample(self, date: datetime, *, asked_at: float, answered_at: float) -> None:
         """Take in the `Date` of one answer; the two moments are by our steady clock."""
         told = date.timestamp()
         least, most = told - answered_at, told + SECOND - asked_at

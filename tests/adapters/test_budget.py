@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.core.errors import NotFound, PollError, Throttled
-from poller.sutro.rate_limit import Budget
+from poller.core.errors import NotFound, PollError, RateLimited
+from poller.sutro.rate_limit import RateLimiter
 from tests.support.rate_limits import HALVE, HOUR, TROUBLE, a_budget, spend
 
 
@@ -31,7 +31,7 @@ async def test_rate(per_minute: float):
 
 
 outcomes = st.sampled_from([None, None, None, TROUBLE, HALVE, "unused"]) | st.builds(
-    Throttled, st.just("pause"), retry_after=st.floats(0.0, 30.0)
+    RateLimited, st.just("pause"), retry_after=st.floats(0.0, 30.0)
 )
 
 
@@ -42,18 +42,18 @@ outcomes = st.sampled_from([None, None, None, TROUBLE, HALVE, "unused"]) | st.bu
 )
 async def test_no_second_is_overfull(per_minute: float, script):
     """No second ever holds more than one and a half of the rate and one request."""
-    budget = a_budget(per_minute)
+    rate_limiter = a_budget(per_minute)
     times: list[float] = []
 
     async def request(outcome, took: float) -> None:
         await anyio.sleep(took)
-        budget.report(outcome, is_trial=False)
+        rate_limiter.report(outcome, is_trial=False)
 
     async with anyio.create_task_group() as group:
         for outcome, took, idle in script:
-            await budget.turn()
+            await rate_limiter.acquire()
             if outcome == "unused":
-                budget.give_back()
+                rate_limiter.release_unused()
             else:
                 times.append(anyio.current_time())
                 group.start_soon(request, outcome, took)
@@ -65,10 +65,10 @@ async def test_no_second_is_overfull(per_minute: float, script):
 @pytest.mark.virtual(limit=60.0)
 async def test_unused_turn_is_given_back():
     """A turn that was not used can be taken again at once."""
-    budget = a_budget(1.0)
-    await budget.turn()
-    budget.give_back()
-    await budget.turn()
+    rate_limiter = a_budget(1.0)
+    await rate_limiter.acquire()
+    rate_limiter.release_unused()
+    await rate_limiter.acquire()
 
     assert anyio.current_time() == 0.0
 
@@ -76,23 +76,23 @@ async def test_unused_turn_is_given_back():
 @pytest.mark.virtual(limit=60.0)
 async def test_unused_turn_wakes_who_waits():
     """Whoever waits for a turn gets one that is given back."""
-    budget = a_budget(1.0)
-    await budget.turn()
+    rate_limiter = a_budget(1.0)
+    await rate_limiter.acquire()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(budget.turn)
+        group.start_soon(rate_limiter.acquire)
         await anyio.sleep(1.0)
-        budget.give_back()
+        rate_limiter.release_unused()
 
     assert anyio.current_time() == 1.0
 
 
 async def test_a_rounding_error_is_no_wait():
     """Who lacks less of a turn than the clock can show in time has it: no wait would end."""
-    budget = a_budget(60.0)
-    budget._tokens = 1.0 - 1e-9
+    rate_limiter = a_budget(60.0)
+    rate_limiter._tokens = 1.0 - 1e-9
 
-    assert budget._wait(anyio.current_time()) == 0.0
+    assert rate_limiter._wait(anyio.current_time()) == 0.0
 
 
 # The first answer.
@@ -101,13 +101,13 @@ async def test_a_rounding_error_is_no_wait():
 @pytest.mark.virtual(limit=60.0)
 async def test_one_request_until_the_first_answer():
     """Until the API has answered once, one request is under way at a time."""
-    budget = a_budget(600.0, is_proven=False)
-    await budget.turn()
+    rate_limiter = a_budget(600.0, is_proven=False)
+    await rate_limiter.acquire()
     with anyio.move_on_after(30.0) as waiting:
-        await budget.turn()
-    budget.report(None, is_trial=False)
+        await rate_limiter.acquire()
+    rate_limiter.report(None, is_trial=False)
     for _ in range(3):
-        await budget.turn()
+        await rate_limiter.acquire()
 
     assert waiting.cancelled_caught
     assert anyio.current_time() < 31.0
@@ -117,11 +117,11 @@ async def test_one_request_until_the_first_answer():
 @pytest.mark.parametrize("error", [TROUBLE, NotFound("unknown"), HALVE])
 async def test_error_is_no_first_answer(error: PollError):
     """An error proves nothing: the next request goes alone too."""
-    budget = a_budget(600.0, is_proven=False)
-    budget.report(error, is_trial=await budget.turn())
-    await budget.turn()
+    rate_limiter = a_budget(600.0, is_proven=False)
+    rate_limiter.report(error, is_trial=await rate_limiter.acquire())
+    await rate_limiter.acquire()
     with anyio.move_on_after(30.0) as waiting:
-        await budget.turn()
+        await rate_limiter.acquire()
 
     assert waiting.cancelled_caught
 
@@ -133,12 +133,12 @@ async def test_error_is_no_first_answer(error: PollError):
 @pytest.mark.parametrize(("jitter", "pause"), [(0.0, 90.0), (0.5, 90.5), (0.999, 90.999)])
 async def test_pause_is_kept_to_the_second(jitter: float, pause: float):
     """A pause holds for the whole host, to the second that was asked for, never shorter."""
-    budget = a_budget(600.0, jitter)
-    await budget.turn()
-    budget.report(Throttled("wait", retry_after=90.0), is_trial=False)
-    budget._under_way += 1
-    budget.report(Throttled("wait", retry_after=10.0), is_trial=False)
-    await budget.turn()
+    rate_limiter = a_budget(600.0, jitter)
+    await rate_limiter.acquire()
+    rate_limiter.report(RateLimited("wait", retry_after=90.0), is_trial=False)
+    rate_limiter._in_flight += 1
+    rate_limiter.report(RateLimited("wait", retry_after=10.0), is_trial=False)
+    await rate_limiter.acquire()
 
     assert anyio.current_time() == pytest.approx(pause)
 
@@ -146,13 +146,13 @@ async def test_pause_is_kept_to_the_second(jitter: float, pause: float):
 @pytest.mark.virtual(limit=HOUR)
 async def test_pause_begins_while_somebody_waits():
     """A pause that is asked for while somebody waits for a turn holds that one too."""
-    budget = a_budget(6.0)
-    await budget.turn()
+    rate_limiter = a_budget(6.0)
+    await rate_limiter.acquire()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(budget.turn)
+        group.start_soon(rate_limiter.acquire)
         await anyio.sleep(9.0)
-        budget.report(Throttled("wait", retry_after=60.0), is_trial=False)
+        rate_limiter.report(RateLimited("wait", retry_after=60.0), is_trial=False)
 
     assert anyio.current_time() == pytest.approx(69.0)
 
@@ -160,19 +160,19 @@ async def test_pause_begins_while_somebody_waits():
 @pytest.mark.virtual(limit=HOUR)
 async def test_throttle_without_a_time_halves_the_rate():
     """Without Retry-After the next request comes at half the rate."""
-    budget = a_budget(60.0)
-    await spend(budget, 10.5)
-    await budget.turn()
+    rate_limiter = a_budget(60.0)
+    await spend(rate_limiter, 10.5)
+    await rate_limiter.acquire()
     began = anyio.current_time()
-    budget.report(HALVE, is_trial=False)
-    times = [anyio.current_time() - began async for _ in _turns(budget, 3)]
+    rate_limiter.report(HALVE, is_trial=False)
+    times = [anyio.current_time() - began async for _ in _turns(rate_limiter, 3)]
 
     assert times == [pytest.approx(it, abs=0.1) for it in (2.0, 4.0, 6.0)]
 
 
-async def _turns(budget: Budget, count: int):
+async def _turns(rate_limiter: RateLimiter, count: int):
     for _ in range(count):
-        yield budget.report(None, is_trial=await budget.turn())
+        yield rate_limiter.report(None, is_trial=await rate_limiter.acquire())
 
 
 @pytest.mark.virtual(limit=HOUR)
@@ -180,12 +180,12 @@ async def _turns(budget: Budget, count: int):
 @pytest.mark.parametrize("halvings", [1, 6, 50])
 async def test_halved_rate_recovers(per_minute: float, halvings: int):
     """Five minutes after a throttle the rate is whole again, however low it had fallen."""
-    budget = a_budget(per_minute)
+    rate_limiter = a_budget(per_minute)
     for _ in range(halvings):
-        budget._under_way += 1
-        budget.report(HALVE, is_trial=False)
-    await spend(budget, 300.0)
-    times = await spend(budget, 60.0)
+        rate_limiter._in_flight += 1
+        rate_limiter.report(HALVE, is_trial=False)
+    await spend(rate_limiter, 300.0)
+    times = await spend(rate_limiter, 60.0)
 
     assert per_minute - 1 <= len(times) <= per_minute * 1.01 + 1
 
@@ -193,10 +193,10 @@ async def test_halved_rate_recovers(per_minute: float, halvings: int):
 @pytest.mark.virtual(limit=HOUR)
 async def test_slow_host_is_asked_again_soon():
     """At a low rate that has fallen far, the next request does not wait for the whole recovery."""
-    budget = a_budget(6.0)
+    rate_limiter = a_budget(6.0)
     for _ in range(6):
-        budget._under_way += 1
-        budget.report(HALVE, is_trial=False)
-    await budget.turn()
+        rate_limiter._in_flight += 1
+        rate_limiter.report(HALVE, is_trial=False)
+    await rate_limiter.acquire()
 
     assert anyio.current_time() < 100.0

@@ -7,17 +7,17 @@ import pytest
 from pydantic import SecretStr
 
 from poller.core.errors import (
-    MalformedAnswer,
-    Misconfigured,
+    MalformedResponse,
     NotFound,
     PollError,
-    Refused,
+    RateLimited,
     Rejected,
-    Throttled,
     Transient,
+    Unauthorized,
+    WrongEndpoint,
 )
 from poller.core.jobs import JobStatus
-from poller.runtime.http import Egress, Http
+from poller.runtime.http import HttpClient, OutboundSettings
 from poller.sutro.client import SutroClient
 from tests.support.client_polls import DATE, JOB, NOW, UNKNOWN, body, client, trouble
 from tests.support.http_peers import answers, peer
@@ -48,7 +48,10 @@ async def test_a_job_that_stands_is_not_read_anew():
 async def test_key_is_read_for_each_request():
     """A key that was exchanged counts from the next request on."""
     keys = ["sk_new", "sk_old"]
-    async with peer(answers(200, body())) as it, Http(Egress(), timeout=5.0, limit=1) as http:
+    async with (
+        peer(answers(200, body())) as it,
+        HttpClient(OutboundSettings(), timeout=5.0, limit=1) as http,
+    ):
         api = SutroClient(
             http, base=f"{it.base}/v1", key=lambda: SecretStr(keys.pop()), now=lambda: NOW
         )
@@ -60,12 +63,12 @@ async def test_key_is_read_for_each_request():
 # Statuses.
 
 STATUSES: Final = (
-    dict.fromkeys((201, 202, 203, 204, 205, 206, 299), MalformedAnswer)
-    | dict.fromkeys((300, 301, 302, 303, 304, 307, 308, 399), Misconfigured)
+    dict.fromkeys((201, 202, 203, 204, 205, 206, 299), MalformedResponse)
+    | dict.fromkeys((300, 301, 302, 303, 304, 307, 308, 399), WrongEndpoint)
     | dict.fromkeys((400, 402, 405, 406, 407, 409, 410, 411, 412, 413, 414, 415), Rejected)
     | dict.fromkeys((416, 417, 418, 421, 422, 423, 424, 426, 428, 431, 451, 499), Rejected)
-    | dict.fromkeys((401, 403), Refused)
-    | {404: Misconfigured, 408: Transient, 425: Transient, 429: Throttled, 501: Rejected}
+    | dict.fromkeys((401, 403), Unauthorized)
+    | {404: WrongEndpoint, 408: Transient, 425: Transient, 429: RateLimited, 501: Rejected}
     | dict.fromkeys((500, 502, 503, 504, 505, 507, 508, 511, *range(520, 531)), Transient)
     | dict.fromkeys((598, 599, 600, 999), Transient)
 )
@@ -94,7 +97,7 @@ async def test_refusal_says_which(status: int):
     """A refusal keeps its status: a 403 can be about one job."""
     error = await trouble(answers(status, b"{}"))
 
-    assert isinstance(error, Refused)
+    assert isinstance(error, Unauthorized)
     assert error.status == status
 
 
@@ -113,7 +116,7 @@ async def test_throttle(status: int, text: str, pause: float | None):
     """A pause is what Retry-After says, an hour at most; without sense in it there is no time."""
     error = await trouble(answers(status, b"{}", retry_after=text, date=DATE))
 
-    assert isinstance(error, Throttled)
+    assert isinstance(error, RateLimited)
     assert error.retry_after == pause
 
 
@@ -126,11 +129,11 @@ async def test_trouble_without_a_pause():
     ("text", "kind"),
     [
         (UNKNOWN, NotFound),
-        (b'{"message": null}', Misconfigured),
-        (b'{"detail": "Not Found"}', Misconfigured),
-        (b"[]", Misconfigured),
-        (b"<html>", Misconfigured),
-        (b"", Misconfigured),
+        (b'{"message": null}', WrongEndpoint),
+        (b'{"detail": "Not Found"}', WrongEndpoint),
+        (b"[]", WrongEndpoint),
+        (b"<html>", WrongEndpoint),
+        (b"", WrongEndpoint),
     ],
 )
 async def test_404(text: bytes, kind: type[PollError]):
@@ -149,7 +152,7 @@ async def test_redirect_is_not_followed(status: int, place: str):
         base = {"other": other.base, "same": it.base}.get(place)
         headers = {"location": f"{base}/jobs/{JOB}"} if base else {}
         async with peer(answers(status, **headers)) as first, client(f"{first.base}/v1") as api:
-            with pytest.raises(Misconfigured, match="never followed"):
+            with pytest.raises(WrongEndpoint, match="never followed"):
                 await api.get_job(JOB)
 
     assert len(first.requests) == 1
@@ -160,7 +163,7 @@ async def test_redirect_is_not_followed(status: int, place: str):
 
 
 @pytest.mark.parametrize(
-    ("date", "skew"),
+    ("date", "clock_skew"),
     [
         ("Mon, 15 Jan 2024 10:30:42 GMT", 42.5),
         ("junk", 0.0),
@@ -171,7 +174,7 @@ async def test_redirect_is_not_followed(status: int, place: str):
     ],
 )
 @pytest.mark.parametrize("status", [200, 500])
-async def test_skew(date: str, skew: float, status: int):
+async def test_skew(date: str, clock_skew: float, status: int):
     """Every answer's Date shows the API's clock; junk shows nothing."""
     async with peer(answers(status, body(), date=date)) as it, client(f"{it.base}/v1") as api:
         try:
@@ -179,7 +182,7 @@ async def test_skew(date: str, skew: float, status: int):
         except Transient:
             assert status == 500
 
-    assert api.skew == skew
+    assert api.clock_skew == clock_skew
 
 
 # The status alone.
@@ -211,5 +214,5 @@ async def test_status_of_another_job(words: object):
     """A status that is not that of the job which was asked for is no observation."""
     text = json.dumps({"job_status": words}).encode()
     async with peer(answers(200, text)) as it, client(f"{it.base}/v1") as api:
-        with pytest.raises(MalformedAnswer):
+        with pytest.raises(MalformedResponse):
             await api.get_status(JOB)

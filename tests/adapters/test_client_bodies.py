@@ -9,16 +9,16 @@ import anyio
 import pytest
 
 from poller.core.errors import (
-    MalformedAnswer,
-    Misconfigured,
+    MalformedResponse,
     PollError,
     Rejected,
-    TooLarge,
+    ResponseTooLarge,
     Transient,
+    WrongEndpoint,
 )
 from poller.core.jobs import Job, JobStatus
 from poller.sutro import client as client_module
-from poller.sutro.client import JOB_CAP
+from poller.sutro.client import JOB_BYTES_CAP
 from tests.support.builders import EXAMPLE
 from tests.support.client_polls import JOB, body, client, look, trouble
 from tests.support.http_peers import BREAKING, STALLING, answers, peer, says
@@ -96,7 +96,7 @@ DEEP: Final = 60_000
 )
 async def test_200_that_tells_nothing(text: bytes):
     """A 200 that is not a JSON object with the job that was asked for is no observation."""
-    assert type(await trouble(answers(200, text))) is MalformedAnswer
+    assert type(await trouble(answers(200, text))) is MalformedResponse
 
 
 def zipped(times: int) -> bytes:
@@ -131,7 +131,7 @@ async def test_no_encoding(encoding: str):
 
 async def test_body_over_the_cap():
     """A job object over the cap is told apart: its status can still be asked for."""
-    assert type(await trouble(answers(200, b" " * (JOB_CAP + 1)))) is TooLarge
+    assert type(await trouble(answers(200, b" " * (JOB_BYTES_CAP + 1)))) is ResponseTooLarge
 
 
 @pytest.mark.parametrize("value", [b"[]", b"{}", b"1", b'{"":1}'])
@@ -139,13 +139,13 @@ async def test_body_of_a_million_values_blinds_nobody(value: bytes):
     """Tiny values, which take a hundred times their size when they are read, are not read."""
     text = b'{"job": [' + (value + b",") * 100_000 + b"1]}"
 
-    assert type(await trouble(answers(200, text))) is TooLarge
-    assert type(await trouble(answers(404, text))) is Misconfigured
+    assert type(await trouble(answers(200, text))) is ResponseTooLarge
+    assert type(await trouble(answers(404, text))) is WrongEndpoint
 
 
 async def test_error_over_the_cap():
     """An error is what its status says, however long its body is."""
-    assert type(await trouble(answers(500, b" " * (JOB_CAP + 1)))) is Transient
+    assert type(await trouble(answers(500, b" " * (JOB_BYTES_CAP + 1)))) is Transient
 
 
 async def test_bug_in_reading_a_job_is_told_with_its_traceback(monkeypatch, capsys):
@@ -185,7 +185,7 @@ ERRORS: Final = {
     "trouble": answers(500, b"canary"),
     "no JSON": answers(200, b"canary"),
     "another job": answers(200, body(job_id="canary")),
-    "too large": answers(200, b"canary" * JOB_CAP),
+    "too large": answers(200, b"canary" * JOB_BYTES_CAP),
     "reason": says(b"HTTP/1.1 canary canary\r\n\r\n"),
     "header": says(b"HTTP/1.1 200 OK\r\ncanary\r\n\r\n"),
 } | BREAKING

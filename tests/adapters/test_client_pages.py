@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from poller.core.errors import MalformedAnswer, NotFound
+from poller.core.errors import MalformedResponse, NotFound
 from poller.core.parsing import parse_job
-from poller.runtime.http import Answer
-from poller.sutro.client import JOB_CAP, PAGE_CAP, Page
+from poller.runtime.http import Response
+from poller.sutro.client import JOB_BYTES_CAP, PAGE_BYTES_CAP, JobPage
 from poller.sutro.decoding import decode
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from tests.support.builders import a_job_object
 from tests.support.client_polls import client
 from tests.support.http_peers import answers, peer
 
 
-async def listed(body: Any, **query: Any) -> tuple[Page, str]:
+async def listed(body: Any, **query: Any) -> tuple[JobPage, str]:
     """Ask a peer for a page; give it, and the line of the request."""
     async with peer(answers(200, json.dumps(body).encode())) as it, client(f"{it.base}/v1") as api:
         page = await api.list_jobs(**{"limit": 1} | query)
@@ -46,7 +46,7 @@ async def test_the_last_page_has_no_cursor(following: object):
     """A null, or what is no text, means that there is no further page."""
     page, _ = await listed({"jobs": [], "next_cursor": following})
 
-    assert page == Page((), None)
+    assert page == JobPage((), None)
 
 
 async def test_an_odd_job_does_not_hide_the_others():
@@ -74,13 +74,13 @@ async def test_a_page_without_a_list_is_malformed(body: object):
     """An object that has no list of jobs is not the API's page."""
     talk = answers(200, json.dumps(body).encode())
     async with peer(talk) as it, client(f"{it.base}/v1") as api:
-        with pytest.raises(MalformedAnswer, match="no list of jobs"):
+        with pytest.raises(MalformedResponse, match="no list of jobs"):
             await api.list_jobs(limit=1)
 
 
 async def test_a_page_may_be_larger_than_a_job():
     """A page of many large jobs is read where a single job of that size would not be."""
-    page, _ = await listed({"jobs": [a_job_object(system_prompt="x" * JOB_CAP)]})
+    page, _ = await listed({"jobs": [a_job_object(system_prompt="x" * JOB_BYTES_CAP)]})
 
     assert len(page.jobs) == 1
 
@@ -89,7 +89,7 @@ async def test_pages_of_the_simulator_are_walked_by_their_cursors():
     """Newest first, each job once, under the prefix that was found by the way."""
     simulator = Simulator(key="sk_canary")
     for number in range(5):
-        simulator.add(Script(job_id=f"job-{number}"))
+        simulator.add(JobScript(job_id=f"job-{number}"))
     seen, cursor = [], None
     async with serve(simulator) as base, client(base) as api:
         while True:
@@ -112,11 +112,11 @@ async def test_an_api_without_lists_is_an_error():
 async def test_fat_jobs_cost_no_more_than_their_page():
     """Of a page of long prompts only what is needed is made: it is read in no further memory."""
     fat = a_job_object(system_prompt="You are a helpful assistant. " * 2_000)
-    answer = Answer(200, {}, json.dumps({"jobs": [fat] * 100}).encode(), is_cut=False)
+    answer = Response(200, {}, json.dumps({"jobs": [fat] * 100}).encode(), is_truncated=False)
 
     tracemalloc.start()
     try:
-        page = decode(answer, "list", PAGE_CAP)
+        page = decode(answer, "list", PAGE_BYTES_CAP)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -130,11 +130,11 @@ async def test_fat_jobs_cost_no_more_than_their_page():
 async def test_an_odd_value_is_read_around(odd: bytes):
     """Whatever one job's cost is, the page and that job's other fields are read."""
     text = json.dumps({"jobs": [a_job_object(job_cost=0), a_job_object()]}).encode()
-    answer = Answer(
-        200, {}, text.replace(b'"job_cost": 0,', b'"job_cost": %b,' % odd), is_cut=False
+    answer = Response(
+        200, {}, text.replace(b'"job_cost": 0,', b'"job_cost": %b,' % odd), is_truncated=False
     )
 
-    page = decode(answer, "list", PAGE_CAP)
+    page = decode(answer, "list", PAGE_BYTES_CAP)
 
     assert odd in answer.body
     assert parse_job(page["jobs"][0]).job_cost is None

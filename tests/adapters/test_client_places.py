@@ -5,8 +5,8 @@ from typing import Final
 import pytest
 from pydantic import SecretStr
 
-from poller.core.errors import Misconfigured, NotFound, PollError, Refused
-from poller.runtime.http import Egress, Http
+from poller.core.errors import NotFound, PollError, Unauthorized, WrongEndpoint
+from poller.runtime.http import HttpClient, OutboundSettings
 from poller.sutro.client import SutroClient
 from tests.support.client_polls import JOB, KEY, NOW, UNKNOWN, body, client, trouble
 from tests.support.http_peers import Talk, answers, peer, says
@@ -54,7 +54,7 @@ async def test_own_404_shows_the_place():
     async with peer(answers(404, UNKNOWN), answers(404)) as it, client(it.base) as api:
         with pytest.raises(NotFound):
             await api.get_job(JOB)
-        with pytest.raises(Misconfigured):
+        with pytest.raises(WrongEndpoint):
             await api.get_job(JOB)
 
     assert it.lines == ["GET /v1/jobs/job-12345 HTTP/1.1"] * 2
@@ -64,7 +64,7 @@ async def test_explicit_path_is_literal():
     """A base URL with a path is taken as it is, even when nothing there is like the API."""
     async with peer(answers(404)) as it, client(f"{it.base}/deep/er") as api:
         for _ in range(2):
-            with pytest.raises(Misconfigured):
+            with pytest.raises(WrongEndpoint):
                 await api.get_job(JOB)
 
     assert it.lines == ["GET /deep/er/jobs/job-12345 HTTP/1.1"] * 2
@@ -74,7 +74,7 @@ async def test_both_places_are_asked_once():
     """Where the API is nowhere, the two places are asked at once only once, then in turns."""
     async with peer(answers(404)) as it, client(it.base) as api:
         for _ in range(4):
-            with pytest.raises(Misconfigured):
+            with pytest.raises(WrongEndpoint):
                 await api.get_job(JOB)
 
     assert [line.split()[1].removesuffix("/jobs/job-12345") for line in it.lines] == [
@@ -87,7 +87,7 @@ async def test_api_that_comes_back_under_v1():
     """An API that was nowhere at first is found wherever it comes up."""
     async with peer(*[answers(404)] * 4, answers(200, body())) as it, client(it.base) as api:
         for _ in range(3):
-            with pytest.raises(Misconfigured):
+            with pytest.raises(WrongEndpoint):
                 await api.get_job(JOB)
         await api.get_job(JOB)
         await api.get_job(JOB)
@@ -111,7 +111,7 @@ async def test_refusal_at_the_root_costs_one_request_from_then_on():
     """A key that the root refuses is tried there again, not at the place that is not the API."""
     async with peer(answers(404), answers(401)) as it, client(it.base) as api:
         for _ in range(3):
-            with pytest.raises(Refused):
+            with pytest.raises(Unauthorized):
                 await api.get_job(JOB)
 
     assert [line.split()[1] for line in it.lines] == [
@@ -124,8 +124,8 @@ async def test_refusal_at_the_root_costs_one_request_from_then_on():
 async def test_public_api_hints_at_an_own_deployment(status: int):
     """What the public API refuses is told with a hint at SUTRO_API_URL."""
     async with peer(answers(status)) as it:
-        egress = Egress(proxy_for=lambda _scheme, _host: it.base)
-        async with Http(egress, timeout=5.0, limit=1) as http:
+        outbound = OutboundSettings(proxy_for=lambda _scheme, _host: it.base)
+        async with HttpClient(outbound, timeout=5.0, limit=1) as http:
             api = SutroClient(
                 http,
                 base="http://api.sutro.sh/v1",

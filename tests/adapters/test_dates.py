@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.runtime.http import http_date, retry_after, shown
+from poller.runtime.http import http_date, redact_url, retry_after
 from tests.support.http_requests import DATE
 
 
@@ -69,4 +69,4 @@ def test_http_date():
 )
 def test_shown_url(url: str):
     """A URL is shown without whatever in it can be a secret."""
-    assert shown(url) == "https://a.example/..."
+    assert redact_url(url) == "https://a.example/..."

@@ -3,7 +3,7 @@
 import pytest
 
 from poller.core.errors import DeliveryError
-from poller.sinks.redacting import DiscreetSink
+from poller.sinks.redacting import RedactingSink
 from tests.support.webhook_sinks import DELIVERY
 
 
@@ -18,7 +18,7 @@ class Blabber:
 async def test_reason_without_its_secret():
     """A secret is struck out of the reason, and all else that the error says stays."""
     with pytest.raises(DeliveryError) as caught:
-        await DiscreetSink(Blabber(), lambda: ("canary",)).send(DELIVERY)
+        await RedactingSink(Blabber(), lambda: ("canary",)).send(DELIVERY)
 
     expected = DeliveryError("**** is gone", retry_after=3.0, is_gone=True, is_sink_fault=False)
     assert caught.value.__cause__ is None

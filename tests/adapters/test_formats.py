@@ -8,10 +8,10 @@ import pytest
 from cloudevents.v1.http import from_http
 from standardwebhooks import Webhook
 
-from poller.core.events import EVENT_TYPES, Event, PollerEvent, poller_event
+from poller.core.events import EVENT_TYPES, DaemonEventType, Event, daemon_event
 from poller.core.jobs import JobStatus
 from poller.core.outbox import Delivery
-from poller.sinks.formats import FOR_PEOPLE, FORMATS, FormatName, slack
+from poller.sinks.formats import FORMATS, HUMAN_FORMATS, FormatName, slack
 from tests.support.builders import GOLDEN, a_job, a_job_object, check_event
 from tests.support.event_builders import OBSERVED, ORIGIN, an_event
 from tests.support.http_peers import answers, peer
@@ -60,9 +60,9 @@ def said(event: Event) -> list[str]:
     return body["text"].split("\n")
 
 
-def a_poller_event(kind: PollerEvent, **detail: str) -> Event:
+def a_poller_event(kind: DaemonEventType, **detail: str) -> Event:
     """Give an event that is about the daemon."""
-    return poller_event(kind, ORIGIN, OBSERVED, instance="i", occurrence=1, detail=detail)
+    return daemon_event(kind, ORIGIN, OBSERVED, instance="i", occurrence=1, detail=detail)
 
 
 @pytest.mark.parametrize("kind", sorted(EVENT_TYPES))
@@ -70,14 +70,14 @@ def test_every_event_has_words(kind: str):
     """Whatever is announced can be told to people."""
     detail = {"sink": "webhook", "reason": "the receiver answered 410"}
     is_of_job = kind.startswith("job.")
-    event = an_event(kind) if is_of_job else a_poller_event(PollerEvent(kind), **detail)
+    event = an_event(kind) if is_of_job else a_poller_event(DaemonEventType(kind), **detail)
 
     assert said(event)[0]
 
 
 def test_every_name_has_a_format():
     """What POLLER_WEBHOOK_FORMAT takes is what there is, those for people included."""
-    assert set(FORMATS) == set(get_args(FormatName)) > FOR_PEOPLE
+    assert set(FORMATS) == set(get_args(FormatName)) > HUMAN_FORMATS
 
 
 def test_standard_is_the_stored_body():
@@ -141,7 +141,7 @@ async def test_cloudevents_are_read_by_the_official_sdk(name: str, content_type:
 
 async def test_cloudevent_of_the_poller():
     """What the daemon tells of itself has the same source and the subject `poller`."""
-    event = a_poller_event(PollerEvent.AUTH_FAILED, reason="the API refuses the key")
+    event = a_poller_event(DaemonEventType.AUTH_FAILED, reason="the API refuses the key")
     found = from_http(*await sent(event, format="cloudevents"))
 
     assert found["type"] == "sh.sutro.poller.poller.auth_failed"
@@ -220,11 +220,14 @@ def test_job_that_was_never_seen_in_words():
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        (PollerEvent.AUTH_FAILED, "api.sutro.sh refuses the key: no job is being watched"),
-        (PollerEvent.AUTH_RECOVERED, "api.sutro.sh accepts the key again"),
-        (PollerEvent.SINK_DISABLED, "The sink hook is switched off and gets no more events: 410"),
+        (DaemonEventType.AUTH_FAILED, "api.sutro.sh refuses the key: no job is being watched"),
+        (DaemonEventType.AUTH_RECOVERED, "api.sutro.sh accepts the key again"),
+        (
+            DaemonEventType.SINK_DISABLED,
+            "The sink hook is switched off and gets no more events: 410",
+        ),
     ],
 )
-def test_event_of_the_poller_in_words(kind: PollerEvent, words: str):
+def test_event_of_the_poller_in_words(kind: DaemonEventType, words: str):
     """What the daemon tells of itself is one line."""
     assert said(a_poller_event(kind, sink="hook", reason="410")) == [words]

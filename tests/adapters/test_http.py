@@ -6,7 +6,7 @@ import tracemalloc
 import anyio
 import pytest
 
-from poller.runtime.http import LARGE
+from poller.runtime.http import LARGE_BODY_BYTES
 from tests.support.http_peers import (
     BREAKING,
     CHUNKED,
@@ -72,17 +72,17 @@ async def test_endless_body(talk: Talk):
     async with peer(talk) as it, session() as http:
         answer = await get(http, it.base)
 
-    assert (answer.is_cut, len(answer.body)) == (True, CAP)
+    assert (answer.is_truncated, len(answer.body)) == (True, CAP)
 
 
-@pytest.mark.parametrize("cap", [10, LARGE, LARGE + 100_000])
+@pytest.mark.parametrize("cap", [10, LARGE_BODY_BYTES, LARGE_BODY_BYTES + 100_000])
 @pytest.mark.parametrize("excess", [-1, 0, 1])
 async def test_cap_is_exact(cap: int, excess: int):
     """A body that fits is whole; one byte more and it is cut."""
     async with peer(answers(200, b"x" * (cap + excess))) as it, session() as http:
         answer = await get(http, it.base, cap=cap)
 
-    assert (len(answer.body), answer.is_cut) == (cap + min(excess, 0), excess > 0)
+    assert (len(answer.body), answer.is_truncated) == (cap + min(excess, 0), excess > 0)
 
 
 @pytest.mark.virtual(limit=60.0)
@@ -110,7 +110,7 @@ async def test_two_large_bodies_at_once():
 async def test_large_body_that_waits_for_others_ends_at_its_own_deadline():
     """A large body behind two dripped ones is given up at its deadline, not at theirs."""
     ended: list[float] = []
-    large = OK + b"Content-Length: 3000000\r\n\r\n" + b" " * (LARGE + 100_000)
+    large = OK + b"Content-Length: 3000000\r\n\r\n" + b" " * (LARGE_BODY_BYTES + 100_000)
 
     async def late(stream) -> None:
         await anyio.sleep(20.0)
@@ -198,6 +198,6 @@ async def test_netrc_and_proxy_variables_are_not_read(monkeypatch, tmp_path):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
 
     async with peer(answers(200)) as it, session() as http:
-        await http.exchange("GET", it.base, headers={}, cap=CAP)
+        await http.request("GET", it.base, headers={}, cap=CAP)
 
     assert it.header("Authorization") is None

@@ -7,7 +7,7 @@ import pytest
 
 from poller import sinks
 from poller.core.errors import ConfigError
-from poller.sinks import find_kind
+from poller.sinks import load_kind
 from poller.sinks.log import KIND as LOG
 from poller.sinks.webhook import KIND as WEBHOOK
 
@@ -17,7 +17,7 @@ from poller.sinks.webhook import KIND as WEBHOOK
 )
 def test_built_in_kind(name: str, kind: object):
     """A built-in kind is found by its name, also for a second instance."""
-    assert find_kind(name) is kind
+    assert load_kind(name) is kind
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_kind_of_another_package(install):
     """A package that is installed can add a kind."""
     install("poller.sinks.webhook:KIND")
 
-    assert find_kind("pager.night") is WEBHOOK
+    assert load_kind("pager.night") is WEBHOOK
 
 
 @pytest.mark.parametrize("value", ["no_such_module:KIND", "poller.sinks.webhook:NONE"])
@@ -44,7 +44,7 @@ def test_kind_that_cannot_be_loaded(install, value):
     install(value)
 
     with pytest.raises(ConfigError) as caught:
-        find_kind("pager")
+        load_kind("pager")
 
     (line,) = caught.value.problems
     assert line.startswith(f"POLLER_SINKS: the sink 'pager' cannot be loaded from {value} (")
@@ -53,13 +53,13 @@ def test_kind_that_cannot_be_loaded(install, value):
 
 def test_kind_that_is_none(install):
     """An entry point that names something else is one line that says what it must name."""
-    install("poller.sinks.webhook:connect")
+    install("poller.sinks.webhook:open_sink")
 
-    with pytest.raises(ConfigError, match=r"webhook:connect must be a poller.sinks.SinkKind"):
-        find_kind("pager")
+    with pytest.raises(ConfigError, match=r"webhook:open_sink must be a poller.sinks.SinkKind"):
+        load_kind("pager")
 
 
 def test_unknown_kind():
     """A name that nobody has is an error that says which there are."""
     with pytest.raises(ConfigError, match=r"no sink is called 'pager' \(built in: log, webhook\)"):
-        find_kind("pager")
+        load_kind("pager")

@@ -5,11 +5,17 @@ from typing import Any
 
 import pytest
 
-from poller.core.errors import NotFound, Refused, Rejected, TooLarge, Transient
+from poller.core.errors import NotFound, Rejected, ResponseTooLarge, Transient, Unauthorized
 from poller.core.jobs import Job
-from poller.polling.queue import Schedule
-from poller.sutro.client import Page
-from poller.sutro.list_planner import DOUBTS, OFF_FOR, PAGE, Listing, Sheet
+from poller.polling.queue import PollQueue
+from poller.sutro.client import JobPage
+from poller.sutro.list_planner import (
+    DISABLED_SECONDS,
+    FAILURES_BEFORE_GET,
+    PAGE_JOBS,
+    ListPlanner,
+    PageRequest,
+)
 from tests.support.builders import a_job
 
 NOW = 1_000.0
@@ -20,38 +26,38 @@ class Reader:
     """Somebody who reads pages at a time that a test sets, for ten jobs that are due."""
 
     now: float = NOW
-    schedule: Schedule = field(default_factory=Schedule)
-    listing: Listing = field(init=False)
+    schedule: PollQueue = field(default_factory=PollQueue)
+    listing: ListPlanner = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin with nothing read."""
-        self.listing = Listing(lambda: self.now)
+        self.listing = ListPlanner(lambda: self.now)
 
     def due(self, *job_ids: str, **fields: Any) -> None:
         """Let jobs fall due now, ten seconds after their last look."""
         for job_id in job_ids:
             self.schedule.put(job_id, due=self.now, now=self.now - 10.0, **fields)
 
-    def pick(self, job_id: str) -> Sheet | None:
+    def pick(self, job_id: str) -> PageRequest | None:
         """Take a due job, and give the page that is worth a request for it."""
-        self.schedule.take_along(job_id)
-        sheet = self.listing.page_for(job_id, self.schedule)
-        self.schedule.put_back(job_id)
+        self.schedule.pop_also(job_id)
+        sheet = self.listing.plan(job_id, self.schedule)
+        self.schedule.restore(job_id)
         return sheet
 
-    def read(self, *job_ids: str, cursor: str | None = None) -> Sheet:
+    def read(self, *job_ids: str, cursor: str | None = None) -> PageRequest:
         """Read a page of the unknown part of the list, which shows these jobs."""
         self.listing._credit = 1.0
         self.due("stray-1", "stray-2")
         sheet = self.pick("stray-1") or self.pick("stray-2")
         assert sheet
-        self.listing.learn(sheet, page(*job_ids, cursor=cursor))
+        self.listing.learn_page(sheet, page(*job_ids, cursor=cursor))
         return sheet
 
 
-def page(*job_ids: str, cursor: str | None = None, **fields: Any) -> Page:
+def page(*job_ids: str, cursor: str | None = None, **fields: Any) -> JobPage:
     """Give a page of running jobs."""
-    return Page(tuple(a_job(job_id=it, **fields) for it in job_ids), cursor)
+    return JobPage(tuple(a_job(job_id=it, **fields) for it in job_ids), cursor)
 
 
 def names(count: int, prefix: str = "job") -> list[str]:
@@ -105,11 +111,11 @@ def test_no_page_for_company_that_is_asked_for_singly(reader: Reader):
 def test_next_page_begins_where_the_first_ended():
     """Jobs on different pages are looked at by different pages, each from its own cursor."""
     reader = Reader()
-    reader.read(*names(PAGE), cursor="after-100")
-    reader.read(*names(PAGE, "old"))
+    reader.read(*names(PAGE_JOBS), cursor="after-100")
+    reader.read(*names(PAGE_JOBS, "old"))
     reader.due("old-1", "old-2", "job-1", "job-2")
 
-    cursors = [sheet and sheet.leaf.cursor for sheet in map(reader.pick, ("old-1", "job-1"))]
+    cursors = [sheet and sheet.page.cursor for sheet in map(reader.pick, ("old-1", "job-1"))]
 
     assert cursors == ["after-100", None]
 
@@ -117,8 +123,8 @@ def test_next_page_begins_where_the_first_ended():
 def test_cursor_that_repeats_ends_the_list():
     """A cursor that comes again leads nowhere: no page is read for it again."""
     reader = Reader()
-    reader.read(*names(PAGE), cursor="again")
-    reader.read(*names(PAGE, "old"), cursor="again")
+    reader.read(*names(PAGE_JOBS), cursor="again")
+    reader.read(*names(PAGE_JOBS, "old"), cursor="again")
 
     reader.due("lost-1", "lost-2")
 
@@ -128,24 +134,24 @@ def test_cursor_that_repeats_ends_the_list():
 def test_unknown_part_is_not_read_for_nothing():
     """After a page that showed no watched job, GETs have to pay for the next one."""
     reader = Reader()
-    reader.read(*names(PAGE, "other"), cursor="more")
+    reader.read(*names(PAGE_JOBS, "other"), cursor="more")
     reader.due("job-1", "job-2")
 
     before = reader.pick("job-1")
     for _ in range(8):
-        reader.listing.learn_singly("job-1", a_job(job_id="job-1"))
+        reader.listing.learn_job("job-1", a_job(job_id="job-1"))
     after = reader.pick("job-1")
 
     assert before is None
     assert after
-    assert after.leaf.cursor == "more"
+    assert after.page.cursor == "more"
 
 
 def test_job_that_moved_away_is_asked_for_singly(reader: Reader):
     """A job that its page no longer shows has no place until some page shows it."""
     sheet = reader.pick("job-0")
     assert sheet
-    reader.listing.learn(sheet, page(*names(10)[:-1]))
+    reader.listing.learn_page(sheet, page(*names(10)[:-1]))
 
     assert reader.pick("job-9") is None
     assert reader.pick("job-0")
@@ -153,7 +159,7 @@ def test_job_that_moved_away_is_asked_for_singly(reader: Reader):
 
 @pytest.mark.parametrize(
     "error",
-    [NotFound("no"), Rejected("no"), Refused("no", status=403)],
+    [NotFound("no"), Rejected("no"), Unauthorized("no", status=403)],
     ids=["404", "405", "403"],
 )
 def test_refused_list_is_off_for_an_hour(reader: Reader, error):
@@ -161,8 +167,8 @@ def test_refused_list_is_off_for_an_hour(reader: Reader, error):
     sheet = reader.pick("job-0")
     assert sheet
     reader.listing.fail(sheet, error)
-    reader.now += OFF_FOR - 1.0
-    before = reader.listing.page_for("job-0", reader.schedule)
+    reader.now += DISABLED_SECONDS - 1.0
+    before = reader.listing.plan("job-0", reader.schedule)
     reader.now += 1.0
     reader.read(*names(10))
 
@@ -173,8 +179,8 @@ def test_refused_list_is_off_for_an_hour(reader: Reader, error):
 def test_old_cursor_begins_the_list_anew():
     """A cursor that is refused has grown too old: the top is read again at once."""
     reader = Reader()
-    reader.read(*names(PAGE), cursor="old")
-    reader.read(*names(PAGE, "old"))
+    reader.read(*names(PAGE_JOBS), cursor="old")
+    reader.read(*names(PAGE_JOBS, "old"))
     reader.due("old-1", "old-2")
     sheet = reader.pick("old-1")
     assert sheet
@@ -183,7 +189,7 @@ def test_old_cursor_begins_the_list_anew():
 
     anew = reader.pick("old-1") or reader.pick("old-2")
     assert anew
-    assert anew.leaf.cursor is None
+    assert anew.page.cursor is None
 
 
 def test_fat_pages_shrink(reader: Reader):
@@ -191,23 +197,23 @@ def test_fat_pages_shrink(reader: Reader):
     limits = []
     while sheet := reader.pick("job-0") or reader.pick("job-1"):
         limits.append(sheet.limit)
-        reader.listing.fail(sheet, TooLarge("over the cap"))
+        reader.listing.fail(sheet, ResponseTooLarge("over the cap"))
 
     assert limits == [15, 7]
 
 
 def test_failing_pages_are_doubted(reader: Reader):
     """After some failures in a row a GET shows whether the API or its list is in trouble."""
-    for _ in range(DOUBTS):
+    for _ in range(FAILURES_BEFORE_GET):
         sheet = reader.pick("job-0")
         assert sheet
         reader.listing.fail(sheet, Transient("trouble"))
     doubted = reader.pick("job-0")
-    reader.listing.learn_singly("job-0", Transient("trouble"))
+    reader.listing.learn_job("job-0", Transient("trouble"))
     again = reader.pick("job-0")
-    for _ in range(2 * DOUBTS):
+    for _ in range(2 * FAILURES_BEFORE_GET):
         reader.listing.fail(again, Transient("trouble"))
-    reader.listing.learn_singly("job-0", a_job(job_id="job-0"))
+    reader.listing.learn_job("job-0", a_job(job_id="job-0"))
 
     assert doubted is None
     assert again
@@ -216,11 +222,11 @@ def test_failing_pages_are_doubted(reader: Reader):
 
 def test_switched_off():
     """Where only GETs are wanted no page is ever worth it."""
-    listing, schedule = Listing(lambda: NOW, is_on=False), Schedule()
+    listing, schedule = ListPlanner(lambda: NOW, is_on=False), PollQueue()
     for job_id in names(3):
         schedule.put(job_id, due=NOW, now=NOW - 10.0)
 
-    assert [listing.page_for(it, schedule) for it in names(3)] == [None] * 3
+    assert [listing.plan(it, schedule) for it in names(3)] == [None] * 3
 
 
 def test_ended_jobs_are_forgotten(reader: Reader):
@@ -228,6 +234,6 @@ def test_ended_jobs_are_forgotten(reader: Reader):
     reader.due("gone")
     reader.pick("gone")
     ended: Job = a_job("FAILED", job_id="gone")
-    reader.listing.learn_singly("gone", ended)
+    reader.listing.learn_job("gone", ended)
 
     assert "gone" not in reader.listing._created

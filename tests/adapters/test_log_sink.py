@@ -15,10 +15,10 @@ from poller.core.errors import DeliveryError
 from poller.core.events import Event
 from poller.core.outbox import Delivery
 from poller.runtime.clock import Clock
-from poller.runtime.http import Egress
-from poller.runtime.stdout import Output
-from poller.settings.base import Live
-from poller.sinks.log import KIND, LogSettings, LogSink, connect
+from poller.runtime.http import OutboundSettings
+from poller.runtime.stdout import NonBlockingStdout
+from poller.settings.base import Reloadable
+from poller.sinks.log import KIND, LogSettings, LogSink, open_sink
 
 BODY: Final = (
     '{"type":"job.succeeded","timestamp":"t","data":{"job":{"name":"Tränen"},"sequence":2}}'
@@ -63,7 +63,7 @@ async def test_line():
     """A line begins like any other; then come the event's id and time, and its body's data."""
     stream, wall = io.StringIO(), datetime(2024, 1, 15, 10, 32, 17, 250_000, UTC).timestamp()
     clock = Clock(wall=lambda: wall, monotonic=lambda: 0.0)
-    await LogSink(Output(stream), clock=clock).send(a_delivery())
+    await LogSink(NonBlockingStdout(stream), clock=clock).send(a_delivery())
 
     assert list(json.loads(stream.getvalue()).items()) == [
         ("timestamp", "2024-01-15T10:32:17.250Z"),
@@ -80,7 +80,7 @@ async def test_line():
 async def test_line_for_people():
     """On a console a line says when, what, how long, how much and why, in any encoding."""
     stream = io.StringIO()
-    sink = LogSink(Output(stream), is_console=True)
+    sink = LogSink(NonBlockingStdout(stream), is_console=True)
 
     await sink.send(a_delivery(body=FAILED))
 
@@ -94,7 +94,7 @@ async def test_line_for_people():
 async def test_log_level_does_not_matter(capsys):
     """An event is written whatever the log's own level is."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
-    async with connect(Live(LogSettings()), Egress()) as sink:
+    async with open_sink(Reloadable(LogSettings()), OutboundSettings()) as sink:
         await sink.send(a_delivery())
 
     assert json.loads(capsys.readouterr().out)["event_id"] == "evt_1"
@@ -103,7 +103,10 @@ async def test_log_level_does_not_matter(capsys):
 @pytest.mark.usefixtures("_json_log")
 async def test_lines_of_many_events_stay_whole(capsys):
     """Events that are sent at once are a line each, also among lines of the log."""
-    async with connect(Live(LogSettings()), Egress()) as sink, anyio.create_task_group() as group:
+    async with (
+        open_sink(Reloadable(LogSettings()), OutboundSettings()) as sink,
+        anyio.create_task_group() as group,
+    ):
         for number in range(100):
             group.start_soon(sink.send, a_delivery(number))
             structlog.WriteLogger().msg('{"event": "noise"}')
@@ -132,7 +135,7 @@ class Stream(io.StringIO):
 async def test_writing_is_off_the_loop():
     """A reader of the log who is slow does not hold up the daemon."""
     stream = Stream()
-    await LogSink(Output(stream)).send(a_delivery())
+    await LogSink(NonBlockingStdout(stream)).send(a_delivery())
 
     assert threading.main_thread() not in stream.writers
 
@@ -141,23 +144,23 @@ async def test_writing_is_off_the_loop():
 async def test_stdout_that_is_gone(number: int):
     """A line that cannot be written is a failed attempt like any other, to be made again."""
     trouble = OSError(number, "what the system says")
-    sink = LogSink(Output(Stream(trouble)))
+    sink = LogSink(NonBlockingStdout(Stream(trouble)))
 
     with pytest.raises(DeliveryError, match="stdout takes no line: what the system says") as caught:
         await sink.send(a_delivery())
 
-    assert (caught.value.is_final, caught.value.is_sink_fault) == (False, True)
+    assert (caught.value.is_permanent, caught.value.is_sink_fault) == (False, True)
 
 
 async def test_stdout_that_knows_ascii_only():
     """Text that stdout's encoding cannot carry is written in JSON's own way."""
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
-    await LogSink(Output(stream)).send(a_delivery())
+    await LogSink(NonBlockingStdout(stream)).send(a_delivery())
 
     assert json.loads(raw.getvalue())["job"] == {"name": "Tränen"}
 
 
 def test_log_is_read_by_people():
     """The log takes what concerns the daemon itself too."""
-    assert KIND.is_read_by_people
+    assert KIND.wants_daemon_events

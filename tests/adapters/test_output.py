@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from poller.runtime import stdout as output
-from poller.runtime.stdout import Output
+from poller.runtime.stdout import NonBlockingStdout
 
 
 class Stream(io.StringIO):
@@ -29,11 +29,11 @@ class Stream(io.StringIO):
 
 
 @pytest.fixture
-def blocked(monkeypatch: pytest.MonkeyPatch) -> tuple[Output, Stream]:
+def blocked(monkeypatch: pytest.MonkeyPatch) -> tuple[NonBlockingStdout, Stream]:
     """Give an output with room for two lines, whose reader does not read; it holds a third."""
-    monkeypatch.setattr(output, "LINES", 2)
+    monkeypatch.setattr(output, "MAX_QUEUED_LINES", 2)
     stream = Stream()
-    it = Output(stream)
+    it = NonBlockingStdout(stream)
     it.write("first\n")
     assert stream.is_reached.wait(10.0)
     return it, stream
@@ -43,7 +43,7 @@ def test_lines_come_in_order():
     """What is written comes out in the order of writing, and a close waits for it."""
     stream = Stream()
     stream.is_open.set()
-    it = Output(stream)
+    it = NonBlockingStdout(stream)
 
     for number in range(100):
         it.write(f"{number}\n")
@@ -53,7 +53,7 @@ def test_lines_come_in_order():
     assert stream.getvalue() == "".join(f"{number}\n" for number in range(100))
 
 
-def test_lines_that_nobody_reads_are_dropped_and_counted(blocked: tuple[Output, Stream]):
+def test_lines_that_nobody_reads_are_dropped_and_counted(blocked: tuple[NonBlockingStdout, Stream]):
     """Writing never waits: what finds no room is gone, and a line says how many."""
     it, stream = blocked
     second = it.submit("second\n")
@@ -70,7 +70,9 @@ def test_lines_that_nobody_reads_are_dropped_and_counted(blocked: tuple[Output, 
     assert lines[-1] == "last"
 
 
-def test_a_line_that_is_waited_for_is_refused_when_there_is_no_room(blocked: tuple[Output, Stream]):
+def test_a_line_that_is_waited_for_is_refused_when_there_is_no_room(
+    blocked: tuple[NonBlockingStdout, Stream],
+):
     """Whoever waits for a line is told, and can try it again."""
     it, stream = blocked
     it.write("second\n")
@@ -89,7 +91,7 @@ def test_a_stream_that_fails_fails_only_whoever_waits(make: Callable[[], Excepti
     """A line of the log is lost without a word; a line that is waited for says why."""
     stream = Stream(make())
     stream.is_open.set()
-    it = Output(stream)
+    it = NonBlockingStdout(stream)
     it.write("log\n")
 
     with pytest.raises(OSError, match=told):

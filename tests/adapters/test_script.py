@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from poller.core.parsing import parse_job
-from poller.sutro.simulator.script import Life, Script, cast
+from poller.sutro.simulator.script import JobScript, SimulatedJob, demo_jobs
 
 DOCUMENTED = Path(__file__).parent.parent / "fixtures" / "job-12345.json"
 NULLABLE = {
@@ -18,9 +18,9 @@ NULLABLE = {
 START = 1_705_314_600.0  # 2024-01-15T10:30:00Z
 
 
-def life_of(*, speed: float = 1.0, **fields: Any) -> Life:
+def life_of(*, speed: float = 1.0, **fields: Any) -> SimulatedJob:
     """Begin the life of a job at START."""
-    return Life.begin(Script(job_id="job-1", **fields), 1, now=START, speed=speed)
+    return SimulatedJob.begin(JobScript(job_id="job-1", **fields), 1, now=START, speed=speed)
 
 
 def test_job_object_is_like_the_documented_one() -> None:
@@ -46,7 +46,7 @@ def test_the_daemon_understands_every_field(fate: str) -> None:
     """The parser of the daemon finds nothing odd in an ended job of any fate."""
     job = parse_job(life_of(fate=fate).job(START + 25))
 
-    assert job.wrong_fields == ()
+    assert job.invalid_fields == ()
     assert (job.status, job.queue_seconds, job.run_seconds) == (fate.upper(), 5, 20)
 
 
@@ -124,7 +124,7 @@ def test_words_in_lower_case() -> None:
 
 def test_cast_of_the_demo() -> None:
     """The demo shows every fate and a late cost, and is over after 20 seconds."""
-    scripts = cast(5)
+    scripts = demo_jobs(5)
 
     ends = [script.queue_seconds + script.run_seconds for script in scripts]
 
@@ -136,4 +136,4 @@ def test_cast_of_the_demo() -> None:
 @pytest.mark.parametrize("count", [0, 1, 12])
 def test_cast_of_any_size(count: int) -> None:
     """A cast has as many jobs as asked for, each with an id of its own."""
-    assert len({script.job_id for script in cast(count)}) == count
+    assert len({script.job_id for script in demo_jobs(count)}) == count

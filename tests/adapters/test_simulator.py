@@ -9,7 +9,7 @@ import pytest
 from yarl import URL
 
 from poller.core.errors import ConfigError
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from tests.support.simulator_client import START, Customer, open_customer
 from tests.support.virtual_time import virtual_clock
@@ -24,7 +24,7 @@ async def customer() -> AsyncIterator[Customer]:
 
 async def test_job_that_is_asked_for(customer: Customer) -> None:
     """A job is answered under the key `job`, as it stands at the moment of the request."""
-    customer.simulator.add(Script(job_id="job-1", queue_seconds=5))
+    customer.simulator.add(JobScript(job_id="job-1", queue_seconds=5))
     customer.clock.at += 5
 
     status, body = await customer.ask("/jobs/job-1")
@@ -35,7 +35,7 @@ async def test_job_that_is_asked_for(customer: Customer) -> None:
 
 async def test_job_that_appears_late(customer: Customer) -> None:
     """A job that the API does not show yet is a 404, and afterwards it is as old as it is."""
-    customer.simulator.add(Script(job_id="job-1", appears_after=30))
+    customer.simulator.add(JobScript(job_id="job-1", appears_after=30))
 
     customer.clock.at += 29
     hidden, _ = await customer.ask("/jobs/job-1")
@@ -48,7 +48,7 @@ async def test_job_that_appears_late(customer: Customer) -> None:
 
 async def test_job_status_is_in_capitals(customer: Customer) -> None:
     """The words of job-status are in capitals even when those of the job object are not."""
-    customer.simulator.add(Script(job_id="job-1", case="lower"))
+    customer.simulator.add(JobScript(job_id="job-1", case="lower"))
 
     _, body = await customer.ask("/job-status/job-1")
 
@@ -59,7 +59,7 @@ async def test_job_status_is_in_capitals(customer: Customer) -> None:
 async def test_virtual_time() -> None:
     """A simulator that is given a virtual clock lives in virtual time, and stops in none."""
     simulator = Simulator(now=virtual_clock().steady)
-    simulator.add(Script(job_id="job-1", queue_seconds=5, run_seconds=10))
+    simulator.add(JobScript(job_id="job-1", queue_seconds=5, run_seconds=10))
     headers = {"Authorization": "Key sk_simulator"}
     words = []
 
@@ -97,7 +97,7 @@ async def test_job_that_nobody_knows(customer: Customer) -> None:
 
 async def test_job_status_of_a_healthy_job(customer: Customer) -> None:
     """The status alone has no metadata while there is nothing to explain."""
-    customer.simulator.add(Script(job_id="job-1"))
+    customer.simulator.add(JobScript(job_id="job-1"))
 
     status, body = await customer.ask("/job-status/job-1")
 
@@ -107,7 +107,7 @@ async def test_job_status_of_a_healthy_job(customer: Customer) -> None:
 
 async def test_job_status_of_a_failed_job(customer: Customer) -> None:
     """The status alone explains a failure."""
-    customer.simulator.add(Script(job_id="job-1", fate="failed", failure="no GPU"))
+    customer.simulator.add(JobScript(job_id="job-1", fate="failed", failure="no GPU"))
     customer.clock.at += 25
 
     _, body = await customer.ask("/job-status/job-1")
@@ -118,8 +118,8 @@ async def test_job_status_of_a_failed_job(customer: Customer) -> None:
 async def test_list_without_limit(customer: Customer) -> None:
     """A list without a limit has every job that shows, newest first, and no cursor."""
     for index in range(150):
-        customer.simulator.add(Script(job_id=f"job-{index}"))
-    customer.simulator.add(Script(job_id="later", appears_after=1))
+        customer.simulator.add(JobScript(job_id=f"job-{index}"))
+    customer.simulator.add(JobScript(job_id="later", appears_after=1))
 
     _, body = await customer.ask("/list-jobs")
 
@@ -131,10 +131,10 @@ async def test_list_without_limit(customer: Customer) -> None:
 async def test_list_pages(customer: Customer, removed: str) -> None:
     """Pages give each job once, also when jobs come and go between two of them."""
     for index in range(5):
-        customer.simulator.add(Script(job_id=f"job-{index}"))
+        customer.simulator.add(JobScript(job_id=f"job-{index}"))
 
     _, first = await customer.ask("/list-jobs?limit=3")
-    customer.simulator.add(Script(job_id="new"))
+    customer.simulator.add(JobScript(job_id="new"))
     customer.simulator.remove(removed)
     _, second = await customer.ask(f"/list-jobs?limit=3&cursor={first['next_cursor']}")
 
@@ -145,7 +145,7 @@ async def test_list_pages(customer: Customer, removed: str) -> None:
 
 async def test_last_page_that_is_full(customer: Customer) -> None:
     """A page that ends with the oldest job has no cursor."""
-    customer.simulator.add(Script(job_id="job-1"))
+    customer.simulator.add(JobScript(job_id="job-1"))
 
     _, body = await customer.ask("/list-jobs?limit=1")
 
@@ -173,7 +173,7 @@ async def test_list_refuses_a_bad_query(customer: Customer, query: str, words: s
 @pytest.mark.parametrize("path", ["/jobs/job-1", "/list-jobs", "/job-status/job-1"])
 async def test_wrong_key(customer: Customer, path: str) -> None:
     """A request with another key gets 401 and a message, and no job."""
-    customer.simulator.add(Script(job_id="job-1"))
+    customer.simulator.add(JobScript(job_id="job-1"))
     customer.key = "sk_other"
 
     assert await customer.ask(path) == (401, {"message": "The API key is not valid."})
@@ -182,7 +182,7 @@ async def test_wrong_key(customer: Customer, path: str) -> None:
 @pytest.mark.parametrize("path", ["/jobs/job-1", "/list-jobs", "/job-status/job-1"])
 async def test_both_prefixes(customer: Customer, path: str) -> None:
     """The API answers alike under /v1 and under no prefix."""
-    customer.simulator.add(Script(job_id="job-1"))
+    customer.simulator.add(JobScript(job_id="job-1"))
 
     bare, prefixed = await customer.ask(path), await customer.ask(f"/v1{path}")
 

@@ -6,47 +6,47 @@ from random import Random
 
 import pytest
 
-from poller.sutro.clock_skew import Skew
+from poller.sutro.clock_skew import ClockSkew
 
 
-def note(skew: Skew, ours: float, *, ahead: float, took: float = 0.05) -> None:
+def note(clock_skew: ClockSkew, ours: float, *, ahead: float, took: float = 0.05) -> None:
     """Take in an answer made halfway between two moments, by an API that is so far ahead."""
     made_at = datetime.fromtimestamp(floor(ours + took / 2 + ahead), UTC)
-    skew.note(made_at, asked_at=ours, answered_at=ours + took)
+    clock_skew.sample(made_at, asked_at=ours, answered_at=ours + took)
 
 
 def test_nothing_is_known_without_an_answer():
     """Before the first answer both clocks count as one."""
-    assert Skew().seconds == 0.0
+    assert ClockSkew().seconds == 0.0
 
 
 @pytest.mark.parametrize("ahead", [0.0, 0.49, -7.3, 3_600.0])
 def test_answers_close_in_on_it(ahead):
     """One answer tells the offset to half a second and its own time, many to a tenth."""
-    skew, random = Skew(), Random(7)
-    note(skew, 1e9 + random.random(), ahead=ahead)
-    first = skew.seconds
+    clock_skew, random = ClockSkew(), Random(7)
+    note(clock_skew, 1e9 + random.random(), ahead=ahead)
+    first = clock_skew.seconds
     for number in range(40):
-        note(skew, 1e9 + 8.0 * number + random.random(), ahead=ahead)
+        note(clock_skew, 1e9 + 8.0 * number + random.random(), ahead=ahead)
 
     assert first == pytest.approx(ahead, abs=0.55)
-    assert skew.seconds == pytest.approx(ahead, abs=0.1)
+    assert clock_skew.seconds == pytest.approx(ahead, abs=0.1)
 
 
 def test_a_clock_that_is_set_is_followed():
     """When answers contradict those before them, the newest counts."""
-    skew = Skew()
+    clock_skew = ClockSkew()
     for number in range(5):
-        note(skew, 1e9 + number, ahead=0.0)
-    note(skew, 1e9 + 10.0, ahead=120.0)
+        note(clock_skew, 1e9 + number, ahead=0.0)
+    note(clock_skew, 1e9 + 10.0, ahead=120.0)
 
-    assert skew.seconds == pytest.approx(120.0, abs=0.55)
+    assert clock_skew.seconds == pytest.approx(120.0, abs=0.55)
 
 
 def test_a_clock_that_drifts_is_followed():
     """A clock that gains half a second in two hours is never taken to be set."""
-    skew = Skew()
+    clock_skew = ClockSkew()
     for number in range(720):
-        note(skew, 1e9 + 10.3 * number, ahead=10.3 * number * 7e-5)
+        note(clock_skew, 1e9 + 10.3 * number, ahead=10.3 * number * 7e-5)
 
-    assert skew.seconds == pytest.approx(720 * 10.3 * 7e-5, abs=0.2)
+    assert clock_skew.seconds == pytest.approx(720 * 10.3 * 7e-5, abs=0.2)

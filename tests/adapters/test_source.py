@@ -11,20 +11,27 @@ import anyio
 import pytest
 from pydantic import SecretStr
 
-from poller.core.errors import MalformedAnswer, PollError, Refused, Rejected, TooLarge, Transient
+from poller.core.errors import (
+    MalformedResponse,
+    PollError,
+    Rejected,
+    ResponseTooLarge,
+    Transient,
+    Unauthorized,
+)
 from poller.core.jobs import Job, JobStatus
-from poller.polling.queue import Schedule
-from poller.runtime.http import Egress, Http
-from poller.sutro.client import JOB_CAP, Page, SutroClient, nobody
-from poller.sutro.list_planner import Listing
-from poller.sutro.rate_limit import Budget
-from poller.sutro.source import Look, Observation, SutroSource
+from poller.polling.queue import PollQueue
+from poller.runtime.http import HttpClient, OutboundSettings
+from poller.sutro.client import JOB_BYTES_CAP, JobPage, SutroClient, no_known_jobs
+from poller.sutro.list_planner import ListPlanner
+from poller.sutro.rate_limit import RateLimiter
+from poller.sutro.source import Observation, PollRequest, SutroSource
 from tests.support.builders import a_job
 from tests.support.http_peers import Peer, Talk, answers, drips, peer, says, stalls
 from tests.support.virtual_time import START, virtual_clock
 
 NOW = START.timestamp()
-TOO_LARGE = answers(200, b" " * (JOB_CAP + 1))
+TOO_LARGE = answers(200, b" " * (JOB_BYTES_CAP + 1))
 
 
 def a_status(word: str) -> Talk:
@@ -44,7 +51,7 @@ class Asker:
     source: SutroSource
     there: Peer
     keys: list[str]
-    schedule: Schedule = field(default_factory=Schedule)
+    schedule: PollQueue = field(default_factory=PollQueue)
 
     def due(self, *job_ids: str) -> None:
         """Let jobs fall due now."""
@@ -56,14 +63,14 @@ class Asker:
         """Let a job fall due, and give what its look comes to."""
         self.due(job_id)
         chosen = await self.chosen()
-        (seen,) = await chosen(nobody)
+        (seen,) = await chosen(no_known_jobs)
         assert seen.job_id == job_id
         assert isinstance(seen.result, Job | PollError)
         return seen.result
 
-    async def chosen(self) -> Look:
+    async def chosen(self) -> PollRequest:
         """Wait for the host's turn, as long as it takes."""
-        while (chosen := await self.source.choose(self.schedule)) is None:
+        while (chosen := await self.source.plan(self.schedule)) is None:
             pass
         return chosen
 
@@ -77,13 +84,17 @@ class Asker:
 async def asking(*talks: Talk, per_minute: float = 600.0) -> AsyncIterator[Asker]:
     """Take turns at a source that asks a peer."""
     now, keys = virtual_clock().steady, ["sk_old"]
-    async with peer(*talks) as it, Http(Egress(), timeout=30.0, limit=16) as http:
+    async with peer(*talks) as it, HttpClient(OutboundSettings(), timeout=30.0, limit=16) as http:
         client = SutroClient(
             http, base=f"{it.base}/v1", key=lambda: SecretStr(keys[-1]), now=lambda: NOW
         )
-        budget = Budget(per_minute=per_minute, now=now, random=lambda: 0.0)
+        rate_limiter = RateLimiter(per_minute=per_minute, now=now, random=lambda: 0.0)
         source = SutroSource(
-            client, budget, listing=Listing(now), now=now, renew_key=lambda: keys.append("sk_new")
+            client,
+            rate_limiter,
+            listing=ListPlanner(now),
+            now=now,
+            renew_key=lambda: keys.append("sk_new"),
         )
         yield Asker(source, it, keys)
 
@@ -104,12 +115,12 @@ async def test_moment_of_an_observation():
     """An observation is of the moment when its request began, not when it was chosen or ended."""
     async with asking(drips(b"", b"x")) as asker:
         asker.due("job-1")
-        chosen = await asker.source.choose(asker.schedule)
+        chosen = await asker.source.plan(asker.schedule)
         await anyio.sleep(5.0)
         assert chosen
-        (seen,) = await chosen(nobody)
+        (seen,) = await chosen(no_known_jobs)
 
-    assert seen.asked_at == NOW + 5.0
+    assert seen.requested_at == NOW + 5.0
     assert isinstance(seen.result, Transient)
 
 
@@ -128,7 +139,7 @@ async def test_most_overdue_job_is_taken():
         await anyio.sleep(60.0)
         asker.schedule.put("job-1", due=NOW + 60.0, now=NOW + 59.0)
         chosen = await asker.chosen()
-        (seen,) = await chosen(nobody)
+        (seen,) = await chosen(no_known_jobs)
 
     assert (seen.job_id, len(asker.schedule)) == ("job-2", 1)
 
@@ -136,7 +147,7 @@ async def test_most_overdue_job_is_taken():
 async def test_turn_without_a_due_job():
     """When no job is due after all, there is no look and the turn is not lost."""
     async with asking(an_object(), per_minute=1.0) as asker:
-        nothing = await asker.source.choose(asker.schedule)
+        nothing = await asker.source.plan(asker.schedule)
         await asker.look()
 
     assert nothing is None
@@ -148,7 +159,7 @@ async def test_skew_is_that_of_the_api():
     async with asking(answers(500, date="Mon, 15 Jan 2024 10:00:42 GMT")) as asker:
         await asker.look()
 
-    assert asker.source.skew == 42.5
+    assert asker.source.clock_skew == 42.5
 
 
 # A refused key.
@@ -158,9 +169,9 @@ async def test_key_is_read_again_before_a_trial():
     """After a refusal the key is read again before each trial, and the new one is sent."""
     async with asking(answers(401), answers(401), an_object()) as asker:
         await asker.look()
-        gated, refused = asker.source.is_gated, asker.source.is_refused
+        gated, refused = asker.source.is_gated, asker.source.is_key_rejected
         await asker.look()
-        confirmed = asker.source.is_refused
+        confirmed = asker.source.is_key_rejected
         await asker.look()
 
     assert (gated, refused, confirmed) == (True, False, True)
@@ -176,7 +187,7 @@ async def test_trial_takes_a_job_that_is_not_due():
         await asker.look()
         asker.schedule.put("job-2", due=NOW + 3_600.0, now=NOW)
         chosen = await asker.chosen()
-        (seen,) = await chosen(nobody)
+        (seen,) = await chosen(no_known_jobs)
 
     assert isinstance(seen.result, Job)
 
@@ -188,7 +199,7 @@ async def test_trial_after_a_403_asks_about_another_job():
         asker.schedule.put("job-1", due=NOW + 900.0, now=NOW, is_put_off=True)
         job = await asker.look("job-2")
 
-    assert isinstance(seen, Refused)
+    assert isinstance(seen, Unauthorized)
     assert isinstance(job, Job)
     assert anyio.current_time() < 1.0
 
@@ -248,7 +259,7 @@ async def test_status_that_is_too_large():
     async with asking(TOO_LARGE) as asker:
         seen = await asker.look()
 
-    assert type(seen) is TooLarge
+    assert type(seen) is ResponseTooLarge
     assert len(asker.paths) == 2
 
 
@@ -258,7 +269,7 @@ async def test_status_of_a_large_job_that_tells_nothing():
         seen = await asker.look()
         job = await asker.look()
 
-    assert type(seen) is MalformedAnswer
+    assert type(seen) is MalformedResponse
     assert isinstance(job, Job)
     assert job.status is JobStatus.FAILED
 
@@ -281,9 +292,9 @@ async def test_jobs_that_are_too_large_keep_no_body_while_their_status_is_asked(
         tracemalloc.start()
         for number in range(10):
             asker.due(f"job-{number}")
-            chosen = await asker.source.choose(asker.schedule)
+            chosen = await asker.source.plan(asker.schedule)
             assert chosen is not None
-            group.start_soon(chosen, nobody)
+            group.start_soon(chosen, no_known_jobs)
             await anyio.sleep(1.0)
         held, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -297,33 +308,33 @@ async def test_jobs_that_are_too_large_keep_no_body_while_their_status_is_asked(
 class Book:
     """A client whose list has three pages; `turned` is told before each is given."""
 
-    skew = 0.0
+    clock_skew = 0.0
 
     def __init__(self, turned: Callable[[str | None], None]) -> None:
         self.turned = turned
 
-    async def list_jobs(self, *, limit: int, cursor: str | None = None, known: object) -> Page:
+    async def list_jobs(self, *, limit: int, cursor: str | None = None, known: object) -> JobPage:
         """Give a page of some of the 250 jobs."""
         self.turned(cursor)
         begin = int(cursor or 0)
         end = min(begin + limit, 250)
         jobs = tuple(a_job(job_id=f"job-{number}") for number in range(begin, end))
-        return Page(jobs, str(end) if end < 250 else None)
+        return JobPage(jobs, str(end) if end < 250 else None)
 
 
 async def test_a_survey_that_is_cut_short_is_none():
     """When the list is begun anew while a survey goes deeper, what is below is not known yet."""
-    listing = Listing(lambda: NOW)
+    listing = ListPlanner(lambda: NOW)
     cuts = ["100"]
 
     def cut(cursor: str | None) -> None:
         if cursor in cuts:
             cuts.remove(cursor)
-            listing.fail(listing.top(), Rejected("a page of somebody else"))
+            listing.fail(listing.first(), Rejected("a page of somebody else"))
 
-    budget = Budget(per_minute=1e6, now=virtual_clock().steady, random=lambda: 0.5)
+    rate_limiter = RateLimiter(per_minute=1e6, now=virtual_clock().steady, random=lambda: 0.5)
     source = SutroSource(
-        Book(cut), budget, listing=listing, now=lambda: NOW, renew_key=lambda: None
+        Book(cut), rate_limiter, listing=listing, now=lambda: NOW, renew_key=lambda: None
     )
     shown = [[it.job_id for seen in await survey(source) for it in seen] for _ in range(2)]
 
@@ -332,4 +343,4 @@ async def test_a_survey_that_is_cut_short_is_none():
 
 async def survey(source: SutroSource) -> list[Sequence[Observation]]:
     """Make a survey of all that there is."""
-    return [seen async for seen in source.survey(START - timedelta(days=900))]
+    return [seen async for seen in source.scan(START - timedelta(days=900))]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from poller.sutro.simulator.requests import Fault
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from tests.support.simulator_client import Customer, open_customer
 
 
@@ -90,7 +90,7 @@ async def test_job_is_created(customer: Customer) -> None:
 
 async def test_job_is_created_from_nothing(customer: Customer) -> None:
     """A post without a body makes a job under an id that is free."""
-    customer.simulator.add(Script(job_id="job-2"))
+    customer.simulator.add(JobScript(job_id="job-2"))
 
     answer = await customer.ask("/simulator/jobs", "POST")
 
@@ -99,7 +99,7 @@ async def test_job_is_created_from_nothing(customer: Customer) -> None:
 
 async def test_job_id_that_is_taken(customer: Customer) -> None:
     """A second job of one id is refused."""
-    customer.simulator.add(Script(job_id="job-1"))
+    customer.simulator.add(JobScript(job_id="job-1"))
 
     status, body = await customer.ask("/simulator/jobs", "POST", job_id="job-1")
 
@@ -145,7 +145,7 @@ async def test_body_that_is_no_object(customer: Customer, body: bytes) -> None:
 
 async def test_job_is_removed(customer: Customer) -> None:
     """A removed job is unknown to the API, and cannot be removed twice."""
-    customer.simulator.add(Script(job_id="job-1"))
+    customer.simulator.add(JobScript(job_id="job-1"))
 
     first, _ = await customer.ask("/simulator/jobs/job-1", "DELETE")
     second, _ = await customer.ask("/simulator/jobs/job-1", "DELETE")

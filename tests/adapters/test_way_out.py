@@ -11,7 +11,7 @@ import trustme
 from aiohttp.resolver import AsyncResolver
 
 from poller.runtime import http as http_module
-from poller.runtime.http import Egress, NoAnswer
+from poller.runtime.http import NoResponse, OutboundSettings
 from tests.support.http_peers import BREAKING, answers, peer, proxy, stalls
 from tests.support.http_requests import NOW, failure, get, session
 
@@ -28,11 +28,11 @@ def certificate(host: str, **options) -> ssl.SSLContext:
 
 
 @pytest.fixture
-def trusting(tmp_path) -> Egress:
+def trusting(tmp_path) -> OutboundSettings:
     """Give a way out that trusts CA alone."""
     path = tmp_path / "ca.pem"
     CA.cert_pem.write_to_path(path)
-    return Egress(ca_file=str(path))
+    return OutboundSettings(ca_file=str(path))
 
 
 async def test_ca_file_is_trusted(trusting):
@@ -139,8 +139,8 @@ async def test_name_that_does_not_resolve(monkeypatch, reply_to, words: str):
 async def test_plain_proxy():
     """A plain request goes to the proxy that was named for its URL, credentials in a header."""
     async with proxy() as it:
-        way_out = it.base.replace("//", "//me:canary@")
-        async with session(Egress(proxy_for=lambda _scheme, _host: way_out)) as http:
+        outbound = it.base.replace("//", "//me:canary@")
+        async with session(OutboundSettings(proxy_for=lambda _scheme, _host: outbound)) as http:
             answer = await get(http, "http://api.example/jobs/1")
 
     assert answer.body == b"http://api.example/jobs/1"
@@ -153,7 +153,7 @@ async def test_tunnel(trusting):
     async with (
         proxy() as it,
         peer(answers(200, b"{}"), tls=certificate("127.0.0.1")) as there,
-        session(Egress(trusting.ca_file, lambda _scheme, _host: it.base)) as http,
+        session(OutboundSettings(trusting.ca_file, lambda _scheme, _host: it.base)) as http,
     ):
         answer = await get(http, f"{there.base}/jobs/1")
 
@@ -178,7 +178,8 @@ async def test_proxy_in_trouble(url: str, words: str):
     async with peer(answers(407)) as it:
         port = "1" if url.startswith("http:") else it.base.rpartition(":")[2]
         text = await failure(
-            url, Egress(proxy_for=lambda _scheme, _host: f"http://me:canary@127.0.0.1:{port}")
+            url,
+            OutboundSettings(proxy_for=lambda _scheme, _host: f"http://me:canary@127.0.0.1:{port}"),
         )
 
     assert words in text
@@ -188,8 +189,8 @@ async def test_proxy_in_trouble(url: str, words: str):
 async def test_request_that_cannot_be_made():
     """What the library refuses to send is told by its kind, since its text can hold anything."""
     async with peer(answers(200)) as it, session() as http:
-        with pytest.raises(NoAnswer) as caught:
-            await http.exchange("GET", it.base, headers={"X": "canary\r\n"}, cap=1)
+        with pytest.raises(NoResponse) as caught:
+            await http.request("GET", it.base, headers={"X": "canary\r\n"}, cap=1)
 
     assert str(caught.value) == "127.0.0.1: ValueError"
 
@@ -199,7 +200,7 @@ async def test_traceback_of_a_failure_holds_no_secret(name: str):
     """Not even a failure's traceback holds the key, the path or the query."""
     path = "/canary?canary=1"
     async with peer(BREAKING[name]) as it, session() as http:
-        with pytest.raises(NoAnswer) as caught:
+        with pytest.raises(NoResponse) as caught:
             await get(http, it.base + path)
 
     assert "canary" not in "".join(format_exception(caught.value)) + repr(caught.value)

@@ -13,9 +13,9 @@ import standardwebhooks
 import svix
 
 from poller.core.errors import DeliveryError
-from poller.runtime.http import Egress
-from poller.settings.base import Live
-from poller.sinks.webhook import ANSWER_CAP, connect
+from poller.runtime.http import OutboundSettings
+from poller.settings.base import Reloadable
+from poller.sinks.webhook import RESPONSE_BYTES_CAP, open_sink
 from tests.support.http_peers import BREAKING, OK, STALLING, Peer, answers, floods, peer, stalls
 from tests.support.webhook_sinks import BODY, DELIVERY, NEW, OLD, received, settings, sink
 
@@ -183,7 +183,9 @@ async def test_settings_that_are_exchanged():
     """A URL and a secret that are exchanged count from the next delivery on."""
     async with (
         peer(answers(200)) as it,
-        connect(Live(settings(url=it.base + "/old", secret=OLD)), Egress()) as hook,
+        open_sink(
+            Reloadable(settings(url=it.base + "/old", secret=OLD)), OutboundSettings()
+        ) as hook,
     ):
         await hook.send(DELIVERY)
         hook._settings.value = settings(url=it.base + "/new", secret=NEW)
@@ -214,7 +216,7 @@ async def test_refusal(status: int, is_sink_fault: bool):
     assert str(error).startswith(f"the receiver answered {status}")
     assert ("redirects are not followed: set its URL" in str(error)) == (status < 400)
     assert (error.is_sink_fault, error.retry_after) == (is_sink_fault, None)
-    assert (error.is_final, error.is_gone) == (False, status == 410)
+    assert (error.is_permanent, error.is_gone) == (False, status == 410)
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -270,7 +272,7 @@ async def test_hostile_receiver(name: str):
     async with peer((BREAKING | STALLING)[name]) as it:
         error = await refusal(it, "/canary?canary")
 
-    assert (error.is_sink_fault, error.is_final, error.is_gone) == (True, False, False)
+    assert (error.is_sink_fault, error.is_permanent, error.is_gone) == (True, False, False)
     assert len(it.requests) == 1
     assert "canary" not in repr(error) + str(error)
     assert anyio.current_time() <= 16.0
@@ -281,7 +283,7 @@ async def test_timeout_is_the_configured_one():
     """A receiver has the configured time, and no more."""
     async with (
         peer(stalls()) as it,
-        connect(Live(settings(url=it.base, timeout="3s")), Egress()) as hook,
+        open_sink(Reloadable(settings(url=it.base, timeout="3s")), OutboundSettings()) as hook,
     ):
         with pytest.raises(DeliveryError, match="no whole answer within 3 s"):
             await hook.send(DELIVERY)
@@ -294,7 +296,10 @@ async def test_timeout_is_the_configured_one():
 async def test_long_answer_is_not_read(size: int):
     """Of a receiver's answer 4 KiB are read: the rest of a receipt does not matter."""
     head = OK + f"Content-Length: {size}\r\n\r\n".encode()
-    async with peer(floods(head + b"x" * (ANSWER_CAP + 1), b"x")) as it, sink(it.base) as hook:
+    async with (
+        peer(floods(head + b"x" * (RESPONSE_BYTES_CAP + 1), b"x")) as it,
+        sink(it.base) as hook,
+    ):
         await hook.send(DELIVERY)
 
     assert anyio.current_time() == 0.0

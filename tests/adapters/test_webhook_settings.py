@@ -6,9 +6,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from poller.core.errors import ConfigError
-from poller.runtime.http import Egress
-from poller.settings.base import Live
-from poller.sinks.webhook import connect, signing_keys
+from poller.runtime.http import OutboundSettings
+from poller.settings.base import Reloadable
+from poller.sinks.webhook import open_sink, signing_keys
 from tests.support.webhook_sinks import NEW, OLD, settings
 
 
@@ -110,9 +110,9 @@ def test_settings_hide_their_secrets():
 )
 async def test_what_is_sent_unsigned_is_told(variables: dict[str, str], is_told: bool):
     """A webhook without a secret is warned of, unless nobody there could verify anything."""
-    live = Live(settings(url="https://h.example/x", **variables))
+    live = Reloadable(settings(url="https://h.example/x", **variables))
     with capture_logs() as lines:
-        async with connect(live, Egress()):
+        async with open_sink(live, OutboundSettings()):
             pass
 
     assert [it["event"] for it in lines] == ["webhook.unsigned"] * is_told

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from tests.support.api_server import House, a_house
 
-RUNS = Script(job_id="job-1", queue_seconds=0.0, run_seconds=1e5)
-ENDS = Script(job_id="job-2", queue_seconds=0.0, run_seconds=0.0)
+RUNS = JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=1e5)
+ENDS = JobScript(job_id="job-2", queue_seconds=0.0, run_seconds=0.0)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import anyio
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from poller.api.problems import ABOUT, KINDS
+from poller.api.problems import ABOUT, PROBLEM_TYPES
 from poller.api.routes import ROUTES
 from poller.core.events import EVENT_TYPES
 from tests.api.conftest import ENDS, RUNS
@@ -59,7 +59,7 @@ async def test_the_daemon_keeps_to_it(tmp_path: Path, token: str | None, seed: s
         )
 
     assert done.returncode == 0, (done.stdout + done.stderr).decode()
-    assert not [it for it in house.log if it["event"] == "door.failed"]
+    assert not [it for it in house.log if it["event"] == "api.request_failed"]
 
 
 PAGE = (Path(__file__).parents[2] / "docs" / "http-api.md").read_text("utf-8")
@@ -70,7 +70,7 @@ def test_the_type_of_a_problem_leads_to_its_description():
     assert ABOUT.startswith(
         "https://github.com/sutro-poller/sutro-poller/blob/main/docs/http-api.md#"
     )
-    for name in KINDS:
+    for name in PROBLEM_TYPES:
         assert f'<a id="{ABOUT.partition("#")[2]}{name}"></a>' in PAGE
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from tests.api.conftest import ENDS, RUNS
 from tests.api.test_jobs import pages
 from tests.support.api_server import House, a_house
@@ -41,7 +41,7 @@ async def test_events_page_by_page(house: House):
     """Pages together show every event once, the latest first."""
     await the_end(house)
     for number in range(3, 6):
-        house.api.add(Script(job_id=f"job-{number}", queue_seconds=0.0, run_seconds=0.0))
+        house.api.add(JobScript(job_id=f"job-{number}", queue_seconds=0.0, run_seconds=0.0))
         await house.post("/v1/jobs", {"job_ids": [f"job-{number}"]})
         await until(lambda n=number: f"job-{n}" in house.receiver.ends)
 

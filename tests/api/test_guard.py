@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from poller.core.errors import StoreUnavailable
-from poller.store.admin import Desk
-from poller.sutro.simulator.script import Script
+from poller.store.admin import StoreAdmin
+from poller.sutro.simulator.script import JobScript
 from tests.support.api_server import House, a_house
 from tests.support.secret_canaries import TOKEN
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 OPEN = ("/livez", "/readyz", "/healthz", "/metrics", "/version")
 CLOSED = ("/v1/status", "/v1/jobs", "/v1/nothing", "/nothing", "/openapi.json")
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-RUNS = Script(job_id="job-1", run_seconds=1e5)
+RUNS = JobScript(job_id="job-1", run_seconds=1e5)
 
 
 STRANGERS = (
@@ -66,11 +66,11 @@ OURS = ("localhost", "LOCALHOST:8377", "127.0.0.1", "10.1.2.3:80", "[::1]:8377",
 
 
 async def test_our_names(tmp_path: Path):
-    """Addresses, localhost and the names of POLLER_LISTEN_HOSTS are ours, pages from there too.
+    """Addresses, localhost and the names of POLLER_ALLOWED_HOSTS are ours, pages from there too.
 
     A proxy may have brought them by TLS.
     """
-    async with a_house(tmp_path, RUNS, POLLER_LISTEN_HOSTS="box.local,other") as house:
+    async with a_house(tmp_path, RUNS, POLLER_ALLOWED_HOSTS="box.local,other") as house:
         for host, scheme in product(OURS, ("http", "https")):
             headers = {"Host": host, "Origin": f"{scheme}://{host}"}
             answer = await house.get("/v1/status", headers=headers)
@@ -116,7 +116,7 @@ async def test_on_other_addresses_without_a_token(tmp_path: Path):
     async with a_house(tmp_path, RUNS, POLLER_LISTEN="0.0.0.0:0") as house:
         closed = [(await house.get(path)).problem for path in CLOSED]
         open_to_all = [(await house.get(path)).status for path in OPEN]
-        told = [it["advice"] for it in house.log if it["event"] == "door.without_token"]
+        told = [it["advice"] for it in house.log if it["event"] == "api.unauthenticated"]
 
     assert closed == ["closed"] * len(CLOSED)
     assert open_to_all == [200] * len(OPEN)
@@ -166,10 +166,10 @@ async def test_what_is_not_served(house: House, method, path, status, problem):
 async def test_a_store_that_fails(house: House, monkeypatch: pytest.MonkeyPatch):
     """A database that is busy or fails is told as such, and when to come again."""
 
-    def busy(_desk: Desk) -> None:
+    def busy(_desk: StoreAdmin) -> None:
         raise StoreUnavailable("another process writes to it; try again")
 
-    monkeypatch.setattr(Desk, "sinks", busy)
+    monkeypatch.setattr(StoreAdmin, "sinks", busy)
     answer = await house.get("/v1/sinks")
 
     assert (answer.status, answer.problem) == (503, "store")
@@ -178,10 +178,10 @@ async def test_a_store_that_fails(house: House, monkeypatch: pytest.MonkeyPatch)
 
 async def test_a_bug_in_the_door(house: House, monkeypatch: pytest.MonkeyPatch):
     """A bug behind a request is one line of the log with its traceback, and ends nothing."""
-    monkeypatch.setattr(Desk, "sinks", None)
+    monkeypatch.setattr(StoreAdmin, "sinks", None)
     answer = await house.get("/v1/sinks")
     well = await house.get("/readyz")
 
     assert (answer.status, answer.problem, well.status) == (500, "bug", 200)
-    (told,) = [it for it in house.log if it["event"] == "door.failed"]
+    (told,) = [it for it in house.log if it["event"] == "api.request_failed"]
     assert (told["route"], told["exc_info"]) == ("/v1/sinks", True)

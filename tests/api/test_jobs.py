@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from poller.api import jobs
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from tests.api.conftest import ENDS, RUNS
 from tests.support.api_server import House, a_house
 from tests.support.waiting import until
@@ -43,7 +43,7 @@ async def test_a_job_that_nobody_knows(house: House):
 
 async def test_an_added_job_is_told(house: House):
     """A job that is added while the daemon runs is watched at once, and its end is told."""
-    house.api.add(Script(job_id="job-3", run_seconds=0.2, queue_seconds=0.0))
+    house.api.add(JobScript(job_id="job-3", run_seconds=0.2, queue_seconds=0.0))
     added = await house.post("/v1/jobs", {"job_ids": ["job-3", "job-1", "job-3"]})
     shown = await house.get("/v1/jobs/job-3")
     await until(lambda: "job-3" in house.receiver.ends)
@@ -66,10 +66,10 @@ async def test_adding_again_changes_nothing(house: House):
 
 async def test_added_jobs_survive_a_restart(tmp_path: Path):
     """What was added is watched after a restart, though the settings do not name it."""
-    async with a_house(tmp_path, RUNS, Script(job_id="job-2", run_seconds=1e5)) as house:
+    async with a_house(tmp_path, RUNS, JobScript(job_id="job-2", run_seconds=1e5)) as house:
         await house.post("/v1/jobs", {"job_ids": ["job-2"]})
         port = house.api_port
-    ended = Script(job_id="job-2", queue_seconds=0.0, run_seconds=0.0)
+    ended = JobScript(job_id="job-2", queue_seconds=0.0, run_seconds=0.0)
     async with a_house(tmp_path, RUNS, ended, api_port=port) as house:
         watched = (await house.get("/v1/jobs/job-2")).body["watched_by"]
         await until(lambda: "job-2" in house.receiver.ends)
@@ -80,7 +80,7 @@ async def test_added_jobs_survive_a_restart(tmp_path: Path):
 @pytest.mark.slow
 async def test_a_removed_job_is_asked_for_no_more(house: House):
     """A job that was added can be taken back: it is not asked for, and not after a restart."""
-    house.api.add(Script(job_id="job-3", run_seconds=1e5))
+    house.api.add(JobScript(job_id="job-3", run_seconds=1e5))
     await house.post("/v1/jobs", {"job_ids": ["job-3"]})
     await house.seen("job-3", "RUNNING")
     removed = await house.ask("DELETE", "/v1/jobs/job-3")
@@ -191,7 +191,7 @@ async def test_a_body_that_is_too_large(house: House):
 
 async def test_too_many_added(house: House, monkeypatch):
     """The list of what was added has an end."""
-    monkeypatch.setattr(jobs, "MOST_ADDED", 2)
+    monkeypatch.setattr(jobs, "MAX_ADDED_IDS", 2)
 
     answers = [await house.post("/v1/jobs", {"job_ids": [f"new-{n}"]}) for n in range(3)]
 
@@ -202,7 +202,7 @@ async def test_too_many_added(house: House, monkeypatch):
 async def test_jobs_page_by_page(house: House):
     """Pages together show every job once, those that no answer has shown yet at last."""
     await house.post("/v1/jobs", {"job_ids": [f"new-{n}" for n in range(5)]})
-    await until(lambda: len(house.app._doorway.premises.work.watcher.roster.unseen()) == 5)
+    await until(lambda: len(house.app._api.context.daemon.watcher.roster.never_seen()) == 5)
 
     found = await pages(house, "/v1/jobs?limit=3", "jobs")
 

@@ -10,14 +10,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from poller import __version__
 from poller.api import server as serving
 from poller.core.errors import StoreUnavailable
-from poller.status import Health, Vitals
-from poller.sutro.simulator.script import Script
+from poller.status import DaemonStatus, Health
+from poller.sutro.simulator.script import JobScript
 from tests.support.api_server import House, a_house
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-RUNS = Script(job_id="job-1", run_seconds=1e5)
+RUNS = JobScript(job_id="job-1", run_seconds=1e5)
 
 
 async def probed(house: House) -> dict[str, tuple[int, object]]:
@@ -36,7 +36,7 @@ async def test_all_is_well(house: House):
 async def test_an_api_that_is_down_is_no_reason(tmp_path: Path):
     """An outage of the API takes nothing out of service: a restart would not end it."""
     async with a_house(tmp_path, SUTRO_API_URL="http://127.0.0.1:9") as house:
-        await until(lambda: house.app.counts.polls["no_answer"])
+        await until(lambda: house.app.counters.responses["no_answer"])
         answers = await probed(house)
         status = (await house.get("/v1/status")).body
 
@@ -48,7 +48,7 @@ async def test_an_api_that_is_down_is_no_reason(tmp_path: Path):
 async def test_a_loop_that_has_stalled(house: House, monkeypatch: pytest.MonkeyPatch):
     """A loop that does not turn is told by name, by each probe: a restart would mend it."""
     ill = Health(is_running=True, stalled=("looks",))
-    monkeypatch.setattr(Vitals, "health", ill)
+    monkeypatch.setattr(DaemonStatus, "health", ill)
 
     told = (503, {"is_well": False, "reasons": ["the loop 'looks' has stalled"]})
     assert await probed(house) == {"/livez": told, "/readyz": told, "/healthz": told}
@@ -86,12 +86,12 @@ async def test_metrics_are_what_prometheus_reads(house: House):
 
 async def test_a_loop_that_is_held_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What holds up the event loop is seen in the metrics."""
-    monkeypatch.setattr(serving, "LAG_EVERY", 0.01)
+    monkeypatch.setattr(serving, "LAG_INTERVAL", 0.01)
     async with a_house(tmp_path, RUNS) as house:
         await anyio.sleep(0.05)
         time.sleep(0.3)  # noqa: ASYNC251 - this is what holds it up
         await anyio.sleep(0.001)
-        lag = house.app.counts.loop_lag
+        lag = house.app.counters.loop_lag
 
     assert 0.2 <= lag <= 2.0
 
@@ -112,7 +112,7 @@ async def test_the_version(house: House):
 @pytest.mark.slow
 async def test_a_daemon_that_stops_is_not_ready(tmp_path: Path):
     """While what is under way ends, the daemon is live and not ready, and shows nothing more."""
-    async with a_house(tmp_path, Script(job_id="job-1", run_seconds=0.0)) as house:
+    async with a_house(tmp_path, JobScript(job_id="job-1", run_seconds=0.0)) as house:
         house.receiver.delay = 1.0
         await until(lambda: house.receiver.receipts)
         house.app.stop()

@@ -15,14 +15,14 @@ import anyio.lowlevel
 import pytest
 
 from poller.api import server as serving
-from poller.core.errors import AddressTaken, ConfigError
-from poller.runtime.address import Address
-from poller.sutro.simulator.script import Script
+from poller.core.errors import AddressInUse, ConfigError
+from poller.runtime.address import ListenAddress
+from poller.sutro.simulator.script import JobScript
 from tests.support.api_server import House, a_house
 
 pytestmark = pytest.mark.anyio
 
-RUNS = Script(job_id="job-1", run_seconds=1e5)
+RUNS = JobScript(job_id="job-1", run_seconds=1e5)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ RUNS = Script(job_id="job-1", run_seconds=1e5)
 )
 def test_addresses(text: str, url: str, is_local: bool):
     """An address is a host with a port, a socket, or none; loopback and sockets are local."""
-    address = Address.parse(text)
+    address = ListenAddress.parse(text)
 
     assert (str(address), address.is_local) == (url, is_local)
 
@@ -57,7 +57,7 @@ def test_addresses(text: str, url: str, is_local: bool):
 def test_what_is_no_address(text: str):
     """Anything else is refused with the rule."""
     with pytest.raises(ValueError, match=r"off, unix:/path"):
-        Address.parse(text)
+        ListenAddress.parse(text)
 
 
 @asynccontextmanager
@@ -92,7 +92,7 @@ async def test_a_socket_that_was_left_behind(tmp_path: Path):
                 pass
         is_there = path.is_socket()
 
-    assert caught.group_contains(AddressTaken, match="another process listens there", depth=None)
+    assert caught.group_contains(AddressInUse, match="another process listens there", depth=None)
     assert is_there
 
 
@@ -117,7 +117,7 @@ async def test_an_address_that_nobody_has(tmp_path: Path):
 
     told = r"cannot listen on http://192\.0\.2\.1:80: Cannot assign requested address$"
     assert caught.group_contains(ConfigError, match=told, depth=None)
-    assert not caught.group_contains(AddressTaken, depth=None)
+    assert not caught.group_contains(AddressInUse, depth=None)
 
 
 async def talk(house: House, text: bytes = b"") -> socket.socket:
@@ -146,7 +146,7 @@ async def is_closed(talker: socket.socket, within: float = 5.0) -> bool:
 @pytest.mark.parametrize("text", [b"", b"G", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: "], ids=str)
 async def test_a_header_that_does_not_come(tmp_path: Path, monkeypatch, text: bytes):
     """Whoever does not say in time what he wants is let go of, drips and keep-alives too."""
-    monkeypatch.setattr(serving, "IDLE", 0.3)
+    monkeypatch.setattr(serving, "IDLE_SECONDS", 0.3)
     async with a_house(tmp_path, RUNS) as house:
         with await talk(house, text) as silent, await talk(house) as dripping:
             with anyio.move_on_after(0.25):
@@ -174,7 +174,7 @@ async def test_a_body_that_does_not_come(house: House, monkeypatch):
 
 async def test_many_who_say_nothing(house: House, monkeypatch):
     """Of too many connections the one that has been silent longest makes room."""
-    monkeypatch.setattr(serving, "CONNECTIONS", 10)
+    monkeypatch.setattr(serving, "MAX_CONNECTIONS", 10)
     silent = [await talk(house) for _ in range(9)]  # one is the house's own
     await house.get("/livez")
     late = [await talk(house) for _ in range(4)]
@@ -193,17 +193,18 @@ def test_without_a_door_nothing_of_it_is_imported(tmp_path: Path):
     """A daemon without a door has neither server nor metrics in its memory."""
     code = """
 import sys, anyio, os, signal
-from poller import configuration
+from poller import config
 from poller.app import App
 async def main():
-    app = App(configuration.load(dict(os.environ)))
+    app = App(config.load(dict(os.environ)))
     async with anyio.create_task_group() as group:
         group.start_soon(app.serve)
-        while not app.vitals.health.is_ready:
+        while not app.status.health.is_ready:
             await anyio.sleep(0.01)
         app.stop()
 anyio.run(main)
-print(sorted(it for it in sys.modules if it in {"aiohttp.web", "prometheus_client", "poller.api"}))
+served = {"aiohttp.web", "prometheus_client", "poller.api.server"}
+print(sorted(name for name in sys.modules if name in served))
 """
     given = {
         "PATH": os.environ["PATH"],
@@ -225,12 +226,12 @@ print(sorted(it for it in sys.modules if it in {"aiohttp.web", "prometheus_clien
         for listen in ("off", "127.0.0.1:0")
     ]
 
-    assert told == ["[]", "['aiohttp.web', 'poller.api']"]
+    assert told == ["[]", "['aiohttp.web', 'poller.api.server']"]
 
 
 async def test_no_room_at_all(house: House, monkeypatch):
     """While all connections are in use a further one is closed, and those go on."""
-    monkeypatch.setattr(serving, "CONNECTIONS", 2)
+    monkeypatch.setattr(serving, "MAX_CONNECTIONS", 2)
     url = f"{house.url}/v1/events/stream"
     async with house.session.get(url) as one, house.session.get(url) as other:
         with await talk(house, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n") as late:

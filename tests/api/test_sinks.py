@@ -99,10 +99,10 @@ async def test_a_refused_key(tmp_path: Path):
     async with a_house(tmp_path, RUNS) as house:
         await house.seen("job-1", "RUNNING")
         house.api.key = "another"
-        gate = house.app._budget.gate
+        gate = house.app._rate_limiter.gate
         await until(lambda: gate.opens_at)
         house.app.reload()
-        await until(lambda: gate.is_refused)
+        await until(lambda: gate.is_rejected)
         status = (await house.get("/v1/status")).body
 
     (trouble,) = [it for it in status["troubles"] if it["name"] == "key_refused"]

@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from poller.api import stream
-from poller.api.context import Premises
-from poller.sutro.simulator.script import Script
+from poller.api.context import ApiContext
+from poller.sutro.simulator.script import JobScript
 from tests.api.conftest import RUNS
 from tests.support.api_server import House, a_house
 from tests.support.builders import check_event
@@ -67,7 +67,7 @@ async def _hear(answer: aiohttp.ClientResponse, listener: Listener) -> None:
 
 async def end(house: House, job_id: str) -> None:
     """Let a job end, and its event be recorded."""
-    house.api.add(Script(job_id=job_id, queue_seconds=0.0, run_seconds=0.0))
+    house.api.add(JobScript(job_id=job_id, queue_seconds=0.0, run_seconds=0.0))
     await house.post("/v1/jobs", {"job_ids": [job_id]})
     await until(lambda: job_id in house.receiver.ends)
 
@@ -119,15 +119,15 @@ async def test_a_browser_that_comes_back_by_itself(house: House):
 async def test_what_is_recorded_during_a_look_is_heard_at_once(house: House, monkeypatch):
     """An event that just misses the last look before a wait does not wait with the listener."""
     await until(lambda: house.receiver.ends)
-    look, missed = Premises.look, iter(["job-3"])
+    look, missed = ApiContext.query, iter(["job-3"])
 
-    async def look_slowly(premises, what):
-        rows = await look(premises, what)
+    async def look_slowly(context, what):
+        rows = await look(context, what)
         if rows == [] and (job_id := next(missed, None)):
             await end(house, job_id)
         return rows
 
-    monkeypatch.setattr(Premises, "look", look_slowly)
+    monkeypatch.setattr(ApiContext, "query", look_slowly)
     async with listening(house, "?type=job.succeeded") as listener:
         await until(lambda: listener.events, within=5.0)
 
@@ -145,7 +145,7 @@ async def test_who_names_what_is_forgotten_gets_all(house: House):
 
 async def test_filters(house: House, monkeypatch):
     """Who wants some events only hears of no others, and is not stopped by them."""
-    monkeypatch.setattr(stream, "AT_ONCE", 1)
+    monkeypatch.setattr(stream, "EVENTS_PER_READ", 1)
     await until(lambda: house.receiver.ends)
     async with (
         listening(house, "?job=job-4") as one,
@@ -174,16 +174,16 @@ async def test_a_stop_ends_the_streams(tmp_path: Path):
         house.app.stop()
         await until(lambda: listener.has_ended, within=2.0)
 
-    assert not [it for it in house.log if it["event"] == "door.failed"]
+    assert not [it for it in house.log if it["event"] == "api.request_failed"]
 
 
 async def test_too_many_who_listen(house: House, monkeypatch):
     """Of too many listeners the last is refused; it may come when another has gone."""
-    monkeypatch.setattr(stream, "LISTENERS", 1)
+    monkeypatch.setattr(stream, "MAX_STREAMS", 1)
     monkeypatch.setattr(stream, "HEARTBEAT", 0.05)
     async with listening(house):
         refused = await house.get("/v1/events/stream")
-    await until(lambda: house.app._doorway.premises.listeners == 0)
+    await until(lambda: house.app._api.context.streams == 0)
     async with listening(house) as listener:
         pass
 
@@ -195,10 +195,10 @@ async def test_who_does_not_read_is_let_go_of(house: House, monkeypatch):
     """A listener that stops reading costs no more than its connection, and not that for long."""
     monkeypatch.setattr(stream, "UNREAD", 0.2)
     monkeypatch.setattr(stream, "HEARTBEAT", 0.0)
-    monkeypatch.setattr(stream, "STILL_HERE", b": " + b"x" * 1_000_000 + b"\n\n")
+    monkeypatch.setattr(stream, "KEEP_ALIVE_COMMENT", b": " + b"x" * 1_000_000 + b"\n\n")
     async with house.session.get(f"{house.url}/v1/events/stream"):
-        await until(lambda: house.app._doorway.premises.listeners == 1)
-        await until(lambda: house.app._doorway.premises.listeners == 0, within=5.0)
+        await until(lambda: house.app._api.context.streams == 1)
+        await until(lambda: house.app._api.context.streams == 0, within=5.0)
 
 
 async def test_odd_listeners(house: House):

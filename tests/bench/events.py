@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
 from tests.bench.processes import FLAT_OUT, Server, daemon, newest
-from tests.bench.race import spread
+from tests.bench.race import histogram
 from tests.bench.results import Chapter, Row
 
 JOBS: Final = 4_000
@@ -61,11 +61,11 @@ def chapter(rounds: int) -> Chapter:
         rows.append(
             Row(
                 what=f"{sinks} {'sink' if sinks == 1 else 'sinks'}: events per second",
-                figure=spread(rates),
+                figure=histogram(rates),
                 to_reach=f"{TO_REACH:,}" if sinks == 1 else "",
                 is_reached=median(rates) >= TO_REACH if sinks == 1 else None,
             )
         )
-        figure = spread([it.a_cpu_second for it in sent[sinks]])
+        figure = histogram([it.a_cpu_second for it in sent[sinks]])
         rows.append(Row(what=f"{sinks}: events per CPU second", figure=figure))
     return Chapter("Events", HOW, rows)

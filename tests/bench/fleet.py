@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from poller.app import App
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, application
 from tests.bench import rules, schedules
 from tests.bench.results import Chapter, Row
@@ -57,7 +57,7 @@ class Fleet:
         """Submit a job whenever the last one has ended, as a script that names it would."""
         for life in self.lives:
             job_id, run = self.api.free_id(), life.ended - life.started
-            self.api.add(Script(job_id=job_id, queue_seconds=life.started, run_seconds=run))
+            self.api.add(JobScript(job_id=job_id, queue_seconds=life.started, run_seconds=run))
             self.ended[job_id] = anyio.current_time() + life.ended
             app._watchlist._job_ids = dict.fromkeys(self.ended)
             app.reload()

@@ -7,7 +7,7 @@ from typing import Final
 
 from tests.bench import profiled
 from tests.bench.processes import FLAT_OUT, Program, Server, daemon, newest
-from tests.bench.race import Race, Runner, on_one_core, ratios, spread
+from tests.bench.race import Race, Runner, histogram, on_one_core, ratios
 from tests.bench.results import Chapter, Row
 
 JOBS: Final = 100_000
@@ -50,7 +50,7 @@ def chapter(race: Race) -> Chapter:
     rows = [
         Row(
             what=f"{watched:,} watched jobs: seen per CPU second",
-            figure=spread(seen[str(watched)]),
+            figure=histogram(seen[str(watched)]),
             to_reach=f"{TO_REACH:,}" if watched >= 100 else "",
             is_reached=median(seen[str(watched)]) >= TO_REACH if watched >= 100 else None,
         )
@@ -60,7 +60,7 @@ def chapter(race: Race) -> Chapter:
     rows.append(
         Row(
             what=f"CPU for a page of {JOBS:,} jobs, against one of 100",
-            figure=f"{spread(growth, '.2f')} x",
+            figure=f"{histogram(growth, '.2f')} x",
             to_reach=f"at most {LINEAR:g} x",
             is_reached=median(growth) <= LINEAR,
         )

@@ -12,7 +12,7 @@ from typing import Final
 
 from tests.bench import profiled, venvs
 from tests.bench.processes import BENCH, FLAT_OUT, KEY, Program, Server, daemon, newest
-from tests.bench.race import Race, Runner, on_one_core, ratios, spread
+from tests.bench.race import Race, Runner, histogram, on_one_core, ratios
 from tests.bench.results import Chapter, Row
 
 JOBS: Final = 500
@@ -22,8 +22,8 @@ VARIANTS: Final = ("status", "json", "bytes")
 """Bare loops. The first is the best that we know of those that look at the status."""
 
 HOW: Final = f"""\
-{JOBS} jobs that run, one GET for each look (`POLLER_LIST=off`), as fast as it goes. The server is a
-process of its own (`server.py`); client and server share one core; the clients take turns of
+{JOBS} jobs that run, one GET a poll (`POLLER_LIST_PAGES=off`), as fast as it goes. The server is
+a process of its own (`server.py`); client and server share one core; the clients take turns of
 0.6 s (`race.py`). The bare loop is `bare.py`. The SDK's `get_job_status` runs in {USUAL} threads
 (`sdk.py`). Of Airflow {USUAL} `OpenAIBatchTrigger`s run in one asyncio loop with a `poll_interval`
 of 0 and logging at WARNING, without supervisor, database and heartbeat (`triggers.py`)."""
@@ -36,7 +36,7 @@ def a_daemon(server: Server, folder: Path, *, scheme: str, concurrency: int) -> 
         folder,
         newest(JOBS, JOBS),
         SUTRO_API_URL=server.url(scheme),
-        POLLER_LIST="off",
+        POLLER_LIST_PAGES="off",
         POLLER_CONCURRENCY=str(concurrency),
         **FLAT_OUT,
     )
@@ -131,7 +131,7 @@ PEERS: Final = ("status", "SDK", "Airflow")
 def _rows(results: dict[str, list[float]], where: str) -> list[Row]:
     return [
         *(
-            Row(what=f"{NAMES[name]}, {where}: polls per CPU second", figure=spread(polls))
+            Row(what=f"{NAMES[name]}, {where}: polls per CPU second", figure=histogram(polls))
             for name, polls in results.items()
         ),
         *(
@@ -146,7 +146,7 @@ def _against(name: str, times: list[float], where: str) -> Row:
     least = TO_REACH.get((where, name))
     return Row(
         what=f"the daemon against {NAMES[name]}, {where}",
-        figure=f"{spread(times, '.2f')} x",
+        figure=f"{histogram(times, '.2f')} x",
         to_reach=f"{least:g} x" if least else "",
         is_reached=median(times) >= least if least else None,
     )

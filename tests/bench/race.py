@@ -88,7 +88,7 @@ def ratios(these: list[float], those: list[float]) -> list[float]:
     return [this / that for this, that in zip(these, those, strict=True)]
 
 
-def spread(values: list[float], form: str = ",.0f") -> str:
+def histogram(values: list[float], form: str = ",.0f") -> str:
     """Write the median, and from where to where the values go."""
     low, middle, high = min(values), median(values), max(values)
     return f"{middle:{form}} ({low:{form}} to {high:{form}})"

@@ -28,8 +28,8 @@ class Row:
 
     def __str__(self) -> str:
         """Write it as a row of a table."""
-        verdict = {True: "yes", False: "**no**", None: ""}[self.is_reached]
-        return f"| {self.what} | {self.figure} | {self.to_reach} | {verdict} |"
+        applied = {True: "yes", False: "**no**", None: ""}[self.is_reached]
+        return f"| {self.what} | {self.figure} | {self.to_reach} | {applied} |"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, NamedTuple
 
-from poller.core.pacing import PollPolicy, pause
+from poller.core.pacing import PollPolicy, delay_after
 
 
 class Life(NamedTuple):
@@ -36,7 +36,7 @@ def sutro_poller(life: Life, random: Random, factor: float) -> Watched:
     at, looks = 0.0, 1
     while at < life.ended:
         began = life.started if at >= life.started else 0.0
-        at += pause(None, 0, policy.interval(at - began), random.random)
+        at += delay_after(None, 0, policy.interval(at - began), random.random)
         looks += 1
     return Watched(looks, at - life.ended)
 

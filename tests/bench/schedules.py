@@ -59,8 +59,8 @@ def llm_batch(random: Random) -> Life:
     return Life(queue, queue + run)
 
 
-def _about(random: Random, median: float, spread: float) -> float:
-    return random.lognormvariate(math.log(median), spread)
+def _about(random: Random, median: float, histogram: float) -> float:
+    return random.lognormvariate(math.log(median), histogram)
 
 
 Draw = Callable[[Random], Life]

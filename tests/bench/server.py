@@ -28,8 +28,8 @@ from urllib.parse import parse_qs
 import trustme
 import uvloop
 
-from poller.core.jobs import rfc3339
-from poller.sutro.simulator.script import Life, Script
+from poller.core.jobs import format_rfc3339
+from poller.sutro.simulator.script import JobScript, SimulatedJob
 
 BATCH: Final = json.dumps(
     {
@@ -50,8 +50,8 @@ BATCH: Final = json.dumps(
 
 def template(at: float, begun: float) -> bytes:
     """Give a job of the simulator as it is at a moment, without its number and its creation."""
-    script = Script(job_id="job-0", queue_seconds=1.0, run_seconds=60.0)
-    job = Life.begin(script, 0, now=begun, speed=1.0).job(at)
+    script = JobScript(job_id="job-0", queue_seconds=1.0, run_seconds=60.0)
+    job = SimulatedJob.begin(script, 0, now=begun, speed=1.0).job(at)
     text = json.dumps(job | {"datetime_created": "created"}).replace("%", "%%")
     return text.replace('"job-0"', '"job-%d"').replace('"created"', '"%b"').encode()
 
@@ -72,7 +72,7 @@ class Api:
         """Write what every job is made of; each was created a tenth of a second after the last."""
         now = datetime.now(UTC)
         ages = (timedelta(seconds=200.0 + it / 10) for it in range(self.jobs, 0, -1))
-        self._created = [rfc3339(now - age).encode() for age in ages]
+        self._created = [format_rfc3339(now - age).encode() for age in ages]
         at = now.timestamp()
         self._running, self._ended = template(at, at - 10.0), template(at, at - 100.0)
 

@@ -6,7 +6,7 @@ from random import Random
 import anyio
 import pytest
 
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from tests.bench.rules import (
     FIXED,
@@ -128,8 +128,8 @@ async def test_the_daemon_looks_as_often_as_the_simulation():
     api = Simulator(now=virtual_clock().steady, key=KEY)
     for job_id, life in LIVES.items():
         run = life.ended - life.started
-        api.add(Script(job_id=job_id, queue_seconds=life.started, run_seconds=run))
-    listing = {"POLLER_LIST": "off", "POLLER_JOB_IDS": ",".join(LIVES)}
+        api.add(JobScript(job_id=job_id, queue_seconds=life.started, run_seconds=run))
+    listing = {"POLLER_LIST_PAGES": "off", "POLLER_JOB_IDS": ",".join(LIVES)}
     receiver = Receiver()
     async with (
         serve(api) as url,

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
 from tests.bench.processes import Program, Running, Server, daemon, newest
-from tests.bench.race import spread
+from tests.bench.race import histogram
 from tests.bench.results import Chapter, Row
 
 FLEETS: Final = (0, 1_000, 10_000, 100_000)
@@ -110,7 +110,7 @@ def _rows(jobs: int, weighed: list[Weight]) -> Iterator[Row]:
         values = [getattr(it, name) for it in weighed]
         yield Row(
             what=f"{jobs:,} jobs: {unit}",
-            figure=spread(values, ".2f"),
+            figure=histogram(values, ".2f"),
             to_reach=f"at most {most:g}" if most else "",
             is_reached=median(values) <= most if most else None,
         )
@@ -125,7 +125,7 @@ def _growth(weights: dict[int, list[Weight]]) -> Row:
     ]
     return Row(
         what=f"from {some:,} to {all_:,} jobs: KiB a job",
-        figure=spread(kib, ".2f"),
+        figure=histogram(kib, ".2f"),
         to_reach="at most 1.5",
         is_reached=median(kib) <= 1.5,
     )

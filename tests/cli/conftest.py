@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from poller.cli import main
-from poller.core.outbox import Batch
+from poller.core.outbox import WriteBatch
 from tests.support.store_builders import Hands, a_store, buried
 
 
@@ -70,12 +70,12 @@ def keep(path: Path, now: Hands) -> Callable[..., None]:
     def record(*, bury: str | None = None, disable: str | None = None, **batch) -> None:
         async def work() -> None:
             async with a_store(path, now) as store:
-                await store.record(Batch(**batch))
+                await store.write(WriteBatch(**batch))
                 if bury:
-                    found = await store.due(bury, now(), limit=99)
+                    found = await store.due_deliveries(bury, now(), limit=99)
                     await store.settle([buried(it) for it in found])
                 if disable:
-                    await store.disable(disable, "410 Gone")
+                    await store.disable_sink(disable, "410 Gone")
 
         anyio.run(work)
 

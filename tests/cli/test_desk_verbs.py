@@ -52,7 +52,7 @@ def test_status_of_events_that_nobody_sends(ask: Ask, keep, now: Hands):
     [
         ({"events": TWO, "bury": HOOK}, "webhook has dead letters: `sutro-poller dead ls --sink w"),
         ({"disable": HOOK}, "webhook is disabled (410 Gone): put its receiver right, then `sutro-"),
-        ({"marks": {"auth": "refused 1"}}, "The API refuses the key: put SUTRO_API_KEY right"),
+        ({"flags": {"auth": "refused 1"}}, "The API refuses the key: put SUTRO_API_KEY right"),
     ],
     ids=["dead", "disabled", "refused"],
 )

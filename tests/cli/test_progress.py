@@ -7,9 +7,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from poller.cli.wait.engine import Standing
+from poller.cli.wait.engine import JobResult
 from poller.cli.wait.progress import Lines, LiveTable, live, progress
-from poller.core.state import JobEvent
+from poller.core.state import JobEventType
 from poller.runtime.clock import Clock
 from tests.support.builders import a_job
 
@@ -27,11 +27,11 @@ class Terminal(StringIO):
         return True
 
 
-def drawn(*standings: Standing) -> list[list[str]]:
+def drawn(*results: JobResult) -> list[list[str]]:
     """Draw a table of jobs, and give the words of each line."""
     console = Console(file=StringIO(), width=100)
     table = LiveTable(console, CLOCK)
-    table.show(standings)
+    table.update(results)
     console.print(table.draw())
     return [line.split() for line in console.file.getvalue().splitlines()]
 
@@ -40,9 +40,9 @@ def test_a_change_is_a_line(capsys: pytest.CaptureFixture[str]):
     """A status is told on stderr when it is another than before, and never before it is seen."""
     lines = Lines()
     for it in (None, RUNNING, RUNNING, SETTLING):
-        lines.show([Standing(job_id="job-1", job=it)])
-    lines.show([Standing(job_id="job-1", job=SETTLING, end=JobEvent.SUCCEEDED)])
-    lines.tell("trouble")
+        lines.update([JobResult(job_id="job-1", job=it)])
+    lines.update([JobResult(job_id="job-1", job=SETTLING, end=JobEventType.SUCCEEDED)])
+    lines.report("trouble")
 
     out, err = capsys.readouterr()
     assert out == ""
@@ -58,10 +58,10 @@ def test_the_table_shows_what_is_known():
     """Status, whole seconds so far, rows, tokens and cost; nothing for what is not known."""
     done = a_job("SUCCEEDED", input_tokens=15_420, output_tokens=8_230, job_cost=0.0234)
     header, *rows = drawn(
-        Standing(job_id="job-1", job=RUNNING),
-        Standing(job_id="job-2", job=done, end=JobEvent.SUCCEEDED),
-        Standing(job_id="job-3"),
-        Standing(job_id="job-4", end=JobEvent.MISSING),
+        JobResult(job_id="job-1", job=RUNNING),
+        JobResult(job_id="job-2", job=done, end=JobEventType.SUCCEEDED),
+        JobResult(job_id="job-3"),
+        JobResult(job_id="job-4", end=JobEventType.MISSING),
     )
 
     assert header == ["job", "status", "elapsed", "rows", "tokens", "in", "out", "cost"]
@@ -81,8 +81,8 @@ def test_the_time_of_a_run_stands_still_at_its_end():
     }
     queued = a_job("QUEUED", datetime_created="2024-01-15T10:31:10Z")
     _, ended, waiting = drawn(
-        Standing(job_id="job-1", job=a_job("FAILED", **times), end=JobEvent.FAILED),
-        Standing(job_id="job-2", job=queued),
+        JobResult(job_id="job-1", job=a_job("FAILED", **times), end=JobEventType.FAILED),
+        JobResult(job_id="job-2", job=queued),
     )
 
     assert ended == ["job-1", "FAILED", "4s"]
@@ -91,7 +91,7 @@ def test_the_time_of_a_run_stands_still_at_its_end():
 
 def test_a_status_is_no_markup():
     """What the API says cannot colour the terminal."""
-    _, row = drawn(Standing(job_id="job-1", job=a_job("[red]ODD[/red]")))
+    _, row = drawn(JobResult(job_id="job-1", job=a_job("[red]ODD[/red]")))
 
     assert row == ["job-1", "[red]ODD[/red]"]
 
@@ -100,8 +100,8 @@ def test_trouble_stands_above_the_table():
     """A line is printed while the table lives, and the last table stays."""
     console = Console(file=StringIO(), width=100, force_terminal=True, color_system=None)
     with live(console, CLOCK) as table:
-        table.show([Standing(job_id="job-1", job=RUNNING)])
-        table.tell("[trouble]")
+        table.update([JobResult(job_id="job-1", job=RUNNING)])
+        table.report("[trouble]")
 
     shown = console.file.getvalue()
     assert "[trouble]" in shown
@@ -112,8 +112,8 @@ def test_a_terminal_gets_the_table(monkeypatch: pytest.MonkeyPatch):
     """On a terminal with rich there is a table."""
     monkeypatch.setattr(sys, "stderr", Terminal())
 
-    with progress(CLOCK) as onlooker:
-        assert isinstance(onlooker, LiveTable)
+    with progress(CLOCK) as listener:
+        assert isinstance(listener, LiveTable)
 
 
 def test_a_narrow_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch):
@@ -121,8 +121,8 @@ def test_a_narrow_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("COLUMNS", "40")
 
-    with progress(CLOCK) as onlooker:
-        assert isinstance(onlooker, Lines)
+    with progress(CLOCK) as listener:
+        assert isinstance(listener, Lines)
 
 
 def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch):
@@ -130,13 +130,13 @@ def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setitem(sys.modules, "rich.console", None)
 
-    with progress(CLOCK) as onlooker:
-        assert isinstance(onlooker, Lines)
+    with progress(CLOCK) as listener:
+        assert isinstance(listener, Lines)
 
 
 def test_a_file_gets_lines(monkeypatch: pytest.MonkeyPatch):
     """Without a terminal nothing is drawn."""
     monkeypatch.setattr(sys, "stderr", StringIO())
 
-    with progress(CLOCK) as onlooker:
-        assert isinstance(onlooker, Lines)
+    with progress(CLOCK) as listener:
+        assert isinstance(listener, Lines)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from poller.cli.wait.engine import Standing
-from poller.cli.wait.report import as_json, dollars, reasons, span, summary
+from poller.cli.wait.engine import JobResult
+from poller.cli.wait.report import as_json, format_cost, format_duration, reasons, summary
 from poller.core.parsing import parse_job
-from poller.core.state import JobEvent
+from poller.core.state import JobEventType
 from tests.support.builders import a_job, a_job_object
 
 STARTED = "2024-01-15T10:30:15Z"
@@ -18,32 +18,34 @@ WHY = {"failure_reason": {"message": "out of\n  memory"}}
 FAILED = {"datetime_started": STARTED, "datetime_completed": COMPLETED, "job_cost": 0.02} | WHY
 
 
-def standing(end: JobEvent | None = None, job_id: str = "job-1", **fields: Any) -> Standing:
+def result(end: JobEventType | None = None, job_id: str = "job-1", **fields: Any) -> JobResult:
     """Give a job that stands so."""
     status = end.removeprefix("job.") if end else "RUNNING"
-    return Standing(job_id=job_id, job=a_job(status, job_id=job_id, **fields), end=end)
+    return JobResult(job_id=job_id, job=a_job(status, job_id=job_id, **fields), end=end)
 
 
-DOCUMENTED = Standing(job_id="job-12345", job=parse_job(a_job_object()), end=JobEvent.SUCCEEDED)
+DOCUMENTED = JobResult(
+    job_id="job-12345", job=parse_job(a_job_object()), end=JobEventType.SUCCEEDED
+)
 
 
 @pytest.mark.parametrize(
     ("it", "line"),
     [
         (DOCUMENTED, "job-12345 succeeded in 2m0s: 15420 tokens in, 8230 out, $0.0234"),
-        (standing(JobEvent.SUCCEEDED), "job-1 succeeded: cost not known yet"),
-        (standing(JobEvent.FAILED, **FAILED), "job-1 failed after 2m0s: out of memory"),
-        (standing(JobEvent.FAILED), "job-1 failed"),
-        (standing(JobEvent.CANCELLED), "job-1 cancelled"),
+        (result(JobEventType.SUCCEEDED), "job-1 succeeded: cost not known yet"),
+        (result(JobEventType.FAILED, **FAILED), "job-1 failed after 2m0s: out of memory"),
+        (result(JobEventType.FAILED), "job-1 failed"),
+        (result(JobEventType.CANCELLED), "job-1 cancelled"),
         (
-            Standing(job_id="job-1", end=JobEvent.MISSING),
+            JobResult(job_id="job-1", end=JobEventType.MISSING),
             "job-1 is missing: the API knows no job of this id",
         ),
-        (standing(), "job-1 has not ended, it is RUNNING"),
-        (Standing(job_id="job-1"), "job-1 was not seen"),
+        (result(), "job-1 has not ended, it is RUNNING"),
+        (JobResult(job_id="job-1"), "job-1 was not seen"),
     ],
 )
-def test_one_job_is_told_in_a_sentence(it: Standing, line: str):
+def test_one_job_is_told_in_a_sentence(it: JobResult, line: str):
     """The line names the job, its end, and what a person asks next."""
     assert summary([it]) == line
 
@@ -52,9 +54,9 @@ def test_many_jobs_are_counted_up():
     """The line has the count of each end, the time from first start to last end, and the cost."""
     jobs = [
         DOCUMENTED,
-        standing(JobEvent.FAILED, "job-2", **FAILED | {"datetime_started": None}),
-        Standing(job_id="job-3", end=JobEvent.MISSING),
-        standing(JobEvent.CANCELLED, "job-4", job_cost=1),
+        result(JobEventType.FAILED, "job-2", **FAILED | {"datetime_started": None}),
+        JobResult(job_id="job-3", end=JobEventType.MISSING),
+        result(JobEventType.CANCELLED, "job-4", job_cost=1),
     ]
 
     assert summary(jobs) == (
@@ -65,18 +67,18 @@ def test_many_jobs_are_counted_up():
 def test_jobs_that_have_not_ended_are_not_counted():
     """A wait that was given up says how far it came."""
     assert (
-        summary([standing(JobEvent.CANCELLED), standing(job_cost=5)])
+        summary([result(JobEventType.CANCELLED), result(job_cost=5)])
         == "1 of 2 jobs ended: 1 cancelled"
     )
-    assert summary([standing(), standing()]) == "0 of 2 jobs ended"
+    assert summary([result(), result()]) == "0 of 2 jobs ended"
 
 
 def test_each_bad_end_has_a_reason():
     """Jobs that did not succeed are told with the reason, in one line each; others are not."""
-    failed = standing(JobEvent.FAILED, "job-2", **FAILED)
-    missing = Standing(job_id="job-3", end=JobEvent.MISSING)
+    failed = result(JobEventType.FAILED, "job-2", **FAILED)
+    missing = JobResult(job_id="job-3", end=JobEventType.MISSING)
 
-    assert reasons([DOCUMENTED, failed, missing, standing()]) == [
+    assert reasons([DOCUMENTED, failed, missing, result()]) == [
         "job-2 failed after 2m0s: out of memory",
         "job-3 is missing: the API knows no job of this id",
     ]
@@ -85,7 +87,7 @@ def test_each_bad_end_has_a_reason():
 def test_json_has_the_job_under_the_names_of_the_api():
     """Each object has the job, the type of its event, and the reason."""
     failed, unseen = json.loads(
-        as_json([standing(JobEvent.FAILED, **FAILED), Standing(job_id="job-2")])
+        as_json([result(JobEventType.FAILED, **FAILED), JobResult(job_id="job-2")])
     )
 
     assert failed["type"] == "job.failed"
@@ -114,7 +116,7 @@ def test_json_has_the_job_under_the_names_of_the_api():
 )
 def test_a_duration_is_written_for_people(seconds: float, text: str):
     """Tenths below a minute, no seconds above an hour."""
-    assert span(seconds) == text
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -123,4 +125,4 @@ def test_a_duration_is_written_for_people(seconds: float, text: str):
 )
 def test_a_cost_is_written_for_people(cost, text: str):
     """Cents, and hundredths of them where there are few."""
-    assert dollars(cost) == text
+    assert format_cost(cost) == text

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.core.errors import DeliveryError
-from poller.core.retry import LIFETIME, TOLERATED, Breaker, retry_delay
+from poller.core.retry import FAILURE_THRESHOLD, MAX_DELIVERY_AGE, CircuitBreaker, retry_delay
 
 NOW = 1_705_320_000.0
 MINUTE, HOUR, DAY = 60.0, 3_600.0, 86_400.0
@@ -23,14 +23,14 @@ def asking(pause: float | None) -> DeliveryError:
     return DeliveryError("later", retry_after=pause)
 
 
-def an_open_breaker(rungs: int = 0) -> tuple[Breaker, float]:
+def an_open_breaker(rungs: int = 0) -> tuple[CircuitBreaker, float]:
     """Give a breaker that has opened and failed so many probes, and the time by then."""
-    breaker, now = Breaker(WIDTH), NOW
-    for _ in range(TOLERATED):
-        breaker.fail(now, FAULT, is_probe=False)
+    breaker, now = CircuitBreaker(WIDTH), NOW
+    for _ in range(FAILURE_THRESHOLD):
+        breaker.record_failure(now, FAULT, is_probe=False)
     for _ in range(rungs):
-        now += breaker.wait(now, 0)
-        breaker.fail(now, FAULT, is_probe=True)
+        now += breaker.delay(now, 0)
+        breaker.record_failure(now, FAULT, is_probe=True)
     return breaker, now
 
 
@@ -60,7 +60,7 @@ def test_ladder(failures: int, delay: float):
 
 def test_lifetime():
     """A delivery is tried for seven days."""
-    assert LIFETIME == 7 * DAY
+    assert MAX_DELIVERY_AGE == 7 * DAY
 
 
 @pytest.mark.parametrize(
@@ -93,16 +93,16 @@ def test_ladder_never_goes_down(failures: int, share: float):
 
 def test_full_width():
     """A healthy sink gets as many deliveries at once as the lane is wide."""
-    breaker = Breaker(WIDTH)
+    breaker = CircuitBreaker(WIDTH)
 
-    assert breaker.wait(NOW, WIDTH - 1) == 0.0
-    assert breaker.wait(NOW, WIDTH) == float("inf")
+    assert breaker.delay(NOW, WIDTH - 1) == 0.0
+    assert breaker.delay(NOW, WIDTH) == float("inf")
 
 
 def test_five_failures_in_a_row_open_it():
     """The fifth failure in a row opens the breaker, and says so."""
-    breaker = Breaker(WIDTH)
-    opened = [breaker.fail(NOW, FAULT, is_probe=False) for _ in range(5)]
+    breaker = CircuitBreaker(WIDTH)
+    opened = [breaker.record_failure(NOW, FAULT, is_probe=False) for _ in range(5)]
 
     assert opened == [False] * 4 + [True]
     assert breaker.is_open
@@ -110,11 +110,11 @@ def test_five_failures_in_a_row_open_it():
 
 def test_success_between_failures():
     """Four failures and a success are no row of five."""
-    breaker = Breaker(WIDTH)
+    breaker = CircuitBreaker(WIDTH)
     for _ in range(10):
-        for _ in range(TOLERATED - 1):
-            breaker.fail(NOW, FAULT, is_probe=False)
-        breaker.succeed()
+        for _ in range(FAILURE_THRESHOLD - 1):
+            breaker.record_failure(NOW, FAULT, is_probe=False)
+        breaker.record_success()
 
     assert not breaker.is_open
 
@@ -122,18 +122,18 @@ def test_success_between_failures():
 def test_failures_that_were_under_way_do_not_count_as_probes():
     """What was under way when the breaker opened neither climbs the ladder nor says it opened."""
     breaker, now = an_open_breaker()
-    opened = [breaker.fail(now + 4.0, FAULT, is_probe=False) for _ in range(WIDTH)]
+    opened = [breaker.record_failure(now + 4.0, FAULT, is_probe=False) for _ in range(WIDTH)]
 
     assert opened == [False] * WIDTH
-    assert breaker.wait(now + 4.0, 0) == 1.0
+    assert breaker.delay(now + 4.0, 0) == 1.0
 
 
 def test_one_probe_at_a_time():
     """While it is open, a probe waits for everything that is under way."""
     breaker, now = an_open_breaker()
 
-    assert breaker.wait(now + HOUR, 1) == float("inf")
-    assert breaker.wait(now + HOUR, 0) == 0.0
+    assert breaker.delay(now + HOUR, 1) == float("inf")
+    assert breaker.delay(now + HOUR, 0) == 0.0
 
 
 def test_probes():
@@ -141,7 +141,7 @@ def test_probes():
     waits = []
     for rungs in range(9):
         breaker, now = an_open_breaker(rungs)
-        waits.append(breaker.wait(now, 0))
+        waits.append(breaker.delay(now, 0))
 
     assert waits == [5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 300.0, 300.0, 300.0]
 
@@ -151,36 +151,36 @@ def test_return_is_noticed_within_five_minutes(rungs: int, outage: float):
     """However long a sink was away, a probe is never more than 300 seconds off."""
     breaker, now = an_open_breaker(rungs)
 
-    assert breaker.wait(now + outage, 0) <= 300.0
+    assert breaker.delay(now + outage, 0) <= 300.0
 
 
 def test_failed_probe_is_no_second_opening():
     """A failed probe does not tell once more that the breaker opened."""
     breaker, now = an_open_breaker()
 
-    assert not breaker.fail(now + 5.0, FAULT, is_probe=True)
+    assert not breaker.record_failure(now + 5.0, FAULT, is_probe=True)
 
 
 def test_doubt():
     """A sink that is in doubt gets one probe at once; what fails it is told as an outage."""
-    breaker = Breaker(WIDTH)
-    breaker.doubt(NOW)
+    breaker = CircuitBreaker(WIDTH)
+    breaker.half_open(NOW)
 
-    assert (breaker.wait(NOW, 0), breaker.wait(NOW, 1)) == (0.0, float("inf"))
-    assert breaker.fail(NOW, FAULT, is_probe=True)
-    assert breaker.wait(NOW, 0) == 5.0
+    assert (breaker.delay(NOW, 0), breaker.delay(NOW, 1)) == (0.0, float("inf"))
+    assert breaker.record_failure(NOW, FAULT, is_probe=True)
+    assert breaker.delay(NOW, 0) == 5.0
 
 
 def test_slow_start():
     """After the first success one delivery goes at a time, then twice as many after each."""
     breaker, now = an_open_breaker()
-    closed = [breaker.succeed() for _ in range(6)]
+    closed = [breaker.record_success() for _ in range(6)]
     widths = [1, 2, 4, 8, 16, 16]
 
     assert closed == [True] + [False] * 5
     assert not breaker.is_open
     assert breaker.allowed == widths[-1]
-    assert breaker.wait(now, 0) == 0.0
+    assert breaker.delay(now, 0) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -190,20 +190,20 @@ def test_width_of_a_slow_start(successes: int, allowed: int):
     """The width doubles with each success up to the whole."""
     breaker, now = an_open_breaker()
     for _ in range(successes):
-        breaker.succeed()
+        breaker.record_success()
 
-    assert breaker.wait(now, allowed - 1) == 0.0
-    assert breaker.wait(now, allowed) == float("inf")
+    assert breaker.delay(now, allowed - 1) == 0.0
+    assert breaker.delay(now, allowed) == float("inf")
 
 
 def test_ladder_of_probes_begins_anew():
     """A sink that comes back and goes again is probed from the beginning of the ladder."""
     breaker, now = an_open_breaker(rungs=6)
-    breaker.succeed()
-    for _ in range(TOLERATED):
-        breaker.fail(now, FAULT, is_probe=False)
+    breaker.record_success()
+    for _ in range(FAILURE_THRESHOLD):
+        breaker.record_failure(now, FAULT, is_probe=False)
 
-    assert breaker.wait(now, 0) == 5.0
+    assert breaker.delay(now, 0) == 5.0
 
 
 @pytest.mark.parametrize(
@@ -211,27 +211,27 @@ def test_ladder_of_probes_begins_anew():
 )
 def test_pause_holds_the_whole_sink(pause: float | None, wait: float):
     """A Retry-After holds back all deliveries of the sink, up to a day."""
-    breaker = Breaker(WIDTH)
-    breaker.fail(NOW, asking(pause), is_probe=False)
+    breaker = CircuitBreaker(WIDTH)
+    breaker.record_failure(NOW, asking(pause), is_probe=False)
 
-    assert breaker.wait(NOW, 0) == wait
+    assert breaker.delay(NOW, 0) == wait
 
 
 def test_shorter_pause_does_not_cut_a_longer_one():
     """Of two pauses the later end counts."""
-    breaker = Breaker(WIDTH)
-    breaker.fail(NOW, asking(90.0), is_probe=False)
-    breaker.fail(NOW, asking(10.0), is_probe=False)
+    breaker = CircuitBreaker(WIDTH)
+    breaker.record_failure(NOW, asking(90.0), is_probe=False)
+    breaker.record_failure(NOW, asking(10.0), is_probe=False)
 
-    assert breaker.wait(NOW, 0) == 90.0
+    assert breaker.delay(NOW, 0) == 90.0
 
 
 def test_pause_of_a_probe():
     """A probe that is asked to wait is followed by the next one no sooner than asked."""
     breaker, now = an_open_breaker()
-    breaker.fail(now, asking(HOUR), is_probe=True)
+    breaker.record_failure(now, asking(HOUR), is_probe=True)
 
-    assert breaker.wait(now, 0) == HOUR
+    assert breaker.delay(now, 0) == HOUR
 
 
 steps = st.one_of(
@@ -242,31 +242,31 @@ steps = st.one_of(
 @given(script=st.lists(st.tuples(st.floats(0.0, HOUR), steps), max_size=60))
 def test_breaker_never_stands_still(script):
     """Whatever happened, an idle lane may send within a probe's wait or what was asked for."""
-    breaker, now, asked_until = Breaker(WIDTH), NOW, NOW
+    breaker, now, asked_until = CircuitBreaker(WIDTH), NOW, NOW
     for elapsed, (step, pause) in script:
         now += elapsed
         if step == "succeed":
-            breaker.succeed()
+            breaker.record_success()
         else:
-            breaker.fail(now, asking(pause), is_probe=step == "probe")
+            breaker.record_failure(now, asking(pause), is_probe=step == "probe")
             asked_until = max(asked_until, now + min(pause or 0.0, DAY))
 
-    assert breaker.wait(now, 0) <= max(300.0, asked_until - now)
+    assert breaker.delay(now, 0) <= max(300.0, asked_until - now)
     assert 1 <= breaker.allowed <= WIDTH
 
 
 @given(outcomes=st.lists(st.booleans(), max_size=60))
 def test_breaker_opens_by_a_row_alone(outcomes: list[bool]):
     """The breaker is open exactly when the last outcomes are a row of five failures or more."""
-    breaker = Breaker(WIDTH)
+    breaker = CircuitBreaker(WIDTH)
     for is_good in outcomes:
         if is_good:
-            breaker.succeed()
+            breaker.record_success()
         else:
-            breaker.fail(NOW, FAULT, is_probe=breaker.is_open)
+            breaker.record_failure(NOW, FAULT, is_probe=breaker.is_open)
     last_good = max((at for at, is_good in enumerate(outcomes, 1) if is_good), default=0)
 
-    assert breaker.is_open == (len(outcomes) - last_good >= TOLERATED)
+    assert breaker.is_open == (len(outcomes) - last_good >= FAILURE_THRESHOLD)
 
 
 def test_probes_are_exact():
@@ -274,8 +274,8 @@ def test_probes_are_exact():
     breaker, now = an_open_breaker(rungs=5)
     times = []
     for _ in range(300):
-        now += breaker.wait(now, 0)
+        now += breaker.delay(now, 0)
         times.append(now)
-        breaker.fail(now, FAULT, is_probe=True)
+        breaker.record_failure(now, FAULT, is_probe=True)
 
     assert {after - before for before, after in pairwise(times)} == {300.0}

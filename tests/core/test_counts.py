@@ -4,21 +4,21 @@ from datetime import UTC, datetime
 
 import pytest
 
-from poller.core.counters import MODELS, OTHER, Counts, Spread
-from poller.core.detection import Sighting
-from poller.core.errors import DeliveryError, MalformedAnswer, PollError, Transient
-from poller.core.state import JobEvent, Transition
+from poller.core.counters import MAX_MODELS, OTHER_MODEL, Counters, Histogram
+from poller.core.detection import Detection
+from poller.core.errors import DeliveryError, MalformedResponse, PollError, Transient
+from poller.core.state import EventDraft, JobEventType
 from tests.support.builders import a_job
 
 NOON = datetime(2024, 1, 15, 12, tzinfo=UTC).timestamp()
-SIGHTING = Sighting(seen_at=NOON, shown_at=NOON - 8.0)
+SIGHTING = Detection(detected_at=NOON, last_seen_at=NOON - 8.0)
 
 
-def an_end(previous_status: str | None = "RUNNING", **fields) -> Transition:
+def an_end(previous_status: str | None = "RUNNING", **fields) -> EventDraft:
     """Give the end of a job."""
     job = a_job("SUCCEEDED", **fields)
-    return Transition(
-        type=JobEvent.SUCCEEDED,
+    return EventDraft(
+        type=JobEventType.SUCCEEDED,
         job_id=job.job_id,
         job=job,
         previous_status=previous_status,
@@ -28,9 +28,9 @@ def an_end(previous_status: str | None = "RUNNING", **fields) -> Transition:
 
 def test_an_end_is_summed_by_model():
     """An end counts once, with its tokens and its cost, and as late as it was seen."""
-    counts = Counts()
+    counts = Counters()
 
-    counts.told(
+    counts.record_events(
         [
             an_end(
                 model="llama",
@@ -44,7 +44,7 @@ def test_an_end_is_summed_by_model():
     )
 
     assert counts.events == {"job.succeeded": 1}
-    assert counts.ends == {("llama", "SUCCEEDED"): 1}
+    assert counts.jobs_ended == {("llama", "SUCCEEDED"): 1}
     assert counts.tokens == {("llama", "input"): 20, ("llama", "output"): 7}
     assert counts.costs == {"llama": 0.5}
     assert (sum(counts.lags.counts), counts.lags.total) == (1, 3.0)
@@ -53,50 +53,50 @@ def test_an_end_is_summed_by_model():
 
 def test_what_the_api_held_back_is_counted_apart():
     """An end that a later look did not show was held back by the API from the end to that look."""
-    counts = Counts()
+    counts = Counters()
 
-    counts.told([an_end(datetime_completed="2024-01-15T11:59:50Z")], SIGHTING)
+    counts.record_events([an_end(datetime_completed="2024-01-15T11:59:50Z")], SIGHTING)
 
     assert (counts.lags.total, counts.delays.total) == (8.0, 2.0)
 
 
 def test_a_cost_that_comes_later_counts_once():
     """The cost of an end that was told without it is counted when it settles."""
-    counts, end = Counts(), an_end(model="llama", job_cost=None)
-    settled = Transition(
-        type=JobEvent.COST_SETTLED,
+    counts, end = Counters(), an_end(model="llama", job_cost=None)
+    settled = EventDraft(
+        type=JobEventType.COST_SETTLED,
         job_id="job-1",
         job=a_job("SUCCEEDED", model="llama", job_cost=0.25),
         previous_status=None,
         sequence=2,
     )
 
-    counts.told([end], SIGHTING)
-    counts.told([settled], SIGHTING)
+    counts.record_events([end], SIGHTING)
+    counts.record_events([settled], SIGHTING)
 
     assert counts.costs == {"llama": 0.25}
-    assert counts.ends == {("llama", "SUCCEEDED"): 1}
+    assert counts.jobs_ended == {("llama", "SUCCEEDED"): 1}
 
 
 def test_an_end_that_nobody_waited_for_is_not_late():
     """A job that had ended when it was first seen says nothing of how late ends are seen."""
-    counts, end = Counts(), an_end(None, datetime_completed="2020-01-01T00:00:00Z")
+    counts, end = Counters(), an_end(None, datetime_completed="2020-01-01T00:00:00Z")
 
-    counts.told([end], Sighting(seen_at=NOON))
+    counts.record_events([end], Detection(detected_at=NOON))
 
     assert sum(counts.lags.counts) == 0
 
 
 def test_models_do_not_grow_without_end():
     """Of more models than are counted apart, the later ones are counted together."""
-    counts = Counts()
+    counts = Counters()
 
-    counts.told([an_end(model=f"model-{n}") for n in range(2 * MODELS)], SIGHTING)
-    counts.told([an_end(model="model-0")], SIGHTING)
+    counts.record_events([an_end(model=f"model-{n}") for n in range(2 * MAX_MODELS)], SIGHTING)
+    counts.record_events([an_end(model="model-0")], SIGHTING)
 
-    assert len(counts.ends) == MODELS + 1
-    assert counts.ends[OTHER, "SUCCEEDED"] == MODELS
-    assert counts.ends["model-0", "SUCCEEDED"] == 2
+    assert len(counts.jobs_ended) == MAX_MODELS + 1
+    assert counts.jobs_ended[OTHER_MODEL, "SUCCEEDED"] == MAX_MODELS
+    assert counts.jobs_ended["model-0", "SUCCEEDED"] == 2
 
 
 @pytest.mark.parametrize(
@@ -104,17 +104,17 @@ def test_models_do_not_grow_without_end():
     [
         (None, "answered"),
         (Transient("no"), "no_answer"),
-        (MalformedAnswer("no"), "malformed"),
+        (MalformedResponse("no"), "malformed"),
         (PollError("no"), "failed"),
     ],
 )
 def test_requests_are_counted_by_outcome(error, outcome):
     """Each kind of failure has its own word; one that is none of them counts too."""
-    counts = Counts()
+    counts = Counters()
 
-    counts.polled(error)
+    counts.record_poll(error)
 
-    assert counts.polls == {outcome: 1}
+    assert counts.responses == {outcome: 1}
 
 
 @pytest.mark.parametrize(
@@ -124,24 +124,24 @@ def test_requests_are_counted_by_outcome(error, outcome):
         (DeliveryError("no"), "unavailable"),
         (DeliveryError("no", retry_after=5.0), "paused"),
         (DeliveryError("no", is_sink_fault=False), "rejected"),
-        (DeliveryError("no", is_final=True, is_sink_fault=False), "refused"),
-        (DeliveryError("no", is_final=True, is_gone=True), "gone"),
+        (DeliveryError("no", is_permanent=True, is_sink_fault=False), "refused"),
+        (DeliveryError("no", is_permanent=True, is_gone=True), "gone"),
     ],
 )
 def test_attempts_are_counted_by_outcome(error, outcome):
     """An attempt to deliver has one word, which never is the receiver's own text."""
-    counts = Counts()
+    counts = Counters()
 
-    counts.attempted("hook", error)
+    counts.record_attempt("hook", error)
 
     assert counts.attempts == {("hook", outcome): 1}
 
 
 def test_a_spread_counts_up_to_each_bound():
     """A value on a bound is within it; one above all bounds is counted last."""
-    spread = Spread((1.0, 2.0))
+    histogram = Histogram((1.0, 2.0))
 
     for value in (0.5, 1.0, 1.5, 9.0):
-        spread.add(value)
+        histogram.observe(value)
 
-    assert (spread.counts, spread.total) == ([2, 1, 1], 12.0)
+    assert (histogram.counts, histogram.total) == ([2, 1, 1], 12.0)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from poller.core.detection import Sighting
+from poller.core.detection import Detection
 
 NOON = datetime(2024, 1, 15, 12, tzinfo=UTC)
 SEEN_AT = NOON.timestamp()
@@ -14,8 +14,8 @@ SHOWN_AT = SEEN_AT - 10.0
 def detected(ago: float | None, **changes: float | None) -> tuple[float | None, ...]:
     """Give lag, bound and visibility delay of an end so many seconds before noon."""
     happened_at = None if ago is None else NOON - timedelta(seconds=ago)
-    fields = {"seen_at": SEEN_AT, "shown_at": SHOWN_AT} | changes
-    found = Sighting(**fields).detection(happened_at)
+    fields = {"detected_at": SEEN_AT, "last_seen_at": SHOWN_AT} | changes
+    found = Detection(**fields).as_dict(happened_at)
     return tuple(found[it] for it in ("lag_seconds", "lag_max_seconds", "visibility_delay_seconds"))
 
 
@@ -23,13 +23,13 @@ def detected(ago: float | None, **changes: float | None) -> tuple[float | None, 
     ("ago", "changes", "found"),
     [
         (4.0, {}, (4.0, 10.0, 0.0)),
-        (4.0, {"skew": 1.5}, (5.5, 10.0, 0.0)),
-        (4.0, {"skew": -1.5}, (2.5, 10.0, 0.0)),
+        (4.0, {"clock_skew": 1.5}, (5.5, 10.0, 0.0)),
+        (4.0, {"clock_skew": -1.5}, (2.5, 10.0, 0.0)),
         (13.0, {}, (10.0, 10.0, 3.0)),
         (-2.0, {}, (0.0, 10.0, 0.0)),
         (None, {}, (None, 10.0, None)),
-        (4.0, {"shown_at": None}, (4.0, None, None)),
-        (None, {"shown_at": None}, (None, None, None)),
+        (4.0, {"last_seen_at": None}, (4.0, None, None)),
+        (None, {"last_seen_at": None}, (None, None, None)),
         (1.00049, {}, (1.0, 10.0, 0.0)),
     ],
     ids=[
@@ -51,9 +51,9 @@ def test_lag(ago, changes, found):
 
 def test_the_previous_poll():
     """The previous look is told by the wall clock, or null when there was none."""
-    before = Sighting(
-        seen_at=SEEN_AT, shown_at=SHOWN_AT, previous_poll_at=NOON - timedelta(seconds=10.25)
+    before = Detection(
+        detected_at=SEEN_AT, last_seen_at=SHOWN_AT, previous_poll_at=NOON - timedelta(seconds=10.25)
     )
 
-    assert before.detection(NOON)["previous_poll_at"] == "2024-01-15T11:59:49.750Z"
-    assert Sighting(seen_at=SEEN_AT).detection(NOON)["previous_poll_at"] is None
+    assert before.as_dict(NOON)["previous_poll_at"] == "2024-01-15T11:59:49.750Z"
+    assert Detection(detected_at=SEEN_AT).as_dict(NOON)["previous_poll_at"] is None

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from poller.core.events import Origin, event_id, job_event
+from poller.core.events import EventOrigin, event_id, job_event
 from poller.core.jobs import JobStatus
 from poller.core.parsing import parse_job
 from tests.support.builders import a_job_object
@@ -101,7 +101,7 @@ def test_an_id_depends_on_the_fact_alone(changes):
 
 def test_an_id_depends_on_no_time_and_no_place():
     """The same fact seen years later, by a daemon that asks another host, has the same id."""
-    elsewhere = Origin(deployment="sutro.example.com")
+    elsewhere = EventOrigin(deployment="sutro.example.com")
     transition = a_transition("job.succeeded")
 
     assert job_event(transition, elsewhere, LATER, SIGHTING).id == an_event("job.succeeded").id

@@ -5,16 +5,16 @@ import json
 import pytest
 from jsonschema import ValidationError
 
-from poller.core.events import EVENT_TYPES, URGENT, schema
+from poller.core.events import DEFAULT_SINK_EVENTS, EVENT_TYPES, json_schema
 from tests.support.builders import GOLDEN, check_event
 
 
 def test_the_schema_knows_every_type():
     """The schema has one shape for each type of event, and for no other."""
-    shapes = [it["properties"]["type"]["const"] for it in schema()["oneOf"]]
+    shapes = [it["properties"]["type"]["const"] for it in json_schema()["oneOf"]]
 
     assert sorted(shapes) == sorted(EVENT_TYPES)
-    assert URGENT < EVENT_TYPES
+    assert DEFAULT_SINK_EVENTS < EVENT_TYPES
 
 
 MISSHAPEN = [

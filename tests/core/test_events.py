@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from poller.core.events import PollerEvent, checksum, job_event, poller_event
+from poller.core.events import DaemonEventType, checksum, daemon_event, job_event
 from poller.core.jobs import JobStatus
-from poller.core.lifecycle import Rules, decide
+from poller.core.lifecycle import LifecyclePolicy, decide
 from poller.core.parsing import parse_job
-from poller.core.state import JobEvent, JobState
+from poller.core.state import JobEventType, JobState
 from tests.support.builders import FINAL, GOLDEN, a_job, a_job_object, check_event
 from tests.support.event_builders import OBSERVED, ORIGIN, SIGHTING, an_event
 
@@ -18,9 +18,12 @@ def test_the_documented_body():
     """The documented job, seen to end while it ran, gives exactly the golden body."""
     job = parse_job(a_job_object())
     running = decide(
-        JobState(job_id=job.job_id, since=0.0), replace(job, status=JobStatus.RUNNING), 0.0, Rules()
+        JobState(job_id=job.job_id, since=0.0),
+        replace(job, status=JobStatus.RUNNING),
+        0.0,
+        LifecyclePolicy(),
     )
-    (transition,) = decide(running.state, job, 120.0, Rules()).transitions
+    (transition,) = decide(running.state, job, 120.0, LifecyclePolicy()).drafts
 
     event = job_event(transition, ORIGIN, OBSERVED, SIGHTING)
 
@@ -110,28 +113,28 @@ def test_a_settled_cost_follows_the_end(end):
     """A settled cost names the end that was told without it, whose sinks get it too."""
     event = an_event("job.cost_settled", job=a_job(end, job_cost=0.5))
 
-    assert event.follows == an_event(f"job.{end.lower()}").id
+    assert event.same_sinks_as == an_event(f"job.{end.lower()}").id
 
 
 def test_other_events_follow_none():
     """Only a settled cost follows another event."""
-    kinds = set(JobEvent) - {JobEvent.COST_SETTLED}
+    kinds = set(JobEventType) - {JobEventType.COST_SETTLED}
 
-    assert {an_event(kind).follows for kind in kinds} == {None}
+    assert {an_event(kind).same_sinks_as for kind in kinds} == {None}
 
 
 DETAILS = [
-    (PollerEvent.AUTH_FAILED, {"reason": "401 for every job"}),
-    (PollerEvent.AUTH_RECOVERED, {}),
-    (PollerEvent.SINK_DISABLED, {"sink": "webhook.audit", "reason": "410"}),
-    (PollerEvent.TEST, {"sink": "webhook.audit"}),
+    (DaemonEventType.AUTH_FAILED, {"reason": "401 for every job"}),
+    (DaemonEventType.AUTH_RECOVERED, {}),
+    (DaemonEventType.SINK_DISABLED, {"sink": "webhook.audit", "reason": "410"}),
+    (DaemonEventType.TEST, {"sink": "webhook.audit"}),
 ]
 
 
 @pytest.mark.parametrize(("kind", "detail"), DETAILS)
 def test_poller_events(kind, detail):
     """An event of the daemon carries its own keys, the host and the moment."""
-    event = poller_event(kind, ORIGIN, OBSERVED, instance="abc", occurrence=1, detail=detail)
+    event = daemon_event(kind, ORIGIN, OBSERVED, instance="abc", occurrence=1, detail=detail)
 
     assert check_event(event.body) == {
         "type": kind.value,
@@ -144,8 +147,8 @@ def test_poller_events(kind, detail):
 def test_poller_events_of_two_daemons_differ():
     """Each store and each occurrence gives an id of its own."""
     ids = {
-        poller_event(
-            PollerEvent.AUTH_RECOVERED,
+        daemon_event(
+            DaemonEventType.AUTH_RECOVERED,
             ORIGIN,
             OBSERVED,
             instance=instance,

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from poller.core.errors import MalformedAnswer
-from poller.core.jobs import PUBLISHED, JobStatus, is_job_id, rfc3339
+from poller.core.errors import MalformedResponse
+from poller.core.jobs import EVENT_FIELDS, JobStatus, format_rfc3339, is_job_id
 from poller.core.parsing import parse_job
 from tests.support.builders import a_job, a_job_object
 
@@ -37,17 +37,17 @@ def test_the_documented_example():
         "datetime_started": "2024-01-15T10:30:15Z",
         "datetime_completed": "2024-01-15T10:32:15Z",
     }
-    assert job.is_final
+    assert job.is_complete
     assert (job.queue_seconds, job.run_seconds) == (15.0, 120.0)
-    assert job.wrong_fields == ()
+    assert job.invalid_fields == ()
 
 
 def test_only_id_and_status_are_essential():
     """A job of two fields is a job; all else is null, and nothing of it is wrong."""
     job = parse_job({"job_id": "job-1", "status": "QUEUED"})
 
-    assert job.as_dict() == dict.fromkeys(PUBLISHED) | {"job_id": "job-1", "status": "QUEUED"}
-    assert job.wrong_fields == ()
+    assert job.as_dict() == dict.fromkeys(EVENT_FIELDS) | {"job_id": "job-1", "status": "QUEUED"}
+    assert job.invalid_fields == ()
 
 
 STATUSES = [
@@ -71,7 +71,7 @@ def test_status_words(word, status):
     """A status is understood in any case, trimmed, cleaned and by its aliases."""
     job = a_job(word)
 
-    assert (job.status, job.unknown_word) == (status, None)
+    assert (job.status, job.raw_status) == (status, None)
     assert job.as_dict()["status"] == status.value
 
 
@@ -90,7 +90,7 @@ def test_unknown_status_words(word, kept):
     """A word that nobody knows is UNKNOWN, and is kept, short and clean, to be shown."""
     job = a_job(word)
 
-    assert (job.status, job.unknown_word) == (JobStatus.UNKNOWN, kept)
+    assert (job.status, job.raw_status) == (JobStatus.UNKNOWN, kept)
     assert job.as_dict()["status"] == kept
 
 
@@ -138,7 +138,7 @@ def test_timestamps(text, moment):
     job = a_job(datetime_created=text)
 
     assert job.datetime_created == moment
-    assert job.wrong_fields == ()
+    assert job.invalid_fields == ()
 
 
 WRITTEN = [
@@ -151,7 +151,7 @@ WRITTEN = [
 @pytest.mark.parametrize(("microsecond", "text"), WRITTEN)
 def test_moments_are_written_as_precise_as_they_are(microsecond, text):
     """A moment is written with no, three or six digits of a second."""
-    assert rfc3339(TEN_THIRTY.replace(microsecond=microsecond)) == text
+    assert format_rfc3339(TEN_THIRTY.replace(microsecond=microsecond)) == text
 
 
 def test_times_that_run_backwards():
@@ -162,7 +162,7 @@ def test_times_that_run_backwards():
         datetime_completed="2024-01-15T10:00:00Z",
     )
 
-    assert job.wrong_fields == ()
+    assert job.invalid_fields == ()
     assert (job.queue_seconds, job.run_seconds) == (None, None)
 
 
@@ -177,7 +177,7 @@ COMPLETENESS = [
 @pytest.mark.parametrize(("fields", "is_final"), COMPLETENESS)
 def test_a_job_is_final_with_its_cost_and_its_completion_time(fields, is_final):
     """Both the cost, be it zero, and the completion time make a job final."""
-    assert a_job("SUCCEEDED", **fields).is_final is is_final
+    assert a_job("SUCCEEDED", **fields).is_complete is is_final
 
 
 # What is refused.
@@ -203,7 +203,7 @@ REFUSED = [
 @pytest.mark.parametrize("raw", REFUSED, ids=range(len(REFUSED)))
 def test_what_is_no_job_is_refused(raw):
     """Without an object, a usable id and a usable status there is no observation."""
-    with pytest.raises(MalformedAnswer):
+    with pytest.raises(MalformedResponse):
         parse_job(raw)
 
 

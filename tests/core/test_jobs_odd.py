@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from poller.core.jobs import PUBLISHED
+from poller.core.jobs import EVENT_FIELDS
 from poller.core.parsing import parse_job
 from tests.support.builders import a_job, a_job_object
 
-OPTIONAL = set(PUBLISHED) - {"status"}
+OPTIONAL = set(EVENT_FIELDS) - {"status"}
 
 
 def nested(depth: int) -> Any:
@@ -62,7 +62,7 @@ def test_a_wrong_field_becomes_null(name, value):
     """A field of a wrong type is null and named, and costs no other field."""
     job = parse_job(a_job_object(**{name: value}))
 
-    assert job.wrong_fields == (name,)
+    assert job.invalid_fields == (name,)
     assert job == parse_job(a_job_object(**{name: None}))
 
 
@@ -71,7 +71,7 @@ def test_all_fields_wrong_at_once():
     job = a_job("SUCCEEDED", **{name: [None] for name in OPTIONAL})
 
     assert job == a_job("SUCCEEDED")
-    assert set(job.wrong_fields) == set(OPTIONAL)
+    assert set(job.invalid_fields) == set(OPTIONAL)
 
 
 def test_unknown_fields_are_ignored():
@@ -100,7 +100,7 @@ def test_text_is_cleaned(text, kept):
     job = a_job(name=text)
 
     assert job.name == kept
-    assert job.wrong_fields == ()
+    assert job.invalid_fields == ()
 
 
 REASONS = [
@@ -120,7 +120,7 @@ def test_failure_reasons(reason, kept):
     job = a_job("FAILED", failure_reason=reason)
 
     assert job.failure_reason == kept
-    assert job.wrong_fields == ()
+    assert job.invalid_fields == ()
 
 
 def test_a_large_reason_without_a_message():
@@ -143,4 +143,4 @@ def test_a_deep_reason_keeps_its_message():
         "trace": [[[[[[[None]]]]]]],
         "cause": nested(6),
     }
-    assert job.wrong_fields == ()
+    assert job.invalid_fields == ()

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.core.errors import MalformedAnswer
-from poller.core.events import Origin, job_event
-from poller.core.jobs import PUBLISHED, JobStatus, is_job_id, stands
-from poller.core.parsing import FAILURE_BYTES, parse_job
-from poller.core.state import JobEvent, Transition
+from poller.core.errors import MalformedResponse
+from poller.core.events import EventOrigin, job_event
+from poller.core.jobs import EVENT_FIELDS, JobStatus, is_job_id, is_unchanged
+from poller.core.parsing import FAILURE_REASON_BYTES, parse_job
+from poller.core.state import EventDraft, JobEventType
 from tests.support.builders import check_event
 from tests.support.event_builders import SIGHTING
 
@@ -34,7 +34,7 @@ WORDS = st.builds(
 )
 FIELDS = {
     name: MOMENTS | NUMBERS | LONG_TEXT | JSON | st.dictionaries(ODD_TEXT, LONG_TEXT | JSON)
-    for name in PUBLISHED
+    for name in EVENT_FIELDS
     if name != "status"
 }
 JOB_OBJECTS = st.fixed_dictionaries(
@@ -44,12 +44,12 @@ JOB_OBJECTS = st.fixed_dictionaries(
 )
 
 
-@given(raw=JSON | st.dictionaries(st.sampled_from(["job_id", *PUBLISHED]), JSON) | JOB_OBJECTS)
+@given(raw=JSON | st.dictionaries(st.sampled_from(["job_id", *EVENT_FIELDS]), JSON) | JOB_OBJECTS)
 def test_any_json_is_a_job_or_malformed(raw):
     """Whatever the API sends, the parser gives a job or raises MalformedAnswer."""
     try:
         job = parse_job(raw)
-    except MalformedAnswer:
+    except MalformedResponse:
         return
 
     assert job.job_id == raw["job_id"]
@@ -63,22 +63,22 @@ def test_what_is_written_is_read_back(raw):
     again = parse_job(json.loads(json.dumps(job.as_dict())))
 
     assert again == job
-    assert again.wrong_fields == ()
+    assert again.invalid_fields == ()
 
 
 @given(raw=JOB_OBJECTS)
 def test_any_job_fits_an_event(raw):
     """The event of any job is at most 20,000 bytes of clean JSON that the schema allows."""
     job = parse_job(raw)
-    transition = Transition(
-        type=JobEvent.UNRECOGNISED,
+    transition = EventDraft(
+        type=JobEventType.UNRECOGNISED,
         job_id=job.job_id,
         job=job,
         previous_status=JobStatus.RUNNING,
         sequence=1,
     )
 
-    event = job_event(transition, Origin(deployment="api.sutro.sh"), TEN_THIRTY, SIGHTING)
+    event = job_event(transition, EventOrigin(deployment="api.sutro.sh"), TEN_THIRTY, SIGHTING)
 
     assert check_event(event.body)["data"]["job"] == json.loads(json.dumps(job.as_dict()))
 
@@ -88,15 +88,15 @@ def test_the_largest_job_fits_an_event():
     wide = "\U0001f600" * 100_000
     fields = dict.fromkeys(("name", "description", "model", "dataset_id", "failure_reason"), wide)
     job = parse_job({"job_id": "x" * 128, "status": wide} | fields)
-    transition = Transition(
-        type=JobEvent.UNRECOGNISED, job_id=job.job_id, job=job, previous_status=None, sequence=1
+    transition = EventDraft(
+        type=JobEventType.UNRECOGNISED, job_id=job.job_id, job=job, previous_status=None, sequence=1
     )
 
-    event = job_event(transition, Origin(deployment="h" * 255), TEN_THIRTY, SIGHTING)
+    event = job_event(transition, EventOrigin(deployment="h" * 255), TEN_THIRTY, SIGHTING)
 
-    assert job.wrong_fields == ()
+    assert job.invalid_fields == ()
     assert check_event(event.body)
-    assert len(json.dumps(job.failure_reason, ensure_ascii=False).encode()) <= FAILURE_BYTES
+    assert len(json.dumps(job.failure_reason, ensure_ascii=False).encode()) <= FAILURE_REASON_BYTES
 
 
 @given(raw=JOB_OBJECTS, changes=st.fixed_dictionaries({}, optional=FIELDS | {"status": WORDS}))
@@ -104,7 +104,7 @@ def test_a_job_that_stands_is_where_it_was(raw, changes):
     """An object that is not read anew tells the same status, and no end that was not known."""
     job, now = parse_job(raw), parse_job(raw | changes)
 
-    if stands(raw | changes, job):
+    if is_unchanged(raw | changes, job):
         assert now.status is job.status
         assert not now.status.is_terminal
         assert now.datetime_completed is job.datetime_completed is None
@@ -115,4 +115,4 @@ def test_a_job_that_goes_on_stands(word, raw):
     """A job that is as it was, but for its tokens, needs no reading."""
     raw = raw | {"status": word.value, "datetime_completed": None, "datetime_started": None}
 
-    assert stands(raw | {"output_tokens": 7}, parse_job(raw))
+    assert is_unchanged(raw | {"output_tokens": 7}, parse_job(raw))

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from poller.core.jobs import JobStatus
-from poller.core.lifecycle import decide, next_look
-from poller.core.state import JobEvent, NoJob, Phase, Remark
+from poller.core.lifecycle import decide, next_poll_delay
+from poller.core.state import Anomaly, JobEventType, Phase, Signal
 from tests.support.builders import FINAL, a_job
 from tests.support.state_builders import (
     COMPLETED,
@@ -30,9 +30,9 @@ from tests.support.state_builders import (
 def test_missed_states_are_not_invented():
     """From QUEUED to an end in one look is one event, which carries the start in its job."""
     job = a_job("SUCCEEDED", **STARTED, **FINAL)
-    (transition,) = decide(QUEUED, job, 60.0, RULES).transitions
+    (transition,) = decide(QUEUED, job, 60.0, RULES).drafts
 
-    assert transition.type is JobEvent.SUCCEEDED
+    assert transition.type is JobEventType.SUCCEEDED
     assert transition.previous_status is JobStatus.QUEUED
     assert transition.job is job
     assert transition.sequence == 1
@@ -40,7 +40,7 @@ def test_missed_states_are_not_invented():
 
 def test_nothing_was_before_the_first_sight():
     """An event at the first sight has no previous status."""
-    (transition,) = decide(NEW, a_job("FAILED"), 0.0, RULES).transitions
+    (transition,) = decide(NEW, a_job("FAILED"), 0.0, RULES).drafts
 
     assert transition.previous_status is None
     assert transition.sequence == 1
@@ -48,7 +48,7 @@ def test_nothing_was_before_the_first_sight():
 
 def test_the_previous_status_survives_settling():
     """The end of a job that settled tells the status before its first terminal sight."""
-    (transition,) = decide(SETTLING, a_job("SUCCEEDED", **FINAL), 8.0, RULES).transitions
+    (transition,) = decide(SETTLING, a_job("SUCCEEDED", **FINAL), 8.0, RULES).drafts
 
     assert transition.previous_status is JobStatus.RUNNING
     assert transition.sequence == 2
@@ -70,9 +70,9 @@ def test_a_completion_time_without_an_end_is_looked_at_often():
     state = after((0.0, a_job("RUNNING")), (100.0, a_job("RUNNING", **COMPLETED)))
 
     assert state.phase is Phase.ACTIVE
-    assert next_look(state, 100.0, POLICY, RULES) == 2.0
-    assert next_look(state, 159.0, POLICY, RULES) == 2.0
-    assert next_look(state, 160.0, POLICY, RULES) == POLICY.interval(160.0)
+    assert next_poll_delay(state, 100.0, POLICY, RULES) == 2.0
+    assert next_poll_delay(state, 159.0, POLICY, RULES) == 2.0
+    assert next_poll_delay(state, 160.0, POLICY, RULES) == POLICY.interval(160.0)
 
 
 def test_a_completion_time_that_goes_away():
@@ -81,8 +81,8 @@ def test_a_completion_time_that_goes_away():
     gone = after((0.0, completing), (10.0, running))
     back = after((0.0, completing), (10.0, running), (200.0, completing))
 
-    assert next_look(gone, 10.0, POLICY, RULES) == POLICY.interval(10.0)
-    assert next_look(back, 201.0, POLICY, RULES) == 2.0
+    assert next_poll_delay(gone, 10.0, POLICY, RULES) == POLICY.interval(10.0)
+    assert next_poll_delay(back, 201.0, POLICY, RULES) == 2.0
 
 
 def test_an_unrecognised_end_is_told_once():
@@ -127,7 +127,7 @@ ABSENCES = [
 @pytest.mark.parametrize(("state", "times", "phase"), ABSENCES)
 def test_404s(state, times, phase):
     """A job is missing after 5 misses in 10 minutes, or 3 in 5 minutes once it was seen."""
-    decisions = watch(*[(float(at), NoJob.ABSENT) for at in times], state=state)
+    decisions = watch(*[(float(at), Signal.NOT_FOUND) for at in times], state=state)
 
     assert decisions[-1].state.phase is phase
     assert told(decisions)[-1] == ["job.missing"] * (phase is Phase.MISSING)
@@ -136,8 +136,8 @@ def test_404s(state, times, phase):
 
 def test_a_sight_between_404s_counts_them_anew():
     """Misses count only in a row."""
-    looks = [(0.0, NoJob.ABSENT), (150.0, NoJob.ABSENT), (200.0, a_job("RUNNING"))]
-    decisions = watch(*looks, (300.0, NoJob.ABSENT), (450.0, NoJob.ABSENT), state=RUNNING)
+    looks = [(0.0, Signal.NOT_FOUND), (150.0, Signal.NOT_FOUND), (200.0, a_job("RUNNING"))]
+    decisions = watch(*looks, (300.0, Signal.NOT_FOUND), (450.0, Signal.NOT_FOUND), state=RUNNING)
 
     assert decisions[-1].state.phase is Phase.ACTIVE
 
@@ -145,15 +145,15 @@ def test_a_sight_between_404s_counts_them_anew():
 @pytest.mark.parametrize("state", [DONE, COSTLESS, LOST])
 def test_a_job_that_is_done_never_goes_missing(state):
     """However often the API denies a job that has ended or is missing, nothing is told."""
-    decisions = watch(*[(at * 600.0, NoJob.ABSENT) for at in range(10)], state=state)
+    decisions = watch(*[(at * 600.0, Signal.NOT_FOUND) for at in range(10)], state=state)
 
     assert told(decisions) == [[]] * 10
 
 
 def test_a_job_that_was_never_seen_is_missing_without_an_object():
     """The event of a never-seen job has neither object nor previous status."""
-    decisions = watch(*[(at, NoJob.ABSENT) for at in (0.0, 1.0, 2.0, 3.0, 600.0)])
-    (transition,) = decisions[-1].transitions
+    decisions = watch(*[(at, Signal.NOT_FOUND) for at in (0.0, 1.0, 2.0, 3.0, 600.0)])
+    (transition,) = decisions[-1].drafts
 
     assert (transition.job, transition.previous_status) == (None, None)
     assert (transition.sequence, transition.occurrence) == (1, 1)
@@ -161,10 +161,10 @@ def test_a_job_that_was_never_seen_is_missing_without_an_object():
 
 def test_missing_and_found_again_and_again():
     """Each time a job goes missing and is found has a number of its own, the same for both."""
-    absence = [(at, NoJob.ABSENT) for at in (0.0, 150.0, 300.0)]
-    again = [(at + 1_000.0, NoJob.ABSENT) for at, _ in absence]
+    absence = [(at, Signal.NOT_FOUND) for at in (0.0, 150.0, 300.0)]
+    again = [(at + 1_000.0, Signal.NOT_FOUND) for at, _ in absence]
     looks = [*absence, (400.0, a_job("RUNNING")), *again, (2_000.0, a_job("RUNNING"))]
-    transitions = [it for made in watch(*looks, state=RUNNING) for it in made.transitions]
+    transitions = [it for made in watch(*looks, state=RUNNING) for it in made.drafts]
 
     assert [(it.type, it.occurrence, it.sequence) for it in transitions] == [
         ("job.missing", 1, 2),
@@ -176,7 +176,7 @@ def test_missing_and_found_again_and_again():
 
 def test_events_that_happen_once_have_no_number():
     """The occurrence is only in the events that can repeat, whatever happened before."""
-    found, failed = decide(LOST, a_job("FAILED"), 5.0, RULES).transitions
+    found, failed = decide(LOST, a_job("FAILED"), 5.0, RULES).drafts
 
     assert (found.occurrence, failed.occurrence) == (1, 0)
 
@@ -184,7 +184,7 @@ def test_events_that_happen_once_have_no_number():
 def test_a_missing_job_is_looked_for_hourly_for_a_week():
     """A missing job is looked for every hour for seven days, and then no more."""
     week = 7 * 86_400.0
-    waits = [next_look(LOST, now, POLICY, RULES) for now in (0.0, week - 1.0, week)]
+    waits = [next_poll_delay(LOST, now, POLICY, RULES) for now in (0.0, week - 1.0, week)]
 
     assert waits == [3_600.0, 3_600.0, None]
 
@@ -200,28 +200,28 @@ def test_the_pace_follows_the_phase_of_the_job():
     queued = after((now, a_job("QUEUED", datetime_created=created)))
     running = after((now, a_job("RUNNING", **times)))
 
-    assert next_look(queued, now, POLICY, RULES) == POLICY.interval(3_600.0)
-    assert next_look(running, now, POLICY, RULES) == POLICY.interval(600.0)
-    assert next_look(running, now, POLICY, RULES, skew=60.0) == POLICY.interval(660.0)
+    assert next_poll_delay(queued, now, POLICY, RULES) == POLICY.interval(3_600.0)
+    assert next_poll_delay(running, now, POLICY, RULES) == POLICY.interval(600.0)
+    assert next_poll_delay(running, now, POLICY, RULES, clock_skew=60.0) == POLICY.interval(660.0)
 
 
 def test_the_pace_without_times():
     """A job that shows no times, or was never seen, is as old as our watch over it."""
-    assert next_look(RUNNING, 600.0, POLICY, RULES) == POLICY.interval(600.0)
-    assert next_look(NEW, 600.0, POLICY, RULES) == POLICY.interval(600.0)
+    assert next_poll_delay(RUNNING, 600.0, POLICY, RULES) == POLICY.interval(600.0)
+    assert next_poll_delay(NEW, 600.0, POLICY, RULES) == POLICY.interval(600.0)
 
 
 def test_a_creation_time_in_the_future():
     """A job that claims to be from the future is looked at as a new one."""
     job = a_job("QUEUED", datetime_created="9999-12-31T23:59:59Z")
 
-    assert next_look(after((0.0, job)), 0.0, POLICY, RULES) == POLICY.interval(0.0)
+    assert next_poll_delay(after((0.0, job)), 0.0, POLICY, RULES) == POLICY.interval(0.0)
 
 
 CHANGES = [
     (RUNNING, a_job("RUNNING"), True),
     (RUNNING, a_job("QUEUED"), True),
-    (RUNNING, NoJob.ABSENT, True),
+    (RUNNING, Signal.NOT_FOUND, True),
     (SETTLING, a_job("SUCCEEDED"), True),
     (SETTLING, a_job("RUNNING"), True),
     (NEW, a_job("QUEUED"), False),
@@ -241,12 +241,12 @@ def test_what_has_to_be_stored(state, seen, is_recorded):
     """A look that only steers the pace needs no transaction; any other does."""
     decision = decide(state, seen, 5.0, RULES)
 
-    assert decision.state.is_recorded_like(state) is is_recorded
+    assert decision.state.matches_recorded(state) is is_recorded
 
 
 def test_remarks_are_named_for_the_log():
     """Every remark is a name fit for a log line."""
-    assert {it.value for it in Remark} == {
+    assert {it.value for it in Anomaly} == {
         "job.regressed",
         "job.unknown_status",
         "job.contradicted",

@@ -5,8 +5,8 @@ from itertools import product
 import pytest
 
 from poller.core.jobs import JobStatus
-from poller.core.lifecycle import decide, is_idle
-from poller.core.state import Decision, NoJob, Phase
+from poller.core.lifecycle import decide, is_no_op
+from poller.core.state import Decision, Phase, Signal
 from tests.support.builders import FINAL, a_job
 from tests.support.state_builders import (
     CANCELLING,
@@ -81,7 +81,7 @@ CELLS = [
     (SETTLING, a_job("FAILED"), Phase.DONE, "FAILED", "job.failed", ""),
     (SETTLING, a_job("CANCELLED"), Phase.DONE, "CANCELLED", "job.cancelled", ""),
     (SETTLING, a_job("PAUSED", **FINAL), Phase.SETTLING, "RUNNING", "", ""),
-    (SETTLING, NoJob.ABSENT, Phase.SETTLING, "RUNNING", "", ""),
+    (SETTLING, Signal.NOT_FOUND, Phase.SETTLING, "RUNNING", "", ""),
     (DOUBTED, a_job("RUNNING"), Phase.ACTIVE, "RUNNING", "", "job.regressed"),
     (DOUBTED, a_job("QUEUED"), Phase.ACTIVE, "RUNNING", "", "job.regressed"),
     (DOUBTED, a_job("CANCELLING"), Phase.ACTIVE, "CANCELLING", "", "job.regressed"),
@@ -93,13 +93,13 @@ CELLS = [
     (DONE, a_job("SUCCEEDED", **FINAL), Phase.DONE, "SUCCEEDED", "", ""),
     (DONE, a_job("SUCCEEDED"), Phase.DONE, "SUCCEEDED", "", ""),
     (DONE, a_job("PAUSED"), Phase.DONE, "SUCCEEDED", "", ""),
-    (DONE, NoJob.ABSENT, Phase.DONE, "SUCCEEDED", "", ""),
+    (DONE, Signal.NOT_FOUND, Phase.DONE, "SUCCEEDED", "", ""),
     (COSTLESS, a_job("FAILED"), Phase.DONE, "FAILED", "", ""),
     (COSTLESS, a_job("FAILED", **FINAL), Phase.DONE, "FAILED", "job.cost_settled", ""),
     (COSTLESS, a_job("FAILED", job_cost=0), Phase.DONE, "FAILED", "job.cost_settled", ""),
     (COSTLESS, a_job("SUCCEEDED", **FINAL), Phase.DONE, "FAILED", "", "job.contradicted"),
     # missing
-    (LOST, NoJob.ABSENT, Phase.MISSING, "RUNNING", "", ""),
+    (LOST, Signal.NOT_FOUND, Phase.MISSING, "RUNNING", "", ""),
     (LOST, a_job("RUNNING"), Phase.ACTIVE, "RUNNING", "job.found", ""),
     (LOST, a_job("QUEUED"), Phase.ACTIVE, "RUNNING", "job.found", "job.regressed"),
     (LOST, a_job("PAUSED"), Phase.ACTIVE, "RUNNING", "job.found", "job.unknown_status"),
@@ -110,8 +110,8 @@ CELLS = [
     (NEVER_SEEN, a_job("PAUSED"), Phase.ACTIVE, "UNKNOWN", "job.found", ""),
     (NEVER_SEEN, a_job("FAILED"), Phase.DONE, "FAILED", "job.found job.failed", ""),
     # one 404 means nothing yet
-    (NEW, NoJob.ABSENT, Phase.NEW, "UNKNOWN", "", ""),
-    (RUNNING, NoJob.ABSENT, Phase.ACTIVE, "RUNNING", "", ""),
+    (NEW, Signal.NOT_FOUND, Phase.NEW, "UNKNOWN", "", ""),
+    (RUNNING, Signal.NOT_FOUND, Phase.ACTIVE, "RUNNING", "", ""),
 ]
 
 
@@ -123,15 +123,15 @@ def test_every_cell(state, seen, phase, status, events, remarks):
     decision = decide(state, seen, 5.0, RULES)
 
     assert (decision.state.phase, decision.state.status) == (phase, status)
-    assert [it.type for it in decision.transitions] == events.split()
-    assert list(decision.remarks) == remarks.split()
-    assert decision.state.sequence == state.sequence + len(decision.transitions)
+    assert [it.type for it in decision.drafts] == events.split()
+    assert list(decision.anomalies) == remarks.split()
+    assert decision.state.sequence == state.sequence + len(decision.drafts)
 
 
 @pytest.mark.parametrize("state", [NEW, QUEUED, RUNNING, UNKNOWN, DONE, COSTLESS, LOST])
 def test_time_alone_changes_nothing(state):
     """Whatever time passes without a look, only a settling job changes."""
-    assert decide(state, NoJob.ELAPSED, 1e9, RULES) == Decision(state)
+    assert decide(state, Signal.TIMER, 1e9, RULES) == Decision(state)
 
 
 STATES = [CANCELLING, COSTLESS, DONE, DOUBTED, LOST, NEW, QUEUED, RUNNING, SETTLING, UNKNOWN]
@@ -147,7 +147,7 @@ def test_an_idle_look_is_one_that_changes_nothing(state, seen):
     """What counts as idle is kept as it is and told to nobody."""
     kept = decide(state, seen, state.since + 9.0, RULES) == Decision(state)
 
-    assert kept or not is_idle(state, seen)
+    assert kept or not is_no_op(state, seen)
 
 
 @pytest.mark.parametrize("word", ["QUEUED", "RUNNING", "CANCELLING"])
@@ -155,4 +155,4 @@ def test_a_job_that_goes_on_is_idle(word):
     """The commonest look of all is idle: the job runs, or waits, as before."""
     seen = a_job(word)
 
-    assert is_idle(decide(NEW, seen, 0.0, RULES).state, seen)
+    assert is_no_op(decide(NEW, seen, 0.0, RULES).state, seen)

@@ -7,11 +7,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from poller.core.detection import Sighting
-from poller.core.events import Origin, job_event
+from poller.core.detection import Detection
+from poller.core.events import EventOrigin, job_event
 from poller.core.jobs import JobStatus
-from poller.core.lifecycle import Rules, deadline, decide
-from poller.core.state import JobState, NoJob, Phase
+from poller.core.lifecycle import LifecyclePolicy, decide, settle_deadline
+from poller.core.state import JobState, Phase, Signal
 from tests.support.builders import a_job, check_event
 from tests.support.lifecycle_oracle import Oracle
 
@@ -20,8 +20,8 @@ WORDS = st.sampled_from([*(status.value for status in JobStatus), "PAUSED"]) | s
 )
 ENDS = {"job.succeeded", "job.failed", "job.cancelled"}
 MOMENT = "2024-01-15T10:32:15Z"
-ORIGIN = Origin(deployment="api.sutro.sh")
-RULES = Rules()
+ORIGIN = EventOrigin(deployment="api.sutro.sh")
+RULES = LifecyclePolicy()
 
 
 class OneJob(RuleBasedStateMachine):
@@ -57,14 +57,14 @@ class OneJob(RuleBasedStateMachine):
     @rule()
     def miss(self):
         """The API says that it knows no such job."""
-        self.decide(NoJob.ABSENT, self.oracle.misses_it(self.now))
+        self.decide(Signal.NOT_FOUND, self.oracle.misses_it(self.now))
 
     @rule(seconds=st.sampled_from([0.5, 3.0, 5.0, 20.0, 30.0, 150.0, 600.0]))
     def wait(self, seconds):
         """Time passes, with or without looks that tell nothing."""
         self.now += seconds
         before = self.state
-        self.decide(NoJob.ELAPSED, expected := self.oracle.waits(self.now))
+        self.decide(Signal.TIMER, expected := self.oracle.waits(self.now))
 
         assert expected or self.state == before
 
@@ -73,7 +73,9 @@ class OneJob(RuleBasedStateMachine):
     @rule()
     def restart(self):
         """The daemon starts again from what it has stored."""
-        self.state = replace(self.stored, looks=0, doubts=0, doubted_at=0.0, completing_since=None)
+        self.state = replace(
+            self.stored, settle_polls=0, misses=0, first_miss_at=0.0, completing_since=None
+        )
         self.oracle.restart()
         self.calm = 0
 
@@ -88,16 +90,16 @@ class OneJob(RuleBasedStateMachine):
         decision = decide(self.state, seen, self.now, RULES)
         self.calm += 1
 
-        assert [it.type for it in decision.transitions] == expected
-        for number, transition in enumerate(decision.transitions, self.state.sequence + 1):
+        assert [it.type for it in decision.drafts] == expected
+        for number, transition in enumerate(decision.drafts, self.state.sequence + 1):
             assert transition.sequence == number
             moment = datetime.fromtimestamp(self.now, UTC)
-            event = job_event(transition, ORIGIN, moment, Sighting(seen_at=self.now))
+            event = job_event(transition, ORIGIN, moment, Detection(detected_at=self.now))
             check_event(event.body)
             self.ids.setdefault(transition.type, set()).add(event.id)
             self.kinds.append(transition.type)
         self.state = decision.state
-        if not self.state.is_recorded_like(self.stored):
+        if not self.state.matches_recorded(self.stored):
             self.stored = self.state
 
     @invariant()
@@ -119,7 +121,7 @@ class OneJob(RuleBasedStateMachine):
     @invariant()
     def settling_is_bounded(self):
         """A settling job has a deadline, and no more than the settle timeout away."""
-        due = deadline(self.state, RULES)
+        due = settle_deadline(self.state, RULES)
 
         assert (due is not None) is (self.state.phase is Phase.SETTLING)
         assert due is None or due - self.now <= RULES.settle_timeout
@@ -127,7 +129,7 @@ class OneJob(RuleBasedStateMachine):
     @invariant()
     def what_is_stored_is_enough(self):
         """Whatever differs from the stored state may be forgotten."""
-        assert self.stored.is_recorded_like(self.state)
+        assert self.stored.matches_recorded(self.state)
         assert self.stored.occurrence == self.state.occurrence
         assert self.stored.is_unrecognised == self.state.is_unrecognised
 

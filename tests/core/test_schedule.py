@@ -7,22 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.core.pacing import Backoff, PollPolicy
-from poller.polling.queue import Schedule
+from poller.polling.queue import PollQueue
 
 HOUR, DAY = 3_600.0, 86_400.0
 
 
-def a_schedule(**jobs: tuple[float, float]) -> Schedule:
+def a_schedule(**jobs: tuple[float, float]) -> PollQueue:
     """Give a schedule of jobs, each with the times of its last look and its next."""
-    schedule = Schedule()
+    schedule = PollQueue()
     for job_id, (last, due) in jobs.items():
         schedule.put(job_id, due=due, now=last)
     return schedule
 
 
-def take_all(schedule: Schedule, now: float) -> list[str]:
+def take_all(schedule: PollQueue, now: float) -> list[str]:
     """Take jobs until none is due."""
-    return list(iter(lambda: schedule.take(now), None))
+    return list(iter(lambda: schedule.pop_due(now), None))
 
 
 # The policy.
@@ -93,16 +93,16 @@ def test_nothing_is_due_before_its_time():
     """A job can be taken from the moment it is due, and not before."""
     schedule = a_schedule(one=(0.0, 10.0))
 
-    assert schedule.take(9.9) is None
-    assert schedule.take(10.0) == "one"
+    assert schedule.pop_due(9.9) is None
+    assert schedule.pop_due(10.0) == "one"
 
 
 def test_a_job_that_was_taken_is_away():
     """A taken job is not given twice, nor counted, until it is put back."""
     schedule = a_schedule(one=(0.0, 10.0))
-    schedule.take(10.0)
+    schedule.pop_due(10.0)
 
-    assert (schedule.take(100.0), schedule.next_due(), len(schedule)) == (None, None, 0)
+    assert (schedule.pop_due(100.0), schedule.next_due(), len(schedule)) == (None, None, 0)
 
 
 def test_the_most_overdue_goes_first():
@@ -148,23 +148,23 @@ def test_the_next_due_time():
 def test_the_next_due_time_has_passed_while_jobs_are_due():
     """While some due jobs are left, the next due time is not in the future."""
     schedule = a_schedule(one=(0.0, 10.0), two=(0.0, 11.0), three=(0.0, 90.0))
-    schedule.take(20.0)
+    schedule.pop_due(20.0)
 
     assert schedule.next_due() <= 20.0
 
 
 def test_an_empty_schedule_has_no_next_time():
     """With nothing scheduled there is nothing to wait for or to try."""
-    schedule = Schedule()
+    schedule = PollQueue()
 
-    assert (schedule.next_due(), schedule.take(1e9), schedule.take_early()) == (None,) * 3
+    assert (schedule.next_due(), schedule.pop_due(1e9), schedule.pop_probe()) == (None,) * 3
 
 
 def test_hasten():
     """A hastened job is due now, and an unknown one changes nothing."""
     schedule = a_schedule(one=(0.0, 300.0))
-    schedule.hasten("one", 50.0)
-    schedule.hasten("two", 50.0)
+    schedule.expedite("one", 50.0)
+    schedule.expedite("two", 50.0)
 
     assert schedule.next_due() == 50.0
     assert take_all(schedule, 50.0) == ["one"]
@@ -173,7 +173,7 @@ def test_hasten():
 def test_hastening_puts_no_job_behind():
     """A job that is long overdue keeps its place when it is hastened."""
     schedule = a_schedule(overdue=(0.0, 10.0), due=(0.0, 60.0))
-    schedule.hasten("overdue", 100.0)
+    schedule.expedite("overdue", 100.0)
 
     assert take_all(schedule, 100.0) == ["overdue", "due"]
 
@@ -183,16 +183,16 @@ def test_take_early_takes_the_best_job_for_a_trial():
     schedule = a_schedule(late=(5.0, 10.0), first=(3.0, 900.0))
     schedule.put("refused", due=1.0, now=0.0, is_put_off=True)
 
-    assert [schedule.take_early() for _ in range(4)] == ["first", "late", "refused", None]
+    assert [schedule.pop_probe() for _ in range(4)] == ["first", "late", "refused", None]
 
 
 def test_a_hastened_job_stays_put_off():
     """Hastening a job that hardly answers makes it no better for a trial."""
     schedule = a_schedule(good=(0.0, 100.0))
     schedule.put("refused", due=900.0, now=0.0, is_put_off=True)
-    schedule.hasten("refused", 10.0)
+    schedule.expedite("refused", 10.0)
 
-    assert schedule.take_early() == "good"
+    assert schedule.pop_probe() == "good"
 
 
 # Always and never.
@@ -208,7 +208,7 @@ OPERATIONS = st.lists(
 @given(OPERATIONS)
 def test_a_schedule_never_loses_or_doubles_a_job(operations):
     """Whatever is done in whatever order, a job is there once, or away, at the time it was put."""
-    schedule, due, now = Schedule(), {}, 0.0
+    schedule, due, now = PollQueue(), {}, 0.0
     for verb, job_id, number in operations:
         now += number / 4
         match verb:
@@ -219,14 +219,14 @@ def test_a_schedule_never_loses_or_doubles_a_job(operations):
                 schedule.drop(job_id)
                 due.pop(job_id, None)
             case "hasten":
-                schedule.hasten(job_id, now)
+                schedule.expedite(job_id, now)
                 due |= {job_id: min(due[job_id], now)} if job_id in due else {}
             case "take":
-                taken = schedule.take(now)
+                taken = schedule.pop_due(now)
                 assert (taken is None) is (min(due.values(), default=now + 1) > now)
                 assert taken is None or due.pop(taken) <= now
             case "take_early":
-                taken = schedule.take_early()
+                taken = schedule.pop_probe()
                 assert (taken is None) is (not due)
                 due.pop(taken, None)
             case "next_due":
@@ -252,7 +252,7 @@ def test_few_due_jobs_are_taken_in_exact_order(times):
 def test_a_long_queue_that_changes_meanwhile():
     """Of many due jobs that are worked off, none that was dropped or put anew is given."""
     schedule = a_schedule(**{f"job-{number}": (0.0, 10.0) for number in range(640)})
-    taken = [schedule.take(20.0) for _ in range(5)]
+    taken = [schedule.pop_due(20.0) for _ in range(5)]
     rest = [f"job-{number}" for number in range(640) if f"job-{number}" not in taken]
     for job_id in rest[:300]:
         schedule.drop(job_id)
@@ -265,7 +265,7 @@ def test_a_long_queue_that_changes_meanwhile():
 
 def test_twenty_thousand_due_jobs():
     """Taking 20,000 due jobs takes seconds of CPU at worst: it is far from quadratic."""
-    schedule = Schedule()
+    schedule = PollQueue()
     for number in range(20_000):
         schedule.put(f"job-{number}", due=1.0 + number % 97, now=0.0)
     began = time.process_time()

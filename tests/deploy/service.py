@@ -77,7 +77,7 @@ class Service:
 
         await eventually(is_so, within=within)
 
-    async def journal(self, *matches: str) -> list[str]:
+    async def poll_log(self, *matches: str) -> list[str]:
         """Give what the journal has of a service since this one's test began."""
         since = f"--since=@{self.since:.6f}"
         options = ["--output=cat", "--no-pager", "--quiet", since]
@@ -85,7 +85,7 @@ class Service:
 
     async def said(self, event: str) -> list[dict[str, Any]]:
         """Give its log lines of one name."""
-        lines = await self.journal(f"_SYSTEMD_UNIT={UNIT}")
+        lines = await self.poll_log(f"_SYSTEMD_UNIT={UNIT}")
         told = [json.loads(it) for it in lines if it.startswith("{")]
         return [it for it in told if it["event"] == event]
 
@@ -103,6 +103,6 @@ async def serving(host: Host, place: Place) -> AsyncIterator[Service]:
     finally:
         with anyio.CancelScope(shield=True):
             await host.code("systemctl", "stop", UNIT)
-            (place.folder / "journal").write_text("\n".join(await it.journal()), "utf-8")
+            (place.folder / "journal").write_text("\n".join(await it.poll_log()), "utf-8")
             await host.code("systemctl", "reset-failed", UNIT)  # it need not have failed
             await it.ctl("clean", "--what=state")

@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from tests.deploy.engine import DOCKERFILE, HARDENED, USER, Container, Engine, a_container
 from tests.deploy.programs import check, eventually
 from tests.support.daemon_process import Place
@@ -73,7 +73,7 @@ def test_a_wrong_configuration_ends_it(engine: Engine, image: str):
 
 def test_it_lives_in_a_hardened_container(engine: Engine, image: str, place: Place, secrets: Path):
     """Read-only, as its own user, it gets healthy, tells of an end, and stops with 0 in time."""
-    jobs = place.jobs(Script(job_id="job-1", queue_seconds=0.0, run_seconds=1.0))
+    jobs = place.jobs(JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=1.0))
     words = [SOON, *HARDENED, *told(place, secrets, POLLER_JOB_IDS=jobs)]
 
     with a_container(engine, *words, image) as container:
@@ -95,7 +95,7 @@ def test_it_lives_in_a_hardened_container(engine: Engine, image: str, place: Pla
 
 def test_its_state_outlives_it(engine: Engine, image: str, place: Place, secrets: Path):
     """What was told from one container is not told again from the next with the same volume."""
-    jobs = place.jobs(Script(job_id="job-1", queue_seconds=0.0, run_seconds=0.0))
+    jobs = place.jobs(JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=0.0))
     words = [SOON, *HARDENED, *told(place, secrets, POLLER_JOB_IDS=jobs), "--volume=kept:/state"]
 
     with a_container(engine, *words, image) as first:

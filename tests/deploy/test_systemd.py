@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from poller.cli.exit_codes import UNREACHABLE
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import serve
 from tests.deploy.host import Host, held
 from tests.deploy.service import FOLDER, STATE, UNIT, Service, serving
@@ -37,9 +37,9 @@ DYNAMIC: Final = range(61_184, 65_520)
 """The ids of the users that systemd makes up."""
 
 
-def ended(job_id: str, *, after: float = 0.0) -> Script:
+def ended(job_id: str, *, after: float = 0.0) -> JobScript:
     """Give a job that ends so many seconds from now."""
-    return Script(job_id=job_id, queue_seconds=0.0, run_seconds=after)
+    return JobScript(job_id=job_id, queue_seconds=0.0, run_seconds=after)
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ async def test_a_reload_reads_the_file_of_jobs(service: Service):
     await until(lambda: len(receiver.ends) == 2)
     await service.ctl("stop")
     await host.run("systemctl", "log-level", "info")
-    heard = [it for it in await service.journal("_PID=1") if it.startswith(f"{UNIT}: Got notif")]
+    heard = [it for it in await service.poll_log("_PID=1") if it.startswith(f"{UNIT}: Got notif")]
 
     assert before == ["job-1"]
     assert receiver.ends == ["job-1", "job-2"]
@@ -203,7 +203,7 @@ async def test_a_process_that_stands_still_is_replaced(service: Service):
         receiver.delay = 0.0
         await service.becomes(NRestarts="1", SubState="running")
         await until(lambda: len(receiver.ends) == 3)
-    told = "\n".join(await service.journal())
+    told = "\n".join(await service.poll_log())
 
     assert alive == ["0"]
     assert sorted(receiver.ends) == ["job-1", "job-1", "job-2"]

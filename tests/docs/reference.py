@@ -9,13 +9,13 @@ from typing import Final
 from prometheus_client import Metric
 
 from poller.api.metrics import Metrics
-from poller.api.problems import KINDS
+from poller.api.problems import PROBLEM_TYPES
 from poller.cli import VERBS, _parser
-from poller.core.counters import Counts
+from poller.core.counters import Counters
 from poller.runtime.clock import Clock
-from poller.settings.sources import Found
-from poller.status import Vitals
-from poller.sutro.rate_limit import Budget
+from poller.settings.sources import SourcedValue
+from poller.status import DaemonStatus
+from poller.sutro.rate_limit import RateLimiter
 
 NOTES: Final = tomllib.loads(Path(__file__).with_name("notes.toml").read_text("utf-8"))
 """What the code has no room for, by the name of a setting or a problem."""
@@ -26,7 +26,7 @@ COMMON: Final = frozenset({"help", "env_file"})
 """The options that every command has, or nearly every one; the page names them once."""
 
 
-def settings(groups: Mapping[str, Mapping[str, tuple[Found, str]]]) -> str:
+def settings(groups: Mapping[str, Mapping[str, tuple[SourcedValue, str]]]) -> str:
     """Return a section for each group of settings, and a paragraph for each of them."""
     lines = []
     for heading, rows in groups.items():
@@ -36,7 +36,7 @@ def settings(groups: Mapping[str, Mapping[str, tuple[Found, str]]]) -> str:
     return "".join(lines).rstrip("\n")
 
 
-def _sentences(variable: str, default: Found, description: str) -> str:
+def _sentences(variable: str, default: SourcedValue, description: str) -> str:
     parts = [f"{_cell(description)}."]
     if default.text:
         parts.append(f"Default: `{default.text}`.")
@@ -50,7 +50,7 @@ def problems() -> str:
     """Return the table of the problem types, with an anchor for each."""
     rows = (
         (f'<a id="problem-{name}"></a>`{name}`', str(kind.status), _problem(name, kind.title))
-        for name, kind in KINDS.items()
+        for name, kind in PROBLEM_TYPES.items()
     )
     return _table(("type", "status", "meaning"), rows)
 
@@ -67,9 +67,9 @@ def metrics() -> str:
 
 def _metrics() -> Iterable[Metric]:
     now = Clock().steady
-    vitals = Vitals(Budget(per_minute=60.0, now=now, random=lambda: 0.5), now)
-    vitals.budget.hearing.note(None)  # what is served from the first response on
-    return Metrics(Counts(), vitals, now)._all(())
+    daemon_status = DaemonStatus(RateLimiter(per_minute=60.0, now=now, random=lambda: 0.5), now)
+    daemon_status.rate_limiter.reachability.record(None)  # what is served from the first response on
+    return Metrics(Counters(), daemon_status, now)._all(())
 
 
 def _name(metric: Metric) -> str:

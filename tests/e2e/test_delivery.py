@@ -5,7 +5,7 @@ from itertools import cycle
 
 import pytest
 
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from tests.support.daemon_process import Place
 from tests.support.waiting import now, until
 from tests.support.webhook_receiver import ENDS, Receiver, listening
@@ -13,19 +13,19 @@ from tests.support.webhook_receiver import ENDS, Receiver, listening
 pytestmark = pytest.mark.anyio
 
 
-def ended(count: int) -> list[Script]:
+def ended(count: int) -> list[JobScript]:
     """Give jobs that have succeeded already."""
     return [
-        Script(job_id=f"job-{number}", queue_seconds=0.0, run_seconds=0.0)
+        JobScript(job_id=f"job-{number}", queue_seconds=0.0, run_seconds=0.0)
         for number in range(count)
     ]
 
 
-def mixed(count: int) -> list[Script]:
+def mixed(count: int) -> list[JobScript]:
     """Give jobs of every fate, of which some end at once and some seconds from now."""
     fates = zip(range(count), cycle(("succeeded", "failed", "cancelled")), strict=False)
     return [
-        Script(
+        JobScript(
             job_id=f"job-{number}",
             fate=fate,
             queue_seconds=number / 50,

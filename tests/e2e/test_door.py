@@ -9,7 +9,7 @@ import aiohttp
 import anyio
 import pytest
 
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from tests.support.daemon_process import Daemon, Place
 from tests.support.secret_canaries import TOKEN, found_in
 from tests.support.waiting import until
@@ -17,8 +17,8 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.anyio
 
 DEFAULT = ("127.0.0.1", 8377)
-ENDED = Script(job_id="job-1", queue_seconds=0.0, run_seconds=0.0)
-RUNS = Script(job_id="job-1", queue_seconds=0.0, run_seconds=1e5)
+ENDED = JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=0.0)
+RUNS = JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=1e5)
 STRANGERS = 200
 INTERVAL = 0.1
 
@@ -27,7 +27,7 @@ INTERVAL = 0.1
 async def with_a_door(place: Place, **changes: str) -> AsyncIterator[tuple[Daemon, str]]:
     """Run a daemon with a door at any free port, and give its URL too."""
     async with place.running("run", POLLER_LISTEN="127.0.0.1:0", **changes) as daemon:
-        (opened,) = await daemon.saying("door.open")
+        (opened,) = await daemon.saying("api.listening")
         yield daemon, opened["address"]
 
 
@@ -38,7 +38,7 @@ async def test_two_daemons_on_one_machine(place: Place):
         with suppress(OSError):  # then somebody else has it, which is as good
             stack.enter_context(socket.create_server(DEFAULT))
         async with place.running("run", POLLER_JOB_IDS=jobs, POLLER_LISTEN=None) as daemon:
-            (shut,) = await daemon.saying("door.shut")
+            (shut,) = await daemon.saying("api.listen_failed")
             await until(lambda: place.receiver.ends)
             code = await daemon.stop()
 
@@ -81,7 +81,10 @@ async def test_slow_strangers_delay_no_poll(place: Place):
     """Two hundred who drip their requests hold up neither a look at a job nor a probe."""
     place.api.add(RUNS)
     pace = {"POLLER_MIN_INTERVAL": str(INTERVAL), "POLLER_MAX_INTERVAL": str(INTERVAL)}
-    async with with_a_door(place, POLLER_JOB_IDS="job-1", POLLER_LIST="off", **pace) as (_, url):
+    async with with_a_door(place, POLLER_JOB_IDS="job-1", POLLER_LIST_PAGES="off", **pace) as (
+        _,
+        url,
+    ):
         await until(lambda: len(gaps(place)) > 30)
         calm = gaps(place)
         place.api.log.clear()
@@ -149,4 +152,4 @@ async def test_it_ends_when_all_is_done(place: Place):
 
     assert code == 0
     assert place.receiver.ends == ["job-1"]
-    assert daemon.said("poller.done")
+    assert daemon.said("poller.completed")

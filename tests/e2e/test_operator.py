@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from tests.support.daemon_process import Daemon, Place
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-ENDED = [Script(job_id=f"job-{it}", queue_seconds=0.0, run_seconds=0.0) for it in range(3)]
+ENDED = [JobScript(job_id=f"job-{it}", queue_seconds=0.0, run_seconds=0.0) for it in range(3)]
 
 
 async def asked(place: Place, *words: str, code: int = 0) -> Daemon:

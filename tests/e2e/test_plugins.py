@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from tests.support.builders import check_event
 from tests.support.daemon_process import Place
 from tests.support.plugin_packages import a_plugin
@@ -15,7 +15,7 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-ENDED = Script(job_id="job-1", queue_seconds=0.0, run_seconds=0.0)
+ENDED = JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=0.0)
 NO_WEBHOOK = {
     "POLLER_WEBHOOK_URL": None,
     "POLLER_WEBHOOK_SECRET": None,
@@ -92,7 +92,7 @@ async def test_check_shows_the_settings_of_the_example(place: Place, command_wit
 @pytest.mark.parametrize(
     ("deed", "said"),
     [
-        ("raise RuntimeError(self.url)", "sink.raised"),
+        ("raise RuntimeError(self.url)", "sink.crashed"),
         ("raise DeliveryError(f'{self.url} refused')", "delivery.failed"),
         ("raise DeliveryError(f'{self.url} is gone', is_gone=True)", "poller.sink_disabled"),
         ("await anyio.sleep_forever()", "job.succeeded"),

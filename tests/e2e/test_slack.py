@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from aiohttp import web
 
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from tests.support.daemon_process import Place
 from tests.support.secret_canaries import NEW_KEY, leaks
 from tests.support.waiting import until
@@ -15,7 +15,7 @@ from tests.support.webhook_receiver import listening
 
 pytestmark = pytest.mark.anyio
 
-ENDED = Script(job_id="job-1", name="R&D", queue_seconds=0.0, run_seconds=0.0)
+ENDED = JobScript(job_id="job-1", name="R&D", queue_seconds=0.0, run_seconds=0.0)
 
 
 @dataclass

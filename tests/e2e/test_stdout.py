@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from tests.support.daemon_process import Place
 from tests.support.waiting import until
 
@@ -53,7 +53,7 @@ async def test_a_log_that_nobody_takes_holds_up_nothing(
     place: Place, where: str, request: pytest.FixtureRequest
 ):
     """All webhooks come, SIGHUP is heeded, and SIGTERM ends it with 0 within 8 s."""
-    jobs = place.jobs(*(Script(job_id=f"job-{it}", run_seconds=0.2) for it in range(JOBS)))
+    jobs = place.jobs(*(JobScript(job_id=f"job-{it}", run_seconds=0.2) for it in range(JOBS)))
     variables = place.environment({"POLLER_JOB_IDS": jobs, "POLLER_SINKS": "log,webhook"})
     command = [str(place.command), "run"]
     async with place.started(command, variables, onto=request.getfixturevalue(where)) as daemon:

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from poller.sutro.simulator.requests import Fault
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Entry, serve
 from tests.support.daemon_process import Place
 from tests.support.secret_canaries import KEY, NEW_KEY
@@ -17,8 +17,8 @@ from tests.support.waiting import now, until
 
 pytestmark = pytest.mark.anyio
 
-LONG = Script(job_id="job-1", queue_seconds=0.0, run_seconds=600.0)
-ENDED = Script(job_id="job-2", queue_seconds=0.0, run_seconds=0.0)
+LONG = JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=600.0)
+ENDED = JobScript(job_id="job-2", queue_seconds=0.0, run_seconds=0.0)
 
 
 def is_ignored(status: str, number: int) -> bool:
@@ -112,7 +112,7 @@ async def test_an_api_that_is_down_at_the_start_is_waited_for(place: Place):
 async def test_a_jobs_file_may_appear_and_grow(place: Place, tmp_path: Path):
     """Ids count from when the file is there; SIGHUP has it read at once."""
     jobs = tmp_path / "jobs"
-    place.jobs(Script(job_id="job-1", queue_seconds=0.0, run_seconds=0.0), ENDED)
+    place.jobs(JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=0.0), ENDED)
     async with place.running("run", POLLER_JOBS_FILE=str(jobs)) as daemon:
         await daemon.saying("jobs_file.unreadable")
         jobs.write_text("job-1  # the first\n", "utf-8")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from poller import __version__
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from tests.support.daemon_process import Place
 from tests.support.secret_canaries import NEW_KEY
 from tests.support.waiting import until
@@ -79,7 +79,7 @@ async def test_check_speaks_json(place: Place):
 )
 async def test_check_asks_the_api(place: Place, changes, code, told):
     """With `--api` one request is made, and the exit code is what came of it."""
-    place.jobs(Script(job_id="job-1", queue_seconds=60.0))
+    place.jobs(JobScript(job_id="job-1", queue_seconds=60.0))
 
     found, ended = await place.run("check", "--api", **changes)
 

@@ -13,7 +13,7 @@ import anyio
 import pytest
 from anyio.to_thread import run_sync
 
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from tests.e2e.test_refusal import run_each
 from tests.e2e.test_verbs import nowhere
 from tests.support.daemon_process import PACE, Daemon, Place
@@ -22,12 +22,12 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-GOOD: Final = Script(job_id="good", queue_seconds=0.0, run_seconds=0.0)
-BAD: Final = Script(job_id="bad", fate="failed", queue_seconds=0.0, run_seconds=0.0)
-CANCELLED: Final = Script(job_id="dropped", fate="cancelled", queue_seconds=0.0, run_seconds=0.0)
-ENDLESS: Final = Script(job_id="endless", queue_seconds=600.0)
-LATE: Final = Script(job_id="late", queue_seconds=0.2, run_seconds=0.4, appears_after=0.2)
-NEWEST: Final = Script(job_id="newest", queue_seconds=0.0, run_seconds=0.0, cost_delay=0.3)
+GOOD: Final = JobScript(job_id="good", queue_seconds=0.0, run_seconds=0.0)
+BAD: Final = JobScript(job_id="bad", fate="failed", queue_seconds=0.0, run_seconds=0.0)
+CANCELLED: Final = JobScript(job_id="dropped", fate="cancelled", queue_seconds=0.0, run_seconds=0.0)
+ENDLESS: Final = JobScript(job_id="endless", queue_seconds=600.0)
+LATE: Final = JobScript(job_id="late", queue_seconds=0.2, run_seconds=0.4, appears_after=0.2)
+NEWEST: Final = JobScript(job_id="newest", queue_seconds=0.0, run_seconds=0.0, cost_delay=0.3)
 
 LANES: Final = 3
 HIDE_CURSOR: Final = b"\x1b[?25l"
@@ -118,19 +118,19 @@ async def test_each_end_has_its_exit_code(jobs: Place):
     """The code says how the jobs ended, and the worst counts: failed, cancelled, missing."""
     told: list[list] = [[] for _ in range(LANES)]
 
-    async def play(lane: int) -> None:
-        cases = [(it.words, it.environment(jobs)) for it in CASES[lane::LANES]]
-        told[lane] = await run_sync(run_each, jobs.command, cases)
+    async def play(worker: int) -> None:
+        cases = [(it.words, it.environment(jobs)) for it in CASES[worker::LANES]]
+        told[worker] = await run_sync(run_each, jobs.command, cases)
 
     async with anyio.create_task_group() as group:
-        for lane in range(LANES):
-            group.start_soon(play, lane)
+        for worker in range(LANES):
+            group.start_soon(play, worker)
 
     (jobs.folder / "told.json").write_text(json.dumps(told), "utf-8")  # it is searched for secrets
     wrong = [
         (case, code, out, err)
-        for lane in range(LANES)
-        for case, (code, out, err) in zip(CASES[lane::LANES], told[lane], strict=True)
+        for worker in range(LANES)
+        for case, (code, out, err) in zip(CASES[worker::LANES], told[worker], strict=True)
         if code != case.code or case.told not in out + err or "Traceback" in err
     ]
     assert not wrong

@@ -22,7 +22,7 @@ class FileSink(SinkSettings):
 
 
 @asynccontextmanager
-async def connect(settings, egress):
+async def connect(settings, outbound):
     yield settings.value
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import anyio
 from anyio.abc import ByteStream
 
-from poller.sutro.client import JOB_CAP
+from poller.sutro.client import JOB_BYTES_CAP
 from tests.support.http_peers import (
     BREAKING,
     CHUNKED,
@@ -156,7 +156,7 @@ PACKED: Final[dict[str, Transport]] = {
 LARGE: Final[dict[str, Transport]] = {
     "endless chunks": lambda _body: within(20.0, floods(CHUNKED, chunk(b" " * 65_536))),
     "endless body": lambda body: within(20.0, floods(OK + b"\r\n" + body, b" " * 65_536)),
-    "body over the cap": lambda body: answers(200, body + b" " * JOB_CAP),
+    "body over the cap": lambda body: answers(200, body + b" " * JOB_BYTES_CAP),
 }
 """What is more than is read of a job: then its status alone is asked for."""
 

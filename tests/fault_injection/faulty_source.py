@@ -8,18 +8,18 @@ from typing import Any, Final, NamedTuple
 import anyio
 
 from poller.core.errors import (
-    MalformedAnswer,
-    Misconfigured,
+    MalformedResponse,
     NotFound,
     PollError,
-    Refused,
+    RateLimited,
     Rejected,
-    Throttled,
-    TooLarge,
+    ResponseTooLarge,
     Transient,
+    Unauthorized,
+    WrongEndpoint,
 )
-from poller.core.jobs import Job, rfc3339
-from poller.sutro.client import Known, Page, nobody
+from poller.core.jobs import Job, format_rfc3339
+from poller.sutro.client import JobPage, Known, no_known_jobs
 from tests.support.builders import a_job
 from tests.support.virtual_time import START
 
@@ -36,14 +36,14 @@ class Trouble(NamedTuple):
 UNKNOWN: Final = NotFound("404")
 ERRORS: Final[tuple[PollError, ...]] = (
     Transient("503"),
-    Throttled("429", retry_after=7.0),
-    Throttled("429", retry_after=None),
-    Refused("401", status=401),
-    Refused("403", status=403),
+    RateLimited("429", retry_after=7.0),
+    RateLimited("429", retry_after=None),
+    Unauthorized("401", status=401),
+    Unauthorized("403", status=403),
     Rejected("422"),
-    Misconfigured("302"),
-    MalformedAnswer("no job"),
-    TooLarge("over the cap"),
+    WrongEndpoint("302"),
+    MalformedResponse("no job"),
+    ResponseTooLarge("over the cap"),
 )
 
 
@@ -67,7 +67,7 @@ class Course:
         """Give the job as it is at some time."""
         moments = {"created": self.created, "started": self.started, "completed": self.ended}
         fields: dict[str, Any] = {
-            f"datetime_{name}": rfc3339(START + timedelta(seconds=at))
+            f"datetime_{name}": format_rfc3339(START + timedelta(seconds=at))
             for name, at in moments.items()
             if at <= now
         }
@@ -80,7 +80,7 @@ class Course:
 class ShakyApi:
     """An API of three verbs, slow and in trouble; its list lags."""
 
-    skew = 0.0
+    clock_skew = 0.0
 
     def __init__(self, random: Random) -> None:
         self.courses: dict[str, Course] = {}
@@ -88,7 +88,7 @@ class ShakyApi:
         self.lag = 0.0
         self._random = random
 
-    async def get_job(self, job_id: str, known: Known = nobody) -> Job:
+    async def get_job(self, job_id: str, known: Known = no_known_jobs) -> Job:
         """Show a job as it was at the begin or at the end of the request."""
         asked_at = anyio.current_time()
         await self._take_time(job_id)
@@ -103,8 +103,8 @@ class ShakyApi:
         *,
         limit: int,
         cursor: str | None = None,
-        known: Known = nobody,
-    ) -> Page:
+        known: Known = no_known_jobs,
+    ) -> JobPage:
         """Show a page, newest first, as it was some time ago."""
         asked_at = anyio.current_time()
         await self._take_time(None)
@@ -112,7 +112,7 @@ class ShakyApi:
         start = int(cursor or 0)
         end = start + limit
         shown = [it.at(max(it.created, asked_at - self.lag)) for it in newest[start:end]]
-        return Page(tuple(shown), str(end) if end < len(newest) else None)
+        return JobPage(tuple(shown), str(end) if end < len(newest) else None)
 
     async def _take_time(self, job_id: str | None) -> None:
         await anyio.sleep(self._random.choice(LATENCIES))

@@ -13,15 +13,15 @@ import anyio
 
 from poller.core.errors import PollError
 from poller.core.events import Event
-from poller.core.jobs import rfc3339
-from poller.core.outbox import Batch
+from poller.core.jobs import format_rfc3339
+from poller.core.outbox import WriteBatch
 from poller.core.pacing import PollPolicy
-from poller.core.state import JobEvent
-from poller.polling.discovery import BIRTH, Discovery, Filter
+from poller.core.state import JobEventType
+from poller.polling.discovery import STARTED_AT_FLAG, Discovery, DiscoveryFilter
 from poller.polling.missing_guard import GUARD_JOBS
 from poller.polling.watcher import Watcher
-from poller.sutro.list_planner import Listing
-from poller.sutro.rate_limit import Budget
+from poller.sutro.list_planner import ListPlanner
+from poller.sutro.rate_limit import RateLimiter
 from poller.sutro.source import SutroSource
 from tests.fault_injection.faulty_source import ERRORS, UNKNOWN, Course, ShakyApi, Trouble
 from tests.fault_injection.job_stories import FATES
@@ -87,7 +87,7 @@ class Fleet:
             f"missing at {it.occurred_at}: {it.subject}"
             for told in self.databases
             for number, it in enumerate(told)
-            if it.type == JobEvent.MISSING and self._is_false(it.subject, told[:number])
+            if it.type == JobEventType.MISSING and self._is_false(it.subject, told[:number])
         ]
 
     def _is_false(self, job_id: str, before: list[Event]) -> bool:
@@ -95,7 +95,7 @@ class Fleet:
 
         `before` is what the same database had told by then: what it does not know nobody asks for.
         """
-        going = {it.subject for it in before if it.type == JobEvent.STARTED}
+        going = {it.subject for it in before if it.type == JobEventType.STARTED}
         going -= {it.subject for it in before if it.type in ENDS} | self.troubled
         return job_id in going and len(going) >= GUARD_JOBS
 
@@ -111,19 +111,24 @@ class Fleet:
         clock = virtual_clock()
         source = SutroSource(
             self.api,  # type: ignore[arg-type]
-            Budget(per_minute=self.per_minute, now=clock.steady, random=self.random.random),
-            listing=Listing(clock.steady, is_on=self.random.random() < 0.8),
+            RateLimiter(per_minute=self.per_minute, now=clock.steady, random=self.random.random),
+            listing=ListPlanner(clock.steady, is_on=self.random.random() < 0.8),
             now=clock.steady,
             renew_key=lambda: None,
         )
         watcher = self.watcher = a_watcher(source, self.store, clock, policy=self.policy)
         discovery = self.discovery = Discovery(
-            source, self.store, wanted=Filter(), every=30.0, clock=clock, random=self.random.random
+            source,
+            self.store,
+            wanted=DiscoveryFilter(),
+            every=30.0,
+            clock=clock,
+            random=self.random.random,
         )
         async with anyio.create_task_group() as group:
             if self.is_discovering:
                 await watcher.discover(discovery.admits)
-                group.start_soon(discovery.run, watcher.take_in)
+                group.start_soon(discovery.run, watcher.ingest)
             group.start_soon(watcher.run)
             group.start_soon(self._name_jobs, watcher)
 
@@ -153,7 +158,7 @@ class Fleet:
 
     async def fail_store(self) -> None:
         """Let verbs of the store fail; of some nobody knows whether they did."""
-        verbs = ["record", "load", "marks", "active"]
+        verbs = ["write", "load_states", "get_flags", "unfinished_ids"]
         self.store.fails = set(self.random.sample(verbs, self.random.randint(0, 3)))
         self.store.lies = set(self.random.sample(verbs, self.random.randint(0, 2)))
 
@@ -203,12 +208,12 @@ class Fleet:
     async def _begin_store(self) -> None:
         """Begin a database that knows its age: a daemon that finds a new one has no other way."""
         self.store.store = a_store()
-        await self.store.store.record(Batch(marks={BIRTH: rfc3339(START)}))
+        await self.store.store.write(WriteBatch(flags={STARTED_AT_FLAG: format_rfc3339(START)}))
 
     async def _start_over(self, watcher: Watcher, discovery: Discovery) -> None:
         await anyio.sleep(10.0 * self.random.random())
-        await watcher.start_over()
-        discovery.start_over()
+        await watcher.resync()
+        discovery.rescan()
 
     def _trouble(self, *errors: PollError, odds: list[float]) -> Trouble:
         return Trouble(self.random.choice(errors), self.random.choice(odds))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from poller.core.jobs import rfc3339
+from poller.core.jobs import format_rfc3339
 from tests.support.builders import a_job_object
 
 FATES: Final = ("succeeded", "failed", "cancelled")
@@ -68,4 +68,4 @@ class Story:
 
 
 def _written(moment: float) -> str:
-    return rfc3339(datetime.fromtimestamp(moment, UTC))
+    return format_rfc3339(datetime.fromtimestamp(moment, UTC))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
-from poller.sutro.simulator.script import Life, Script
+from poller.sutro.simulator.script import JobScript, SimulatedJob
 from tests.support.builders import a_job_object
 
 JOB: Final = "job-12345"
@@ -17,8 +17,8 @@ def real_answers() -> list[dict[str, Any]]:
     """Give what the API answers about one job in each stage of each fate."""
     told = [{"job": a_job_object()}]
     for fate in ("succeeded", "failed", "cancelled"):
-        script = Script(job_id=JOB, fate=fate, name="Odd \u20ac name", cost_delay=5.0)
-        life = Life.begin(script, 1, now=BEGAN, speed=1.0)
+        script = JobScript(job_id=JOB, fate=fate, name="Odd \u20ac name", cost_delay=5.0)
+        life = SimulatedJob.begin(script, 1, now=BEGAN, speed=1.0)
         told += [{"job": life.job(BEGAN + after)} for after in (0, 4.8, 10, 24.9, 26, 31)]
     return told
 

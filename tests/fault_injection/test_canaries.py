@@ -11,8 +11,8 @@ import trustme
 
 from poller import config as configuration
 from poller.app import App
-from poller.sutro.simulator.script import Script
-from poller.wiring import egress, make_client, make_http
+from poller.sutro.simulator.script import JobScript
+from poller.wiring import build_client, build_http, outbound
 from tests.fault_injection.rig import nursery, tally
 from tests.support.daemon_process import Daemon, Place
 from tests.support.plugin_packages import a_plugin
@@ -33,7 +33,7 @@ from tests.support.webhook_receiver import Receiver, listening
 pytestmark = pytest.mark.anyio
 
 PROMISE = "no key, secret, URL or password is in any output or file, raw, base64 or URL-encoded"
-ENDED = Script(job_id="job-1", queue_seconds=0.0, run_seconds=0.0)
+ENDED = JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=0.0)
 
 LEAKY = """
 import base64
@@ -118,7 +118,7 @@ async def test_a_failing_sink_tells_no_secret(place: Place, leaky: dict[str, str
     """A plugin that raises with secrets in its text is logged without them, and it runs on."""
     jobs = place.jobs(ENDED)
     async with place.running("run", POLLER_JOB_IDS=jobs, **leaky) as daemon:
-        (raised, *_) = await daemon.saying("sink.raised")
+        (raised, *_) = await daemon.saying("sink.crashed")
         code = await daemon.stop()
 
     assert code == 0
@@ -133,7 +133,7 @@ async def test_a_refusal_tells_no_secret(place: Place):
         await daemon.saying("delivery.failed")
         await daemon.stop()
     place.api.key = NEW_KEY
-    jobs = place.jobs(Script(job_id="job-2"))
+    jobs = place.jobs(JobScript(job_id="job-2"))
     async with place.running("run", POLLER_JOB_IDS=jobs) as daemon:
         (failed,) = await daemon.saying("poll.failed")
         await daemon.stop()
@@ -150,7 +150,7 @@ async def test_a_tls_failure_tells_no_secret(place: Place, stranger: ssl.SSLCont
         async with place.running("run", **settings) as daemon:
             (unsent, *_) = await daemon.saying("delivery.failed")
             await daemon.stop()
-        settings = {"POLLER_JOB_IDS": place.jobs(Script(job_id="job-2")), "SUTRO_API_URL": api}
+        settings = {"POLLER_JOB_IDS": place.jobs(JobScript(job_id="job-2")), "SUTRO_API_URL": api}
         async with place.running("run", **settings) as daemon:
             (unseen, *_) = await daemon.saying("poll.failed")
             await daemon.stop()
@@ -229,7 +229,7 @@ def leaks_on_line(daemon: Daemon) -> list[str]:
 
 async def test_a_running_daemon_tells_no_secret(place: Place):
     """Neither its command line nor the write-ahead log of a daemon behind a proxy has a secret."""
-    jobs = place.jobs(ENDED, Script(job_id="job-2"))
+    jobs = place.jobs(ENDED, JobScript(job_id="job-2"))
     async with place.running("run", POLLER_JOB_IDS=jobs) as daemon:
         await until(lambda: place.receiver.receipts)
         found = leaks_on_line(daemon) + leaks(place.folder)
@@ -248,10 +248,10 @@ async def test_no_repr_tells_a_secret(place: Place):
     """What a debugger or a stray log line would show of the daemon's parts has no secret."""
     config = configuration.load(place.environment({"POLLER_JOB_IDS": "job-1", **BEHIND}))
     app = App(config)
-    async with make_http(config) as http:
-        client = make_client(config, http, app.clock)
-        parts = [app, config, config.settings, egress(config), http, client, *config.sinks]
-        parts += [config.found, config.secrets, [it.live.value for it in config.sinks]]
+    async with build_http(config) as http:
+        client = build_client(config, http, app.clock)
+        parts = [app, config, config.settings, outbound(config), http, client, *config.sinks]
+        parts += [config.sourced, config.secrets, [it.reloadable.value for it in config.sinks]]
         shown = [f"{part!r} {part!s}" for part in parts]
 
     found = [form.decode() for text in shown for form in found_in(text.encode())]

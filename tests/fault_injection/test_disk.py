@@ -50,7 +50,7 @@ HEALS_WITHIN: Final = 30.0
 SETTINGS: Final = {
     "POLLER_MIN_INTERVAL": "0.1s",
     "POLLER_MAX_INTERVAL": "0.2s",
-    "POLLER_LIST": "off",
+    "POLLER_LIST_PAGES": "off",
     "POLLER_LOG_LEVEL": "info",
 }
 REFUSED: Final = 78
@@ -168,7 +168,7 @@ def _said_so(child: Child) -> bool:
 
 
 def _is_up(child: Child) -> bool:
-    return "watch.changed" in child.said
+    return "watchlist.changed" in child.said
 
 
 def load(store: Path) -> None:
@@ -245,7 +245,7 @@ class Ward:
 
 
 ANY: Final = pytest.param(ANYWHERE, id="anywhere")
-ROOT: Final = pytest.param(AS_ROOT, id="as_root", marks=needs_root)
+ROOT: Final = pytest.param(AS_ROOT, id="as_root", flags=needs_root)
 
 
 @pytest.mark.parametrize("moment", WHERE, ids=lambda it: it.__name__)

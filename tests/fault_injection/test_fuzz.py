@@ -10,15 +10,15 @@ from unicodedata import category
 import pytest
 from pydantic import SecretStr
 
-from poller.core.detection import Sighting
+from poller.core.detection import Detection
 from poller.core.errors import PollError, Rejected
-from poller.core.events import Origin, job_event
+from poller.core.events import EventOrigin, job_event
 from poller.core.jobs import Job, JobStatus
-from poller.core.lifecycle import Rules, decide, next_look
+from poller.core.lifecycle import LifecyclePolicy, decide, next_poll_delay
 from poller.core.pacing import PollPolicy
 from poller.core.parsing import parse_job
-from poller.core.state import JobEvent, JobState, Phase
-from poller.runtime.http import Answer, http_date, retry_after
+from poller.core.state import JobEventType, JobState, Phase
+from poller.runtime.http import Response, http_date, retry_after
 from poller.sutro.client import SutroClient
 from tests.fault_injection.mutations import JOB, mutated, real_answers
 from tests.fault_injection.rig import ENOUGH, SCALE, tally
@@ -28,11 +28,11 @@ pytestmark = pytest.mark.anyio
 
 PROMISE = "a fuzzed response crashes nothing and causes no false event"
 SHARDS: Final = 2
-ORIGIN: Final = Origin(deployment="api.example")
+ORIGIN: Final = EventOrigin(deployment="api.example")
 MOMENT: Final = datetime(2024, 1, 15, 11, tzinfo=UTC)
 NOW: Final = 10_000.0
-SIGHTING: Final = Sighting(seen_at=NOW, shown_at=NOW - 8.0, previous_poll_at=MOMENT)
-RULES: Final = Rules()
+SIGHTING: Final = Detection(detected_at=NOW, last_seen_at=NOW - 8.0, previous_poll_at=MOMENT)
+RULES: Final = LifecyclePolicy()
 VALIDATED: Final = 20
 """One event of so many is held against the JSON Schema, which takes longest."""
 
@@ -43,16 +43,16 @@ BEFORE: Final = (
     JobState(job_id=JOB, since=0.0, phase=Phase.ACTIVE, status=JobStatus.RUNNING, job=SEEN),
     JobState(job_id=JOB, since=0.0, phase=Phase.ACTIVE, completing_since=0.0),
     JobState(job_id=JOB, since=NOW - 1, phase=Phase.SETTLING, job=ENDED),
-    JobState(job_id=JOB, since=0.0, phase=Phase.SETTLING, job=ENDED, doubts=1),
+    JobState(job_id=JOB, since=0.0, phase=Phase.SETTLING, job=ENDED, misses=1),
     JobState(job_id=JOB, since=0.0, phase=Phase.DONE, status=JobStatus.SUCCEEDED, job=ENDED),
     JobState(job_id=JOB, since=0.0, phase=Phase.MISSING, occurrence=1),
 )
 """Where a job can stand when a fuzzed answer comes."""
 
 ENDS: Final = {
-    JobEvent.SUCCEEDED: {"succeeded", "completed", "complete", "success"},
-    JobEvent.FAILED: {"failed", "error"},
-    JobEvent.CANCELLED: {"cancelled", "canceled"},
+    JobEventType.SUCCEEDED: {"succeeded", "completed", "complete", "success"},
+    JobEventType.FAILED: {"failed", "error"},
+    JobEventType.CANCELLED: {"cancelled", "canceled"},
 }
 """Which words may tell which end, written down apart from the product."""
 
@@ -61,9 +61,9 @@ ENDS: Final = {
 class Canned:
     """An HTTP client that has its answer already."""
 
-    answer: Answer = field(default_factory=lambda: Answer(500, {}, b"", is_cut=False))
+    answer: Response = field(default_factory=lambda: Response(500, {}, b"", is_truncated=False))
 
-    async def exchange(self, *_: object, **__: object) -> Answer:
+    async def exchange(self, *_: object, **__: object) -> Response:
         """Give the answer."""
         return self.answer
 
@@ -86,8 +86,8 @@ def wrong_events(job: Job, word: str, number: int) -> list[str]:
     """Name what is wrong with any event that this sight of a job brings about, where it stood."""
     found, before = [], BEFORE[number % len(BEFORE)]
     decision = decide(before, job, NOW, RULES)
-    next_look(decision.state, NOW, PollPolicy(), RULES)
-    for it in decision.transitions:
+    next_poll_delay(decision.state, NOW, PollPolicy(), RULES)
+    for it in decision.drafts:
         if word not in ENDS.get(it.type, {word}):
             found.append(f"{it.type} for {word!r}")
         found += _unfit(job_event(it, ORIGIN, MOMENT, SIGHTING).body, number)
@@ -106,7 +106,7 @@ def _unfit(body: bytes, number: int) -> list[str]:
 
 async def judged(api: SutroClient, http: Canned, body: bytes, number: int) -> list[str]:
     """Name what is wrong with the way of one body."""
-    http.answer = Answer(200, {}, body, is_cut=False)
+    http.answer = Response(200, {}, body, is_truncated=False)
     try:
         job = await api.get_job(JOB)
     except Rejected:

@@ -13,8 +13,8 @@ import anyio
 import pytest
 from anyio.abc import ByteStream
 
-from poller.runtime.http import LARGE, LARGE_AT_ONCE
-from poller.sutro.client import JOB_CAP
+from poller.runtime.http import LARGE_BODY_BYTES, MAX_LARGE_BODIES
+from poller.sutro.client import JOB_BYTES_CAP
 from tests.fault_injection.broken_transports import BROTLI_BOMB, chunk, gzip_bomb, zstd_bomb
 from tests.fault_injection.malformed import objects
 from tests.fault_injection.odd_bodies import written
@@ -54,14 +54,14 @@ DELAY: Final = 0.1
 Time in which the daemon waited for a processor, or this process was late itself, is taken off.
 """
 
-GROWTH: Final = 3 * LARGE_AT_ONCE * JOB_CAP + 2 * 20 * LARGE
+GROWTH: Final = 3 * MAX_LARGE_BODIES * JOB_BYTES_CAP + 2 * 20 * LARGE_BODY_BYTES
 """Two bodies at a time are read up to the cap, the others up to 256 KiB and as much in buffers.
 
 A large one is there three times for a moment: its parts, the whole, and the text of it.
 """
 
 BIG: Final = OK + b"Content-Length: 9000000\r\n\r\n" + b" " * 300_000
-FULL: Final = b'{"job": {"x": "' + b"x" * (JOB_CAP - 40) + b'"}}'
+FULL: Final = b'{"job": {"x": "' + b"x" * (JOB_BYTES_CAP - 40) + b'"}}'
 
 TALKS: Final[Sequence[Talk]] = (
     *[stalls(), drips(OK + b"X-Slow: ", b"a", every=0.2), drips(OK, b"X-Slow: 1\r\n", every=0.2)],
@@ -73,7 +73,7 @@ TALKS: Final[Sequence[Talk]] = (
     answers(200, gzip_bomb(), content_encoding="gzip"),
     answers(200, BROTLI_BOMB, content_encoding="br"),
     answers(200, zstd_bomb(), content_encoding="zstd"),
-    answers(200, b'{"job": [' + b"[]," * (JOB_CAP // 3 - 10) + b"[]]}"),
+    answers(200, b'{"job": [' + b"[]," * (JOB_BYTES_CAP // 3 - 10) + b"[]]}"),
     answers(200, FULL),
     says(OK + b"X-Long: " + b"a" * 4_000_000 + b"\r\n\r\n"),
 )
@@ -142,7 +142,7 @@ def environment(base: str, folder: Path) -> dict[str, str]:
         "SUTRO_API_KEY": KEY,
         "POLLER_JOBS_FILE": str(folder / "jobs"),
         "POLLER_SINKS": "log",
-        "POLLER_LIST": "off",
+        "POLLER_LIST_PAGES": "off",
         "POLLER_LISTEN": "off",
         "POLLER_STORE": str(folder / "state.db"),
         "POLLER_MIN_INTERVAL": str(INTERVAL),

@@ -23,13 +23,13 @@ AIMED: Final = 0.7
 """The share of kills that come as soon as something is owed; the others at any moment at all."""
 PATIENCE = 30.0
 MANNERS: Final = (
-    {"POLLER_LIST": "off"},
-    {"POLLER_LIST": "auto"},
+    {"POLLER_LIST_PAGES": "off"},
+    {"POLLER_LIST_PAGES": "auto"},
     {
         "POLLER_JOB_IDS": "",
         "POLLER_DISCOVER": "on",
         "POLLER_DISCOVER_INTERVAL": "0.1s",
-        "POLLER_DISCOVER_SINCE": "3s",
+        "POLLER_DISCOVER_MAX_AGE": "3s",
     },
 )
 """Ways to watch: one by one, by pages, and by pages without being told the ids."""

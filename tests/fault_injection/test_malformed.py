@@ -41,7 +41,7 @@ PATIENCE = 240.0
 """Virtual seconds in which a life with one malformed answer is over."""
 
 PACE = {
-    "POLLER_LIST": "off",
+    "POLLER_LIST_PAGES": "off",
     "POLLER_MIN_INTERVAL": str(INTERVAL),
     "POLLER_MAX_INTERVAL": str(INTERVAL),
     "POLLER_REQUESTS_PER_MINUTE": "60000",
@@ -74,7 +74,7 @@ class Run:
         with capture_logs() as lines:
             async with speaking(api), served(world.take) as hook:
                 variables = PACE | {"POLLER_JOB_IDS": ",".join(api.lives)}
-                variables |= {"POLLER_LIST": "auto"} if self.page else {}
+                variables |= {"POLLER_LIST_PAGES": "auto"} if self.page else {}
                 async with living(an_app(api.base, hook, **variables)):
                     await self._wait(world)
                     await anyio.sleep(30.0)

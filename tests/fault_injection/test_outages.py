@@ -5,8 +5,8 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from poller.core.errors import DeliveryError, Throttled, Transient
-from poller.core.outbox import Batch
+from poller.core.errors import DeliveryError, RateLimited, Transient
+from poller.core.outbox import WriteBatch
 from tests.fault_injection.rig import SCALE, tally
 from tests.integration.test_key import FIXED, FORBIDDEN, REFUSED, an_api, poller_types
 from tests.support.fakes import (
@@ -53,7 +53,7 @@ async def test_a_webhook_that_is_down_for_seven_days():
     async with dispatching(store, hook=sink) as dispatcher:
         for number in range(events):
             await anyio.sleep(7 * DAY / events)
-            await store.record(Batch(events=[an_event(str(number), f"job-{number // 2}")]))
+            await store.write(WriteBatch(events=[an_event(str(number), f"job-{number // 2}")]))
             dispatcher.wake()
         sink.trouble, back_at = None, anyio.current_time()
         await anyio.sleep(900.0)
@@ -72,13 +72,15 @@ async def test_a_webhook_that_is_down_for_seven_days():
     tally(WEEK, cases=events, violations=wrong)
 
 
-async def requests(trouble: Transient | Throttled | None, hours: float) -> tuple[list[float], int]:
+async def requests(
+    trouble: Transient | RateLimited | None, hours: float
+) -> tuple[list[float], int]:
     """Watch a few jobs through hours of trouble; give the times of all looks, and the ends told."""
     ids, began = [f"job-{number}" for number in range(6)], anyio.current_time()
     api, store, random = FakeApi(), a_store(), SCALE.random("requests", hours)
     api.answers = {it: running(it, datetime_started="2024-01-15T09:59:50Z") for it in ids}
     async with watching(api, store, *ids, per_minute=60 * RATE) as watcher:
-        watcher._agenda.random = random.random
+        watcher._scheduler.random = random.random
         await anyio.sleep(600.0)
         api.trouble = trouble
         api.asked.clear()
@@ -102,8 +104,8 @@ async def test_an_outage_costs_no_more_than_health(hours: float):
     tally(CHEAP, cases=down, violations=[f"{down} for {well}"] if down > 1.1 * well else [])
 
 
-@pytest.mark.parametrize("trouble", [Transient("503"), Throttled("429", retry_after=HOUR)])
-async def test_the_return_is_no_stampede(trouble: Transient | Throttled):
+@pytest.mark.parametrize("trouble", [Transient("503"), RateLimited("429", retry_after=HOUR)])
+async def test_the_return_is_no_stampede(trouble: Transient | RateLimited):
     """After an outage no second holds more than 1.5 times the rate and one, and all ends come."""
     times, ends = await requests(trouble, 3)
 

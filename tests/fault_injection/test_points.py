@@ -97,7 +97,7 @@ class Ground:
 
     def _is_over(self, job_id: str, child: Child) -> bool:
         return child.code is not None or (
-            "watch.changed" in child.said and self.world.is_over(job_id)
+            "watchlist.changed" in child.said and self.world.is_over(job_id)
         )
 
 

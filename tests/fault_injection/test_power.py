@@ -80,7 +80,7 @@ STORIES = {
     "killed-before-a-sync": Story([(2, 11), (1, 11), (1, 0)], (500, 5_000)),
     "long-enough-for-a-checkpoint": Story([(50, 0)], (100, 4_000)),
 }
-CALM = {"POLLER_CONCURRENCY": "1", "POLLER_LIST": "off"}
+CALM = {"POLLER_CONCURRENCY": "1", "POLLER_LIST_PAGES": "off"}
 """One look at one job at a time, so that little work makes many transactions."""
 
 

@@ -50,7 +50,7 @@ def planted(patch: Path, folder: Path) -> Path:
     return copy
 
 
-def verdict(copy: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+def applied(copy: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     """Run tests of a copy in their usual form, away from this run."""
     kept = {
         name: text
@@ -83,7 +83,7 @@ def test_a_seeded_bug_is_caught(seed: Path, tmp_path: Path):
     """The tests that a patch names fail with it."""
     head = Head.read(seed)
 
-    ended = verdict(planted(seed, tmp_path), head.caught_by)
+    ended = applied(planted(seed, tmp_path), head.caught_by)
 
     missed = [] if ended.returncode == FAILED else [f"{seed.stem}: {ended.stdout[-2_000:]}"]
     tally("a bug that is added to the code is caught", cases=1, violations=missed)

@@ -13,7 +13,7 @@ import pytest
 
 from poller.app import App
 from poller.store.sqlite import SqliteStore
-from poller.wiring import make_store
+from poller.wiring import build_store
 from tests.fault_injection.rig import SCALE, tally
 from tests.fault_injection.storm import HOUR, MINUTE, SLOW, Storm
 from tests.fault_injection.world import inhabited
@@ -36,7 +36,17 @@ SELECT event_id, max(due) OVER (PARTITION BY subject ORDER BY id)
   FROM deliveries
  WHERE fate = 'pending'
 """
-VERBS: Final = {"load", "marks", "record", "due", "settle", "hasten", "disable", "sinks", "prune"}
+VERBS: Final = {
+    "load_states",
+    "get_flags",
+    "write",
+    "due_deliveries",
+    "settle",
+    "expedite",
+    "disable_sink",
+    "backlogs",
+    "prune",
+}
 
 
 class Mortal(FailingStore):
@@ -63,7 +73,7 @@ async def a_life(storm: Storm, path: Path) -> AsyncIterator[App]:
     stores: list[Mortal] = []
 
     def inline(*of: object) -> Mortal:
-        store = make_store(*of)
+        store = build_store(*of)
         assert isinstance(store, SqliteStore)
         store._in_thread = False
         stores.append(Mortal(store))

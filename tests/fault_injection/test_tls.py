@@ -26,7 +26,7 @@ PROMISE = "a server with a bad certificate gets no request, and other polls cont
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
 PACE = {
     "POLLER_MIN_INTERVAL": "5s",
-    "POLLER_LIST": "off",
+    "POLLER_LIST_PAGES": "off",
     "POLLER_MAX_INTERVAL": "5s",
     "POLLER_REQUESTS_PER_MINUTE": "6000",
     "POLLER_WEBHOOK_EVENTS": "*",

@@ -7,15 +7,15 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from poller.core.errors import StoreLocked, StoreRefused, StoreUnavailable
-from poller.core.outbox import SinkState
+from poller.core.errors import StoreLocked, StoreUnavailable, StoreUnusable
+from poller.core.outbox import SinkBacklog
 from poller.polling import watchlist
-from poller.store.maintenance import tell_backlog
+from poller.store.maintenance import log_backlog
 from poller.store.memory import MemoryStore
 from poller.store.sqlite import SqliteStore
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
-from poller.wiring import make_store
+from poller.wiring import build_store
 from tests.support.fakes import FailingStore
 from tests.support.running_app import KEY, Receiver, an_app, in_memory, living, served
 from tests.support.virtual_time import virtual_clock
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.virtual(limit=10_000.0)
 async def api():
     """Serve a simulated API that goes by virtual time, with one job of a minute."""
     simulator = Simulator(now=virtual_clock().steady, key=KEY)
-    simulator.add(Script(job_id="job-1", run_seconds=55.0))
+    simulator.add(JobScript(job_id="job-1", run_seconds=55.0))
     async with serve(simulator) as url:
         yield simulator, url
 
@@ -84,7 +84,7 @@ async def test_stopping_is_bounded(api, hook):
         stopped_at = anyio.current_time()
 
     assert 5.0 <= anyio.current_time() - stopped_at <= 8.0
-    assert [it.pending for it in await kept[0].sinks()] == [1]
+    assert [it.pending for it in await kept[0].backlogs()] == [1]
 
 
 async def test_signals(api, hook):
@@ -164,7 +164,7 @@ async def test_a_bad_reload_changes_nothing(api, hook, tmp_path):
             await anyio.sleep(100.0)
 
     assert hook[0].types == ["job.succeeded"]
-    assert [it["event"] for it in lines].count("reload.refused") == 2
+    assert [it["event"] for it in lines].count("reload.failed") == 2
 
 
 async def test_a_store_that_cannot_be_opened_yet_is_waited_for(api, hook):
@@ -216,7 +216,7 @@ async def test_a_store_of_another_process_ends_the_run(api, hook, tmp_path):
 
 def sqlite_inline(config, clock):
     """Make the configured store as the daemon does, but without threads."""
-    store = make_store(config, clock)
+    store = build_store(config, clock)
     store._in_thread = False
     return store
 
@@ -225,7 +225,7 @@ async def test_the_configured_store(tmp_path, hook):
     """A path is a SQLite file with the routes of the sinks; memory: is told in the log."""
     with capture_logs() as lines:
         kinds = [
-            type(make_store(app.config, app.clock))
+            type(build_store(app.config, app.clock))
             for app in (
                 an_app("https://api.example", hook[1], POLLER_STORE=str(tmp_path / "state.db")),
                 an_app("https://api.example", hook[1]),
@@ -233,7 +233,7 @@ async def test_the_configured_store(tmp_path, hook):
         ]
 
     assert kinds == [SqliteStore, MemoryStore]
-    assert [it["event"] for it in lines] == ["store.in_memory"]
+    assert [it["event"] for it in lines] == ["store.not_persistent"]
 
 
 async def test_only_the_default_folder_is_made(tmp_path, hook):
@@ -242,9 +242,9 @@ async def test_only_the_default_folder_is_made(tmp_path, hook):
     usual = an_app("https://api.example", hook[1], **home)
     odd = an_app("https://api.example", hook[1], POLLER_STORE=str(tmp_path / "typo" / "x.db"))
 
-    make_store(usual.config, usual.clock)
-    with pytest.raises(StoreRefused, match=r"typo/x\.db: No such file"):
-        make_store(odd.config, odd.clock)._database.open()
+    build_store(usual.config, usual.clock)
+    with pytest.raises(StoreUnusable, match=r"typo/x\.db: No such file"):
+        build_store(odd.config, odd.clock)._database.open()
 
     assert (tmp_path / "state" / "sutro-poller").stat().st_mode & 0o777 == 0o700
 
@@ -279,7 +279,7 @@ async def test_the_house_is_kept_though_the_store_fails(api, hook):
 
     def new_store(config, clock):
         kept.append(Failing(in_memory(config, clock)))
-        kept[-1].fails = {"sinks"}
+        kept[-1].fails = {"backlogs"}
         return kept[-1]
 
     async with living(an_app(api[1], hook[1], new_store=new_store)):
@@ -294,17 +294,17 @@ async def test_the_house_is_kept_though_the_store_fails(api, hook):
 @pytest.mark.parametrize(
     ("state", "told"),
     [
-        (SinkState(name="s"), []),
-        (SinkState(name="s", pending=1), ["sink.backlog"]),
-        (SinkState(name="s", dead=1), ["sink.backlog"]),
-        (SinkState(name="s", dead=1, is_disabled=True), ["sink.disabled"]),
-        (SinkState(name="s", pending=1, is_configured=False), ["sink.parked"]),
+        (SinkBacklog(name="s"), []),
+        (SinkBacklog(name="s", pending=1), ["sink.backlog"]),
+        (SinkBacklog(name="s", dead=1), ["sink.backlog"]),
+        (SinkBacklog(name="s", dead=1, is_disabled=True), ["sink.disabled"]),
+        (SinkBacklog(name="s", pending=1, is_configured=False), ["sink.unconfigured"]),
     ],
 )
 async def test_what_waits_is_told(state, told):
     """A backlog is logged by its kind; an empty one is not."""
     with capture_logs() as lines:
-        tell_backlog(state)
+        log_backlog(state)
 
     assert [it["event"] for it in lines] == told
 

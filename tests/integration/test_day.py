@@ -7,8 +7,8 @@ import anyio
 import pytest
 from aiohttp import web
 
-from poller.core.events import NAMESPACE, event_id
-from poller.sutro.simulator.script import Life, Script
+from poller.core.events import DEFAULT_NAMESPACE, event_id
+from poller.sutro.simulator.script import JobScript, SimulatedJob
 from tests.support.faulty_api import HostileApi
 from tests.support.running_app import Receiver, an_app, living, served
 from tests.support.virtual_time import virtual_clock
@@ -22,10 +22,10 @@ RATE = 120 / 60.0
 pytestmark = pytest.mark.virtual(limit=2 * DAY)
 
 
-def lives(random: Random, now: float) -> dict[str, Life]:
+def lives(random: Random, now: float) -> dict[str, SimulatedJob]:
     """Give a hundred jobs of mixed fate that begin over the day and run up to three hours."""
     scripts = [
-        Script(
+        JobScript(
             job_id=f"job-{number}",
             fate=random.choice(["succeeded", "succeeded", "failed", "cancelled"]),
             queue_seconds=random.uniform(0.0, 16 * HOUR),
@@ -36,7 +36,7 @@ def lives(random: Random, now: float) -> dict[str, Life]:
         for number in range(100)
     ]
     begun = enumerate(scripts)
-    return {it.job_id: Life.begin(it, number, now=now, speed=1.0) for number, it in begun}
+    return {it.job_id: SimulatedJob.begin(it, number, now=now, speed=1.0) for number, it in begun}
 
 
 class DeafReceiver(Receiver):
@@ -85,7 +85,7 @@ async def test_a_day_of_faults(day):
 def check_ends(api: HostileApi, receiver: Receiver) -> None:
     """Every job's end came exactly once, under its one id, and nothing came twice."""
     ends = {
-        event_id(NAMESPACE, life.script.job_id, f"job.{life.script.fate}")
+        event_id(DEFAULT_NAMESPACE, life.script.job_id, f"job.{life.script.fate}")
         for life in api.lives.values()
     }
     counted = Counter(message_id for _, message_id, _ in receiver.got)

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from poller.core.errors import Transient
-from poller.core.jobs import rfc3339
+from poller.core.jobs import format_rfc3339
 from poller.core.pacing import PollPolicy
 from poller.store import Store
 from tests.support.builders import a_job
@@ -19,7 +19,7 @@ FIXED = PollPolicy(minimum=10.0, maximum=10.0)
 
 def at(seconds: float) -> str:
     """Write the moment so long after the start."""
-    return rfc3339(START + timedelta(seconds=seconds))
+    return format_rfc3339(START + timedelta(seconds=seconds))
 
 
 def detection(store: Store, kind: str) -> dict | None:

@@ -11,12 +11,12 @@ import pytest
 
 from poller.app import App
 from poller.config import Config
-from poller.polling.discovery import Filter
+from poller.polling.discovery import DiscoveryFilter
 from poller.runtime.clock import Clock
 from poller.store.sqlite import SqliteStore
 from poller.sutro.simulator import server as simulator
 from poller.sutro.simulator.requests import Fault
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, application
 from poller.sutro.source import Observation
 from tests.support.builders import a_job
@@ -45,7 +45,7 @@ class Account:
         """Submit jobs that run for five minutes unless told otherwise."""
         for job_id in job_ids:
             given = {"queue_seconds": 0.0, "run_seconds": 300.0} | fields
-            self.api.add(Script(job_id=job_id, **given))
+            self.api.add(JobScript(job_id=job_id, **given))
 
     @property
     def ends(self) -> list[str]:
@@ -182,11 +182,11 @@ async def test_a_restart_tells_what_ended_meanwhile(account: Account):
 
 async def test_a_running_job_is_watched_past_the_window(account: Account):
     """A job that was found stays watched when it is older than new ones may be."""
-    async with account.discovering(POLLER_DISCOVER_SINCE="10m"):
+    async with account.discovering(POLLER_DISCOVER_MAX_AGE="10m"):
         account.add("long", run_seconds=2 * HOUR)
         await anyio.sleep(60.0)
     await anyio.sleep(1 * HOUR)
-    async with account.discovering(POLLER_DISCOVER_SINCE="10m"):
+    async with account.discovering(POLLER_DISCOVER_MAX_AGE="10m"):
         await anyio.sleep(1.2 * HOUR)
 
     assert account.ends == ["long"]
@@ -335,7 +335,7 @@ def test_admission(fields: dict[str, Any], is_admitted: bool):
         key: it.isoformat() if hasattr(it, "isoformat") else it for key, it in fields.items()
     }
 
-    assert Filter().admits(a_job(**written), now=NOW, born=BORN) is is_admitted
+    assert DiscoveryFilter().admits(a_job(**written), now=NOW, born=BORN) is is_admitted
 
 
 async def test_a_found_end_outlives_a_lost_database(account: Account):
@@ -374,10 +374,10 @@ async def test_a_found_job_outlives_a_lost_database():
     watcher = a_watcher(FakeSource(clock), store, clock)
     await watcher.discover(lambda _job: True)
     await watcher.watch([])
-    await watcher.take_in([Observation("job-1", clock.steady(), running(), is_listed=True)])
+    await watcher.ingest([Observation("job-1", clock.steady(), running(), from_list=True)])
 
-    await watcher.start_over()
+    await watcher.resync()
     await watcher.watch(["job-2"])
 
-    assert "job-1" in watcher._agenda
-    assert "job-2" in watcher._agenda
+    assert "job-1" in watcher._scheduler
+    assert "job-2" in watcher._scheduler

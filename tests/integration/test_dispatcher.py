@@ -83,7 +83,7 @@ async def test_outcomes_of_unknown_fate_are_written_again():
     assert await counts(store.store) == {HOOK: (0, 0)}
 
 
-@pytest.mark.parametrize("verb", ["due", "hasten"])
+@pytest.mark.parametrize("verb", ["due_deliveries", "expedite"])
 async def test_a_lane_survives_a_store_that_fails(verb):
     """A lane that cannot read goes on within 30 s of the store's healing."""
     store, sink = FailingStore(a_store()), FakeSink()
@@ -136,13 +136,13 @@ async def test_closing_while_the_store_is_read_sends_nothing():
     store, sink = FailingStore(a_store()), FakeSink()
     await fill(store.store, 3)
     dispatcher = a_dispatcher(store, sink)
-    read = store.store.due
+    read = store.store.due_deliveries
 
     async def slow_read(*values, **named):
         await anyio.sleep(1.0)
         return await read(*values, **named)
 
-    store.store.due = slow_read
+    store.store.due_deliveries = slow_read
     async with anyio.create_task_group() as group:
         group.start_soon(dispatcher.run)
         await settled()
@@ -206,7 +206,7 @@ async def test_every_switching_off_is_an_event_of_its_own():
         await fill(store)
         async with dispatching(store, gone=gone, well=well):
             await anyio.sleep(10.0)
-            await store.enable("gone", 0.0)
+            await store.enable_sink("gone", 0.0)
             await anyio.sleep(10.0)
 
     told = [event.id for _, event in well.got if event.type == "poller.sink_disabled"]

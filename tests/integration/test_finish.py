@@ -3,12 +3,12 @@
 import anyio
 import pytest
 
-from poller.core.outbox import SinkState
+from poller.core.outbox import SinkBacklog
 from poller.core.state import JobState, Phase
 from poller.polling import watchlist
-from poller.polling.completion import until_done
+from poller.polling.completion import wait_until_complete
 from poller.polling.watchlist import Watchlist
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from tests.integration.test_app import sqlite_inline
 from tests.support.fakes import FailingStore, a_store
@@ -29,7 +29,7 @@ async def api():
     """Serve a simulated API that goes by virtual time, with three jobs."""
     simulator = Simulator(now=virtual_clock().steady, key=KEY)
     for number, seconds in enumerate((10.0, 600.0, 60.0), start=1):
-        simulator.add(Script(job_id=f"job-{number}", run_seconds=seconds, queue_seconds=0.0))
+        simulator.add(JobScript(job_id=f"job-{number}", run_seconds=seconds, queue_seconds=0.0))
     async with serve(simulator) as url:
         yield simulator, url
 
@@ -83,7 +83,7 @@ async def test_it_ends_when_a_delivery_is_given_up(api, hook):
 
 async def test_a_cost_that_is_late_does_not_hold_it_up(api, hook):
     """An end is told with the cost that there is; the final one may come within an hour."""
-    late = Script(job_id="late", queue_seconds=0.0, run_seconds=5.0, cost_delay=1e5)
+    late = JobScript(job_id="late", queue_seconds=0.0, run_seconds=5.0, cost_delay=1e5)
     api[0].add(late)
 
     ended_at = await lived(api, hook, POLLER_JOB_IDS="late")
@@ -155,7 +155,7 @@ async def test_it_waits_for_a_store_that_fails(api, hook):
 
     async def fail():
         await anyio.sleep(5.0)
-        kept[-1].fails = {"sinks"}
+        kept[-1].fails = {"backlogs"}
         await anyio.sleep(1_000.0)
         kept[-1].fails = set()
 
@@ -206,15 +206,15 @@ async def test_a_database_that_is_lost_keeps_it(api, hook, tmp_path):
 async def test_a_job_that_is_added_at_the_last_moment_is_waited_for():
     """While the store is asked what is pending a job may be added: then nothing is over."""
     listed = Watchlist(["job-1"])
-    ledger = Known({"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.DONE)})
+    tracker = Known({"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.DONE)})
 
     class Slow(FailingStore):
-        async def sinks(self):
+        async def backlogs(self):
             listed.add(["job-2"])
-            return await self.store.sinks()
+            return await self.store.backlogs()
 
     with anyio.move_on_after(100.0) as scope:
-        await until_done(listed, ledger, Slow(a_store()))
+        await wait_until_complete(listed, tracker, Slow(a_store()))
 
     assert scope.cancelled_caught
 
@@ -222,21 +222,21 @@ async def test_a_job_that_is_added_at_the_last_moment_is_waited_for():
 async def test_the_store_is_asked_when_all_have_ended():
     """While a job goes on nobody asks what is pending: the answer could not hold its event yet."""
     listed, store = Watchlist(["job-1"]), FailingStore(a_store())
-    ledger = Known({"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.SETTLING)})
+    tracker = Known({"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.SETTLING)})
 
     with anyio.move_on_after(10.0):
-        await until_done(listed, ledger, store)
+        await wait_until_complete(listed, tracker, store)
 
-    assert store.calls["sinks"] == []
+    assert store.calls["backlogs"] == []
 
 
 async def test_what_is_parked_does_not_hold_it_up():
     """What waits for a sink that is not configured any more is sent by nobody."""
-    ledger = Known({"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.DONE)})
+    tracker = Known({"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.DONE)})
 
     class Parked(FailingStore):
-        async def sinks(self):
-            return [SinkState(name="left", pending=1, is_configured=False)]
+        async def backlogs(self):
+            return [SinkBacklog(name="left", pending=1, is_configured=False)]
 
     with anyio.fail_after(10.0):
-        await until_done(Watchlist(["job-1"]), ledger, Parked(a_store()))
+        await wait_until_complete(Watchlist(["job-1"]), tracker, Parked(a_store()))

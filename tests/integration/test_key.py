@@ -5,9 +5,9 @@ from functools import partial
 import anyio
 import pytest
 
-from poller.core.errors import NotFound, Refused, Throttled, Transient
+from poller.core.errors import NotFound, RateLimited, Transient, Unauthorized
 from poller.core.pacing import PollPolicy
-from poller.core.state import NoJob
+from poller.core.state import Signal
 from poller.sutro.source import Observation
 from tests.support.fakes import (
     FailingStore,
@@ -22,8 +22,8 @@ from tests.support.fakes import (
 
 pytestmark = pytest.mark.virtual(limit=90_000.0)
 FIXED = PollPolicy(minimum=10.0, maximum=10.0)
-REFUSED = Refused("the API refused the key (401)", status=401)
-FORBIDDEN = Refused("the API refused the key (403)", status=403)
+REFUSED = Unauthorized("the API refused the key (401)", status=401)
+FORBIDDEN = Unauthorized("the API refused the key (403)", status=403)
 
 
 def an_api(jobs: int) -> tuple[FakeApi, list[str]]:
@@ -71,7 +71,7 @@ async def test_a_key_that_is_accepted_again_is_told_once():
 
 
 @pytest.mark.parametrize(
-    "trouble", [NotFound("404"), Transient("500"), Throttled("429", retry_after=None)]
+    "trouble", [NotFound("404"), Transient("500"), RateLimited("429", retry_after=None)]
 )
 async def test_a_trial_that_fails_is_followed_by_one_with_another_job(trouble):
     """A job that will not answer, whichever is tried first, keeps the gate shut for nobody."""
@@ -116,9 +116,9 @@ async def test_the_reasons_fit_the_events():
 
     async with watching(api, store, *ids, policy=FIXED) as watcher:
         await settled()
-        watcher._source._budget.gate.is_refused = True
-        await watcher.take_in([Observation("job-0", watcher._now(), NoJob.ELAPSED)])
-        watcher._source._budget.gate.open()
+        watcher._source._rate_limiter.gate.is_rejected = True
+        await watcher.ingest([Observation("job-0", watcher._now(), Signal.TIMER)])
+        watcher._source._rate_limiter.gate.open()
         await anyio.sleep(20.0)
 
     events = [it for it in recorded(store) if it.type.startswith("poller.")]
@@ -181,7 +181,7 @@ async def test_a_store_that_fails_at_the_mark_tells_it_once(way):
 async def test_marks_that_cannot_be_read_are_read_later():
     """A store that fails when its marks are first read delays what was seen, and loses nothing."""
     (api, ids), store = an_api(1), FailingStore(a_store())
-    store.fails = {"marks"}
+    store.fails = {"get_flags"}
 
     async with watching(api, store, *ids, policy=FIXED):
         await anyio.sleep(60.0)

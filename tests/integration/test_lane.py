@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from poller.core.errors import DeliveryError
-from poller.core.outbox import Batch
+from poller.core.outbox import WriteBatch
 from poller.store import Store
 from tests.support.fakes import FailingStore, FakeSink, a_store, dispatching, settled
 from tests.support.store_builders import an_event
@@ -23,7 +23,7 @@ async def fill(store: Store, events: int = 1, *, jobs: int | None = None) -> Non
     """Record so many events, in turn of so many jobs."""
     jobs = jobs or events
     batch = [an_event(str(number), f"job-{number % jobs}") for number in range(events)]
-    await store.record(Batch(events=batch))
+    await store.write(WriteBatch(events=batch))
 
 
 def waits(sink: FakeSink) -> list[float]:
@@ -34,7 +34,7 @@ def waits(sink: FakeSink) -> list[float]:
 
 async def counts(store: Store) -> dict[str, tuple[int, int]]:
     """Count by sink what is pending and what is dead."""
-    return {it.name: (it.pending, it.dead) for it in await store.sinks()}
+    return {it.name: (it.pending, it.dead) for it in await store.backlogs()}
 
 
 async def test_every_event_is_handed_over_once():
@@ -153,7 +153,7 @@ async def test_a_sink_may_raise_anything(trouble):
             await anyio.sleep(10.0)
 
     assert (odd.ids, well.ids) == (["evt_0"], ["evt_0"])
-    assert "sink.raised" in [it["event"] for it in lines]
+    assert "sink.crashed" in [it["event"] for it in lines]
 
 
 async def test_a_sink_that_cancels_its_own_lane_is_loud():
@@ -181,7 +181,7 @@ async def test_a_damaged_body_is_never_sent():
 
     assert sink.ids == ["evt_1"]
     assert await counts(store) == {"hook": (0, 1)}
-    dead = [it for it in lines if it["event"] == "delivery.dead"]
+    dead = [it for it in lines if it["event"] == "delivery.dead_lettered"]
     assert [it["event_id"] for it in dead] == ["evt_0"]
     assert dead[0]["advice"] == "sutro-poller dead ls, then replay or drop"
 
@@ -189,7 +189,7 @@ async def test_a_damaged_body_is_never_sent():
 async def test_an_event_that_a_sink_refuses_for_good_is_dead():
     """A final refusal is not repeated."""
     store, sink = a_store(), FakeSink()
-    sink.trouble = DeliveryError("too large", is_final=True)
+    sink.trouble = DeliveryError("too large", is_permanent=True)
     await fill(store)
 
     async with dispatching(store, hook=sink):
@@ -262,14 +262,14 @@ async def test_what_a_switched_off_sink_missed_comes_back():
     async with dispatching(store, hook=sink):
         await anyio.sleep(1.0)
         sink.trouble = None
-        await store.enable("hook", 0.0)
+        await store.enable_sink("hook", 0.0)
         await anyio.sleep(6.0)
 
     assert len(set(sink.ids)) == 21
     assert await counts(store) == {"hook": (0, 0)}
 
 
-@pytest.mark.parametrize("verb", ["disable", "record"])
+@pytest.mark.parametrize("verb", ["disable_sink", "write"])
 async def test_a_sink_is_switched_off_though_the_store_fails(verb):
     """A 410 while the store fails is recorded, and told to the others, when that works again."""
     memory = a_store("gone", "well")
@@ -283,7 +283,7 @@ async def test_a_sink_is_switched_off_though_the_store_fails(verb):
         assert "poller.sink_disabled" not in well.types
         store.fails = set()
         await anyio.sleep(20.0)
-        await store.enable("gone", 0.0)
+        await store.enable_sink("gone", 0.0)
 
     assert well.types.count("poller.sink_disabled") == 1
     assert (await counts(store))["gone"] == (2, 0)

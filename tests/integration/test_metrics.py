@@ -10,9 +10,9 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from poller.api.metrics import Metrics
-from poller.core.counters import Counts
+from poller.core.counters import Counters
 from poller.core.errors import Transient
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from tests.integration.test_vitals import alive
 from tests.support.fakes import FakeApi, SlowStore, a_store, settled
@@ -26,7 +26,7 @@ OPEN = "application/openmetrics-text; version=1.0.0"
 
 async def metrics_of(app, parse=parse_text, accept=""):
     """Draw all metrics and read them back: values by name and labels."""
-    drawn, _ = await Metrics(app.counts, app.vitals, app.clock.steady).draw(accept)
+    drawn, _ = await Metrics(app.counters, app.status, app.clock.steady).render(accept)
     return {
         (sample.name, *(f"{k}={v}" for k, v in sorted(sample.labels.items()))): sample.value
         for family in parse(drawn.decode())
@@ -40,7 +40,7 @@ async def api():
     """Serve a simulated API that goes by virtual time, with two jobs."""
     simulator = Simulator(now=virtual_clock().steady, key=KEY)
     for job_id, seconds in (("job-1", 55.0), ("job-2", 5_000.0)):
-        simulator.add(Script(job_id=job_id, run_seconds=seconds))
+        simulator.add(JobScript(job_id=job_id, run_seconds=seconds))
     async with serve(simulator) as url:
         yield simulator, url
 
@@ -117,12 +117,12 @@ async def test_before_the_store_is_open(api):
 
 async def test_counting_costs_next_to_nothing():
     """All that one more look counts takes about a microsecond."""
-    counts, error = Counts(), Transient("no")
+    counts, error = Counters(), Transient("no")
 
     def look():
         counts.requests["job"] += 1
-        counts.polled(None)
-        counts.polled(error)
+        counts.record_poll(None)
+        counts.record_poll(error)
 
     best = min(timeit.repeat(look, number=10_000, repeat=5)) / 10_000
 
@@ -135,21 +135,21 @@ async def test_what_waits_is_counted_once_a_second():
     Of a store that fails, or that is about to close, nothing is told.
     """
     store = SlowStore(a_store())
-    async with alive(FakeApi(), store=store) as vitals:
+    async with alive(FakeApi(), store=store) as daemon_status:
         await settled()
         store.calls.clear()
-        store.slow = "sinks"
+        store.slow = "backlogs"
         async with anyio.create_task_group() as group:
             for _ in range(5):
-                group.start_soon(vitals.backlog)
-        (known,) = await vitals.backlog()
-        counted = len(store.calls["sinks"])
-        store.fails = {"sinks"}
+                group.start_soon(daemon_status.backlog)
+        (known,) = await daemon_status.backlog()
+        counted = len(store.calls["backlogs"])
+        store.fails = {"backlogs"}
         await anyio.sleep(1.0)
-        unknown, store.fails = await vitals.backlog(), set()
+        unknown, store.fails = await daemon_status.backlog(), set()
         await anyio.sleep(1.0)
-        (again,) = await vitals.backlog()
-        vitals.end()
-        closed = await vitals.backlog()
+        (again,) = await daemon_status.backlog()
+        daemon_status.detach()
+        closed = await daemon_status.backlog()
 
     assert (known, counted, unknown, closed) == (again, 1, (), ())

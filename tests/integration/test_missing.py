@@ -6,7 +6,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from poller.core.errors import Misconfigured, NotFound, Rejected, Transient
+from poller.core.errors import NotFound, Rejected, Transient, WrongEndpoint
 from poller.core.pacing import PollPolicy
 from poller.polling.missing_guard import GUARD_JOBS
 from tests.support.fakes import FakeApi, a_store, ended, recorded_types, running, settled, watching
@@ -105,8 +105,8 @@ async def test_all_jobs_unknown_at_once_are_not_missing():
             await anyio.sleep(120.0)
 
     assert recorded_types(store) == ["job.started"] * 10
-    told = [it["event"] for it in lines if it["event"].startswith("api.")]
-    assert told == ["api.misconfigured", "api.recovered"]
+    told = [it["event"] for it in lines if it["event"].startswith("sutro.")]
+    assert told == ["sutro.wrong_endpoint", "sutro.recovered"]
 
 
 async def test_a_few_jobs_unknown_are_missing():
@@ -239,7 +239,7 @@ async def test_jobs_that_are_rejected_hold_up_no_verdict():
 
 async def test_a_foreign_404_tells_nothing_of_a_job():
     """A 404 that is not the API's never makes a job missing."""
-    api, store = FakeApi(job_1=Misconfigured("a 404 that is not the API's")), a_store()
+    api, store = FakeApi(job_1=WrongEndpoint("a 404 that is not the API's")), a_store()
 
     async with watching(api, store, "job-1", policy=FIXED):
         await anyio.sleep(DAY)

@@ -6,9 +6,9 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from poller.core.errors import DeliveryError, NotFound, Refused, TooLarge, Transient
-from poller.core.events import PollerEvent, poller_event
-from poller.core.outbox import Batch
+from poller.core.errors import DeliveryError, NotFound, ResponseTooLarge, Transient, Unauthorized
+from poller.core.events import DaemonEventType, daemon_event
+from poller.core.outbox import WriteBatch
 from poller.core.pacing import PollPolicy
 from tests.support.builders import a_job
 from tests.support.fakes import (
@@ -28,8 +28,8 @@ from tests.support.virtual_time import START, virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=20_000.0)
 FIXED = PollPolicy(minimum=10.0, maximum=10.0)
-UNAUTHORIZED = Refused("the API refused the key (401)", status=401)
-FORBIDDEN = Refused("the API refused the key (403)", status=403)
+UNAUTHORIZED = Unauthorized("the API refused the key (401)", status=401)
+FORBIDDEN = Unauthorized("the API refused the key (403)", status=403)
 LONG_AGO = (START - timedelta(days=2)).isoformat()
 
 
@@ -114,7 +114,7 @@ async def test_a_404_for_all_is_no_news_of_a_young_job():
 
 async def test_a_large_job_is_not_missing_where_its_status_cannot_be_asked():
     """A 404 for the status of a job that was just there tells nothing of the job."""
-    api, store = FakeApi(job_1=TooLarge("over the cap")), a_store()
+    api, store = FakeApi(job_1=ResponseTooLarge("over the cap")), a_store()
 
     async def get_status(_job_id):
         raise NotFound("the API knows no such job (404)")
@@ -133,8 +133,8 @@ async def test_a_job_that_is_added_while_all_begins_anew_stays():
         watching(api, store, *job_ids, policy=FIXED) as watcher,
         anyio.create_task_group() as it,
     ):
-        store.fails = {"load"}
-        it.start_soon(watcher.start_over)
+        store.fails = {"load_states"}
+        it.start_soon(watcher.resync)
         await anyio.sleep(1.0)
         store.fails = set()
         api.answers["new"] = ended("new")
@@ -153,7 +153,7 @@ async def test_a_settling_job_that_nobody_wants_is_told_after_a_lost_database():
         await anyio.sleep(12.0)
         await watcher.watch([])
         store.store = a_store()
-        await watcher.start_over()
+        await watcher.resync()
         await anyio.sleep(600.0)
 
     assert "job.succeeded" in recorded_types(store)
@@ -162,15 +162,15 @@ async def test_a_settling_job_that_nobody_wants_is_told_after_a_lost_database():
 async def test_an_event_of_a_wrong_clock_is_tried_again():
     """An event that seems to be decades old is not dead at its first failure."""
     store, sink = a_store(), FakeSink()
-    event = poller_event(
-        PollerEvent.AUTH_FAILED,
+    event = daemon_event(
+        DaemonEventType.AUTH_FAILED,
         ORIGIN,
         virtual_clock().now(),
         instance="x",
         occurrence=1,
         detail={"reason": "it was 1970"},
     )
-    await store.record(Batch(events=[event]))
+    await store.write(WriteBatch(events=[event]))
     clock, sink.trouble = virtual_clock(START + timedelta(days=9_000)), DeliveryError("503")
 
     async with dispatching(store, clock=clock, hook=sink):
@@ -178,5 +178,5 @@ async def test_an_event_of_a_wrong_clock_is_tried_again():
         sink.trouble = None
         await anyio.sleep(3_600.0)
 
-    assert [state.dead for state in await store.sinks() if state.name == HOOK] == [0]
+    assert [state.dead for state in await store.backlogs() if state.name == HOOK] == [0]
     assert len(sink.got) == 1

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from poller.core.pacing import PollPolicy
 from poller.core.state import Phase
 from poller.sutro.simulator.requests import Fault
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, application
 from poller.sutro.source import Observation
 from tests.support.builders import a_job
@@ -44,7 +44,7 @@ class Account:
 
 
 @asynccontextmanager
-async def account(*scripts: Script, watched: int, **changes: Any) -> AsyncIterator[Account]:
+async def account(*scripts: JobScript, watched: int, **changes: Any) -> AsyncIterator[Account]:
     """Watch the newest of an account's jobs while the block runs."""
     clock = virtual_clock()
     it = Account(Simulator(now=clock.steady, key=KEY))
@@ -57,17 +57,17 @@ async def account(*scripts: Script, watched: int, **changes: Any) -> AsyncIterat
             yield it
 
 
-def jobs(count: int, *, prefix: str = "job", **fields: Any) -> list[Script]:
+def jobs(count: int, *, prefix: str = "job", **fields: Any) -> list[JobScript]:
     """Give jobs that run for an hour unless told otherwise, a second longer each."""
     given = {"queue_seconds": 0.0, "run_seconds": HOUR} | fields
     seconds = given.pop("run_seconds")
     return [
-        Script(job_id=f"{prefix}-{number:03}", run_seconds=seconds + number, **given)
+        JobScript(job_id=f"{prefix}-{number:03}", run_seconds=seconds + number, **given)
         for number in range(count)
     ]
 
 
-async def watched(*scripts: Script, count: int, seconds: float, **changes: Any) -> Account:
+async def watched(*scripts: JobScript, count: int, seconds: float, **changes: Any) -> Account:
     """Watch for some time."""
     async with account(*scripts, watched=count, **changes) as it:
         await anyio.sleep(seconds)
@@ -76,7 +76,7 @@ async def watched(*scripts: Script, count: int, seconds: float, **changes: Any) 
 
 async def test_jobs_that_run_together_share_their_looks():
     """Ten jobs cost about as many requests as one, and each end comes as soon as before."""
-    alone = await watched(*jobs(10), count=10, seconds=2 * HOUR, POLLER_LIST="off")
+    alone = await watched(*jobs(10), count=10, seconds=2 * HOUR, POLLER_LIST_PAGES="off")
     shared = await watched(*jobs(10), count=10, seconds=2 * HOUR)
 
     assert shared.ends == alone.ends == [f"job-{number:03}" for number in range(10)]
@@ -110,7 +110,7 @@ async def test_new_jobs_push_old_ones_down():
     async with account(*jobs(40), watched=40) as it:
         for number in range(300):
             await anyio.sleep(20.0)
-            it.api.add(Script(job_id=f"other-{number}"))
+            it.api.add(JobScript(job_id=f"other-{number}"))
 
     assert it.ends == [f"job-{number:03}" for number in range(40)]
 
@@ -122,7 +122,7 @@ async def test_a_list_that_is_refused(status: int):
         it.api.fault(Fault(status=status, count=10_000, path="list-jobs"))
         await anyio.sleep(1.9 * HOUR)
         refused = it.requests[1]
-        it.api.heal()
+        it.api.clear_faults()
         await anyio.sleep(2 * HOUR)
 
     assert refused == 2
@@ -171,7 +171,7 @@ async def test_a_list_that_lags_moves_no_job_back(known: str, phase: Phase):
             for _ in range(3):
                 await anyio.sleep(9.0)
                 await source.answer(a_job("QUEUED"), asked_at=clock.steady(), is_listed=True)
-            state = watcher._ledger["job-1"]
+            state = watcher._tracker["job-1"]
             group.cancel_scope.cancel()
 
     assert not [it for it in logs if it["event"] == "job.regressed"]
@@ -190,7 +190,7 @@ async def test_a_word_that_only_the_list_shows():
         await source.answer(a_job("RUNNING"), asked_at=clock.steady())
         odd = a_job("EXPIRED", datetime_completed="2024-01-15T10:00:00Z")
         for _ in range(2):
-            await watcher.take_in([Observation("job-1", clock.steady(), odd, is_listed=True)])
+            await watcher.ingest([Observation("job-1", clock.steady(), odd, from_list=True)])
             await anyio.sleep(700.0)
         group.cancel_scope.cancel()
 

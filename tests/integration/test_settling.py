@@ -5,8 +5,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from poller.core.errors import Transient
-from poller.core.state import NoJob
-from poller.polling import tracker as ledger
+from poller.core.state import Signal
+from poller.polling import tracker
 from poller.sutro.source import Observation
 from tests.support.fakes import (
     FakeApi,
@@ -176,7 +176,7 @@ async def test_two_words_on_one_job_in_one_batch_do_no_harm():
         api.trouble = Transient("reset")
         now = watcher._now()
         answer = Observation("job-1", now, ended())
-        await watcher.take_in([answer, Observation("job-1", now, NoJob.ELAPSED)])
+        await watcher.ingest([answer, Observation("job-1", now, Signal.TIMER)])
         await settled()
 
     assert recorded_types(store) == ["job.succeeded"]
@@ -184,9 +184,9 @@ async def test_two_words_on_one_job_in_one_batch_do_no_harm():
 
 async def test_a_bug_at_the_deadline_does_not_spin(monkeypatch):
     """A settling job whose deadline cannot be decided is quarantined like any other."""
-    decide = ledger.decide
+    decide = tracker.decide
     monkeypatch.setattr(
-        ledger, "decide", lambda *of: 1 / 0 if of[1] is NoJob.ELAPSED else decide(*of)
+        tracker, "decide", lambda *of: 1 / 0 if of[1] is Signal.TIMER else decide(*of)
     )
     api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
 
@@ -196,7 +196,7 @@ async def test_a_bug_at_the_deadline_does_not_spin(monkeypatch):
             api.trouble = Transient("reset")
             await anyio.sleep(1_000.0)
 
-    assert [it["event"] for it in lines].count("job.undecided") == 2
+    assert [it["event"] for it in lines].count("job.decision_failed") == 2
 
 
 async def test_a_revived_job_goes_on():

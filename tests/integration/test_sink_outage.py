@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from poller.core.errors import DeliveryError
-from poller.core.outbox import Batch
+from poller.core.outbox import WriteBatch
 from tests.integration.test_lane import counts, fill, waits
 from tests.support.fakes import FakeSink, a_store, dispatching
 from tests.support.store_builders import an_event
@@ -93,7 +93,7 @@ async def test_what_is_dropped_during_a_pause_is_not_sent():
     async with dispatching(store, hook=sink):
         await anyio.sleep(60.0)
         sink.trouble = None
-        await store.disable("hook", "by hand")
+        await store.disable_sink("hook", "by hand")
         await anyio.sleep(1_000.0)
 
     assert sink.got == []
@@ -156,7 +156,7 @@ async def test_events_older_than_seven_days_end_dead():
     async with dispatching(store, hook=sink):
         await fill(store, 3)
         await anyio.sleep(5 * DAY)
-        await store.record(Batch(events=[an_event("young", "job-y")]))
+        await store.write(WriteBatch(events=[an_event("young", "job-y")]))
         await anyio.sleep(3 * DAY)
 
     assert await counts(store) == {"hook": (1, 3)}

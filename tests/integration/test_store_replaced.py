@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from tests.integration.test_app import sqlite_inline
 from tests.support.builders import a_job, check_event
@@ -46,7 +46,7 @@ async def test_what_a_damaged_database_held_is_told_anew(tmp_path):
     """An end that waits in a database that is damaged is seen and told again, under its id."""
     hook, path = Receiver(status=503), tmp_path / "state.db"
     simulator = Simulator(now=virtual_clock().steady, key=KEY)
-    simulator.add(Script(job_id="job-1", run_seconds=5.0))
+    simulator.add(JobScript(job_id="job-1", run_seconds=5.0))
     stores = []
 
     def kept(config, clock):
@@ -62,7 +62,7 @@ async def test_what_a_damaged_database_held_is_told_anew(tmp_path):
             hook.status = 200
             app._watchlist.add(["job-1"])
             await anyio.sleep(900.0)
-            added = await stores[0].added()
+            added = await stores[0].added_ids()
 
     assert added == ["job-1"]
     assert hook.types == ["job.succeeded"]
@@ -75,10 +75,10 @@ async def test_a_database_that_is_replaced_while_it_is_written_to():
     api, store = FakeApi(job_1=running()), SlowStore(a_store())
     async with watching(api, store, "job-1") as watcher:
         await anyio.sleep(1.0)
-        store.store, store.slow = a_store(), "record"
+        store.store, store.slow = a_store(), "write"
         api.answers["job-1"] = a_job("CANCELLING")
         await store.reached.wait()
-        await watcher.start_over()
+        await watcher.resync()
         store.slow = ""
         api.answers["job-1"] = ended()
         await anyio.sleep(600.0)
@@ -91,11 +91,11 @@ async def test_a_database_that_is_replaced_while_it_is_read():
     api, store = FakeApi(job_1=running()), SlowStore(a_store())
     async with watching(api, store, "job-1") as watcher:
         await anyio.sleep(1.0)
-        store.fails, store.slow = {"record"}, "marks"
+        store.fails, store.slow = {"write"}, "get_flags"
         api.answers["job-1"] = a_job("CANCELLING")
         await store.reached.wait()
         store.fails, store.store = set(), a_store()
-        await watcher.start_over()
+        await watcher.resync()
         api.answers["job-1"] = ended()
         await anyio.sleep(600.0)
 
@@ -107,8 +107,8 @@ async def test_a_new_database_that_cannot_be_read_yet():
     api, store = FakeApi(job_1=running()), FailingStore(a_store())
     async with watching(api, store, "job-1") as watcher, anyio.create_task_group() as group:
         await settled()
-        store.store, store.fails = a_store(), {"load"}
-        group.start_soon(watcher.start_over)
+        store.store, store.fails = a_store(), {"load_states"}
+        group.start_soon(watcher.resync)
         await anyio.sleep(60.0)
         store.fails = set()
         api.answers["job-1"] = ended()
@@ -124,7 +124,7 @@ async def test_a_removed_job_whose_end_the_old_database_held():
         await settled()
         await watcher.watch([])
         store.store = a_store()
-        await watcher.start_over()
+        await watcher.resync()
         api.answers["job-1"] = ended()
         await anyio.sleep(600.0)
 

@@ -57,7 +57,7 @@ async def play(store: Store, api: FakeApi, sink: FakeSink, acts) -> None:
 
 
 @pytest.mark.parametrize("way", ["fails", "lies"])
-@pytest.mark.parametrize("verb", ["record", "settle", "load", "marks", "due"])
+@pytest.mark.parametrize("verb", ["write", "settle", "load_states", "get_flags", "due_deliveries"])
 async def test_an_end_survives_a_store_that_fails(store, verb, way):
     """Whichever verb fails, written or not, each event comes once, within 30 s of the healing."""
     api, sink = FakeApi(job_1=running(), job_2=running("job-2")), FakeSink()
@@ -97,7 +97,7 @@ async def test_events_are_numbered_on_after_an_unknown_outcome(store):
 async def test_nothing_uncommitted_is_sent(store):
     """While nothing can be recorded nothing is sent, and the asking goes on."""
     api, sink = FakeApi(job_1=ended()), FakeSink()
-    store.fails = {"record"}
+    store.fails = {"write"}
 
     async def acts():
         await anyio.sleep(600.0)
@@ -113,7 +113,7 @@ async def test_nothing_uncommitted_is_sent(store):
 async def test_jobs_that_cannot_be_loaded_are_watched_later(store):
     """Jobs that are added while the store cannot be read are watched when it can be."""
     api, sink = FakeApi(job_1=ended()), FakeSink()
-    store.fails = {"load"}
+    store.fails = {"load_states"}
 
     async def heal():
         await anyio.sleep(300.0)
@@ -164,7 +164,7 @@ async def test_a_failed_commit_leaves_no_trace_in_memory(store):
 async def test_a_failing_store_is_told_less_and_less(store):
     """A store that fails for hours fills no log."""
     api, sink = FakeApi(job_1=ended()), FakeSink()
-    store.fails = {"record", "due", "settle"}
+    store.fails = {"write", "due_deliveries", "settle"}
 
     with capture_logs() as lines:
         await play(store, api, sink, lambda: anyio.sleep(3_600.0))
@@ -177,7 +177,7 @@ async def test_a_job_that_comes_back_after_it_was_recorded():
     api, slow = FakeApi(job_1=running()), SlowStore(a_store())
     async with watching(api, slow, "job-1") as watcher:
         await anyio.sleep(1.0)
-        slow.slow = "record"
+        slow.slow = "write"
         api.answers["job-1"] = ended(job_cost=None)
         await slow.reached.wait()
         await watcher.watch([])

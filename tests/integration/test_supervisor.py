@@ -12,9 +12,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from poller.core.errors import StoreUnavailable
-from poller.runtime.systemd import Supervisor
+from poller.runtime.systemd import SystemdNotifier
 from poller.status import Health
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from tests.support.fakes import FailingStore
 from tests.support.notify_socket import listening
@@ -47,15 +47,15 @@ class FakeVitals:
         return self.text
 
 
-async def attend(supervisor, vitals):
+async def attend(supervisor, daemon_status):
     """Run the notifier on what the vitals say."""
-    await supervisor.attend(lambda: vitals.health.stalled, vitals.line)
+    await supervisor.run(lambda: daemon_status.health.stalled, daemon_status.line)
 
 
-async def attended(supervisor, vitals, seconds):
+async def attended(supervisor, daemon_status, seconds):
     """Let a supervisor be told of vitals for some time."""
     with anyio.move_on_after(seconds):
-        await attend(supervisor, vitals)
+        await attend(supervisor, daemon_status)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ async def attended(supervisor, vitals, seconds):
 async def test_where_systemd_listens(name):
     """It is told at a path, or at a name in the abstract, which begins with @ in the variable."""
     with listening(name) as ear:
-        await attended(Supervisor.of({"NOTIFY_SOCKET": ear.address}, PID), FakeVitals(), 1.0)
+        await attended(SystemdNotifier.of({"NOTIFY_SOCKET": ear.address}, PID), FakeVitals(), 1.0)
         heard = ear.heard
 
     assert heard == [{"READY": "1"}, {"STATUS": "jobs: 1 RUNNING"}]
@@ -73,7 +73,7 @@ async def test_where_systemd_listens(name):
 async def test_outside_systemd_nobody_is_told(monkeypatch):
     """Without NOTIFY_SOCKET no socket is made, and nothing waits or beats."""
     monkeypatch.setattr(socket, "socket", None)
-    supervisor = Supervisor.of({"WATCHDOG_USEC": "1000"}, PID)
+    supervisor = SystemdNotifier.of({"WATCHDOG_USEC": "1000"}, PID)
     await attend(supervisor, FakeVitals())
     with supervisor.reloading():
         supervisor.status("well")
@@ -96,52 +96,52 @@ async def test_outside_systemd_nobody_is_told(monkeypatch):
 )
 async def test_the_time_of_the_watchdog(variables, seconds):
     """It is WATCHDOG_USEC, unless that was meant for another process or makes no sense."""
-    assert Supervisor.of(variables, PID).watchdog == seconds
+    assert SystemdNotifier.of(variables, PID).watchdog == seconds
 
 
 async def test_signs_of_life_are_given_in_half_the_time(ear):
     """A process that has to give one within a minute gives one every 30 s."""
-    await attended(Supervisor(ear.address, watchdog=60.0), FakeVitals(), 100.0)
+    await attended(SystemdNotifier(ear.address, watchdog=60.0), FakeVitals(), 100.0)
 
     assert ear.signs == ["READY", "WATCHDOG", "WATCHDOG", "WATCHDOG"]
 
 
 async def test_no_sign_of_life_while_a_loop_stands_still(ear):
     """The loops that stand still are named in the log instead; when they turn again, so is life."""
-    vitals = FakeVitals()
+    daemon_status = FakeVitals()
     with capture_logs() as lines:
         async with anyio.create_task_group() as group:
-            group.start_soon(attend, Supervisor(ear.address, watchdog=60.0), vitals)
+            group.start_soon(attend, SystemdNotifier(ear.address, watchdog=60.0), daemon_status)
             await anyio.sleep(31.0)
-            vitals.health = Health(is_running=True, stalled=("looks", "records"))
+            daemon_status.health = Health(is_running=True, stalled=("looks", "records"))
             await anyio.sleep(60.0)
             stalled = list(ear.signs)
-            vitals.health = Health(is_running=True)
+            daemon_status.health = Health(is_running=True)
             await anyio.sleep(30.0)
             group.cancel_scope.cancel()
 
     assert stalled == ["READY", "WATCHDOG"]
     assert ear.signs == [*stalled, "WATCHDOG"]
-    assert [it["stalled"] for it in lines if it["event"] == "watchdog.not_fed"] == [
+    assert [it["stalled"] for it in lines if it["event"] == "watchdog.skipped"] == [
         "looks,records"
     ] * 2
 
 
 async def test_a_slow_status_starves_no_watchdog(ear):
     """Signs of life do not wait for the counts."""
-    vitals = SimpleNamespace(health=Health(is_running=True), line=anyio.sleep_forever)
-    await attended(Supervisor(ear.address, watchdog=60.0), vitals, 40.0)
+    daemon_status = SimpleNamespace(health=Health(is_running=True), line=anyio.sleep_forever)
+    await attended(SystemdNotifier(ear.address, watchdog=60.0), daemon_status, 40.0)
 
     assert ear.signs == ["READY", "WATCHDOG"]
 
 
 async def test_a_status_is_told_when_it_changes(ear):
     """The same status is told once, a new one within ten seconds."""
-    vitals = FakeVitals()
+    daemon_status = FakeVitals()
     async with anyio.create_task_group() as group:
-        group.start_soon(attend, Supervisor(ear.address), vitals)
+        group.start_soon(attend, SystemdNotifier(ear.address), daemon_status)
         await anyio.sleep(100.0)
-        vitals.text = "jobs: 1 SUCCEEDED"
+        daemon_status.text = "jobs: 1 SUCCEEDED"
         await anyio.sleep(10.0)
         group.cancel_scope.cancel()
 
@@ -159,7 +159,7 @@ async def test_a_status_is_told_when_it_changes(ear):
 )
 async def test_a_status_is_one_short_line(ear, text, told):
     """Whatever an error says, it cannot become another assignment or be too long for systemd."""
-    Supervisor(ear.address).status(text)
+    SystemdNotifier(ear.address).status(text)
 
     assert ear.heard == [{"STATUS": told}]
 
@@ -168,18 +168,18 @@ async def test_a_supervisor_that_does_not_hear_is_no_trouble(ear):
     """With nobody at the socket, or nobody who reads, a warning is logged, and no more."""
     ear.close()
     with capture_logs() as lines:
-        Supervisor(ear.address).stopping()
+        SystemdNotifier(ear.address).stopping()
 
-    assert [(it["event"], it["told"]) for it in lines] == [("systemd.not_told", "STOPPING")]
+    assert [(it["event"], it["told"]) for it in lines] == [("systemd.notify_failed", "STOPPING")]
 
 
 async def test_a_supervisor_that_does_not_read_holds_up_nothing(ear):
     """When the socket is full, what is told is given up at once."""
     with capture_logs() as lines:
         for number in range(1_000):
-            Supervisor(ear.address).status(str(number))
+            SystemdNotifier(ear.address).status(str(number))
 
-    assert lines[0]["event"] == "systemd.not_told"
+    assert lines[0]["event"] == "systemd.notify_failed"
     assert ear.statuses[0] == "0"
 
 
@@ -198,14 +198,16 @@ class HangingStore(FailingStore):
 async def ends():
     """Serve an API with a job that ends after a minute, and a receiver."""
     simulator = Simulator(now=virtual_clock().steady, key=KEY)
-    simulator.add(Script(job_id="job-1", run_seconds=60.0))
+    simulator.add(JobScript(job_id="job-1", run_seconds=60.0))
     async with serve(simulator) as api, served(Receiver().take) as hook:
         yield api, hook
 
 
 async def test_a_daemon_is_ready_though_the_api_is_down(ear):
     """It lives and says so for hours, and its status says what is wrong."""
-    async with living(an_app(NOWHERE, NOWHERE, supervisor=Supervisor(ear.address, watchdog=60.0))):
+    async with living(
+        an_app(NOWHERE, NOWHERE, notifier=SystemdNotifier(ear.address, watchdog=60.0))
+    ):
         await anyio.sleep(1.0)
         for _ in range(120):
             await anyio.sleep(60.0)
@@ -226,7 +228,7 @@ async def test_a_daemon_is_not_ready_before_its_store_is(ear):
             raise StoreUnavailable("the disk is full")
         return in_memory(config, clock)
 
-    app = an_app(NOWHERE, NOWHERE, supervisor=Supervisor(ear.address), new_store=new_store)
+    app = an_app(NOWHERE, NOWHERE, notifier=SystemdNotifier(ear.address), new_store=new_store)
     async with living(app):
         await anyio.sleep(30.0)
         app.reload()
@@ -239,7 +241,7 @@ async def test_a_daemon_is_not_ready_before_its_store_is(ear):
 
 async def test_a_reload_is_told_with_its_moment(ear):
     """By the moment systemd knows which of several reloads is over."""
-    app = an_app(NOWHERE, NOWHERE, supervisor=Supervisor(ear.address))
+    app = an_app(NOWHERE, NOWHERE, notifier=SystemdNotifier(ear.address))
     async with living(app):
         await anyio.sleep(1.0)
         before = time.monotonic_ns() // 1_000
@@ -253,7 +255,8 @@ async def test_a_reload_is_told_with_its_moment(ear):
 
 
 @pytest.mark.parametrize(
-    ("verb", "loop"), [("record", "records"), ("due", "sink webhook"), ("settle", "outcomes")]
+    ("verb", "loop"),
+    [("write", "records"), ("due_deliveries", "sink webhook"), ("settle", "outcomes")],
 )
 async def test_one_loop_that_stands_still_ends_all_signs_of_life(ear, ends, verb, loop):
     """One verb of the store hangs from the job's end on; all other loops go on turning."""
@@ -263,7 +266,7 @@ async def test_one_loop_that_stands_still_ends_all_signs_of_life(ear, ends, verb
         kept.append(HangingStore(in_memory(config, clock)))
         return kept[-1]
 
-    app = an_app(*ends, supervisor=Supervisor(ear.address, watchdog=60.0), new_store=new_store)
+    app = an_app(*ends, notifier=SystemdNotifier(ear.address, watchdog=60.0), new_store=new_store)
     with capture_logs() as lines, anyio.move_on_after(400.0):
         async with living(app):
             await anyio.sleep(50.0)
@@ -272,7 +275,7 @@ async def test_one_loop_that_stands_still_ends_all_signs_of_life(ear, ends, verb
             signs = list(ear.signs)
             await anyio.sleep(100.0)
 
-    told = {it["stalled"] for it in lines if it["event"] == "watchdog.not_fed"}
+    told = {it["stalled"] for it in lines if it["event"] == "watchdog.skipped"}
     assert told == {loop}
     assert "WATCHDOG" in signs
     assert ear.signs == [*signs, "STOPPING"]

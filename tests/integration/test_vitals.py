@@ -8,17 +8,17 @@ import pytest
 
 from poller.core.errors import (
     DeliveryError,
-    Misconfigured,
     NotFound,
     PollError,
-    Refused,
+    RateLimited,
     StoreUnavailable,
-    Throttled,
     Transient,
+    Unauthorized,
+    WrongEndpoint,
 )
-from poller.core.issues import Trouble
+from poller.core.issues import Issue
 from poller.core.pacing import PollPolicy
-from poller.status import Vitals
+from poller.status import DaemonStatus
 from poller.store.memory import MemoryStore
 from poller.sutro.source import SutroSource
 from tests.support.builders import a_job
@@ -42,32 +42,32 @@ FIXED = PollPolicy(minimum=10.0, maximum=10.0)
 @asynccontextmanager
 async def alive(
     api: FakeApi, sink: FakeSink | None = None, store: FailingStore | None = None
-) -> AsyncIterator[Vitals]:
+) -> AsyncIterator[DaemonStatus]:
     """Watch all jobs of an API and deliver to a sink while the block runs."""
     store = store or FailingStore(a_store())
     async with (
         dispatching(store, hook=sink or FakeSink()) as dispatcher,
         watching(api, store, *api.answers, policy=FIXED, wake=dispatcher.wake) as watcher,
     ):
-        vitals = Vitals(watcher._source._budget, virtual_clock().steady)
-        vitals.begin(store, watcher, dispatcher)
-        yield vitals
+        daemon_status = DaemonStatus(watcher._source._rate_limiter, virtual_clock().steady)
+        daemon_status.attach(store, watcher, dispatcher)
+        yield daemon_status
 
 
 async def test_an_idle_day_is_no_stall():
     """With no job and no event, all loops turn for a day."""
-    async with alive(FakeApi()) as vitals:
+    async with alive(FakeApi()) as daemon_status:
         for _ in range(24 * 60):
             await anyio.sleep(60.0)
-            assert vitals.health.is_ready
+            assert daemon_status.health.is_ready
 
 
 @pytest.mark.parametrize(
     "trouble",
     [
-        Throttled("a pause", retry_after=3_600.0),
-        Refused("no", status=401),
-        Refused("no", status=403),
+        RateLimited("a pause", retry_after=3_600.0),
+        Unauthorized("no", status=401),
+        Unauthorized("no", status=403),
         Transient("no answer"),
     ],
     ids=str,
@@ -76,10 +76,10 @@ async def test_a_long_wait_is_no_stall(trouble: PollError):
     """Neither an hour's pause that the API asks for nor a refused key stalls a loop."""
     api = FakeApi(job_1=running(), job_2=running("job-2"))
     api.trouble = trouble
-    async with alive(api) as vitals:
+    async with alive(api) as daemon_status:
         for _ in range(3 * 360):
             await anyio.sleep(10.0)
-            assert vitals.health.stalled == ()
+            assert daemon_status.health.stalled == ()
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ async def test_a_dead_sink_is_no_stall(trouble: DeliveryError):
     sink = FakeSink()
     sink.trouble = trouble
     api = FakeApi(**{f"job_{n}": ended(f"job-{n}") for n in range(1, 40)})
-    async with alive(api, sink) as vitals:
+    async with alive(api, sink) as daemon_status:
         for _ in range(24 * 60):
             await anyio.sleep(60.0)
-            assert vitals.health.stalled == ()
+            assert daemon_status.health.stalled == ()
 
 
 async def test_slow_sends_are_no_stall():
@@ -111,20 +111,20 @@ async def test_slow_sends_are_no_stall():
 
     sink.trouble = hang
     api = FakeApi(**{f"job_{n}": ended(f"job-{n}") for n in range(1, 40)})
-    async with alive(api, sink) as vitals:
+    async with alive(api, sink) as daemon_status:
         for _ in range(60):
             await anyio.sleep(10.0)
-            assert vitals.health.stalled == ()
+            assert daemon_status.health.stalled == ()
 
 
 async def test_slow_answers_are_no_stall():
     """All looks may be under way at once for as long as a request may take."""
     api = FakeApi(**{f"job_{n}": running(f"job-{n}") for n in range(1, 40)})
     api.latency = 120.0
-    async with alive(api) as vitals:
+    async with alive(api) as daemon_status:
         for _ in range(60):
             await anyio.sleep(10.0)
-            assert vitals.health.stalled == ()
+            assert daemon_status.health.stalled == ()
 
 
 async def test_a_full_disk_is_no_stall():
@@ -133,20 +133,28 @@ async def test_a_full_disk_is_no_stall():
 
     async def fill_the_disk(_delivery):
         await anyio.sleep(5.0)  # by then all ways to the sink are taken
-        store.fails = {"record", "settle", "due", "load", "marks", "sinks", "disable"}
+        store.fails = {
+            "write",
+            "settle",
+            "due_deliveries",
+            "load_states",
+            "get_flags",
+            "backlogs",
+            "disable_sink",
+        }
         raise DeliveryError("gone", is_gone=True)
 
     sink.trouble = fill_the_disk
     api = FakeApi(**{f"job_{n}": ended(f"job-{n}") for n in range(1, 40)})
-    async with alive(api, sink, store) as vitals:
+    async with alive(api, sink, store) as daemon_status:
         for _ in range(60):
             await anyio.sleep(10.0)
-            assert vitals.health.stalled == ()
-        assert Trouble.DEGRADED in vitals.troubles
-        assert await vitals.backlog() == ()
+            assert daemon_status.health.stalled == ()
+        assert Issue.STORE_UNAVAILABLE in daemon_status.issues
+        assert await daemon_status.backlog() == ()
         store.fails = set()
         await anyio.sleep(30.0)
-        assert Trouble.DEGRADED not in vitals.troubles
+        assert Issue.STORE_UNAVAILABLE not in daemon_status.issues
 
 
 async def test_a_source_that_hangs_is_a_stall(monkeypatch):
@@ -156,41 +164,46 @@ async def test_a_source_that_hangs_is_a_stall(monkeypatch):
     async def hang(*_):
         await anyio.sleep_forever()
 
-    async with alive(api) as vitals:
+    async with alive(api) as daemon_status:
         await anyio.sleep(100.0)
-        monkeypatch.setattr(SutroSource, "choose", hang)
+        monkeypatch.setattr(SutroSource, "plan", hang)
         await anyio.sleep(20.0)
-        before = vitals.health
+        before = daemon_status.health
         await anyio.sleep(31.0)
 
     assert before.is_live
-    assert vitals.health.stalled == ("looks",)
-    assert not vitals.health.is_ready
-    assert vitals.health.reasons == ("the loop 'looks' has stalled",)
+    assert daemon_status.health.stalled == ("looks",)
+    assert not daemon_status.health.is_ready
+    assert daemon_status.health.reasons == ("the loop 'looks' has stalled",)
 
 
 @pytest.mark.parametrize(
     ("verb", "stalled"),
-    [("record", "records"), ("due", "sink hook"), ("settle", "outcomes"), ("load", "deadlines")],
+    [
+        ("write", "records"),
+        ("due_deliveries", "sink hook"),
+        ("settle", "outcomes"),
+        ("load_states", "deadlines"),
+    ],
 )
 async def test_a_store_verb_that_hangs_is_a_stall(verb: str, stalled: str):
     """A database that neither answers nor fails is found out, whoever waits; it failed once."""
     store = FailingStore(a_store())
     api = FakeApi(job_1=running())
-    async with alive(api, store=store) as vitals:
-        store.fails = {"due"}
+    async with alive(api, store=store) as daemon_status:
+        store.fails = {"due_deliveries"}
         await anyio.sleep(6.0)
         store.fails = set()
         await anyio.sleep(9.0)
-        assert store.troubled_at > 0.0
+        assert store.last_error_at > 0.0
         store.hangs = {verb}
         api.answers["job-1"] = ended()
-        if verb == "load":
-            vitals._roster.ledger._stale.add("job-1")
+        if verb == "load_states":
+            daemon_status._roster.tracker._stale.add("job-1")
             stalled = "records"
         await anyio.sleep(60.0)
 
-        assert stalled in vitals.health.stalled
+        assert stalled in daemon_status.health.stalled
 
 
 @pytest.mark.parametrize(
@@ -198,39 +211,39 @@ async def test_a_store_verb_that_hangs_is_a_stall(verb: str, stalled: str):
     [
         (None, 1_000.0, ()),
         (Transient("down"), 200.0, ()),
-        (Transient("down"), 400.0, (Trouble.STALE,)),
-        (Throttled("a pause", retry_after=3_600.0), 400.0, (Trouble.STALE,)),
-        (Misconfigured("a redirect"), 20.0, (Trouble.MISCONFIGURED,)),
-        (NotFound("no such job"), 200.0, (Trouble.MISCONFIGURED,)),
-        (Refused("no", status=401), 100.0, (Trouble.KEY_REFUSED,)),
+        (Transient("down"), 400.0, (Issue.API_UNREACHABLE,)),
+        (RateLimited("a pause", retry_after=3_600.0), 400.0, (Issue.API_UNREACHABLE,)),
+        (WrongEndpoint("a redirect"), 20.0, (Issue.WRONG_ENDPOINT,)),
+        (NotFound("no such job"), 200.0, (Issue.WRONG_ENDPOINT,)),
+        (Unauthorized("no", status=401), 100.0, (Issue.API_KEY_REJECTED,)),
     ],
     ids=str,
 )
 async def test_what_the_api_says_is_status(trouble, after, told):
     """What keeps the API from being asked is named, heals at once, and is no ill of the daemon."""
     api = FakeApi(**{f"job_{n}": running(f"job-{n}") for n in range(1, 5)})
-    async with alive(api) as vitals:
+    async with alive(api) as daemon_status:
         await anyio.sleep(20.0)
         api.trouble = trouble
         await anyio.sleep(after)
-        assert vitals.troubles == told
-        assert vitals.health.is_ready
+        assert daemon_status.issues == told
+        assert daemon_status.health.is_ready
         api.trouble = None
         await anyio.sleep(4_000.0)
-        assert vitals.troubles == ()
+        assert daemon_status.issues == ()
 
 
 async def test_the_line_for_people():
     """One line says how many jobs stand how, what waits, and what is wrong."""
     sink = FakeSink()
-    sink.trouble = DeliveryError("bad", is_final=True)
+    sink.trouble = DeliveryError("bad", is_permanent=True)
     api = FakeApi(job_1=running(), job_2=ended("job-2"))
-    async with alive(api, sink) as vitals:
+    async with alive(api, sink) as daemon_status:
         await anyio.sleep(20.0)
-        well = await vitals.line()
-        api.trouble = Refused("no", status=401)
+        well = await daemon_status.summary_line()
+        api.trouble = Unauthorized("no", status=401)
         await anyio.sleep(100.0)
-        ill = await vitals.line()
+        ill = await daemon_status.summary_line()
 
     assert well == "jobs: 1 RUNNING, 1 SUCCEEDED; 0 pending, 2 dead"
     assert ill.startswith(
@@ -254,15 +267,19 @@ async def test_a_daemon_without_its_store_is_live_but_not_ready():
     app = an_app("http://127.0.0.1:1", "http://127.0.0.1:1", new_store=new_store)
     async with living(app):
         await anyio.sleep(60.0)
-        waiting, troubles, line = app.vitals.health, app.vitals.troubles, await app.vitals.line()
+        waiting, troubles, line = (
+            app.status.health,
+            app.status.issues,
+            await app.status.summary_line(),
+        )
         is_full = False
         await anyio.sleep(10.0)
-        ready = app.vitals.health
-    ended, last = app.vitals.health, await app.vitals.line()
+        ready = app.status.health
+    ended, last = app.status.health, await app.status.summary_line()
 
     assert (waiting.is_live, waiting.is_ready) == (True, False)
     assert waiting.reasons == ("the store is not open yet",)
-    assert troubles == (Trouble.DEGRADED,)
+    assert troubles == (Issue.STORE_UNAVAILABLE,)
     assert line == "waiting for the store: the disk is full"
     assert ready.is_ready
     assert (ended.is_live, ended.is_ready, ended.reasons) == (True, False, ("it is stopping",))
@@ -290,16 +307,16 @@ async def test_a_locked_database_is_no_stall():
     """A database that another process holds for ten minutes degrades the daemon, no more."""
     api = FakeApi(**{f"job_{it}": running(f"job-{it}") for it in range(20)})
     store = LockedStore(a_store())
-    async with alive(api, store=store) as vitals:
+    async with alive(api, store=store) as daemon_status:
         await anyio.sleep(30.0)
         api.answers["job-0"] = a_job("SUCCEEDED", job_id="job-0")
         await anyio.sleep(15.0)
         store.is_locked = True
         for _ in range(600):
             await anyio.sleep(1.0)
-            assert vitals.health.is_live
-        assert Trouble.DEGRADED in vitals.troubles
+            assert daemon_status.health.is_live
+        assert Issue.STORE_UNAVAILABLE in daemon_status.issues
         store.is_locked = False
         await anyio.sleep(60.0)
-        assert vitals.health.is_ready
-        assert not vitals.troubles
+        assert daemon_status.health.is_ready
+        assert not daemon_status.issues

@@ -7,14 +7,21 @@ from typing import Any
 import anyio
 import pytest
 
-from poller.cli.wait.engine import Standing, Terms, Waiter, find_latest
-from poller.core.errors import Misconfigured, NotFound, PollError, Refused, Throttled, Transient
-from poller.core.lifecycle import Rules
+from poller.cli.wait.engine import JobResult, JobWaiter, WaitOptions, find_latest
+from poller.core.errors import (
+    NotFound,
+    PollError,
+    RateLimited,
+    Transient,
+    Unauthorized,
+    WrongEndpoint,
+)
+from poller.core.lifecycle import LifecyclePolicy
 from poller.core.pacing import PollPolicy
-from poller.core.state import JobEvent
+from poller.core.state import JobEventType
 from poller.sutro import list_planner as listing
-from poller.sutro.client import Page
-from poller.sutro.rate_limit import Budget
+from poller.sutro.client import JobPage
+from poller.sutro.rate_limit import RateLimiter
 from poller.sutro.source import SutroSource
 from tests.support.builders import a_job
 from tests.support.fakes import FakeApi, ended, half, running
@@ -31,38 +38,38 @@ class Watching:
     told: list[str] = field(default_factory=list)
     shown: dict[str, list[str]] = field(default_factory=dict)
 
-    def tell(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """Keep a line."""
         self.told.append(text)
 
-    def show(self, standings: Sequence[Standing]) -> None:
+    def update(self, results: Sequence[JobResult]) -> None:
         """Keep each status that is new."""
-        for it in standings:
+        for it in results:
             seen = self.shown.setdefault(it.job_id, [])
             if it.job and seen[-1:] != [it.job.status]:
                 seen.append(it.job.status)
 
 
-def a_waiter(api: FakeApi, **changes: Any) -> Waiter:
+def a_waiter(api: FakeApi, **changes: Any) -> JobWaiter:
     """Make a wait for jobs of a fake API."""
     clock = virtual_clock()
-    budget = Budget(per_minute=6_000.0, now=clock.steady, random=half)
+    rate_limiter = RateLimiter(per_minute=6_000.0, now=clock.steady, random=half)
     source = SutroSource(
         api,
-        budget,
-        listing=listing.Listing(clock.steady, is_on=False),
+        rate_limiter,
+        listing=listing.ListPlanner(clock.steady, is_on=False),
         now=clock.steady,
         renew_key=lambda: None,
     )
-    options = {"onlooker": Watching(), "random": half} | changes
-    return Waiter(source=source, clock=clock, **options)
+    options = {"listener": Watching(), "random": half} | changes
+    return JobWaiter(source=source, clock=clock, **options)
 
 
 async def waited(api: FakeApi, *job_ids: str, **changes: Any) -> tuple[dict[str, Any], float]:
     """Wait for jobs; give the end of each, and how long it took."""
     waiter = a_waiter(api, **changes)
     await waiter.run(job_ids)
-    return {it.job_id: it.end for it in waiter.standings}, anyio.current_time()
+    return {it.job_id: it.end for it in waiter.results}, anyio.current_time()
 
 
 def at(seconds: float, before: Any, after: Any) -> Any:
@@ -84,7 +91,7 @@ async def test_it_waits_for_all():
 
     ends, seconds = await waited(api, "job-1", "job-2")
 
-    assert ends == {"job-1": JobEvent.SUCCEEDED, "job-2": JobEvent.FAILED}
+    assert ends == {"job-1": JobEventType.SUCCEEDED, "job-2": JobEventType.FAILED}
     assert 100.0 <= seconds <= 115.0
 
 
@@ -92,9 +99,9 @@ async def test_any_end_is_enough():
     """With `is_any` the first end ends the wait."""
     api = FakeApi(job_1=running(), job_2=at(50.0, running("job-2"), ended("job-2", "CANCELLED")))
 
-    ends, seconds = await waited(api, "job-1", "job-2", terms=Terms(is_any=True))
+    ends, seconds = await waited(api, "job-1", "job-2", options=WaitOptions(is_any=True))
 
-    assert ends == {"job-1": None, "job-2": JobEvent.CANCELLED}
+    assert ends == {"job-1": None, "job-2": JobEventType.CANCELLED}
     assert 50.0 <= seconds <= 65.0
 
 
@@ -103,10 +110,12 @@ async def test_the_first_bad_end_is_enough(bad):
     """With `is_fail_fast` a job that fails, is cancelled or is missing ends the wait."""
     api = FakeApi(job_1=running(), job_2=bad, job_3=ended("job-3"))
 
-    ends, seconds = await waited(api, "job-1", "job-2", "job-3", terms=Terms(is_fail_fast=True))
+    ends, seconds = await waited(
+        api, "job-1", "job-2", "job-3", options=WaitOptions(is_fail_fast=True)
+    )
 
     assert ends["job-1"] is None
-    assert ends["job-2"] in {JobEvent.FAILED, JobEvent.CANCELLED, JobEvent.MISSING}
+    assert ends["job-2"] in {JobEventType.FAILED, JobEventType.CANCELLED, JobEventType.MISSING}
     assert seconds <= 75.0
 
 
@@ -114,9 +123,9 @@ async def test_success_is_not_fast():
     """With `is_fail_fast` a job that succeeds does not end the wait for the others."""
     api = FakeApi(job_1=ended(), job_2=at(50.0, running("job-2"), ended("job-2")))
 
-    ends, _ = await waited(api, "job-1", "job-2", terms=Terms(is_fail_fast=True))
+    ends, _ = await waited(api, "job-1", "job-2", options=WaitOptions(is_fail_fast=True))
 
-    assert set(ends.values()) == {JobEvent.SUCCEEDED}
+    assert set(ends.values()) == {JobEventType.SUCCEEDED}
 
 
 async def test_it_waits_for_the_cost():
@@ -127,7 +136,7 @@ async def test_it_waits_for_the_cost():
     await waiter.run(["job-1"])
 
     assert 12.0 <= anyio.current_time() <= 16.0
-    assert waiter.standings[0].job.job_cost == 0.5
+    assert waiter.results[0].job.job_cost == 0.5
 
 
 async def test_it_does_not_wait_for_a_cost_that_never_comes():
@@ -139,13 +148,13 @@ async def test_it_does_not_wait_for_a_cost_that_never_comes():
 
 async def test_every_status_is_shown():
     """The onlooker sees each status that was seen, and the end."""
-    onlooker = Watching()
+    listener = Watching()
     api = FakeApi(job_1=at(20.0, a_job("QUEUED"), at(40.0, running(), ended())))
 
-    await waited(api, "job-1", onlooker=onlooker)
+    await waited(api, "job-1", listener=listener)
 
-    assert onlooker.shown == {"job-1": ["QUEUED", "RUNNING", "SUCCEEDED"]}
-    assert onlooker.told == []
+    assert listener.shown == {"job-1": ["QUEUED", "RUNNING", "SUCCEEDED"]}
+    assert listener.told == []
 
 
 # Jobs that are not there.
@@ -153,20 +162,20 @@ async def test_every_status_is_shown():
 
 async def test_wrong_ids_are_missing_after_a_minute():
     """Three unknown ids are missing, each warned of at its first 404: the URL is not suspected."""
-    onlooker, ids = Watching(), ["job-7", "job-8", "job-9"]
+    listener, ids = Watching(), ["job-7", "job-8", "job-9"]
 
-    ends, seconds = await waited(FakeApi(), *ids, onlooker=onlooker)
+    ends, seconds = await waited(FakeApi(), *ids, listener=listener)
 
-    assert set(ends.values()) == {JobEvent.MISSING}
+    assert set(ends.values()) == {JobEventType.MISSING}
     assert 60.0 <= seconds <= 75.0
-    assert sorted(onlooker.told) == [
+    assert sorted(listener.told) == [
         f"{job_id}: no such job (404) so far, missing after 60 s of that" for job_id in ids
     ]
 
 
 async def test_the_grace_can_be_shorter():
     """POLLER_NOT_FOUND_GRACE shortens the minute."""
-    policy, rules = PollPolicy(minimum=1.0, maximum=1.0), Rules(not_found_grace=10.0)
+    policy, rules = PollPolicy(minimum=1.0, maximum=1.0), LifecyclePolicy(not_found_grace=10.0)
 
     _, seconds = await waited(FakeApi(), "job-9", policy=policy, rules=rules)
 
@@ -177,7 +186,7 @@ async def test_a_job_that_shows_late_is_waited_for():
     """A 404 within the grace is no end."""
     ends, _ = await waited(FakeApi(job_1=at(45.0, UNKNOWN, ended())), "job-1")
 
-    assert ends == {"job-1": JobEvent.SUCCEEDED}
+    assert ends == {"job-1": JobEventType.SUCCEEDED}
 
 
 # What stands in the way.
@@ -186,9 +195,9 @@ async def test_a_job_that_shows_late_is_waited_for():
 async def test_a_wrong_key_ends_it_at_once():
     """A 401 before anything was answered is told after one request."""
     api = FakeApi()
-    api.trouble = Refused("401", status=401)
+    api.trouble = Unauthorized("401", status=401)
 
-    with pytest.raises(Refused):
+    with pytest.raises(Unauthorized):
         await waited(api, "job-1", "job-2")
 
     assert len(api.asked) == 1
@@ -197,9 +206,9 @@ async def test_a_wrong_key_ends_it_at_once():
 async def test_a_key_that_may_not_read_ends_it():
     """A 403 for one job and then for the trial is about the key."""
     api = FakeApi()
-    api.trouble = Refused("403", status=403)
+    api.trouble = Unauthorized("403", status=403)
 
-    with pytest.raises(Refused):
+    with pytest.raises(Unauthorized):
         await waited(api, "job-1", "job-2")
 
     assert len(api.asked) == 2
@@ -207,58 +216,58 @@ async def test_a_key_that_may_not_read_ends_it():
 
 async def test_one_forbidden_job_does_not_end_it():
     """A 403 for one job while another is answered leaves hope."""
-    api = FakeApi(job_1=Refused("403", status=403), job_2=ended("job-2"))
+    api = FakeApi(job_1=Unauthorized("403", status=403), job_2=ended("job-2"))
 
-    ends, _ = await waited(api, "job-1", "job-2", terms=Terms(is_any=True))
+    ends, _ = await waited(api, "job-1", "job-2", options=WaitOptions(is_any=True))
 
-    assert ends["job-2"] is JobEvent.SUCCEEDED
+    assert ends["job-2"] is JobEventType.SUCCEEDED
 
 
 async def test_a_passing_refusal_does_not_end_it():
     """A 401 after good answers is tried again before it counts."""
-    refusal = at(30.0, Refused("401", status=401), ended())
+    refusal = at(30.0, Unauthorized("401", status=401), ended())
     api = FakeApi(job_1=at(20.0, running(), refusal))
 
     ends, _ = await waited(api, "job-1")
 
-    assert ends == {"job-1": JobEvent.SUCCEEDED}
+    assert ends == {"job-1": JobEventType.SUCCEEDED}
 
 
 async def test_a_key_that_is_revoked_ends_it():
     """A 401 that comes again at the trial is about the key."""
-    with pytest.raises(Refused):
-        await waited(FakeApi(job_1=at(20.0, running(), Refused("401", status=401))), "job-1")
+    with pytest.raises(Unauthorized):
+        await waited(FakeApi(job_1=at(20.0, running(), Unauthorized("401", status=401))), "job-1")
 
     assert anyio.current_time() <= 60.0
 
 
 async def test_a_wrong_url_ends_it_at_once():
     """A foreign 404 before anything was answered is told after one request."""
-    with pytest.raises(Misconfigured):
-        await waited(FakeApi(job_1=Misconfigured("404")), "job-1")
+    with pytest.raises(WrongEndpoint):
+        await waited(FakeApi(job_1=WrongEndpoint("404")), "job-1")
 
     assert anyio.current_time() == 0.0
 
 
 async def test_a_passing_wrong_answer_does_not_end_it():
     """A foreign 404 after good answers is tried again."""
-    api = FakeApi(job_1=at(5.0, running(), at(30.0, Misconfigured("404"), ended())))
+    api = FakeApi(job_1=at(5.0, running(), at(30.0, WrongEndpoint("404"), ended())))
 
     ends, _ = await waited(api, "job-1")
 
-    assert ends == {"job-1": JobEvent.SUCCEEDED}
+    assert ends == {"job-1": JobEventType.SUCCEEDED}
 
 
 async def test_an_outage_is_waited_for():
     """However long nothing is heard, it goes on; the same trouble is told ever more seldom."""
-    onlooker = Watching()
+    listener = Watching()
     api = FakeApi(job_1=at(10_000.0, Transient("reset"), ended()))
 
-    ends, _ = await waited(api, "job-1", onlooker=onlooker)
+    ends, _ = await waited(api, "job-1", listener=listener)
 
-    assert ends == {"job-1": JobEvent.SUCCEEDED}
-    assert set(onlooker.told) == {"reset; asking again"}
-    assert len(onlooker.told) <= 9
+    assert ends == {"job-1": JobEventType.SUCCEEDED}
+    assert set(listener.told) == {"reset; asking again"}
+    assert len(listener.told) <= 9
 
 
 @pytest.mark.parametrize("began", [0.0, 300.0])
@@ -267,7 +276,7 @@ async def test_a_long_silence_ends_it(began: float):
     api = FakeApi(job_1=at(began, running(), Transient("reset")))
 
     with pytest.raises(Transient, match=r"^no answer for 60 s: reset$"):
-        await waited(api, "job-1", terms=Terms(unreachable_after=60.0))
+        await waited(api, "job-1", options=WaitOptions(unreachable_after=60.0))
 
     assert began + 60.0 <= anyio.current_time() <= began + 80.0
 
@@ -279,18 +288,18 @@ async def test_one_failure_is_no_silence():
     usual = api.answers["job-1"]
     api.answers["job-1"] = lambda: Transient("reset") if len(api.asked) == 2 else usual()
 
-    ends, _ = await waited(api, "job-1", policy=slow, terms=Terms(unreachable_after=60.0))
+    ends, _ = await waited(api, "job-1", policy=slow, options=WaitOptions(unreachable_after=60.0))
 
-    assert ends == {"job-1": JobEvent.SUCCEEDED}
+    assert ends == {"job-1": JobEventType.SUCCEEDED}
 
 
 async def test_an_api_that_asks_for_a_pause_is_there():
     """A 429 is an answer: it ends no wait with `unreachable_after`."""
-    api = FakeApi(job_1=at(200.0, Throttled("429", retry_after=100.0), ended()))
+    api = FakeApi(job_1=at(200.0, RateLimited("429", retry_after=100.0), ended()))
 
-    ends, _ = await waited(api, "job-1", terms=Terms(unreachable_after=30.0))
+    ends, _ = await waited(api, "job-1", options=WaitOptions(unreachable_after=30.0))
 
-    assert ends == {"job-1": JobEvent.SUCCEEDED}
+    assert ends == {"job-1": JobEventType.SUCCEEDED}
 
 
 async def test_every_look_is_read_whole():
@@ -307,7 +316,7 @@ async def test_nothing_is_known_before_it_runs():
     """A wait that was stopped early has nothing to say of its jobs."""
     waiter = a_waiter(FakeApi())
 
-    assert waiter.standings == []
+    assert waiter.results == []
 
 
 # The newest job.
@@ -316,10 +325,10 @@ async def test_nothing_is_known_before_it_runs():
 class Listing:
     """An API of one verb, whose answers are given in turn."""
 
-    def __init__(self, *answers: Page | PollError) -> None:
+    def __init__(self, *answers: JobPage | PollError) -> None:
         self.answers = list(answers)
 
-    async def list_jobs(self, *, limit: int, cursor: str | None = None) -> Page:
+    async def list_jobs(self, *, limit: int, cursor: str | None = None) -> JobPage:
         """Give the next answer, the last one again and again."""
         assert (limit, cursor) == (1, None)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -331,26 +340,30 @@ class Listing:
 async def test_the_newest_job_is_found_through_trouble():
     """A failed request is repeated, and a pause that the API asks for is kept."""
     api = Listing(
-        Transient("reset"), Throttled("429", retry_after=90.0), Page((running("job-5"),), "more")
+        Transient("reset"),
+        RateLimited("429", retry_after=90.0),
+        JobPage((running("job-5"),), "more"),
     )
-    onlooker = Watching()
+    listener = Watching()
 
-    found = await find_latest(api, onlooker, Terms())
+    found = await find_latest(api, listener, WaitOptions())
 
     assert found == "job-5"
     assert 91.0 <= anyio.current_time() <= 92.0
-    assert onlooker.told == ["reset; asking again", "429; asking again"]
+    assert listener.told == ["reset; asking again", "429; asking again"]
 
 
 async def test_an_account_without_jobs_has_no_newest():
     """There is nothing to wait for, and the line says what to do."""
     with pytest.raises(NotFound, match="submit one first"):
-        await find_latest(Listing(Page((), None)), Watching(), Terms())
+        await find_latest(Listing(JobPage((), None)), Watching(), WaitOptions())
 
 
 async def test_the_newest_job_is_not_looked_for_for_ever():
     """`unreachable_after` counts here too."""
     with pytest.raises(Transient, match=r"^no answer for 60 s: reset$"):
-        await find_latest(Listing(Transient("reset")), Watching(), Terms(unreachable_after=60.0))
+        await find_latest(
+            Listing(Transient("reset")), Watching(), WaitOptions(unreachable_after=60.0)
+        )
 
     assert anyio.current_time() == pytest.approx(60.0)

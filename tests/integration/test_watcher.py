@@ -6,9 +6,9 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from poller.core.errors import Rejected, Throttled, Transient
+from poller.core.errors import RateLimited, Rejected, Transient
 from poller.core.pacing import PollPolicy
-from poller.polling import tracker as ledger
+from poller.polling import tracker
 from tests.support.builders import a_job
 from tests.support.fakes import (
     FakeApi,
@@ -53,7 +53,7 @@ async def test_jitter_is_a_tenth_either_way():
     for draw, expected in ((0.0, 9.0), (0.999999, 11.0)):
         api.asked.clear()
         async with watching(api, a_store(), "job-1", policy=FIXED) as watcher:
-            watcher._agenda.random = lambda draw=draw: draw
+            watcher._scheduler.random = lambda draw=draw: draw
             await anyio.sleep(60.0)
 
         assert gaps(api.times("job-1"))[-1] == pytest.approx(expected)
@@ -174,14 +174,14 @@ async def test_a_dropped_answer_does_not_end_the_watching():
 
 async def test_a_bug_in_deciding_quarantines_one_job(monkeypatch):
     """A job that cannot be decided is tried every 15 minutes, loudly; the others go on."""
-    decide = ledger.decide
+    decide = tracker.decide
 
     def broken(state, seen, now, rules):
         if state.job_id == "job-1":
             raise ZeroDivisionError
         return decide(state, seen, now, rules)
 
-    monkeypatch.setattr(ledger, "decide", broken)
+    monkeypatch.setattr(tracker, "decide", broken)
     api, store = FakeApi(job_1=running(), job_2=running("job-2")), a_store()
 
     with capture_logs() as lines:
@@ -191,7 +191,7 @@ async def test_a_bug_in_deciding_quarantines_one_job(monkeypatch):
     assert gaps(api.times("job-1")) == [900.0]
     assert len(api.times("job-2")) >= 100
     assert recorded_types(store) == ["job.started"]
-    assert [it["event"] for it in lines].count("job.undecided") == 2
+    assert [it["event"] for it in lines].count("job.decision_failed") == 2
 
 
 async def test_a_job_that_heals_leaves_quarantine(monkeypatch):
@@ -199,7 +199,7 @@ async def test_a_job_that_heals_leaves_quarantine(monkeypatch):
     api, store = FakeApi(job_1=running()), a_store()
     async with watching(api, store, "job-1", policy=FIXED):
         with monkeypatch.context() as patch:
-            patch.setattr(ledger, "job_event", lambda *_: 1 / 0)
+            patch.setattr(tracker, "job_event", lambda *_: 1 / 0)
             await settled()
         await anyio.sleep(1_000.0)
 
@@ -247,7 +247,7 @@ async def test_a_pause_is_waited_for_by_all_jobs():
 
     async with watching(api, a_store(), "job-1", "job-2", policy=FIXED):
         await anyio.sleep(15.0)
-        api.trouble = Throttled("429", retry_after=120.0)
+        api.trouble = RateLimited("429", retry_after=120.0)
         await anyio.sleep(10.0)
         api.trouble = None
         paused_at = api.asked[-1][0]
@@ -281,7 +281,7 @@ async def test_odd_fields_are_told_once():
         async with watching(api, a_store(), "job-1", "job-2", policy=FIXED):
             await anyio.sleep(100.0)
 
-    told = [it for it in lines if it["event"] == "job.wrong_field"]
+    told = [it for it in lines if it["event"] == "job.invalid_field"]
     assert [it["field"] for it in told] == ["num_rows"]
 
 
@@ -297,8 +297,8 @@ async def test_a_binding_budget_is_told_once():
             }
             await anyio.sleep(600.0)
 
-    told = [it for it in logs if it["event"].startswith("pace.")]
-    assert [it["event"] for it in told] == ["pace.stretched", "pace.recovered"]
+    told = [it for it in logs if it["event"].startswith("polling.")]
+    assert [it["event"] for it in told] == ["polling.delayed", "polling.recovered"]
     assert told[0]["factor"] == pytest.approx(3.0, abs=0.5)
 
 
@@ -311,9 +311,9 @@ async def test_a_budget_that_does_not_bind_is_not_told():
             api, a_store(), *ids, policy=PollPolicy(minimum=300.0), per_minute=60.0
         ):
             await anyio.sleep(1_000.0)
-            api.trouble = Throttled("wait", retry_after=45.0)
+            api.trouble = RateLimited("wait", retry_after=45.0)
             await anyio.sleep(50.0)
             api.trouble = None
             await anyio.sleep(1_000.0)
 
-    assert not [it for it in logs if it["event"].startswith("pace.")]
+    assert not [it for it in logs if it["event"].startswith("polling.")]

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from poller.core.jobs import is_job_id
 from poller.polling import watchlist as module
-from poller.polling.watchlist import LOOK_EVERY, RULE, Watchlist, parse_ids
+from poller.polling.watchlist import FILE_POLL_INTERVAL, JOB_ID_RULE, Watchlist, parse_ids
 
 pytestmark = pytest.mark.virtual(limit=3_600.0)
 
@@ -54,7 +54,7 @@ async def running(watchlist: Watchlist) -> AsyncIterator[list[list[str]]]:
 
 async def a_look() -> None:
     """Let the watchlist look at its file once more."""
-    await anyio.sleep(LOOK_EVERY + 0.1)
+    await anyio.sleep(FILE_POLL_INTERVAL + 0.1)
 
 
 async def test_ids_of_the_settings():
@@ -194,7 +194,7 @@ async def test_bad_lines_are_named_by_number(path):
             await anyio.sleep(60.0)
 
     assert seen == [["job-1", "job-2"]]
-    assert [(it["line"], it["error"]) for it in logs] == [(2, RULE), (4, RULE)]
+    assert [(it["line"], it["error"]) for it in logs] == [(2, JOB_ID_RULE), (4, JOB_ID_RULE)]
     assert "canary" not in str(logs)
 
 

@@ -5,9 +5,9 @@ from typing import Final
 import anyio
 import pytest
 
-from poller.core.errors import NotFound, Refused
+from poller.core.errors import NotFound, Unauthorized
 from poller.core.parsing import parse_job
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from tests.sdk_compat.sdk_process import Visit, Witness
 from tests.support.client_polls import client
 from tests.support.daemon_process import Place
@@ -24,10 +24,10 @@ WORDS: Final = {
 """What the SDK prints of each end, first while it waits for the job, then as it attaches to it."""
 
 
-def scripts(*, queue: float = 0.0, run: float = 0.0) -> list[Script]:
+def scripts(*, queue: float = 0.0, run: float = 0.0) -> list[JobScript]:
     """Give a job of each fate, whose id is its fate."""
     return [
-        Script(job_id=fate, fate=fate, queue_seconds=queue, run_seconds=run)
+        JobScript(job_id=fate, fate=fate, queue_seconds=queue, run_seconds=run)
         for fate in ("succeeded", "failed", "cancelled")
     ]
 
@@ -99,7 +99,7 @@ async def test_a_key_that_is_refused(place: Place, witness: Witness):
     """The API's 401 is one for both."""
     visit = await witness.ask("job-1", key="sk_other")
     async with client(place.api_url, "sk_other") as api:
-        with pytest.raises(Refused):
+        with pytest.raises(Unauthorized):
             await api.get_job("job-1")
 
     assert (visit.status, visit.jobs) == (None, None)

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from anyio.to_thread import run_sync
 
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from tests.sdk_compat.uv_tool import ToolRunner
 from tests.support.daemon_process import Place
 
@@ -19,7 +19,7 @@ LONG = 300.0
 @pytest.fixture
 def watched(place: Place) -> Place:
     """Give a place whose one job has ended."""
-    place.jobs(Script(job_id="job-1", queue_seconds=0.0, run_seconds=0.0))
+    place.jobs(JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=0.0))
     return place
 
 
@@ -37,7 +37,7 @@ async def test_the_wheel_runs_without_being_installed(watched: Place, tool_runne
 
 async def test_a_job_that_failed_is_the_code_of_the_runner(place: Place, tool_runner: ToolRunner):
     """The exit code goes through uv: a script may rely on it."""
-    place.jobs(Script(job_id="job-1", fate="failed", queue_seconds=0.0, run_seconds=0.0))
+    place.jobs(JobScript(job_id="job-1", fate="failed", queue_seconds=0.0, run_seconds=0.0))
     command, environment = tool_runner.command("wait", "job-1"), tool_runner.environment(place)
     async with place.started(command, environment) as process:
         code = await process.end(within=LONG)

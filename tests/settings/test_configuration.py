@@ -4,13 +4,13 @@ import pytest
 
 from poller.config import describe, load
 from poller.core.errors import ConfigError
-from poller.core.events import EVENT_TYPES, URGENT
+from poller.core.events import DEFAULT_SINK_EVENTS, EVENT_TYPES
 from tests.support.config_builders import CANARIES, KEY, SECRET, URL, WEBHOOK, loaded
 
 
 def shown_of(config, variable):
     """Give what is shown of a variable."""
-    return {it.variable: it.shown for it in describe(config)}[variable]
+    return {it.variable: it.display for it in describe(config)}[variable]
 
 
 def test_the_log_is_the_only_sink_by_default():
@@ -27,8 +27,10 @@ def test_a_sink_takes_what_is_urgent():
     """A sink takes ends and trouble of jobs; one that people read takes the poller's own too."""
     log, webhook = loaded(**WEBHOOK).sinks
 
-    assert webhook.events == URGENT
-    assert log.events - URGENT == {it for it in EVENT_TYPES if it.startswith("poller.")}
+    assert webhook.events == DEFAULT_SINK_EVENTS
+    assert log.events - DEFAULT_SINK_EVENTS == {
+        it for it in EVENT_TYPES if it.startswith("poller.")
+    }
 
 
 def test_a_webhook_that_people_read_takes_what_the_log_takes():
@@ -40,7 +42,7 @@ def test_a_webhook_that_people_read_takes_what_the_log_takes():
         POLLER_WEBHOOK_SLACK_FORMAT="slack",
     ).sinks
 
-    assert plain.events == URGENT
+    assert plain.events == DEFAULT_SINK_EVENTS
     assert slack.events == log.events
 
 
@@ -136,7 +138,7 @@ def test_who_only_asks_needs_only_a_key():
     config = load({"SUTRO_API_KEY": KEY} | broken, for_run=False, is_delivering=False)
 
     assert config.key().get_secret_value() == KEY
-    assert config.refresh() == ()
+    assert config.reload_secrets() == ()
 
 
 def test_who_only_asks_is_told_of_misspelt_settings():

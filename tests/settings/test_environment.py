@@ -4,8 +4,8 @@ import pytest
 from pydantic import SecretStr, model_validator
 
 from poller.core.errors import ConfigError
-from poller.settings.base import Reading, SinkSettings, default_text, secret_texts, setting
-from poller.settings.sources import Places
+from poller.settings.base import RawSettings, SinkSettings, default_text, secret_texts, setting
+from poller.settings.sources import EnvSources
 
 
 class PagerSettings(SinkSettings):
@@ -35,10 +35,10 @@ def test_a_default_may_be_a_number():
 
 def test_a_rule_between_settings_is_told_in_its_own_words():
     """A rule of the whole model has no variable of its own to name."""
-    places = Places(environ={"POLLER_PAGER_RETRIES": "10"})
+    places = EnvSources(environ={"POLLER_PAGER_RETRIES": "10"})
 
     with pytest.raises(ConfigError, match=r"^settings: POLLER_PAGER_RETRIES goes with"):
-        Reading.of(PagerSettings, "POLLER_PAGER_", places).build()
+        RawSettings.of(PagerSettings, "POLLER_PAGER_", places).build()
 
 
 def test_settings_never_read_the_environment_by_themselves(monkeypatch: pytest.MonkeyPatch):

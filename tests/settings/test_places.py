@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from poller.config import describe
-from poller.settings.sources import Places
+from poller.settings.sources import EnvSources
 from tests.support.config_builders import KEY, SECRET, URL, WEBHOOK, a_file, loaded, refused
 
 
@@ -21,19 +21,21 @@ def origin_of(config, variable):
 
 def test_the_environment_beats_the_env_file(tmp_path: Path):
     """A variable of the process counts before the env file, which counts before the default."""
-    env_file = Path(a_file(tmp_path / "env", "POLLER_CONCURRENCY=3\nPOLLER_NAMESPACE='blue'\n"))
+    env_file = Path(
+        a_file(tmp_path / "env", "POLLER_CONCURRENCY=3\nPOLLER_EVENT_ID_NAMESPACE='blue'\n")
+    )
 
     config = loaded(env_file=env_file, POLLER_CONCURRENCY="4")
 
-    assert (config.settings.concurrency, config.settings.namespace) == (4, "blue")
+    assert (config.settings.concurrency, config.settings.event_id_namespace) == (4, "blue")
     assert origin_of(config, "POLLER_CONCURRENCY") == "environment"
-    assert origin_of(config, "POLLER_NAMESPACE") == f"env file {env_file}"
+    assert origin_of(config, "POLLER_EVENT_ID_NAMESPACE") == f"env file {env_file}"
     assert origin_of(config, "POLLER_STORE") == "default"
 
 
 def test_a_line_of_an_env_file_that_assigns_nothing_is_told(tmp_path: Path):
     """It is refused with its number: who wrote it believes that it counts. Others are read."""
-    good = "export POLLER_NAMESPACE=blue\nPOLLER_PROXY=\n"
+    good = "export POLLER_EVENT_ID_NAMESPACE=blue\nPOLLER_PROXY=\n"
     text = f"# ours\n\nPOLLER_CONCURRENCY 3\n\n{good}POLLER_STORE\n"
     env_file = Path(a_file(tmp_path / "env", text))
 
@@ -83,7 +85,7 @@ def test_a_container_secret_beats_the_environment(tmp_path: Path):
     path = a_file(tmp_path / "SUTRO_API_KEY", "sk_mounted")
     environ = {"SUTRO_API_KEY": KEY, "CREDENTIALS_DIRECTORY": "/nowhere"}
 
-    found = Places(environ=environ, run_secrets=tmp_path).find("SUTRO_API_KEY", is_secret=True)
+    found = EnvSources(environ=environ, run_secrets=tmp_path).find("SUTRO_API_KEY", is_secret=True)
 
     assert found
     assert (found.text, found.origin) == ("sk_mounted", f"file {path}")
@@ -96,7 +98,7 @@ def test_a_closed_folder_of_secrets_is_passed_over():
         def is_file(self, **_):
             raise PermissionError
 
-    found = Places(environ={"X": "y"}, run_secrets=Closed("/closed")).find("X", is_secret=True)
+    found = EnvSources(environ={"X": "y"}, run_secrets=Closed("/closed")).find("X", is_secret=True)
 
     assert found
     assert found.origin == "environment"
@@ -131,11 +133,11 @@ def test_secret_files_are_read_again(tmp_path: Path):
         "POLLER_WEBHOOK_URL_FILE": a_file(url, URL),
     }
     config = loaded(**files)
-    webhook = config.sinks[1].live
+    webhook = config.sinks[1].reloadable
     key.write_text("sk_new")
     url.write_text("https://new.example.com")
 
-    problems = config.refresh()
+    problems = config.reload_secrets()
 
     assert problems == ()
     assert key_of(config) == "sk_new"
@@ -151,7 +153,7 @@ def test_a_bad_refresh_changes_nothing(tmp_path: Path):
     key.write_text("sk_new")
     url.write_text("")
 
-    problems = config.refresh()
+    problems = config.reload_secrets()
 
     assert problems == (f"POLLER_WEBHOOK_URL_FILE: {url} is empty",)
     assert key_of(config) == "sk_old"
@@ -164,7 +166,7 @@ def test_a_key_that_vanishes_is_kept(tmp_path: Path):
     config = loaded(SUTRO_API_KEY="", CREDENTIALS_DIRECTORY=str(tmp_path))
     credential.unlink()
 
-    problems = config.refresh()
+    problems = config.reload_secrets()
 
     assert problems[0].startswith("SUTRO_API_KEY: is required")
     assert key_of(config) == "sk_old"
@@ -175,7 +177,7 @@ def test_a_sink_does_not_come_by_a_refresh(tmp_path: Path):
     config = loaded(CREDENTIALS_DIRECTORY=str(tmp_path))
     a_file(tmp_path / "POLLER_WEBHOOK_URL", URL)
 
-    problems = config.refresh()
+    problems = config.reload_secrets()
 
     assert problems == ("POLLER_SINKS: a change of what is configured takes a restart",)
     assert [it.name for it in config.sinks] == ["log"]
@@ -192,4 +194,4 @@ def test_a_second_instance_of_a_sink_has_a_prefix_of_its_own():
     )
 
     assert [it.name for it in config.sinks] == ["webhook", "webhook.audit"]
-    assert config.sinks[1].live.value.url.get_secret_value() == "https://audit.example.com"
+    assert config.sinks[1].reloadable.value.url.get_secret_value() == "https://audit.example.com"

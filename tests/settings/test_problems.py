@@ -54,13 +54,13 @@ BAD = [
     ({"POLLER_LISTEN": "off", "POLLER_JOB_IDS": ""}, "POLLER_JOB_IDS", "nothing to watch"),
     ({"POLLER_LISTEN_TOKEN": "c4n4ry"}, "POLLER_LISTEN_TOKEN", "must be 16 or more of printable"),
     ({"POLLER_LISTEN_TOKEN": "c4n4ry " * 9}, "POLLER_LISTEN_TOKEN", "ASCII without spaces"),
-    ({"POLLER_LISTEN_HOSTS": "a.b,http://x"}, "POLLER_LISTEN_HOSTS", "'http://x' is no name"),
+    ({"POLLER_ALLOWED_HOSTS": "a.b,http://x"}, "POLLER_ALLOWED_HOSTS", "'http://x' is no name"),
     (
         {"POLLER_EXIT_WHEN_DONE": "on", "POLLER_DISCOVER": "on"},
         "POLLER_DISCOVER",
         "must be off while POLLER_EXIT_WHEN_DONE is on",
     ),
-    ({"POLLER_NAMESPACE": "our team"}, "POLLER_NAMESPACE", "must be 1 to 64 of"),
+    ({"POLLER_EVENT_ID_NAMESPACE": "our team"}, "POLLER_EVENT_ID_NAMESPACE", "must be 1 to 64 of"),
     ({"POLLER_SINKS": "carrier_pigeon"}, "POLLER_SINKS", "no sink is called 'carrier_pigeon'"),
     (
         {"POLLER_SINKS": "carrier_pigeon", "POLLER_CARRIER_PIGEON_URL": URL},

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from poller.settings.types import UNITS, Seconds, Words
+from poller.settings.types import UNITS, Duration, StringList
 from tests.support.config_builders import loaded
 
-SECONDS = TypeAdapter(Seconds)
-WORDS = TypeAdapter(Words)
+SECONDS = TypeAdapter(Duration)
+WORDS = TypeAdapter(StringList)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.core.outbox import Batch
+from poller.core.outbox import WriteBatch
 from tests.support.store_builders import NOON, Hands, a_state, a_store, an_event, event_ids
 
 PAGE = 4096
@@ -25,7 +25,7 @@ async def test_a_crash_while_the_file_was_made_is_overcome(path: Path, now: Hand
     torn(path)
 
     async with a_store(path, now) as store:
-        await store.record(Batch(events=[an_event("1")]))
+        await store.write(WriteBatch(events=[an_event("1")]))
 
         assert await event_ids(store, NOON) == ["evt_1"]
     assert not list(path.parent.glob("*.corrupt-*"))
@@ -37,7 +37,7 @@ async def test_what_a_killed_process_wrote_is_made_durable_first(
     """A -wal that nobody may have synced is synced, and its name is, when the store opens."""
     left, synced = path.with_name("left.db"), list[str]()
     async with a_store(path, now) as store:
-        await store.record(Batch(states=[a_state()], events=[an_event("1")]))
+        await store.write(WriteBatch(states=[a_state()], events=[an_event("1")]))
         for suffix in ("", "-wal"):
             shutil.copy(f"{path}{suffix}", f"{left}{suffix}")
     monkeypatch.setattr(

@@ -10,8 +10,8 @@ from stat import S_IMODE
 import pytest
 from structlog.testing import capture_logs
 
-from poller.core.errors import StoreLocked, StoreRefused, StoreUnavailable
-from poller.core.outbox import Batch
+from poller.core.errors import StoreLocked, StoreUnavailable, StoreUnusable
+from poller.core.outbox import WriteBatch
 from poller.store import database
 from poller.store import filesystem as mounts
 from poller.store.sqlite import SqliteStore
@@ -51,14 +51,14 @@ def spoil(path: Path, start: int, junk: bytes = b"\xff" * 100_000) -> None:
 async def fill(path: Path, now: Hands) -> None:
     """Make a database that has something in it."""
     async with a_store(path, now) as store:
-        await store.record(Batch(states=[a_state()], events=[an_event("1")]))
+        await store.write(WriteBatch(states=[a_state()], events=[an_event("1")]))
 
 
 async def test_files_are_for_their_owner_alone(tmp_path: Path, now: Hands) -> None:
     """Database and lock have mode 0600, and so have the other files."""
     path = tmp_path / "state.db"
     async with a_store(path, now) as store:
-        await store.record(Batch(events=[an_event("1")]))
+        await store.write(WriteBatch(events=[an_event("1")]))
         files = beside(path)
 
     names = ("state.db", "state.db.lock", "state.db-shm", "state.db-wal")
@@ -70,7 +70,7 @@ async def test_second_owner_is_locked_out(disk: SqliteStore, path: Path, now: Ha
     with pytest.raises(StoreLocked, match=re.escape(str(path))):
         await a_store(path, now).__aenter__()
 
-    await disk.record(Batch(events=[an_event("1")]))
+    await disk.write(WriteBatch(events=[an_event("1")]))
     assert await event_ids(disk, NOON) == ["evt_1"]
 
 
@@ -82,7 +82,7 @@ async def test_lock_is_given_back(path: Path, now: Hands) -> None:
         await a_store(path, now).__aenter__()
 
     async with a_store(path, now) as store:
-        assert await store.marks() == {}
+        assert await store.get_flags() == {}
 
 
 async def test_newer_database_is_left_as_it_is(path: Path, now: Hands) -> None:
@@ -93,7 +93,7 @@ async def test_newer_database_is_left_as_it_is(path: Path, now: Hands) -> None:
     wal = path.with_name("state.db-wal")
     before = contents(path, wal)
 
-    with pytest.raises(StoreRefused, match="newer version") as refusal:
+    with pytest.raises(StoreUnusable, match="newer version") as refusal:
         await a_store(path, now).__aenter__()
 
     assert contents(path, wal) == before
@@ -107,7 +107,7 @@ async def test_impossible_path_is_refused(tmp_path: Path, now: Hands, place: str
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
 
-    with pytest.raises(StoreRefused) as refusal:
+    with pytest.raises(StoreUnusable) as refusal:
         await a_store(tmp_path / place, now).__aenter__()
 
     message = str(refusal.value)
@@ -124,12 +124,12 @@ async def test_network_disk_is_refused(
     table.write_text("36 35 98:0 / / rw,noatime - nfs4 server:/export rw\n")
     monkeypatch.setattr(mounts, "MOUNTS", table)
 
-    with pytest.raises(StoreRefused, match=r"nfs4.*POLLER_ALLOW_NETWORK_STORE=on"):
+    with pytest.raises(StoreUnusable, match=r"nfs4.*POLLER_ALLOW_NETWORK_STORE=on"):
         await a_store(path, now).__aenter__()
 
     assert "state.db" not in beside(path)
     async with a_store(path, now, allow_network=True) as store:
-        assert await store.marks() == {}
+        assert await store.get_flags() == {}
 
 
 @pytest.mark.parametrize("start", [0, PAGE])
@@ -141,10 +141,10 @@ async def test_damaged_file_is_set_aside(path: Path, now: Hands, start: int) -> 
 
     with capture_logs() as lines:
         async with a_store(path, now) as store:
-            await store.record(Batch(events=[an_event("2")]))
+            await store.write(WriteBatch(events=[an_event("2")]))
 
             assert await event_ids(store, NOON) == ["evt_2"]
-            assert await store.load(["job-1"]) == []
+            assert await store.load_states(["job-1"]) == []
 
     (aside,) = path.parent.glob("state.db.corrupt-*Z")
     assert re.fullmatch(r"state\.db\.corrupt-\d{8}T\d{6}\.\d{6}Z", aside.name)
@@ -168,13 +168,13 @@ async def test_damage_while_running_is_set_aside(path: Path, now: Hands) -> None
     """A database that turns out damaged at work is kept aside; the next verb has a new one."""
     await fill(path, now)
     async with a_store(path, now) as store:
-        name = store.instance
+        name = store.database_id
         spoil(path, PAGE)
         with pytest.raises(StoreUnavailable):
-            await store.load(["job-1"])
+            await store.load_states(["job-1"])
 
-        assert await store.load(["job-1"]) == []
-        assert store.instance != name
+        assert await store.load_states(["job-1"]) == []
+        assert store.database_id != name
     assert len(list(path.parent.glob("state.db.corrupt-*Z"))) == 1
 
 
@@ -185,8 +185,8 @@ async def test_outcome_of_the_old_database_does_not_touch_the_new(path: Path, no
         (delivery,) = await due(store, NOON)
         spoil(path, PAGE)
         with pytest.raises(StoreUnavailable):
-            await store.load(["job-1"])
-        await store.record(Batch(events=[an_event("2")]))
+            await store.load_states(["job-1"])
+        await store.write(WriteBatch(events=[an_event("2")]))
 
         await store.settle([delivered(delivery)])
 
@@ -195,15 +195,15 @@ async def test_outcome_of_the_old_database_does_not_touch_the_new(path: Path, no
 
 async def test_full_disk_heals(disk: SqliteStore) -> None:
     """While the disk is full nothing is half written; with space the same batch goes through."""
-    await disk.record(Batch(events=[an_event("1")]))
-    batch = Batch(states=[a_state()], events=[an_event("2", "job-2")])
+    await disk.write(WriteBatch(events=[an_event("1")]))
+    batch = WriteBatch(states=[a_state()], events=[an_event("2", "job-2")])
 
     with limited(RLIMIT_FSIZE, PAGE):
         for _ in range(3):
             with pytest.raises(StoreUnavailable):
-                await disk.record(batch)
-    between = await event_ids(disk, NOON), await disk.load(["job-1"])
-    await disk.record(batch)
+                await disk.write(batch)
+    between = await event_ids(disk, NOON), await disk.load_states(["job-1"])
+    await disk.write(batch)
     await reopen(disk)
 
     assert between == (["evt_1"], [])
@@ -220,7 +220,7 @@ async def test_failed_write_leaves_no_connection_open(disk: SqliteStore, path: P
 
     One that closes later would take the WAL away from whatever stands in its file's place.
     """
-    await disk.record(Batch(events=[an_event("1")]))
+    await disk.write(WriteBatch(events=[an_event("1")]))
     (one,) = await due(disk, NOON)
 
     with limited(RLIMIT_FSIZE, PAGE), pytest.raises(StoreUnavailable):
@@ -234,7 +234,7 @@ async def test_database_at_its_limit_is_unavailable(disk: SqliteStore) -> None:
     disk._database.transact(lambda db: db.execute("PRAGMA max_page_count = 1"))
 
     with pytest.raises(StoreUnavailable, match="full"):
-        await disk.record(Batch(events=[an_event("1", body=b"x" * 100_000)]))
+        await disk.write(WriteBatch(events=[an_event("1", body=b"x" * 100_000)]))
 
 
 async def test_no_files_left_is_unavailable(path: Path, now: Hands) -> None:
@@ -245,18 +245,18 @@ async def test_no_files_left_is_unavailable(path: Path, now: Hands) -> None:
         await store.__aenter__()
 
     async with store:
-        assert await store.marks() == {}
+        assert await store.get_flags() == {}
 
 
 async def test_no_files_left_later_is_unavailable(path: Path, now: Hands) -> None:
     """What the system refuses for the moment while the store connects anew is tried again."""
     async with a_store(path, now, in_thread=False) as store:
         with limited(RLIMIT_FSIZE, 0), pytest.raises(StoreUnavailable):
-            await store.record(Batch(marks={"a": "1"}))
+            await store.write(WriteBatch(flags={"a": "1"}))
         with limited(RLIMIT_NOFILE, 0), pytest.raises(StoreUnavailable):
-            await store.marks()
+            await store.get_flags()
 
-        assert await store.marks() == {}
+        assert await store.get_flags() == {}
 
 
 async def test_store_that_another_writes_to_is_unavailable(
@@ -271,11 +271,11 @@ async def test_store_that_another_writes_to_is_unavailable(
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StoreUnavailable, match="locked"):
-                await store.marks()
+                await store.get_flags()
         now.turn(10.0)
 
-        assert await store.marks() == {}
-        assert store.troubled_at == NOON
+        assert await store.get_flags() == {}
+        assert store.last_error_at == NOON
 
 
 async def test_bug_is_not_taken_for_a_disk(disk: SqliteStore) -> None:
@@ -283,7 +283,7 @@ async def test_bug_is_not_taken_for_a_disk(disk: SqliteStore) -> None:
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         disk._database.transact(lambda db: db.execute("SELECT * FROM nowhere"))
 
-    assert await disk.marks() == {}
+    assert await disk.get_flags() == {}
 
 
 def remove(path: Path) -> None:
@@ -312,12 +312,12 @@ def a_foreign_database(path: Path) -> bytes:
 
 async def test_a_file_that_is_removed_is_made_anew(disk: SqliteStore, path: Path) -> None:
     """What is recorded after the file was removed is in a new file, of a new instance."""
-    before = disk.instance
+    before = disk.database_id
     remove(path)
 
-    await disk.record(Batch(events=[an_event("1")]))
+    await disk.write(WriteBatch(events=[an_event("1")]))
 
-    assert disk.instance != before
+    assert disk.database_id != before
     assert await event_ids(disk, 1e12) == [an_event("1").id]
     assert "state.db" in beside(path)
 
@@ -326,7 +326,7 @@ async def test_the_database_of_another_program_is_left_alone(path: Path, now: Ha
     """A SQLite file with other tables is refused and stays as it is."""
     content = a_foreign_database(path)
 
-    with pytest.raises(StoreRefused, match="another program"):
+    with pytest.raises(StoreUnusable, match="another program"):
         await a_store(path, now).__aenter__()
 
     assert read(path) == content
@@ -334,15 +334,15 @@ async def test_the_database_of_another_program_is_left_alone(path: Path, now: Ha
 
 def cut_off(path: Path) -> None:
     """Leave a change half done in a database that is not in WAL mode, as a kill does."""
-    journal = path.with_name(path.name + "-journal")
+    poll_log = path.with_name(path.name + "-journal")
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = DELETE")
         db.execute("PRAGMA cache_size = 1")
         db.execute("BEGIN")
         db.execute("UPDATE events SET body = zeroblob(1000000)")
-        left = contents(path, journal)
+        left = contents(path, poll_log)
     path.write_bytes(left[0])
-    journal.write_bytes(left[1])
+    poll_log.write_bytes(left[1])
 
 
 async def test_a_kill_while_the_file_is_made_does_not_lock_it_for_ever(
@@ -371,4 +371,4 @@ async def test_a_damaged_file_that_cannot_be_renamed_is_waited_for(
     damage(path)
 
     with pytest.raises(StoreUnavailable, match="is damaged and cannot be renamed"):
-        await disk.marks()
+        await disk.get_flags()

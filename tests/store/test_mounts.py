@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from poller.store import filesystem as mounts
-from poller.store.filesystem import file_system, network_type
+from poller.store.filesystem import fs_type, network_fs_type
 
 MOUNTINFO = r"""
 22 27 0:21 / /proc rw,relatime - proc proc rw
@@ -31,7 +31,7 @@ MOUNTINFO = r"""
 )
 def test_deepest_and_last_mount_counts(path: str, kind: str) -> None:
     """A path belongs to the deepest mount above it, and there to the one mounted last."""
-    assert file_system(Path(path), MOUNTINFO) == kind
+    assert fs_type(Path(path), MOUNTINFO) == kind
 
 
 def test_nothing_is_known_without_the_table(
@@ -40,7 +40,7 @@ def test_nothing_is_known_without_the_table(
     """Where the system has no such table, nothing is taken for a network disk."""
     monkeypatch.setattr(mounts, "MOUNTS", tmp_path / "none")
 
-    assert network_type(tmp_path) is None
+    assert network_fs_type(tmp_path) is None
 
 
 def test_link_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,4 +51,4 @@ def test_link_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     table.write_text(f"1 1 0:1 / / rw - ext4 x rw\n2 1 0:2 / {tmp_path / 'far'} rw - nfs x rw\n")
     monkeypatch.setattr(mounts, "MOUNTS", table)
 
-    assert network_type(tmp_path / "link" / "state.db") == "nfs"
+    assert network_fs_type(tmp_path / "link" / "state.db") == "nfs"

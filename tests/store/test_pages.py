@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from poller.core.outbox import Batch
+from poller.core.outbox import WriteBatch
 from poller.core.state import Phase
-from poller.store.admin import Desk, Filter
+from poller.store.admin import EventFilter, StoreAdmin
 from poller.store.pagination import (
-    BEFORE_ALL,
-    Mark,
+    STREAM_START,
     Page,
+    StreamPosition,
     events_after,
     events_page,
     jobs_page,
-    last_mark,
+    position_of,
 )
 from poller.store.sqlite import SqliteStore
 from tests.support.store_builders import Hands, a_state, an_event
@@ -25,17 +25,17 @@ FIVE = [str(number) for number in range(1, 6)]
 
 
 @pytest.fixture
-async def desk(path: Path, now: Hands, disk: SqliteStore) -> Desk:
+async def admin(path: Path, now: Hands, disk: SqliteStore) -> StoreAdmin:
     """Give a desk on a database of five jobs and events, the last two of one moment."""
     for name in FIVE:
-        await disk.record(
-            Batch(
+        await disk.write(
+            WriteBatch(
                 states=[a_state(f"job-{name}", phase=Phase.ACTIVE)],
                 events=[an_event(name, f"job-{name}")],
             )
         )
         now.turn(0.0 if name == "4" else 10.0)
-    return Desk(path, now)
+    return StoreAdmin(path, now)
 
 
 def ids(page: Page) -> list[str]:
@@ -43,11 +43,11 @@ def ids(page: Page) -> list[str]:
     return [row.get("job_id") or row["id"] for row in page.rows]
 
 
-async def test_pages_of_jobs_meet(desk: Desk):
+async def test_pages_of_jobs_meet(admin: StoreAdmin):
     """Each page begins where the last one ended, though two jobs changed in one moment."""
-    first = jobs_page(desk, Filter(limit=1))
-    second = jobs_page(desk, Filter(limit=3), after=first.after, unseen=["job-0", "job-5"])
-    third = jobs_page(desk, Filter(limit=3), after=second.after, unseen=["job-0"])
+    first = jobs_page(admin, EventFilter(limit=1))
+    second = jobs_page(admin, EventFilter(limit=3), after=first.after, unseen=["job-0", "job-5"])
+    third = jobs_page(admin, EventFilter(limit=3), after=second.after, unseen=["job-0"])
 
     assert [ids(it) for it in (first, second, third)] == [
         ["job-4"],
@@ -64,47 +64,49 @@ async def test_pages_of_jobs_meet(desk: Desk):
     }
 
 
-async def test_watched_jobs_alone(desk: Desk):
+async def test_watched_jobs_alone(admin: StoreAdmin):
     """With a list of the watched only these are read, seen or not."""
-    page = jobs_page(desk, Filter(limit=9), unseen=["job-0"], watched=["job-0", "job-2", "job-x"])
+    page = jobs_page(
+        admin, EventFilter(limit=9), unseen=["job-0"], watched=["job-0", "job-2", "job-x"]
+    )
 
     assert ids(page) == ["job-2", "job-0"]
 
 
-async def test_pages_of_events_meet(desk: Desk):
+async def test_pages_of_events_meet(admin: StoreAdmin):
     """Events come latest first, each once, also those of one moment."""
-    first = events_page(desk, Filter(limit=1), after=None)
-    rest = events_page(desk, Filter(limit=9), after=first.after)
+    first = events_page(admin, EventFilter(limit=1), after=None)
+    rest = events_page(admin, EventFilter(limit=9), after=first.after)
 
     assert ids(first) + ids(rest) == ["evt_5", "evt_4", "evt_3", "evt_2", "evt_1"]
 
 
-async def test_ids_in_a_filter_are_whole(desk: Desk):
+async def test_ids_in_a_filter_are_whole(admin: StoreAdmin):
     """The beginning of an id is none: a program that is wrong must not get another's job."""
-    assert ids(jobs_page(desk, Filter(job="job", limit=9))) == []
-    assert ids(events_page(desk, Filter(job="job-3", limit=9), after=None)) == ["evt_3"]
+    assert ids(jobs_page(admin, EventFilter(job="job", limit=9))) == []
+    assert ids(events_page(admin, EventFilter(job="job-3", limit=9), after=None)) == ["evt_3"]
 
 
-async def test_events_in_the_order_of_their_recording(desk: Desk):
+async def test_events_in_the_order_of_their_recording(admin: StoreAdmin):
     """After a number come the events that were recorded after it."""
-    third = last_mark(desk, "evt_3")
+    third = position_of(admin, "evt_3")
 
-    assert [it["id"] for it in events_after(desk, third, limit=9)] == ["evt_4", "evt_5"]
-    assert [it["id"] for it in events_after(desk, BEFORE_ALL, limit=2)] == ["evt_1", "evt_2"]
-    assert events_after(desk, last_mark(desk, None), limit=9) == []
+    assert [it["id"] for it in events_after(admin, third, limit=9)] == ["evt_4", "evt_5"]
+    assert [it["id"] for it in events_after(admin, STREAM_START, limit=2)] == ["evt_1", "evt_2"]
+    assert events_after(admin, position_of(admin, None), limit=9) == []
 
 
-async def test_after_an_event_that_is_forgotten(path: Path, desk: Desk):
+async def test_after_an_event_that_is_forgotten(path: Path, admin: StoreAdmin):
     """An event that is gone by now has left its place: after it come those after it."""
-    third = last_mark(desk, "evt_3")
+    third = position_of(admin, "evt_3")
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("DELETE FROM events WHERE id IN ('evt_2', 'evt_3')")
 
-    assert [it["id"] for it in events_after(desk, third, limit=9)] == ["evt_4", "evt_5"]
+    assert [it["id"] for it in events_after(admin, third, limit=9)] == ["evt_4", "evt_5"]
 
 
-async def test_a_number_of_another_database(desk: Desk):
+async def test_a_number_of_another_database(admin: StoreAdmin):
     """A number that no event of this database can have stands before all of them."""
-    assert last_mark(desk, "evt_x") == BEFORE_ALL
-    assert len(events_after(desk, Mark(10_000, "evt_a"), limit=9)) == 5
-    assert len(events_after(desk, Mark(2, "evt_a"), limit=9)) == 5
+    assert position_of(admin, "evt_x") == STREAM_START
+    assert len(events_after(admin, StreamPosition(10_000, "evt_a"), limit=9)) == 5
+    assert len(events_after(admin, StreamPosition(2, "evt_a"), limit=9)) == 5

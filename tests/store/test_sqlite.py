@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from poller.core.outbox import Batch, SinkState
+from poller.core.outbox import SinkBacklog, WriteBatch
 from poller.store import sql as statements
 from poller.store.sqlite import SqliteStore
 from tests.support.store_builders import (
@@ -79,20 +79,20 @@ async def test_due_reads_no_more_than_it_gives(disk: SqliteStore) -> None:
 async def test_batch_is_all_or_nothing(disk: SqliteStore) -> None:
     """When the last event of a batch cannot be written, nothing of the batch is."""
     bad = an_event("2", subject=None)
-    batch = Batch(states=[a_state()], events=[an_event("1"), bad], marks={"a": "1"})
+    batch = WriteBatch(states=[a_state()], events=[an_event("1"), bad], flags={"a": "1"})
 
     with pytest.raises(sqlite3.IntegrityError):
-        await disk.record(batch)
+        await disk.write(batch)
 
-    assert await disk.load(["job-1"]) == []
+    assert await disk.load_states(["job-1"]) == []
     assert await due(disk, NOON) == []
-    assert await disk.marks() == {}
+    assert await disk.get_flags() == {}
 
 
 async def test_changed_body_is_noticed(path: Path, now: Hands) -> None:
     """A body whose bytes are no longer the frozen ones is handed out as not intact."""
     async with a_store(path, now) as store:
-        await store.record(Batch(events=[an_event("1")]))
+        await store.write(WriteBatch(events=[an_event("1")]))
     tamper(path, "UPDATE events SET body = CAST('{}' AS BLOB)")
 
     async with a_store(path, now) as store:
@@ -105,12 +105,12 @@ async def test_changed_body_is_noticed(path: Path, now: Hands) -> None:
 async def test_damaged_state_is_left_out(path: Path, now: Hands, change: str) -> None:
     """A job whose row makes no sense is loaded as if it had none, with a log line."""
     async with a_store(path, now) as store:
-        await store.record(Batch(states=[a_state("job-1"), a_state("job-2")]))
+        await store.write(WriteBatch(states=[a_state("job-1"), a_state("job-2")]))
     tamper(path, f"UPDATE jobs SET {change} WHERE job_id = 'job-1'")
 
     async with a_store(path, now) as store:
         with capture_logs() as lines:
-            states = await store.load(["job-1", "job-2"])
+            states = await store.load_states(["job-1", "job-2"])
 
     assert states == [a_state("job-2")]
     assert [(line["event"], line["job_id"]) for line in lines] == [("store.damaged_job", "job-1")]
@@ -119,7 +119,7 @@ async def test_damaged_state_is_left_out(path: Path, now: Hands, change: str) ->
 async def test_far_due_time_is_brought_near(path: Path, now: Hands) -> None:
     """A due time more than 24 h ahead, by a clock that was wrong, is 24 h ahead after a start."""
     async with a_store(path, now) as store:
-        await store.record(Batch(events=[an_event("1"), an_event("2", "job-2")]))
+        await store.write(WriteBatch(events=[an_event("1"), an_event("2", "job-2")]))
         first, second = await due(store, NOON)
         await store.settle([postponed(first, NOON + 9 * DAY), postponed(second, NOON + 60)])
 
@@ -131,12 +131,14 @@ async def test_far_due_time_is_brought_near(path: Path, now: Hands) -> None:
 async def test_sink_that_leaves_is_parked_with_its_backlog(path: Path, now: Hands) -> None:
     """A sink that is not configured any more is told as long as it has deliveries left."""
     async with a_store(path, now) as store:
-        await store.record(Batch(events=[an_event("1")]))
+        await store.write(WriteBatch(events=[an_event("1")]))
 
     async with a_store(path, now, routes=WITHOUT_HOOK) as store:
-        parked = SinkState(name=HOOK, pending=1, last_due=NOON, oldest=NOON, is_configured=False)
+        parked = SinkBacklog(
+            name=HOOK, pending=1, last_due=NOON, oldest_pending_at=NOON, is_configured=False
+        )
 
-        assert await store.sinks() == [SinkState(name=LOG), parked]
+        assert await store.backlogs() == [SinkBacklog(name=LOG), parked]
 
 
 async def test_sink_that_left_with_nothing_is_not_told(path: Path, now: Hands) -> None:
@@ -145,27 +147,27 @@ async def test_sink_that_left_with_nothing_is_not_told(path: Path, now: Hands) -
         pass
 
     async with a_store(path, now, routes=WITHOUT_HOOK) as store:
-        assert await store.sinks() == [SinkState(name=LOG)]
+        assert await store.backlogs() == [SinkBacklog(name=LOG)]
 
 
 async def test_parked_deliveries_die_after_a_week(path: Path, now: Hands) -> None:
     """The deliveries of a sink that left are dead after 7 days, and not before."""
     async with a_store(path, now) as store:
-        await store.record(Batch(events=[an_event("1")]))
+        await store.write(WriteBatch(events=[an_event("1")]))
     now.turn(DAY)
     async with a_store(path, now, routes=WITHOUT_HOOK) as store:
         await store.prune(now.turn(7 * DAY - 1), [])
-        before = await store.sinks()
+        before = await store.backlogs()
         await store.prune(now.turn(1), [])
 
         assert [(state.pending, state.dead) for state in before] == [(0, 0), (1, 0)]
-        assert [(state.pending, state.dead) for state in await store.sinks()] == [(0, 0), (0, 1)]
+        assert [(state.pending, state.dead) for state in await store.backlogs()] == [(0, 0), (0, 1)]
 
 
 async def test_sink_that_comes_back_goes_on(path: Path, now: Hands) -> None:
     """A sink that is configured again finds its backlog, and its week begins anew."""
     async with a_store(path, now) as store:
-        await store.record(Batch(events=[an_event("1")]))
+        await store.write(WriteBatch(events=[an_event("1")]))
     async with a_store(path, now, routes=WITHOUT_HOOK):
         now.turn(6 * DAY)
 
@@ -178,10 +180,10 @@ async def test_sink_that_comes_back_goes_on(path: Path, now: Hands) -> None:
 async def test_new_sink_gets_no_history(path: Path, now: Hands) -> None:
     """A sink that is new in the configuration gets what comes, not what was."""
     async with a_store(path, now, routes=WITHOUT_HOOK) as store:
-        await store.record(Batch(events=[an_event("1")]))
+        await store.write(WriteBatch(events=[an_event("1")]))
 
     async with a_store(path, now) as store:
-        await store.record(Batch(events=[an_event("1"), an_event("2", "job-2")]))
+        await store.write(WriteBatch(events=[an_event("1"), an_event("2", "job-2")]))
 
         assert await event_ids(store, NOON) == ["evt_2"]
 
@@ -189,19 +191,19 @@ async def test_new_sink_gets_no_history(path: Path, now: Hands) -> None:
 async def test_deployments_are_apart(path: Path, now: Hands) -> None:
     """The same job id at another deployment is another job."""
     async with a_store(path, now) as store:
-        await store.record(Batch(states=[a_state(sequence=1)]))
+        await store.write(WriteBatch(states=[a_state(sequence=1)]))
 
     async with a_store(path, now, deployment="elsewhere") as store:
-        before = await store.load(["job-1"])
-        await store.record(Batch(states=[a_state(sequence=2)]))
+        before = await store.load_states(["job-1"])
+        await store.write(WriteBatch(states=[a_state(sequence=2)]))
     async with a_store(path, now) as store:
         assert before == []
-        assert await store.load(["job-1"]) == [a_state(sequence=1)]
+        assert await store.load_states(["job-1"]) == [a_state(sequence=1)]
 
 
 async def test_reason_of_the_last_failure_is_kept(disk: SqliteStore, path: Path) -> None:
     """The reason of an attempt replaces that of the one before."""
-    await disk.record(Batch(events=[an_event("1")]))
+    await disk.write(WriteBatch(events=[an_event("1")]))
     (delivery,) = await due(disk, NOON)
     await disk.settle([postponed(delivery, NOON, reason="HTTP 500")])
     await disk.settle([buried(delivery, reason="HTTP 400")])
@@ -214,6 +216,6 @@ async def test_reason_of_the_last_failure_is_kept(disk: SqliteStore, path: Path)
 async def test_store_can_do_without_threads(path: Path, now: Hands) -> None:
     """In virtual time, which knows no threads, the verbs run where they are called."""
     async with a_store(path, now, in_thread=False) as store:
-        await store.record(Batch(events=[an_event("1")]))
+        await store.write(WriteBatch(events=[an_event("1")]))
 
         assert await event_ids(store, NOON) == ["evt_1"]

@@ -17,9 +17,9 @@ from poller.app import App
 from poller.config import Config
 from poller.runtime.clock import Clock
 from poller.store import Store
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
-from poller.wiring import make_store
+from poller.wiring import build_store
 from tests.support.daemon_process import PACE
 from tests.support.secret_canaries import HEADER, KEY, SECRET, found_in
 from tests.support.waiting import until
@@ -103,11 +103,11 @@ def settings(folder: Path, api_url: str, hook: str, **changes: str) -> dict[str,
 @asynccontextmanager
 async def a_house(
     folder: Path,
-    *scripts: Script,
+    *scripts: JobScript,
     status: int = 204,
     api_port: int = 0,
     is_ready: bool = True,
-    new_store: Callable[[Config, Clock], Store] = make_store,
+    new_store: Callable[[Config, Clock], Store] = build_store,
     **changes: str,
 ) -> AsyncIterator[House]:
     """Run a daemon with a door while the block runs; wait until it is ready, or not."""
@@ -125,7 +125,9 @@ async def a_house(
         with capture_logs() as log:
             async with anyio.create_task_group() as group:
                 group.start_soon(app.serve)
-                (opened,) = await until(lambda: [it for it in log if it["event"] == "door.open"])
-                await until(lambda: app.vitals.health.is_ready == is_ready)
+                (opened,) = await until(
+                    lambda: [it for it in log if it["event"] == "api.listening"]
+                )
+                await until(lambda: app.status.health.is_ready == is_ready)
                 yield House(app, api, receiver, session, opened["address"], URL(api_url).port, log)
                 app.stop()

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from jsonschema import Draft202012Validator
 
-from poller.core.events import schema
+from poller.core.events import json_schema
 from poller.core.jobs import Job
 from poller.core.parsing import parse_job
 
@@ -42,5 +42,5 @@ def check_event(body: bytes) -> dict[str, Any]:
 
 @cache
 def _validator() -> Draft202012Validator:
-    Draft202012Validator.check_schema(schema())
-    return Draft202012Validator(schema())
+    Draft202012Validator.check_schema(json_schema())
+    return Draft202012Validator(json_schema())

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from poller.core.errors import PollError
 from poller.core.jobs import Job
-from poller.runtime.http import Egress, Http
+from poller.runtime.http import HttpClient, OutboundSettings
 from poller.sutro.client import SutroClient
 from tests.support.builders import a_job_object
 from tests.support.http_peers import Talk, peer
@@ -30,7 +30,7 @@ def body(**fields: Any) -> bytes:
 @asynccontextmanager
 async def client(base: str, key: str = KEY) -> AsyncIterator[SutroClient]:
     """Open a client of the API at a base URL."""
-    async with Http(Egress(), timeout=30.0, limit=16) as http:
+    async with HttpClient(OutboundSettings(), timeout=30.0, limit=16) as http:
         yield SutroClient(http, base=base, key=lambda: SecretStr(key), now=lambda: NOW)
 
 

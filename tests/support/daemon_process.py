@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 from anyio.abc import Process
 
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from tests.support.secret_canaries import HEADER, KEY, SECRET, leaks
 from tests.support.waiting import until
@@ -80,7 +80,7 @@ class Place:
     api_url: str
     receiver: Receiver
 
-    def jobs(self, *scripts: Script) -> str:
+    def jobs(self, *scripts: JobScript) -> str:
         """Create jobs, and give what to set POLLER_JOB_IDS to."""
         for script in scripts:
             self.api.add(script)

@@ -3,26 +3,26 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from poller.core.detection import Sighting
-from poller.core.events import Event, Origin, job_event
-from poller.core.state import JobEvent, Transition
+from poller.core.detection import Detection
+from poller.core.events import Event, EventOrigin, job_event
+from poller.core.state import EventDraft, JobEventType
 from tests.support.builders import a_job
 
-ORIGIN = Origin(deployment="api.sutro.sh")
+ORIGIN = EventOrigin(deployment="api.sutro.sh")
 OBSERVED = datetime(2024, 1, 15, 10, 32, 17, 120_000, tzinfo=UTC)
-SIGHTING = Sighting(
-    seen_at=OBSERVED.timestamp(),
-    skew=0.38,
-    shown_at=OBSERVED.timestamp() - 10.0,
+SIGHTING = Detection(
+    detected_at=OBSERVED.timestamp(),
+    clock_skew=0.38,
+    last_seen_at=OBSERVED.timestamp() - 10.0,
     previous_poll_at=OBSERVED - timedelta(seconds=10.0),
 )
 
 
-def a_transition(kind: str, **changes) -> Transition:
+def a_transition(kind: str, **changes) -> EventDraft:
     """Give a transition of a job that ended without a cost, with some of it changed."""
     job = a_job("SUCCEEDED", datetime_started="2024-01-15T10:30:15Z")
-    whole = Transition(
-        type=JobEvent(kind), job_id="job-1", job=job, previous_status=None, sequence=1
+    whole = EventDraft(
+        type=JobEventType(kind), job_id="job-1", job=job, previous_status=None, sequence=1
     )
     return replace(whole, **changes)
 

@@ -10,28 +10,28 @@ from typing import Any
 import anyio
 
 from poller.core.errors import NotFound, PollError, StoreUnavailable
-from poller.core.events import EVENT_TYPES, Event, Origin
+from poller.core.events import EVENT_TYPES, Event, EventOrigin
 from poller.core.jobs import Job
-from poller.core.lifecycle import Rules
+from poller.core.lifecycle import LifecyclePolicy
 from poller.core.outbox import Delivery
 from poller.core.pacing import PollPolicy
 from poller.delivery.dispatcher import Dispatcher
-from poller.polling.queue import Schedule
-from poller.polling.tracker import Ledger
+from poller.polling.queue import PollQueue
+from poller.polling.tracker import JobTracker
 from poller.polling.watcher import Watcher
 from poller.runtime.clock import Clock
 from poller.sinks import Sink
 from poller.store import Store
 from poller.store.memory import MemoryStore
-from poller.sutro.client import Known, nobody
-from poller.sutro.list_planner import Listing
-from poller.sutro.rate_limit import Budget
-from poller.sutro.source import Look, Observation, SutroSource
+from poller.sutro.client import Known, no_known_jobs
+from poller.sutro.list_planner import ListPlanner
+from poller.sutro.rate_limit import RateLimiter
+from poller.sutro.source import Observation, PollRequest, SutroSource
 from tests.support.builders import FINAL, a_job
 from tests.support.virtual_time import virtual_clock
 
 HOOK = "hook"
-ORIGIN = Origin(deployment="api.example")
+ORIGIN = EventOrigin(deployment="api.example")
 Answer = Job | PollError | Callable[[], Job | PollError]
 
 
@@ -53,7 +53,7 @@ def running(job_id: str = "job-1", **fields: Any) -> Job:
 class FakeApi:
     """An API of two verbs. `answers` holds what it says of each job, `trouble` of all of them."""
 
-    skew = 0.0
+    clock_skew = 0.0
 
     def __init__(self, **answers: Answer) -> None:
         self.answers: dict[str, Answer] = {
@@ -64,7 +64,7 @@ class FakeApi:
         self.asked: list[tuple[float, str]] = []
         self.known: list[Job | None] = []
 
-    async def get_job(self, job_id: str, known: Known = nobody) -> Job:
+    async def get_job(self, job_id: str, known: Known = no_known_jobs) -> Job:
         """Answer what was set up at the time of the request."""
         self.asked.append((anyio.current_time(), job_id))
         self.known.append(known(job_id))
@@ -85,17 +85,17 @@ class FakeSource:
     """A source whose answers come when the test lets them, in any order."""
 
     is_gated = False
-    is_refused = False
-    is_answered = True
-    skew = 0.0
+    is_key_rejected = False
+    has_answered = True
+    clock_skew = 0.0
 
     def __init__(self, clock: Clock) -> None:
         self.under_way: list[tuple[str, anyio.Event, list[Observation]]] = []
         self._now = clock.steady
 
-    async def choose(self, schedule: Schedule) -> Look | None:
+    async def plan(self, schedule: PollQueue) -> PollRequest | None:
         """Take whatever is due."""
-        job_id = schedule.take(self._now())
+        job_id = schedule.pop_due(self._now())
         return partial(self._look, job_id) if job_id else None
 
     async def _look(self, job_id: str, _known: Known) -> Sequence[Observation]:
@@ -109,7 +109,7 @@ class FakeSource:
     ) -> None:
         """Let the look that began first bring home one observation."""
         job_id, done, answers = self.under_way.pop(0)
-        answers.append(Observation(job_id, asked_at, result, is_listed=is_listed))
+        answers.append(Observation(job_id, asked_at, result, from_list=is_listed))
         done.set()
         await settled()
 
@@ -158,17 +158,17 @@ class FailingStore:
         self._troubled_at = -math.inf
 
     @property
-    def instance(self) -> str:
+    def database_id(self) -> str:
         """The random name of the store."""
-        return self.store.instance
+        return self.store.database_id
 
     @property
-    def trouble(self) -> str | None:
+    def last_error(self) -> str | None:
         """Why the last verb failed."""
         return self._trouble
 
     @property
-    def troubled_at(self) -> float:
+    def last_error_at(self) -> float:
         """When the last verb failed."""
         return self._troubled_at
 
@@ -230,12 +230,12 @@ async def settled() -> None:
 
 def a_watcher(source: Any, store: Store, clock: Clock, **changes: Any) -> Watcher:
     """Make a watcher that looks without jitter."""
-    rules = Rules()
-    ledger = Ledger(
+    rules = LifecyclePolicy()
+    tracker = JobTracker(
         store, rules=rules, origin=ORIGIN, clock=clock, wake=changes.pop("wake", lambda: None)
     )
     options: dict[str, Any] = {"policy": PollPolicy(), "concurrency": 16} | changes
-    return Watcher(source, ledger, rules=rules, clock=clock, random=half, **options)
+    return Watcher(source, tracker, rules=rules, clock=clock, random=half, **options)
 
 
 @asynccontextmanager
@@ -244,11 +244,11 @@ async def watching(
 ) -> AsyncIterator[Watcher]:
     """Watch jobs of a fake API, through the real source and budget, while the block runs."""
     clock = virtual_clock()
-    budget = Budget(per_minute=per_minute, now=clock.steady, random=half)
+    rate_limiter = RateLimiter(per_minute=per_minute, now=clock.steady, random=half)
     source = SutroSource(
         api,
-        budget,
-        listing=Listing(clock.steady, is_on=False),
+        rate_limiter,
+        listing=ListPlanner(clock.steady, is_on=False),
         now=clock.steady,
         renew_key=changes.pop("renew_key", lambda: None),
     )

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 from aiohttp import web
 
-from poller.sutro.simulator.script import Life
+from poller.sutro.simulator.script import SimulatedJob
 
 LONGER_THAN_ANY_TIMEOUT = 60.0
 
@@ -22,7 +22,7 @@ class HostileApi:
     In `outages`, spans of virtual time, every request fails.
     """
 
-    lives: dict[str, Life]
+    lives: dict[str, SimulatedJob]
     now: Callable[[], float]
     random: Random
     odds: int = 5
@@ -41,7 +41,7 @@ class HostileApi:
             return await self.random.choice(FAULTS)(self, request, life)
         return self.answer(life)
 
-    def answer(self, life: Life) -> web.Response:
+    def answer(self, life: SimulatedJob) -> web.Response:
         """Answer as the API does."""
         return self.say({"job": life.job(self.now())})
 
@@ -56,44 +56,46 @@ class HostileApi:
         self.pauses.append((at, at + seconds))
 
 
-async def _trouble(api: HostileApi, _request: web.Request, _life: Life) -> web.Response:
+async def _trouble(api: HostileApi, _request: web.Request, _life: SimulatedJob) -> web.Response:
     return api.say({"message": "trouble"}, status=api.random.choice([500, 502, 520, 524, 408]))
 
 
-async def _hang(api: HostileApi, _request: web.Request, life: Life) -> web.Response:
+async def _hang(api: HostileApi, _request: web.Request, life: SimulatedJob) -> web.Response:
     await anyio.sleep(LONGER_THAN_ANY_TIMEOUT)
     return api.answer(life)
 
 
-async def _reset(api: HostileApi, request: web.Request, life: Life) -> web.Response:
+async def _reset(api: HostileApi, request: web.Request, life: SimulatedJob) -> web.Response:
     assert request.transport
     request.transport.abort()
     return api.answer(life)
 
 
-async def _throttle(api: HostileApi, _request: web.Request, _life: Life) -> web.Response:
+async def _throttle(api: HostileApi, _request: web.Request, _life: SimulatedJob) -> web.Response:
     seconds = api.random.randrange(1, 90)
     api.pause(seconds)
     return api.say(status=429, **{"Retry-After": str(seconds)})
 
 
-async def _throttle_until(api: HostileApi, _request: web.Request, _life: Life) -> web.Response:
+async def _throttle_until(
+    api: HostileApi, _request: web.Request, _life: SimulatedJob
+) -> web.Response:
     seconds = api.random.randrange(2, 90)
     api.pause(seconds - 1.0)  # a date has no fraction of a second
     until = formatdate(int(api.now()) + seconds, usegmt=True)
     return api.say(status=503, **{"Retry-After": until})
 
 
-async def _html(_api: HostileApi, _request: web.Request, _life: Life) -> web.Response:
+async def _html(_api: HostileApi, _request: web.Request, _life: SimulatedJob) -> web.Response:
     return web.Response(text="<html>SUCCEEDED</html>", content_type="text/html")
 
 
-async def _cut(api: HostileApi, _request: web.Request, life: Life) -> web.Response:
+async def _cut(api: HostileApi, _request: web.Request, life: SimulatedJob) -> web.Response:
     text = json.dumps({"job": life.job(api.now())})
     return web.Response(text=text[: len(text) // 2], content_type="application/json")
 
 
-async def _another(api: HostileApi, _request: web.Request, life: Life) -> web.Response:
+async def _another(api: HostileApi, _request: web.Request, life: SimulatedJob) -> web.Response:
     job = life.job(api.now()) | {"job_id": "job-of-another", "status": "FAILED"}
     return api.say({"job": job})
 

@@ -3,20 +3,22 @@
 from dataclasses import replace
 
 from poller.core.jobs import Job
-from poller.core.lifecycle import Rules, decide
+from poller.core.lifecycle import LifecyclePolicy, decide
 from poller.core.pacing import PollPolicy
-from poller.core.state import Decision, JobState, NoJob, Phase
+from poller.core.state import Decision, JobState, Phase, Signal
 from tests.support.builders import FINAL, a_job
 
-RULES = Rules()
+RULES = LifecyclePolicy()
 POLICY = PollPolicy()
 MOMENT = "2024-01-15T10:30:15Z"
 STARTED = {"datetime_started": MOMENT}
 COMPLETED = {"datetime_completed": MOMENT}
-Look = tuple[float, Job | NoJob]
+Look = tuple[float, Job | Signal]
 
 
-def watch(*looks: Look, state: JobState | None = None, rules: Rules = RULES) -> list[Decision]:
+def watch(
+    *looks: Look, state: JobState | None = None, rules: LifecyclePolicy = RULES
+) -> list[Decision]:
     """Show looks one after the other, each with its time, to a job that begins unseen at 0."""
     state = state or JobState(job_id="job-1", since=0.0)
     decisions = []
@@ -33,7 +35,7 @@ def after(*looks: Look) -> JobState:
 
 def told(decisions: list[Decision]) -> list[list[str]]:
     """Give the types of what each decision announces."""
-    return [[it.type.value for it in decision.transitions] for decision in decisions]
+    return [[it.type.value for it in decision.drafts] for decision in decisions]
 
 
 NEW = JobState(job_id="job-1", since=0.0)
@@ -42,7 +44,7 @@ RUNNING = after((0.0, a_job("RUNNING")))
 CANCELLING = after((0.0, a_job("CANCELLING")))
 UNKNOWN = after((0.0, a_job("PAUSED")))
 SETTLING = after((0.0, a_job("RUNNING")), (0.0, a_job("SUCCEEDED")))
-DOUBTED = replace(SETTLING, doubts=1, doubted_at=0.0)
+DOUBTED = replace(SETTLING, misses=1, first_miss_at=0.0)
 DONE = after((0.0, a_job("RUNNING")), (0.0, a_job("SUCCEEDED", **FINAL)))
 COSTLESS = after((0.0, a_job("FAILED")))
 LOST = replace(RUNNING, phase=Phase.MISSING, occurrence=1)

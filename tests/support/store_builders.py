@@ -8,7 +8,7 @@ from resource import getrlimit, setrlimit
 from typing import Any
 
 from poller.core.events import Event
-from poller.core.outbox import Delivery, Fate, Outcome
+from poller.core.outbox import Delivery, DeliveryStatus, Outcome
 from poller.core.state import JobState, Phase
 from poller.store import Store
 from poller.store.memory import MemoryStore
@@ -66,17 +66,17 @@ def an_event(name: str = "1", subject: str = "job-1", **fields: Any) -> Event:
 
 def delivered(delivery: Delivery) -> Outcome:
     """Give the outcome of an attempt that worked."""
-    return Outcome(delivery_id=delivery.id, fate=Fate.DELIVERED)
+    return Outcome(delivery_id=delivery.id, status=DeliveryStatus.DELIVERED)
 
 
 def postponed(delivery: Delivery, due: float, reason: str = "HTTP 503") -> Outcome:
     """Give the outcome of an attempt that failed and will be made again."""
-    return Outcome(delivery_id=delivery.id, fate=Fate.PENDING, due=due, reason=reason)
+    return Outcome(delivery_id=delivery.id, status=DeliveryStatus.PENDING, due=due, reason=reason)
 
 
 def buried(delivery: Delivery, reason: str = "HTTP 400") -> Outcome:
     """Give the outcome of an attempt after which there is no other."""
-    return Outcome(delivery_id=delivery.id, fate=Fate.DEAD, reason=reason)
+    return Outcome(delivery_id=delivery.id, status=DeliveryStatus.DEAD, reason=reason)
 
 
 async def reopen(store: AnyStore) -> None:
@@ -87,7 +87,7 @@ async def reopen(store: AnyStore) -> None:
 
 async def due(store: Store, now: float, sink: str = HOOK, **options: Any) -> list[Delivery]:
     """Read what is due at a sink."""
-    return await store.due(sink, now, **({"limit": 10} | options))
+    return await store.due_deliveries(sink, now, **({"limit": 10} | options))
 
 
 async def event_ids(store: Store, now: float, sink: str = HOOK, **options: Any) -> list[str]:

@@ -9,9 +9,9 @@ from typing import Final
 
 from poller.core.events import Event
 from poller.core.outbox import Delivery
-from poller.runtime.http import Egress, Http
-from poller.settings.base import Live, Reading
-from poller.settings.sources import Places
+from poller.runtime.http import HttpClient, OutboundSettings
+from poller.settings.base import RawSettings, Reloadable
+from poller.settings.sources import EnvSources
 from poller.sinks.webhook import WebhookSettings, WebhookSink
 from tests.support.http_peers import Peer
 
@@ -37,14 +37,14 @@ DELIVERY: Final = Delivery(
 def settings(**variables: str) -> WebhookSettings:
     """Read the settings of a webhook sink from its variables."""
     environ = {f"POLLER_WEBHOOK_{name.upper()}": text for name, text in variables.items()}
-    return Reading.of(WebhookSettings, "POLLER_WEBHOOK_", Places(environ=environ)).build()
+    return RawSettings.of(WebhookSettings, "POLLER_WEBHOOK_", EnvSources(environ=environ)).build()
 
 
 @asynccontextmanager
 async def sink(url: str, **variables: str) -> AsyncIterator[WebhookSink]:
     """Open a webhook sink for a URL."""
-    live = Live(settings(url=url, **variables))
-    async with Http(Egress(), timeout=15.0, limit=4) as http:
+    live = Reloadable(settings(url=url, **variables))
+    async with HttpClient(OutboundSettings(), timeout=15.0, limit=4) as http:
         yield WebhookSink(live, http, time.time)
 
 

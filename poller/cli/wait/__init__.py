@@ -1,5 +1,5 @@
 """`wait`: block until jobs end."""
 
-from poller.cli.wait.command import arguments, execute
+from poller.cli.wait.command import add_arguments, run
 
-__all__ = ["arguments", "execute"]
+__all__ = ["add_arguments", "run"]

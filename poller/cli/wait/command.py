@@ -11,32 +11,32 @@ from typing import Final
 
 import anyio
 
-from poller.cli import complain, env_file_argument, note, say
+from poller.cli import add_env_file_argument, print_error, print_output, print_status
 from poller.cli import exit_codes as codes
-from poller.cli.wait.engine import Onlooker, Standing, Terms, Waiter, find_latest
+from poller.cli.wait.engine import JobResult, JobWaiter, ProgressListener, WaitOptions, find_latest
 from poller.cli.wait.progress import progress
-from poller.cli.wait.report import as_json, reasons, span, summary
+from poller.cli.wait.report import as_json, format_duration, reasons, summary
 from poller.config import Config, load
 from poller.core.errors import ConfigError, PollError
 from poller.core.jobs import is_job_id
-from poller.core.lifecycle import Rules
-from poller.core.state import JobEvent
-from poller.polling.watchlist import RULE, parse_ids
+from poller.core.lifecycle import LifecyclePolicy
+from poller.core.state import JobEventType
+from poller.polling.watchlist import JOB_ID_RULE, parse_ids
 from poller.runtime import logging as logs
 from poller.runtime.clock import Clock
-from poller.settings.types import seconds
+from poller.settings.types import parse_duration
 from poller.sutro.client import SutroClient
-from poller.sutro.list_planner import Listing
-from poller.sutro.rate_limit import Budget
+from poller.sutro.list_planner import ListPlanner
+from poller.sutro.rate_limit import RateLimiter
 from poller.sutro.source import SutroSource
-from poller.wiring import make_client, make_http, pace
+from poller.wiring import build_client, build_http, poll_policy
 
 NO_JOBS: Final = "wait: name a job, ask for --latest, or set POLLER_JOB_IDS or POLLER_JOBS_FILE"
 
 CODES: Final = {
-    JobEvent.FAILED: codes.JOB_FAILED,
-    JobEvent.CANCELLED: codes.JOB_CANCELLED,
-    JobEvent.MISSING: codes.JOB_MISSING,
+    JobEventType.FAILED: codes.JOB_FAILED,
+    JobEventType.CANCELLED: codes.JOB_CANCELLED,
+    JobEventType.MISSING: codes.JOB_MISSING,
 }
 """The exit code for each bad end; when several differ the first of them counts."""
 
@@ -46,7 +46,7 @@ ADVICE: Final = {
 """What to do next, where the line of the error does not say it."""
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `wait` takes."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
@@ -79,10 +79,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="give up when no answer came for so long; never unless told",
     )
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
-    env_file_argument(parser)
+    add_env_file_argument(parser)
 
 
-def execute(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Wait, say how it ended, and give the exit code for that."""
     config = load(os.environ, arguments.env_file, for_run=False, is_delivering=False)
     config.key()  # raises when there is none
@@ -93,73 +93,82 @@ def execute(arguments: argparse.Namespace) -> int:
 
 async def _wait(config: Config, arguments: argparse.Namespace, job_ids: Sequence[str]) -> int:
     clock = Clock()
-    async with make_http(config) as http:
-        client = make_client(config, http, clock)
-        with progress(clock) as onlooker:
-            waiter = _make_waiter(config, client, clock, onlooker, _terms(arguments))
+    async with build_http(config) as http:
+        client = build_client(config, http, clock)
+        with progress(clock) as listener:
+            waiter = _make_waiter(config, client, clock, listener, _terms(arguments))
             obstacle = await _follow(waiter, client, job_ids)
-    return _report(waiter.standings, obstacle, is_json=arguments.output == "json")
+    return _report(waiter.results, obstacle, is_json=arguments.output == "json")
 
 
 async def _follow(
-    waiter: Waiter, client: SutroClient, job_ids: Sequence[str]
+    waiter: JobWaiter, client: SutroClient, job_ids: Sequence[str]
 ) -> tuple[int, str] | None:
     """Wait for these jobs, or the newest. Give the code and the line of what kept from that."""
     try:
-        with anyio.fail_after(waiter.terms.timeout):
-            await waiter.run(job_ids or [await find_latest(client, waiter.onlooker, waiter.terms)])
+        with anyio.fail_after(waiter.options.timeout):
+            await waiter.run(
+                job_ids or [await find_latest(client, waiter.listener, waiter.options)]
+            )
     except TimeoutError:
-        told = f"gave up after {span(waiter.terms.timeout)}: the jobs go on, wait for them again"
+        waited = format_duration(waiter.options.timeout)
+        told = f"gave up after {waited}: the jobs go on, wait for them again"
         return codes.TIMED_OUT, told
     except PollError as error:
-        code = codes.of_trouble(error)
+        code = codes.for_poll_error(error)
         return code, f"{error}{ADVICE.get(code, '')}"
     return None
 
 
 def _report(
-    standings: Sequence[Standing], obstacle: tuple[int, str] | None, *, is_json: bool
+    results: Sequence[JobResult], obstacle: tuple[int, str] | None, *, is_json: bool
 ) -> int:
     """Say how it ended: reasons and obstacles on stderr, the result on stdout."""
-    if len(standings) > 1:
-        note(*reasons(standings))
+    if len(results) > 1:
+        print_status(*reasons(results))
     if obstacle:
-        complain(obstacle[1])
-    if is_json or standings:
-        say(as_json(standings) if is_json else summary(standings))
-    ends = {it.end for it in standings}
+        print_error(obstacle[1])
+    if is_json or results:
+        print_output(as_json(results) if is_json else summary(results))
+    ends = {it.end for it in results}
     return obstacle[0] if obstacle else next((CODES[it] for it in CODES if it in ends), codes.OK)
 
 
 def _make_waiter(
-    config: Config, client: SutroClient, clock: Clock, onlooker: Onlooker, terms: Terms
-) -> Waiter:
+    config: Config,
+    client: SutroClient,
+    clock: Clock,
+    listener: ProgressListener,
+    terms: WaitOptions,
+) -> JobWaiter:
     settings, now = config.settings, clock.steady
 
     def renew_key() -> None:
-        for problem in config.refresh():
-            onlooker.tell(problem)
+        for problem in config.reload_secrets():
+            listener.report(problem)
 
-    budget = Budget(per_minute=settings.requests_per_minute, now=now, random=random.random)
-    return Waiter(
+    rate_limiter = RateLimiter(
+        per_minute=settings.requests_per_minute, now=now, random=random.random
+    )
+    return JobWaiter(
         source=SutroSource(
             client,
-            budget,
-            listing=Listing(now, is_on=settings.listing != "off"),
+            rate_limiter,
+            listing=ListPlanner(now, is_on=settings.list_pages != "off"),
             now=now,
             renew_key=renew_key,
         ),
-        onlooker=onlooker,
+        listener=listener,
         clock=clock,
-        terms=terms,
-        policy=pace(settings),
-        rules=Rules(settings.settle_timeout, settings.not_found_grace),
+        options=terms,
+        policy=poll_policy(settings),
+        rules=LifecyclePolicy(settings.settle_timeout, settings.not_found_grace),
         concurrency=settings.concurrency,
     )
 
 
-def _terms(arguments: argparse.Namespace) -> Terms:
-    return Terms(
+def _terms(arguments: argparse.Namespace) -> WaitOptions:
+    return WaitOptions(
         is_any=arguments.any,
         is_fail_fast=arguments.fail_fast,
         timeout=arguments.timeout,
@@ -183,18 +192,18 @@ def _ids_in(path: Path) -> tuple[str, ...]:
     except OSError as error:
         raise ConfigError(f"POLLER_JOBS_FILE: cannot read {path}: {error.strerror}") from None
     if bad:
-        raise ConfigError(f"POLLER_JOBS_FILE: {path}, line {bad[0]}: {RULE}")
+        raise ConfigError(f"POLLER_JOBS_FILE: {path}, line {bad[0]}: {JOB_ID_RULE}")
     return good
 
 
 def _job_id(text: str) -> str:
     if not is_job_id(text):
-        raise argparse.ArgumentTypeError(f"{text[:64]!r}: {RULE}")
+        raise argparse.ArgumentTypeError(f"{text[:64]!r}: {JOB_ID_RULE}")
     return text
 
 
 def _duration(text: str) -> float:
     try:
-        return float(str(seconds(text)))
+        return float(str(parse_duration(text)))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None

@@ -14,37 +14,37 @@ from typing import Final, Protocol
 import anyio
 
 from poller.core.errors import (
-    Misconfigured,
     NotFound,
     PollError,
-    Refused,
+    RateLimited,
     Rejected,
-    Throttled,
     Transient,
+    Unauthorized,
+    WrongEndpoint,
 )
-from poller.core.events import Origin
+from poller.core.events import EventOrigin
 from poller.core.jobs import Job
-from poller.core.lifecycle import Rules
+from poller.core.lifecycle import LifecyclePolicy
 from poller.core.pacing import Backoff, PollPolicy
-from poller.core.state import JobEvent, Phase
-from poller.polling.queue import Schedule
-from poller.polling.tracker import Ledger
+from poller.core.state import JobEventType, Phase
+from poller.polling.queue import PollQueue
+from poller.polling.tracker import JobTracker
 from poller.polling.watcher import Watcher
 from poller.runtime.clock import Clock
-from poller.runtime.log_throttle import Repeats
+from poller.runtime.log_throttle import LogThrottle
 from poller.store.memory import MemoryStore
-from poller.sutro.client import Known, Page, SutroClient, nobody
-from poller.sutro.source import Look, Observation, Source
+from poller.sutro.client import JobPage, Known, SutroClient, no_known_jobs
+from poller.sutro.source import Observation, PollRequest, Source
 
 NOT_FOUND_GRACE: Final = 60.0
 """Seconds that the API may not know a job: whoever waits has just got its id from the API."""
-TRIES: Final = 3
+MIN_POLLS: Final = 3
 """How often a job is asked for at least while nothing is heard, before that counts as long."""
-BAD: Final = frozenset({JobEvent.FAILED, JobEvent.CANCELLED, JobEvent.MISSING})
+FAILED_ENDS: Final = frozenset({JobEventType.FAILED, JobEventType.CANCELLED, JobEventType.MISSING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class WaitOptions:
     """When a wait is over: with the last end, or sooner. Times are in seconds.
 
     Whoever runs the wait keeps the `timeout`: what comes before it counts too.
@@ -57,7 +57,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class JobResult:
     """How one job stands. `job` is None until it is seen, `end` until it has ended or is missing.
 
     The end of a job whose cost is still to come is not there yet.
@@ -65,16 +65,16 @@ class Standing:
 
     job_id: str
     job: Job | None = None
-    end: JobEvent | None = None
+    end: JobEventType | None = None
 
 
-class Onlooker(Protocol):
+class ProgressListener(Protocol):
     """Somebody who is told how a wait goes."""
 
-    def tell(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """Hear of trouble, in one line."""
 
-    def show(self, standings: Sequence[Standing]) -> None:
+    def update(self, results: Sequence[JobResult]) -> None:
         """See how all jobs stand now, changed or not."""
 
 
@@ -91,42 +91,42 @@ class Overheard:
         return self._source.is_gated
 
     @property
-    def is_refused(self) -> bool:
+    def is_key_rejected(self) -> bool:
         """Whether the key is refused for all jobs, beyond doubt."""
-        return self._source.is_refused
+        return self._source.is_key_rejected
 
     @property
-    def is_answered(self) -> bool:
+    def has_answered(self) -> bool:
         """Whether the API has ever answered this process, and so has taken the key."""
-        return self._source.is_answered
+        return self._source.has_answered
 
     @property
-    def skew(self) -> float:
+    def clock_skew(self) -> float:
         """The source's clock minus ours, in seconds."""
-        return self._source.skew
+        return self._source.clock_skew
 
-    async def choose(self, schedule: Schedule) -> Look | None:
+    async def plan(self, schedule: PollQueue) -> PollRequest | None:
         """Let the source choose."""
-        look = await self._source.choose(schedule)
+        look = await self._source.plan(schedule)
         return look and partial(self._look, look)
 
-    async def _look(self, look: Look, _known: Known) -> Sequence[Observation]:
-        observations = await look(nobody)  # whoever waits sees the tokens grow
+    async def _look(self, look: PollRequest, _known: Known) -> Sequence[Observation]:
+        observations = await look(no_known_jobs)  # whoever waits sees the tokens grow
         for seen in observations:
             self._hear(seen)
         return observations
 
 
 @dataclass(slots=True, kw_only=True)
-class Waiter:
+class JobWaiter:
     """One wait for some jobs. Run it once."""
 
     source: Source
-    onlooker: Onlooker
+    listener: ProgressListener
     clock: Clock
-    terms: Terms = Terms()
+    options: WaitOptions = WaitOptions()
     policy: PollPolicy = field(default_factory=PollPolicy)
-    rules: Rules = field(default_factory=Rules)
+    rules: LifecyclePolicy = field(default_factory=LifecyclePolicy)
     concurrency: int = 16
     random: Callable[[], float] = random.random
     _job_ids: Sequence[str] = field(default=(), init=False)
@@ -136,8 +136,8 @@ class Waiter:
     _silent_since: float | None = field(init=False)
     _trouble: PollError | None = field(default=None, init=False)
     _hopeless: PollError | None = field(default=None, init=False)
-    _repeats: Repeats = field(init=False)
-    _ledger: Ledger = field(init=False)
+    _throttle: LogThrottle = field(init=False)
+    _tracker: JobTracker = field(init=False)
     _watcher: Watcher = field(init=False)
     _changed: anyio.Event = field(default_factory=anyio.Event, init=False)
 
@@ -145,20 +145,20 @@ class Waiter:
         """Make the watcher. Three wrong ids are three wrong ids here, not a wrong URL."""
         now = self.clock.steady
         self._silent_since = now()
-        self._repeats = Repeats(now)
+        self._throttle = LogThrottle(now)
         grace = min(self.rules.not_found_grace, NOT_FOUND_GRACE)
         self.rules = replace(self.rules, not_found_grace=grace)
-        self._ledger = Ledger(
+        self._tracker = JobTracker(
             MemoryStore(routes={}, deployment="", now=now),
             rules=self.rules,
-            origin=Origin(deployment=""),
+            origin=EventOrigin(deployment=""),
             clock=self.clock,
             wake=self._wake,
         )
         self._watcher = Watcher(
-            Overheard(self.source, self._hear),
-            self._ledger,
-            policy=self._hasty(self.policy),
+            Overheard(self.source, self._note),
+            self._tracker,
+            policy=self._at_least_as_often(self.policy),
             rules=self.rules,
             clock=self.clock,
             random=self.random,
@@ -178,49 +178,49 @@ class Waiter:
             raise obstacle
 
     @property
-    def standings(self) -> list[Standing]:
+    def results(self) -> list[JobResult]:
         """How each job stands, in the order in which they were named."""
-        return [self._standing(job_id) for job_id in self._job_ids]
+        return [self._result(job_id) for job_id in self._job_ids]
 
     async def _until_over(self) -> PollError | None:
         while True:
             changed = self._changed = anyio.Event()
-            standings = self.standings
-            self.onlooker.show(standings)
-            patience = self._patience()
-            if self._hopeless or self._is_over(standings):
+            results = self.results
+            self.listener.update(results)
+            patience = self._silence_allowed()
+            if self._hopeless or self._is_over(results):
                 return self._hopeless
             if patience <= 0.0:
-                return unreachable(self._trouble, self.terms.unreachable_after)
+                return unreachable(self._trouble, self.options.unreachable_after)
             with anyio.move_on_after(patience):
                 await changed.wait()
 
-    def _is_over(self, standings: Sequence[Standing]) -> bool:
-        ends = [it.end for it in standings if it.end]
-        if self.terms.is_fail_fast and not BAD.isdisjoint(ends):
+    def _is_over(self, results: Sequence[JobResult]) -> bool:
+        ends = [it.end for it in results if it.end]
+        if self.options.is_fail_fast and not FAILED_ENDS.isdisjoint(ends):
             return True
-        return len(ends) >= (1 if self.terms.is_any else len(standings))
+        return len(ends) >= (1 if self.options.is_any else len(results))
 
-    def _standing(self, job_id: str) -> Standing:
-        if job_id not in self._ledger:
-            return Standing(job_id=job_id)
-        state, seen = self._ledger[job_id], self._seen.get(job_id)
+    def _result(self, job_id: str) -> JobResult:
+        if job_id not in self._tracker:
+            return JobResult(job_id=job_id)
+        state, seen = self._tracker[job_id], self._seen.get(job_id)
         if state.phase is Phase.MISSING:
-            return Standing(job_id=job_id, job=seen, end=JobEvent.MISSING)
+            return JobResult(job_id=job_id, job=seen, end=JobEventType.MISSING)
         if state.phase is Phase.DONE:
-            end = JobEvent(f"job.{state.status.lower()}")
-            return Standing(job_id=job_id, job=state.job, end=end)
-        return Standing(job_id=job_id, job=seen)
+            end = JobEventType(f"job.{state.status.lower()}")
+            return JobResult(job_id=job_id, job=state.job, end=end)
+        return JobResult(job_id=job_id, job=seen)
 
-    def _patience(self) -> float:
+    def _silence_allowed(self) -> float:
         """Say for how many seconds the API may still be silent."""
         if self._silent_since is None:
             return math.inf
-        return self._silent_since + self.terms.unreachable_after - self.clock.steady()
+        return self._silent_since + self.options.unreachable_after - self.clock.steady()
 
-    def _hasty(self, policy: PollPolicy) -> PollPolicy:
+    def _at_least_as_often(self, policy: PollPolicy) -> PollPolicy:
         """Ask often enough that one failed look is no long silence."""
-        most = max(self.terms.unreachable_after / TRIES, policy.minimum)
+        most = max(self.options.unreachable_after / MIN_POLLS, policy.minimum)
         return replace(policy, maximum=min(policy.maximum, most))
 
     def _wake(self) -> None:
@@ -228,12 +228,12 @@ class Waiter:
 
     # What the source said.
 
-    def _hear(self, seen: Observation) -> None:
+    def _note(self, seen: Observation) -> None:
         """Note what has to be told; what it means for the job is the ledger's to say.
 
         A page of the list shows others' jobs too, and may lag.
         """
-        if seen.is_listed and (seen.job_id not in self._ledger or self._is_old(seen)):
+        if seen.from_list and (seen.job_id not in self._tracker or self._is_old(seen)):
             return
         match seen.result:
             case Job() as job:
@@ -241,10 +241,10 @@ class Waiter:
             case NotFound():
                 self._warn(seen.job_id)
             case PollError() as error:
-                self._worry(seen, error)
+                self._note_failure(seen, error)
         if isinstance(seen.result, Job | NotFound):
             self._has_answered = True
-        if not isinstance(seen.result, Transient | Misconfigured):
+        if not isinstance(seen.result, Transient | WrongEndpoint):
             self._silent_since = None
         self._wake()
 
@@ -261,27 +261,29 @@ class Waiter:
         if job_id not in self._warned:
             self._warned.add(job_id)
             grace = f"{self.rules.not_found_grace:g} s"
-            self.onlooker.tell(f"{job_id}: no such job (404) so far, missing after {grace} of that")
+            self.listener.report(
+                f"{job_id}: no such job (404) so far, missing after {grace} of that"
+            )
 
-    def _worry(self, seen: Observation, error: PollError) -> None:
+    def _note_failure(self, seen: Observation, error: PollError) -> None:
         if self._is_hopeless(error):
             self._hopeless = error
             return
         if self._silent_since is None:
-            self._silent_since = seen.asked_at
+            self._silent_since = seen.requested_at
         self._trouble = error
         subject = f"{seen.job_id}: " if isinstance(error, Rejected) else ""
-        if self._repeats.count(f"{subject}{error}"):
-            self.onlooker.tell(f"{subject}{error}; asking again")
+        if self._throttle.should_log(f"{subject}{error}"):
+            self.listener.report(f"{subject}{error}; asking again")
 
     def _is_hopeless(self, error: PollError) -> bool:
         """What refuses us before anything has answered is wrong from the start; later it may pass.
 
         A refused key has a second trial then, and a 403 always: it may be about one job alone.
         """
-        if isinstance(error, Refused) and self.source.is_refused:
+        if isinstance(error, Unauthorized) and self.source.is_key_rejected:
             return True
-        is_wrong = isinstance(error, Misconfigured) or getattr(error, "status", None) == 401
+        is_wrong = isinstance(error, WrongEndpoint) or getattr(error, "status", None) == 401
         return is_wrong and not self._has_answered
 
 
@@ -290,7 +292,7 @@ def unreachable(trouble: PollError | None, after: float) -> Transient:
     return Transient(f"no answer for {after:g} s" + (f": {trouble}" if trouble else ""))
 
 
-async def find_latest(client: SutroClient, onlooker: Onlooker, terms: Terms) -> str:
+async def find_latest(client: SutroClient, listener: ProgressListener, terms: WaitOptions) -> str:
     """Name the newest job of the account. Raises PollError, NotFound when it has none."""
     backoff = Backoff()
     trouble: PollError | None = None
@@ -298,14 +300,14 @@ async def find_latest(client: SutroClient, onlooker: Onlooker, terms: Terms) -> 
         for failures in itertools.count(1):
             try:
                 return _newest(await client.list_jobs(limit=1))
-            except (Transient, Throttled) as error:
+            except (Transient, RateLimited) as error:
                 trouble, pause = error, getattr(error, "retry_after", None)
-            onlooker.tell(f"{trouble}; asking again")
+            listener.report(f"{trouble}; asking again")
             await anyio.sleep(pause or backoff.delay(failures, random.random))
     raise unreachable(trouble, terms.unreachable_after)
 
 
-def _newest(page: Page) -> str:
+def _newest(page: JobPage) -> str:
     if not page.jobs:
         raise NotFound("the account has no job yet: submit one first")
     return page.jobs[0].job_id

@@ -6,11 +6,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from poller.cli import note
-from poller.cli.wait.engine import Onlooker, Standing
-from poller.cli.wait.report import span, word
+from poller.cli import print_status
+from poller.cli.wait.engine import JobResult, ProgressListener
+from poller.cli.wait.report import format_duration, status_text
 from poller.core.jobs import Job
-from poller.core.state import JobEvent
+from poller.core.state import JobEventType
 from poller.runtime.clock import Clock
 
 if TYPE_CHECKING:
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = ("job", "status", "elapsed", "rows", "tokens in", "out", "cost")
 STYLES: Final = {
-    JobEvent.SUCCEEDED: "green",
-    JobEvent.FAILED: "bold red",
-    JobEvent.CANCELLED: "yellow",
-    JobEvent.MISSING: "bold red",
+    JobEventType.SUCCEEDED: "green",
+    JobEventType.FAILED: "bold red",
+    JobEventType.CANCELLED: "yellow",
+    JobEventType.MISSING: "bold red",
 }
 REFRESH: Final = 4.0
 NARROWEST: Final = 60
 """Columns of a terminal; a narrower one would cut every cell of the table."""
 
 
-def progress(clock: Clock) -> AbstractContextManager[Onlooker]:
+def progress(clock: Clock) -> AbstractContextManager[ProgressListener]:
     """Give the live table where it can be shown, else the lines."""
     if not sys.stderr.isatty():
         return nullcontext(Lines())
@@ -47,17 +47,17 @@ class Lines:
     def __init__(self) -> None:
         self._told: dict[str, str] = {}
 
-    def tell(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """Write of trouble."""
-        note(text)
+        print_status(text)
 
-    def show(self, standings: Sequence[Standing]) -> None:
+    def update(self, results: Sequence[JobResult]) -> None:
         """Write of each job whose status is another than before."""
-        for it in standings:
+        for it in results:
             status = status_of(it)
             if status and self._told.get(it.job_id) != status:
                 self._told[it.job_id] = status
-                note(f"{it.job_id} {status}")
+                print_status(f"{it.job_id} {status}")
 
 
 class LiveTable:
@@ -66,15 +66,15 @@ class LiveTable:
     def __init__(self, console: "Console", clock: Clock) -> None:
         self._console = console
         self._clock = clock
-        self._standings: Sequence[Standing] = ()
+        self._standings: Sequence[JobResult] = ()
 
-    def tell(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """Write of trouble above the table."""
         self._console.print(text, markup=False, highlight=False)
 
-    def show(self, standings: Sequence[Standing]) -> None:
+    def update(self, results: Sequence[JobResult]) -> None:
         """Show this from the next drawing on."""
-        self._standings = tuple(standings)
+        self._standings = tuple(results)
 
     def draw(self) -> "Table":
         """Draw the table as of now."""
@@ -100,14 +100,14 @@ def live(console: "Console", clock: Clock) -> Iterator[LiveTable]:
         yield table
 
 
-def status_of(it: Standing) -> str | None:
+def status_of(it: JobResult) -> str | None:
     """Give a job's status in a word, None before it is seen."""
-    if it.end is JobEvent.MISSING:
+    if it.end is JobEventType.MISSING:
         return "MISSING"
     if it.job is None:
         return None
     is_settling = it.job.status.is_terminal and it.end is None
-    return word(it.job) + (" (its cost is awaited)" if is_settling else "")
+    return status_text(it.job) + (" (its cost is awaited)" if is_settling else "")
 
 
 def _numbers(job: Job | None, now: datetime) -> list[str]:
@@ -122,8 +122,8 @@ def _numbers(job: Job | None, now: datetime) -> list[str]:
 def _elapsed(job: Job, now: datetime) -> str:
     """Say how long a job has run, or has waited to run; whole seconds while that goes on."""
     if job.run_seconds is not None:
-        return span(job.run_seconds)
+        return format_duration(job.run_seconds)
     began = job.datetime_started or job.datetime_created
     if began is None or job.status.is_terminal:
         return ""
-    return span(max(0.0, (now - began).total_seconds()) // 1)
+    return format_duration(max(0.0, (now - began).total_seconds()) // 1)

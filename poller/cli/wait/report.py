@@ -6,35 +6,35 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from poller.cli.wait.engine import Standing
+from poller.cli.wait.engine import JobResult
 from poller.core.jobs import Job
-from poller.core.state import JobEvent
+from poller.core.state import JobEventType
 
 ENDED: Final = {
-    JobEvent.SUCCEEDED: "succeeded",
-    JobEvent.FAILED: "failed",
-    JobEvent.CANCELLED: "cancelled",
-    JobEvent.MISSING: "missing",
+    JobEventType.SUCCEEDED: "succeeded",
+    JobEventType.FAILED: "failed",
+    JobEventType.CANCELLED: "cancelled",
+    JobEventType.MISSING: "missing",
 }
 """Each end in a word, in the order in which they are counted up."""
 
 
-def summary(standings: Sequence[Standing]) -> str:
+def summary(results: Sequence[JobResult]) -> str:
     """Say in a line how it ended."""
-    return _one(standings[0]) if len(standings) == 1 else _many(standings)
+    return _one(results[0]) if len(results) == 1 else _many(results)
 
 
-def reasons(standings: Sequence[Standing]) -> list[str]:
+def reasons(results: Sequence[JobResult]) -> list[str]:
     """Say of each job that did not succeed why, a line each."""
-    return [f"{it.job_id} {_bad_end(it)}" for it in standings if it.end in BAD_ENDS]
+    return [f"{it.job_id} {_bad_end(it)}" for it in results if it.end in BAD_ENDS]
 
 
-def as_json(standings: Sequence[Standing]) -> str:
+def as_json(results: Sequence[JobResult]) -> str:
     """Write all that is known of each job; `type` is that of its event, null without an end."""
-    return json.dumps([_as_dict(it) for it in standings], indent=2, ensure_ascii=False)
+    return json.dumps([_as_dict(it) for it in results], indent=2, ensure_ascii=False)
 
 
-def span(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Write a duration for people: 4.8s, 2m0s, 1h30m."""
     if (tenths := round(seconds, 1)) < 60.0:
         return f"{tenths:.1f}".removesuffix(".0") + "s"
@@ -43,33 +43,33 @@ def span(seconds: float) -> str:
     return f"{hours}h{minutes}m" if hours else f"{minutes}m{rest}s"
 
 
-def dollars(cost: Decimal | float) -> str:
+def format_cost(cost: Decimal | float) -> str:
     """Write a cost for people: small ones to the hundredth of a cent."""
     return f"${cost:.4f}" if cost < Decimal("0.1") else f"${cost:,.2f}"
 
 
-BAD_ENDS: Final = frozenset({JobEvent.FAILED, JobEvent.CANCELLED, JobEvent.MISSING})
+BAD_ENDS: Final = frozenset({JobEventType.FAILED, JobEventType.CANCELLED, JobEventType.MISSING})
 
 
-def _one(it: Standing) -> str:
+def _one(it: JobResult) -> str:
     job = it.job
     if it.end in BAD_ENDS:
         return f"{it.job_id} {_bad_end(it)}"
     if job is None:
         return f"{it.job_id} was not seen"
     if it.end is None:
-        return f"{it.job_id} has not ended, it is {word(job)}"
-    took = "" if job.run_seconds is None else f" in {span(job.run_seconds)}"
+        return f"{it.job_id} has not ended, it is {status_text(job)}"
+    took = "" if job.run_seconds is None else f" in {format_duration(job.run_seconds)}"
     return f"{it.job_id} succeeded{took}{_price(job)}"
 
 
-def _bad_end(it: Standing) -> str:
+def _bad_end(it: JobResult) -> str:
     """Say how a job ended that did not succeed, after how long, and why."""
-    if it.end is JobEvent.MISSING:
+    if it.end is JobEventType.MISSING:
         return "is missing: the API knows no job of this id"
     seconds = it.job.run_seconds if it.job else None
     reason = _reason(it.job)
-    after = "" if seconds is None else f" after {span(seconds)}"
+    after = "" if seconds is None else f" after {format_duration(seconds)}"
     return f"{ENDED[it.end] if it.end else ''}{after}" + (f": {reason}" if reason else "")
 
 
@@ -79,22 +79,22 @@ def _price(job: Job) -> str:
         for count, what in ((job.input_tokens, "tokens in"), (job.output_tokens, "out"))
         if count is not None
     ]
-    parts.append("cost not known yet" if job.job_cost is None else dollars(job.job_cost))
+    parts.append("cost not known yet" if job.job_cost is None else format_cost(job.job_cost))
     return ": " + ", ".join(parts)
 
 
-def _many(standings: Sequence[Standing]) -> str:
+def _many(results: Sequence[JobResult]) -> str:
     """Count the ends up, with the time from the first start to the last end and the whole cost."""
-    counts = Counter(it.end for it in standings if it.end)
-    ended, total = counts.total(), len(standings)
-    jobs = [it.job for it in standings if it.end and it.job]
+    counts = Counter(it.end for it in results if it.end)
+    ended, total = counts.total(), len(results)
+    jobs = [it.job for it in results if it.end and it.job]
     told = [f"{counts[end]} {word}" for end, word in ENDED.items() if counts[end]]
     costs = [Decimal(str(job.job_cost)) for job in jobs if job.job_cost is not None]
     return (
         (f"{total} jobs ended" if ended == total else f"{ended} of {total} jobs ended")
         + _together(jobs)
         + (f": {', '.join(told)}" if told else "")
-        + (f"; {dollars(sum(costs, Decimal()))}" if costs else "")
+        + (f"; {format_cost(sum(costs, Decimal()))}" if costs else "")
     )
 
 
@@ -103,12 +103,12 @@ def _together(jobs: Sequence[Job]) -> str:
     ends = [job.datetime_completed for job in jobs if job.datetime_completed]
     if not starts or not ends or max(ends) < min(starts):
         return ""
-    return f" in {span((max(ends) - min(starts)).total_seconds())}"
+    return f" in {format_duration((max(ends) - min(starts)).total_seconds())}"
 
 
-def word(job: Job) -> str:
+def status_text(job: Job) -> str:
     """Give a job's status as the API says it, whether it is known or not."""
-    return job.unknown_word or job.status.value
+    return job.raw_status or job.status.value
 
 
 def _reason(job: Job | None) -> str | None:
@@ -117,12 +117,12 @@ def _reason(job: Job | None) -> str | None:
     return " ".join(message.split()) if isinstance(message, str) else None
 
 
-def _as_dict(it: Standing) -> dict[str, Any]:
+def _as_dict(it: JobResult) -> dict[str, Any]:
     job = it.job
     return {
         "job": job.as_dict() if job else {"job_id": it.job_id},
         "type": it.end,
         "reason": _reason(job),
-        "cost_final": job.is_final if job and it.end else None,
+        "cost_final": job.is_complete if job and it.end else None,
         "run_seconds": job.run_seconds if job else None,
     }

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 from aiohttp import web
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from poller.sutro.simulator.script import Script
+from poller.sutro.simulator.script import JobScript
 
 Kind = Literal["jobs", "list-jobs", "job-status"]
 """What an API request asks for."""
@@ -63,7 +63,7 @@ class KeyChange:
 
 
 OBJECT: Final = TypeAdapter(dict[str, Any])
-SCRIPT: Final = TypeAdapter(Script)
+SCRIPT: Final = TypeAdapter(JobScript)
 PAGE: Final = TypeAdapter(Page)
 FAULT: Final = TypeAdapter(Fault)
 KEY_CHANGE: Final = TypeAdapter(KeyChange)

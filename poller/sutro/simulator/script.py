@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from poller.core.jobs import JobStatus, is_job_id, rfc3339
+from poller.core.jobs import JobStatus, format_rfc3339, is_job_id
 
 BRIEFLY: Final = 0.1
 """The share of the queue that a job is STARTING, and of its run that it is CANCELLING."""
@@ -34,7 +34,7 @@ Seconds = Annotated[float, Field(ge=0)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Script:
+class JobScript:
     """What happens to one job, in seconds at speed 1.
 
     The API answers 404 until `appears_after` the job's creation; `cost_delay` is how long after the
@@ -59,10 +59,10 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Life:
+class SimulatedJob:
     """The moments of a script, in seconds since 1970. `number` counts lives as they begin."""
 
-    script: Script
+    script: JobScript
     number: int
     created: float
     appears: float
@@ -73,7 +73,7 @@ class Life:
     costed: float
 
     @classmethod
-    def begin(cls, script: Script, number: int, *, now: float, speed: float) -> Self:
+    def begin(cls, script: JobScript, number: int, *, now: float, speed: float) -> Self:
         """Let a script begin now, `speed` times as fast as it is written."""
         queue, run = script.queue_seconds / speed, script.run_seconds / speed
         started, completed = now + queue, now + queue + run
@@ -147,28 +147,28 @@ class Life:
 
 
 def _written(moment: float) -> str:
-    return rfc3339(datetime.fromtimestamp(moment, UTC))
+    return format_rfc3339(datetime.fromtimestamp(moment, UTC))
 
 
 FIRST_END: Final = 3.0
 LAST_END: Final = 20.0
 
-ROLES: Final = (
-    Script(job_id="_", name="Product review sentiment", rows=500),
-    Script(job_id="_", name="Support ticket triage", fate="failed"),
-    Script(job_id="_", name="Contract summaries", cost_delay=6.0),
-    Script(job_id="_", name="Catalogue translation", fate="cancelled"),
-    Script(job_id="_", name="Call transcript tags", case="lower", priority=1),
+TEMPLATES: Final = (
+    JobScript(job_id="_", name="Product review sentiment", rows=500),
+    JobScript(job_id="_", name="Support ticket triage", fate="failed"),
+    JobScript(job_id="_", name="Contract summaries", cost_delay=6.0),
+    JobScript(job_id="_", name="Catalogue translation", fate="cancelled"),
+    JobScript(job_id="_", name="Call transcript tags", case="lower", priority=1),
 )
 
 
-def cast(count: int) -> list[Script]:
+def demo_jobs(count: int) -> list[JobScript]:
     """Give scripts of mixed fate for a demo; their ends are spread from FIRST_END to LAST_END."""
     step = (LAST_END - FIRST_END) / max(count - 1, 1)
     ends = [FIRST_END + step * index for index in range(count)]
     return [
         replace(
-            ROLES[index % len(ROLES)],
+            TEMPLATES[index % len(TEMPLATES)],
             job_id=f"job-{index + 1}",
             queue_seconds=end / 4,
             run_seconds=end * 3 / 4,

@@ -8,7 +8,7 @@ To `Authorization: Key <key>` it answers like the real one, under each of its pr
 
 It is steered without a key:
 
-    POST   /simulator/jobs           the fields of `Script`, all optional; answers the job's id
+    POST   /simulator/jobs           the fields of `JobScript`, all optional; answers the job's id
     DELETE /simulator/jobs/{job_id}  the API knows this job no longer
     POST   /simulator/faults         the fields of `Fault`: how the next requests fail
     DELETE /simulator/faults         no request fails any more
@@ -43,7 +43,7 @@ from poller.sutro.simulator.requests import (
     read_query,
     write_cursor,
 )
-from poller.sutro.simulator.script import Life, Script
+from poller.sutro.simulator.script import JobScript, SimulatedJob
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
 LOG_ENTRIES: Final = 10_000
@@ -73,15 +73,15 @@ class Simulator:
     prefixes: tuple[str, ...] = ("", "/v1")
     requests: Counter[Kind] = field(default_factory=Counter, init=False)
     log: deque[Entry] = field(default_factory=lambda: deque(maxlen=LOG_ENTRIES), init=False)
-    _lives: dict[str, Life] = field(default_factory=dict, init=False)
+    _lives: dict[str, SimulatedJob] = field(default_factory=dict, init=False)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1), init=False)
     _faults: list[Fault] = field(default_factory=list, init=False)
 
-    def add(self, script: Script) -> None:
+    def add(self, script: JobScript) -> None:
         """Create a job now. Raises ValueError when its id is taken."""
         if script.job_id in self._lives:
             raise ValueError(f"there is a job with ID {script.job_id} already")
-        self._lives[script.job_id] = Life.begin(
+        self._lives[script.job_id] = SimulatedJob.begin(
             script, next(self._numbers), now=self.now(), speed=self.speed
         )
 
@@ -94,12 +94,12 @@ class Simulator:
         ids = (f"job-{number}" for number in count(len(self._lives) + 1))
         return next(job_id for job_id in ids if job_id not in self._lives)
 
-    def find(self, job_id: str) -> Life | None:
+    def find(self, job_id: str) -> SimulatedJob | None:
         """Find a job that the API shows."""
         life = self._lives.get(job_id)
         return life if life and life.appears <= self.now() else None
 
-    def page(self, limit: int | None, before: int | None) -> list[Life]:
+    def page(self, limit: int | None, before: int | None) -> list[SimulatedJob]:
         """List what the API shows, newest first: at most `limit`, of numbers below `before`."""
         now = self.now()
         shown = (
@@ -113,7 +113,7 @@ class Simulator:
         """Let the next requests fail, after those faults that were asked for before."""
         self._faults.append(fault)
 
-    def heal(self) -> None:
+    def clear_faults(self) -> None:
         """Let no request fail any more."""
         self._faults.clear()
 
@@ -174,7 +174,7 @@ def application(simulator: Simulator) -> web.Application:
     app.router.add_post("/simulator/jobs", _add_job)
     app.router.add_delete("/simulator/jobs/{job_id}", _remove_job)
     app.router.add_post("/simulator/faults", _add_fault)
-    app.router.add_delete("/simulator/faults", _heal)
+    app.router.add_delete("/simulator/faults", _clear_faults)
     app.router.add_post("/simulator/key", _change_key)
     return app
 
@@ -198,7 +198,7 @@ def _guarded(
         if fault := simulator.take_fault(kind):
             return _fail(fault)
         if request.headers.get("Authorization") != f"Key {simulator.key}":
-            return _say("The API key is not valid.", status=401)
+            return _json_response("The API key is not valid.", status=401)
         return answer(simulator, request)
 
     return respond
@@ -244,7 +244,7 @@ async def _add_job(request: web.Request) -> web.Response:
     try:
         simulator.add(script)
     except ValueError as error:
-        return _say(str(error), status=409)
+        return _json_response(str(error), status=409)
     return web.json_response({"job_id": script.job_id}, status=201)
 
 
@@ -258,8 +258,8 @@ async def _add_fault(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-async def _heal(request: web.Request) -> web.Response:
-    request.app[SIMULATOR].heal()
+async def _clear_faults(request: web.Request) -> web.Response:
+    request.app[SIMULATOR].clear_faults()
     return web.Response(status=204)
 
 
@@ -269,15 +269,17 @@ async def _change_key(request: web.Request) -> web.Response:
 
 
 def _fail(fault: Fault) -> web.Response:
-    response = _say(f"The simulator was told to answer {fault.status}.", status=fault.status)
+    response = _json_response(
+        f"The simulator was told to answer {fault.status}.", status=fault.status
+    )
     if fault.retry_after is not None:
         response.headers["Retry-After"] = fault.retry_after
     return response
 
 
 def _no_job(request: web.Request) -> web.Response:
-    return _say(f"No job found with ID {request.match_info['job_id']}", status=404)
+    return _json_response(f"No job found with ID {request.match_info['job_id']}", status=404)
 
 
-def _say(message: str, *, status: int) -> web.Response:
+def _json_response(message: str, *, status: int) -> web.Response:
     return web.json_response({"message": message}, status=status)
