@@ -42,7 +42,7 @@ class SettingRow(NamedTuple):
     """One setting as it may be shown to anybody."""
 
     variable: str
-    display: str
+    value: str
     origin: str
 
 

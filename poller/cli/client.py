@@ -2,16 +2,16 @@
 
 import json
 import os
-import socket
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 
 from poller.cli import exit_codes as codes
+from poller.cli.connection import connection
 from poller.config import load
 from poller.core.errors import ConfigError, PollerError
-from poller.runtime.address import LOCALHOST, ListenAddress
+from poller.runtime.address import ListenAddress
 
 TIMEOUT_SECONDS: Final = 30.0
 NOT_LISTENING: Final = (
@@ -79,27 +79,3 @@ def _content(status: int, text: bytes) -> Any:
         detail = ANOTHER if status == 401 else detail
         raise DaemonError(str(detail or f"the answer is {status}"), status=status)
     return content
-
-
-EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to ask, not to listen
-"""Where a daemon is asked that listens on all addresses."""
-
-
-def connection(address: ListenAddress, *, timeout: float) -> HTTPConnection:
-    """Give a connection to a door; each step takes so many seconds at most. Raises OSError."""
-    host = EVERYWHERE.get(address.host, address.host or LOCALHOST)
-    made = HTTPConnection(host, address.port or None, timeout=timeout)
-    if address.path:
-        made.sock = _through(address.path, timeout)
-    return made
-
-
-def _through(path: Path, timeout: float) -> socket.socket:
-    peer = socket.socket(socket.AF_UNIX)
-    try:
-        peer.settimeout(timeout)
-        peer.connect(str(path))
-    except OSError:
-        peer.close()
-        raise
-    return peer

@@ -12,7 +12,7 @@ from typing import Final
 
 from poller.cli import add_env_file_argument, print_output
 from poller.cli import exit_codes as codes
-from poller.cli.client import connection
+from poller.cli.connection import connection
 from poller.core.errors import ConfigError
 from poller.runtime.address import DEFAULT_ADDRESS, ListenAddress
 from poller.settings.sources import EnvSources

@@ -27,7 +27,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from poller.errors import DeliveryError
+from poller.core.errors import DeliveryError
 from poller.sinks import SinkKind
 from poller.sinks.webhook import WebhookSettings
 
@@ -83,7 +83,7 @@ async def test_check_shows_the_settings_of_the_example(place: Place, command_wit
     good, shown = await place.run("check", "-o", "json", POLLER_FILE_PATH="/events", **settings)
     bad, refused = await place.run("check", **settings)
 
-    variables = {it["variable"]: it["shown"] for it in json.loads(shown.out)["settings"]}
+    variables = {it["variable"]: it["value"] for it in json.loads(shown.out)["settings"]}
     assert (good, variables["POLLER_FILE_PATH"]) == (0, "/events")
     assert (bad, refused.err) == (78, "sutro-poller: POLLER_FILE_PATH: is required\n")
 

@@ -76,7 +76,7 @@ async def test_a_missing_job_is_told_and_so_is_its_return(place: Place, tmp_path
     """A job that the API does not know for long is missing, then found, then goes on."""
     # A missing job is asked about once an hour, which no setting shortens.
     (tmp_path / "sitecustomize.py").write_text(
-        "import poller.lifecycle\npoller.lifecycle.MISSING_INTERVAL = 0.1\n", "utf-8"
+        "import poller.core.lifecycle as lifecycle\nlifecycle.MISSING_INTERVAL = 0.1\n", "utf-8"
     )
     settings = {
         "PYTHONPATH": str(tmp_path),

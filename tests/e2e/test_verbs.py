@@ -62,8 +62,8 @@ async def test_check_speaks_json(place: Place):
 
     settings = {it["variable"]: it for it in json.loads(ended.out)["settings"]}
     assert code == 0
-    assert settings["SUTRO_API_KEY"]["shown"] == "****"
-    assert settings["POLLER_JOB_IDS"]["shown"] == "job-1"
+    assert settings["SUTRO_API_KEY"]["value"] == "****"
+    assert settings["POLLER_JOB_IDS"]["value"] == "job-1"
 
 
 @pytest.mark.parametrize(
