@@ -8,7 +8,7 @@ from typing import Final
 from poller.config import read_sink
 from poller.settings.base import Model, RawSettings
 from poller.settings.daemon import PREFIX, Settings
-from poller.settings.sources import SourcedValue, EnvSources
+from poller.settings.sources import EnvSources, SourcedValue
 from poller.sinks import load_kind
 from tests.docs import reference
 

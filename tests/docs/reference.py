@@ -68,7 +68,9 @@ def metrics() -> str:
 def _metrics() -> Iterable[Metric]:
     now = Clock().steady
     daemon_status = DaemonStatus(RateLimiter(per_minute=60.0, now=now, random=lambda: 0.5), now)
-    daemon_status.rate_limiter.reachability.record(None)  # what is served from the first response on
+    daemon_status.rate_limiter.reachability.record(
+        None
+    )  # what is served from the first response on
     return Metrics(Counters(), daemon_status, now)._all(())
 
 
