@@ -15,7 +15,7 @@ import anyio
 from aiohttp import web
 from standardwebhooks import Webhook
 
-from poller.sutro.simulator.script import cast
+from poller.sutro.simulator.script import demo_jobs
 from poller.sutro.simulator.server import Simulator, serve
 from tests.support.waiting import until
 
@@ -86,7 +86,7 @@ async def alone(world: World, _api: Simulator) -> AsyncIterator[None]:
 async def at_a_customer(world: World, api: Simulator) -> AsyncIterator[None]:
     """Simulate the deployment https://YOUR-HOST, with a job that fails and one that succeeds."""
     world.shown["https://YOUR-HOST"] = world.environment["SUTRO_API_URL"]
-    for script, seconds in ((cast(6)[1], 8.0), (cast(6)[5], 15.0)):
+    for script, seconds in ((demo_jobs(6)[1], 8.0), (demo_jobs(6)[5], 15.0)):
         api.add(replace(script, queue_seconds=0.0, run_seconds=seconds * SPEED))
     async with alone(world, api):
         yield
@@ -95,7 +95,7 @@ async def at_a_customer(world: World, api: Simulator) -> AsyncIterator[None]:
 @asynccontextmanager
 async def simulated(world: World, api: Simulator) -> AsyncIterator[None]:
     """Simulate six jobs."""
-    jobs = cast(6)
+    jobs = demo_jobs(6)
     for script in jobs:
         api.add(script)
     world.environment["POLLER_JOB_IDS"] = ",".join(script.job_id for script in jobs)
@@ -118,7 +118,7 @@ async def after_a_410(world: World, api: Simulator) -> AsyncIterator[None]:
 @asynccontextmanager
 async def at_work(world: World, api: Simulator) -> AsyncIterator[None]:
     """Run a daemon that watches job-1 of two jobs that run for an hour."""
-    for script in cast(2):
+    for script in demo_jobs(2):
         api.add(replace(script, queue_seconds=0.0, run_seconds=3_600.0 * SPEED))
     world.environment["POLLER_JOB_IDS"] = "job-1"
     async with running(world):

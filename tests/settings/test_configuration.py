@@ -10,7 +10,7 @@ from tests.support.config_builders import CANARIES, KEY, SECRET, URL, WEBHOOK, l
 
 def shown_of(config, variable):
     """Give what is shown of a variable."""
-    return {it.variable: it.display for it in describe(config)}[variable]
+    return {it.variable: it.value for it in describe(config)}[variable]
 
 
 def test_the_log_is_the_only_sink_by_default():
