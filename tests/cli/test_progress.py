@@ -7,9 +7,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from poller.cli.wait.engine import JobResult
 from poller.cli.wait.progress import Lines, LiveTable, live, progress
 from poller.core.state import JobEventType
+from poller.polling.waiter import JobResult
 from poller.runtime.clock import Clock
 from tests.support.builders import a_job
 

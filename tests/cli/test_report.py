@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from poller.cli.wait.engine import JobResult
 from poller.cli.wait.report import as_json, format_cost, format_duration, reasons, summary
 from poller.core.parsing import parse_job
 from poller.core.state import JobEventType
+from poller.polling.waiter import JobResult
 from tests.support.builders import a_job, a_job_object
 
 STARTED = "2024-01-15T10:30:15Z"

@@ -7,7 +7,6 @@ from typing import Any
 import anyio
 import pytest
 
-from poller.cli.wait.engine import JobResult, JobWaiter, WaitOptions, find_latest
 from poller.core.errors import (
     NotFound,
     PollError,
@@ -19,6 +18,7 @@ from poller.core.errors import (
 from poller.core.lifecycle import LifecyclePolicy
 from poller.core.pacing import PollPolicy
 from poller.core.state import JobEventType
+from poller.polling.waiter import JobResult, JobWaiter, WaitOptions, find_latest
 from poller.sutro import list_planner as listing
 from poller.sutro.client import JobPage
 from poller.sutro.rate_limit import RateLimiter

@@ -13,7 +13,6 @@ import anyio
 
 from poller.cli import add_env_file_argument, print_error, print_output, print_status
 from poller.cli import exit_codes as codes
-from poller.cli.wait.engine import JobResult, JobWaiter, ProgressListener, WaitOptions, find_latest
 from poller.cli.wait.progress import progress
 from poller.cli.wait.report import as_json, format_duration, reasons, summary
 from poller.config import Config, load
@@ -21,6 +20,7 @@ from poller.core.errors import ConfigError, PollError
 from poller.core.jobs import is_job_id
 from poller.core.lifecycle import LifecyclePolicy
 from poller.core.state import JobEventType
+from poller.polling.waiter import JobResult, JobWaiter, ProgressListener, WaitOptions, find_latest
 from poller.polling.watchlist import JOB_ID_RULE, parse_ids
 from poller.runtime import logging as logs
 from poller.runtime.clock import Clock

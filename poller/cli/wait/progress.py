@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from poller.cli import print_status
-from poller.cli.wait.engine import JobResult, ProgressListener
 from poller.cli.wait.report import format_duration, status_text
 from poller.core.jobs import Job
 from poller.core.state import JobEventType
+from poller.polling.waiter import JobResult, ProgressListener
 from poller.runtime.clock import Clock
 
 if TYPE_CHECKING:

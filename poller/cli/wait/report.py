@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from poller.cli.wait.engine import JobResult
 from poller.core.jobs import Job
 from poller.core.state import JobEventType
+from poller.polling.waiter import JobResult
 
 ENDED: Final = {
     JobEventType.SUCCEEDED: "succeeded",
