@@ -50,7 +50,7 @@ async def test_key_is_read_for_each_request():
     keys = ["sk_new", "sk_old"]
     async with (
         peer(answers(200, body())) as it,
-        HttpClient(OutboundSettings(), timeout=5.0, limit=1) as http,
+        HttpClient(OutboundSettings(), timeout=60.0, limit=1) as http,
     ):
         api = SutroClient(
             http, base=f"{it.base}/v1", key=lambda: SecretStr(keys.pop()), now=lambda: NOW

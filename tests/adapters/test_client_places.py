@@ -125,7 +125,7 @@ async def test_public_api_hints_at_an_own_deployment(status: int):
     """What the public API refuses is told with a hint at SUTRO_API_URL."""
     async with peer(answers(status)) as it:
         outbound = OutboundSettings(proxy_for=lambda _scheme, _host: it.base)
-        async with HttpClient(outbound, timeout=5.0, limit=1) as http:
+        async with HttpClient(outbound, timeout=60.0, limit=1) as http:
             api = SutroClient(
                 http,
                 base="http://api.sutro.sh/v1",

@@ -84,7 +84,7 @@ async def test_an_event_goes_again(house: House):
     event_id = await the_end(house)
 
     answer = await house.post(f"/v1/events/{event_id}/replay?sink=webhook")
-    again = await until(lambda: [it for it in house.receiver.receipts if it.is_replay], within=2.0)
+    again = await until(lambda: [it for it in house.receiver.receipts if it.is_replay], within=4.0)
 
     assert answer.body == {"deliveries": [{"sink": "webhook", "obstacle": None}]}
     first = house.receiver.receipts[0]

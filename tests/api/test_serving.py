@@ -130,7 +130,7 @@ async def talk(house: House, text: bytes = b"") -> socket.socket:
     return talker
 
 
-async def is_closed(talker: socket.socket, within: float = 5.0) -> bool:
+async def is_closed(talker: socket.socket, within: float = 30.0) -> bool:
     """Tell whether a connection is closed soon."""
     with anyio.move_on_after(within):
         while True:

@@ -72,12 +72,13 @@ async def end(house: House, job_id: str) -> None:
     await until(lambda: job_id in house.receiver.ends)
 
 
-async def test_events_are_heard_at_once(house: House):
+async def test_events_are_heard_at_once(house: House, monkeypatch):
     """Who listens hears of an event when it is recorded, with its id, its type and its body."""
+    monkeypatch.setattr(stream, "HEARTBEAT", 3_600.0)
     await until(lambda: house.receiver.ends)
     async with listening(house, "?type=job.succeeded") as listener:
         await end(house, "job-3")
-        await until(lambda: listener.events, within=2.0)
+        await until(lambda: listener.events)
 
     assert listener.status == 200
     assert listener.headers["Content-Type"] == "text/event-stream"
@@ -128,8 +129,9 @@ async def test_what_is_recorded_during_a_look_is_heard_at_once(house: House, mon
         return rows
 
     monkeypatch.setattr(ApiContext, "query", look_slowly)
+    monkeypatch.setattr(stream, "HEARTBEAT", 3_600.0)
     async with listening(house, "?type=job.succeeded") as listener:
-        await until(lambda: listener.events, within=5.0)
+        await until(lambda: listener.events)
 
     assert listener.subjects == ["job-3"]
 
@@ -172,7 +174,7 @@ async def test_a_stop_ends_the_streams(tmp_path: Path):
     """A daemon that stops does not wait for those who listen."""
     async with a_house(tmp_path, RUNS) as house, listening(house) as listener:
         house.app.stop()
-        await until(lambda: listener.has_ended, within=2.0)
+        await until(lambda: listener.has_ended)
 
     assert not [it for it in house.log if it["event"] == "api.request_failed"]
 
@@ -198,7 +200,7 @@ async def test_who_does_not_read_is_let_go_of(house: House, monkeypatch):
     monkeypatch.setattr(stream, "KEEP_ALIVE_COMMENT", b": " + b"x" * 1_000_000 + b"\n\n")
     async with house.session.get(f"{house.url}/v1/events/stream"):
         await until(lambda: house.app._api.context.streams == 1)
-        await until(lambda: house.app._api.context.streams == 0, within=5.0)
+        await until(lambda: house.app._api.context.streams == 0)
 
 
 async def test_odd_listeners(house: House):

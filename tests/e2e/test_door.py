@@ -101,7 +101,7 @@ async def test_slow_strangers_delay_no_poll(place: Place):
 
     assert answers == [200] * 10
     assert len(troubled) > 20
-    assert troubled[-2] - calm[-2] <= 0.1, (calm, troubled)
+    assert troubled[-2] - calm[-2] <= 1.0, (calm, troubled)
 
 
 PATHS = (

@@ -124,7 +124,7 @@ async def test_simulate_prints_what_run_needs(place: Place):
 async def test_the_demo_ends_well_and_by_itself(place: Place):
     """Six simulated jobs end, all signatures verify, and nothing is left running."""
     async with place.started([str(place.command), "demo"], {"PATH": os.environ["PATH"]}) as demo:
-        code = await demo.end(within=60.0)
+        code = await demo.end(within=150.0)
 
     assert (code, demo.err) == (0, "")
     assert "6 of 6 jobs ended" in demo.out

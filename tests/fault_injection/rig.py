@@ -73,7 +73,7 @@ class Child:
             with suppress(ProcessLookupError):  # the news of its death is under way
                 os.kill(self.pid, number)
 
-    async def end(self, *, within: float = 15.0) -> int:
+    async def end(self, *, within: float = 30.0) -> int:
         """Wait for its end and give its exit code, that of a signal as a negative number."""
         with anyio.fail_after(within):
             await self.died.wait()
@@ -86,9 +86,9 @@ class Child:
         await self.end()
 
     async def stop(self) -> int:
-        """Ask it to stop, and give the exit code that it has 8 seconds for."""
+        """Ask it to stop, and return its exit code."""
         self.send(signal.SIGTERM)
-        return await self.end(within=8.0)
+        return await self.end()
 
     @property
     def said(self) -> str:
@@ -117,7 +117,7 @@ class Nursery:
         self._outputs.append(output)
         assert self.process.stdin
         await self.process.stdin.send(json.dumps(order | {"output": str(output)}).encode() + b"\n")
-        with anyio.fail_after(15.0):
+        with anyio.fail_after(30.0):
             while not self._newborn:
                 self._news = anyio.Event()
                 await self._news.wait()

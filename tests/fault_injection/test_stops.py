@@ -20,7 +20,8 @@ pytestmark = pytest.mark.anyio
 
 SHARDS = 2
 JOBS_A_LIFE = 4
-AT_ONCE = 1.0
+AT_ONCE = 5.0
+"""Seconds that are less than the grace of a stop, also after the half second of before."""
 GRACEFUL = "SIGTERM under load: exit 0 within 8 s, and nothing that was acknowledged is sent again"
 HARD = "a second SIGTERM exits at once, even if a receiver hangs, and loses nothing"
 

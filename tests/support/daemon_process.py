@@ -59,15 +59,15 @@ class Daemon:
         """Wait for a log line of a name."""
         return await until(lambda: self.said(event))
 
-    async def end(self, *, within: float = 15.0) -> int:
+    async def end(self, *, within: float = 30.0) -> int:
         """Wait for its end and give its exit code."""
         with anyio.fail_after(within):
             return await self.process.wait()
 
     async def stop(self) -> int:
-        """Ask it to stop, and give the exit code that it has 8 seconds for."""
+        """Ask it to stop, and return its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return await self.end(within=8.0)
+        return await self.end()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ def now() -> float:
     return time.time()
 
 
-async def until(claim: Callable[[], T], *, within: float = 15.0) -> T:
+async def until(claim: Callable[[], T], *, within: float = 30.0) -> T:
     """Wait until a claim is true and give what it says."""
     with anyio.fail_after(within):
         while not (found := claim()):  # noqa: ASYNC110 - it comes true in another process
