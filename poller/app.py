@@ -27,6 +27,7 @@ from poller.polling.watchlist import PersistentAdditions, Watchlist
 from poller.runtime.clock import Clock
 from poller.runtime.http import HttpClient
 from poller.runtime.log_throttle import LogThrottle
+from poller.runtime.retrying import log_store_error, until_available
 from poller.runtime.systemd import SystemdNotifier
 from poller.sinks.redacting import RedactingSink
 from poller.status import DaemonStatus
@@ -39,7 +40,6 @@ from poller.wiring import build_client, build_http, build_store, origin, outboun
 
 SHUTDOWN_GRACE: Final = 6.0
 """Seconds that sends under way get to end after SIGTERM."""
-STORE_RETRY: Final = 5.0
 
 log = structlog.get_logger()
 
@@ -156,16 +156,17 @@ class App:
 
     async def _open_store(self, stack: AsyncExitStack) -> Store:
         """Open the store; a full or failing disk is waited for, since it may heal."""
-        while True:
-            try:
-                store = await stack.enter_async_context(self.new_store(self.config, self.clock))
-            except StoreUnavailable as error:
-                log.error("store.unavailable", error=str(error))
-                self.status.note_store_unavailable(str(error))
-                self.notifier.status(await self.status.summary_line())
-                await anyio.sleep(STORE_RETRY)
-            else:
-                return store
+        throttle = LogThrottle(self.clock.steady)
+
+        def report(error: StoreUnavailable) -> None:
+            log_store_error(throttle, error)
+            self.status.note_store_unavailable(str(error))
+            self.notifier.status(self.status.startup_line)
+
+        return await until_available(
+            lambda: stack.enter_async_context(self.new_store(self.config, self.clock)),
+            on_error=report,
+        )
 
     async def _make_dispatcher(self, stack: AsyncExitStack, store: Store) -> Dispatcher:
         connections = outbound(self.config)

@@ -165,12 +165,17 @@ class DaemonStatus:
                 self._counted_at = self.now()
             return self._sinks if self._store else ()
 
+    @property
+    def startup_line(self) -> str:
+        """The summary while the store is not open yet."""
+        return f"waiting for the store: {self._opening or 'it is being opened'}"
+
     async def summary_line(self) -> str:
         """Say it all in one line for people."""
         if self._is_ending:
             return "stopping"
         if self._store is None:
-            return f"waiting for the store: {self._opening or 'it is being opened'}"
+            return self.startup_line
         sinks = await self.backlog()
         jobs = ", ".join(f"{count} {state}" for state, count in sorted(self.jobs.items()))
         waits = f"{sum(it.pending for it in sinks)} pending, {sum(it.dead for it in sinks)} dead"
