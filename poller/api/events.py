@@ -24,6 +24,15 @@ from poller.store.admin import EventFilter, Row
 from poller.store.pagination import events_page
 
 EVENT_ID: Final = r"^evt_[a-z2-7]{52}$"
+DELIVERY_FIELDS: Final = (
+    "sink",
+    "status",
+    "failures",
+    "next_attempt_at",
+    "last_attempt_at",
+    "ended_at",
+    "reason",
+)
 SINK: Final = r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)?$"
 
 EventType = Literal[
@@ -99,7 +108,11 @@ async def replay_event(request: web.Request) -> web.Response:
     if not rows:
         raise Problem("obstacle", "no sink was to get it: name one")
     return web.json_response(
-        {"deliveries": [{"sink": it["sink"], "obstacle": it["obstacle"]} for it in rows]}
+        {
+            "deliveries": [
+                {"sink": it["sink"], "skipped_reason": it["skipped_reason"]} for it in rows
+            ]
+        }
     )
 
 
@@ -120,5 +133,4 @@ def _view(row: Row) -> dict[str, Any]:
 
 
 def _delivery(row: Row) -> dict[str, Any]:
-    names = ("sink", "fate", "failures", "next_attempt_at", "last_attempt_at", "ended_at", "reason")
-    return {name: row[name] for name in names}
+    return {name: row[name] for name in DELIVERY_FIELDS}

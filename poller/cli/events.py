@@ -13,15 +13,15 @@ from poller.core.outbox import DeliveryStatus
 from poller.store.admin import Row
 
 COLUMNS: Final = ("id", "recorded_at", "type", "job_id", "deliveries")
-DELIVERIES: Final = ("sink", "fate", "failures", "last_attempt_at", "next_attempt_at", "reason")
+DELIVERIES: Final = ("sink", "status", "failures", "last_attempt_at", "next_attempt_at", "reason")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `events` takes."""
     acts = parser.add_subparsers(required=True)
     ls = acts.add_parser("ls", help="list events, the latest first")
-    fates = [fate.value for fate in DeliveryStatus]
-    ls.add_argument("--state", choices=fates, help="only those that are so for a sink")
+    statuses = [status.value for status in DeliveryStatus]
+    ls.add_argument("--state", choices=statuses, help="only those that are so for a sink")
     add_filter_arguments(ls, "job", "sink", "type", "since", "limit")
     ls.set_defaults(act=_list)
     shown = acts.add_parser("show", help="show the body of an event and where it went")
@@ -50,7 +50,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _ways(row: Row) -> str | None:
-    return ", ".join(f"{it['sink']} {it['fate']}" for it in row["deliveries"]) or None
+    return ", ".join(f"{it['sink']} {it['status']}" for it in row["deliveries"]) or None
 
 
 def _show(arguments: argparse.Namespace) -> int:

@@ -78,8 +78,8 @@ AGAIN: Final = "will be sent again"
 
 def print_replayed(admin: StoreAdmin, rows: Sequence[Row], style: str, *, empty: str) -> int:
     """Say of each delivery whether it goes again; exit 1 if any, or all, do not."""
-    told = [row | {"result": row["obstacle"] or AGAIN} for row in rows]
-    left = sum(row["obstacle"] is not None for row in rows)
+    told = [row | {"result": row["skipped_reason"] or AGAIN} for row in rows]
+    left = sum(row["skipped_reason"] is not None for row in rows)
     print_rows(told, COLUMNS, style, empty=empty)
     if left < len(rows):
         print_error(f"{len(rows) - left} of {len(rows)} will be sent again{format_time(admin)}")

@@ -127,7 +127,7 @@ class StoreAdmin:
         return self.read(lambda db: _find(db, sql.DELIVERIES, wanted))
 
     def replay(self, wanted: EventFilter) -> list[Row]:
-        """Make deliveries pending again as replays; `obstacle` says why one was left alone.
+        """Make deliveries pending again as replays; `skipped_reason` says why one was left alone.
 
         With events and a sink named, a sink that never was to get them gets them all the same.
         """
@@ -135,8 +135,8 @@ class StoreAdmin:
 
         def work(db: sqlite3.Connection) -> list[Row]:
             found = _find(db, sql.PAIRS if pairs else sql.DELIVERIES, wanted)
-            rows = [row | {"obstacle": SKIP_REASONS.get(row["standing"])} for row in found]
-            values = [row | {"now": self._now()} for row in rows if not row["obstacle"]]
+            rows = [row | {"skipped_reason": SKIP_REASONS.get(row["standing"])} for row in found]
+            values = [row | {"now": self._now()} for row in rows if not row["skipped_reason"]]
             db.executemany(sql.REPLAY, values)
             return rows
 

@@ -22,14 +22,14 @@ WANTED: Final = """\
           FROM deliveries
          WHERE event_id = events.id
            AND sink = coalesce(:sink, sink)
-           AND fate = coalesce(:state, fate)
+           AND status = coalesce(:state, status)
        ))
 """
 """Which events a filter lets through."""
 
 EVENTS: Final = f"""
 SELECT id, type, subject AS job_id, occurred_at, recorded_at,
-       (SELECT json_group_array(json_object('sink', sink, 'fate', fate))
+       (SELECT json_group_array(json_object('sink', sink, 'status', status))
           FROM deliveries WHERE event_id = events.id) AS deliveries
   FROM events
 {WANTED} ORDER BY recorded_at DESC, rowid DESC
@@ -43,18 +43,18 @@ SELECT id, type, subject AS job_id, occurred_at, recorded_at, follows, body, dig
 """
 
 _DELIVERY: Final = """
-SELECT events.id AS event_id, type, events.subject AS job_id, sinks.name AS sink, fate,
+SELECT events.id AS event_id, type, events.subject AS job_id, sinks.name AS sink, status,
        attempts AS failures,
-       iif(fate = 'pending', due, NULL) AS next_attempt_at, last_attempt_at, ended_at, reason,
-       CASE WHEN left_at IS NOT NULL THEN 'left'
-            WHEN disabled_reason IS NOT NULL THEN 'disabled' ELSE fate END AS standing
+       iif(status = 'pending', due, NULL) AS next_attempt_at, last_attempt_at, ended_at, reason,
+       CASE WHEN unconfigured_at IS NOT NULL THEN 'left'
+            WHEN disabled_reason IS NOT NULL THEN 'disabled' ELSE status END AS standing
 """
 
 _WANTED: Final = """
  WHERE events.subject = coalesce(:job, events.subject)
    AND type = coalesce(:type, type)
    AND sinks.name = coalesce(:sink, sinks.name)
-   AND fate IS coalesce(:state, fate)
+   AND status IS coalesce(:state, status)
    AND coalesce(ended_at, created_at, :since) >= :since
    AND (:event_ids IS NULL OR events.id IN (SELECT value FROM json_each(:event_ids)))
  ORDER BY deliveries.id DESC
@@ -72,13 +72,13 @@ PAIRS: Final = f"""{_DELIVERY}
   JOIN sinks
   LEFT JOIN deliveries ON event_id = events.id AND sink = sinks.name
 {_WANTED}"""
-"""Like LETTERS, but a sink that never was to get an event counts too; its fate is then null."""
+"""Like LETTERS, but a sink that never was to get an event counts too; its status is then null."""
 
 REPLAY: Final = """
 INSERT INTO deliveries (event_id, sink, subject, created_at, due, is_replay)
 VALUES (:event_id, :sink, :job_id, :now, :now, 1)
 ON CONFLICT (event_id, sink) DO UPDATE
-   SET fate = 'pending', created_at = excluded.created_at, due = excluded.due, is_replay = 1,
+   SET status = 'pending', created_at = excluded.created_at, due = excluded.due, is_replay = 1,
        attempts = 0, reason = NULL, last_attempt_at = NULL, ended_at = NULL
 """
 """What is sent again has its seven days of attempts before it anew."""
@@ -93,18 +93,18 @@ SINK_NAMES: Final = "SELECT name FROM sinks ORDER BY name"
 
 SINKS: Final = """
 SELECT name AS sink,
-       CASE WHEN left_at IS NOT NULL THEN 'not configured'
+       CASE WHEN unconfigured_at IS NOT NULL THEN 'not configured'
             WHEN disabled_reason IS NOT NULL THEN 'disabled' ELSE 'enabled' END AS state,
-       count(*) FILTER (WHERE fate = 'pending') AS pending,
-       min(created_at) FILTER (WHERE fate = 'pending') AS oldest_at,
-       count(*) FILTER (WHERE fate = 'dead') AS dead,
+       count(*) FILTER (WHERE status = 'pending') AS pending,
+       min(created_at) FILTER (WHERE status = 'pending') AS oldest_at,
+       count(*) FILTER (WHERE status = 'dead') AS dead,
        coalesce(disabled_reason, (
-           SELECT reason FROM deliveries WHERE sink = name AND fate = 'pending'
+           SELECT reason FROM deliveries WHERE sink = name AND status = 'pending'
             ORDER BY last_attempt_at DESC LIMIT 1)) AS reason
   FROM sinks
-  LEFT JOIN deliveries ON sink = name AND fate <> 'delivered'
+  LEFT JOIN deliveries ON sink = name AND status <> 'delivered'
  GROUP BY name
-HAVING left_at IS NULL OR pending OR dead
+HAVING unconfigured_at IS NULL OR pending OR dead
 """
 
 JOBS_BY_STATE: Final = """
@@ -156,7 +156,7 @@ SELECT job_id, state, deployment, nullif(changed_at, 0.0) AS changed_at, job,
 
 EVENTS_PAGE: Final = f"""
 SELECT id, type, subject, occurred_at, recorded_at,
-       (SELECT json_group_array(json_object('sink', sink, 'fate', fate))
+       (SELECT json_group_array(json_object('sink', sink, 'status', status))
           FROM deliveries WHERE event_id = events.id) AS deliveries,
        recorded_at AS place, rowid AS key
   FROM events

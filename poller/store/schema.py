@@ -96,7 +96,14 @@ CREATE TABLE additions (
 ) STRICT;
 """
 
-MIGRATIONS: Final = (VERSION_1, VERSION_2)
+VERSION_3: Final = """
+ALTER TABLE deliveries RENAME COLUMN fate TO status;
+ALTER TABLE sinks RENAME COLUMN left_at TO unconfigured_at;
+ALTER TABLE identity RENAME COLUMN instance TO database_id;
+ALTER TABLE marks RENAME TO flags;
+"""
+
+MIGRATIONS: Final = (VERSION_1, VERSION_2, VERSION_3)
 """The script at index n makes version n + 1 of the version before. A released one never changes."""
 
 

@@ -19,7 +19,7 @@ ON CONFLICT (id) DO NOTHING
 """
 
 RECORD_MARK: Final = """
-INSERT INTO marks (name, text) VALUES (:name, :text)
+INSERT INTO flags (name, text) VALUES (:name, :text)
 ON CONFLICT (name) DO UPDATE SET text = excluded.text
 """
 
@@ -67,7 +67,7 @@ DELETE FROM additions
  WHERE deployment = :deployment AND job_id IN (SELECT value FROM json_each(:job_ids))
 """
 
-MARKS: Final = "SELECT name, text FROM marks"
+MARKS: Final = "SELECT name, text FROM flags"
 
 _READY: Final = """
 SELECT heads.id, sink, created_at, attempts, is_replay,
@@ -85,19 +85,19 @@ EARLY: Final = f"{_READY} ORDER BY last_attempt_at, heads.id LIMIT :limit"
 
 SETTLE: Final = """
 UPDATE deliveries
-   SET fate = :status,
+   SET status = :status,
        due = :due,
        attempts = attempts + (:status <> 'delivered'),
        reason = coalesce(:reason, reason),
        last_attempt_at = :now,
        ended_at = iif(:status = 'pending', NULL, :now)
  WHERE id = :delivery_id
-   AND (fate = 'pending' OR :status = 'delivered')
+   AND (status = 'pending' OR :status = 'delivered')
 """
 """An attempt that was under way while its delivery was buried counts if it worked."""
 
 HASTEN: Final = """
-UPDATE deliveries SET due = :now WHERE sink = :sink AND fate = 'pending' AND due > :now
+UPDATE deliveries SET due = :now WHERE sink = :sink AND status = 'pending' AND due > :now
 """
 
 DISABLE: Final = """
@@ -110,8 +110,8 @@ RETURNING times_disabled
 
 BURY_DISABLED: Final = """
 UPDATE deliveries
-   SET fate = 'dead', reason = :buried, ended_at = :now
- WHERE fate = 'pending'
+   SET status = 'dead', reason = :buried, ended_at = :now
+ WHERE status = 'pending'
    AND sink IN (SELECT name FROM sinks WHERE disabled_reason IS NOT NULL)
 """
 
@@ -119,18 +119,18 @@ ENABLE: Final = "UPDATE sinks SET disabled_reason = NULL WHERE name = :sink"
 
 UNBURY: Final = """
 UPDATE deliveries
-   SET fate = 'pending', reason = NULL, ended_at = NULL, due = :now
- WHERE sink = :sink AND fate = 'dead' AND reason = :buried
+   SET status = 'pending', reason = NULL, ended_at = NULL, due = :now
+ WHERE sink = :sink AND status = 'dead' AND reason = :buried
 """
 
 SINKS: Final = """
 SELECT name,
-       (SELECT count(*) FROM deliveries WHERE sink = name AND fate = 'pending') AS pending,
-       (SELECT count(*) FROM deliveries WHERE sink = name AND fate = 'dead') AS dead,
-       (SELECT max(due) FROM deliveries WHERE sink = name AND fate = 'pending') AS last_due,
-       (SELECT min(created_at) FROM deliveries WHERE sink = name AND fate = 'pending') AS oldest,
+       (SELECT count(*) FROM deliveries WHERE sink = name AND status = 'pending') AS pending,
+       (SELECT count(*) FROM deliveries WHERE sink = name AND status = 'dead') AS dead,
+       (SELECT max(due) FROM deliveries WHERE sink = name AND status = 'pending') AS last_due,
+       (SELECT min(created_at) FROM deliveries WHERE sink = name AND status = 'pending') AS oldest,
        disabled_reason IS NOT NULL AS is_disabled,
-       left_at IS NULL AS is_configured
+       unconfigured_at IS NULL AS is_configured
   FROM sinks
  WHERE is_configured OR pending OR dead
  ORDER BY name
@@ -138,9 +138,9 @@ SELECT name,
 
 BURY_PARKED: Final = """
 UPDATE deliveries
-   SET fate = 'dead', reason = :reason, ended_at = :now
- WHERE fate = 'pending'
-   AND sink IN (SELECT name FROM sinks WHERE left_at <= :now - :parked_for)
+   SET status = 'dead', reason = :reason, ended_at = :now
+ WHERE status = 'pending'
+   AND sink IN (SELECT name FROM sinks WHERE unconfigured_at <= :now - :parked_for)
 """
 
 FORGET_EVENTS: Final = """
@@ -150,8 +150,8 @@ DELETE FROM events
         SELECT 1
           FROM deliveries
          WHERE event_id = events.id
-           AND (fate = 'pending'
-                OR ended_at > :now - iif(fate = 'dead', :dead_for, :delivered_for))
+           AND (status = 'pending'
+                OR ended_at > :now - iif(status = 'dead', :dead_for, :delivered_for))
        )
 """
 
@@ -172,18 +172,18 @@ DELETE FROM additions
 
 FORGET: Final = (FORGET_ADDITIONS, FORGET_EVENTS, FORGET_JOBS)
 
-IDENTITY: Final = "SELECT instance FROM identity"
+IDENTITY: Final = "SELECT database_id FROM identity"
 
 SINK_JOINS: Final = """
 INSERT INTO sinks (name) SELECT value FROM json_each(:sinks) WHERE true
-ON CONFLICT (name) DO UPDATE SET left_at = NULL WHERE left_at IS NOT NULL
+ON CONFLICT (name) DO UPDATE SET unconfigured_at = NULL WHERE unconfigured_at IS NOT NULL
 """
 
 SINK_LEAVES: Final = """
-UPDATE sinks SET left_at = :now
- WHERE left_at IS NULL AND name NOT IN (SELECT value FROM json_each(:sinks))
+UPDATE sinks SET unconfigured_at = :now
+ WHERE unconfigured_at IS NULL AND name NOT IN (SELECT value FROM json_each(:sinks))
 """
 
 CLAMP_DUE: Final = """
-UPDATE deliveries SET due = :now + :furthest WHERE fate = 'pending' AND due > :now + :furthest
+UPDATE deliveries SET due = :now + :furthest WHERE status = 'pending' AND due > :now + :furthest
 """

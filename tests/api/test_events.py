@@ -20,7 +20,7 @@ async def the_end(house: House) -> str:
     (receipt,) = await until(lambda: [it for it in house.receiver.receipts if it.is_answered])
     while True:
         shown = (await house.get(f"/v1/events/{receipt.id}")).body
-        if all(it["fate"] == "delivered" for it in shown["deliveries"]):
+        if all(it["status"] == "delivered" for it in shown["deliveries"]):
             return receipt.id
 
 
@@ -33,8 +33,8 @@ async def test_an_event_is_shown(house: House):
     assert (shown["type"], shown["subject"]) == ("job.succeeded", "job-2")
     assert shown["is_intact"]
     assert shown["body"] == check_event(house.receiver.receipts[0].body)
-    fates = {it["sink"]: it["fate"] for it in shown["deliveries"]}
-    assert fates == {"log": "delivered", "webhook": "delivered"}
+    statuses = {it["sink"]: it["status"] for it in shown["deliveries"]}
+    assert statuses == {"log": "delivered", "webhook": "delivered"}
 
 
 async def test_events_page_by_page(house: House):
@@ -67,7 +67,7 @@ async def test_events_page_by_page(house: House):
     ],
 )
 async def test_filters(house: House, query: str, count: int):
-    """Events are filtered by job, type, sink, fate and time; ids and names are whole ones."""
+    """Events are filtered by job, type, sink, status and time; ids and names are whole ones."""
     await the_end(house)
 
     assert len((await house.get(f"/v1/events?{query}")).body["events"]) == count
@@ -86,7 +86,7 @@ async def test_an_event_goes_again(house: House):
     answer = await house.post(f"/v1/events/{event_id}/replay?sink=webhook")
     again = await until(lambda: [it for it in house.receiver.receipts if it.is_replay], within=4.0)
 
-    assert answer.body == {"deliveries": [{"sink": "webhook", "obstacle": None}]}
+    assert answer.body == {"deliveries": [{"sink": "webhook", "skipped_reason": None}]}
     first = house.receiver.receipts[0]
     assert [(it.id, it.body) for it in again] == [(first.id, first.body)]
 
@@ -108,7 +108,9 @@ async def test_what_is_under_way_does_not_go_again(tmp_path: Path):
         answer = await house.post(f"/v1/events/{event['id']}/replay?sink=webhook")
 
     assert answer.status == 200
-    assert answer.body["deliveries"] == [{"sink": "webhook", "obstacle": "is pending already"}]
+    assert answer.body["deliveries"] == [
+        {"sink": "webhook", "skipped_reason": "is pending already"}
+    ]
 
 
 @pytest.mark.parametrize(

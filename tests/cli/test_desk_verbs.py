@@ -87,7 +87,7 @@ def test_events_ls(ask: Ask, keep):
 
     assert told.lines[1][-3:] == ["job-2", HOOK, "dead"]
     assert len(ask("events", "ls", "--limit", "1").lines) == 2
-    assert json.loads(plain.out)[0]["deliveries"] == [{"sink": HOOK, "fate": "dead"}]
+    assert json.loads(plain.out)[0]["deliveries"] == [{"sink": HOOK, "status": "dead"}]
 
 
 def test_events_show(ask: Ask, keep):

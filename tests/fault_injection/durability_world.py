@@ -41,7 +41,7 @@ class StrictWorld(World):
 
 
 HOLDS = "SELECT count(*) FROM events WHERE id = ?"
-PENDING = "SELECT count(*) FROM deliveries WHERE fate = 'pending'"
+PENDING = "SELECT count(*) FROM deliveries WHERE status = 'pending'"
 
 
 def _ask(store: Path, statement: str, *values: str) -> int:

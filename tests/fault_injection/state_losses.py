@@ -82,5 +82,5 @@ def is_all_sent(store: Path, *, watched: str, url: str) -> bool:
     statement = "SELECT job_id FROM jobs WHERE phase = 'done' AND deployment = ?"
     with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as db:
         ended = {job_id for (job_id,) in db.execute(statement, [urlsplit(url).netloc])}
-        statement = "SELECT count(*) FROM deliveries WHERE fate = 'pending'"
+        statement = "SELECT count(*) FROM deliveries WHERE status = 'pending'"
         return ended.issuperset(watched.split(",")) and db.execute(statement).fetchone() == (0,)

@@ -52,13 +52,13 @@ SELECT earlier.id || ' is forgotten to be delivered'
   FROM events
   JOIN events AS earlier ON earlier.subject = events.subject AND earlier.rowid < events.rowid
   JOIN deliveries ON event_id = earlier.id
- WHERE events.id IN (SELECT value FROM json_each(:sent)) AND fate <> 'delivered'
+ WHERE events.id IN (SELECT value FROM json_each(:sent)) AND status <> 'delivered'
 """
 """The next event of a job goes when the store has acknowledged what became of the one before."""
 
 UNDONE = """
 SELECT value || ' was done with' FROM json_each(:settled) AS done
- WHERE value NOT IN (SELECT event_id FROM deliveries WHERE fate = 'delivered')
+ WHERE value NOT IN (SELECT event_id FROM deliveries WHERE status = 'delivered')
 """
 
 

@@ -34,7 +34,7 @@ PROMISE = "hours of faults and crashes lose nothing; two probes later everything
 PENDING: Final = """
 SELECT event_id, max(due) OVER (PARTITION BY subject ORDER BY id)
   FROM deliveries
- WHERE fate = 'pending'
+ WHERE status = 'pending'
 """
 VERBS: Final = {
     "load_states",

@@ -7,8 +7,19 @@ import pytest
 
 from poller.core.outbox import WriteBatch
 from poller.core.state import Phase
-from poller.store import schema
-from tests.support.store_builders import DAY, AnyStore, Hands, a_state, a_store, reopen
+from poller.store import schema, sql
+from poller.store.rows import event_row
+from tests.support.store_builders import (
+    DAY,
+    NOON,
+    AnyStore,
+    Hands,
+    a_state,
+    a_store,
+    an_event,
+    event_ids,
+    reopen,
+)
 
 
 async def test_what_was_added_is_there_after_a_restart(store: AnyStore) -> None:
@@ -52,14 +63,21 @@ async def test_additions_are_of_one_api(path: Path, now: Hands) -> None:
         assert await store.added_ids() == ["job-1"]
 
 
-async def test_a_database_of_the_first_version(path: Path, now: Hands) -> None:
-    """A database from before jobs could be added is brought up to date, with all that it holds."""
+@pytest.mark.parametrize("version", [1, 2])
+async def test_migration_keeps_everything(path: Path, now: Hands, version: int) -> None:
+    """A database of an older version is migrated when it is opened, with everything in it."""
+    event = event_row(an_event("1")) | {"now": NOON}
     with sqlite3.connect(path) as db:
-        db.executescript(f"{schema.VERSION_1}; PRAGMA user_version = 1")
+        db.executescript("".join(schema.MIGRATIONS[:version]))
+        db.execute(f"PRAGMA user_version = {version}")
         db.execute("INSERT INTO marks VALUES ('born', 'then')")
+        db.execute("INSERT INTO sinks (name) VALUES ('webhook')")
+        db.execute(sql.RECORD_EVENT, event)
+        db.execute(sql.DELIVER, event | {"sinks": '["webhook"]'})
     db.close()
 
     async with a_store(path, now) as store:
         await store.add_ids(["job-1"])
         assert await store.added_ids() == ["job-1"]
         assert await store.get_flags() == {"born": "then"}
+        assert await event_ids(store, NOON) == ["evt_1"]

@@ -69,7 +69,7 @@ async def test_replay_is_the_same_event_marked_as_one(
     (told,) = admin.replay(EventFilter(event_ids=["evt_1"]))
 
     (again,) = await due(disk, now())
-    assert told["obstacle"] is None
+    assert told["skipped_reason"] is None
     assert again.event == first.event
     assert (again.is_replay, again.attempts, again.created_at) == (True, 0, now())
 
@@ -91,7 +91,7 @@ async def test_pending_event_is_left_alone(disk: SqliteStore, admin: StoreAdmin)
 
     (told,) = admin.replay(EventFilter(event_ids=["evt_1"]))
 
-    assert told["obstacle"] == "is pending already"
+    assert told["skipped_reason"] == "is pending already"
     assert not (await due(disk, NOON))[0].is_replay
 
 
@@ -102,7 +102,7 @@ async def test_disabled_sink_gets_no_replay(disk: SqliteStore, admin: StoreAdmin
 
     (told,) = admin.replay(DEAD)
 
-    assert told["obstacle"] == "the sink is disabled: enable it first"
+    assert told["skipped_reason"] == "the sink is disabled: enable it first"
     assert len(admin.deliveries(DEAD)) == 1
 
 
@@ -115,7 +115,7 @@ async def test_sink_that_left_gets_no_replay(path: Path, now: Hands):
 
     (told,) = StoreAdmin(path, now).replay(DEAD)
 
-    assert told["obstacle"] == "the sink is not configured"
+    assert told["skipped_reason"] == "the sink is not configured"
 
 
 async def test_only_dead_letters_are_replayed(disk: SqliteStore, admin: StoreAdmin):
@@ -270,7 +270,7 @@ async def test_jobs_are_filtered(disk: SqliteStore, admin: StoreAdmin, now: Hand
 
 
 async def test_events_are_filtered(disk: SqliteStore, admin: StoreAdmin, now: Hands):
-    """Events come latest first, with where they went, and by job, type, sink, fate and time."""
+    """Events come latest first, with where they went, and by job, type, sink, status and time."""
     await bury(disk, "1")
     now.turn(5)
     await disk.write(WriteBatch(events=[an_event("2", "job-2", type="job.started")]))
@@ -283,7 +283,7 @@ async def test_events_are_filtered(disk: SqliteStore, admin: StoreAdmin, now: Ha
     assert found(since=NOON + 1) == found(limit=1) == found(state="pending") == ["evt_2"]
     assert found(sink=LOG, state="dead") == []
     assert admin.events(EventFilter(state="dead"))[0]["deliveries"] == [
-        {"sink": HOOK, "fate": "dead"}
+        {"sink": HOOK, "status": "dead"}
     ]
 
 
@@ -295,7 +295,7 @@ async def test_event_is_shown_with_its_bytes(disk: SqliteStore, admin: StoreAdmi
 
     assert checksum(shown["body"]) == shown["digest"]
     assert shown["recorded_at"] == "2024-01-15T12:00:00Z"
-    assert [(it["sink"], it["fate"], it["reason"]) for it in shown["deliveries"]] == [
+    assert [(it["sink"], it["status"], it["reason"]) for it in shown["deliveries"]] == [
         (HOOK, "dead", "HTTP 400")
     ]
 

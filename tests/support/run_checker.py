@@ -168,12 +168,12 @@ def _out_of_order(arrivals: Iterable[Arrival]) -> list[str]:
 
 UNSETTLED: Final = """
 SELECT events.type || ' of ' || events.subject || ' to ' || sinks.value || ': '
-       || coalesce(group_concat(fate), 'never')
+       || coalesce(group_concat(status), 'never')
   FROM events
   JOIN json_each(:sinks) AS sinks
   LEFT JOIN deliveries ON event_id = events.id AND sink = sinks.value
  GROUP BY events.id, sinks.value
-HAVING count(*) <> 1 OR coalesce(fate, '') NOT IN ('delivered', 'dead')
+HAVING count(*) <> 1 OR coalesce(status, '') NOT IN ('delivered', 'dead')
 """
 
 
