@@ -31,7 +31,7 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
         _check_origin(request)
         _check_token(request, context)
         if request.body_exists and request.content_type != JSON:
-            raise Problem("not-json", f"its content type must be {JSON}")
+            raise Problem("unsupported-media-type", f"its content type must be {JSON}")
     return await handler(request)
 
 
@@ -45,7 +45,7 @@ def _check_host(request: web.Request, context: ApiContext) -> None:
     known = {LOCALHOST, context.address.host, *context.config.settings.allowed_hosts}
     if context.address.path is None and not is_ip(host) and host not in known:
         raise Problem(
-            "foreign-host", "come by its address, or add the name to POLLER_ALLOWED_HOSTS"
+            "unknown-host", "come by its address, or add the name to POLLER_ALLOWED_HOSTS"
         )
 
 
@@ -53,14 +53,14 @@ def _check_origin(request: web.Request) -> None:
     origin, host = request.headers.get("Origin"), request.host.lower()
     # A proxy before the door may speak TLS.
     if origin is not None and origin.lower() not in {f"http://{host}", f"https://{host}"}:
-        raise Problem("foreign-origin", "its Origin is not this host")
+        raise Problem("cross-origin", "its Origin is not this host")
 
 
 def _check_token(request: web.Request, context: ApiContext) -> None:
     token = context.config.settings.listen_token
     if token is None:
         if not context.address.is_local:
-            raise Problem("closed", "set POLLER_LISTEN_TOKEN to serve the rest here")
+            raise Problem("forbidden", "set POLLER_LISTEN_TOKEN to serve the rest here")
         return
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     is_right = hmac.compare_digest(
@@ -68,4 +68,4 @@ def _check_token(request: web.Request, context: ApiContext) -> None:
     )
     if scheme.lower() != "bearer" or not is_right:
         told = "give it as Authorization: Bearer TOKEN; it is POLLER_LISTEN_TOKEN"
-        raise Problem("token", told, headers=CHALLENGE)
+        raise Problem("unauthorized", told, headers=CHALLENGE)

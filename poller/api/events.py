@@ -106,7 +106,7 @@ async def replay_event(request: web.Request) -> web.Response:
     rows = await context.query(lambda admin: admin.replay(wanted))
     context.daemon.dispatcher.wake()
     if not rows:
-        raise Problem("obstacle", "no sink was to get it: name one")
+        raise Problem("conflict", "no sink was to get it: name one")
     return web.json_response(
         {
             "deliveries": [

@@ -100,7 +100,7 @@ async def add_jobs(request: web.Request) -> web.Response:
     job_ids, watchlist = list(dict.fromkeys(body.job_ids)), context.watchlist
     added = [{"job_id": it, "is_new": not context.sources(it)} for it in job_ids]
     if len({*watchlist.added, *job_ids}) > MAX_ADDED_IDS:
-        raise Problem("obstacle", f"no more than {MAX_ADDED_IDS} jobs can be added")
+        raise Problem("conflict", f"no more than {MAX_ADDED_IDS} jobs can be added")
     await context.daemon.additions.add(job_ids)
     return web.json_response({"jobs": added})
 
@@ -113,7 +113,7 @@ async def remove_job(request: web.Request) -> web.Response:
     if not sources:
         raise Problem("not-found", "no job of this id is watched")
     if named := [SOURCES[it] for it in sources if it in SOURCES]:
-        raise Problem("configured", f"{' and '.join(named)} would have it watched on")
+        raise Problem("managed-by-config", f"{' and '.join(named)} would have it watched on")
     await context.daemon.additions.remove([job_id])
     return web.Response(status=204)
 

@@ -107,7 +107,7 @@ async def read_body(request: web.Request, model: type[Model]) -> Model:
         with anyio.fail_after(BODY_SECONDS):
             text = await request.read()
     except TimeoutError:
-        raise Problem("too-slow", f"it may take {BODY_SECONDS:g} s") from None
+        raise Problem("request-timeout", f"it may take {BODY_SECONDS:g} s") from None
     try:
         return model.model_validate_json(text, strict=True)
     except ValidationError as error:

@@ -25,26 +25,26 @@ class ProblemType(NamedTuple):
 
 
 PROBLEM_TYPES: Final = {
-    "invalid": ProblemType(400, "The request is not what this API takes"),
-    "token": ProblemType(401, "A token is needed"),
-    "closed": ProblemType(403, "This address serves only probes, metrics and the version"),
-    "foreign-origin": ProblemType(403, "Pages of other sites may not ask"),
-    "not-found": ProblemType(404, "There is no such thing"),
-    "method": ProblemType(405, "This cannot be done here"),
-    "too-slow": ProblemType(408, "The body did not come in time"),
-    "configured": ProblemType(409, "It is watched for another reason than this API"),
-    "obstacle": ProblemType(409, "It cannot be done as things stand"),
-    "too-large": ProblemType(413, "The body is too large"),
-    "not-json": ProblemType(415, "The body must be JSON"),
-    "foreign-host": ProblemType(421, "The name in the request is not one of this daemon"),
-    "bug": ProblemType(500, "This is a bug; the log of the daemon says more"),
-    "in-memory": ProblemType(501, "The store is in memory, where nothing can be looked up"),
-    "not-ready": ProblemType(503, "The daemon is not ready"),
-    "store": ProblemType(503, "The store does not do what it is asked at the moment"),
-    "full": ProblemType(503, "Too many listen already"),
+    "invalid": ProblemType(400, "Invalid request"),
+    "unauthorized": ProblemType(401, "Unauthorized"),
+    "forbidden": ProblemType(403, "Forbidden"),
+    "cross-origin": ProblemType(403, "Cross-origin request rejected"),
+    "not-found": ProblemType(404, "Not found"),
+    "method-not-allowed": ProblemType(405, "Method not allowed"),
+    "request-timeout": ProblemType(408, "Request timeout"),
+    "managed-by-config": ProblemType(409, "Job is managed by the configuration"),
+    "conflict": ProblemType(409, "Conflict"),
+    "too-large": ProblemType(413, "Request body too large"),
+    "unsupported-media-type": ProblemType(415, "Unsupported media type"),
+    "unknown-host": ProblemType(421, "Unknown host name"),
+    "internal-error": ProblemType(500, "Internal error"),
+    "in-memory": ProblemType(501, "Not available with an in-memory store"),
+    "not-ready": ProblemType(503, "Daemon not ready"),
+    "store-unavailable": ProblemType(503, "Store unavailable"),
+    "too-many-streams": ProblemType(503, "Too many streams"),
 }
 
-OF_STATUS: Final = {404: "not-found", 405: "method", 413: "too-large"}
+OF_STATUS: Final = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}
 """The kind of what the library raises, by its status; anything else is invalid."""
 
 
@@ -93,11 +93,13 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
     except web.HTTPException as refusal:
         return _of_library(refusal).response()
     except StoreError as error:
-        kind = "not-found" if isinstance(error, NoMatch) else "store"
+        kind = "not-found" if isinstance(error, NoMatch) else "store-unavailable"
         return Problem(kind, str(error)).response()
-    except Exception:  # a bug in the door must not end the daemon
+    except Exception:  # a bug in one request must not end the daemon
         log.exception("api.request_failed", method=request.method, route=_route(request))
-        return Problem("bug", "nothing is known of what was done of the request").response()
+        return Problem(
+            "internal-error", "nothing is known of what was done of the request"
+        ).response()
 
 
 def _of_library(refusal: web.HTTPException) -> Problem:

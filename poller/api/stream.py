@@ -48,7 +48,7 @@ async def stream_events(request: web.Request) -> web.StreamResponse:
     after = request.headers.get("Last-Event-ID") or query.after
     mark = await context.query(lambda admin: position_of(admin, after))
     if context.streams >= MAX_STREAMS:
-        raise Problem("full", f"no more than {MAX_STREAMS} can listen at once")
+        raise Problem("too-many-streams", f"no more than {MAX_STREAMS} can listen at once")
     response = web.StreamResponse(headers=HEADERS)
     context.streams += 1
     try:

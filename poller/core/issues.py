@@ -7,10 +7,10 @@ from typing import Final
 class Issue(StrEnum):
     """What keeps the daemon from its work and is not its own fault."""
 
-    API_KEY_REJECTED = "key_refused"
-    WRONG_ENDPOINT = "misconfigured"
-    API_UNREACHABLE = "stale"
-    STORE_UNAVAILABLE = "degraded"
+    API_KEY_REJECTED = "api_key_rejected"
+    WRONG_ENDPOINT = "wrong_endpoint"
+    API_UNREACHABLE = "api_unreachable"
+    STORE_UNAVAILABLE = "store_unavailable"
 
 
 REMEDIES: Final = {

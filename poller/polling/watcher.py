@@ -66,9 +66,9 @@ class Watcher:
         self._poll_log = PollLog(self._now)
         self.roster = Roster(tracker, self._discovered, self._scheduler, self._poll_log)
         self._front = anyio.Lock(fast_acquire=True)
-        self._applying = MonitoredLock(heartbeats.add("records"))
+        self._applying = MonitoredLock(heartbeats.add("recording"))
         self._polling_heartbeat, self._deadline_heartbeat = (
-            heartbeats.add("looks"),
+            heartbeats.add("polling"),
             heartbeats.add("deadlines"),
         )
 

@@ -85,7 +85,7 @@ async def test_what_cannot_be_removed(house: House):
 
 async def test_through_a_socket_with_a_token(tmp_path: Path):
     """The verbs find the socket and the token where the daemon does."""
-    at = f"unix:{tmp_path}/door.sock"
+    at = f"unix:{tmp_path}/api.sock"
     async with a_house(tmp_path, RUNS, ENDS, POLLER_LISTEN=at, POLLER_LISTEN_TOKEN=TOKEN) as house:
         refused = await ask(at, "jobs", "add", "job-2")
         added = await ask(at, "jobs", "add", "job-2", POLLER_LISTEN_TOKEN=TOKEN)

@@ -151,5 +151,5 @@ async def test_an_event_for_nobody(tmp_path: Path):
         somebody = await house.post(f"/v1/events/{event['id']}/replay?sink=webhook")
         await until(lambda: house.receiver.receipts)
 
-    assert (nobody.status, nobody.problem) == (409, "obstacle")
+    assert (nobody.status, nobody.problem) == (409, "conflict")
     assert somebody.status == 200

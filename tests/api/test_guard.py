@@ -39,18 +39,18 @@ async def test_probes_are_for_all(house: House):
 
 
 FOREIGN = (
-    ({"Host": "evil.example"}, "foreign-host"),
-    ({"Host": "localhost.evil.example:80"}, "foreign-host"),
-    ({"Host": ""}, "foreign-host"),
-    ({"Host": "localhost@evil.example"}, "foreign-host"),
-    ({"Host": "["}, "foreign-host"),
-    ({"Host": "127.0.0.1#@evil.example"}, "foreign-host"),
-    ({"Host": "evil.example\\@127.0.0.1"}, "foreign-host"),
-    ({"Origin": "http://evil.example"}, "foreign-origin"),
-    ({"Origin": "http://["}, "foreign-origin"),
-    ({"Origin": "null"}, "foreign-origin"),
-    ({"Origin": "http://127.0.0.1:1"}, "foreign-origin"),
-    ({"Host": "evil.example", "Origin": "http://evil.example"}, "foreign-host"),
+    ({"Host": "evil.example"}, "unknown-host"),
+    ({"Host": "localhost.evil.example:80"}, "unknown-host"),
+    ({"Host": ""}, "unknown-host"),
+    ({"Host": "localhost@evil.example"}, "unknown-host"),
+    ({"Host": "["}, "unknown-host"),
+    ({"Host": "127.0.0.1#@evil.example"}, "unknown-host"),
+    ({"Host": "evil.example\\@127.0.0.1"}, "unknown-host"),
+    ({"Origin": "http://evil.example"}, "cross-origin"),
+    ({"Origin": "http://["}, "cross-origin"),
+    ({"Origin": "null"}, "cross-origin"),
+    ({"Origin": "http://127.0.0.1:1"}, "cross-origin"),
+    ({"Host": "evil.example", "Origin": "http://evil.example"}, "unknown-host"),
 )
 
 
@@ -78,16 +78,14 @@ async def test_our_names(tmp_path: Path):
             assert answer.status == 200
 
 
-@pytest.mark.parametrize(
-    ("kind", "problem"), [("application/x-www-form-urlencoded", "not-json"), ("", "not-json")]
-)
-async def test_only_json_changes_something(house: House, kind: str, problem: str):
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", ""])
+async def test_only_json_changes_something(house: House, kind: str):
     """A body that is not called JSON is not read: a form of another site could send it."""
     answer = await house.ask(
         "POST", "/v1/jobs", data=b'{"job_ids": ["job-9"]}', headers={"Content-Type": kind}
     )
 
-    assert answer.problem == problem
+    assert answer.problem == "unsupported-media-type"
 
 
 async def test_with_a_token_it_is_asked_for_everywhere(tmp_path: Path):
@@ -105,7 +103,7 @@ async def test_with_a_token_it_is_asked_for_everywhere(tmp_path: Path):
         taken = await house.get("/v1/status", headers=BEARER)
         open_to_all = [(await house.get(path)).status for path in OPEN]
 
-    assert {it.problem for it in refused} == {"token"}
+    assert {it.problem for it in refused} == {"unauthorized"}
     assert {it.headers["WWW-Authenticate"] for it in refused} == {'Bearer realm="sutro-poller"'}
     assert taken.status == 200
     assert open_to_all == [200] * len(OPEN)
@@ -118,7 +116,7 @@ async def test_on_other_addresses_without_a_token(tmp_path: Path):
         open_to_all = [(await house.get(path)).status for path in OPEN]
         told = [it["advice"] for it in house.log if it["event"] == "api.unauthenticated"]
 
-    assert closed == ["closed"] * len(CLOSED)
+    assert closed == ["forbidden"] * len(CLOSED)
     assert open_to_all == [200] * len(OPEN)
     assert told == ["set POLLER_LISTEN_TOKEN to serve more than probes, metrics and the version"]
 
@@ -142,7 +140,7 @@ async def test_a_new_token_counts_after_a_reload(tmp_path: Path):
         house.app.reload()
         after = await house.get("/v1/status", headers=BEARER)
 
-    assert (before.problem, after.status) == ("token", 200)
+    assert (before.problem, after.status) == ("unauthorized", 200)
 
 
 @pytest.mark.parametrize(
@@ -150,9 +148,9 @@ async def test_a_new_token_counts_after_a_reload(tmp_path: Path):
     [
         ("GET", "/nothing", 404, "not-found"),
         ("GET", "/v1", 404, "not-found"),
-        ("POST", "/livez", 405, "method"),
-        ("PUT", "/v1/jobs", 405, "method"),
-        ("OPTIONS", "/v1/jobs", 405, "method"),
+        ("POST", "/livez", 405, "method-not-allowed"),
+        ("PUT", "/v1/jobs", 405, "method-not-allowed"),
+        ("OPTIONS", "/v1/jobs", 405, "method-not-allowed"),
     ],
 )
 async def test_what_is_not_served(house: House, method, path, status, problem):
@@ -172,7 +170,7 @@ async def test_a_store_that_fails(house: House, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(StoreAdmin, "sinks", busy)
     answer = await house.get("/v1/sinks")
 
-    assert (answer.status, answer.problem) == (503, "store")
+    assert (answer.status, answer.problem) == (503, "store-unavailable")
     assert answer.headers["Retry-After"] == "5"
 
 
@@ -182,6 +180,6 @@ async def test_a_bug_in_the_door(house: House, monkeypatch: pytest.MonkeyPatch):
     answer = await house.get("/v1/sinks")
     well = await house.get("/readyz")
 
-    assert (answer.status, answer.problem, well.status) == (500, "bug", 200)
+    assert (answer.status, answer.problem, well.status) == (500, "internal-error", 200)
     (told,) = [it for it in house.log if it["event"] == "api.request_failed"]
     assert (told["route"], told["exc_info"]) == ("/v1/sinks", True)

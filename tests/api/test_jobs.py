@@ -105,7 +105,7 @@ async def test_what_others_named_stays(tmp_path: Path):
         answers = [await house.ask("DELETE", f"/v1/jobs/job-{n}") for n in (1, 2)]
         still = (await house.get("/v1/jobs/job-2")).body["watched_by"]
 
-    assert [it.problem for it in answers] == ["configured", "configured"]
+    assert [it.problem for it in answers] == ["managed-by-config"] * 2
     told = [it.body["detail"].partition(" would ")[0] for it in answers]
     assert told == ["POLLER_JOB_IDS", "POLLER_JOBS_FILE"]
     assert still == ["file", "api"]
@@ -196,7 +196,7 @@ async def test_too_many_added(house: House, monkeypatch):
     answers = [await house.post("/v1/jobs", {"job_ids": [f"new-{n}"]}) for n in range(3)]
 
     assert [it.status for it in answers] == [200, 200, 409]
-    assert answers[2].problem == "obstacle"
+    assert answers[2].problem == "conflict"
 
 
 async def test_jobs_page_by_page(house: House):

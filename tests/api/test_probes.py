@@ -47,10 +47,10 @@ async def test_an_api_that_is_down_is_no_reason(tmp_path: Path):
 
 async def test_a_loop_that_has_stalled(house: House, monkeypatch: pytest.MonkeyPatch):
     """A loop that does not turn is told by name, by each probe: a restart would mend it."""
-    ill = Health(is_running=True, stalled=("looks",))
+    ill = Health(is_running=True, stalled=("polling",))
     monkeypatch.setattr(DaemonStatus, "health", ill)
 
-    told = (503, {"is_well": False, "reasons": ["the loop 'looks' has stalled"]})
+    told = (503, {"is_well": False, "reasons": ["the loop 'polling' has stalled"]})
     assert await probed(house) == {"/livez": told, "/readyz": told, "/healthz": told}
 
 
@@ -70,7 +70,7 @@ async def test_a_store_that_cannot_be_opened(tmp_path: Path):
     assert answers["/readyz"][1] == {"is_well": False, "reasons": ["the store is not open yet"]}
     assert (refused.problem, refused.headers["Retry-After"]) == ("not-ready", "5")
     assert status["store"] == {"trouble": "the disk is full"}
-    assert [it["name"] for it in status["troubles"]] == ["degraded"]
+    assert [it["name"] for it in status["troubles"]] == ["store_unavailable"]
     assert "sutro_poller_ready 0.0" in drawn.text
 
 

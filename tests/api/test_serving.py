@@ -69,7 +69,7 @@ async def through(path: Path) -> AsyncIterator[aiohttp.ClientSession]:
 
 async def test_a_unix_socket(tmp_path: Path):
     """Through a socket, which only its user and group may use, all is served by any name."""
-    path = tmp_path / "door.sock"
+    path = tmp_path / "api.sock"
     async with a_house(tmp_path, RUNS, POLLER_LISTEN=f"unix:{path}"):
         mode = stat.S_IMODE(path.stat().st_mode)
         async with through(path) as session, session.get("http://any.name/v1/status") as answer:
@@ -81,7 +81,7 @@ async def test_a_unix_socket(tmp_path: Path):
 
 async def test_a_socket_that_was_left_behind(tmp_path: Path):
     """The socket of a process that was killed is no obstacle; one that is in use is."""
-    path = tmp_path / "door.sock"
+    path = tmp_path / "api.sock"
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(str(path))
     async with a_house(tmp_path, RUNS, POLLER_LISTEN=f"unix:{path}"):
@@ -98,7 +98,7 @@ async def test_a_socket_that_was_left_behind(tmp_path: Path):
 
 async def test_a_path_that_is_no_socket(tmp_path: Path):
     """A file in the place of the socket is refused, and left as it is."""
-    path = tmp_path / "door.sock"
+    path = tmp_path / "api.sock"
     path.write_text("precious")
 
     with pytest.raises(ExceptionGroup) as caught:
@@ -169,7 +169,7 @@ async def test_a_body_that_does_not_come(house: House, monkeypatch):
     headers = {"Content-Type": "application/json"}
     answer = await house.ask("POST", "/v1/jobs", data=drip(), headers=headers)
 
-    assert (answer.status, answer.problem) == (408, "too-slow")
+    assert (answer.status, answer.problem) == (408, "request-timeout")
 
 
 async def test_many_who_say_nothing(house: House, monkeypatch):

@@ -105,6 +105,6 @@ async def test_a_refused_key(tmp_path: Path):
         await until(lambda: gate.is_rejected)
         status = (await house.get("/v1/status")).body
 
-    (trouble,) = [it for it in status["troubles"] if it["name"] == "key_refused"]
+    (trouble,) = [it for it in status["troubles"] if it["name"] == "api_key_rejected"]
     assert "put SUTRO_API_KEY right" in trouble["advice"]
     assert status["is_ready"]

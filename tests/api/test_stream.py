@@ -189,7 +189,7 @@ async def test_too_many_who_listen(house: House, monkeypatch):
     async with listening(house) as listener:
         pass
 
-    assert (refused.status, refused.problem) == (503, "full")
+    assert (refused.status, refused.problem) == (503, "too-many-streams")
     assert listener.status == 200
 
 

@@ -31,7 +31,7 @@ TREE: Final = "/srv/sutro-poller"
 PROGRAM: Final = "/opt/sutro-poller/bin/sutro-poller"
 SHIPPED: Final = f"/etc/systemd/system/{UNIT}"
 JOBS: Final = f"{FOLDER}/jobs.txt"
-DOOR: Final = "/run/sutro-poller/door.sock"
+DOOR: Final = "/run/sutro-poller/api.sock"
 NOBODY: Final = ("--reuid=65534", "--regid=65534", "--clear-groups")
 DYNAMIC: Final = range(61_184, 65_520)
 """The ids of the users that systemd makes up."""

@@ -113,7 +113,7 @@ async def test_no_sign_of_life_while_a_loop_stands_still(ear):
         async with anyio.create_task_group() as group:
             group.start_soon(attend, SystemdNotifier(ear.address, watchdog=60.0), daemon_status)
             await anyio.sleep(31.0)
-            daemon_status.health = Health(is_running=True, stalled=("looks", "records"))
+            daemon_status.health = Health(is_running=True, stalled=("polling", "recording"))
             await anyio.sleep(60.0)
             stalled = list(ear.signs)
             daemon_status.health = Health(is_running=True)
@@ -123,7 +123,7 @@ async def test_no_sign_of_life_while_a_loop_stands_still(ear):
     assert stalled == ["READY", "WATCHDOG"]
     assert ear.signs == [*stalled, "WATCHDOG"]
     assert [it["stalled"] for it in lines if it["event"] == "watchdog.skipped"] == [
-        "looks,records"
+        "polling,recording"
     ] * 2
 
 
@@ -256,7 +256,7 @@ async def test_a_reload_is_told_with_its_moment(ear):
 
 @pytest.mark.parametrize(
     ("verb", "loop"),
-    [("write", "records"), ("due_deliveries", "sink webhook"), ("settle", "outcomes")],
+    [("write", "recording"), ("due_deliveries", "sink webhook"), ("settle", "outcomes")],
 )
 async def test_one_loop_that_stands_still_ends_all_signs_of_life(ear, ends, verb, loop):
     """One verb of the store hangs from the job's end on; all other loops go on turning."""

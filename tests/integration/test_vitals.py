@@ -172,15 +172,15 @@ async def test_a_source_that_hangs_is_a_stall(monkeypatch):
         await anyio.sleep(31.0)
 
     assert before.is_live
-    assert daemon_status.health.stalled == ("looks",)
+    assert daemon_status.health.stalled == ("polling",)
     assert not daemon_status.health.is_ready
-    assert daemon_status.health.reasons == ("the loop 'looks' has stalled",)
+    assert daemon_status.health.reasons == ("the loop 'polling' has stalled",)
 
 
 @pytest.mark.parametrize(
     ("verb", "stalled"),
     [
-        ("write", "records"),
+        ("write", "recording"),
         ("due_deliveries", "sink hook"),
         ("settle", "outcomes"),
         ("load_states", "deadlines"),
@@ -200,7 +200,7 @@ async def test_a_store_verb_that_hangs_is_a_stall(verb: str, stalled: str):
         api.answers["job-1"] = ended()
         if verb == "load_states":
             daemon_status._roster.tracker._stale.add("job-1")
-            stalled = "records"
+            stalled = "recording"
         await anyio.sleep(60.0)
 
         assert stalled in daemon_status.health.stalled
