@@ -29,7 +29,6 @@ from poller.runtime.http import HttpClient
 from poller.runtime.log_throttle import LogThrottle
 from poller.runtime.retrying import log_store_error, until_available
 from poller.runtime.systemd import SystemdNotifier
-from poller.sinks.redacting import RedactingSink
 from poller.status import DaemonStatus
 from poller.store import Store
 from poller.store.maintenance import run_retention, watch_for_replacement
@@ -171,11 +170,8 @@ class App:
     async def _make_dispatcher(self, stack: AsyncExitStack, store: Store) -> Dispatcher:
         connections = outbound(self.config)
         sinks = {
-            it.name: RedactingSink(
-                await stack.enter_async_context(it.kind.open(it.reloadable, connections)),
-                self.config.secrets,
-            )
-            for it in self.config.sinks
+            sink.name: await stack.enter_async_context(sink.kind.open(sink.reloadable, connections))
+            for sink in self.config.sinks
         }
         return Dispatcher(
             sinks,
@@ -183,7 +179,8 @@ class App:
             origin=origin(self.config),
             clock=self.clock,
             random=self.random,
-            counts=self.counters,
+            secrets=self.config.secrets,
+            counters=self.counters,
         )
 
     async def _watch(self, stack: AsyncExitStack, store: Store, dispatcher: Dispatcher) -> None:

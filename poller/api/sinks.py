@@ -6,7 +6,7 @@ from poller.api.context import CONTEXT
 from poller.api.events import SinkName
 from poller.api.parameters import StrictModel, read_path, read_query, reject_body
 from poller.api.problems import Problem
-from poller.delivery.attempt import attempt, test_event
+from poller.delivery.attempt import attempt, test_delivery
 from poller.wiring import origin
 
 
@@ -43,7 +43,12 @@ async def test_sink(request: web.Request) -> web.Response:
     if name not in sinks:
         told = f"no sink is configured by this name; there are: {', '.join(sinks)}"
         raise Problem("not-found", told)
-    event = test_event(origin(context.config), context.clock, sink=name)
-    reason = await attempt(sinks[name], name, event, context.clock)
-    body = {"sink": name, "event_id": event.id, "is_taken": reason is None, "reason": reason}
+    delivery = test_delivery(name, origin(context.config), context.clock)
+    error = await attempt(sinks[name], delivery, secrets=context.config.secrets)
+    body = {
+        "sink": name,
+        "event_id": delivery.event.id,
+        "is_taken": error is None,
+        "reason": error.reason if error else None,
+    }
     return web.json_response(body)

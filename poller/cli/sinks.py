@@ -14,8 +14,8 @@ from poller.cli.output import AGAIN, as_json, format_time, print_rows
 from poller.cli.output import COLUMNS as LETTERS
 from poller.config import Config, SinkConfig, load
 from poller.core.errors import NoMatch
-from poller.core.events import Event
-from poller.delivery.attempt import attempt, test_event
+from poller.core.outbox import Delivery
+from poller.delivery.attempt import attempt, test_delivery
 from poller.runtime import logging as logs
 from poller.runtime.clock import Clock
 from poller.wiring import origin, outbound
@@ -67,8 +67,8 @@ def _test(arguments: argparse.Namespace) -> int:
     config = load(os.environ, arguments.env_file, for_run=False)
     logs.configure("warning", "auto", stream=sys.stderr, secrets=config.secrets)
     sink = _configured(config, arguments.sink)
-    event = test_event(origin(config), Clock(), sink=sink.name)
-    reason = anyio.run(_send, config, sink, event)
+    delivery = test_delivery(sink.name, origin(config), Clock())
+    event, reason = delivery.event, anyio.run(_send, config, sink, delivery)
     if arguments.output == "json":
         print_output(as_json({"sink": sink.name, "event_id": event.id, "error": reason}))
     elif reason is None:
@@ -86,7 +86,8 @@ def _configured(config: Config, name: str) -> SinkConfig:
     raise NoMatch(f"POLLER_SINKS: {name!r} is not in it; it has: {known}")
 
 
-async def _send(config: Config, sink: SinkConfig, event: Event) -> str | None:
-    """Send once through the real sink; give the reason when it was not taken."""
+async def _send(config: Config, sink: SinkConfig, delivery: Delivery) -> str | None:
+    """Send a test event through the real sink; return the reason if it was not delivered."""
     async with sink.kind.open(sink.reloadable, outbound(config)) as opened:
-        return await attempt(opened, sink.name, event, Clock())
+        error = await attempt(opened, delivery, secrets=config.secrets)
+    return error.reason if error else None

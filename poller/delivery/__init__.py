@@ -1,1 +1,1 @@
-"""Deliver the events of the outbox to the sinks."""
+"""Delivery: the events of the outbox are sent to the sinks."""

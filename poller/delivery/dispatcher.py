@@ -1,10 +1,11 @@
-"""Loop 2: one lane per sink sends what is due, and their outcomes are written in groups.
+"""The dispatcher: one worker per sink sends what is due, and outcomes are written in groups.
 
-Every delivery has one owner: the lane that has claimed it. Whatever ends before its outcome is
-written, a crash too, leaves it pending in the store, to be sent again under the same id.
+Every delivery has one owner: the worker that claimed it. A delivery whose outcome was not written,
+after a crash for example, stays pending in the store and is sent again under the same event id.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 import anyio
@@ -19,19 +20,24 @@ from poller.delivery.worker import SinkWorker
 from poller.runtime.clock import Clock
 from poller.runtime.liveness import HEARTBEAT_INTERVAL, HeartbeatRegistry
 from poller.runtime.log_throttle import LogThrottle
+from poller.runtime.redaction import Secrets
+from poller.runtime.retrying import log_store_error, until_available
+from poller.runtime.wakeup import Wakeup
 from poller.sinks import Sink
 from poller.store import Store
 
 GROUP_OUTCOMES: Final = 64
+"""Outcomes that are written at once."""
 GROUP_SECONDS: Final = 0.02
-STORE_RETRY: Final = 1.0
-LAST_WRITE_SECONDS: Final = 1.0
+"""Seconds that an outcome waits for others to be written with."""
+STORE_RETRY_INTERVAL: Final = 1.0
+LAST_WRITE_TIMEOUT: Final = 1.0
 
 log = structlog.get_logger()
 
 
 class Dispatcher:
-    """Run every lane. `close` ends `run` when what is under way has ended; a cancel ends it now."""
+    """Run all workers. `close` ends `run` once the sends under way have ended."""
 
     def __init__(
         self,
@@ -41,9 +47,9 @@ class Dispatcher:
         origin: EventOrigin,
         clock: Clock,
         random: Random,
-        counts: Counters | None = None,
+        secrets: Secrets,
+        counters: Counters | None = None,
     ) -> None:
-        counts = counts or Counters()
         self.heartbeats = HeartbeatRegistry(clock.steady)
         self._heartbeat = self.heartbeats.add("outcomes")
         self.sinks = sinks
@@ -51,19 +57,21 @@ class Dispatcher:
         self._origin = origin
         self._clock = clock
         self._throttle = LogThrottle(clock.steady)
-        self._group: list[tuple[SinkWorker, Delivery, Outcome]] = []
-        self._begun = anyio.Event()
-        self._full = anyio.Event()
+        self._outcomes: list[tuple[SinkWorker, Delivery, Outcome]] = []
+        self._group_begun = Wakeup()
+        self._group_full = Wakeup()
+        counters = counters or Counters()
         self._workers = {
             name: SinkWorker(
-                name,
-                sink,
-                store,
+                name=name,
+                sink=sink,
+                store=store,
                 clock=clock,
                 random=random,
+                secrets=secrets,
+                counters=counters,
                 acknowledge=self._acknowledge,
-                switch_off=self._disable_sink,
-                counts=counts,
+                disable_sink=self._disable_sink,
             )
             for name, sink in sinks.items()
         }
@@ -77,14 +85,14 @@ class Dispatcher:
                 writing.start_soon(self._write_groups, name="outcomes")
                 async with anyio.create_task_group() as workers:
                     for worker in self._workers.values():
-                        workers.start_soon(worker.run, name=f"lane {worker.name}")
+                        workers.start_soon(worker.run, name=f"sink {worker.name}")
                 writing.cancel_scope.cancel()
         finally:
-            with anyio.move_on_after(LAST_WRITE_SECONDS, shield=True):
+            with anyio.move_on_after(LAST_WRITE_TIMEOUT, shield=True):
                 await self._write_group()
 
     def wake(self) -> None:
-        """Say that the store may have something new to send."""
+        """Read the store again: something may be due."""
         for worker in self._workers.values():
             worker.wake()
 
@@ -94,67 +102,53 @@ class Dispatcher:
             worker.close()
 
     def _acknowledge(self, worker: SinkWorker, delivery: Delivery, outcome: Outcome) -> None:
-        self._group.append((worker, delivery, outcome))
-        self._count_group()
-
-    def _count_group(self) -> None:
-        if self._group:
-            self._begun.set()
-        if len(self._group) >= GROUP_OUTCOMES:
-            self._full.set()
+        self._outcomes.append((worker, delivery, outcome))
+        self._group_begun.notify()
+        if len(self._outcomes) >= GROUP_OUTCOMES:
+            self._group_full.notify()
 
     async def _write_groups(self) -> None:
-        """Write outcomes in one transaction for all that come within 20 ms, or 64 of them."""
+        """Write in one transaction all outcomes that come within 20 ms, or 64 of them."""
         while True:
             self._heartbeat.beat()
-            with anyio.move_on_after(HEARTBEAT_INTERVAL):
-                await self._begun.wait()
-            if not self._group:
+            if not self._outcomes:
+                await self._group_begun.wait(HEARTBEAT_INTERVAL)
                 continue
-            with anyio.move_on_after(GROUP_SECONDS):
-                await self._full.wait()
-            if not await self._write_group():
-                await anyio.sleep(STORE_RETRY)
+            if len(self._outcomes) < GROUP_OUTCOMES:
+                await self._group_full.wait(GROUP_SECONDS)
+            await self._write_group()
 
-    async def _write_group(self) -> bool:
-        """Write the outcomes at hand. They are kept until that has worked: they have happened."""
-        group = self._group[:]
-        try:
-            if group:
-                await self._store.settle([outcome for _, _, outcome in group])
-        except StoreUnavailable as error:
-            self._log_store_error(error)
-            return False
-        del self._group[: len(group)]
+    async def _write_group(self) -> None:
+        """Write the outcomes at hand. They are kept until then: the sends have happened."""
+        await until_available(
+            self._settle,
+            on_error=self._log_store_error,
+            interval=STORE_RETRY_INTERVAL,
+            beat=self._heartbeat.beat,
+        )
+
+    async def _settle(self) -> None:
+        group = self._outcomes[:]
+        if group:
+            await self._store.settle([outcome for _, _, outcome in group])
+        del self._outcomes[: len(group)]
         for worker, delivery, _ in group:
             worker.release(delivery)
-        self._begun, self._full = anyio.Event(), anyio.Event()
-        self._count_group()
-        return True
 
     async def _disable_sink(self, sink: str, reason: str) -> None:
-        """Disable a sink for good and tell the others."""
-        advice = f"put its receiver right, then sutro-poller sinks enable {sink}"
+        """Disable a sink for good, and report that to the other sinks."""
+        advice = f"fix its receiver, then run sutro-poller sinks enable {sink}"
         log.error("sink.disabled", sink=sink, error=reason, advice=advice)
-        while True:
-            self._workers[sink].heartbeat.beat()
-            try:
-                await self._record_disabled(sink, reason)
-            except StoreUnavailable as error:
-                self._log_store_error(error)
-                await anyio.sleep(STORE_RETRY)
-            else:
-                break
+        await until_available(
+            partial(self._record_disabled, sink, reason),
+            on_error=self._log_store_error,
+            interval=STORE_RETRY_INTERVAL,
+            beat=self._workers[sink].heartbeat.beat,
+        )
         self.wake()
 
     def _log_store_error(self, error: StoreUnavailable) -> None:
-        if occurrences := self._throttle.should_log(str(error)):
-            log.error(
-                "store.unavailable",
-                outcomes=len(self._group),
-                error=str(error),
-                occurrences=occurrences,
-            )
+        log_store_error(self._throttle, error, outcomes=len(self._outcomes))
 
     async def _record_disabled(self, sink: str, reason: str) -> None:
         occurrence = await self._store.disable_sink(sink, reason)
@@ -162,7 +156,7 @@ class Dispatcher:
             DaemonEventType.SINK_DISABLED,
             self._origin,
             self._clock.now(),
-            instance=f"{self._store.database_id} {sink}",  # each sink has a count of its own
+            instance=f"{self._store.database_id} {sink}",  # each sink is counted by itself
             occurrence=occurrence,
             detail={"sink": sink, "reason": reason},
         )

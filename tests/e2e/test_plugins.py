@@ -111,6 +111,19 @@ async def test_a_bad_sink_harms_no_other(place: Place, tmp_path: Path, deed: str
     assert not leaks(place.folder)
 
 
+@pytest.mark.parametrize("output", ["table", "json"])
+async def test_sinks_test_redacts_the_reason_of_a_plugin(place: Place, tmp_path: Path, output: str):
+    """The command reports the reason of a failed test without the secret URL in it."""
+    source = ODD.replace("DEED", "raise DeliveryError(f'cannot reach {self.url}')")
+    settings = odd(tmp_path / "packages", source)
+
+    code, ended = await place.run("sinks", "test", "odd", "-o", output, **settings)
+
+    assert code == 1
+    assert "cannot reach ****" in ended.out
+    assert PATH not in ended.out + ended.err
+
+
 @pytest.mark.parametrize(
     ("source", "told"),
     [

@@ -23,7 +23,9 @@ pytestmark = pytest.mark.virtual(limit=3_600.0)
 
 def a_dispatcher(store, sink: FakeSink) -> Dispatcher:
     """Make a dispatcher of one sink."""
-    return Dispatcher({HOOK: sink}, store, origin=ORIGIN, clock=virtual_clock(), random=half)
+    return Dispatcher(
+        {HOOK: sink}, store, origin=ORIGIN, clock=virtual_clock(), random=half, secrets=tuple
+    )
 
 
 async def test_outcomes_are_written_in_groups():

@@ -262,7 +262,7 @@ async def watching(
 
 @asynccontextmanager
 async def dispatching(
-    store: Store, *, clock: Clock | None = None, **sinks: Sink
+    store: Store, *, clock: Clock | None = None, secrets: Sequence[str] = (), **sinks: Sink
 ) -> AsyncIterator[Dispatcher]:
     """Deliver what a store holds while the block runs."""
     dispatcher = Dispatcher(
@@ -271,6 +271,7 @@ async def dispatching(
         origin=ORIGIN,
         clock=clock or virtual_clock(),
         random=half,
+        secrets=lambda: secrets,
     )
     async with anyio.create_task_group() as group:
         group.start_soon(dispatcher.run)

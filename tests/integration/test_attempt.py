@@ -1,0 +1,100 @@
+"""An attempt ends in one safe value, whatever the sink raises."""
+
+import math
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+
+from poller.core.errors import DeliveryError
+from poller.delivery.attempt import REASON_CHARS, SEND_TIMEOUT, attempt
+from tests.support.fakes import FakeSink
+from tests.support.webhook_sinks import DELIVERY
+
+SECRET = "https://hooks.example/canary"
+
+pytestmark = pytest.mark.virtual(limit=3_600.0)
+
+
+async def failure(trouble: object) -> DeliveryError:
+    """Return what an attempt makes of a sink that raises, or awaits, `trouble`."""
+    sink = FakeSink()
+    sink.trouble = trouble
+    error = await attempt(sink, DELIVERY, secrets=lambda: (SECRET,))
+    assert error
+    return error
+
+
+async def test_attempt_that_is_delivered_returns_none():
+    """A sink that returns has delivered the event."""
+    sink = FakeSink()
+
+    assert await attempt(sink, DELIVERY, secrets=tuple) is None
+    assert sink.ids == [DELIVERY.event.id]
+
+
+async def test_attempt_redacts_the_reason():
+    """A secret is redacted in the reason; all other parts of the error stay."""
+    raised = DeliveryError(f"{SECRET} is gone", retry_after=3.0, is_sink_fault=False, is_gone=True)
+
+    error = await failure(raised)
+
+    assert error.reason == "**** is gone"
+    assert (error.retry_after, error.is_sink_fault, error.is_gone) == (3.0, False, True)
+    assert not error.is_permanent
+
+
+async def test_attempt_redacts_a_reason_before_it_is_cut():
+    """A secret that is only partly within the maximum length leaves no part of itself behind."""
+    error = await failure(DeliveryError("x" * (REASON_CHARS - 10) + SECRET))
+
+    assert error.reason == "x" * (REASON_CHARS - 10) + "****"
+
+
+async def test_attempt_makes_a_reason_one_short_printable_line():
+    """A reason has no line breaks, control characters or surrogates, and a maximum length."""
+    error = await failure(DeliveryError("cannot\nwrite\x1b to \udcff" + "x" * 50_000_000))
+
+    assert error.reason.startswith("cannot write to xxx")
+    assert len(error.reason) == REASON_CHARS
+
+
+@pytest.mark.parametrize("pause", [math.nan, math.inf])
+async def test_attempt_ignores_a_retry_after_that_is_no_time(pause):
+    """A pause that is not a finite number of seconds counts as none."""
+    assert (await failure(DeliveryError("429", retry_after=pause))).retry_after is None
+
+
+class HalfMadeError(DeliveryError):
+    """An error that forgot to set its fields."""
+
+    def __init__(self) -> None:
+        """Set nothing."""
+
+
+@pytest.mark.parametrize(
+    ("trouble", "name"),
+    [
+        (KeyError(SECRET), "KeyError"),
+        (ExceptionGroup("x", [OSError()]), "ExceptionGroup"),
+        (DeliveryError("429", retry_after="30"), "TypeError"),
+        (HalfMadeError(), "AttributeError"),
+    ],
+)
+async def test_attempt_contains_a_bug_of_the_sink(trouble, name):
+    """A bug becomes a failure that names its type alone, with its traceback in the log."""
+    with capture_logs() as lines:
+        error = await failure(trouble)
+
+    assert error.reason == f"the sink raised {name}"
+    assert [(line["event"], line["sink"]) for line in lines] == [("sink.crashed", "webhook")]
+
+
+async def test_attempt_has_a_time_limit():
+    """A sink that never finishes is cut off after 90 seconds, and this is no crash."""
+    with capture_logs() as lines:
+        error = await failure(lambda _: anyio.sleep_forever())
+
+    assert anyio.current_time() == pytest.approx(SEND_TIMEOUT)
+    assert error.reason == "the sink did not finish within 90 s"
+    assert lines == []
