@@ -1,4 +1,4 @@
-"""The `file` sink: appends each event to POLLER_FILE_PATH, one JSON object a line."""
+"""The `file` sink: appends each event to POLLER_FILE_PATH, one JSON object per line."""
 
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,12 +10,18 @@ from poller.settings.base import SinkSettings, setting
 from poller.sinks import SinkKind
 
 
-class FileSink(SinkSettings):
+class FileSettings(SinkSettings):
     path: Path = setting(..., "The file that events are appended to")
 
+
+class FileSink:
+    def __init__(self, settings):
+        self._settings = settings
+
     async def send(self, delivery):
+        path = self._settings.value.path
         try:
-            async with await anyio.open_file(self.path, "ab") as file:
+            async with await anyio.open_file(path, "ab") as file:
                 await file.write(delivery.event.body + b"\n")
         except OSError as error:
             raise DeliveryError(f"POLLER_FILE_PATH: {error.strerror}") from None
@@ -23,7 +29,7 @@ class FileSink(SinkSettings):
 
 @asynccontextmanager
 async def connect(settings, outbound):
-    yield settings.value
+    yield FileSink(settings)
 
 
-KIND = SinkKind(FileSink, connect)
+KIND = SinkKind(FileSettings, connect)
