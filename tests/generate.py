@@ -92,6 +92,7 @@ def generated() -> dict[str, str]:
         "settings": reference.settings(grouped()),
         "commands": reference.commands(),
         "problems": reference.problems(),
+        "issues": reference.issues(),
         "metrics": reference.metrics(),
     }
     pages = {path: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("docs/*.md"))}

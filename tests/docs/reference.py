@@ -12,6 +12,7 @@ from poller.api.metrics import Metrics
 from poller.api.problems import PROBLEM_TYPES
 from poller.cli import VERBS, _parser
 from poller.core.counters import Counters
+from poller.core.issues import REMEDIES
 from poller.runtime.clock import Clock
 from poller.settings.sources import SourcedValue
 from poller.status import DaemonStatus
@@ -57,6 +58,12 @@ def problems() -> str:
 
 def _problem(name: str, title: str) -> str:
     return "; ".join(filter(None, (title, NOTES["problems"].get(name))))
+
+
+def issues() -> str:
+    """Return the table of the issues that the daemon reports."""
+    rows = ((f"`{issue}`", _cell(remedy)) for issue, remedy in REMEDIES.items())
+    return _table(("issue", "meaning, and what to do"), rows)
 
 
 def metrics() -> str:

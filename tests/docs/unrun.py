@@ -5,7 +5,6 @@ from typing import Final
 UNRUN: Final = {
     "git clone ": "needs a network",
     "docker ": "needs a container engine: tests/deploy builds and runs the image",
-    "kubectl ": "needs a cluster: tests/deploy renders and validates the manifests",
     "systemctl ": "needs a running systemd: tests/deploy boots one",
     "journalctl ": "needs a running systemd: tests/deploy boots one",
     "sudo ": "needs root: tests/deploy installs and runs the unit",

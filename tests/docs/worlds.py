@@ -4,12 +4,14 @@ import os
 import re
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from subprocess import DEVNULL
 from typing import Any, Final
+from urllib.request import urlopen
 
 import anyio
 from aiohttp import web
@@ -149,7 +151,7 @@ async def running(world: World) -> AsyncIterator[Path]:
             stderr=out,
         )
     try:
-        await until(partial(_is_listening, world.environment["POLLER_LISTEN"]))
+        await until(partial(_is_ready, world.environment["POLLER_LISTEN"]))
         yield log
     finally:
         process.terminate()
@@ -209,10 +211,10 @@ async def _listening(world: World) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def _is_listening(address: str) -> bool:
-    host, port = address.split(":")
-    with socket.socket() as probe:
-        return probe.connect_ex((host, int(port))) == 0
+def _is_ready(address: str) -> bool:
+    with suppress(OSError), urlopen(f"http://{address}/readyz", timeout=5.0) as response:
+        return response.status == HTTPStatus.OK
+    return False
 
 
 def _replaced(text: str, words: Mapping[str, str]) -> str:

@@ -23,7 +23,7 @@ def test_the_documentation_has_all_generated_parts():
     """Each of the parts that the code makes has its place in one page."""
     parts = [part[2] for text in FILES.values() for part in PART.finditer(text)]
 
-    assert sorted(parts) == ["commands", "metrics", "problems", "settings"]
+    assert sorted(parts) == ["commands", "issues", "metrics", "problems", "settings"]
 
 
 def test_the_results_of_fault_injection_are_current():
