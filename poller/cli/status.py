@@ -11,11 +11,11 @@ from poller.cli import exit_codes as codes
 from poller.cli import print_output
 from poller.cli.arguments import add_store_arguments, open_store
 from poller.cli.output import as_json, as_table
+from poller.core.formatting import format_duration
 from poller.core.issues import REMEDIES, Issue
 from poller.store.admin import Row, StoreStatus
 
 COLUMNS: Final = ("sink", "state", "pending", "oldest", "dead")
-UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 MEGABYTE: Final = 1_000_000
 
 add_arguments = add_store_arguments
@@ -74,9 +74,7 @@ def _needs_of(row: Row) -> Iterator[str]:
 
 
 def _age(moment: str | None) -> str | None:
-    """Say how long ago a moment was, in its largest unit."""
+    """Return how long ago a moment was."""
     if moment is None:
         return None
-    seconds = max(int(time.time() - datetime.fromisoformat(moment).timestamp()), 0)
-    size, unit = next((it for it in UNITS if seconds >= it[0]), UNITS[-1])
-    return f"{seconds // size} {unit}"
+    return format_duration(max(int(time.time() - datetime.fromisoformat(moment).timestamp()), 0))

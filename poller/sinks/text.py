@@ -1,10 +1,10 @@
-"""An event in words, for people: what happened, what it came to, and why."""
+"""Events in words, for people: what happened, how long the job ran, its cost, why it failed."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from poller.core.events import TERMINAL_EVENTS, Event
+from poller.core.formatting import failure_message, format_cost, format_duration
 from poller.core.state import JobEventType
 
 HEADLINES: Final = {
@@ -12,87 +12,65 @@ HEADLINES: Final = {
     "job.succeeded": "{job} succeeded{after}",
     "job.failed": "{job} failed{after}",
     "job.cancelled": "{job} was cancelled{after}",
-    "job.cost_settled": "{job} has its final cost",
-    "job.missing": "{job} is missing: the API does not know it any more",
+    "job.cost_settled": "The cost of {job} is final",
+    "job.missing": "{job} is missing: the API does not find it any more",
     "job.found": "{job} was missing and is back",
-    "job.unrecognised": "{job} seems to have ended, with a status that is not known",
-    "poller.auth_failed": "{deployment} refuses the key: no job is being watched",
-    "poller.auth_recovered": "{deployment} accepts the key again",
-    "poller.sink_disabled": "The sink {sink} is switched off and gets no more events: {reason}",
+    "job.unrecognised": "{job} seems to have ended with an unknown status",
+    "poller.auth_failed": "{deployment} rejects the API key: no job is being watched",
+    "poller.auth_recovered": "{deployment} accepts the API key again",
+    "poller.sink_disabled": "The sink {sink} is disabled and gets no more events: {reason}",
     "poller.test": "This is a test of the sink {sink}",
 }
-"""What is said first, by the event's type."""
+"""The first line of a message, by event type."""
 
 TYPES_WITH_COST: Final = TERMINAL_EVENTS | {JobEventType.COST_SETTLED}
 
 
 def format_message(event: Event) -> str:
-    """Tell an event in one to three lines of plain text."""
-    return "\n".join(_lines(event.type, event.data))
+    """Return an event in one to three lines of plain text."""
+    return "\n".join(_message_lines(event.type, event.data))
 
 
-def _lines(kind: str, data: Mapping[str, Any]) -> Iterator[str]:
-    job = data.get("job", {})
-    parts = {"job": _named(job), "after": _after(data.get("run_seconds"))}
-    yield HEADLINES[kind].format_map({**data, **parts})
-    if kind in TYPES_WITH_COST:
+def _message_lines(event_type: str, data: Mapping[str, Any]) -> Iterator[str]:
+    job, seconds = data.get("job", {}), data.get("run_seconds")
+    after = "" if seconds is None else f" after {format_duration(seconds)}"
+    yield HEADLINES[event_type].format_map({**data, "job": _job_name(job), "after": after})
+    if event_type in TYPES_WITH_COST:
         tokens = f"{_count(job['input_tokens'])} in, {_count(job['output_tokens'])} out"
         yield f"Cost {_cost(data)}; tokens {tokens}"
-    if why := _failure(job.get("failure_reason")):
-        yield why
+    if failure := failure_message(job.get("failure_reason")):
+        yield failure
 
 
-def _named(job: Mapping[str, Any]) -> str:
-    """Name a job in one line, by its name where it has one and by its id in any case."""
+def _job_name(job: Mapping[str, Any]) -> str:
+    """Return the name of a job with its id, or the id alone, in one line."""
     name = " ".join((job.get("name") or "").split())
     return f"{name} ({job['job_id']})" if name else job.get("job_id", "")
-
-
-def _after(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    if seconds < 60:
-        return f" after {seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f" after {minutes} min {rest} s"
-    return f" after {minutes // 60} h {minutes % 60} min"
 
 
 def _cost(data: Mapping[str, Any]) -> str:
     cost = data["job"]["job_cost"]
     if cost is None:
         return "unknown"
-    return f"${cost:,.4f}" if data["cost_final"] else f"${cost:,.4f} so far"
+    return format_cost(cost) if data["cost_final"] else f"{format_cost(cost)} so far"
 
 
 def _count(tokens: int | None) -> str:
     return "unknown" if tokens is None else f"{tokens:,}"
 
 
-def _failure(reason: Mapping[str, Any] | None) -> str:
-    """Give the API's message, or all that it said where that has none."""
-    if not reason:
-        return ""
-    message = reason.get("message")
-    return message if isinstance(message, str) else json.dumps(reason, ensure_ascii=False)
-
-
-def format_line(kind: str, data: Mapping[str, Any]) -> str:
-    """Say what happened, and of a job how long it ran, what it cost and why it failed."""
+def format_line(event_type: str, data: Mapping[str, Any]) -> str:
+    """Return an event in one line, in columns."""
     job = data.get("job")
     if job is None:
-        return f"{kind:<17} {data.get('sink', '')} {data.get('reason', '')}".rstrip()
+        return f"{event_type:<17} {data.get('sink', '')} {data.get('reason', '')}".rstrip()
     seconds, cost = data.get("run_seconds"), job.get("job_cost")
-    parts = [
-        f"{kind:<17} {job['job_id']:<6}",
-        f"ran {seconds:4.1f} s" if seconds is not None else "never ran ",
+    failure = failure_message(job.get("failure_reason"))
+    columns = [
+        f"{event_type:<17} {job['job_id']:<6}",
+        f"{'never ran' if seconds is None else f'ran {format_duration(seconds)}':<9}",
         f"{job.get('output_tokens') or 0:>6} tokens out",
-        f"${cost:.4f}" if cost is not None else "cost unknown",
-        _reason(job.get("failure_reason")),
+        "cost unknown" if cost is None else format_cost(cost),
+        f"- {failure}" if failure else "",
     ]
-    return "  ".join(parts).rstrip()
-
-
-def _reason(failure: Mapping[str, Any] | None) -> str:
-    return f"- {failure.get('message', failure)}" if failure else ""
+    return "  ".join(columns).rstrip()

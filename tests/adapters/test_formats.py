@@ -154,7 +154,7 @@ async def test_cloudevent_of_the_poller():
 def test_success_in_words():
     """A success tells the job's name and id, how long it ran, its cost and its tokens."""
     assert said(END) == [
-        "Product review sentiment (job-12345) succeeded after 2 min 0 s",
+        "Product review sentiment (job-12345) succeeded after 2m0s",
         "Cost $0.0234; tokens 15,420 in, 8,230 out",
     ]
 
@@ -177,17 +177,17 @@ def test_failure_without_a_message_in_words():
 
 def test_cost_that_may_still_change_in_words():
     """A cost that is not final is told as that."""
-    assert told(job_cost=1234.5)[1].startswith("Cost $1,234.5000 so far;")
+    assert told(job_cost=1234.5)[1].startswith("Cost $1,234.50 so far;")
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
-        (4.84, "after 4.8 s"),
-        (60, "after 1 min 0 s"),
-        (3599.4, "after 59 min 59 s"),
-        (3599.6, "after 1 h 0 min"),
-        (100_000, "after 27 h 46 min"),
+        (4.84, "after 4.8s"),
+        (60, "after 1m0s"),
+        (3599.4, "after 59m59s"),
+        (3599.6, "after 1h0m"),
+        (100_000, "after 1d3h"),
     ],
 )
 def test_duration_in_words(seconds: float, words: str):
@@ -213,18 +213,18 @@ def test_every_event_of_a_job_in_words(kind: str):
 def test_job_that_was_never_seen_in_words():
     """A job of which nothing but the id is known can be told to be missing."""
     assert said(an_event("job.missing", job=None)) == [
-        "job-1 is missing: the API does not know it any more"
+        "job-1 is missing: the API does not find it any more"
     ]
 
 
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        (DaemonEventType.AUTH_FAILED, "api.sutro.sh refuses the key: no job is being watched"),
-        (DaemonEventType.AUTH_RECOVERED, "api.sutro.sh accepts the key again"),
+        (DaemonEventType.AUTH_FAILED, "api.sutro.sh rejects the API key: no job is being watched"),
+        (DaemonEventType.AUTH_RECOVERED, "api.sutro.sh accepts the API key again"),
         (
             DaemonEventType.SINK_DISABLED,
-            "The sink hook is switched off and gets no more events: 410",
+            "The sink hook is disabled and gets no more events: 410",
         ),
     ],
 )

@@ -85,7 +85,7 @@ async def test_line_for_people():
     await sink.send(a_delivery(body=FAILED))
 
     assert stream.getvalue() == (
-        "2024-01-15T10:32:15Z        job.failed        job-2   ran  4.8 s"
+        "2024-01-15T10:32:15Z        job.failed        job-2   ran 4.8s "
         "    9700 tokens out  $0.0274  - zu viele Tr\\xe4nen\n"
     )
 

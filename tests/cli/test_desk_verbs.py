@@ -43,7 +43,9 @@ def test_status_of_events_that_nobody_sends(ask: Ask, keep, now: Hands):
     told = ask("status")
 
     assert told.code == 1
-    assert [HOOK, "enabled", "1", "2", "min", "0"] in told.lines
+    (shown,) = (line for line in told.lines if line[:1] == [HOOK])
+    assert shown[1:3] == ["enabled", "1"]
+    assert shown[3].startswith("2m3")
     assert "deliveries wait and no daemon runs: start it with `sutro-poller run`." in told.out
 
 

@@ -1,12 +1,11 @@
 """What a wait says in the end."""
 
 import json
-from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from poller.cli.wait.report import as_json, format_cost, format_duration, reasons, summary
+from poller.cli.wait.report import as_json, reasons, summary
 from poller.core.parsing import parse_job
 from poller.core.state import JobEventType
 from poller.polling.waiter import JobResult
@@ -101,28 +100,3 @@ def test_json_has_the_job_under_the_names_of_the_api():
         "cost_final": None,
         "run_seconds": None,
     }
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.0, "0s"),
-        (4.8, "4.8s"),
-        (15.0, "15s"),
-        (59.97, "1m0s"),
-        (120.4, "2m0s"),
-        (5400.0, "1h30m"),
-    ],
-)
-def test_a_duration_is_written_for_people(seconds: float, text: str):
-    """Tenths below a minute, no seconds above an hour."""
-    assert format_duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("cost", "text"),
-    [(0, "$0.0000"), (0.0234, "$0.0234"), (Decimal("0.5831"), "$0.58"), (1234.5, "$1,234.50")],
-)
-def test_a_cost_is_written_for_people(cost, text: str):
-    """Cents, and hundredths of them where there are few."""
-    assert format_cost(cost) == text

@@ -14,9 +14,10 @@ import anyio
 from poller.cli import add_env_file_argument, print_error, print_output, print_status
 from poller.cli import exit_codes as codes
 from poller.cli.wait.progress import progress
-from poller.cli.wait.report import as_json, format_duration, reasons, summary
+from poller.cli.wait.report import as_json, reasons, summary
 from poller.config import Config, load
 from poller.core.errors import ConfigError, PollError
+from poller.core.formatting import format_duration
 from poller.core.jobs import is_job_id
 from poller.core.lifecycle import LifecyclePolicy
 from poller.core.state import JobEventType

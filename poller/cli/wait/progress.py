@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from poller.cli import print_status
-from poller.cli.wait.report import format_duration, status_text
+from poller.cli.wait.report import status_text
+from poller.core.formatting import format_cost, format_duration
 from poller.core.jobs import Job
 from poller.core.state import JobEventType
 from poller.polling.waiter import JobResult, ProgressListener
@@ -115,7 +116,7 @@ def _numbers(job: Job | None, now: datetime) -> list[str]:
     if job is None:
         return [""] * 5
     counts = (job.num_rows, job.input_tokens, job.output_tokens)
-    cost = "" if job.job_cost is None else f"${job.job_cost:,.4f}"
+    cost = "" if job.job_cost is None else format_cost(job.job_cost)
     return [_elapsed(job, now), *("" if it is None else f"{it:,}" for it in counts), cost]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
+from poller.core.formatting import failure_message, format_cost, format_duration
 from poller.core.jobs import Job
 from poller.core.state import JobEventType
 from poller.polling.waiter import JobResult
@@ -34,20 +35,6 @@ def as_json(results: Sequence[JobResult]) -> str:
     return json.dumps([_as_dict(it) for it in results], indent=2, ensure_ascii=False)
 
 
-def format_duration(seconds: float) -> str:
-    """Write a duration for people: 4.8s, 2m0s, 1h30m."""
-    if (tenths := round(seconds, 1)) < 60.0:
-        return f"{tenths:.1f}".removesuffix(".0") + "s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes}m" if hours else f"{minutes}m{rest}s"
-
-
-def format_cost(cost: Decimal | float) -> str:
-    """Write a cost for people: small ones to the hundredth of a cent."""
-    return f"${cost:.4f}" if cost < Decimal("0.1") else f"${cost:,.2f}"
-
-
 BAD_ENDS: Final = frozenset({JobEventType.FAILED, JobEventType.CANCELLED, JobEventType.MISSING})
 
 
@@ -68,7 +55,7 @@ def _bad_end(it: JobResult) -> str:
     if it.end is JobEventType.MISSING:
         return "is missing: the API knows no job of this id"
     seconds = it.job.run_seconds if it.job else None
-    reason = _reason(it.job)
+    reason = failure_message(it.job.failure_reason) if it.job else ""
     after = "" if seconds is None else f" after {format_duration(seconds)}"
     return f"{ENDED[it.end] if it.end else ''}{after}" + (f": {reason}" if reason else "")
 
@@ -111,18 +98,12 @@ def status_text(job: Job) -> str:
     return job.raw_status or job.status.value
 
 
-def _reason(job: Job | None) -> str | None:
-    """Give the message of a failure as one line."""
-    message = (job.failure_reason or {}).get("message") if job else None
-    return " ".join(message.split()) if isinstance(message, str) else None
-
-
 def _as_dict(it: JobResult) -> dict[str, Any]:
     job = it.job
     return {
         "job": job.as_dict() if job else {"job_id": it.job_id},
         "type": it.end,
-        "reason": _reason(job),
+        "reason": failure_message(job.failure_reason) or None if job else None,
         "cost_final": job.is_complete if job and it.end else None,
         "run_seconds": job.run_seconds if job else None,
     }
