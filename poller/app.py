@@ -229,7 +229,7 @@ class App:
             await additions.sync_with_store()
 
     async def _stop_when_done(self, watcher: Watcher, store: Store) -> None:
-        await wait_until_complete(self._watchlist, watcher.roster.tracker, store)
+        await wait_until_complete(self._watchlist, watcher.tracker, store)
         log.info("poller.completed", jobs=len(self._watchlist.job_ids))
         self.stop()
 
@@ -238,7 +238,7 @@ class App:
         return SutroSource(
             build_client(self.config, http, self.clock, self.counters),
             self._rate_limiter,
-            listing=ListPlanner(now, is_on=self.config.settings.list_pages != "off"),
+            planner=ListPlanner(now, is_on=self.config.settings.list_pages != "off"),
             now=now,
             renew_key=self._renew_key,
         )
@@ -271,15 +271,15 @@ class App:
             wake=wake,
             counts=self.counters,
         )
-        return Watcher(
+        watcher = Watcher(
             source,
             tracker,
             policy=poll_policy(settings),
-            rules=rules,
-            clock=self.clock,
             random=self.random,
             concurrency=settings.concurrency,
         )
+        self._watchlist.discovered = watcher.discovered
+        return watcher
 
     def _renew_key(self) -> None:
         """Read the secret files again before a refused key is tried once more."""

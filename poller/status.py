@@ -55,27 +55,20 @@ class Turning(Protocol):
         """Whether it turns."""
 
 
-class Watched(Protocol):
-    """The jobs that are watched."""
+class Watching(Turning, Protocol):
+    """The loop that polls jobs."""
 
     @property
     def is_wrong_endpoint(self) -> bool:
-        """Whether nearly all jobs have been unknown to the API for long."""
+        """Whether nearly all jobs have been unknown to the API for a minute."""
 
     @property
     def lateness_ratio(self) -> float:
-        """How many times as long as it should be the last wait was."""
-
-    def by_state(self) -> Mapping[str, int]:
-        """Count the watched jobs by how they stand."""
-
-
-class Watching(Turning, Protocol):
-    """The loop that looks at jobs."""
+        """How late the last due job was polled, in units of its interval; 1 is on time."""
 
     @property
-    def roster(self) -> Watched:
-        """Whom it looks at."""
+    def status_counts(self) -> Mapping[str, int]:
+        """The number of watched jobs by status; MISSING is one."""
 
 
 @dataclass(slots=True)
@@ -88,7 +81,7 @@ class DaemonStatus:
     rate_limiter: RateLimiter
     now: Callable[[], float]
     _store: Store | None = field(default=None, init=False)
-    _roster: Watched | None = field(default=None, init=False)
+    _watcher: Watching | None = field(default=None, init=False)
     _loops: tuple[Turning, ...] = field(default=(), init=False)
     _opening: str | None = field(default=None, init=False)
     _is_ending: bool = field(default=False, init=False)
@@ -102,12 +95,12 @@ class DaemonStatus:
 
     def attach(self, store: Store, watcher: Watching, dispatcher: Turning) -> None:
         """Note that the store is open and both loops run."""
-        self._store, self._roster, self._opening = store, watcher.roster, None
+        self._store, self._watcher, self._opening = store, watcher, None
         self._loops = (watcher, dispatcher)
 
     def detach(self) -> None:
         """Note that the daemon stops: nothing is looked at any more, and the store closes soon."""
-        self._store, self._roster, self._loops = None, None, ()
+        self._store, self._watcher, self._loops = None, None, ()
         self._is_ending = True
 
     @property
@@ -127,7 +120,7 @@ class DaemonStatus:
     def issues(self) -> tuple[Issue, ...]:
         """What keeps the daemon from its work."""
         reachability = self.rate_limiter.reachability
-        is_estranged = self._roster is not None and self._roster.is_wrong_endpoint
+        is_estranged = self._watcher is not None and self._watcher.is_wrong_endpoint
         troubles = {
             Issue.API_KEY_REJECTED: self.rate_limiter.gate.is_rejected,
             Issue.WRONG_ENDPOINT: reachability.is_wrong_endpoint or is_estranged,
@@ -144,12 +137,12 @@ class DaemonStatus:
     @property
     def jobs(self) -> Mapping[str, int]:
         """The watched jobs by how they stand; MISSING counts as a state."""
-        return self._roster.by_state() if self._roster else {}
+        return self._watcher.status_counts if self._watcher else {}
 
     @property
     def lateness_ratio(self) -> float:
         """How many times as long as they should be waits are at the moment."""
-        return self._roster.lateness_ratio if self._roster else 1.0
+        return self._watcher.lateness_ratio if self._watcher else 1.0
 
     async def backlog(self) -> Sequence[SinkBacklog]:
         """Read what each sink has not got. None is known while the store cannot tell.

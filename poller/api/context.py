@@ -88,11 +88,6 @@ class ApiContext:
             raise Problem("not-ready", "; ".join(self.status.health.reasons))
         return self._daemon
 
-    def sources(self, job_id: str) -> list[str]:
-        """Say why a job is watched; nothing when it is not. Raises Problem."""
-        found = [DISCOVERY] if self.daemon.watcher.roster.has_found(job_id) else []
-        return [*self.watchlist.sources(job_id), *found]
-
     async def query(self, look: Callable[[StoreAdmin], T]) -> T:
         """Look something up in the database, or change it. Raises Problem and StoreError."""
         admin = self.daemon.admin
@@ -101,6 +96,5 @@ class ApiContext:
         return await run_sync(lambda: look(admin), limiter=self._disk)
 
 
-DISCOVERY: Final = "discovery"
 CONCURRENT_QUERIES: Final = 2
 CONTEXT: Final = web.AppKey("CONTEXT", ApiContext)

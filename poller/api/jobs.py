@@ -71,10 +71,8 @@ async def list_jobs(request: web.Request) -> web.Response:
     """List jobs page by page, the one that changed last first."""
     context, query = request.app[CONTEXT], read_query(request, JobsQuery)
     wanted = EventFilter(state=query.state, since=query.start, limit=query.limit)
-    roster, after = context.daemon.watcher.roster, read_cursor(query.cursor, str)
-    unseen, watched = roster.never_seen(), None
-    if query.watched:
-        watched = {*context.watchlist.job_ids, *roster.discovered}
+    unseen, after = context.daemon.watcher.unseen_ids, read_cursor(query.cursor, str)
+    watched = context.watchlist.watched_ids if query.watched else None
     page = await context.query(
         lambda admin: jobs_page(admin, wanted, after=after, unseen=unseen, watched=watched)
     )
@@ -98,7 +96,7 @@ async def add_jobs(request: web.Request) -> web.Response:
     read_query(request, StrictModel)
     context, body = request.app[CONTEXT], await read_body(request, NewJobs)
     job_ids, watchlist = list(dict.fromkeys(body.job_ids)), context.watchlist
-    added = [{"job_id": it, "is_new": not context.sources(it)} for it in job_ids]
+    added = [{"job_id": it, "is_new": not watchlist.sources(it)} for it in job_ids]
     if len({*watchlist.added, *job_ids}) > MAX_ADDED_IDS:
         raise Problem("conflict", f"no more than {MAX_ADDED_IDS} jobs can be added")
     await context.daemon.additions.add(job_ids)
@@ -109,19 +107,19 @@ async def remove_job(request: web.Request) -> web.Response:
     """Watch a job no more that was added here. An end that is being told is told."""
     read_query(request, StrictModel)
     context, job_id = request.app[CONTEXT], read_path(request, JobPath).job_id
-    sources = context.sources(job_id)
+    additions, sources = context.daemon.additions, context.watchlist.sources(job_id)
     if not sources:
         raise Problem("not-found", "no job of this id is watched")
     if named := [SOURCES[it] for it in sources if it in SOURCES]:
         raise Problem("managed-by-config", f"{' and '.join(named)} would have it watched on")
-    await context.daemon.additions.remove([job_id])
+    await additions.remove([job_id])
     return web.Response(status=204)
 
 
 async def find_job(context: ApiContext, job_id: str) -> dict[str, Any]:
     """Give what is known of a job. Raises Problem."""
     wanted = EventFilter(job=job_id, limit=1)
-    unseen = [job_id] if context.sources(job_id) else []
+    unseen = [job_id] if context.watchlist.sources(job_id) else []
     page = await context.query(lambda admin: jobs_page(admin, wanted, unseen=unseen))
     if not page.rows:
         raise Problem("not-found", UNKNOWN_JOB)
@@ -132,7 +130,7 @@ def _view(row: Row, context: ApiContext) -> dict[str, Any]:
     return {
         "job_id": row["job_id"],
         "state": row["state"],
-        "watched_by": context.sources(row["job_id"]),
+        "watched_by": context.watchlist.sources(row["job_id"]),
         "changed_at": row["changed_at"],
         "deployment": row["deployment"],
         "job": row["job"],

@@ -22,7 +22,7 @@ from poller.runtime.clock import Clock
 from poller.runtime.log_throttle import LogThrottle
 from poller.store import DELIVERED_RETENTION, Store
 from poller.sutro.list_planner import DISABLED_SECONDS, is_list_error
-from poller.sutro.source import Observation
+from poller.sutro.port import Observation
 
 STARTED_AT_FLAG: Final = "born"
 STORE_RETRY: Final = 5.0
@@ -198,7 +198,7 @@ class DiscoveredJobs:
     _job_ids: set[str] = field(default_factory=set)
     _ended: dict[str, None] = field(default_factory=dict)
 
-    def __contains__(self, job_id: str) -> bool:
+    def __contains__(self, job_id: object) -> bool:
         """Tell whether a job was found and has not ended."""
         return job_id in self._job_ids
 

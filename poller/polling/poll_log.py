@@ -11,7 +11,7 @@ from poller.core.jobs import Job
 from poller.core.state import Anomaly, JobState, Phase
 from poller.polling.tracker import AppliedObservation
 from poller.runtime.log_throttle import LogThrottle
-from poller.sutro.source import Observation
+from poller.sutro.port import Observation
 
 MAX_REMEMBERED: Final = 10_000
 HYSTERESIS_SECONDS: Final = 60.0

@@ -69,7 +69,7 @@ class PollScheduler:
         self._watches[state.job_id] = PollStatus()
         self.set_deadline(state)
         # One that has never answered may be nobody's: it is no good for trying out the key.
-        self._plan(state, self.now(), wait, is_put_off=state.phase is Phase.NEW)
+        self._plan(state, self.now(), wait, is_deferred=state.phase is Phase.NEW)
         self.wake()
 
     def drop(self, job_id: str) -> None:
@@ -88,12 +88,12 @@ class PollScheduler:
         watch = self._watches[state.job_id]
         watch.failures = watch.failures + 1 if is_failure(result) else 0
         delay = delay_after(result, watch.failures, interval, self.random)
-        self._plan(state, now, delay, is_put_off=isinstance(result, PollError))
+        self._plan(state, now, delay, is_deferred=isinstance(result, PollError))
         return True
 
-    def retry_later(self, state: JobState, delay: float, *, is_put_off: bool = False) -> None:
+    def retry_later(self, state: JobState, delay: float, *, is_deferred: bool = False) -> None:
         """Look again later, and for a deadline that has passed: nothing of it is recorded."""
-        self._plan(state, self.now(), delay, is_put_off=is_put_off)
+        self._plan(state, self.now(), delay, is_deferred=is_deferred)
         self.wake()
         if self._deadlines.get(state.job_id, math.inf) <= self.now():
             self._deadlines[state.job_id] = self.now() + delay
@@ -120,11 +120,11 @@ class PollScheduler:
             if not self._watches[job_id].failures:
                 self.queue.expedite(job_id, self.now())
 
-    def _plan(self, state: JobState, now: float, delay: float, *, is_put_off: bool) -> None:
-        self._watches[state.job_id].is_deferred = is_put_off
+    def _plan(self, state: JobState, now: float, delay: float, *, is_deferred: bool) -> None:
+        self._watches[state.job_id].is_deferred = is_deferred
         is_single = state.phase not in {Phase.NEW, Phase.ACTIVE}
         self.queue.put(
-            state.job_id, due=now + delay, now=now, is_put_off=is_put_off, is_single=is_single
+            state.job_id, due=now + delay, now=now, is_deferred=is_deferred, is_single=is_single
         )
 
     # Waiting.

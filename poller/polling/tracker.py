@@ -65,9 +65,9 @@ class JobTracker:
     ) -> None:
         self._store = store
         self._instance = store.database_id
-        self._rules = rules
+        self.rules = rules
         self._origin = origin
-        self._clock = clock
+        self.clock = clock
         self._wake = wake
         self._counts = counts or Counters()
         self._states: dict[str, JobState] = {}
@@ -100,7 +100,7 @@ class JobTracker:
         found = {state.job_id: state for state in recorded if state.job_id not in self._states}
         if not self._states:
             self._instance = self._store.database_id
-        now = self._clock.steady()
+        now = self.clock.steady()
         for job_id in job_ids:
             if job_id not in self._states and job_id not in found:
                 found[job_id] = JobState(job_id=job_id, since=now)
@@ -165,7 +165,7 @@ class JobTracker:
         event = daemon_event(
             kind,
             self._origin,
-            self._clock.now(),
+            self.clock.now(),
             instance=self._store.database_id,
             occurrence=mark.occurrence,
             detail={"reason": REASONS[kind]},
@@ -199,12 +199,12 @@ class JobTracker:
         self, sight: PendingObservation, drafts: dict[str, JobState], clock_skew: float
     ) -> AppliedObservation:
         """Decide one sight. A bug that one odd job brings to light must not blind the others."""
-        job_id, seen, now = sight.job_id, sight.result, self._clock.steady()
+        job_id, seen, now = sight.job_id, sight.result, self.clock.steady()
         before = drafts.get(job_id, self._states[job_id])
         detection = self._detection(sight, before, now, clock_skew)
         try:
-            decision = decide(before, seen, now, self._rules)
-            moment = self._clock.now()
+            decision = decide(before, seen, now, self.rules)
+            moment = self.clock.now()
             events = [job_event(it, self._origin, moment, detection) for it in decision.drafts]
         except Exception:
             log.exception("job.decision_failed", job_id=job_id)
@@ -227,5 +227,5 @@ class JobTracker:
             detected_at=before.since if before.phase is Phase.SETTLING else now,
             clock_skew=clock_skew,
             last_seen_at=shown_at,
-            previous_poll_at=None if shown_at is None else self._clock.wall_time_at(shown_at),
+            previous_poll_at=None if shown_at is None else self.clock.wall_time_at(shown_at),
         )

@@ -8,7 +8,6 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Final, Protocol
 
 import anyio
@@ -27,14 +26,13 @@ from poller.core.jobs import Job
 from poller.core.lifecycle import LifecyclePolicy
 from poller.core.pacing import Backoff, PollPolicy
 from poller.core.state import JobEventType, Phase
-from poller.polling.queue import PollQueue
 from poller.polling.tracker import JobTracker
 from poller.polling.watcher import Watcher
 from poller.runtime.clock import Clock
 from poller.runtime.log_throttle import LogThrottle
 from poller.store.memory import MemoryStore
-from poller.sutro.client import JobPage, Known, SutroClient, no_known_jobs
-from poller.sutro.source import Observation, PollRequest, Source
+from poller.sutro.client import JobPage, SutroClient, no_known_jobs
+from poller.sutro.port import Observation, Source
 
 NOT_FOUND_GRACE: Final = 60.0
 """Seconds that the API may not know a job: whoever waits has just got its id from the API."""
@@ -78,45 +76,6 @@ class ProgressListener(Protocol):
         """See how all jobs stand now, changed or not."""
 
 
-class Overheard:
-    """A source whose observations somebody else hears too."""
-
-    def __init__(self, source: Source, hear: Callable[[Observation], None]) -> None:
-        self._source = source
-        self._hear = hear
-
-    @property
-    def is_gated(self) -> bool:
-        """Whether only a trial request may go, due job or not."""
-        return self._source.is_gated
-
-    @property
-    def is_key_rejected(self) -> bool:
-        """Whether the key is refused for all jobs, beyond doubt."""
-        return self._source.is_key_rejected
-
-    @property
-    def has_answered(self) -> bool:
-        """Whether the API has ever answered this process, and so has taken the key."""
-        return self._source.has_answered
-
-    @property
-    def clock_skew(self) -> float:
-        """The source's clock minus ours, in seconds."""
-        return self._source.clock_skew
-
-    async def plan(self, schedule: PollQueue) -> PollRequest | None:
-        """Let the source choose."""
-        look = await self._source.plan(schedule)
-        return look and partial(self._look, look)
-
-    async def _look(self, look: PollRequest, _known: Known) -> Sequence[Observation]:
-        observations = await look(no_known_jobs)  # whoever waits sees the tokens grow
-        for seen in observations:
-            self._hear(seen)
-        return observations
-
-
 @dataclass(slots=True, kw_only=True)
 class JobWaiter:
     """One wait for some jobs. Run it once."""
@@ -156,14 +115,14 @@ class JobWaiter:
             wake=self._wake,
         )
         self._watcher = Watcher(
-            Overheard(self.source, self._note),
+            self.source,
             self._tracker,
             policy=self._at_least_as_often(self.policy),
-            rules=self.rules,
-            clock=self.clock,
             random=self.random,
             concurrency=self.concurrency,
             guard_jobs=math.inf,
+            known=no_known_jobs,  # the progress shows fields that change within a status
+            on_observation=self._note,
         )
 
     async def run(self, job_ids: Sequence[str]) -> None:

@@ -7,7 +7,6 @@ them at a time: all that has gathered, in one transaction.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import anyio
@@ -16,7 +15,6 @@ import structlog
 from poller.core.errors import NotFound, PollError, StoreUnavailable
 from poller.core.events import DaemonEventType
 from poller.core.jobs import Job, JobStatus
-from poller.core.lifecycle import LifecyclePolicy
 from poller.core.pacing import QUARANTINE_SECONDS, PollPolicy, Random
 from poller.core.state import Phase, Signal
 from poller.polling.discovery import DiscoveredJobs
@@ -24,9 +22,8 @@ from poller.polling.missing_guard import GUARD_JOBS, MissingGuard
 from poller.polling.poll_log import PollLog
 from poller.polling.scheduler import PollScheduler
 from poller.polling.tracker import JobTracker, PendingObservation
-from poller.runtime.clock import Clock
 from poller.runtime.liveness import HeartbeatRegistry, MonitoredLock
-from poller.sutro.source import Observation, PollRequest, Source
+from poller.sutro.port import Known, Observation, PollRequest, Source
 
 STORE_RETRY: Final = 5.0
 MAX_REQUEST_SECONDS: Final = 7_200.0
@@ -39,6 +36,8 @@ class Watcher:
     """Watch jobs until cancelled.
 
     When nearly all of at least `guard_jobs` jobs are unknown to the API, none of them is missing.
+    `known` is the look-up that each request is sent with; `on_observation` is called with each
+    observation before it is applied.
     """
 
     def __init__(
@@ -47,30 +46,53 @@ class Watcher:
         tracker: JobTracker,
         *,
         policy: PollPolicy,
-        rules: LifecyclePolicy,
-        clock: Clock,
         random: Random,
         concurrency: int,
         guard_jobs: float = GUARD_JOBS,
+        known: Known | None = None,
+        on_observation: Callable[[Observation], None] | None = None,
     ) -> None:
-        self.heartbeats = heartbeats = HeartbeatRegistry(clock.steady)
+        self._now = tracker.clock.steady
+        self.heartbeats = heartbeats = HeartbeatRegistry(self._now)
         self._source = source
-        self._tracker = tracker
-        self._now = clock.steady
+        self.tracker = tracker
+        self._known = known or tracker.last_seen
+        self._on_observation = on_observation
         self._concurrency = concurrency
-        self._scheduler = PollScheduler(policy=policy, rules=rules, now=self._now, random=random)
+        self._scheduler = PollScheduler(
+            policy=policy, rules=tracker.rules, now=self._now, random=random
+        )
         self._wanted: frozenset[str] = frozenset()
-        self._discovered = DiscoveredJobs()
+        self.discovered = DiscoveredJobs()
         self._inbox: list[Observation] = []
         self._missing_guard = MissingGuard(self._now, guard_jobs)
         self._poll_log = PollLog(self._now)
-        self.roster = Roster(tracker, self._discovered, self._scheduler, self._poll_log)
         self._front = anyio.Lock(fast_acquire=True)
         self._applying = MonitoredLock(heartbeats.add("recording"))
         self._polling_heartbeat, self._deadline_heartbeat = (
             heartbeats.add("polling"),
             heartbeats.add("deadlines"),
         )
+
+    @property
+    def is_wrong_endpoint(self) -> bool:
+        """Whether nearly all jobs have been unknown to the API for a minute."""
+        return self._poll_log.is_wrong_endpoint
+
+    @property
+    def lateness_ratio(self) -> float:
+        """How late the last due job was polled, in units of its interval; 1 is on time."""
+        return self._scheduler.queue.lateness_ratio
+
+    @property
+    def status_counts(self) -> Mapping[str, int]:
+        """The number of watched jobs by status; MISSING is one."""
+        return Counter(self.tracker[job_id].display_status for job_id in self.tracker)
+
+    @property
+    def unseen_ids(self) -> list[str]:
+        """The watched jobs that no response has shown yet."""
+        return [job_id for job_id in self.tracker if self.tracker[job_id].phase is Phase.NEW]
 
     async def run(self) -> None:
         """Look at the watched jobs whenever they are due."""
@@ -83,7 +105,7 @@ class Watcher:
         """Watch these jobs from now on, and of the others only those whose end is being told."""
         while True:
             if await self._track(job_ids):
-                ended = sum(self._tracker[it].phase is Phase.DONE for it in self._wanted)
+                ended = sum(self.tracker[it].phase is Phase.DONE for it in self._wanted)
                 log.info("watchlist.changed", jobs=len(self._wanted), ended=ended)
                 return
             await anyio.sleep(STORE_RETRY)
@@ -93,10 +115,10 @@ class Watcher:
 
         What was found so before, and has not ended, is watched on.
         """
-        self._discovered.admits = admits
+        self.discovered.admits = admits
         while True:
             try:
-                self._discovered.add(await self._tracker.unfinished())
+                self.discovered.add(await self.tracker.unfinished())
             except StoreUnavailable as error:
                 self._poll_log.log_store_error(error)
                 await anyio.sleep(STORE_RETRY)
@@ -105,13 +127,13 @@ class Watcher:
 
     async def resync(self) -> None:
         """Take in all jobs anew: the store has lost what was recorded of them."""
-        unfinished = [job_id for job_id in self._tracker if self._is_unfinished(job_id)]
-        self._discovered.forget_ended()
+        unfinished = [job_id for job_id in self.tracker if self._is_unfinished(job_id)]
+        self.discovered.forget_ended()
         while True:
             async with self._applying:  # what is being recorded would come back
-                for job_id in list(self._tracker):
+                for job_id in list(self.tracker):
                     self._drop(job_id)
-                    self._tracker.drop(job_id)
+                    self.tracker.drop(job_id)
             if await self._track(self._wanted.union(unfinished)):
                 return
             await anyio.sleep(STORE_RETRY)
@@ -121,8 +143,8 @@ class Watcher:
     async def _track(self, job_ids: Collection[str]) -> bool:
         async with self._applying:
             try:
-                adopted = await self._tracker.load(
-                    [it for it in {*self._discovered, *job_ids} if it not in self._tracker]
+                adopted = await self.tracker.load(
+                    [it for it in {*self.discovered, *job_ids} if it not in self.tracker]
                 )
             except StoreUnavailable as error:
                 self._poll_log.log_store_error(error)
@@ -130,19 +152,19 @@ class Watcher:
             self._wanted = frozenset(job_ids)
             for state in adopted:
                 self._scheduler.add(state)
-            for job_id in [it for it in self._tracker if not self._is_watched(it)]:
-                is_on = job_id in self._scheduler and self._discovered.retain(
-                    self._tracker.last_seen(job_id)
+            for job_id in [it for it in self.tracker if not self._is_watched(it)]:
+                is_on = job_id in self._scheduler and self.discovered.retain(
+                    self.tracker.last_seen(job_id)
                 )
                 if not is_on:
                     self._end(job_id)
         return True
 
     def _is_watched(self, job_id: str) -> bool:
-        return job_id in self._wanted or job_id in self._discovered or self._is_unfinished(job_id)
+        return job_id in self._wanted or job_id in self.discovered or self._is_unfinished(job_id)
 
     def _is_unfinished(self, job_id: str) -> bool:
-        state = self._tracker[job_id]
+        state = self.tracker[job_id]
         return state.phase is Phase.SETTLING or state.awaits_cost
 
     def _drop(self, job_id: str) -> None:
@@ -153,30 +175,38 @@ class Watcher:
         """Ask no more; the state of a wanted job stays known, so that it is not adopted anew."""
         self._drop(job_id)
         if job_id not in self._wanted:
-            self._tracker.drop(job_id)
-        self._discovered.end(job_id)
+            self.tracker.drop(job_id)
+        self.discovered.end(job_id)
 
     async def _adopt_discovered(self, observations: Sequence[Observation]) -> None:
         """Begin to watch who is admitted among those that a page shows."""
-        self._discovered.consider(
+        self.discovered.consider(
             seen.result
             for seen in observations
-            if seen.from_list and isinstance(seen.result, Job) and seen.job_id not in self._tracker
+            if seen.from_list and isinstance(seen.result, Job) and seen.job_id not in self.tracker
         )
-        if not self._discovered.pending:
+        if not self.discovered.pending:
             return
-        for state in await self._tracker.load(self._discovered.pending):
+        for state in await self.tracker.load(self.discovered.pending):
             self._scheduler.add(state)
             if state.job_id not in self._scheduler:
                 self._end(state.job_id)  # it has been told of before
-        self._discovered.pending.clear()
+        self.discovered.pending.clear()
 
     # Looking.
 
     async def _poll_loop(self) -> None:
         while True:
-            look = await self._next_request()
-            await self.ingest(await look(self._tracker.last_seen))
+            request = await self._next_request()
+            observations = await request.send(self._known)
+            observed = {seen.job_id for seen in observations}
+            for job_id in request.job_ids:
+                if job_id not in observed:
+                    self._scheduler.queue.restore(job_id)
+            if self._on_observation:
+                for seen in observations:
+                    self._on_observation(seen)
+            await self.ingest(observations)
 
     async def _next_request(self) -> PollRequest:
         async with self._front:
@@ -184,12 +214,12 @@ class Watcher:
                 self._polling_heartbeat.beat()
                 if not await self._scheduler.wait_until_due(lambda: self._source.is_gated):
                     continue
-                if look := await self._source.plan(self._scheduler.queue):
-                    self._poll_log.log_lateness(self._scheduler.queue.lateness_ratio)
-                    self._polling_heartbeat.beat(
-                        MAX_REQUEST_SECONDS
-                    )  # until the next one stands here
-                    return look
+                if request := await self._source.plan(self._scheduler.queue):
+                    self._scheduler.queue.take(request.job_ids)
+                    self._poll_log.log_lateness(self.lateness_ratio)
+                    # The next beat comes when the next worker gets here.
+                    self._polling_heartbeat.beat(MAX_REQUEST_SECONDS)
+                    return request
 
     async def _keep_deadlines(self) -> None:
         """Tell settling jobs that their time is over, whether or not the API can be asked."""
@@ -212,13 +242,13 @@ class Watcher:
             except StoreUnavailable as error:
                 self._poll_log.log_store_error(error)
                 for job_id in {it.job_id for it in inbox if it.job_id in self._scheduler}:
-                    self._scheduler.retry_later(self._tracker[job_id], STORE_RETRY)
+                    self._scheduler.retry_later(self.tracker[job_id], STORE_RETRY)
             self._scheduler.wake()  # also for who was taken along for nothing, and is due again
 
     async def _apply(self, batch: Sequence[Observation]) -> None:
         news, clock_skew = [seen for seen in batch if self._is_news(seen)], self._source.clock_skew
         await self._report_auth_change()
-        applied = await self._tracker.apply(self._believable(news), clock_skew=clock_skew)
+        applied = await self.tracker.apply(self._believable(news), clock_skew=clock_skew)
         for change in applied:
             self._poll_log.log_change(change)
         self._poll_log.log_failures(batch)
@@ -228,7 +258,7 @@ class Watcher:
         for seen in batch:
             if seen.job_id in undecided:
                 self._scheduler.retry_later(
-                    self._tracker[seen.job_id], QUARANTINE_SECONDS, is_put_off=True
+                    self.tracker[seen.job_id], QUARANTINE_SECONDS, is_deferred=True
                 )
             elif seen.job_id not in self._scheduler:
                 continue  # what came before it has ended the watch
@@ -252,7 +282,7 @@ class Watcher:
 
         A word that nobody knows is no way back.
         """
-        state = self._tracker[seen.job_id]
+        state = self.tracker[seen.job_id]
         if seen.status.is_terminal or seen.status is JobStatus.UNKNOWN:
             return False
         if state.phase in {Phase.SETTLING, Phase.DONE}:
@@ -266,7 +296,7 @@ class Watcher:
         long tell nothing of it.
         """
         for seen in batch:
-            if self._tracker[seen.job_id].phase is not Phase.MISSING:
+            if self.tracker[seen.job_id].phase is not Phase.MISSING:
                 self._missing_guard.record(seen.job_id, seen.result, seen.requested_at)
         is_estranged = self._missing_guard.is_mass_not_found
         self._poll_log.note_mass_not_found(is_estranged=is_estranged)
@@ -285,7 +315,7 @@ class Watcher:
 
     async def _report_auth_change(self) -> None:
         """Announce a refused key, and that it is accepted again: then nobody is put off for it."""
-        announced = await self._tracker.record_auth_change(
+        announced = await self.tracker.record_auth_change(
             is_refused=self._source.is_key_rejected, is_answered=self._source.has_answered
         )
         if announced is DaemonEventType.AUTH_RECOVERED:
@@ -294,7 +324,7 @@ class Watcher:
     # When to look again.
 
     def _reschedule(self, seen: Observation, now: float, clock_skew: float) -> None:
-        state = self._tracker[seen.job_id]
+        state = self.tracker[seen.job_id]
         self._scheduler.set_deadline(state)
         if seen.result is Signal.TIMER:
             return  # it is scheduled, or being asked about: that stays as it is
@@ -305,35 +335,3 @@ class Watcher:
         )
         if not is_planned:
             self._end(seen.job_id)
-
-
-@dataclass(frozen=True, slots=True)
-class Roster:
-    """What the watcher knows."""
-
-    tracker: JobTracker
-    discovered: DiscoveredJobs
-    scheduler: PollScheduler
-    poll_log: PollLog
-
-    @property
-    def is_wrong_endpoint(self) -> bool:
-        """Whether nearly all jobs have been unknown to the API for long."""
-        return self.poll_log.is_wrong_endpoint
-
-    @property
-    def lateness_ratio(self) -> float:
-        """How many times as long as it should be the last wait was."""
-        return self.scheduler.queue.lateness_ratio
-
-    def by_state(self) -> Mapping[str, int]:
-        """Count the watched jobs by how they stand; MISSING is a state."""
-        return Counter(self.tracker[job_id].display_status for job_id in self.tracker)
-
-    def never_seen(self) -> list[str]:
-        """Name the watched jobs that no answer has shown yet."""
-        return [it for it in self.tracker if self.tracker[it].phase is Phase.NEW]
-
-    def has_found(self, job_id: str) -> bool:
-        """Tell whether a job is watched because a page showed it."""
-        return job_id in self.discovered

@@ -1,6 +1,6 @@
 """Which jobs are watched: those of the settings, of a file that may change, and added ones."""
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Container, Iterable
 from math import inf
 from pathlib import Path
 from typing import Final
@@ -11,6 +11,7 @@ from anyio.to_thread import run_sync
 
 from poller.core.errors import StoreUnavailable
 from poller.core.jobs import is_job_id
+from poller.polling.discovery import DiscoveredJobs
 from poller.runtime.log_throttle import LogThrottle
 from poller.store import Store
 
@@ -31,6 +32,7 @@ class Watchlist:
         self._stamp: tuple[int, ...] | None = None
         self._from_file: dict[str, None] = {}
         self._added: dict[str, None] = {}
+        self.discovered = DiscoveredJobs()
         self._file_error = ""
         self.is_read = jobs_file is None
         self._reload_requested = anyio.Event()
@@ -54,8 +56,13 @@ class Watchlist:
 
     @property
     def job_ids(self) -> tuple[str, ...]:
-        """The ids that are watched now."""
+        """The ids that are named now, by the environment, the file or the API."""
         return tuple(self._job_ids | self._from_file | self._added)
+
+    @property
+    def watched_ids(self) -> set[str]:
+        """The ids that are named, and those of the discovered jobs."""
+        return {*self.job_ids, *self.discovered}
 
     @property
     def added(self) -> tuple[str, ...]:
@@ -74,9 +81,14 @@ class Watchlist:
         self._reload_requested.set()
 
     def sources(self, job_id: str) -> list[str]:
-        """Say who named a job."""
-        named = {"environment": self._job_ids, "file": self._from_file, "api": self._added}
-        return [source for source, job_ids in named.items() if job_id in job_ids]
+        """Return why a job is watched: the names of its sources, empty when it is not."""
+        sources: dict[str, Container[str]] = {
+            "environment": self._job_ids,
+            "file": self._from_file,
+            "api": self._added,
+            "discovery": self.discovered,
+        }
+        return [source for source, job_ids in sources.items() if job_id in job_ids]
 
     def reload(self) -> None:
         """Read the file again now, changed or not."""

@@ -27,6 +27,7 @@ from poller.core.parsing import parse_job
 from poller.runtime.http import HttpClient, NoResponse, Response, http_date, retry_after
 from poller.sutro.clock_skew import ClockSkew
 from poller.sutro.decoding import decode
+from poller.sutro.port import Known
 
 JOB_BYTES_CAP: Final = 4 * 1024 * 1024
 PAGE_BYTES_CAP: Final = 16 * 1024 * 1024
@@ -52,10 +53,6 @@ NOT_THE_API: Final = (WrongEndpoint, MalformedResponse, Rejected)
 """What comes from a place where the API is not."""
 
 log = structlog.get_logger()
-
-
-Known = Callable[[str], Job | None]
-"""Gives what is known of a job, by its id, where that is anything."""
 
 
 def no_known_jobs(_job_id: str) -> None:

@@ -26,8 +26,8 @@ from poller.core.errors import (
     WrongEndpoint,
 )
 from poller.core.jobs import Job
-from poller.polling.queue import PollQueue
 from poller.sutro.client import JobPage
+from poller.sutro.port import QueueView
 
 PAGE_JOBS: Final = 100
 MARGIN_JOBS: Final = 5
@@ -93,8 +93,8 @@ class ListPlanner:
         """Take in that any job may be news."""
         self._top, self.scanned_at = frozenset(), -math.inf
 
-    def plan(self, job_id: str, schedule: PollQueue) -> PageRequest | None:
-        """Give the page that shows a due job and others that are due soon; None: a GET is best."""
+    def plan(self, job_id: str, queue: QueueView) -> PageRequest | None:
+        """Return the page that shows a due job and others due soon, or None where GET is better."""
         now = self._now()
         if now < self._off_until or self._failures >= self._failures_allowed:
             return None
@@ -102,12 +102,16 @@ class ListPlanner:
         if leaf is None:
             return self._unread(job_id)
         ids = leaf.job_ids[: self._limit]
-        soon = [number for number, it in enumerate(ids) if schedule.is_due_soon(it, now)]
-        if not soon or job_id not in ids:
+        due_soon = [
+            number
+            for number, other in enumerate(ids)
+            if other != job_id and queue.is_due_soon(other, now)
+        ]
+        if not due_soon or job_id not in ids:
             return None
-        depth = max(soon[-1], ids.index(job_id)) + 1
-        # Who is not due yet is seen as well, or, in an outage, has failed to be seen.
-        expected = tuple(it for it in ids[:depth] if schedule.is_batchable(it))
+        depth = max(due_soon[-1], ids.index(job_id)) + 1
+        # The page shows jobs that are not due yet as well, or its failure concerns them too.
+        expected = tuple(other for other in ids[:depth] if queue.is_batchable(other))
         limit = min(depth + MARGIN_JOBS, self._limit)
         return PageRequest(leaf, limit, expected, is_whole=limit == self._limit)
 

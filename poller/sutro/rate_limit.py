@@ -42,12 +42,12 @@ class AuthGate:
     is_rejected: bool = False
     _rung: int = 0
 
-    def close(self, error: Unauthorized, now: float, *, is_trial: bool) -> None:
+    def close(self, error: Unauthorized, now: float, *, is_probe: bool) -> None:
         """Take in a refusal; those of requests that were already under way change nothing."""
         if self.opens_at is None:
             self._rung = 1
             self.opens_at = now if error.status == 403 else now + PROBE_DELAYS[0]
-        elif is_trial:
+        elif is_probe:
             self.is_rejected = True
             self.postpone(now)
 
@@ -94,9 +94,9 @@ class RateLimiter:
 
     async def acquire(self) -> bool:
         """Wait until one request may go, and say whether it is a trial at a closed gate."""
-        while (is_trial := await self.try_acquire()) is None:
+        while (is_probe := await self.try_acquire()) is None:
             pass
-        return is_trial
+        return is_probe
 
     async def try_acquire(self) -> bool | None:
         """Like `turn`, but None when a wait of a few seconds was not enough."""
@@ -116,18 +116,18 @@ class RateLimiter:
         self._tokens += 1.0
         self._end()
 
-    def report(self, error: PollError | None, *, is_trial: bool) -> None:
+    def report(self, error: PollError | None, *, is_probe: bool) -> None:
         """Take in what became of a turn: an error, or None for an answer about a job."""
         now = self._now()
         self.reachability.record(error)
         self._counts.record_poll(error)
         if error is None or isinstance(error, ResponseTooLarge):
             self.has_answered = True
-            if is_trial:
+            if is_probe:
                 self.gate.open()
         elif isinstance(error, Unauthorized):
-            self.gate.close(error, now, is_trial=is_trial)
-        elif is_trial:
+            self.gate.close(error, now, is_probe=is_probe)
+        elif is_probe:
             self.gate.postpone(now)
         if isinstance(error, RateLimited):
             self._slow_down(error, now)

@@ -47,7 +47,7 @@ async def test_no_second_is_overfull(per_minute: float, script):
 
     async def request(outcome, took: float) -> None:
         await anyio.sleep(took)
-        rate_limiter.report(outcome, is_trial=False)
+        rate_limiter.report(outcome, is_probe=False)
 
     async with anyio.create_task_group() as group:
         for outcome, took, idle in script:
@@ -105,7 +105,7 @@ async def test_one_request_until_the_first_answer():
     await rate_limiter.acquire()
     with anyio.move_on_after(30.0) as waiting:
         await rate_limiter.acquire()
-    rate_limiter.report(None, is_trial=False)
+    rate_limiter.report(None, is_probe=False)
     for _ in range(3):
         await rate_limiter.acquire()
 
@@ -118,7 +118,7 @@ async def test_one_request_until_the_first_answer():
 async def test_error_is_no_first_answer(error: PollError):
     """An error proves nothing: the next request goes alone too."""
     rate_limiter = a_budget(600.0, is_proven=False)
-    rate_limiter.report(error, is_trial=await rate_limiter.acquire())
+    rate_limiter.report(error, is_probe=await rate_limiter.acquire())
     await rate_limiter.acquire()
     with anyio.move_on_after(30.0) as waiting:
         await rate_limiter.acquire()
@@ -135,9 +135,9 @@ async def test_pause_is_kept_to_the_second(jitter: float, pause: float):
     """A pause holds for the whole host, to the second that was asked for, never shorter."""
     rate_limiter = a_budget(600.0, jitter)
     await rate_limiter.acquire()
-    rate_limiter.report(RateLimited("wait", retry_after=90.0), is_trial=False)
+    rate_limiter.report(RateLimited("wait", retry_after=90.0), is_probe=False)
     rate_limiter._in_flight += 1
-    rate_limiter.report(RateLimited("wait", retry_after=10.0), is_trial=False)
+    rate_limiter.report(RateLimited("wait", retry_after=10.0), is_probe=False)
     await rate_limiter.acquire()
 
     assert anyio.current_time() == pytest.approx(pause)
@@ -152,7 +152,7 @@ async def test_pause_begins_while_somebody_waits():
     async with anyio.create_task_group() as group:
         group.start_soon(rate_limiter.acquire)
         await anyio.sleep(9.0)
-        rate_limiter.report(RateLimited("wait", retry_after=60.0), is_trial=False)
+        rate_limiter.report(RateLimited("wait", retry_after=60.0), is_probe=False)
 
     assert anyio.current_time() == pytest.approx(69.0)
 
@@ -164,7 +164,7 @@ async def test_throttle_without_a_time_halves_the_rate():
     await spend(rate_limiter, 10.5)
     await rate_limiter.acquire()
     began = anyio.current_time()
-    rate_limiter.report(HALVE, is_trial=False)
+    rate_limiter.report(HALVE, is_probe=False)
     times = [anyio.current_time() - began async for _ in _turns(rate_limiter, 3)]
 
     assert times == [pytest.approx(it, abs=0.1) for it in (2.0, 4.0, 6.0)]
@@ -172,7 +172,7 @@ async def test_throttle_without_a_time_halves_the_rate():
 
 async def _turns(rate_limiter: RateLimiter, count: int):
     for _ in range(count):
-        yield rate_limiter.report(None, is_trial=await rate_limiter.acquire())
+        yield rate_limiter.report(None, is_probe=await rate_limiter.acquire())
 
 
 @pytest.mark.virtual(limit=HOUR)
@@ -183,7 +183,7 @@ async def test_halved_rate_recovers(per_minute: float, halvings: int):
     rate_limiter = a_budget(per_minute)
     for _ in range(halvings):
         rate_limiter._in_flight += 1
-        rate_limiter.report(HALVE, is_trial=False)
+        rate_limiter.report(HALVE, is_probe=False)
     await spend(rate_limiter, 300.0)
     times = await spend(rate_limiter, 60.0)
 
@@ -196,7 +196,7 @@ async def test_slow_host_is_asked_again_soon():
     rate_limiter = a_budget(6.0)
     for _ in range(6):
         rate_limiter._in_flight += 1
-        rate_limiter.report(HALVE, is_trial=False)
+        rate_limiter.report(HALVE, is_probe=False)
     await rate_limiter.acquire()
 
     assert anyio.current_time() < 100.0

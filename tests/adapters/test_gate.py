@@ -43,7 +43,7 @@ async def test_first_hour_of_a_refused_key(error: Unauthorized, under_way: int):
     for _ in range(under_way):
         await rate_limiter.acquire()
     for _ in range(under_way):
-        rate_limiter.report(error, is_trial=False)
+        rate_limiter.report(error, is_probe=False)
 
     assert len(await spend(rate_limiter, HOUR, error)) == 8
 
@@ -52,12 +52,12 @@ async def test_first_hour_of_a_refused_key(error: Unauthorized, under_way: int):
 async def test_one_trial_at_a_time():
     """While a trial is under way, nobody else may go, however long it takes."""
     rate_limiter = a_budget(600.0)
-    rate_limiter.report(KEY_REFUSED, is_trial=await rate_limiter.acquire())
-    is_trial = await rate_limiter.acquire()
+    rate_limiter.report(KEY_REFUSED, is_probe=await rate_limiter.acquire())
+    is_probe = await rate_limiter.acquire()
     with anyio.move_on_after(HOUR) as waiting:
         await rate_limiter.acquire()
 
-    assert is_trial
+    assert is_probe
     assert waiting.cancelled_caught
 
 
@@ -66,9 +66,9 @@ async def test_one_trial_at_a_time():
 async def test_refusal_is_believed_at_the_second(error: Unauthorized):
     """A key counts as refused once a trial has confirmed it, not before."""
     rate_limiter = a_budget()
-    rate_limiter.report(error, is_trial=await rate_limiter.acquire())
+    rate_limiter.report(error, is_probe=await rate_limiter.acquire())
     at_first = rate_limiter.gate.is_rejected
-    rate_limiter.report(error, is_trial=await rate_limiter.acquire())
+    rate_limiter.report(error, is_probe=await rate_limiter.acquire())
 
     assert (at_first, rate_limiter.gate.is_rejected) == (False, True)
 
@@ -78,7 +78,7 @@ async def test_trial_that_is_answered_opens_the_gate():
     """The first answer to a trial lets all requests through again."""
     rate_limiter = a_budget(600.0)
     await spend(rate_limiter, 50.0, KEY_REFUSED)
-    rate_limiter.report(None, is_trial=await rate_limiter.acquire())
+    rate_limiter.report(None, is_probe=await rate_limiter.acquire())
     began = anyio.current_time()
     trials = [await rate_limiter.acquire() for _ in range(5)]
 
@@ -92,12 +92,12 @@ async def test_trial_that_is_answered_opens_the_gate():
 async def test_trial_that_tells_nothing(error: PollError):
     """A trial that tells nothing of the key leaves the gate closed, and the next waits longer."""
     rate_limiter = a_budget(600.0)
-    rate_limiter.report(KEY_REFUSED, is_trial=await rate_limiter.acquire())
-    rate_limiter.report(error, is_trial=await rate_limiter.acquire())
+    rate_limiter.report(KEY_REFUSED, is_probe=await rate_limiter.acquire())
+    rate_limiter.report(error, is_probe=await rate_limiter.acquire())
     began = anyio.current_time()
-    is_trial = await rate_limiter.acquire()
+    is_probe = await rate_limiter.acquire()
 
-    assert is_trial
+    assert is_probe
     assert not rate_limiter.gate.is_rejected
     assert anyio.current_time() - began == pytest.approx(30.0, abs=0.2)
 
@@ -109,12 +109,12 @@ async def test_answers_that_were_under_way_move_no_gate(late: PollError | None):
     rate_limiter = a_budget(600.0)
     await rate_limiter.acquire()
     await rate_limiter.acquire()
-    rate_limiter.report(KEY_REFUSED, is_trial=False)
+    rate_limiter.report(KEY_REFUSED, is_probe=False)
     await anyio.sleep(10.0)
-    rate_limiter.report(late, is_trial=False)
-    is_trial = await rate_limiter.acquire()
+    rate_limiter.report(late, is_probe=False)
+    is_probe = await rate_limiter.acquire()
 
-    assert is_trial
+    assert is_probe
     assert anyio.current_time() == pytest.approx(15.1)
 
 
@@ -122,9 +122,9 @@ async def test_answers_that_were_under_way_move_no_gate(late: PollError | None):
 async def test_gate_waits_for_a_pause_too():
     """A trial respects the pause that the host asked for."""
     rate_limiter = a_budget(600.0)
-    rate_limiter.report(KEY_REFUSED, is_trial=await rate_limiter.acquire())
+    rate_limiter.report(KEY_REFUSED, is_probe=await rate_limiter.acquire())
     rate_limiter.report(
-        RateLimited("wait", retry_after=500.0), is_trial=await rate_limiter.acquire()
+        RateLimited("wait", retry_after=500.0), is_probe=await rate_limiter.acquire()
     )
     await rate_limiter.acquire()
 

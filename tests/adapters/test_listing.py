@@ -39,11 +39,8 @@ class Reader:
             self.schedule.put(job_id, due=self.now, now=self.now - 10.0, **fields)
 
     def pick(self, job_id: str) -> PageRequest | None:
-        """Take a due job, and give the page that is worth a request for it."""
-        self.schedule.pop_also(job_id)
-        sheet = self.listing.plan(job_id, self.schedule)
-        self.schedule.restore(job_id)
-        return sheet
+        """Return the page that is worth a request for a due job."""
+        return self.listing.plan(job_id, self.schedule)
 
     def read(self, *job_ids: str, cursor: str | None = None) -> PageRequest:
         """Read a page of the unknown part of the list, which shows these jobs."""

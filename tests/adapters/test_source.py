@@ -24,8 +24,9 @@ from poller.polling.queue import PollQueue
 from poller.runtime.http import HttpClient, OutboundSettings
 from poller.sutro.client import JOB_BYTES_CAP, JobPage, SutroClient, no_known_jobs
 from poller.sutro.list_planner import ListPlanner
+from poller.sutro.port import Observation, PollRequest
 from poller.sutro.rate_limit import RateLimiter
-from poller.sutro.source import Observation, PollRequest, SutroSource
+from poller.sutro.source import SutroSource
 from tests.support.builders import a_job
 from tests.support.http_peers import Peer, Talk, answers, drips, peer, says, stalls
 from tests.support.virtual_time import START, virtual_clock
@@ -51,28 +52,29 @@ class Asker:
     source: SutroSource
     there: Peer
     keys: list[str]
-    schedule: PollQueue = field(default_factory=PollQueue)
+    queue: PollQueue = field(default_factory=PollQueue)
 
     def due(self, *job_ids: str) -> None:
         """Let jobs fall due now."""
         now = NOW + anyio.current_time()
         for job_id in job_ids:
-            self.schedule.put(job_id, due=now, now=now - 10.0)
+            self.queue.put(job_id, due=now, now=now - 10.0)
 
     async def look(self, job_id: str = "job-1") -> Job | PollError:
         """Let a job fall due, and give what its look comes to."""
         self.due(job_id)
         chosen = await self.chosen()
-        (seen,) = await chosen(no_known_jobs)
+        (seen,) = await chosen.send(no_known_jobs)
         assert seen.job_id == job_id
         assert isinstance(seen.result, Job | PollError)
         return seen.result
 
     async def chosen(self) -> PollRequest:
         """Wait for the host's turn, as long as it takes."""
-        while (chosen := await self.source.plan(self.schedule)) is None:
+        while (request := await self.source.plan(self.queue)) is None:
             pass
-        return chosen
+        self.queue.take(request.job_ids)
+        return request
 
     @property
     def paths(self) -> list[str]:
@@ -92,7 +94,7 @@ async def asking(*talks: Talk, per_minute: float = 600.0) -> AsyncIterator[Asker
         source = SutroSource(
             client,
             rate_limiter,
-            listing=ListPlanner(now),
+            planner=ListPlanner(now),
             now=now,
             renew_key=lambda: keys.append("sk_new"),
         )
@@ -115,10 +117,10 @@ async def test_moment_of_an_observation():
     """An observation is of the moment when its request began, not when it was chosen or ended."""
     async with asking(drips(b"", b"x")) as asker:
         asker.due("job-1")
-        chosen = await asker.source.plan(asker.schedule)
+        chosen = await asker.source.plan(asker.queue)
         await anyio.sleep(5.0)
         assert chosen
-        (seen,) = await chosen(no_known_jobs)
+        (seen,) = await chosen.send(no_known_jobs)
 
     assert seen.requested_at == NOW + 5.0
     assert isinstance(seen.result, Transient)
@@ -133,21 +135,21 @@ async def test_error_is_an_observation():
 
 
 async def test_most_overdue_job_is_taken():
-    """Of the due jobs the schedule's first choice is taken, and no longer in the schedule."""
+    """Of the due jobs the queue's first choice is taken, and no longer in the queue."""
     async with asking(an_object()) as asker:
         asker.due("job-2")
         await anyio.sleep(60.0)
-        asker.schedule.put("job-1", due=NOW + 60.0, now=NOW + 59.0)
+        asker.queue.put("job-1", due=NOW + 60.0, now=NOW + 59.0)
         chosen = await asker.chosen()
-        (seen,) = await chosen(no_known_jobs)
+        (seen,) = await chosen.send(no_known_jobs)
 
-    assert (seen.job_id, len(asker.schedule)) == ("job-2", 1)
+    assert (seen.job_id, len(asker.queue)) == ("job-2", 1)
 
 
 async def test_turn_without_a_due_job():
     """When no job is due after all, there is no look and the turn is not lost."""
     async with asking(an_object(), per_minute=1.0) as asker:
-        nothing = await asker.source.plan(asker.schedule)
+        nothing = await asker.source.plan(asker.queue)
         await asker.look()
 
     assert nothing is None
@@ -185,9 +187,9 @@ async def test_trial_takes_a_job_that_is_not_due():
     """A trial asks about any job, since none may be due for long."""
     async with asking(answers(401), an_object("job-2")) as asker:
         await asker.look()
-        asker.schedule.put("job-2", due=NOW + 3_600.0, now=NOW)
+        asker.queue.put("job-2", due=NOW + 3_600.0, now=NOW)
         chosen = await asker.chosen()
-        (seen,) = await chosen(no_known_jobs)
+        (seen,) = await chosen.send(no_known_jobs)
 
     assert isinstance(seen.result, Job)
 
@@ -196,7 +198,7 @@ async def test_trial_after_a_403_asks_about_another_job():
     """A 403 is tried with another job at once, so that one forbidden job holds up no other."""
     async with asking(answers(403), an_object("job-2")) as asker:
         seen = await asker.look()
-        asker.schedule.put("job-1", due=NOW + 900.0, now=NOW, is_put_off=True)
+        asker.queue.put("job-1", due=NOW + 900.0, now=NOW, is_deferred=True)
         job = await asker.look("job-2")
 
     assert isinstance(seen, Unauthorized)
@@ -292,9 +294,10 @@ async def test_jobs_that_are_too_large_keep_no_body_while_their_status_is_asked(
         tracemalloc.start()
         for number in range(10):
             asker.due(f"job-{number}")
-            chosen = await asker.source.plan(asker.schedule)
+            chosen = await asker.source.plan(asker.queue)
             assert chosen is not None
-            group.start_soon(chosen, no_known_jobs)
+            asker.queue.take(chosen.job_ids)
+            group.start_soon(chosen.send, no_known_jobs)
             await anyio.sleep(1.0)
         held, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -334,7 +337,7 @@ async def test_a_survey_that_is_cut_short_is_none():
 
     rate_limiter = RateLimiter(per_minute=1e6, now=virtual_clock().steady, random=lambda: 0.5)
     source = SutroSource(
-        Book(cut), rate_limiter, listing=listing, now=lambda: NOW, renew_key=lambda: None
+        Book(cut), rate_limiter, planner=listing, now=lambda: NOW, renew_key=lambda: None
     )
     shown = [[it.job_id for seen in await survey(source) for it in seen] for _ in range(2)]
 

@@ -20,9 +20,23 @@ def a_schedule(**jobs: tuple[float, float]) -> PollQueue:
     return schedule
 
 
-def take_all(schedule: PollQueue, now: float) -> list[str]:
+def take_due(queue: PollQueue, now: float) -> str | None:
+    """Take the most overdue job, if one is due."""
+    job_id = queue.due_job(now)
+    queue.take([job_id] if job_id else [])
+    return job_id
+
+
+def take_probe(queue: PollQueue) -> str | None:
+    """Take the best job for a probe, if there is one."""
+    job_id = queue.probe_job()
+    queue.take([job_id] if job_id else [])
+    return job_id
+
+
+def take_all(queue: PollQueue, now: float) -> list[str]:
     """Take jobs until none is due."""
-    return list(iter(lambda: schedule.pop_due(now), None))
+    return list(iter(lambda: take_due(queue, now), None))
 
 
 # The policy.
@@ -93,16 +107,33 @@ def test_nothing_is_due_before_its_time():
     """A job can be taken from the moment it is due, and not before."""
     schedule = a_schedule(one=(0.0, 10.0))
 
-    assert schedule.pop_due(9.9) is None
-    assert schedule.pop_due(10.0) == "one"
+    assert take_due(schedule, 9.9) is None
+    assert take_due(schedule, 10.0) == "one"
 
 
 def test_a_job_that_was_taken_is_away():
     """A taken job is not given twice, nor counted, until it is put back."""
     schedule = a_schedule(one=(0.0, 10.0))
-    schedule.pop_due(10.0)
+    take_due(schedule, 10.0)
 
-    assert (schedule.pop_due(100.0), schedule.next_due(), len(schedule)) == (None, None, 0)
+    assert (take_due(schedule, 100.0), schedule.next_due(), len(schedule)) == (None, None, 0)
+
+
+def test_reading_the_queue_takes_nothing():
+    """The due job stays the same, and waits, until it is taken."""
+    queue = a_schedule(one=(0.0, 10.0), two=(0.0, 20.0))
+
+    assert [queue.due_job(30.0), queue.due_job(30.0), queue.probe_job()] == ["one"] * 3
+    assert len(queue) == 2
+
+
+def test_a_job_that_comes_back_is_ranked_anew():
+    """A job that was taken, put again and is due again goes behind those that are later."""
+    queue = a_schedule(one=(0.0, 10.0), two=(0.0, 20.0))
+    take_due(queue, 30.0)
+    queue.put("one", due=31.0, now=30.0)
+
+    assert take_all(queue, 31.0) == ["two", "one"]
 
 
 def test_the_most_overdue_goes_first():
@@ -148,7 +179,7 @@ def test_the_next_due_time():
 def test_the_next_due_time_has_passed_while_jobs_are_due():
     """While some due jobs are left, the next due time is not in the future."""
     schedule = a_schedule(one=(0.0, 10.0), two=(0.0, 11.0), three=(0.0, 90.0))
-    schedule.pop_due(20.0)
+    take_due(schedule, 20.0)
 
     assert schedule.next_due() <= 20.0
 
@@ -157,7 +188,7 @@ def test_an_empty_schedule_has_no_next_time():
     """With nothing scheduled there is nothing to wait for or to try."""
     schedule = PollQueue()
 
-    assert (schedule.next_due(), schedule.pop_due(1e9), schedule.pop_probe()) == (None,) * 3
+    assert (schedule.next_due(), schedule.due_job(1e9), schedule.probe_job()) == (None,) * 3
 
 
 def test_hasten():
@@ -181,18 +212,18 @@ def test_hastening_puts_no_job_behind():
 def test_take_early_takes_the_best_job_for_a_trial():
     """A trial takes the job that was asked longest ago, due or not, and last one put off."""
     schedule = a_schedule(late=(5.0, 10.0), first=(3.0, 900.0))
-    schedule.put("refused", due=1.0, now=0.0, is_put_off=True)
+    schedule.put("refused", due=1.0, now=0.0, is_deferred=True)
 
-    assert [schedule.pop_probe() for _ in range(4)] == ["first", "late", "refused", None]
+    assert [take_probe(schedule) for _ in range(4)] == ["first", "late", "refused", None]
 
 
 def test_a_hastened_job_stays_put_off():
     """Hastening a job that hardly answers makes it no better for a trial."""
     schedule = a_schedule(good=(0.0, 100.0))
-    schedule.put("refused", due=900.0, now=0.0, is_put_off=True)
+    schedule.put("refused", due=900.0, now=0.0, is_deferred=True)
     schedule.expedite("refused", 10.0)
 
-    assert schedule.pop_probe() == "good"
+    assert take_probe(schedule) == "good"
 
 
 # Always and never.
@@ -213,7 +244,7 @@ def test_a_schedule_never_loses_or_doubles_a_job(operations):
         now += number / 4
         match verb:
             case "put" | "put_off":
-                schedule.put(job_id, due=now + number, now=now, is_put_off=verb == "put_off")
+                schedule.put(job_id, due=now + number, now=now, is_deferred=verb == "put_off")
                 due[job_id] = now + number
             case "drop":
                 schedule.drop(job_id)
@@ -222,11 +253,11 @@ def test_a_schedule_never_loses_or_doubles_a_job(operations):
                 schedule.expedite(job_id, now)
                 due |= {job_id: min(due[job_id], now)} if job_id in due else {}
             case "take":
-                taken = schedule.pop_due(now)
+                taken = take_due(schedule, now)
                 assert (taken is None) is (min(due.values(), default=now + 1) > now)
                 assert taken is None or due.pop(taken) <= now
             case "take_early":
-                taken = schedule.pop_probe()
+                taken = take_probe(schedule)
                 assert (taken is None) is (not due)
                 due.pop(taken, None)
             case "next_due":
@@ -252,7 +283,7 @@ def test_few_due_jobs_are_taken_in_exact_order(times):
 def test_a_long_queue_that_changes_meanwhile():
     """Of many due jobs that are worked off, none that was dropped or put anew is given."""
     schedule = a_schedule(**{f"job-{number}": (0.0, 10.0) for number in range(640)})
-    taken = [schedule.pop_due(20.0) for _ in range(5)]
+    taken = [take_due(schedule, 20.0) for _ in range(5)]
     rest = [f"job-{number}" for number in range(640) if f"job-{number}" not in taken]
     for job_id in rest[:300]:
         schedule.drop(job_id)

@@ -19,7 +19,8 @@ from poller.core.errors import (
     WrongEndpoint,
 )
 from poller.core.jobs import Job, format_rfc3339
-from poller.sutro.client import JobPage, Known, no_known_jobs
+from poller.sutro.client import JobPage, no_known_jobs
+from poller.sutro.port import Known
 from tests.support.builders import a_job
 from tests.support.virtual_time import START
 

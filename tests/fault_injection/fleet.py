@@ -112,7 +112,7 @@ class Fleet:
         source = SutroSource(
             self.api,  # type: ignore[arg-type]
             RateLimiter(per_minute=self.per_minute, now=clock.steady, random=self.random.random),
-            listing=ListPlanner(clock.steady, is_on=self.random.random() < 0.8),
+            planner=ListPlanner(clock.steady, is_on=self.random.random() < 0.8),
             now=clock.steady,
             renew_key=lambda: None,
         )

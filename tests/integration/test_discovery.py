@@ -14,11 +14,11 @@ from poller.config import Config
 from poller.polling.discovery import DiscoveryFilter
 from poller.runtime.clock import Clock
 from poller.store.sqlite import SqliteStore
+from poller.sutro.port import Observation
 from poller.sutro.simulator import server as simulator
 from poller.sutro.simulator.requests import Fault
 from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, application
-from poller.sutro.source import Observation
 from tests.support.builders import a_job
 from tests.support.fakes import FakeSource, a_watcher, running
 from tests.support.fakes import a_store as a_memory_store

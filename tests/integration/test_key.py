@@ -8,7 +8,7 @@ import pytest
 from poller.core.errors import NotFound, RateLimited, Transient, Unauthorized
 from poller.core.pacing import PollPolicy
 from poller.core.state import Signal
-from poller.sutro.source import Observation
+from poller.sutro.port import Observation
 from tests.support.fakes import (
     FailingStore,
     FakeApi,
@@ -192,7 +192,7 @@ async def test_marks_that_cannot_be_read_are_read_later():
     assert recorded_types(store) == ["job.started"]
 
 
-async def test_a_job_that_is_forbidden_is_put_off_alone():
+async def test_a_job_that_is_forbidden_is_deferred_alone():
     """A 403 for one job, while others answer, is asked every 15 minutes and told to nobody."""
     (api, ids), store = an_api(5), a_store()
     api.answers["job-0"] = FORBIDDEN

@@ -11,10 +11,10 @@ from structlog.testing import capture_logs
 
 from poller.core.pacing import PollPolicy
 from poller.core.state import Phase
+from poller.sutro.port import Observation
 from poller.sutro.simulator.requests import Fault
 from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, application
-from poller.sutro.source import Observation
 from tests.support.builders import a_job
 from tests.support.fakes import FakeSource, a_store, a_watcher, recorded_types, settled
 from tests.support.running_app import KEY, Receiver, an_app, living, served, served_app
@@ -171,7 +171,7 @@ async def test_a_list_that_lags_moves_no_job_back(known: str, phase: Phase):
             for _ in range(3):
                 await anyio.sleep(9.0)
                 await source.answer(a_job("QUEUED"), asked_at=clock.steady(), is_listed=True)
-            state = watcher._tracker["job-1"]
+            state = watcher.tracker["job-1"]
             group.cancel_scope.cancel()
 
     assert not [it for it in logs if it["event"] == "job.regressed"]

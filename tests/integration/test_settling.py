@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 from poller.core.errors import Transient
 from poller.core.state import Signal
 from poller.polling import tracker
-from poller.sutro.source import Observation
+from poller.sutro.port import Observation
 from tests.support.fakes import (
     FakeApi,
     FakeSink,

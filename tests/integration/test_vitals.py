@@ -199,7 +199,7 @@ async def test_a_store_verb_that_hangs_is_a_stall(verb: str, stalled: str):
         store.hangs = {verb}
         api.answers["job-1"] = ended()
         if verb == "load_states":
-            daemon_status._roster.tracker._stale.add("job-1")
+            daemon_status._watcher.tracker._stale.add("job-1")
             stalled = "recording"
         await anyio.sleep(60.0)
 

@@ -57,7 +57,7 @@ def a_waiter(api: FakeApi, **changes: Any) -> JobWaiter:
     source = SutroSource(
         api,
         rate_limiter,
-        listing=listing.ListPlanner(clock.steady, is_on=False),
+        planner=listing.ListPlanner(clock.steady, is_on=False),
         now=clock.steady,
         renew_key=lambda: None,
     )

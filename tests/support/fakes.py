@@ -16,17 +16,17 @@ from poller.core.lifecycle import LifecyclePolicy
 from poller.core.outbox import Delivery
 from poller.core.pacing import PollPolicy
 from poller.delivery.dispatcher import Dispatcher
-from poller.polling.queue import PollQueue
 from poller.polling.tracker import JobTracker
 from poller.polling.watcher import Watcher
 from poller.runtime.clock import Clock
 from poller.sinks import Sink
 from poller.store import Store
 from poller.store.memory import MemoryStore
-from poller.sutro.client import Known, no_known_jobs
+from poller.sutro.client import no_known_jobs
 from poller.sutro.list_planner import ListPlanner
+from poller.sutro.port import Known, Observation, PollRequest, QueueView
 from poller.sutro.rate_limit import RateLimiter
-from poller.sutro.source import Observation, PollRequest, SutroSource
+from poller.sutro.source import SutroSource
 from tests.support.builders import FINAL, a_job
 from tests.support.virtual_time import virtual_clock
 
@@ -93,12 +93,12 @@ class FakeSource:
         self.under_way: list[tuple[str, anyio.Event, list[Observation]]] = []
         self._now = clock.steady
 
-    async def plan(self, schedule: PollQueue) -> PollRequest | None:
-        """Take whatever is due."""
-        job_id = schedule.pop_due(self._now())
-        return partial(self._look, job_id) if job_id else None
+    async def plan(self, queue: QueueView) -> PollRequest | None:
+        """Return a request for whatever is due."""
+        job_id = queue.due_job(self._now())
+        return PollRequest((job_id,), partial(self._poll, job_id)) if job_id else None
 
-    async def _look(self, job_id: str, _known: Known) -> Sequence[Observation]:
+    async def _poll(self, job_id: str, _known: Known) -> Sequence[Observation]:
         done, answers = anyio.Event(), []
         self.under_way.append((job_id, done, answers))
         await done.wait()
@@ -235,7 +235,7 @@ def a_watcher(source: Any, store: Store, clock: Clock, **changes: Any) -> Watche
         store, rules=rules, origin=ORIGIN, clock=clock, wake=changes.pop("wake", lambda: None)
     )
     options: dict[str, Any] = {"policy": PollPolicy(), "concurrency": 16} | changes
-    return Watcher(source, tracker, rules=rules, clock=clock, random=half, **options)
+    return Watcher(source, tracker, random=half, **options)
 
 
 @asynccontextmanager
@@ -248,7 +248,7 @@ async def watching(
     source = SutroSource(
         api,
         rate_limiter,
-        listing=ListPlanner(clock.steady, is_on=False),
+        planner=ListPlanner(clock.steady, is_on=False),
         now=clock.steady,
         renew_key=changes.pop("renew_key", lambda: None),
     )

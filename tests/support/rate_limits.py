@@ -33,7 +33,7 @@ async def spend(
     began = anyio.current_time()
     with anyio.move_on_after(seconds):
         while True:
-            is_trial = await rate_limiter.acquire()
+            is_probe = await rate_limiter.acquire()
             times.append(anyio.current_time() - began)
-            rate_limiter.report(error, is_trial=is_trial)
+            rate_limiter.report(error, is_probe=is_probe)
     return times

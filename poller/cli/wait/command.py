@@ -155,7 +155,7 @@ def _make_waiter(
         source=SutroSource(
             client,
             rate_limiter,
-            listing=ListPlanner(now, is_on=settings.list_pages != "off"),
+            planner=ListPlanner(now, is_on=settings.list_pages != "off"),
             now=now,
             renew_key=renew_key,
         ),
