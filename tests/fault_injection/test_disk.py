@@ -245,7 +245,7 @@ class Ward:
 
 
 ANY: Final = pytest.param(ANYWHERE, id="anywhere")
-ROOT: Final = pytest.param(AS_ROOT, id="as_root", flags=needs_root)
+ROOT: Final = pytest.param(AS_ROOT, id="as_root", marks=needs_root)
 
 
 @pytest.mark.parametrize("moment", WHERE, ids=lambda it: it.__name__)

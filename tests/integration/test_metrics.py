@@ -72,7 +72,7 @@ async def test_what_a_day_looks_like(api):
     assert seen["sutro_poller_end_lag_seconds_count",] == 1
     assert 0.0 <= seen["sutro_poller_end_lag_seconds_sum",] <= 20.0
     assert seen["sutro_poller_ready",] == 1
-    assert seen["sutro_poller_trouble", "trouble=stale"] == 0
+    assert seen["sutro_poller_trouble", "trouble=api_unreachable"] == 0
     assert seen["sutro_poller_outbox_pending", "sink=webhook"] == 0
     last = virtual_clock().steady() - seen["sutro_poller_api_last_answer_timestamp_seconds",]
     assert 0.0 <= last <= 60.0
