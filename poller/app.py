@@ -17,7 +17,6 @@ from poller.api.service import ApiService
 from poller.config import Config
 from poller.core.counters import Counters
 from poller.core.errors import StoreUnavailable
-from poller.core.lifecycle import LifecyclePolicy
 from poller.delivery.dispatcher import Dispatcher
 from poller.polling.completion import wait_until_complete
 from poller.polling.discovery import Discovery, DiscoveryFilter
@@ -32,10 +31,15 @@ from poller.runtime.systemd import SystemdNotifier
 from poller.status import DaemonStatus
 from poller.store import Store
 from poller.store.maintenance import run_retention, watch_for_replacement
-from poller.sutro.list_planner import ListPlanner
 from poller.sutro.rate_limit import RateLimiter
 from poller.sutro.source import SutroSource
-from poller.wiring import build_client, build_http, build_store, origin, outbound, poll_policy
+from poller.wiring import (
+    build_client,
+    build_http,
+    build_rate_limiter,
+    build_source,
+    build_store,
+)
 
 SHUTDOWN_GRACE: Final = 6.0
 """Seconds that sends under way get to end after SIGTERM."""
@@ -66,12 +70,7 @@ class App:
         """Make what SIGHUP speaks to: it may come before anything else is there."""
         settings = self.config.settings
         self._watchlist = Watchlist(settings.job_ids, settings.jobs_file)
-        self._rate_limiter = RateLimiter(
-            per_minute=settings.requests_per_minute,
-            now=self.clock.steady,
-            random=self.random,
-            counts=self.counters,
-        )
+        self._rate_limiter = build_rate_limiter(self.config, self.clock, self.random, self.counters)
         self.status = DaemonStatus(self._rate_limiter, self.clock.steady)
         self._api = ApiService(
             config=self.config,
@@ -168,15 +167,16 @@ class App:
         )
 
     async def _make_dispatcher(self, stack: AsyncExitStack, store: Store) -> Dispatcher:
-        connections = outbound(self.config)
         sinks = {
-            sink.name: await stack.enter_async_context(sink.kind.open(sink.reloadable, connections))
+            sink.name: await stack.enter_async_context(
+                sink.kind.open(sink.reloadable, self.config.outbound)
+            )
             for sink in self.config.sinks
         }
         return Dispatcher(
             sinks,
             store,
-            origin=origin(self.config),
+            origin=self.config.origin,
             clock=self.clock,
             random=self.random,
             secrets=self.config.secrets,
@@ -234,13 +234,12 @@ class App:
         self.stop()
 
     def _make_source(self, http: HttpClient) -> SutroSource:
-        now = self.clock.steady
-        return SutroSource(
+        return build_source(
+            self.config,
             build_client(self.config, http, self.clock, self.counters),
             self._rate_limiter,
-            planner=ListPlanner(now, is_on=self.config.settings.list_pages != "off"),
-            now=now,
-            renew_key=self._renew_key,
+            self.clock,
+            on_reload_error=lambda problem: log.warning("reload.failed", error=problem),
         )
 
     def _make_discovery(self, source: SutroSource, store: Store) -> Discovery | None:
@@ -261,12 +260,11 @@ class App:
         )
 
     def _make_watcher(self, source: SutroSource, store: Store, wake: Callable[[], None]) -> Watcher:
-        settings = self.config.settings
-        rules = LifecyclePolicy(settings.settle_timeout, settings.not_found_grace)
+        rules = self.config.lifecycle_policy
         tracker = JobTracker(
             store,
             rules=rules,
-            origin=origin(self.config),
+            origin=self.config.origin,
             clock=self.clock,
             wake=wake,
             counts=self.counters,
@@ -274,14 +272,9 @@ class App:
         watcher = Watcher(
             source,
             tracker,
-            policy=poll_policy(settings),
+            policy=self.config.poll_policy,
             random=self.random,
-            concurrency=settings.concurrency,
+            concurrency=self.config.settings.concurrency,
         )
         self._watchlist.discovered = watcher.discovered
         return watcher
-
-    def _renew_key(self) -> None:
-        """Read the secret files again before a refused key is tried once more."""
-        for problem in self.config.reload_secrets():
-            log.warning("reload.failed", error=problem)

@@ -1,45 +1,45 @@
 """The configuration of one process: its settings and its sinks, loaded from the environment."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks it
 
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from poller.core.errors import ConfigError
-from poller.core.events import DEFAULT_SINK_EVENTS, DaemonEventType
-from poller.runtime.address import is_loopback
-from poller.runtime.http import redact_url
+from poller.core.events import DEFAULT_SINK_EVENTS, DaemonEventType, EventOrigin
+from poller.core.lifecycle import LifecyclePolicy
+from poller.core.pacing import PollPolicy
+from poller.runtime.address import OFF, is_loopback
+from poller.runtime.http import OutboundSettings, redact_url
 from poller.settings.base import (
-    EnvSettings,
     RawSettings,
     Reloadable,
     SinkSettings,
     env_prefix,
-    secret_texts,
     variables,
 )
-from poller.settings.daemon import MEMORY, PREFIX, SINK_NAME, Settings
+from poller.settings.daemon import PREFIX, Settings
+from poller.settings.secrets import texts_to_redact
 from poller.settings.sources import DEFAULT, EnvSources, SourcedValue, unknown_variables
-from poller.settings.types import parse_list
+from poller.settings.standard_variables import proxies, state_folder
+from poller.settings.types import MEMORY, SinkNames
 from poller.sinks import BUILT_IN, SinkKind, load_kind
 
 NO_KEY: Final = "SUTRO_API_KEY: is required; set it, or SUTRO_API_KEY_FILE to the path of a file"
 NO_JOBS: Final = (
-    "POLLER_JOB_IDS: there is nothing to watch; set it, or POLLER_JOBS_FILE, or POLLER_DISCOVER=on"
+    "POLLER_JOB_IDS: no jobs to watch; set it, or POLLER_JOBS_FILE, or POLLER_DISCOVER=on"
 )
-OFF: Final = frozenset({"off", "false", "no", "0", "f", "n"})
-"""What counts as false; anything else is either true or a problem of its own."""
-LONG_PATH: Final = 8
-"""From so many characters on, the path of a secret URL is taken for a secret by itself."""
+
+T = TypeVar("T")
 
 
 class SettingRow(NamedTuple):
-    """One setting as it may be shown to anybody."""
+    """One setting for display; secrets are masked."""
 
     variable: str
     value: str
@@ -48,7 +48,7 @@ class SettingRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkConfig:
-    """One configured sink: its name, its kind, its settings, the event types that it takes."""
+    """One configured sink: its name, its kind, its settings, the event types that it receives."""
 
     name: str
     kind: SinkKind
@@ -56,56 +56,84 @@ class SinkConfig:
     events: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Config:
-    """All that was configured. `found` tells by variable what came from where.
+    """The whole configuration. Only `reload_secrets` changes it.
 
-    `texts` are all that must not be seen anywhere: every log line asks for them.
-    `is_delivering`: sinks and a store are needed. Else what is wrong with a sink does not matter.
-    `proxies` are those of HTTPS_PROXY and its kin, by scheme.
+    `sourced` has the text and origin of each variable; `secret_texts` are removed from all output.
+    `is_delivering`: sinks and a store are needed; otherwise errors in sinks are ignored.
+    `proxies` are those of HTTPS_PROXY and similar variables, by scheme.
     """
 
-    live: Reloadable[Settings]
+    settings: Settings
     sinks: tuple[SinkConfig, ...]
     sourced: Mapping[str, SourcedValue] = field(repr=False)
     sources: EnvSources
     proxies: Mapping[str, str] = field(repr=False)
-    secrets_now: Reloadable[tuple[str, ...]] = field(repr=False)
+    secret_texts: tuple[str, ...] = field(repr=False)
     is_delivering: bool = True
 
-    @property
-    def settings(self) -> Settings:
-        """The daemon's own settings, as of the last refresh."""
-        return self.live.value
-
     def key(self) -> SecretStr:
-        """Give the API key as of the last refresh. Raises ConfigError when there is none."""
+        """Return the current API key. Raises ConfigError when there is none."""
         if self.settings.api_key is None:
             raise ConfigError(NO_KEY)
         return self.settings.api_key
 
     def secrets(self) -> tuple[str, ...]:
-        """Give every text that must not be seen anywhere, as of the last refresh."""
-        return self.secrets_now.value
+        """Return every text that no output may contain, as of the last reload."""
+        return self.secret_texts
+
+    def is_default(self, variable: str) -> bool:
+        """Return whether no source sets a variable."""
+        return self.sourced[variable].origin == DEFAULT
+
+    @property
+    def deployment(self) -> str:
+        """The host of the API, with its port."""
+        return urlsplit(self.settings.api_url).netloc
+
+    @property
+    def origin(self) -> EventOrigin:
+        """The origin that all events carry."""
+        return EventOrigin(deployment=self.deployment, namespace=self.settings.event_id_namespace)
+
+    @property
+    def outbound(self) -> OutboundSettings:
+        """The certificates and proxies of all outgoing requests."""
+        ca_file = self.settings.ca_file
+        return OutboundSettings(ca_file=str(ca_file) if ca_file else None, proxy_for=self.proxy_for)
+
+    @property
+    def poll_policy(self) -> PollPolicy:
+        """The polling intervals."""
+        return PollPolicy(
+            minimum=self.settings.min_interval,
+            maximum=self.settings.max_interval,
+            factor=self.settings.interval_factor,
+        )
+
+    @property
+    def lifecycle_policy(self) -> LifecyclePolicy:
+        """The times after which an ended job is settled and an unknown one is missing."""
+        return LifecyclePolicy(self.settings.settle_timeout, self.settings.not_found_grace)
 
     def reload_secrets(self) -> tuple[str, ...]:
-        """Read the secret files again. With any problem all stays as it was; return the lines."""
+        """Read the secret files again; on any error keep all old values, and return the errors."""
         try:
             fresh = _configure(self.sources, for_run=False, is_delivering=self.is_delivering)
         except ConfigError as error:
             return error.problems
-        if changed := _changed(self, fresh):
-            return changed
-        self.live.value = fresh.settings
-        for sink, read in zip(self.sinks, fresh.sinks, strict=True):
-            sink.reloadable.value = read.reloadable.value
-        self.secrets_now.value = fresh.secrets_now.value
+        if problems := _changes_that_need_a_restart(self, fresh):
+            return problems
+        self.settings, self.secret_texts = fresh.settings, fresh.secret_texts
+        for sink, new in zip(self.sinks, fresh.sinks, strict=True):
+            sink.reloadable.value = new.reloadable.value
         return ()
 
     def proxy_for(self, scheme: str, host: str) -> str | None:
-        """Give the proxy on the way to a host, or None: POLLER_PROXY, else HTTPS_PROXY and its kin.
+        """Return the proxy for a host, or None: POLLER_PROXY, else HTTPS_PROXY or HTTP_PROXY.
 
-        NO_PROXY holds for both, and nothing on this machine is asked through a proxy.
+        NO_PROXY applies to all of them. Requests to this machine never use a proxy.
         """
         if is_loopback(host) or proxy_bypass_environment(host, self.proxies):
             return None
@@ -122,159 +150,150 @@ def load(
 ) -> Config:
     """Read the whole configuration. Raises ConfigError with every problem at once.
 
-    `for_run`: a key and something to watch must be there.
+    `for_run`: an API key and something to watch are required.
     """
-    places = EnvSources.of(environ, env_file)
-    return _configure(places, for_run=for_run, is_delivering=is_delivering)
+    sources = EnvSources.of(environ, env_file)
+    return _configure(sources, for_run=for_run, is_delivering=is_delivering)
 
 
 def describe(config: Config) -> list[SettingRow]:
-    """List every setting with its value, secrets masked, and where that came from."""
-    return [SettingRow(name, _display(it), it.origin) for name, it in config.sourced.items()]
+    """Return every setting with its value, secrets masked, and its origin."""
+    return [
+        SettingRow(name, _display(value), value.origin) for name, value in config.sourced.items()
+    ]
 
 
-def _configure(places: EnvSources, *, for_run: bool, is_delivering: bool) -> Config:
+def _configure(sources: EnvSources, *, for_run: bool, is_delivering: bool) -> Config:
     problems: list[str] = []
-    defaults = _defaults(places) | ({} if is_delivering else {"store": MEMORY})
-    main = RawSettings.of(Settings, PREFIX, places, **defaults)
-    settings = None
-    with _collected(problems):
-        settings = main.build()
-    found = main.by_variable()
-    sinks = []
-    names = _sink_names(main.values["sinks"].text)
-    unread = {env_prefix(name) for name in names}
-    of_sinks = problems if is_delivering else []
-    for name in names:
-        with _collected(of_sinks):
-            kind = load_kind(name)
-            unread.discard(env_prefix(name))
-            reading = read_sink(name, kind, places)
-            found |= reading.by_variable()
-            sinks.append(_sink_config(name, kind, reading.build()))
-    # A sink that is not there cannot say which variables are its own.
-    odd = unknown_variables(places, _known(found, problems))
-    problems += [it for it in odd if not it.startswith(tuple(unread))]
-    problems += _missing_settings(main.values) if for_run else ()
+    defaults = _computed_defaults(sources) | ({} if is_delivering else {"store": MEMORY})
+    raw = RawSettings.of(Settings, PREFIX, sources, **defaults)
+    settings = _collect(problems, raw.build)
+    sourced = dict(raw.values)
+    names = _sink_names(sourced["POLLER_SINKS"].text)
+    sinks = tuple(_read_sinks(names, sources, sourced, problems if is_delivering else []))
+    problems += _unknown_variables(names, sources, sourced, problems)
+    problems += _missing_settings(sourced, settings) if for_run else ()
     if problems or settings is None:
         raise ConfigError(*problems)
-    proxies = _proxies(places.environ)
+    urls = proxies(sources.environ)
     models = (settings, *(sink.reloadable.value for sink in sinks))
     return Config(
-        live=Reloadable(settings),
-        sinks=tuple(sinks),
-        sourced=found,
-        sources=places,
-        proxies=proxies,
-        secrets_now=Reloadable(_secrets(models, proxies.values())),
+        settings=settings,
+        sinks=sinks,
+        sourced=sourced,
+        sources=sources,
+        proxies=urls,
+        secret_texts=texts_to_redact(models, urls.values()),
         is_delivering=is_delivering,
     )
 
 
-def _secrets(models: Iterable[EnvSettings], proxies: Iterable[str]) -> tuple[str, ...]:
-    texts = [text for model in models for text in secret_texts(model)]
-    urls = [url for url in proxies if "@" in url]
-    parts = [part for text in texts for part in text.split()]
-    return (*texts, *parts, *urls, *filter(None, map(_long_path, texts)))
-
-
-def _known(found: Mapping[str, SourcedValue], problems: list[str]) -> list[str]:
-    """Name every variable that is read, with those of all sinks while one sink is misspelt."""
-    known = list(found) + [f"{name}_FILE" for name, it in found.items() if it.is_secret]
-    if any(line.startswith("POLLER_SINKS:") for line in problems):
-        for sink in BUILT_IN:
-            names = variables(load_kind(sink).settings, env_prefix(sink)).values()
-            known += [*names, *(f"{name}_FILE" for name in names)]
-    return known
-
-
-@contextmanager
-def _collected(problems: list[str]) -> Iterator[None]:
+def _collect(problems: list[str], read: Callable[[], T]) -> T | None:
+    """Return what `read` returns, or None after adding its errors to the problems."""
     try:
-        yield
+        return read()
     except ConfigError as error:
         problems.extend(error.problems)
+        return None
 
 
-def _changed(old: Config, fresh: Config) -> tuple[str, ...]:
-    """Complain about secret files that came or went and with them more than a secret."""
-    if old.settings.api_key and not fresh.settings.api_key:
-        return (NO_KEY,)
-    if [it.name for it in old.sinks] != [it.name for it in fresh.sinks]:
-        return ("POLLER_SINKS: a change of what is configured takes a restart",)
-    return ()
-
-
-def _defaults(places: EnvSources) -> dict[str, str]:
-    """Give the defaults that depend on where the daemon runs and what else is set."""
-    has_webhook = places.find(f"{env_prefix('webhook')}URL", is_secret=True)
-    folder = _state_folder(places.environ)
+def _computed_defaults(sources: EnvSources) -> dict[str, str]:
+    """Return the defaults that depend on the environment and on other settings."""
+    has_webhook = sources.find(f"{env_prefix('webhook')}URL", is_secret=True)
+    folder = state_folder(sources.environ)
     return {
         "sinks": "log,webhook" if has_webhook else "log",
         "store": str(folder / "state.db") if folder else "",
     }
 
 
-def _state_folder(environ: Mapping[str, str]) -> Path | None:
-    # systemd gives several folders as one list when a unit asks for several.
-    if folder := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
-        return Path(folder)
-    if state := environ.get("XDG_STATE_HOME"):
-        return Path(state, "sutro-poller")
-    home = environ.get("HOME")
-    return Path(home, ".local/state/sutro-poller") if home else None
+def _sink_names(text: str) -> tuple[str, ...]:
+    """Return the names in POLLER_SINKS; none if any is invalid, which `Settings` reports."""
+    try:
+        names: tuple[str, ...] = TypeAdapter(SinkNames).validate_python(text)
+    except ValidationError:
+        return ()
+    return names
 
 
-def _sink_names(text: str) -> list[str]:
-    """Read the usable names of POLLER_SINKS; its own setting complains about the others."""
-    with suppress(ValueError):
-        names = parse_list(text)
-        return [it for it in names if SINK_NAME.fullmatch(it)] if isinstance(names, tuple) else []
-    return []
+def _read_sinks(
+    names: Iterable[str],
+    sources: EnvSources,
+    sourced: dict[str, SourcedValue],
+    problems: list[str],
+) -> Iterator[SinkConfig]:
+    """Yield the sinks without errors, and add their values to `sourced`, errors to `problems`."""
+    for name in names:
+        kind = _collect(problems, partial(load_kind, name))
+        if kind is None:
+            continue
+        raw = RawSettings.of(kind.settings, env_prefix(name), sources)
+        sourced |= raw.values
+        settings = _collect(problems, raw.build)
+        if settings is None:
+            continue
+        if settings.events is None:
+            events = DEFAULT_SINK_EVENTS
+            if kind.wants_daemon_events(settings):
+                events |= {*DaemonEventType}
+            settings = settings.model_copy(update={"events": tuple(sorted(events))})
+            sourced[_events_variable(name)] = SourcedValue(text=",".join(sorted(events)))
+        yield SinkConfig(
+            name=name,
+            kind=kind,
+            reloadable=Reloadable(settings),
+            events=frozenset(settings.events or ()),
+        )
 
 
-def read_sink(name: str, kind: SinkKind, places: EnvSources) -> RawSettings[SinkSettings]:
-    """Look for the settings of one sink; which events it takes depends on who reads them."""
-    found = RawSettings.of(kind.settings, env_prefix(name), places).values
-    events = (
-        DEFAULT_SINK_EVENTS | {*DaemonEventType}
-        if kind.wants_daemon_events(found)
-        else DEFAULT_SINK_EVENTS
-    )
-    return RawSettings.of(kind.settings, env_prefix(name), places, events=",".join(sorted(events)))
+def _events_variable(sink: str) -> str:
+    return f"{env_prefix(sink)}EVENTS"
 
 
-def _sink_config(name: str, kind: SinkKind, settings: SinkSettings) -> SinkConfig:
-    events = frozenset(settings.events or ())
-    return SinkConfig(name=name, kind=kind, reloadable=Reloadable(settings), events=events)
+def _unknown_variables(
+    names: Iterable[str],
+    sources: EnvSources,
+    sourced: Mapping[str, SourcedValue],
+    problems: Iterable[str],
+) -> list[str]:
+    """Return an error for each unknown variable, unless it may belong to a sink with an error."""
+    known = [*sourced, *(f"{name}_FILE" for name, value in sourced.items() if value.is_secret)]
+    if any(line.startswith("POLLER_SINKS:") for line in problems):
+        for sink in BUILT_IN:
+            read = variables(load_kind(sink).settings, env_prefix(sink)).values()
+            known += [*read, *(f"{name}_FILE" for name in read)]
+    unloaded = [env_prefix(name) for name in names if _events_variable(name) not in sourced]
+    unknown = unknown_variables(sources, known)
+    return [line for line in unknown if not line.startswith(tuple(unloaded))]
 
 
-def _missing_settings(found: Mapping[str, SourcedValue]) -> Iterator[str]:
-    if not found["api_key"].text and not found["api_key"].problem:
+def _missing_settings(
+    sourced: Mapping[str, SourcedValue], settings: Settings | None
+) -> Iterator[str]:
+    """Yield an error for a missing API key, and if nothing says which jobs to watch."""
+    given = {name for name, value in sourced.items() if value.origin != DEFAULT}
+    if "SUTRO_API_KEY" not in given:
         yield NO_KEY
-    names = ("job_ids", "jobs_file")
-    is_discovering = found["discover"].text.lower() not in OFF
-    # Who asks for a door may add jobs through it, or did.
-    has_door = found["listen"].origin != DEFAULT and found["listen"].text.lower() not in OFF
-    if not (any(found[name].text for name in names) or is_discovering or has_door):
+    sources = {"POLLER_JOB_IDS", "POLLER_JOBS_FILE"}
+    if settings is None or settings.discover:
+        sources.add("POLLER_DISCOVER")
+    # An address that is set on purpose: jobs may be added there, or were.
+    if settings is None or settings.listen.lower() != OFF:
+        sources.add("POLLER_LISTEN")
+    if given.isdisjoint(sources):
         yield NO_JOBS
 
 
-def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
-    """Read `https_proxy`, `no_proxy` and their kin; small letters win, as they do for curl."""
-    names = sorted(name for name in environ if name.lower().endswith("_proxy"))
-    proxies = {name.lower().removesuffix("_proxy"): environ[name] for name in names}
-    return {scheme: it for scheme, it in proxies.items() if it}
+def _changes_that_need_a_restart(old: Config, new: Config) -> tuple[str, ...]:
+    """Return an error if secret files have appeared or gone, so that more than a secret changes."""
+    if old.settings.api_key and not new.settings.api_key:
+        return (NO_KEY,)
+    if [sink.name for sink in old.sinks] != [sink.name for sink in new.sinks]:
+        return ("POLLER_SINKS: restart the daemon to add or remove a sink",)
+    return ()
 
 
-def _display(found: SourcedValue) -> str:
-    if not found.is_secret or not found.text:
-        return found.text
-    return redact_url(found.text) if "://" in found.text else "****"
-
-
-def _long_path(secret: str) -> str | None:
-    """Give the path and query of a secret URL: they are what is secret about it."""
-    url = urlsplit(secret)
-    path = url._replace(scheme="", netloc="").geturl()
-    return path if url.netloc and len(path) >= LONG_PATH else None
+def _display(value: SourcedValue) -> str:
+    if not value.is_secret or not value.text:
+        return value.text
+    return redact_url(value.text) if "://" in value.text else "****"

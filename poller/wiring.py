@@ -1,80 +1,90 @@
-"""The parts that the daemon and other verbs are made of, as the settings want them."""
+"""Builds the parts of the daemon and of other commands from the configuration."""
 
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import structlog
 
 from poller.config import Config
 from poller.core.counters import Counters
-from poller.core.events import EventOrigin
-from poller.core.pacing import PollPolicy
+from poller.core.pacing import Random
 from poller.runtime.clock import Clock
-from poller.runtime.http import HttpClient, OutboundSettings
-from poller.settings.daemon import MEMORY, Settings
-from poller.settings.sources import DEFAULT
+from poller.runtime.http import HttpClient
+from poller.settings.types import MEMORY
 from poller.store import Store
 from poller.store.memory import MemoryStore
 from poller.store.sqlite import SqliteStore
 from poller.sutro.client import SutroClient
+from poller.sutro.list_planner import ListPlanner
+from poller.sutro.rate_limit import RateLimiter
+from poller.sutro.source import SutroSource
 
 log = structlog.get_logger()
+
+
+def build_http(config: Config) -> HttpClient:
+    """Return the HTTP client that all requests to the API share."""
+    settings = config.settings
+    return HttpClient(config.outbound, timeout=settings.request_timeout, limit=settings.concurrency)
 
 
 def build_client(
     config: Config, http: HttpClient, clock: Clock, counts: Counters | None = None
 ) -> SutroClient:
-    """Make the client of the configured API."""
+    """Return the client of the configured API."""
     base = config.settings.api_url
     return SutroClient(http, base=base, key=config.key, now=clock.steady, counts=counts)
 
 
-def build_http(config: Config) -> HttpClient:
-    """Make the session that all requests to the API share."""
-    settings = config.settings
-    return HttpClient(
-        outbound(config), timeout=settings.request_timeout, limit=settings.concurrency
-    )
+def build_rate_limiter(
+    config: Config, clock: Clock, random: Random, counts: Counters | None = None
+) -> RateLimiter:
+    """Return the rate limiter of all requests to the API."""
+    per_minute = config.settings.requests_per_minute
+    return RateLimiter(per_minute=per_minute, now=clock.steady, random=random, counts=counts)
 
 
-def outbound(config: Config) -> OutboundSettings:
-    """Say how requests leave this machine."""
-    ca_file = config.settings.ca_file
-    return OutboundSettings(ca_file=str(ca_file) if ca_file else None, proxy_for=config.proxy_for)
+def build_source(
+    config: Config,
+    client: SutroClient,
+    rate_limiter: RateLimiter,
+    clock: Clock,
+    *,
+    on_reload_error: Callable[[str], object],
+) -> SutroSource:
+    """Return the source of observations.
 
+    It reads the secret files again before a rejected API key is retried, and passes each line that
+    `reload_secrets` returns to `on_reload_error`.
+    """
 
-def poll_policy(settings: Settings) -> PollPolicy:
-    """Say how often a job is looked at."""
-    return PollPolicy(
-        minimum=settings.min_interval,
-        maximum=settings.max_interval,
-        factor=settings.interval_factor,
-    )
+    def renew_key() -> None:
+        for problem in config.reload_secrets():
+            on_reload_error(problem)
 
-
-def origin(config: Config) -> EventOrigin:
-    """Say where events come from."""
-    settings = config.settings
-    return EventOrigin(
-        deployment=urlsplit(settings.api_url).netloc, namespace=settings.event_id_namespace
+    return SutroSource(
+        client,
+        rate_limiter,
+        planner=ListPlanner(clock.steady, is_on=config.settings.list_pages != "off"),
+        now=clock.steady,
+        renew_key=renew_key,
     )
 
 
 def build_store(config: Config, clock: Clock) -> Store:
-    """Make the configured store, not opened yet."""
+    """Return the configured store, not opened yet."""
     settings = config.settings
     routes = {sink.name: sink.events for sink in config.sinks}
-    deployment = urlsplit(settings.api_url).netloc
-    if config.sourced["POLLER_STORE"].origin == DEFAULT:
-        # Only the default's folder is made: a path that was mistyped must not begin a new life.
+    if config.is_default("POLLER_STORE"):
+        # Only the default folder is created: a mistyped path must not start an empty database.
         Path(settings.store).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if settings.store == MEMORY:
-        log.warning("store.not_persistent", error="a restart forgets what was not delivered")
-        return MemoryStore(routes=routes, deployment=deployment, now=clock.steady)
+        log.warning("store.not_persistent", error="undelivered events are lost at a restart")
+        return MemoryStore(routes=routes, deployment=config.deployment, now=clock.steady)
     return SqliteStore(
         Path(settings.store),
         routes=routes,
-        deployment=deployment,
+        deployment=config.deployment,
         now=clock.steady,
         allow_network=settings.allow_network_store,
     )

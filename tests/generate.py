@@ -2,21 +2,28 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from poller.config import read_sink
-from poller.settings.base import Model, RawSettings
+from poller.config import Config, load
+from poller.settings.base import EnvSettings, default_text, env_prefix, variables
 from poller.settings.daemon import PREFIX, Settings
-from poller.settings.sources import EnvSources, SourcedValue
-from poller.sinks import load_kind
+from poller.settings.sources import SourcedValue
 from tests.docs import reference
 
 ROOT: Final = Path(__file__).parents[1]
 PART: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?\n?(<!-- /generated -->\n)", re.DOTALL)
 """A generated part of a page, with its name."""
 
-NOWHERE: Final = EnvSources(environ={}, run_secrets=Path("/dev/null"))
+EXAMPLE: Final = {
+    "SUTRO_API_KEY": "sk_example",
+    "POLLER_JOB_IDS": "job-1",
+    "POLLER_SINKS": "log,webhook",
+    "POLLER_WEBHOOK_URL": "https://example.com",
+    "POLLER_STORE": "memory:",
+}
+"""An environment in which every setting has a value, by default or not."""
 
 HEADINGS: Final = {
     "SUTRO_API_KEY": "The API",
@@ -108,21 +115,25 @@ def generated() -> dict[str, str]:
 
 
 def _all() -> dict[str, tuple[SourcedValue, str]]:
-    """Give every variable, those of the sinks behind POLLER_SINKS."""
-    known: dict[str, tuple[SourcedValue, str]] = {}
-    for variable, row in _rows(RawSettings.of(Settings, PREFIX, NOWHERE)):
-        known[variable] = row
+    """Return every variable with its default and description, sinks after POLLER_SINKS."""
+    config = load(EXAMPLE)
+    rows: dict[str, tuple[SourcedValue, str]] = {}
+    for variable, row in _rows(config, Settings, PREFIX):
+        rows[variable] = row
         if variable == "POLLER_SINKS":
-            for sink in ("log", "webhook"):
-                known |= _rows(read_sink(sink, load_kind(sink), NOWHERE))
-    return known
+            for sink in config.sinks:
+                rows |= _rows(config, sink.kind.settings, env_prefix(sink.name))
+    return rows
 
 
-def _rows(reading: RawSettings[Model]) -> Iterator[tuple[str, tuple[SourcedValue, str]]]:
-    described = [it.description or "" for it in reading.model.model_fields.values()]
-    found = reading.by_variable().items()
-    for (variable, it), description in zip(found, described, strict=True):
-        yield variable, (it, description)
+def _rows(
+    config: Config, model: type[EnvSettings], prefix: str
+) -> Iterator[tuple[str, tuple[SourcedValue, str]]]:
+    for name, variable in variables(model, prefix).items():
+        info, value = model.model_fields[name], config.sourced[variable]
+        if not config.is_default(variable):
+            value = replace(value, text=default_text(info))
+        yield variable, (value, info.description or "")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from poller.polling.watcher import Watcher
 from poller.polling.watchlist import PersistentAdditions, Watchlist
 from poller.runtime.address import ListenAddress
 from poller.runtime.clock import Clock
-from poller.settings.daemon import MEMORY
+from poller.settings.types import MEMORY
 from poller.status import DaemonStatus
 from poller.store.admin import StoreAdmin
 

@@ -18,7 +18,6 @@ from poller.api.context import ApiContext
 from poller.api.routes import application
 from poller.core.errors import AddressInUse, ConfigError
 from poller.runtime.address import ListenAddress, format_host
-from poller.settings.sources import DEFAULT
 
 MAX_CONNECTIONS: Final = 100
 IDLE_SECONDS: Final = 15.0
@@ -48,7 +47,7 @@ def serve(context: ApiContext) -> AbstractAsyncContextManager[None]:
         is_taken = error.errno == errno.EADDRINUSE
         why = "another process listens there" if is_taken else _reason(error)
         told = f"POLLER_LISTEN: cannot listen on {address}: {why}"
-        if context.config.sourced["POLLER_LISTEN"].origin != DEFAULT:
+        if not context.config.is_default("POLLER_LISTEN"):
             raise (AddressInUse if is_taken else ConfigError)(told) from None
         log.error(
             "api.listen_failed", error=told, advice="set POLLER_LISTEN to another address, or off"

@@ -7,7 +7,6 @@ from poller.api.events import SinkName
 from poller.api.parameters import StrictModel, read_path, read_query, reject_body
 from poller.api.problems import Problem
 from poller.delivery.attempt import attempt, test_delivery
-from poller.wiring import origin
 
 
 class SinkPath(StrictModel):
@@ -43,7 +42,7 @@ async def test_sink(request: web.Request) -> web.Response:
     if name not in sinks:
         told = f"no sink is configured by this name; there are: {', '.join(sinks)}"
         raise Problem("not-found", told)
-    delivery = test_delivery(name, origin(context.config), context.clock)
+    delivery = test_delivery(name, context.config.origin, context.clock)
     error = await attempt(sinks[name], delivery, secrets=context.config.secrets)
     body = {
         "sink": name,

@@ -11,8 +11,7 @@ from poller.cli import add_env_file_argument
 from poller.config import load
 from poller.core.errors import StoreUnusable
 from poller.core.events import EVENT_TYPES
-from poller.settings.daemon import MEMORY
-from poller.settings.types import parse_duration
+from poller.settings.types import MEMORY, parse_duration
 from poller.store.admin import EventFilter, StoreAdmin
 
 IN_MEMORY: Final = (

@@ -15,8 +15,7 @@ from poller.config import Config, describe, load
 from poller.core.errors import ConfigError, NotFound, PollError
 from poller.runtime import logging as logs
 from poller.runtime.clock import Clock
-from poller.settings.daemon import MEMORY
-from poller.settings.sources import DEFAULT
+from poller.settings.types import MEMORY
 from poller.wiring import build_client, build_http
 
 UNLIKELY_ID: Final = "sutro-poller-check"
@@ -51,7 +50,7 @@ def _check_places(config: Config) -> None:
     """Look whether the files can be there, without touching them. Raises ConfigError."""
     settings = config.settings
     folder = Path(settings.store).parent
-    is_default = config.sourced["POLLER_STORE"].origin == DEFAULT  # its folder is made
+    is_default = config.is_default("POLLER_STORE")  # its folder is made
     if settings.store != MEMORY and not is_default and not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(f"POLLER_STORE: {folder} must be a folder that this user may write to")
     if settings.jobs_file and not settings.jobs_file.exists():

@@ -18,7 +18,6 @@ from poller.core.outbox import Delivery
 from poller.delivery.attempt import attempt, test_delivery
 from poller.runtime import logging as logs
 from poller.runtime.clock import Clock
-from poller.wiring import origin, outbound
 
 COLUMNS: Final = ("sink", "state", "pending", "oldest_at", "dead", "reason")
 
@@ -67,7 +66,7 @@ def _test(arguments: argparse.Namespace) -> int:
     config = load(os.environ, arguments.env_file, for_run=False)
     logs.configure("warning", "auto", stream=sys.stderr, secrets=config.secrets)
     sink = _configured(config, arguments.sink)
-    delivery = test_delivery(sink.name, origin(config), Clock())
+    delivery = test_delivery(sink.name, config.origin, Clock())
     event, reason = delivery.event, anyio.run(_send, config, sink, delivery)
     if arguments.output == "json":
         print_output(as_json({"sink": sink.name, "event_id": event.id, "error": reason}))
@@ -88,6 +87,6 @@ def _configured(config: Config, name: str) -> SinkConfig:
 
 async def _send(config: Config, sink: SinkConfig, delivery: Delivery) -> str | None:
     """Send a test event through the real sink; return the reason if it was not delivered."""
-    async with sink.kind.open(sink.reloadable, outbound(config)) as opened:
+    async with sink.kind.open(sink.reloadable, config.outbound) as opened:
         error = await attempt(opened, delivery, secrets=config.secrets)
     return error.reason if error else None

@@ -1,18 +1,25 @@
-"""Settings that are read from the environment: how texts become typed values."""
+"""Settings models that pydantic-settings reads from the sources of `EnvSources`."""
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Generic, Self, TypeVar, get_args
+from collections import ChainMap
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Generic, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings.sources.utils import parse_env_vars
 
 from poller.core.errors import ConfigError
-from poller.core.events import EVENT_TYPES
-from poller.settings.sources import EnvSources, SourcedValue
-from poller.settings.types import StringList
+from poller.settings.secrets import holds_secret
+from poller.settings.sources import EnvSources, Layer, SourcedValue
+from poller.settings.types import EventTypes
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound="EnvSettings")
@@ -20,13 +27,13 @@ Model = TypeVar("Model", bound="EnvSettings")
 
 @dataclass(slots=True)
 class Reloadable(Generic[T]):
-    """A value that may be exchanged while others hold on to it."""
+    """A value that is replaced when secret files are read again."""
 
     value: T
 
 
 class EnvSettings(BaseSettings):
-    """Settings that are read from the environment: the base of the daemon's and of each sink's.
+    """The base of all settings: those of the daemon and those of each sink.
 
     Every field is made by `setting`. Its variable is a prefix and its name in capitals, or its
     `validation_alias`.
@@ -38,6 +45,8 @@ class EnvSettings(BaseSettings):
         validate_default=True,
         allow_inf_nan=False,
         hide_input_in_errors=True,
+        env_ignore_empty=True,
+        enable_decoding=False,  # lists take commas too: `parse_list` reads them
     )
 
     @classmethod
@@ -49,86 +58,84 @@ class EnvSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take only what is given: `RawSettings` finds it, with its origin, secret files first."""
+        """Return no source that reads `os.environ`: `RawSettings` supplies the sources."""
         return (init_settings,)
 
 
+class LayerSource(EnvSettingsSource):
+    """The library's reader of environment variables, on the values of one source."""
+
+    def __init__(self, model: type[EnvSettings], prefix: str, layer: Layer) -> None:
+        names = variables(model, prefix).values()
+        self._texts = {name: layer[name].text for name in names if name in layer}
+        super().__init__(model, env_prefix=prefix)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return parse_env_vars(
+            self._texts, self.case_sensitive, self.env_ignore_empty, self.env_parse_none_str
+        )
+
+
 def setting(default: object, description: str, **rules: Any) -> Any:
-    """Declare a setting: its default as the text a user would write, and what it is in a line."""
+    """Declare a setting; its default is the text that a user would write."""
     return Field(default, description=description, **rules)
 
 
 def env_prefix(sink: str) -> str:
-    """Give the prefix of a sink's variables: POLLER_WEBHOOK_AUDIT_ for `webhook.audit`."""
+    """Return the prefix of a sink's variables: POLLER_WEBHOOK_AUDIT_ for `webhook.audit`."""
     return f"POLLER_{sink.upper().replace('.', '_')}_"
 
 
 @dataclass(frozen=True, slots=True)
 class RawSettings(Generic[Model]):
-    """What was found for the fields of one model under one prefix."""
+    """The settings of one model before they are parsed; `values` has them by variable."""
 
     model: type[Model]
     prefix: str
+    sources: tuple[LayerSource, ...]
     values: Mapping[str, SourcedValue]
 
     @classmethod
-    def of(cls, model: type[Model], prefix: str, places: EnvSources, **defaults: str) -> Self:
-        """Look for every field. `defaults` are those that depend on the surroundings."""
-        found = {}
-        for name, variable in variables(model, prefix).items():
-            is_secret = holds_secret(model.model_fields[name].annotation)
-            text = defaults.get(name) or default_text(model.model_fields[name])
-            fallback = SourcedValue(text=text, is_secret=is_secret)
-            found[name] = places.find(variable, is_secret=is_secret) or fallback
-        return cls(model, prefix, found)
-
-    def by_variable(self) -> dict[str, SourcedValue]:
-        """Give what was found by the names of the variables."""
-        return {it: self.values[name] for name, it in variables(self.model, self.prefix).items()}
+    def of(cls, model: type[Model], prefix: str, sources: EnvSources, **defaults: str) -> Self:
+        """Read the texts of every field. `defaults` replace those of the model."""
+        fields, names = model.model_fields, variables(model, prefix)
+        secrets = {names[name] for name, info in fields.items() if holds_secret(info.annotation)}
+        computed = {names[name]: SourcedValue(text=text) for name, text in defaults.items() if text}
+        layers = (*sources.layers(secrets), computed)
+        declared = {names[name]: SourcedValue(text=default_text(it)) for name, it in fields.items()}
+        found = ChainMap(*layers, declared)
+        return cls(
+            model,
+            prefix,
+            tuple(LayerSource(model, prefix, layer) for layer in layers),
+            {name: replace(found[name], is_secret=name in secrets) for name in names.values()},
+        )
 
     def build(self) -> Model:
-        """Turn the texts into a model. Raises ConfigError with every problem."""
-        unread = {name: it.problem for name, it in self.values.items() if it.problem}
-        texts = {name: it.text for name, it in self.values.items() if it.text}
+        """Return the parsed settings. Raises ConfigError with every problem."""
+        unread = {name: value.problem for name, value in self.values.items() if value.problem}
         lines = list(unread.values())
+        read: Callable[..., Model] = self.model
         try:
-            model = self.model(**texts)
+            model = read(_build_sources=(self.sources, {}))
         except ValidationError as error:
-            lines += format_errors(error, variables(self.model, self.prefix), but=unread)
+            lines += format_errors(error, variables(self.model, self.prefix), skip=unread)
         if lines:
             raise ConfigError(*lines)
         return model
 
 
 def variables(model: type[EnvSettings], prefix: str) -> dict[str, str]:
-    """Name the variable of every field of a model."""
+    """Return the variable of every field of a model."""
     fields = model.model_fields.items()
-    return {name: str(it.validation_alias or prefix + name.upper()) for name, it in fields}
+    return {name: str(info.validation_alias or prefix + name.upper()) for name, info in fields}
 
 
-def default_text(it: FieldInfo) -> str:
-    """Give a field's default as a user would write it; empty when there is none."""
-    if isinstance(it.default, int | float):
-        return f"{it.default:g}"
-    return it.default if isinstance(it.default, str) else ""
-
-
-def holds_secret(annotation: object) -> bool:
-    """Tell whether values of a type hold a SecretStr."""
-    return annotation is SecretStr or any(holds_secret(it) for it in get_args(annotation))
-
-
-def secret_texts(value: object) -> Iterator[str]:
-    """Give the text of every SecretStr in a model, a tuple or a mapping."""
-    if isinstance(value, SecretStr):
-        yield value.get_secret_value()
-    elif isinstance(value, EnvSettings | Mapping):
-        items = value if isinstance(value, EnvSettings) else value.items()
-        for _, item in items:
-            yield from secret_texts(item)
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from secret_texts(item)
+def default_text(info: FieldInfo) -> str:
+    """Return a field's default as a user would write it; empty when there is none."""
+    if isinstance(info.default, int | float):
+        return f"{info.default:g}"
+    return info.default if isinstance(info.default, str) else ""
 
 
 RULES: Final = {
@@ -139,43 +146,34 @@ RULES: Final = {
     "float_parsing": "must be a number",
     "path_not_file": "must be a file that exists",
 }
-"""What is said where the library's own words are for programmers, by the type of the error."""
+"""Messages that replace those of the library, by the type of the error."""
 
 
 def format_errors(
-    error: ValidationError, names: Mapping[str, str], *, but: Collection[str] = ()
+    error: ValidationError, names: Mapping[str, str], *, skip: Collection[str] = ()
 ) -> list[str]:
-    """Say each problem in a line that names the variable and the rule, never the value.
+    """Return one line for each problem, with the variable and the rule but never the value.
 
-    `names` gives the variable of each field; fields in `but` were complained about already.
+    `names` has the variable of each field; those in `skip` are left out.
     """
-    said = {names[name] for name in but}
     details = error.errors(include_url=False, include_context=False, include_input=False)
-    by_variable = [(_variable(it, names), _rule(it)) for it in details]
-    return [f"{name}: {rule}" for name, rule in by_variable if name not in said]
+    by_variable = [(_variable(detail, names), _rule(detail)) for detail in details]
+    return [f"{name}: {rule}" for name, rule in by_variable if name not in skip]
 
 
-def _variable(it: ErrorDetails, names: Mapping[str, str]) -> str:
-    name = str(next(iter(it["loc"]), "settings"))
+def _variable(detail: ErrorDetails, names: Mapping[str, str]) -> str:
+    name = str(next(iter(detail["loc"]), "settings"))
     return names.get(name, name)
 
 
-def _rule(it: ErrorDetails) -> str:
-    own = it["msg"].removeprefix("Value error, ").replace("Input should", "must")
-    return RULES.get(it["type"], own)
+def _rule(detail: ErrorDetails) -> str:
+    message = detail["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    return RULES.get(detail["type"], message)
 
 
 class SinkSettings(EnvSettings):
-    """What every sink can be told."""
+    """The base of the settings of every kind of sink."""
 
-    events: StringList | None = setting(None, "Event types that this sink takes; * takes all")
-
-    @field_validator("events")
-    @classmethod
-    def _know_the_events(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        known = sorted(EVENT_TYPES)
-        if names == ("*",):
-            return tuple(known)
-        if not EVENT_TYPES.issuperset(names or ()):
-            raise ValueError(f"must be * or some of {', '.join(known)}")
-        return names
+    events: EventTypes | None = setting(
+        None, "Event types that are sent to this sink; * sends all of them"
+    )

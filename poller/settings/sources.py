@@ -1,12 +1,13 @@
-"""Where the texts of settings are found: secret files, the process environment, the env file.
+"""The sources of settings: secret files, the process environment and the env file.
 
-A secret is looked for in files first (`X_FILE`, systemd's credentials, /run/secrets), then, like
-anything else, in the process environment and at last in the file of `--env-file`. An empty text is
-no text. Nothing here looks at `os.environ` by itself: the mapping is always given.
+A secret is read from a file first (`X_FILE`, a systemd credential, /run/secrets), then, like any
+other setting, from the process environment, and last from the file of `--env-file`. An empty text
+counts as not set. Nothing here reads `os.environ` by itself: the mapping is always given.
 """
 
 import difflib
 import re
+from collections import ChainMap
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
@@ -18,13 +19,15 @@ from dotenv.parser import Binding, parse_stream
 from poller.core.errors import ConfigError
 
 DEFAULT: Final = "default"
-OUR_NAMES: Final = re.compile(r"(POLLER|SUTRO_API)_(?!PORT|SERVICE_)")
+OWN_NAMES: Final = re.compile(r"(POLLER|SUTRO_API)_(?!PORT|SERVICE_)")
 """Names that must be known. Kubernetes injects the others for a Service called poller."""
+
+NO_SUCH_NAME: Final = "no setting of the daemon or of a sink in POLLER_SINKS has this name"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourcedValue:
-    """The text of one setting and where it was; `problem` is the line to say if it has none."""
+    """The text of one setting and its origin; `problem` is the error when it cannot be read."""
 
     text: str = field(default="", repr=False)
     origin: str = DEFAULT
@@ -32,9 +35,13 @@ class SourcedValue:
     problem: str | None = None
 
 
+Layer = dict[str, SourcedValue]
+"""The values of one source, by variable."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvSources:
-    """Where the texts of settings may be."""
+    """All sources of one process."""
 
     environ: Mapping[str, str] = field(repr=False)
     env_file: Path | None = None
@@ -54,61 +61,66 @@ class EnvSources:
             return cls(environ=environ, env_file=env_file, file_values=_assigned(text, env_file))
         raise ConfigError(problem)
 
-    def names(self) -> set[str]:
-        """Name every variable that is set, ours or not; an empty one is not."""
-        return {*self.file_values, *(name for name, text in self.environ.items() if text.strip())}
+    def layers(self, secrets: Collection[str] = ()) -> tuple[Layer, ...]:
+        """Return the values of each source, the source that takes precedence first.
+
+        Only the variables in `secrets` are read from secret files.
+        """
+        in_files = {name: found for name in secrets if (found := self._find_file(name))}
+        in_environ = _layer(self.environ, "environment")
+        return in_files, in_environ, _layer(self.file_values, f"env file {self.env_file}")
 
     def find(self, variable: str, *, is_secret: bool = False) -> SourcedValue | None:
-        """Find the strongest text of a variable."""
-        filed = self._find_file(variable) if is_secret else None
-        return filed or self._find_text(variable, is_secret=is_secret)
-
-    def _find_text(self, variable: str, *, is_secret: bool = False) -> SourcedValue | None:
-        for texts, origin in (
-            (self.environ, "environment"),
-            (self.file_values, f"env file {self.env_file}"),
-        ):
-            if text := texts.get(variable, "").strip():
-                return SourcedValue(text=text, origin=origin, is_secret=is_secret)
-        return None
+        """Return the value of a variable from the first source that has one."""
+        return ChainMap(*self.layers([variable] if is_secret else [])).get(variable)
 
     def _find_file(self, variable: str) -> SourcedValue | None:
-        if twin := self._find_text(f"{variable}_FILE"):
-            return _read_named_file(twin.text, f"{variable}_FILE")
+        if named := self.find(f"{variable}_FILE"):
+            return _read_named_file(named.text, f"{variable}_FILE")
         if folder := self.environ.get("CREDENTIALS_DIRECTORY"):
             path = Path(folder, variable)
-            if _is_there(path):
+            if _is_file(path):
                 return _read_secret(path, variable, f"credential {variable}")
         path = self.run_secrets / variable
-        return _read_secret(path, variable, f"file {path}") if _is_there(path) else None
+        return _read_secret(path, variable, f"file {path}") if _is_file(path) else None
+
+
+def _layer(texts: Mapping[str, str], origin: str) -> Layer:
+    stripped = {name: text.strip() for name, text in texts.items()}
+    return {name: SourcedValue(text=text, origin=origin) for name, text in stripped.items() if text}
 
 
 def _assigned(text: str, path: Path) -> dict[str, str]:
-    """Read the lines of an env file. Raises ConfigError with every line that assigns nothing."""
+    """Parse an env file. Raises ConfigError with every line that is no assignment."""
     lines = list(parse_stream(StringIO(text)))
-    if bad := [_line(it) for it in lines if it.error or (it.key and it.value is None)]:
-        raise ConfigError(*(f"--env-file: {path}, line {it}: must be NAME=value" for it in bad))
-    return {it.key: it.value for it in lines if it.key and it.value}
+    if bad := [
+        _line_number(line) for line in lines if line.error or (line.key and line.value is None)
+    ]:
+        raise ConfigError(
+            *(f"--env-file: {path}, line {number}: must be NAME=value" for number in bad)
+        )
+    return {line.key: line.value for line in lines if line.key and line.value}
 
 
-def _line(it: Binding) -> int:
-    """Give the number of a line; what is read of it begins with the empty ones before it."""
-    before = it.original.string[: -len(it.original.string.lstrip()) or None]
-    return it.original.line + before.count("\n")
+def _line_number(line: Binding) -> int:
+    """Return the number of a line; the parser counts the empty lines before it as part of it."""
+    text = line.original.string
+    return line.original.line + text[: -len(text.lstrip()) or None].count("\n")
 
 
-def unknown_variables(places: EnvSources, known: Collection[str]) -> list[str]:
-    """Complain about every variable that looks like ours and is none."""
+def unknown_variables(sources: EnvSources, known: Collection[str]) -> list[str]:
+    """Return an error for every variable that has a name of ours and is not known."""
     lines = []
-    for name in sorted(places.names() - {*known}):
-        if OUR_NAMES.match(name):
+    names = {name for layer in sources.layers() for name in layer}
+    for name in sorted(names - {*known}):
+        if OWN_NAMES.match(name):
             close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.8)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            lines.append(f"{name}: neither the daemon nor a sink in POLLER_SINKS reads it{hint}")
+            hint = f"did you mean {close[0]}?" if close else NO_SUCH_NAME
+            lines.append(f"{name}: unknown variable; {hint}")
     return lines
 
 
-def _is_there(path: Path) -> bool:
+def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except PermissionError:
@@ -121,7 +133,7 @@ def _read_named_file(path: str, variable: str) -> SourcedValue:
         return _read_secret(Path(path), variable, f"file {path}")
     # It may be the secret itself, put into the wrong variable: do not repeat it.
     problem = f"{variable}: must be the path of a file, beginning with / or ./"
-    return SourcedValue(origin="environment", is_secret=True, problem=problem)
+    return SourcedValue(origin="environment", problem=problem)
 
 
 def _read_secret(path: Path, variable: str, origin: str) -> SourcedValue:
@@ -131,9 +143,9 @@ def _read_secret(path: Path, variable: str, origin: str) -> SourcedValue:
         problem = f"{variable}: cannot read {path}: {_reason(error)}"
     else:
         if text:
-            return SourcedValue(text=text, origin=origin, is_secret=True)
+            return SourcedValue(text=text, origin=origin)
         problem = f"{variable}: {path} is empty"
-    return SourcedValue(origin=origin, is_secret=True, problem=problem)
+    return SourcedValue(origin=origin, problem=problem)
 
 
 def _reason(error: OSError | ValueError) -> str:

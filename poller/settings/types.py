@@ -1,20 +1,32 @@
-"""Types of settings: how the text of a variable becomes a duration, a list or a URL."""
+"""Types of settings: how the text of a variable becomes a value, and which rules it must keep."""
 
 import json
 import re
-from typing import Annotated, Final
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, SecretStr
 
+from poller.core.events import EVENT_TYPES
+from poller.core.jobs import is_job_id
+from poller.runtime.address import ListenAddress, is_host
+
+MEMORY: Final = "memory:"
+MIN_TOKEN_CHARS: Final = 16
 PRINTABLE: Final = re.compile(r"[!-~]+")
+SINK_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)?")
+NAMESPACE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+URL_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.]+:")
 UNITS: Final = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _NUMBER: Final = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
 _DURATION: Final = re.compile("".join(rf"(?:{_NUMBER}{unit}(?![a-z]))?" for unit in UNITS))
 
 
 def parse_duration(value: object) -> object:
-    """Read a duration such as `30`, `500ms` or `1h30m` as seconds."""
+    """Return the seconds of a duration such as `30`, `500ms` or `1h30m`. Raises ValueError."""
     if not isinstance(value, str):
         return value
     if re.fullmatch(_NUMBER, value):
@@ -26,32 +38,26 @@ def parse_duration(value: object) -> object:
 
 
 def parse_list(value: object) -> object:
-    """Read a list parted by commas or white space, or in JSON; each word counts once."""
+    """Return the words of a list with commas, white space or in JSON, each of them once."""
     if not isinstance(value, str):
         return value
     if value.startswith("["):
-        items = _json_list(value)
+        items = _parse_json_list(value)
     else:
-        items = [it for it in re.split(r"[,\s]+", value) if it]
+        items = [item for item in re.split(r"[,\s]+", value) if item]
     if not items:
         raise ValueError("must name at least one")
     return tuple(dict.fromkeys(items))
 
 
-def _json_list(text: str) -> list[str]:
+def _parse_json_list(text: str) -> list[str]:
     try:
         items = json.loads(text)
     except (ValueError, RecursionError):
         items = None
-    if not isinstance(items, list) or not all(isinstance(it, str) and it for it in items):
+    if not isinstance(items, list) or not all(isinstance(item, str) and item for item in items):
         raise ValueError('must be a list of texts, such as a,b or ["a", "b"]')
     return items
-
-
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-
-
-StringList = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
 
 
 def validate_http_url(url: str) -> None:
@@ -62,5 +68,117 @@ def validate_http_url(url: str) -> None:
     except ValueError:
         is_whole = False
     if not is_whole or not PRINTABLE.fullmatch(url):
-        # What urlsplit says of a URL would repeat the URL.
+        # The message of urlsplit would repeat the URL.
         raise ValueError("must be a URL such as https://host or http://host:port")
+
+
+def _check_base_url(url: str) -> str:
+    validate_http_url(url)
+    if "@" in urlsplit(url).netloc or "?" in url or "#" in url:
+        raise ValueError("must have no user, query or fragment")
+    return url.rstrip("/")
+
+
+def _check_secret_url(url: SecretStr) -> SecretStr:
+    validate_http_url(url.get_secret_value())
+    return url
+
+
+def _check_certificates(path: Path) -> Path:
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:
+        # OpenSSL has no plain words for a file without certificates.
+        is_read = isinstance(error, ssl.SSLError)
+        reason = "it contains none" if is_read else error.strerror
+        raise ValueError(f"must be a file of certificates in PEM: {reason}") from None
+    return path
+
+
+def _check_address(text: str) -> str:
+    ListenAddress.parse(text)
+    return text
+
+
+def _check_event_types(names: tuple[str, ...]) -> tuple[str, ...]:
+    known = sorted(EVENT_TYPES)
+    if names == ("*",):
+        return tuple(known)
+    if not EVENT_TYPES.issuperset(names):
+        raise ValueError(f"must be * or some of {', '.join(known)}")
+    return names
+
+
+def _must(is_valid: Callable[[str], object], rule: str) -> AfterValidator:
+    """Return a validator of a text; its message never repeats the text."""
+
+    def check(value: str | SecretStr) -> str | SecretStr:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if not is_valid(text):
+            raise ValueError(rule)
+        return value
+
+    return AfterValidator(check)
+
+
+def _each_must(is_valid: Callable[[str], object], rule: str) -> AfterValidator:
+    """Return a validator of the items of a list; its message names the first bad one."""
+
+    def check(items: tuple[str, ...]) -> tuple[str, ...]:
+        for item in items:
+            if not is_valid(item):
+                raise ValueError(f"{item[:64]!r} {rule}")
+        return items
+
+    return AfterValidator(check)
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+StringList = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
+AnyCase = BeforeValidator(_lower)
+ListPages = Annotated[Literal["auto", "off"], AnyCase]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], AnyCase]
+LogFormat = Annotated[Literal["auto", "json", "console"], AnyCase]
+
+BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
+SecretUrl = Annotated[SecretStr, AfterValidator(_check_secret_url)]
+CertificateFile = Annotated[Path, AfterValidator(_check_certificates)]
+ApiKey = Annotated[
+    SecretStr,
+    _must(PRINTABLE.fullmatch, "must be one line of printable ASCII without spaces"),
+]
+Token = Annotated[
+    SecretStr,
+    _must(
+        lambda text: len(text) >= MIN_TOKEN_CHARS and PRINTABLE.fullmatch(text),
+        f"must be {MIN_TOKEN_CHARS} or more characters of printable ASCII without spaces",
+    ),
+]
+Address = Annotated[str, AfterValidator(_check_address)]
+HostNames = Annotated[
+    StringList, BeforeValidator(_lower), _each_must(is_host, "is not a host name or address")
+]
+JobIds = Annotated[
+    StringList,
+    _each_must(is_job_id, "is not a job ID: use 1 to 128 letters, digits, '.', '_' or '-'"),
+]
+EventTypes = Annotated[StringList, AfterValidator(_check_event_types)]
+SinkNames = Annotated[
+    StringList,
+    _each_must(
+        SINK_NAME.fullmatch,
+        "is not a sink name: use lower-case letters, digits and '_', such as webhook or"
+        " webhook.audit",
+    ),
+]
+Namespace = Annotated[
+    str, _must(NAMESPACE.fullmatch, "must be 1 to 64 letters, digits, '.', '_' or '-'")
+]
+StorePath = Annotated[
+    str,
+    _must(lambda text: text == MEMORY or not URL_SCHEME.match(text), "must be a path or memory:"),
+]

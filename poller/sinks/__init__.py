@@ -4,7 +4,7 @@ A sink is one verb. It returns when the receiver has the event and raises Delive
 it never retries and never queues: that is the dispatcher's work.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -16,7 +16,6 @@ from poller.core.errors import ConfigError
 from poller.core.outbox import Delivery
 from poller.runtime.http import OutboundSettings
 from poller.settings.base import Reloadable, SinkSettings
-from poller.settings.sources import SourcedValue
 
 ENTRY_POINTS: Final = "sutro_poller.sinks"
 
@@ -39,13 +38,13 @@ class SinkKind:
 
     `connect` is given an instance of `settings`, live because secrets are read again on SIGHUP,
     and the way out of this machine. It returns a context that gives the sink and closes what it
-    holds. Only the variables of configured sinks are read. `is_read_by_people` is asked with what
-    was found for each setting: whoever is read by people gets the `poller.*` events unasked.
+    holds. Only the variables of configured sinks are read. `wants_daemon_events` returns whether a
+    sink with these settings receives the `poller.*` events by default.
     """
 
     settings: type[SinkSettings]
     open: Callable[[Reloadable[Any], OutboundSettings], AbstractAsyncContextManager[Sink]]
-    wants_daemon_events: Callable[[Mapping[str, SourcedValue]], bool] = lambda _found: False
+    wants_daemon_events: Callable[[Any], bool] = lambda _settings: False
 
 
 def load_kind(name: str) -> SinkKind:

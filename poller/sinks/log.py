@@ -80,4 +80,4 @@ async def open_sink(
     yield LogSink(output, is_console())
 
 
-KIND = SinkKind(LogSettings, open_sink, wants_daemon_events=lambda _found: True)
+KIND = SinkKind(LogSettings, open_sink, wants_daemon_events=lambda _settings: True)

@@ -233,5 +233,5 @@ async def open_sink(
 KIND = SinkKind(
     WebhookSettings,
     open_sink,
-    wants_daemon_events=lambda found: found["format"].text in HUMAN_FORMATS,
+    wants_daemon_events=lambda settings: settings.format in HUMAN_FORMATS,
 )

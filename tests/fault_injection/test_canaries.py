@@ -12,7 +12,7 @@ import trustme
 from poller import config as configuration
 from poller.app import App
 from poller.sutro.simulator.script import JobScript
-from poller.wiring import build_client, build_http, outbound
+from poller.wiring import build_client, build_http
 from tests.fault_injection.rig import nursery, tally
 from tests.support.daemon_process import Daemon, Place
 from tests.support.plugin_packages import a_plugin
@@ -250,7 +250,7 @@ async def test_no_repr_tells_a_secret(place: Place):
     app = App(config)
     async with build_http(config) as http:
         client = build_client(config, http, app.clock)
-        parts = [app, config, config.settings, outbound(config), http, client, *config.sinks]
+        parts = [app, config, config.settings, config.outbound, http, client, *config.sinks]
         parts += [config.sourced, config.secrets, [it.reloadable.value for it in config.sinks]]
         shown = [f"{part!r} {part!s}" for part in parts]
 

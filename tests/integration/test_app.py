@@ -160,11 +160,28 @@ async def test_a_bad_reload_changes_nothing(api, hook, tmp_path):
         async with living(app):
             file.unlink()
             app.reload()
-            app._renew_key()
             await anyio.sleep(100.0)
 
     assert hook[0].types == ["job.succeeded"]
-    assert [it["event"] for it in lines].count("reload.failed") == 2
+    assert [line["event"] for line in lines].count("reload.failed") == 1
+
+
+async def test_a_key_file_that_is_gone_is_logged_before_a_rejected_key_is_retried(
+    api, hook, tmp_path
+):
+    """A rejected key is read again before its retry; that it cannot be read ends nothing."""
+    file = tmp_path / "key"
+    file.write_text("sk_old")
+    app = an_app(api[1], hook[1], SUTRO_API_KEY="", SUTRO_API_KEY_FILE=str(file))
+    with capture_logs() as lines:
+        async with living(app):
+            file.unlink()
+            await anyio.sleep(300.0)
+            file.write_text(KEY)
+            await anyio.sleep(600.0)
+
+    assert hook[0].types == ["job.succeeded"]
+    assert "reload.failed" in [line["event"] for line in lines]
 
 
 async def test_a_store_that_cannot_be_opened_yet_is_waited_for(api, hook):

@@ -6,7 +6,16 @@ import pytest
 
 from poller.config import load
 from poller.core.errors import ConfigError
-from tests.support.config_builders import CANARIES, GOOD, KEY, SECRET, URL, WEBHOOK, a_file, refused
+from tests.support.config_builders import (
+    CANARIES,
+    GOOD,
+    KEY,
+    SECRET,
+    URL,
+    WEBHOOK,
+    load_errors,
+    write_file,
+)
 
 LEAKY = "c4n4ry and 5up3r"
 
@@ -33,12 +42,12 @@ BAD = [
     (
         {"POLLER_CA_FILE": "/dev/null"},
         "POLLER_CA_FILE",
-        "must be a file of certificates in PEM: it holds none",
+        "must be a file of certificates in PEM: it contains none",
     ),
     ({"POLLER_PROXY": "socks5://me:5up3r@proxy"}, "POLLER_PROXY", "must be a URL such as"),
-    ({"POLLER_JOB_IDS": ""}, "POLLER_JOB_IDS", "there is nothing to watch"),
+    ({"POLLER_JOB_IDS": ""}, "POLLER_JOB_IDS", "no jobs to watch"),
     ({"POLLER_JOB_IDS": ", ,"}, "POLLER_JOB_IDS", "must name at least one"),
-    ({"POLLER_JOB_IDS": "job-1,../key"}, "POLLER_JOB_IDS", "'../key' cannot be a job id"),
+    ({"POLLER_JOB_IDS": "job-1,../key"}, "POLLER_JOB_IDS", "'../key' is not a job ID: use"),
     ({"POLLER_JOB_IDS": '["job-1", 2]'}, "POLLER_JOB_IDS", "must be a list of texts"),
     ({"POLLER_JOB_IDS": '["job-1"'}, "POLLER_JOB_IDS", "must be a list of texts"),
     ({"POLLER_REQUEST_TIMEOUT": "soon"}, "POLLER_REQUEST_TIMEOUT", "must be a duration"),
@@ -51,23 +60,35 @@ BAD = [
     ({"POLLER_CONCURRENCY": "257"}, "POLLER_CONCURRENCY", "must be less than or equal to 256"),
     ({"POLLER_CONCURRENCY": "1.5"}, "POLLER_CONCURRENCY", "must be a whole number"),
     ({"POLLER_LISTEN": "8377"}, "POLLER_LISTEN", "must be off, unix:/path"),
-    ({"POLLER_LISTEN": "off", "POLLER_JOB_IDS": ""}, "POLLER_JOB_IDS", "nothing to watch"),
-    ({"POLLER_LISTEN_TOKEN": "c4n4ry"}, "POLLER_LISTEN_TOKEN", "must be 16 or more of printable"),
+    ({"POLLER_LISTEN": "off", "POLLER_JOB_IDS": ""}, "POLLER_JOB_IDS", "no jobs to watch"),
+    (
+        {"POLLER_LISTEN_TOKEN": "c4n4ry"},
+        "POLLER_LISTEN_TOKEN",
+        "must be 16 or more characters",
+    ),
     ({"POLLER_LISTEN_TOKEN": "c4n4ry " * 9}, "POLLER_LISTEN_TOKEN", "ASCII without spaces"),
-    ({"POLLER_ALLOWED_HOSTS": "a.b,http://x"}, "POLLER_ALLOWED_HOSTS", "'http://x' is no name"),
+    (
+        {"POLLER_ALLOWED_HOSTS": "a.b,http://x"},
+        "POLLER_ALLOWED_HOSTS",
+        "'http://x' is not a host",
+    ),
     (
         {"POLLER_EXIT_WHEN_DONE": "on", "POLLER_DISCOVER": "on"},
         "POLLER_DISCOVER",
-        "must be off while POLLER_EXIT_WHEN_DONE is on",
+        "cannot be combined with POLLER_EXIT_WHEN_DONE",
     ),
-    ({"POLLER_EVENT_ID_NAMESPACE": "our team"}, "POLLER_EVENT_ID_NAMESPACE", "must be 1 to 64 of"),
+    (
+        {"POLLER_EVENT_ID_NAMESPACE": "our team"},
+        "POLLER_EVENT_ID_NAMESPACE",
+        "must be 1 to 64",
+    ),
     ({"POLLER_SINKS": "carrier_pigeon"}, "POLLER_SINKS", "no sink is called 'carrier_pigeon'"),
     (
         {"POLLER_SINKS": "carrier_pigeon", "POLLER_CARRIER_PIGEON_URL": URL},
         "POLLER_SINKS",
         "no sink is called 'carrier_pigeon'",
     ),
-    ({"POLLER_SINKS": "Log"}, "POLLER_SINKS", "'Log' is no name like webhook"),
+    ({"POLLER_SINKS": "Log"}, "POLLER_SINKS", "'Log' is not a sink name: use"),
     ({"POLLER_SINKS": "[1]"}, "POLLER_SINKS", "must be a list of texts"),
     ({"POLLER_SINKS": "webhook"}, "POLLER_WEBHOOK_URL", "is required"),
     ({"POLLER_LOG_EVENTS": "job.done"}, "POLLER_LOG_EVENTS", "must be * or some of job.cancelled"),
@@ -75,13 +96,17 @@ BAD = [
     ({"HOME": ""}, "POLLER_STORE", "is required"),
     ({"POLLER_LOG_LEVEL": "loud"}, "POLLER_LOG_LEVEL", "must be 'debug', 'info',"),
     ({"POLLER_LOG_FORMAT": "xml"}, "POLLER_LOG_FORMAT", "must be 'auto', 'json' or 'console'"),
-    ({"POLLER_MIN_INTERVL": LEAKY}, "POLLER_MIN_INTERVL", "did you mean POLLER_MIN_INTERVAL?"),
+    (
+        {"POLLER_MIN_INTERVL": LEAKY},
+        "POLLER_MIN_INTERVL",
+        "did you mean POLLER_MIN_INTERVAL?",
+    ),
     ({"SUTRO_API_KEYS": LEAKY}, "SUTRO_API_KEYS", "did you mean SUTRO_API_KEY?"),
-    ({"POLLER_QUUX": LEAKY}, "POLLER_QUUX", "neither the daemon nor a sink in POLLER_SINKS"),
+    ({"POLLER_QUUX": LEAKY}, "POLLER_QUUX", "unknown variable; no setting"),
     (
         {"POLLER_SINKS": "log", "POLLER_WEBHOOK_URL": URL},
         "POLLER_WEBHOOK_URL",
-        "neither the daemon nor a sink in POLLER_SINKS",
+        "unknown variable; no setting",
     ),
 ]
 
@@ -89,7 +114,7 @@ BAD = [
 @pytest.mark.parametrize(("changes", "variable", "rule"), BAD)
 def test_one_line_names_the_variable_and_the_rule(changes, variable, rule):
     """A broken rule is one line with the variable and the rule, and shows no secret."""
-    problems = refused(**changes)
+    problems = load_errors(**changes)
 
     assert len(problems) == 1
     assert problems[0].startswith(f"{variable}: ")
@@ -100,7 +125,7 @@ def test_one_line_names_the_variable_and_the_rule(changes, variable, rule):
 
 def test_all_problems_are_told_at_once():
     """Settings, sinks, files and misspelt names are complained about in one go."""
-    problems = refused(
+    problems = load_errors(
         SUTRO_API_KEY_FILE="/nowhere",
         POLLER_CONCURRENCY="0",
         POLLER_LOG_LEVEL="loud",
@@ -124,9 +149,9 @@ def test_all_problems_are_told_at_once():
 
 def test_an_unreadable_required_secret_is_one_problem(tmp_path: Path):
     """A required secret whose file is empty is not called missing as well."""
-    path = a_file(tmp_path / "url", "\n")
+    path = write_file(tmp_path / "url", "\n")
 
-    problems = refused(POLLER_SINKS="webhook", POLLER_WEBHOOK_URL_FILE=path)
+    problems = load_errors(POLLER_SINKS="webhook", POLLER_WEBHOOK_URL_FILE=path)
 
     assert problems == (f"POLLER_WEBHOOK_URL_FILE: {path} is empty",)
 
@@ -136,7 +161,7 @@ def test_a_secret_file_must_be_text(tmp_path: Path):
     path = tmp_path / "key"
     path.write_bytes(b"5up3r\xff")
 
-    problems = refused(SUTRO_API_KEY_FILE=str(path))
+    problems = load_errors(SUTRO_API_KEY_FILE=str(path))
 
     assert problems == (f"SUTRO_API_KEY_FILE: cannot read {path}: it is not UTF-8",)
 
@@ -145,16 +170,16 @@ def test_a_missing_env_file_is_one_problem(tmp_path: Path):
     """Without its env file nothing else is worth a complaint."""
     path = tmp_path / "none.env"
 
-    problems = refused(env_file=path, POLLER_CONCURRENCY="0")
+    problems = load_errors(env_file=path, POLLER_CONCURRENCY="0")
 
     assert problems == (f"--env-file: cannot read {path}: No such file or directory",)
 
 
 def test_a_misspelt_name_in_the_env_file_is_a_problem(tmp_path: Path):
     """Names in the env file are checked like those of the environment."""
-    path = Path(a_file(tmp_path / "env", "POLLER_CONCURENCY=3\n"))
+    path = Path(write_file(tmp_path / "env", "POLLER_CONCURENCY=3\n"))
 
-    problems = refused(env_file=path)
+    problems = load_errors(env_file=path)
 
     assert len(problems) == 1
     assert problems[0].endswith("did you mean POLLER_CONCURRENCY?")

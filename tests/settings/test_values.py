@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from poller.settings.types import UNITS, Duration, StringList
-from tests.support.config_builders import loaded
+from tests.support.config_builders import load_with
 
 SECONDS = TypeAdapter(Duration)
 WORDS = TypeAdapter(StringList)
@@ -71,41 +71,41 @@ def test_a_list_reads_the_same_however_it_is_written(items):
 @pytest.mark.parametrize("text", ["on", "true", "1", "yes", "ON"])
 def test_a_switch_is_on(text):
     """Switches take the usual words."""
-    assert loaded(POLLER_ALLOW_HTTP=text).settings.allow_http
+    assert load_with(POLLER_ALLOW_HTTP=text).settings.allow_http
 
 
 def test_words_of_the_log_take_any_case():
     """A level in capitals is what many are used to."""
-    settings = loaded(POLLER_LOG_LEVEL="WARNING", POLLER_LOG_FORMAT="Json").settings
+    settings = load_with(POLLER_LOG_LEVEL="WARNING", POLLER_LOG_FORMAT="Json").settings
 
     assert (settings.log_level, settings.log_format) == ("warning", "json")
 
 
 def test_an_empty_text_is_no_text():
     """An empty variable leaves the default."""
-    assert loaded(POLLER_CONCURRENCY=" ").settings.concurrency == 16
+    assert load_with(POLLER_CONCURRENCY=" ").settings.concurrency == 16
 
 
 def test_an_explicit_path_of_the_api_is_kept():
     """The path of the base URL is taken as it is, without a slash at its end."""
-    assert loaded(SUTRO_API_URL="https://us.example.com/v1/").settings.api_url.endswith("com/v1")
+    assert load_with(SUTRO_API_URL="https://us.example.com/v1/").settings.api_url.endswith("com/v1")
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:8000"])
 def test_plain_http_to_this_machine_is_allowed(host):
     """The key does not leave the machine on loopback."""
-    assert loaded(SUTRO_API_URL=f"http://{host}").settings.api_url == f"http://{host}"
+    assert load_with(SUTRO_API_URL=f"http://{host}").settings.api_url == f"http://{host}"
 
 
 def test_plain_http_elsewhere_can_be_allowed():
     """POLLER_ALLOW_HTTP lifts the rule."""
-    settings = loaded(SUTRO_API_URL="http://proxy.internal", POLLER_ALLOW_HTTP="on").settings
+    settings = load_with(SUTRO_API_URL="http://proxy.internal", POLLER_ALLOW_HTTP="on").settings
 
     assert settings.api_url == "http://proxy.internal"
 
 
 def test_equal_intervals_are_a_fixed_pace():
     """The longest wait may be the shortest."""
-    settings = loaded(POLLER_MIN_INTERVAL="0.1", POLLER_MAX_INTERVAL="100ms").settings
+    settings = load_with(POLLER_MIN_INTERVAL="0.1", POLLER_MAX_INTERVAL="100ms").settings
 
     assert settings.min_interval == settings.max_interval

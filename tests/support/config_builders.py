@@ -17,19 +17,19 @@ GOOD: Final = {"SUTRO_API_KEY": KEY, "POLLER_JOB_IDS": "job-1", "HOME": "/home/u
 WEBHOOK: Final = {"POLLER_WEBHOOK_URL": URL, "POLLER_WEBHOOK_SECRET": SECRET}
 
 
-def loaded(*, env_file: Path | None = None, **changes: str) -> Config:
+def load_with(*, env_file: Path | None = None, **changes: str) -> Config:
     """Load a good environment with some variables changed."""
     return load(GOOD | changes, env_file)
 
 
-def refused(*, env_file: Path | None = None, **changes: str) -> tuple[str, ...]:
+def load_errors(*, env_file: Path | None = None, **changes: str) -> tuple[str, ...]:
     """Give the problems of a good environment with some variables changed."""
     with pytest.raises(ConfigError) as caught:
-        loaded(env_file=env_file, **changes)
+        load_with(env_file=env_file, **changes)
     return caught.value.problems
 
 
-def a_file(path: Path, text: str) -> str:
+def write_file(path: Path, text: str) -> str:
     """Write a file and give its path as text."""
     path.write_text(text, encoding="utf-8")
     return str(path)

@@ -19,7 +19,6 @@ from poller.config import Config, load
 from poller.core.errors import ConfigError, PollError
 from poller.core.formatting import format_duration
 from poller.core.jobs import is_job_id
-from poller.core.lifecycle import LifecyclePolicy
 from poller.core.state import JobEventType
 from poller.polling.waiter import JobResult, JobWaiter, ProgressListener, WaitOptions, find_latest
 from poller.polling.watchlist import JOB_ID_RULE, parse_ids
@@ -27,10 +26,7 @@ from poller.runtime import logging as logs
 from poller.runtime.clock import Clock
 from poller.settings.types import parse_duration
 from poller.sutro.client import SutroClient
-from poller.sutro.list_planner import ListPlanner
-from poller.sutro.rate_limit import RateLimiter
-from poller.sutro.source import SutroSource
-from poller.wiring import build_client, build_http, poll_policy
+from poller.wiring import build_client, build_http, build_rate_limiter, build_source
 
 NO_JOBS: Final = "wait: name a job, ask for --latest, or set POLLER_JOB_IDS or POLLER_JOBS_FILE"
 
@@ -142,29 +138,15 @@ def _make_waiter(
     listener: ProgressListener,
     terms: WaitOptions,
 ) -> JobWaiter:
-    settings, now = config.settings, clock.steady
-
-    def renew_key() -> None:
-        for problem in config.reload_secrets():
-            listener.report(problem)
-
-    rate_limiter = RateLimiter(
-        per_minute=settings.requests_per_minute, now=now, random=random.random
-    )
+    rate_limiter = build_rate_limiter(config, clock, random.random)
     return JobWaiter(
-        source=SutroSource(
-            client,
-            rate_limiter,
-            planner=ListPlanner(now, is_on=settings.list_pages != "off"),
-            now=now,
-            renew_key=renew_key,
-        ),
+        source=build_source(config, client, rate_limiter, clock, on_reload_error=listener.report),
         listener=listener,
         clock=clock,
         options=terms,
-        policy=poll_policy(settings),
-        rules=LifecyclePolicy(settings.settle_timeout, settings.not_found_grace),
-        concurrency=settings.concurrency,
+        policy=config.poll_policy,
+        rules=config.lifecycle_policy,
+        concurrency=config.settings.concurrency,
     )
 
 

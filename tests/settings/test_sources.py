@@ -6,7 +6,15 @@ import pytest
 
 from poller.config import describe
 from poller.settings.sources import EnvSources
-from tests.support.config_builders import KEY, SECRET, URL, WEBHOOK, a_file, loaded, refused
+from tests.support.config_builders import (
+    KEY,
+    SECRET,
+    URL,
+    WEBHOOK,
+    load_errors,
+    load_with,
+    write_file,
+)
 
 
 def key_of(config):
@@ -22,10 +30,10 @@ def origin_of(config, variable):
 def test_the_environment_beats_the_env_file(tmp_path: Path):
     """A variable of the process counts before the env file, which counts before the default."""
     env_file = Path(
-        a_file(tmp_path / "env", "POLLER_CONCURRENCY=3\nPOLLER_EVENT_ID_NAMESPACE='blue'\n")
+        write_file(tmp_path / "env", "POLLER_CONCURRENCY=3\nPOLLER_EVENT_ID_NAMESPACE='blue'\n")
     )
 
-    config = loaded(env_file=env_file, POLLER_CONCURRENCY="4")
+    config = load_with(env_file=env_file, POLLER_CONCURRENCY="4")
 
     assert (config.settings.concurrency, config.settings.event_id_namespace) == (4, "blue")
     assert origin_of(config, "POLLER_CONCURRENCY") == "environment"
@@ -33,13 +41,21 @@ def test_the_environment_beats_the_env_file(tmp_path: Path):
     assert origin_of(config, "POLLER_STORE") == "default"
 
 
+def test_the_name_of_a_variable_is_in_capitals():
+    """A variable of the same letters in lower case belongs to somebody else."""
+    config = load_with(poller_concurrency="3", Poller_Store="/elsewhere")
+
+    assert config.settings.concurrency == 16
+    assert origin_of(config, "POLLER_STORE") == "default"
+
+
 def test_a_line_of_an_env_file_that_assigns_nothing_is_told(tmp_path: Path):
     """It is refused with its number: who wrote it believes that it counts. Others are read."""
     good = "export POLLER_EVENT_ID_NAMESPACE=blue\nPOLLER_PROXY=\n"
     text = f"# ours\n\nPOLLER_CONCURRENCY 3\n\n{good}POLLER_STORE\n"
-    env_file = Path(a_file(tmp_path / "env", text))
+    env_file = Path(write_file(tmp_path / "env", text))
 
-    problems = refused(env_file=env_file)
+    problems = load_errors(env_file=env_file)
 
     rule = "must be NAME=value"
     assert problems == tuple(f"--env-file: {env_file}, line {it}: {rule}" for it in (3, 7))
@@ -47,16 +63,16 @@ def test_a_line_of_an_env_file_that_assigns_nothing_is_told(tmp_path: Path):
 
 def test_nothing_is_put_into_the_texts_of_an_env_file(tmp_path: Path):
     """A dollar sign in an env file is a dollar sign."""
-    env_file = Path(a_file(tmp_path / "env", "POLLER_STORE=/tmp/${HOME}/x\n"))
+    env_file = Path(write_file(tmp_path / "env", "POLLER_STORE=/tmp/${HOME}/x\n"))
 
-    assert loaded(env_file=env_file).settings.store == "/tmp/${HOME}/x"
+    assert load_with(env_file=env_file).settings.store == "/tmp/${HOME}/x"
 
 
 def test_a_secret_file_beats_the_environment(tmp_path: Path):
     """X_FILE counts before X, and one newline at its end is not part of the secret."""
-    path = a_file(tmp_path / "key", "sk_filed\r\n")
+    path = write_file(tmp_path / "key", "sk_filed\r\n")
 
-    config = loaded(SUTRO_API_KEY_FILE=path)
+    config = load_with(SUTRO_API_KEY_FILE=path)
 
     assert key_of(config) == "sk_filed"
     assert origin_of(config, "SUTRO_API_KEY") == f"file {path}"
@@ -64,17 +80,17 @@ def test_a_secret_file_beats_the_environment(tmp_path: Path):
 
 def test_an_env_file_may_name_a_secret_file(tmp_path: Path):
     """X_FILE can stand in the env file and still counts before X."""
-    path = a_file(tmp_path / "key", "sk_filed")
-    env_file = Path(a_file(tmp_path / "env", f"SUTRO_API_KEY_FILE={path}\n"))
+    path = write_file(tmp_path / "key", "sk_filed")
+    env_file = Path(write_file(tmp_path / "env", f"SUTRO_API_KEY_FILE={path}\n"))
 
-    assert key_of(loaded(env_file=env_file)) == "sk_filed"
+    assert key_of(load_with(env_file=env_file)) == "sk_filed"
 
 
 def test_a_credential_of_systemd_beats_the_environment(tmp_path: Path):
     """$CREDENTIALS_DIRECTORY/X counts before X."""
-    a_file(tmp_path / "SUTRO_API_KEY", "sk_credential\n")
+    write_file(tmp_path / "SUTRO_API_KEY", "sk_credential\n")
 
-    config = loaded(CREDENTIALS_DIRECTORY=str(tmp_path))
+    config = load_with(CREDENTIALS_DIRECTORY=str(tmp_path))
 
     assert key_of(config) == "sk_credential"
     assert origin_of(config, "SUTRO_API_KEY") == "credential SUTRO_API_KEY"
@@ -82,7 +98,7 @@ def test_a_credential_of_systemd_beats_the_environment(tmp_path: Path):
 
 def test_a_container_secret_beats_the_environment(tmp_path: Path):
     """/run/secrets/X counts before X."""
-    path = a_file(tmp_path / "SUTRO_API_KEY", "sk_mounted")
+    path = write_file(tmp_path / "SUTRO_API_KEY", "sk_mounted")
     environ = {"SUTRO_API_KEY": KEY, "CREDENTIALS_DIRECTORY": "/nowhere"}
 
     found = EnvSources(environ=environ, run_secrets=tmp_path).find("SUTRO_API_KEY", is_secret=True)
@@ -106,9 +122,9 @@ def test_a_closed_folder_of_secrets_is_passed_over():
 
 def test_only_secrets_have_a_file_twin(tmp_path: Path):
     """X_FILE is no variable for what is no secret."""
-    path = a_file(tmp_path / "ids", "job-2")
+    path = write_file(tmp_path / "ids", "job-2")
 
-    assert "POLLER_JOB_IDS_FILE" in refused(POLLER_JOB_IDS_FILE=path)[0]
+    assert "POLLER_JOB_IDS_FILE" in load_errors(POLLER_JOB_IDS_FILE=path)[0]
 
 
 @pytest.mark.parametrize(
@@ -122,17 +138,17 @@ def test_only_secrets_have_a_file_twin(tmp_path: Path):
 )
 def test_the_store_has_a_place_by_default(surroundings, store):
     """Systemd's state folder, else the XDG state folder, unless it is said."""
-    assert loaded(**surroundings).settings.store == store
+    assert load_with(**surroundings).settings.store == store
 
 
 def test_secret_files_are_read_again(tmp_path: Path):
     """A refresh brings new secrets to the key and to whoever holds a sink's settings."""
     key, url = tmp_path / "key", tmp_path / "url"
     files = {
-        "SUTRO_API_KEY_FILE": a_file(key, "sk_old"),
-        "POLLER_WEBHOOK_URL_FILE": a_file(url, URL),
+        "SUTRO_API_KEY_FILE": write_file(key, "sk_old"),
+        "POLLER_WEBHOOK_URL_FILE": write_file(url, URL),
     }
-    config = loaded(**files)
+    config = load_with(**files)
     webhook = config.sinks[1].reloadable
     key.write_text("sk_new")
     url.write_text("https://new.example.com")
@@ -147,8 +163,8 @@ def test_secret_files_are_read_again(tmp_path: Path):
 def test_a_bad_refresh_changes_nothing(tmp_path: Path):
     """With one bad file every old value stays, and the problem is told."""
     key, url = tmp_path / "key", tmp_path / "url"
-    config = loaded(
-        SUTRO_API_KEY_FILE=a_file(key, "sk_old"), POLLER_WEBHOOK_URL_FILE=a_file(url, URL)
+    config = load_with(
+        SUTRO_API_KEY_FILE=write_file(key, "sk_old"), POLLER_WEBHOOK_URL_FILE=write_file(url, URL)
     )
     key.write_text("sk_new")
     url.write_text("")
@@ -162,8 +178,8 @@ def test_a_bad_refresh_changes_nothing(tmp_path: Path):
 def test_a_key_that_vanishes_is_kept(tmp_path: Path):
     """A credential that is gone at a refresh leaves the key as it was."""
     credential = tmp_path / "SUTRO_API_KEY"
-    a_file(credential, "sk_old")
-    config = loaded(SUTRO_API_KEY="", CREDENTIALS_DIRECTORY=str(tmp_path))
+    write_file(credential, "sk_old")
+    config = load_with(SUTRO_API_KEY="", CREDENTIALS_DIRECTORY=str(tmp_path))
     credential.unlink()
 
     problems = config.reload_secrets()
@@ -174,18 +190,18 @@ def test_a_key_that_vanishes_is_kept(tmp_path: Path):
 
 def test_a_sink_does_not_come_by_a_refresh(tmp_path: Path):
     """The URL of a webhook that appears later takes a restart."""
-    config = loaded(CREDENTIALS_DIRECTORY=str(tmp_path))
-    a_file(tmp_path / "POLLER_WEBHOOK_URL", URL)
+    config = load_with(CREDENTIALS_DIRECTORY=str(tmp_path))
+    write_file(tmp_path / "POLLER_WEBHOOK_URL", URL)
 
     problems = config.reload_secrets()
 
-    assert problems == ("POLLER_SINKS: a change of what is configured takes a restart",)
+    assert problems == ("POLLER_SINKS: restart the daemon to add or remove a sink",)
     assert [it.name for it in config.sinks] == ["log"]
 
 
 def test_a_second_instance_of_a_sink_has_a_prefix_of_its_own():
     """webhook.audit reads POLLER_WEBHOOK_AUDIT_*."""
-    config = loaded(
+    config = load_with(
         **WEBHOOK,
         POLLER_SINKS="webhook,webhook.audit",
         POLLER_WEBHOOK_AUDIT_URL="https://audit.example.com",

@@ -5,7 +5,7 @@ import pytest
 from poller.config import describe, load
 from poller.core.errors import ConfigError
 from poller.core.events import DEFAULT_SINK_EVENTS, EVENT_TYPES
-from tests.support.config_builders import CANARIES, KEY, SECRET, URL, WEBHOOK, loaded
+from tests.support.config_builders import CANARIES, KEY, SECRET, URL, WEBHOOK, load_with
 
 
 def shown_of(config, variable):
@@ -15,17 +15,17 @@ def shown_of(config, variable):
 
 def test_the_log_is_the_only_sink_by_default():
     """Without a webhook's URL only the log gets events."""
-    assert [it.name for it in loaded().sinks] == ["log"]
+    assert [it.name for it in load_with().sinks] == ["log"]
 
 
 def test_a_webhook_is_configured_by_its_url():
     """POLLER_WEBHOOK_URL is enough for a webhook beside the log."""
-    assert [it.name for it in loaded(**WEBHOOK).sinks] == ["log", "webhook"]
+    assert [it.name for it in load_with(**WEBHOOK).sinks] == ["log", "webhook"]
 
 
 def test_a_sink_takes_what_is_urgent():
     """A sink takes ends and trouble of jobs; one that people read takes the poller's own too."""
-    log, webhook = loaded(**WEBHOOK).sinks
+    log, webhook = load_with(**WEBHOOK).sinks
 
     assert webhook.events == DEFAULT_SINK_EVENTS
     assert log.events - DEFAULT_SINK_EVENTS == {
@@ -35,7 +35,7 @@ def test_a_sink_takes_what_is_urgent():
 
 def test_a_webhook_that_people_read_takes_what_the_log_takes():
     """In the format of Slack a webhook tells of the poller's own trouble too."""
-    log, plain, slack = loaded(
+    log, plain, slack = load_with(
         **WEBHOOK,
         POLLER_SINKS="log,webhook,webhook.slack",
         POLLER_WEBHOOK_SLACK_URL=URL,
@@ -48,7 +48,7 @@ def test_a_webhook_that_people_read_takes_what_the_log_takes():
 
 def test_the_format_of_a_webhook_is_shown():
     """Whoever looks at the settings sees what is sent."""
-    config = loaded(**WEBHOOK, POLLER_WEBHOOK_FORMAT="cloudevents")
+    config = load_with(**WEBHOOK, POLLER_WEBHOOK_FORMAT="cloudevents")
 
     assert shown_of(config, "POLLER_WEBHOOK_FORMAT") == "cloudevents"
 
@@ -59,12 +59,12 @@ def test_the_format_of_a_webhook_is_shown():
 )
 def test_a_sink_takes_what_it_is_told(text, events):
     """POLLER_<SINK>_EVENTS names types, or all of them by a star."""
-    assert loaded(POLLER_LOG_EVENTS=text).sinks[0].events == events
+    assert load_with(POLLER_LOG_EVENTS=text).sinks[0].events == events
 
 
 def test_secrets_are_masked():
     """A key is shown as stars, a secret URL as its scheme and host."""
-    config = loaded(**WEBHOOK, POLLER_PROXY="http://me:5up3r@proxy:3128")
+    config = load_with(**WEBHOOK, POLLER_PROXY="http://me:5up3r@proxy:3128")
 
     assert shown_of(config, "SUTRO_API_KEY") == "****"
     assert shown_of(config, "POLLER_WEBHOOK_SECRET") == "****"
@@ -75,19 +75,19 @@ def test_secrets_are_masked():
 
 def test_a_setting_without_a_value_is_shown_as_nothing():
     """What is not set is shown empty, a secret too."""
-    assert shown_of(loaded(), "POLLER_PROXY") == ""
+    assert shown_of(load_with(), "POLLER_PROXY") == ""
 
 
 def test_the_repr_of_a_configuration_shows_no_secret():
     """A configuration in a traceback or a debugger gives nothing away."""
-    config = loaded(**WEBHOOK, HTTPS_PROXY="http://me:5up3r@proxy")
+    config = load_with(**WEBHOOK, HTTPS_PROXY="http://me:5up3r@proxy")
 
     assert not [it for it in CANARIES if it in repr(config)]
 
 
 def test_every_secret_is_known_for_redaction():
     """The key, secrets, URLs, their paths, header values and proxies are listed."""
-    config = loaded(
+    config = load_with(
         POLLER_WEBHOOK_URL=URL,
         POLLER_WEBHOOK_SECRET=f"{SECRET} {SECRET[:-1]}z",
         POLLER_WEBHOOK_HEADERS='{"X-Token": "t0k3n"}',
@@ -128,7 +128,7 @@ def test_every_secret_is_known_for_redaction():
 )
 def test_a_url_has_a_proxy(environ, url, proxy):
     """POLLER_PROXY, else the usual variables; NO_PROXY and this machine are exempt."""
-    assert loaded(**environ).proxy_for(*url.split("://")) == proxy
+    assert load_with(**environ).proxy_for(*url.split("://")) == proxy
 
 
 def test_who_only_asks_needs_only_a_key():

@@ -2,9 +2,11 @@
 
 import pytest
 from pydantic import SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from poller.core.errors import ConfigError
-from poller.settings.base import RawSettings, SinkSettings, default_text, secret_texts, setting
+from poller.settings.base import RawSettings, SinkSettings, default_text, setting
+from poller.settings.secrets import secret_texts
 from poller.settings.sources import EnvSources
 
 
@@ -46,3 +48,19 @@ def test_settings_never_read_the_environment_by_themselves(monkeypatch: pytest.M
     monkeypatch.setenv("RETRIES", "7")
 
     assert PagerSettings().retries == 3
+
+
+def test_settings_are_read_by_pydantic_settings():
+    """The options of the library apply: this model reads a word of its own as no value."""
+
+    class OptionalSettings(PagerSettings):
+        model_config = SettingsConfigDict(env_parse_none_str="none")
+
+        note: str | None = setting("hello", "A text")
+
+    sources = EnvSources(environ={"POLLER_PAGER_NOTE": "none", "POLLER_PAGER_RETRIES": "2"})
+
+    settings = RawSettings.of(OptionalSettings, "POLLER_PAGER_", sources).build()
+
+    assert issubclass(OptionalSettings, BaseSettings)
+    assert (settings.note, settings.retries) == (None, 2)

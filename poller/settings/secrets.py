@@ -1,0 +1,43 @@
+"""The secrets in settings, for redaction."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, get_args
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, SecretStr
+
+SECRET_PATH_CHARS: Final = 8
+"""A path of a secret URL is a secret by itself if it has at least so many characters."""
+
+
+def holds_secret(annotation: object) -> bool:
+    """Return whether values of a type hold a SecretStr."""
+    return annotation is SecretStr or any(map(holds_secret, get_args(annotation)))
+
+
+def secret_texts(value: object) -> Iterator[str]:
+    """Yield the text of every SecretStr in a model, a tuple or a mapping."""
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, BaseModel | Mapping):
+        items = value if isinstance(value, BaseModel) else value.items()
+        for _, item in items:
+            yield from secret_texts(item)
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from secret_texts(item)
+
+
+def texts_to_redact(models: Iterable[BaseModel], proxies: Iterable[str]) -> tuple[str, ...]:
+    """Return all secrets of settings with their parts, and the proxy URLs that have a password."""
+    texts = [text for model in models for text in secret_texts(model)]
+    urls = [url for url in proxies if "@" in url]
+    parts = [part for text in texts for part in text.split()]
+    return (*texts, *parts, *urls, *filter(None, map(_secret_path, texts)))
+
+
+def _secret_path(secret: str) -> str | None:
+    """Return the path and query of a secret URL: they are its secret part."""
+    url = urlsplit(secret)
+    path = url._replace(scheme="", netloc="").geturl()
+    return path if url.netloc and len(path) >= SECRET_PATH_CHARS else None
