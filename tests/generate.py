@@ -28,10 +28,10 @@ EXAMPLE: Final = {
 HEADINGS: Final = {
     "SUTRO_API_KEY": "The API",
     "POLLER_JOB_IDS": "What to watch",
-    "POLLER_MIN_INTERVAL": "Pace",
-    "POLLER_SETTLE_TIMEOUT": "Meaning",
+    "POLLER_MIN_INTERVAL": "Polling interval",
+    "POLLER_SETTLE_TIMEOUT": "Job states and event ids",
     "POLLER_SINKS": "Sinks",
-    "POLLER_STORE": "State",
+    "POLLER_STORE": "Database",
     "POLLER_LISTEN": "HTTP API",
     "POLLER_LOG_LEVEL": "Log",
 }
@@ -47,7 +47,7 @@ WEBHOOK: Final = {
     "POLLER_WEBHOOK_URL": "https://example.com/hooks/sutro",
     "POLLER_WEBHOOK_SECRET": "",
 }
-MINIMAL_TITLE: Final = "The least that tells a webhook of the end of a job."
+MINIMAL_TITLE: Final = "The smallest configuration that reports the end of a job to a webhook."
 MINIMAL: Final = KEY | {"POLLER_JOB_IDS": "job-12345"} | WEBHOOK
 SIDECAR_TITLE: Final = "Beside an application that lists its jobs in a file."
 SIDECAR: Final = (
