@@ -210,7 +210,7 @@ class App:
             if self.config.settings.exit_when_done:
                 watching.start_soon(self._stop_when_done, watcher, store, name="finish")
             self.status.attach(store, watcher, dispatcher)
-            self._api.attach(additions, watcher, dispatcher)
+            self._api.attach(store, additions, watcher, dispatcher)
             watching.start_soon(
                 self.notifier.run,
                 lambda: self.status.health.stalled,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, TypeVar
 
 import anyio
@@ -17,8 +16,8 @@ from poller.polling.watcher import Watcher
 from poller.polling.watchlist import PersistentAdditions, Watchlist
 from poller.runtime.address import ListenAddress
 from poller.runtime.clock import Clock
-from poller.settings.types import MEMORY
 from poller.status import DaemonStatus
+from poller.store import Store
 from poller.store.admin import StoreAdmin
 
 T = TypeVar("T")
@@ -38,9 +37,9 @@ class Broadcast:
 
 @dataclass(frozen=True, slots=True)
 class RunningDaemon:
-    """What is there once the store is open and the loops run; a store in memory has no desk."""
+    """What is there once the store is open and the loops run."""
 
-    admin: StoreAdmin | None
+    admin: StoreAdmin
     additions: PersistentAdditions
     watcher: Watcher
     dispatcher: Dispatcher
@@ -68,12 +67,14 @@ class ApiContext:
         self._disk = anyio.CapacityLimiter(CONCURRENT_QUERIES)
 
     def attach(
-        self, additions: PersistentAdditions, watcher: Watcher, dispatcher: Dispatcher
+        self,
+        store: Store,
+        additions: PersistentAdditions,
+        watcher: Watcher,
+        dispatcher: Dispatcher,
     ) -> None:
         """Lead to all that works."""
-        store = self.config.settings.store
-        admin = None if store == MEMORY else StoreAdmin(Path(store))
-        self._daemon = RunningDaemon(admin, additions, watcher, dispatcher)
+        self._daemon = RunningDaemon(store.admin(), additions, watcher, dispatcher)
 
     def detach(self) -> None:
         """Lead to it no more."""
@@ -91,8 +92,6 @@ class ApiContext:
     async def query(self, look: Callable[[StoreAdmin], T]) -> T:
         """Look something up in the database, or change it. Raises Problem and StoreError."""
         admin = self.daemon.admin
-        if admin is None:
-            raise Problem("in-memory", "set POLLER_STORE to a path")
         return await run_sync(lambda: look(admin), limiter=self._disk)
 
 

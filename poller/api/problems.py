@@ -38,7 +38,6 @@ PROBLEM_TYPES: Final = {
     "unsupported-media-type": ProblemType(415, "Unsupported media type"),
     "unknown-host": ProblemType(421, "Unknown host name"),
     "internal-error": ProblemType(500, "Internal error"),
-    "in-memory": ProblemType(501, "Not available with an in-memory store"),
     "not-ready": ProblemType(503, "Daemon not ready"),
     "store-unavailable": ProblemType(503, "Store unavailable"),
     "too-many-streams": ProblemType(503, "Too many streams"),

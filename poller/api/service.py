@@ -13,6 +13,7 @@ from poller.polling.watchlist import PersistentAdditions, Watchlist
 from poller.runtime.address import ListenAddress
 from poller.runtime.clock import Clock
 from poller.status import DaemonStatus
+from poller.store import Store
 
 if TYPE_CHECKING:
     from poller.api.context import ApiContext
@@ -48,11 +49,15 @@ class ApiService:
         return serve(self.context)
 
     def attach(
-        self, additions: PersistentAdditions, watcher: Watcher, dispatcher: Dispatcher
+        self,
+        store: Store,
+        additions: PersistentAdditions,
+        watcher: Watcher,
+        dispatcher: Dispatcher,
     ) -> None:
         """Lead to all that works."""
         if self.context:
-            self.context.attach(additions, watcher, dispatcher)
+            self.context.attach(store, additions, watcher, dispatcher)
 
     def detach(self) -> None:
         """Lead to it no more."""

@@ -7,10 +7,13 @@ of `Clock.steady`.
 
 from collections.abc import Collection, Sequence
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from poller.core.outbox import Delivery, Outcome, SinkBacklog, WriteBatch
 from poller.core.state import JobState
+
+if TYPE_CHECKING:
+    from poller.store.admin import StoreAdmin
 
 DAY: Final = 86_400.0
 DELIVERED_RETENTION: Final = 7 * DAY
@@ -51,6 +54,9 @@ class Store(Protocol):
         traceback: TracebackType | None,
     ) -> None:
         """Close and unlock."""
+
+    def admin(self) -> "StoreAdmin":
+        """Return what reads and repairs the same data for an operator, in any thread."""
 
     async def load_states(self, job_ids: Collection[str]) -> list[JobState]:
         """Read the states of these jobs, and of every job that is settling or awaits its cost.
@@ -106,9 +112,6 @@ class Store(Protocol):
 
         A sink that is off already is not counted again.
         """
-
-    async def enable_sink(self, sink: str, now: float) -> None:
-        """Switch a sink on again, and make what was buried when it was switched off pending."""
 
     async def backlogs(self) -> list[SinkBacklog]:
         """Read the backlog of every sink that is configured or has deliveries left."""

@@ -140,7 +140,7 @@ class StoreAdmin:
             db.executemany(sql.REPLAY, values)
             return rows
 
-        return self._change(work)
+        return self.change(work)
 
     def delete_dead_letters(self, wanted: EventFilter) -> list[Row]:
         """Forget dead deliveries for good, and say which; their events stay."""
@@ -150,7 +150,7 @@ class StoreAdmin:
             db.executemany(sql.DROP, rows)
             return rows
 
-        return self._change(work)
+        return self.change(work)
 
     def enable_sink(self, sink: str) -> list[Row] | None:
         """Switch a sink on and list what comes back with that; None when it is on already."""
@@ -163,7 +163,7 @@ class StoreAdmin:
             db.execute(UNBURY, values)
             return [row for row in rows if row["reason"] == SINK_DISABLED]
 
-        return self._change(work)
+        return self.change(work)
 
     def _status(self, db: sqlite3.Connection) -> StoreStatus:
         mark = AuthNotice.parse(dict(db.execute(MARKS).fetchall()).get(AUTH_FLAG))
@@ -183,7 +183,8 @@ class StoreAdmin:
             db.execute("BEGIN")
             return work(db)
 
-    def _change(self, work: Work[T]) -> T:
+    def change(self, work: Work[T]) -> T:
+        """Do some work in one transaction, which is durable when this returns."""
         with self._connected("rw") as db:
             db.execute("PRAGMA synchronous = FULL")
             return in_transaction(db, work)

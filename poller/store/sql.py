@@ -115,8 +115,6 @@ UPDATE deliveries
    AND sink IN (SELECT name FROM sinks WHERE disabled_reason IS NOT NULL)
 """
 
-ENABLE: Final = "UPDATE sinks SET disabled_reason = NULL WHERE name = :sink"
-
 UNBURY: Final = """
 UPDATE deliveries
    SET status = 'pending', reason = NULL, ended_at = NULL, due = :now

@@ -28,6 +28,7 @@ from poller.store import (
     UNCONFIGURED_RETENTION,
     sql,
 )
+from poller.store.admin import StoreAdmin
 from poller.store.database import Database, Work
 from poller.store.rows import event_row, read_delivery, read_sink, read_state, state_row
 
@@ -56,6 +57,7 @@ class SqliteStore:
         in_thread: bool = True,
     ) -> None:
         self._database = Database(path, prepare=self._prepare, allow_network=allow_network)
+        self._path = path
         self._routes = routes
         self._deployment = deployment
         self._now = now
@@ -94,6 +96,10 @@ class SqliteStore:
     ) -> None:
         """Close and unlock; this awaits nothing, so that no cancellation can cut it short."""
         self._database.close()
+
+    def admin(self) -> StoreAdmin:
+        """Return what reads and repairs the same database, in any thread."""
+        return StoreAdmin(self._path, self._now)
 
     async def load_states(self, job_ids: Collection[str]) -> list[JobState]:
         """Read the states of these jobs, and of every job that is settling or awaits its cost."""
@@ -151,15 +157,6 @@ class SqliteStore:
             return times
 
         return await self._transact(work)
-
-    async def enable_sink(self, sink: str, now: float) -> None:
-        """Switch a sink on again, and make what was buried when it was switched off pending."""
-
-        def work(db: sqlite3.Connection) -> None:
-            db.execute(sql.ENABLE, {"sink": sink})
-            db.execute(sql.UNBURY, {"sink": sink, "now": now, "buried": SINK_DISABLED})
-
-        await self._transact(work)
 
     async def backlogs(self) -> list[SinkBacklog]:
         """Read the backlog of every sink that is configured or has deliveries left."""

@@ -1,7 +1,6 @@
 """A lane hands over what is due, in order for each job, and suffers whatever a sink does."""
 
 import itertools
-from dataclasses import replace
 
 import anyio
 import pytest
@@ -173,7 +172,8 @@ async def test_a_damaged_body_is_never_sent():
     """An event whose stored bytes changed is dead, loudly, and the next of its job goes on."""
     store, sink = a_store(), FakeSink()
     await fill(store, 2, jobs=1)
-    store._entries[1].delivery = replace(store._entries[1].delivery, is_intact=False)
+    damage = "UPDATE events SET digest = x'00' WHERE id = 'evt_0'"
+    store.transact(lambda db: db.execute(damage))
 
     with capture_logs() as lines:
         async with dispatching(store, hook=sink):
@@ -262,7 +262,7 @@ async def test_what_a_switched_off_sink_missed_comes_back():
     async with dispatching(store, hook=sink):
         await anyio.sleep(1.0)
         sink.trouble = None
-        await store.enable_sink("hook", 0.0)
+        store.admin().enable_sink("hook")
         await anyio.sleep(6.0)
 
     assert len(set(sink.ids)) == 21
@@ -283,7 +283,7 @@ async def test_a_sink_is_switched_off_though_the_store_fails(verb):
         assert "poller.sink_disabled" not in well.types
         store.fails = set()
         await anyio.sleep(20.0)
-        await store.enable_sink("gone", 0.0)
+        memory.admin().enable_sink("gone")
 
     assert well.types.count("poller.sink_disabled") == 1
     assert (await counts(store))["gone"] == (2, 0)

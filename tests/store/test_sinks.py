@@ -52,13 +52,14 @@ async def test_event_for_a_disabled_sink_is_kept_as_dead(store: AnyStore) -> Non
     assert await state_of(store) == SinkBacklog(name=HOOK, dead=1, is_disabled=True)
 
 
-async def test_enable_brings_the_sink_and_its_events_back(store: AnyStore) -> None:
+async def test_enable_brings_the_sink_and_its_events_back(store: AnyStore, now: Hands) -> None:
     """Switched on again, a sink gets in order all that was buried when it was off."""
     await store.write(WriteBatch(events=[an_event("1")]))
     await store.disable_sink(HOOK, "410 Gone")
     await store.write(WriteBatch(events=[an_event("2"), an_event("3", "job-2")]))
 
-    await store.enable_sink(HOOK, NOON + 5)
+    now.turn(5)
+    store.admin().enable_sink(HOOK)
 
     assert await event_ids(store, NOON + 5) == ["evt_1", "evt_3"]
     assert await state_of(store) == SinkBacklog(
@@ -73,7 +74,7 @@ async def test_enable_leaves_other_dead_events_dead(store: AnyStore) -> None:
     await store.disable_sink(LOG, "why not")
     await store.disable_sink(HOOK, "410 Gone")
 
-    await store.enable_sink(HOOK, NOON)
+    store.admin().enable_sink(HOOK)
 
     assert await due(store, NOON) == []
     assert await due(store, NOON, LOG) == []
@@ -83,7 +84,7 @@ async def test_events_that_came_before_stay_in_front(store: AnyStore) -> None:
     """An event recorded after a sink was switched on waits for the earlier one of its job."""
     await store.write(WriteBatch(events=[an_event("1")]))
     await store.disable_sink(HOOK, "410 Gone")
-    await store.enable_sink(HOOK, NOON)
+    store.admin().enable_sink(HOOK)
     await store.write(WriteBatch(events=[an_event("2")]))
 
     assert await event_ids(store, NOON) == ["evt_1"]
@@ -96,7 +97,7 @@ async def test_delivery_under_way_when_the_sink_is_disabled_counts(store: AnySto
     await store.disable_sink(HOOK, "410 Gone")
 
     await store.settle([delivered(delivery)])
-    await store.enable_sink(HOOK, NOON)
+    store.admin().enable_sink(HOOK)
 
     assert await state_of(store) == SinkBacklog(name=HOOK)
 
@@ -110,15 +111,15 @@ async def test_failure_under_way_when_the_sink_is_disabled_stays_buried(store: A
     await store.settle([postponed(first, NOON), buried(second)])
 
     assert await due(store, NOON) == []
-    await store.enable_sink(HOOK, NOON)
+    store.admin().enable_sink(HOOK)
     assert await event_ids(store, NOON) == ["evt_1", "evt_2"]
 
 
-async def test_disabling_is_counted_once_each_time(store: AnyStore, now: Hands) -> None:
+async def test_disabling_is_counted_once_each_time(store: AnyStore) -> None:
     """Two refusals of one spell are one; the next spell, after a restart too, is another."""
     first = [await store.disable_sink(HOOK, "410 Gone"), await store.disable_sink(HOOK, "410 Gone")]
     await reopen(store)
-    await store.enable_sink(HOOK, now())
+    store.admin().enable_sink(HOOK)
 
     assert first == [1, 1]
     assert await store.disable_sink(HOOK, "410 Gone") == 2

@@ -22,6 +22,7 @@ from poller.runtime.clock import Clock
 from poller.sinks import Sink
 from poller.store import Store
 from poller.store.memory import MemoryStore
+from poller.store.rows import read_delivery
 from poller.sutro.client import no_known_jobs
 from poller.sutro.list_planner import ListPlanner
 from poller.sutro.port import Known, Observation, PollRequest, QueueView
@@ -212,10 +213,20 @@ def a_store(*sinks: str, types: frozenset[str] = EVENT_TYPES) -> MemoryStore:
     return MemoryStore(routes=routes, deployment="api.example", now=virtual_clock().steady)
 
 
+RECORDED = """
+SELECT deliveries.*, type, occurred_at, body, digest, follows
+  FROM deliveries
+  JOIN events ON events.id = event_id
+ WHERE sink = :sink
+ ORDER BY deliveries.id
+"""
+
+
 def recorded(store: Store, sink: str = HOOK) -> list[Event]:
     """Give the events that a store in memory holds for a sink, in the order of recording."""
-    memory = getattr(store, "store", store)
-    return [it.delivery.event for it in memory._entries.values() if it.delivery.sink == sink]
+    memory: MemoryStore = getattr(store, "store", store)
+    rows = memory.transact(lambda db: db.execute(RECORDED, {"sink": sink}).fetchall())
+    return [read_delivery(row).event for row in rows]
 
 
 def recorded_types(store: Store) -> list[str]:
