@@ -76,7 +76,7 @@ class Settings(EnvSettings):
 
     min_interval: Duration = setting(
         "2s",
-        "The shortest interval between two polls of a job, which is that of a new job",
+        "The shortest interval between two polls of a job",
         gt=0,
     )
     max_interval: Duration = setting(
