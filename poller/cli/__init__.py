@@ -1,9 +1,9 @@
 """The command line: one verb, its output, its exit code.
 
-Each verb is a module of this package with `arguments`, which says what it takes, and `execute`,
-which does it and gives the exit code. Only the module of the verb that is asked for is imported.
-Data goes to stdout and everything else to stderr; `run` alone logs to stdout, where a service
-manager or a container engine expects it.
+Each verb is a module of this package. `add_arguments`, where there is one, declares the arguments
+of the verb; `run`, or what an action sets as `run`, executes it and returns the exit code. Only
+the module of the requested verb is imported. Data goes to stdout and everything else to stderr;
+`run` alone logs to stdout, where a service manager or a container engine expects it.
 """
 
 import argparse
@@ -17,53 +17,58 @@ from typing import Final, NoReturn
 
 from poller import __version__
 from poller.cli import exit_codes as codes
-from poller.core.errors import ConfigError, NoMatch, StoreError, StoreUnavailable
+from poller.core.errors import ConfigError, NoMatch, PollerError, StoreError, StoreUnavailable
 
 VERBS: Final = {
     "run": "watch the configured jobs and send events until stopped",
-    "wait": "wait until jobs have ended, and exit by how they did",
-    "check": "show the settings, and where each came from",
-    "health": "ask the running daemon whether it is ready, for container engines",
-    "status": "say whether all is well, and what needs a person",
-    "jobs": "list the jobs that were seen; add and remove watched ones",
+    "wait": "wait until jobs end; the exit code says how they ended",
+    "check": "validate the settings and show where each comes from",
+    "health": "check whether the running daemon is ready (for container health checks)",
+    "status": "show health, backlog and what needs attention",
+    "jobs": "list jobs; add or remove watched jobs of the running daemon",
     "events": "list, show and replay events",
-    "dead": "list, replay and drop what a sink did not take",
+    "dead-letters": "list, replay or drop undelivered events",
     "sinks": "list, test and enable sinks",
-    "costs": "sum what jobs have cost",
+    "costs": "sum the costs of ended jobs",
     "schema": "print the JSON Schema of the events",
-    "simulate": "serve a Sutro API with made-up jobs on loopback",
-    "demo": "show it all at work: simulator, daemon, receiver",
-    "version": "print the version",
+    "simulate": "serve a simulated Sutro API on loopback",
+    "demo": "run a local demo with simulator, daemon and receiver",
 }
+ALIASES: Final = {"dead-letters": ("dead",)}
 
 STORE_EXIT_CODES: Final[tuple[tuple[type[StoreError], int], ...]] = (
     (NoMatch, codes.USAGE),
     (StoreUnavailable, codes.LOCKED),
     (StoreError, codes.BAD_CONFIGURATION),
 )
-"""The exit code for each way in which a store refuses; the first row that fits counts."""
+"""The exit code of each store error; the first row that matches counts."""
+
+
+class CommandError(PollerError):
+    """A verb failed. `code` is the exit code."""
+
+    def __init__(self, message: str, *, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one verb and exit with its code."""
     words = sys.argv[1:] if argv is None else argv
-    is_run = words[:1] == ["run"]
-    # Until `run` heeds signals itself; as process 1 of a container it would be deaf to this one.
-    # The other verbs leave a terminal as it was: the live table of `wait` hides the cursor.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(codes.OK if is_run else codes.TERMINATED))
-    if is_run:  # what a reload would read is read at the start
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        # structlog takes 4 MiB of it along where it is installed, for what a daemon never draws.
-        sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    verb = _requested_verb(words)
+    _handle_early_signals(is_run=verb == "run")
     try:
-        arguments = _parser(words[0] if words else "").parse_args(words)
-        code: int = arguments.execute(arguments)
+        arguments = _parser(verb).parse_args(words)
+        code: int = arguments.run(arguments)
     except ConfigError as error:
         print_error(*error.problems)
         code = codes.BAD_CONFIGURATION
     except StoreError as error:
         print_error(str(error))
         code = next(code for kind, code in STORE_EXIT_CODES if isinstance(error, kind))
+    except CommandError as error:
+        print_error(str(error))
+        code = error.code
     except KeyboardInterrupt:
         code = codes.INTERRUPTED
     except BrokenPipeError:
@@ -73,53 +78,87 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def add_env_file_argument(parser: argparse.ArgumentParser) -> None:
-    """Let a verb that reads settings take a file of them."""
-    parser.add_argument("--env-file", type=Path, help="a file of variables; the environment wins")
+    """Add --env-file to a verb that reads settings."""
+    parser.add_argument(
+        "--env-file",
+        type=Path,
+        metavar="FILE",
+        default=argparse.SUPPRESS,  # keep a value given before the verb
+        help="read variables from FILE; the environment takes precedence",
+    )
 
 
 def print_error(*problems: str) -> None:
-    """Tell a person what is wrong, a line each."""
+    """Print problems to stderr, one per line."""
     for problem in problems:
         print(f"sutro-poller: {problem}", file=sys.stderr)  # noqa: T201 - for people
 
 
 def print_status(*lines: str) -> None:
-    """Tell a person what goes on, a line each."""
+    """Print progress to stderr at once, one line each."""
     for line in lines:
         print(line, file=sys.stderr, flush=True)  # noqa: T201 - for people
 
 
 def print_output(text: str) -> None:
-    """Print what the verb was asked for, at once; its exit code counts even if nobody reads."""
+    """Print the result of a verb to stdout at once. A closed pipe does not change its exit code."""
     try:
         print(text, flush=True)  # noqa: T201 - data
     except BrokenPipeError:
         _silence_stdout()
     except OSError as error:
         _silence_stdout()
-        print_error(f"stdout cannot be written to: {error.strerror}")
+        print_error(f"cannot write to stdout: {error.strerror}")
         sys.exit(codes.NO_OUTPUT)
 
 
+def _handle_early_signals(*, is_run: bool) -> None:
+    """Set the signal handlers that count until `run` installs its own.
+
+    As process 1 of a container the daemon would ignore SIGTERM without a handler. The other verbs
+    exit through Python, so that the live table of `wait` gives the terminal its cursor back.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(codes.OK if is_run else codes.TERMINATED))
+    if is_run:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # everything is about to be read anyway
+        # structlog imports rich where it is installed: 4 MiB that the daemon never uses.
+        sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+
+
 def _silence_stdout() -> None:
-    """Let all further output, and the interpreter's last flush, meet nobody."""
+    """Discard all further output, also what the interpreter flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parser(word: str) -> argparse.ArgumentParser:
+def _requested_verb(words: Sequence[str]) -> str:
+    """Return the full name of the first word that is a verb; empty when there is none."""
+    names = {alias: name for name in VERBS for alias in (name, *ALIASES.get(name, ()))}
+    rest = words[2:] if words[:1] == ["--env-file"] else words
+    first = next((word for word in rest if not word.startswith("--env-file=")), "")
+    return names.get(first, "")
+
+
+def _parser(requested: str) -> argparse.ArgumentParser:
+    """Return the parser, with the arguments of the requested verb alone."""
     parser = argparse.ArgumentParser(
         prog="sutro-poller",
-        description="Tells people when their Sutro batch-inference jobs end.",
+        description="Send events when Sutro batch-inference jobs start and end.",
         epilog="Settings are environment variables; `sutro-poller check` lists them.",
     )
     parser.add_argument("--version", action="version", version=f"sutro-poller {__version__}")
+    parser.add_argument("--env-file", type=Path, metavar="FILE", help="same as after the verb")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     for name, purpose in VERBS.items():
         verb = verbs.add_parser(
-            name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}."
+            name,
+            aliases=ALIASES.get(name, ()),
+            help=purpose,
+            description=f"{purpose[0].upper()}{purpose[1:]}.",
         )
-        if name == word:
-            module = import_module(f"poller.cli.{name}")
-            module.add_arguments(verb)
-            verb.set_defaults(execute=module.run)
+        if name == requested:
+            module = import_module(f"poller.cli.{name.replace('-', '_')}")
+            if hasattr(module, "add_arguments"):
+                module.add_arguments(verb)
+            if hasattr(module, "run"):
+                verb.set_defaults(run=module.run)
     return parser

@@ -1,4 +1,4 @@
-"""What the operator's verbs take: filters, the form of the output, and whose database."""
+"""Arguments that several verbs share: filters, the output format, and the settings' database."""
 
 import argparse
 import os
@@ -11,16 +11,19 @@ from poller.cli import add_env_file_argument
 from poller.config import load
 from poller.core.errors import StoreUnusable
 from poller.core.events import EVENT_TYPES
+from poller.core.jobs import is_job_id
+from poller.polling.watchlist import JOB_ID_RULE
 from poller.settings.types import MEMORY, parse_duration
 from poller.store.admin import EventFilter, StoreAdmin
 
 IN_MEMORY: Final = (
-    "POLLER_STORE: what is in memory is not seen from outside of its daemon; set both to a path"
+    "POLLER_STORE: a store in memory cannot be read by another process;"
+    " set it to a path, for the daemon too"
 )
 
 
 def parse_since(text: str) -> float:
-    """Read a duration before now, or an ISO date or time, in UTC unless it says otherwise."""
+    """Return a Unix time from a duration before now or an ISO date or time, by default in UTC."""
     try:
         return time.time() - float(str(parse_duration(text)))
     except ValueError:
@@ -33,40 +36,48 @@ def parse_since(text: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _count(text: str) -> int:
+def parse_count(text: str) -> int:
+    """Return a whole number of at least 1."""
     if not text.isascii() or not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError("must be a whole number from 1 on")
+        raise argparse.ArgumentTypeError("must be a whole number, 1 or more")
     return int(text)
 
 
+def parse_job_id(text: str) -> str:
+    """Return the text if it can be a job ID."""
+    if not is_job_id(text):
+        raise argparse.ArgumentTypeError(f"{text[:64]!r}: {JOB_ID_RULE}")
+    return text
+
+
 FILTERS: Final[dict[str, dict[str, Any]]] = {
-    "job": {"metavar": "ID", "help": "only of this job; the beginning of its id is enough"},
-    "sink": {"metavar": "NAME", "help": "only for this sink"},
-    "type": {"choices": sorted(EVENT_TYPES), "metavar": "TYPE", "help": "only events of this type"},
+    "job": {"metavar": "ID", "help": "only this job (a unique ID prefix is enough)"},
+    "sink": {"metavar": "NAME", "help": "only this sink"},
+    "type": {"choices": sorted(EVENT_TYPES), "metavar": "TYPE", "help": "only this event type"},
     "since": {
         "type": parse_since,
         "metavar": "WHEN",
-        "help": "not before 2h or 7d ago, or a date",
+        "help": "only since then: a duration before now (2h, 7d) or a date",
     },
-    "limit": {"type": _count, "metavar": "N", "help": "at most so many"},
+    "limit": {"type": parse_count, "metavar": "N", "help": "maximum number of rows"},
 }
 
 
 def add_filter_arguments(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Let a verb take some filters, and what every verb that reads the database takes."""
+    """Add filters, and the arguments of every verb that reads the database."""
     for name in names:
         parser.add_argument(f"--{name}", **FILTERS[name])
     add_store_arguments(parser)
 
 
-def add_store_arguments(parser: argparse.ArgumentParser, *, styles: tuple[str, ...] = ()) -> None:
-    """Let a verb be told the form of its output, and where the settings are."""
-    parser.add_argument("-o", "--output", choices=("table", "json", *styles), default="table")
+def add_store_arguments(parser: argparse.ArgumentParser, *, formats: tuple[str, ...] = ()) -> None:
+    """Add the output format and --env-file."""
+    parser.add_argument("-o", "--output", choices=("table", "json", *formats), default="table")
     add_env_file_argument(parser)
 
 
 def open_store(arguments: argparse.Namespace) -> StoreAdmin:
-    """Find the database of the settings. Raises ConfigError and StoreRefused."""
+    """Return the configured database, not opened yet. Raises ConfigError and StoreUnusable."""
     store = load(os.environ, arguments.env_file, for_run=False).settings.store
     if store == MEMORY:
         raise StoreUnusable(IN_MEMORY)
@@ -74,7 +85,7 @@ def open_store(arguments: argparse.Namespace) -> StoreAdmin:
 
 
 def build_filter(arguments: argparse.Namespace, **more: Any) -> EventFilter:
-    """Give what the filters on the command line say."""
+    """Return the filter that the command line describes."""
     names = ("job", "sink", "type", "state", "since", "limit")
     given = {name: getattr(arguments, name, None) for name in names} | more
-    return EventFilter(**{name: it for name, it in given.items() if it is not None})
+    return EventFilter(**{name: value for name, value in given.items() if value is not None})

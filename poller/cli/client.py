@@ -1,4 +1,4 @@
-"""The running daemon, asked through its door."""
+"""A client of the HTTP API of the running daemon."""
 
 import json
 import os
@@ -7,61 +7,63 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 
+from poller.cli import CommandError
 from poller.cli import exit_codes as codes
 from poller.cli.connection import connection
 from poller.config import load
-from poller.core.errors import ConfigError, PollerError
+from poller.core.errors import ConfigError
 from poller.runtime.address import ListenAddress
 
 TIMEOUT_SECONDS: Final = 30.0
 NOT_LISTENING: Final = (
-    "POLLER_LISTEN: is off, so that a running daemon has no door; set it for both"
+    "POLLER_LISTEN: is off, but this command needs the daemon's HTTP API;"
+    " set it, for the daemon too"
 )
+WRONG_TOKEN: Final = "the daemon rejected the token: set POLLER_LISTEN_TOKEN to the daemon's token"  # noqa: S105 - a message
+STATUS_CODES: Final = {401: codes.KEY_REJECTED, 403: codes.KEY_REJECTED, 503: codes.LOCKED}
 
-ANOTHER: Final = "the daemon wants another token: set POLLER_LISTEN_TOKEN as for it"
-OF_STATUS: Final = {401: codes.KEY_REJECTED, 403: codes.KEY_REJECTED, 503: codes.LOCKED}
 
+class DaemonError(CommandError):
+    """The daemon did not do what was requested, or cannot be reached.
 
-class DaemonError(PollerError):
-    """The door did not give what was asked for. `code` is the exit code for that.
-
-    `status` is that of an answer which is a problem, None where none came.
+    `status` is the HTTP status of its response, None without one.
     """
 
-    def __init__(self, told: str, *, status: int | None = None) -> None:
-        super().__init__(told)
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        code = codes.UNREACHABLE if status is None else STATUS_CODES.get(status, codes.FAILURE)
+        super().__init__(message, code=code)
         self.status = status
-        is_there = status is not None
-        self.code = OF_STATUS.get(status or 0, codes.FAILURE) if is_there else codes.UNREACHABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonClient:
-    """Where a daemon is, and the token that it wants, if it wants one."""
+    """The address of a daemon, and the token that it wants, if any."""
 
     address: ListenAddress
     token: str | None = None
 
     def request(self, method: str, path: str, body: object = None) -> Any:
-        """Make one request and give what the answer holds. Raises Unanswered."""
+        """Return the decoded response to one request. Raises DaemonError."""
         headers = {"Accept": "application/json"}
         headers |= {"Authorization": f"Bearer {self.token}"} if self.token else {}
         headers |= {"Content-Type": "application/json"} if body else {}
         try:
-            asking = connection(self.address, timeout=TIMEOUT_SECONDS)
-            asking.request(method, path, json.dumps(body) if body else None, headers)
-            answer = asking.getresponse()
-            text = answer.read()
-            asking.close()
+            http = connection(self.address, timeout=TIMEOUT_SECONDS)
+            http.request(method, path, json.dumps(body) if body else None, headers)
+            response = http.getresponse()
+            text = response.read()
+            http.close()
         except (OSError, HTTPException) as error:
-            why = getattr(error, "strerror", None) or type(error).__name__
-            told = f"no daemon answers at {self.address} ({why}); does it run, with the same"
-            raise DaemonError(f"{told} POLLER_LISTEN?") from None
-        return _content(answer.status, text)
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise DaemonError(
+                f"cannot connect to the daemon at {self.address} ({reason}):"
+                " is it running, with the same POLLER_LISTEN?"
+            ) from None
+        return _decode(response.status, text)
 
 
 def connect(env_file: Path | None) -> DaemonClient:
-    """Find the door of the settings. Raises ConfigError."""
+    """Return a client of the configured daemon. Raises ConfigError."""
     settings = load(os.environ, env_file, for_run=False).settings
     address, token = ListenAddress.parse(settings.listen), settings.listen_token
     if address.is_off:
@@ -69,13 +71,13 @@ def connect(env_file: Path | None) -> DaemonClient:
     return DaemonClient(address=address, token=token.get_secret_value() if token else None)
 
 
-def _content(status: int, text: bytes) -> Any:
+def _decode(status: int, text: bytes) -> Any:
     try:
         content = json.loads(text) if text else None
     except ValueError:
-        raise DaemonError("what answers there is no sutro-poller", status=status) from None
+        raise DaemonError("the server there is not sutro-poller", status=status) from None
     if status >= 400:
         detail = content.get("detail") if isinstance(content, dict) else None
-        detail = ANOTHER if status == 401 else detail
-        raise DaemonError(str(detail or f"the answer is {status}"), status=status)
+        detail = WRONG_TOKEN if status == 401 else detail
+        raise DaemonError(str(detail or f"the daemon responded with {status}"), status=status)
     return content

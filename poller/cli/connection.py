@@ -1,4 +1,4 @@
-"""A connection to the door of a running daemon. It imports little, for verbs that must be light."""
+"""Connect to the HTTP API of a running daemon. Imports little, for verbs that must be light."""
 
 import socket
 from http.client import HTTPConnection
@@ -7,20 +7,20 @@ from typing import Final
 
 from poller.runtime.address import LOCALHOST, ListenAddress
 
-EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to ask, not to listen
-"""Where a daemon is asked that listens on all addresses."""
+LOOPBACK_FOR: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to connect, not to listen
+"""The loopback address to connect to where the daemon listens on all addresses."""
 
 
 def connection(address: ListenAddress, *, timeout: float) -> HTTPConnection:
-    """Give a connection to a door; each step takes so many seconds at most. Raises OSError."""
-    host = EVERYWHERE.get(address.host, address.host or LOCALHOST)
-    made = HTTPConnection(host, address.port or None, timeout=timeout)
+    """Return a connection; each of its steps takes at most `timeout` seconds. Raises OSError."""
+    host = LOOPBACK_FOR.get(address.host, address.host or LOCALHOST)
+    http = HTTPConnection(host, address.port or None, timeout=timeout)
     if address.path:
-        made.sock = _through(address.path, timeout)
-    return made
+        http.sock = _connect_to_unix_socket(address.path, timeout)
+    return http
 
 
-def _through(path: Path, timeout: float) -> socket.socket:
+def _connect_to_unix_socket(path: Path, timeout: float) -> socket.socket:
     peer = socket.socket(socket.AF_UNIX)
     try:
         peer.settimeout(timeout)

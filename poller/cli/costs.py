@@ -1,4 +1,4 @@
-"""`costs`: what jobs that ended have cost, summed by model, name or day."""
+"""`costs`: sum the costs of ended jobs by model, name or day."""
 
 import argparse
 from collections import defaultdict
@@ -21,21 +21,19 @@ UNKNOWN: Final = "unknown"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `costs` takes."""
-    parser.add_argument("--by", choices=GROUPS, default="model", help="model unless told")
+    """Add the arguments of `costs`."""
+    parser.add_argument("--by", choices=GROUPS, default="model", help="group by (default: model)")
     parser.add_argument("--since", **FILTERS["since"])
-    add_store_arguments(parser, styles=("csv",))
+    add_store_arguments(parser, formats=("csv",))
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Sum the costs of jobs, each of which counts at its end."""
+    """Print the sums; a job counts when it ends."""
     jobs = open_store(arguments).ended_jobs(arguments.since or 0.0)
-    rows = [{arguments.by: it} | _sum(group) for it, group in _grouped(jobs, arguments.by)]
+    rows = [{arguments.by: key} | _sum(group) for key, group in _grouped(jobs, arguments.by)]
     if arguments.output == "table" and rows:
         rows = [_readable(row) for row in (*rows, {arguments.by: "total"} | _sum(jobs))]
-    print_rows(
-        rows, (arguments.by, *SUMS), arguments.output, empty="No job has ended in that time."
-    )
+    print_rows(rows, (arguments.by, *SUMS), arguments.output, empty="No ended jobs.")
     return codes.OK
 
 
@@ -47,9 +45,9 @@ def _grouped(jobs: Iterable[Row], by: str) -> list[tuple[str | None, list[Row]]]
 
 
 def _sum(jobs: Sequence[Row]) -> dict[str, Any]:
-    """Sum over jobs. A cost that is not known is no 0: it is counted, and apart."""
+    """Return the sums of some jobs. Unknown costs are counted apart, not as 0."""
     costs = [job["job_cost"] for job in jobs]
-    known = [Decimal(it) for it in costs if it is not None]
+    known = [Decimal(cost) for cost in costs if cost is not None]
     return {
         "jobs": len(costs),
         "input_tokens": sum(job["input_tokens"] or 0 for job in jobs),

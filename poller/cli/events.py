@@ -1,4 +1,4 @@
-"""`events`: what was announced, to whom, and once more on request."""
+"""`events`: list, show and replay recorded events."""
 
 import argparse
 import json
@@ -17,40 +17,43 @@ DELIVERIES: Final = ("sink", "status", "failures", "last_attempt_at", "next_atte
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `events` takes."""
-    acts = parser.add_subparsers(required=True)
-    ls = acts.add_parser("ls", help="list events, the latest first")
-    statuses = [status.value for status in DeliveryStatus]
-    ls.add_argument("--state", choices=statuses, help="only those that are so for a sink")
+    """Add the actions of `events`."""
+    actions = parser.add_subparsers(required=True)
+    ls = actions.add_parser("ls", help="list events, latest first")
+    states = [status.value for status in DeliveryStatus]
+    ls.add_argument("--state", choices=states, help="only events with a delivery in this state")
     add_filter_arguments(ls, "job", "sink", "type", "since", "limit")
-    ls.set_defaults(act=_list)
-    shown = acts.add_parser("show", help="show the body of an event and where it went")
-    shown.add_argument("event_id", metavar="ID", help="the beginning of its id is enough")
-    add_store_arguments(shown)
-    shown.set_defaults(act=_show)
-    replay = acts.add_parser("replay", help="send events again: same id, same bytes")
-    replay.add_argument("event_ids", metavar="ID", nargs="+", help="the beginning is enough")
-    replay.add_argument("--sink", metavar="NAME", help="to this sink; else to all that got it")
+    ls.set_defaults(run=_list)
+    show = actions.add_parser("show", help="show the body of an event and its deliveries")
+    show.add_argument("event_id", metavar="ID", help="a unique prefix is enough")
+    add_store_arguments(show)
+    show.set_defaults(run=_show)
+    replay = actions.add_parser(
+        "replay", help="send events again, with the same ID and the same bytes"
+    )
+    replay.add_argument("event_ids", metavar="ID", nargs="+", help="a unique prefix is enough")
+    replay.add_argument(
+        "--sink",
+        metavar="NAME",
+        help="only to this sink (default: to every sink that was to get it)",
+    )
     add_store_arguments(replay)
-    replay.set_defaults(act=_replay)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Do one of them."""
-    code: int = arguments.act(arguments)
-    return code
+    replay.set_defaults(run=_replay)
 
 
 def _list(arguments: argparse.Namespace) -> int:
     rows = open_store(arguments).events(build_filter(arguments))
     if arguments.output == "table":
-        rows = [row | {"deliveries": _ways(row)} for row in rows]
-    print_rows(rows, COLUMNS, arguments.output, empty="No such events have been recorded.")
+        rows = [row | {"deliveries": _delivery_summary(row)} for row in rows]
+    print_rows(rows, COLUMNS, arguments.output, empty="No events recorded.")
     return codes.OK
 
 
-def _ways(row: Row) -> str | None:
-    return ", ".join(f"{it['sink']} {it['status']}" for it in row["deliveries"]) or None
+def _delivery_summary(row: Row) -> str | None:
+    return (
+        ", ".join(f"{delivery['sink']} {delivery['status']}" for delivery in row["deliveries"])
+        or None
+    )
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -66,7 +69,8 @@ def _show(arguments: argparse.Namespace) -> int:
             f"{name:12} {as_json(value) if name == 'body' else '-' if value is None else value}"
         )
     print_output(
-        "\n" + (as_table(deliveries, DELIVERIES) if deliveries else "No sink was to get it.")
+        "\n"
+        + (as_table(deliveries, DELIVERIES) if deliveries else "No sink was configured for it.")
     )
     return codes.OK
 
@@ -75,5 +79,8 @@ def _replay(arguments: argparse.Namespace) -> int:
     admin = open_store(arguments)
     rows = admin.replay(build_filter(arguments, event_ids=arguments.event_ids))
     return print_replayed(
-        admin, rows, arguments.output, empty="No sink was to get it: name a --sink."
+        admin,
+        rows,
+        arguments.output,
+        empty="No sink was configured for it: choose one with --sink.",
     )

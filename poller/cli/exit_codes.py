@@ -1,4 +1,4 @@
-"""The exit codes of all verbs; those from 64 to 78 are those of sysexits.h."""
+"""The exit codes of all verbs; 64 to 78 are those of sysexits.h."""
 
 from typing import Final
 
@@ -26,9 +26,9 @@ POLL_ERROR_CODES: Final[tuple[tuple[type[PollError], int], ...]] = (
     (NotFound, JOB_MISSING),
     (PollError, UNREACHABLE),
 )
-"""The exit code for each kind of error of the API; the first row that fits counts."""
+"""The exit code of each poll error; the first row that matches counts."""
 
 
 def for_poll_error(error: PollError) -> int:
-    """Give the exit code of what keeps the API from being asked."""
+    """Return the exit code of an error that keeps a verb from polling."""
     return next(code for kind, code in POLL_ERROR_CODES if isinstance(error, kind))

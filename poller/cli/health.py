@@ -1,6 +1,6 @@
-"""`health`: ask the daemon on this machine whether it is ready, and exit by what it says.
+"""`health`: check whether the daemon on this machine is ready.
 
-A container engine runs this again and again, so it imports no more than it needs.
+A container engine runs this every few seconds, so it imports no more than it needs.
 """
 
 import argparse
@@ -18,52 +18,50 @@ from poller.runtime.address import DEFAULT_ADDRESS, ListenAddress
 from poller.settings.sources import EnvSources
 
 VARIABLE: Final = "POLLER_LISTEN"
-TIMEOUT: Final = 4.0
-"""Seconds for each step, a little less than those that the image gives to all of them."""
-LONGEST: Final = 65_536
+STEP_SECONDS: Final = 4.0
+"""Less than the timeout of the image's health check, so that the reason is printed."""
+RESPONSE_BYTES_CAP: Final = 65_536
 
 add_arguments = add_env_file_argument
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Say in a line how the daemon is; exit 0 when it is ready."""
+    """Print one line; exit 0 when the daemon is ready."""
     address = _address(EnvSources.of(os.environ, arguments.env_file))
     try:
-        is_ready, reasons = _ask(address)
+        is_ready, reasons = _readiness(address)
     except (OSError, HTTPException) as error:
-        print_output(f"nobody answers at {address}: {_reason(error)}")
+        print_output(f"cannot connect to {address}: {_reason(error)}")
         return codes.FAILURE
     except (ValueError, RecursionError):
-        print_output(f"what answers at {address} is not the daemon")
+        print_output(f"the server at {address} is not sutro-poller")
         return codes.FAILURE
-    print_output(
-        "ready" if is_ready else f"not ready: {'; '.join(reasons) or 'it does not say why'}"
-    )
+    print_output("ready" if is_ready else f"not ready: {'; '.join(reasons) or 'no reason given'}")
     return codes.OK if is_ready else codes.FAILURE
 
 
-def _address(places: EnvSources) -> ListenAddress:
-    found = places.find(VARIABLE)
+def _address(sources: EnvSources) -> ListenAddress:
+    sourced = sources.find(VARIABLE)
     try:
-        address = ListenAddress.parse(found.text if found else DEFAULT_ADDRESS)
+        address = ListenAddress.parse(sourced.text if sourced else DEFAULT_ADDRESS)
     except ValueError as error:
         raise ConfigError(f"{VARIABLE}: {error}") from None
     if address.is_off:
-        raise ConfigError(f"{VARIABLE}: is off, so that the daemon cannot be asked")
+        raise ConfigError(f"{VARIABLE}: is off: a health check needs the HTTP API")
     return address
 
 
-def _ask(address: ListenAddress) -> tuple[bool, list[str]]:
-    """Ask whether it is ready, and why not. Raises ValueError when that is not answered."""
-    with closing(connection(address, timeout=TIMEOUT)) as asking:
-        asking.request("GET", "/readyz")
-        answer = asking.getresponse()
-        told = json.loads(answer.read(LONGEST))
-    if not isinstance(told, dict) or not isinstance(told.get("reasons"), list):
+def _readiness(address: ListenAddress) -> tuple[bool, list[str]]:
+    """Return whether the daemon is ready, and the reasons if not. Raises ValueError."""
+    with closing(connection(address, timeout=STEP_SECONDS)) as http:
+        http.request("GET", "/readyz")
+        response = http.getresponse()
+        body = json.loads(response.read(RESPONSE_BYTES_CAP))
+    if not isinstance(body, dict) or not isinstance(body.get("reasons"), list):
         raise ValueError("no reasons")
-    return answer.status == 200, [str(reason) for reason in told["reasons"]]
+    return response.status == 200, [str(reason) for reason in body["reasons"]]
 
 
 def _reason(error: OSError | HTTPException) -> str:
-    said = error.strerror if isinstance(error, OSError) else None
-    return said or str(error) or type(error).__name__
+    text = error.strerror if isinstance(error, OSError) else None
+    return text or str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What the operator's verbs print: rows as an aligned table, as JSON, or as CSV."""
+"""Print rows as an aligned table, as JSON, or as CSV."""
 
 import csv
 import io
@@ -13,15 +13,15 @@ from poller.cli import print_error, print_output
 from poller.store.admin import Row, StoreAdmin
 
 GAP: Final = "  "
-WIDTHS: Final = {"id": 16, "event_id": 16, "name": 30, "model": 30}
-"""Where a table cuts a column. What is left of an event's id is still enough to name it."""
-NOTHING: Final = "-"
+COLUMN_WIDTHS: Final = {"id": 16, "event_id": 16, "name": 30, "model": 30}
+"""Where a table cuts a column. 16 characters of an event ID are still enough to select it."""
+NO_VALUE: Final = "-"
 
 
 def print_rows(
     rows: Sequence[Mapping[str, Any]], columns: Sequence[str], style: str, *, empty: str
 ) -> None:
-    """Print some columns of rows as a table, or all of them as JSON or CSV."""
+    """Print the columns of rows as a table or CSV, or all of the rows as JSON."""
     if style == "json":
         print_output(as_json(rows))
     elif style == "csv":
@@ -31,12 +31,12 @@ def print_rows(
 
 
 def as_json(value: object) -> str:
-    """Write JSON for people and programs; a decimal becomes a text, which keeps every digit."""
+    """Return indented JSON; a decimal becomes a string, which keeps every digit."""
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Write the columns with a line of their names."""
+    """Return the columns as CSV, with a header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -45,18 +45,18 @@ def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def as_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Align the columns under their names, numbers to the right."""
+    """Return aligned columns under their names, numbers to the right."""
     heads = [name.removesuffix("_at").replace("_", " ").upper() for name in columns]
     cells = [heads, *([_cell(name, row[name]) for name in columns] for row in rows)]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    rights = [any(isinstance(row[it], int | float | Decimal) for row in rows) for it in columns]
+    rights = [any(isinstance(row[name], int | float | Decimal) for row in rows) for name in columns]
     return "\n".join(GAP.join(map(_pad, line, widths, rights)).rstrip() for line in cells)
 
 
 def _cell(name: str, value: object) -> str:
     # A name may hold line breaks, which would tear the table.
-    text = NOTHING if value is None else " ".join(str(value).split())
-    width = WIDTHS.get(name, len(text))
+    text = NO_VALUE if value is None else " ".join(str(value).split())
+    width = COLUMN_WIDTHS.get(name, len(text))
     if len(text) <= width:
         return text
     return text[:width] if name.endswith("id") else text[: width - 1] + "…"
@@ -68,29 +68,29 @@ def _pad(text: str, width: int, is_right: bool) -> str:
 
 
 def _width(text: str) -> int:
-    """Count the columns that a text takes on a terminal."""
+    """Return how many columns a text takes on a terminal."""
     return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
 
 
-COLUMNS: Final = ("event_id", "type", "job_id", "sink", "result")
-AGAIN: Final = "will be sent again"
+REPLAY_COLUMNS: Final = ("event_id", "type", "job_id", "sink", "result")
+REPLAYED: Final = "will be sent again"
 
 
 def print_replayed(admin: StoreAdmin, rows: Sequence[Row], style: str, *, empty: str) -> int:
-    """Say of each delivery whether it goes again; exit 1 if any, or all, do not."""
-    told = [row | {"result": row["skipped_reason"] or AGAIN} for row in rows]
-    left = sum(row["skipped_reason"] is not None for row in rows)
-    print_rows(told, COLUMNS, style, empty=empty)
-    if left < len(rows):
-        print_error(f"{len(rows) - left} of {len(rows)} will be sent again{format_time(admin)}")
-    return codes.FAILURE if left or not rows else codes.OK
+    """Print whether each delivery is replayed; return 1 unless all are."""
+    results = [row | {"result": row["skipped_reason"] or REPLAYED} for row in rows]
+    skipped = sum(row["skipped_reason"] is not None for row in rows)
+    print_rows(results, REPLAY_COLUMNS, style, empty=empty)
+    if skipped < len(rows):
+        print_error(f"{len(rows) - skipped} of {len(rows)} will be sent again{when_sent(admin)}")
+    return codes.FAILURE if skipped or not rows else codes.OK
 
 
-def format_time(admin: StoreAdmin) -> str:
-    """Say when what is pending goes out."""
+def when_sent(admin: StoreAdmin) -> str:
+    """Return when pending deliveries are sent, as the end of a sentence."""
     is_running = admin.status().is_running
     return (
-        "; the running daemon sees it within 5 s"
+        "; the running daemon starts within 5 s"
         if is_running
-        else " once `sutro-poller run` is started"
+        else " when `sutro-poller run` is started"
     )

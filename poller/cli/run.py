@@ -1,4 +1,4 @@
-"""`run`: the daemon as a process."""
+"""`run`: run the daemon."""
 
 import argparse
 import os
@@ -18,7 +18,7 @@ from poller.runtime.stdout import NonBlockingStdout
 from poller.runtime.systemd import SystemdNotifier
 
 FLUSH_SECONDS: Final = 1.0
-"""Seconds that the last lines of the log get to be written."""
+"""How long to wait at exit until the last log lines are written."""
 
 log = structlog.get_logger()
 
@@ -26,21 +26,21 @@ add_arguments = add_env_file_argument
 
 
 def run(arguments: argparse.Namespace) -> NoReturn:
-    """Watch and deliver until a signal comes, then exit."""
+    """Watch and deliver until a signal, then exit."""
     config = load(os.environ, arguments.env_file)
     settings = config.settings
     sys.stdout = output = NonBlockingStdout(sys.stdout)
     logs.configure(settings.log_level, settings.log_format, stream=output, secrets=config.secrets)
     code = _run(config)
     output.close(FLUSH_SECONDS)
-    # A thread that waits for a reader who has stopped reading must not keep the process.
+    # The thread that writes the log may be blocked by a full pipe: do not wait for it.
     os._exit(code)
 
 
 def _run(config: Config) -> int:
     try:
         anyio.run(_run_app, config, backend_options={"use_uvloop": _has_uvloop()})
-    except BaseException as error:  # noqa: BLE001 - a crash too is told by the log
+    except BaseException as error:  # noqa: BLE001 - a crash is logged too
         return _fail(error)
     return codes.OK
 
@@ -50,14 +50,14 @@ async def _run_app(config: Config) -> None:
 
 
 def _fail(error: BaseException) -> int:
-    """Give the exit code of what ended the daemon; what nobody foresaw is logged whole."""
+    """Return the exit code for the error that ended the daemon; log an unexpected one."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     if isinstance(error, StoreLocked | StoreUnusable | ConfigError):
         print_error(str(error))
-        is_held = isinstance(error, StoreLocked | AddressInUse)
-        return codes.LOCKED if is_held else codes.BAD_CONFIGURATION
-    # No traceback of the interpreter's own: this one goes through the log, which strikes secrets.
+        is_in_use = isinstance(error, StoreLocked | AddressInUse)
+        return codes.LOCKED if is_in_use else codes.BAD_CONFIGURATION
+    # Log the traceback instead of letting the interpreter print it: the log redacts secrets.
     log.critical("poller.crashed", exc_info=error)
     return codes.CRASHED
 

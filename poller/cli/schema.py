@@ -1,4 +1,4 @@
-"""`json_schema`: the JSON Schema of the events."""
+"""`schema`: print the JSON Schema of the events."""
 
 import argparse
 
@@ -6,10 +6,6 @@ from poller.cli import exit_codes as codes
 from poller.cli import print_output
 from poller.cli.output import as_json
 from poller.core.events import json_schema
-
-
-def add_arguments(_parser: argparse.ArgumentParser) -> None:
-    """Say that `json_schema` takes nothing."""
 
 
 def run(_arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`sinks`: who gets the events, a test of one, and one switched on again."""
+"""`sinks`: list, test and enable sinks."""
 
 import argparse
 import os
@@ -10,8 +10,7 @@ import anyio
 from poller.cli import exit_codes as codes
 from poller.cli import print_error, print_output
 from poller.cli.arguments import add_store_arguments, open_store
-from poller.cli.output import AGAIN, as_json, format_time, print_rows
-from poller.cli.output import COLUMNS as LETTERS
+from poller.cli.output import REPLAY_COLUMNS, REPLAYED, as_json, print_rows, when_sent
 from poller.config import Config, SinkConfig, load
 from poller.core.errors import NoMatch
 from poller.core.outbox import Delivery
@@ -23,42 +22,40 @@ COLUMNS: Final = ("sink", "state", "pending", "oldest_at", "dead", "reason")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `sinks` takes."""
-    acts = parser.add_subparsers(required=True)
-    for name, act, purpose in (
-        ("ls", _list, "list the sinks and what waits for each"),
-        ("test", _test, "send a test event at once, and say what came of it"),
-        ("enable", _enable, "switch on what a 410 has switched off, with all that waited"),
+    """Add the actions of `sinks`."""
+    actions = parser.add_subparsers(required=True)
+    for name, run, purpose in (
+        ("ls", _list, "list sinks and their backlogs"),
+        ("test", _test, "send a test event and report the result"),
+        ("enable", _enable, "enable a sink that a 410 response disabled; its events are sent"),
     ):
-        parser = acts.add_parser(name, help=purpose)
-        if act is not _list:
+        parser = actions.add_parser(name, help=purpose)
+        if run is not _list:
             parser.add_argument("sink", metavar="NAME", help="such as webhook or webhook.audit")
         add_store_arguments(parser)
-        parser.set_defaults(act=act)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Do one of them."""
-    code: int = arguments.act(arguments)
-    return code
+        parser.set_defaults(run=run)
 
 
 def _list(arguments: argparse.Namespace) -> int:
     rows = open_store(arguments).sinks()
-    print_rows(rows, COLUMNS, arguments.output, empty="No sinks: start `sutro-poller run` first.")
+    print_rows(
+        rows, COLUMNS, arguments.output, empty="No sinks recorded: start `sutro-poller run` first."
+    )
     return codes.OK
 
 
 def _enable(arguments: argparse.Namespace) -> int:
     admin = open_store(arguments)
     rows = admin.enable_sink(arguments.sink)
-    told = [row | {"result": AGAIN} for row in rows or ()]
-    empty = "Nothing had been kept for it." if rows is not None else "Nothing was changed."
-    print_rows(told, LETTERS, arguments.output, empty=empty)
+    results = [row | {"result": REPLAYED} for row in rows or ()]
+    empty = "No events were waiting for it." if rows is not None else "No change."
+    print_rows(results, REPLAY_COLUMNS, arguments.output, empty=empty)
     if rows is None:
-        print_error(f"{arguments.sink} is enabled already")
+        print_error(f"{arguments.sink} was not disabled")
     else:
-        print_error(f"{arguments.sink} is enabled; {len(rows)} will be sent{format_time(admin)}")
+        print_error(
+            f"{arguments.sink} is enabled; {len(rows)} events will be sent{when_sent(admin)}"
+        )
     return codes.OK
 
 
@@ -71,9 +68,9 @@ def _test(arguments: argparse.Namespace) -> int:
     if arguments.output == "json":
         print_output(as_json({"sink": sink.name, "event_id": event.id, "error": reason}))
     elif reason is None:
-        print_output(f"{sink.name} took the test event {event.id}.")
+        print_output(f"Test event {event.id} delivered to {sink.name}.")
     else:
-        print_output(f"{sink.name} did not take the test event {event.id}: {reason}.")
+        print_output(f"Test event {event.id} was not delivered to {sink.name}: {reason}.")
     return codes.FAILURE if reason else codes.OK
 
 
@@ -82,7 +79,7 @@ def _configured(config: Config, name: str) -> SinkConfig:
         if sink.name == name:
             return sink
     known = ", ".join(sink.name for sink in config.sinks)
-    raise NoMatch(f"POLLER_SINKS: {name!r} is not in it; it has: {known}")
+    raise NoMatch(f"POLLER_SINKS: no sink {name!r}; configured: {known}")
 
 
 async def _send(config: Config, sink: SinkConfig, delivery: Delivery) -> str | None:

@@ -1,11 +1,11 @@
-"""`status`: how the daemon and its database stand, and what needs a person."""
+"""`status`: show health, backlog and what needs attention."""
 
 import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from poller.cli import exit_codes as codes
 from poller.cli import print_output
@@ -16,61 +16,62 @@ from poller.core.issues import REMEDIES, Issue
 from poller.store.admin import Row, StoreStatus
 
 COLUMNS: Final = ("sink", "state", "pending", "oldest", "dead")
-MEGABYTE: Final = 1_000_000
+BYTES_PER_MB: Final = 1_000_000
 
 add_arguments = add_store_arguments
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show all; exit 1 when something needs a person."""
+    """Print the status; exit 1 when something needs attention."""
     status = open_store(arguments).status()
-    needs = list(_needs(status))
+    actions = list(_actions(status))
     print_output(
-        as_json(_plain(status, needs)) if arguments.output == "json" else _screen(status, needs)
+        as_json(asdict(status) | {"actions": actions})
+        if arguments.output == "json"
+        else _screen(status, actions)
     )
-    return codes.FAILURE if needs else codes.OK
+    return codes.FAILURE if actions else codes.OK
 
 
-def _plain(status: StoreStatus, needs: list[str]) -> dict[str, Any]:
-    return asdict(status) | {"needs": needs}
-
-
-def _screen(status: StoreStatus, needs: list[str]) -> str:
+def _screen(status: StoreStatus, actions: list[str]) -> str:
     jobs = ", ".join(f"{count} {state}" for state, count in status.jobs.items())
     sinks = [row | {"oldest": _age(row["oldest_at"])} for row in status.sinks]
     lines = (
         f"daemon    {'running' if status.is_running else 'not running'}",
-        f"database  {status.path} ({status.size / MEGABYTE:.1f} MB)",
-        f"API key   {'refused' if status.is_key_rejected else 'not refused'}",
-        f"jobs      {jobs or 'none seen yet'}",
+        f"database  {status.path} ({status.size / BYTES_PER_MB:.1f} MB)",
+        f"API key   {'rejected' if status.is_key_rejected else 'accepted'}",
+        f"jobs      {jobs or 'none recorded yet'}",
         "",
         as_table(sinks, COLUMNS),
         "",
-        *(needs or ["Nothing needs a person."]),
+        *(actions or ["No action needed."]),
     )
     return "\n".join(lines)
 
 
-def _needs(status: StoreStatus) -> Iterator[str]:
-    """Say what does not mend itself, and what to do about each."""
+def _actions(status: StoreStatus) -> Iterator[str]:
+    """Yield what an operator has to do, one sentence each."""
     if status.is_key_rejected:
         yield REMEDIES[Issue.API_KEY_REJECTED]
     waiting = sum(row["pending"] for row in status.sinks)
     if waiting and not status.is_running:
-        yield f"{waiting} deliveries wait and no daemon runs: start it with `sutro-poller run`."
+        yield f"{waiting} deliveries are pending but no daemon runs: start `sutro-poller run`."
     for row in status.sinks:
-        yield from _needs_of(row)
+        yield from _sink_actions(row)
 
 
-def _needs_of(row: Row) -> Iterator[str]:
+def _sink_actions(row: Row) -> Iterator[str]:
     sink = row["sink"]
     if row["state"] == "disabled":
         yield (
-            f"{sink} is disabled ({row['reason']}): put its receiver right, then"
+            f"{sink} is disabled ({row['reason']}): fix its receiver, then run"
             f" `sutro-poller sinks enable {sink}`."
         )
     elif row["dead"]:
-        yield f"{sink} has dead letters: `sutro-poller dead ls --sink {sink}`, then replay or drop."
+        yield (
+            f"{sink} has dead letters: see `sutro-poller dead-letters ls --sink {sink}`,"
+            " then replay or drop them."
+        )
 
 
 def _age(moment: str | None) -> str | None:

@@ -1,0 +1,60 @@
+"""`dead-letters`: list, replay or drop undelivered events."""
+
+import argparse
+from typing import Final
+
+from poller.cli import exit_codes as codes
+from poller.cli import print_error
+from poller.cli.arguments import add_filter_arguments, build_filter, open_store
+from poller.cli.output import REPLAY_COLUMNS, print_replayed, print_rows
+from poller.core.outbox import DeliveryStatus
+from poller.store.admin import EventFilter
+
+COLUMNS: Final = ("event_id", "ended_at", "type", "job_id", "sink", "failures", "reason")
+NONE: Final = "No dead letters."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions of `dead-letters`."""
+    actions = parser.add_subparsers(required=True)
+    ls = actions.add_parser("ls", help="list dead letters, latest first")
+    add_filter_arguments(ls, "job", "sink", "type", "since", "limit")
+    ls.set_defaults(run=_list)
+    for name, run, purpose in (
+        ("replay", _replay, "send dead letters again, with the same ID and the same bytes"),
+        ("drop", _drop, "delete dead letters; their events stay"),
+    ):
+        parser = actions.add_parser(name, help=purpose)
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument(
+            "event_ids", metavar="ID", nargs="*", default=[], help="the ID of the event"
+        )
+        which.add_argument("--all", action="store_true", help="all that match the filters")
+        add_filter_arguments(parser, "job", "sink", "type", "since")
+        parser.set_defaults(run=run)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    rows = open_store(arguments).deliveries(build_filter(arguments, state=DeliveryStatus.DEAD))
+    print_rows(rows, COLUMNS, arguments.output, empty=NONE)
+    return codes.OK
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    admin = open_store(arguments)
+    rows = admin.replay(_chosen(arguments))
+    return print_replayed(admin, rows, arguments.output, empty=NONE)
+
+
+def _drop(arguments: argparse.Namespace) -> int:
+    rows = open_store(arguments).delete_dead_letters(_chosen(arguments))
+    dropped = [row | {"result": "dropped"} for row in rows]
+    print_rows(dropped, REPLAY_COLUMNS, arguments.output, empty=NONE)
+    if rows:
+        print_error(f"{len(rows)} dropped; `sutro-poller events replay` can still send the events")
+    return codes.OK if rows else codes.FAILURE
+
+
+def _chosen(arguments: argparse.Namespace) -> EventFilter:
+    event_ids = None if arguments.all else arguments.event_ids
+    return build_filter(arguments, state=DeliveryStatus.DEAD, event_ids=event_ids)
