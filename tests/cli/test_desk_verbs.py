@@ -32,7 +32,7 @@ def test_status_of_a_healthy_database(ask: Ask, keep):
     assert ["daemon", "not", "running"] in told.lines
     assert ["jobs", "1", "RUNNING"] in told.lines
     assert [HOOK, "enabled", "0", "-", "0"] in told.lines
-    assert told.out.endswith("Nothing needs a person.\n")
+    assert told.out.endswith("No action needed.\n")
 
 
 def test_status_of_events_that_nobody_sends(ask: Ask, keep, now: Hands):
@@ -46,14 +46,17 @@ def test_status_of_events_that_nobody_sends(ask: Ask, keep, now: Hands):
     (shown,) = (line for line in told.lines if line[:1] == [HOOK])
     assert shown[1:3] == ["enabled", "1"]
     assert shown[3].startswith("2m3")
-    assert "deliveries wait and no daemon runs: start it with `sutro-poller run`." in told.out
+    assert "deliveries are pending but no daemon runs: start `sutro-poller run`." in told.out
 
 
 @pytest.mark.parametrize(
     ("batch", "told"),
     [
-        ({"events": TWO, "bury": HOOK}, "webhook has dead letters: `sutro-poller dead ls --sink w"),
-        ({"disable": HOOK}, "webhook is disabled (410 Gone): put its receiver right, then `sutro-"),
+        (
+            {"events": TWO, "bury": HOOK},
+            "webhook has dead letters: see `sutro-poller dead-letters ls --sink w",
+        ),
+        ({"disable": HOOK}, "webhook is disabled (410 Gone): fix its receiver, then run `sutro-"),
         ({"flags": {"auth": "refused 1"}}, "The API refuses the key: put SUTRO_API_KEY right"),
     ],
     ids=["dead", "disabled", "refused"],
@@ -66,7 +69,7 @@ def test_status_says_what_needs_a_person(ask: Ask, keep, batch, told):
 
     assert (screen.code, plain.code) == (1, 1)
     assert told in screen.out
-    assert told in json.loads(plain.out)["needs"][0]
+    assert told in json.loads(plain.out)["actions"][0]
 
 
 def test_jobs_ls(ask: Ask, keep):
@@ -78,7 +81,7 @@ def test_jobs_ls(ask: Ask, keep):
     head, line = told.lines
     assert head[:3] == ["JOB", "ID", "STATE"]
     assert line[:3] == ["job-1", "SUCCEEDED", "2024-01-15T12:00:00Z"]
-    assert ask("jobs", "ls", "--state", "failed").out == "No such jobs have been seen.\n"
+    assert ask("jobs", "ls", "--state", "failed").out == "No jobs recorded.\n"
 
 
 def test_events_ls(ask: Ask, keep):
@@ -107,9 +110,9 @@ def test_events_show_without_sinks(ask: Ask, keep):
     """An event that nobody takes is shown all the same, and cannot go back to anybody."""
     keep(events=[an_event(type="job.found")])
 
-    assert ask("events", "show", "evt_1").out.endswith("No sink was to get it.\n")
+    assert ask("events", "show", "evt_1").out.endswith("No sink was configured for it.\n")
     told = ask("events", "replay", "evt_1")
-    assert (told.code, told.out) == (1, "No sink was to get it: name a --sink.\n")
+    assert (told.code, told.out) == (1, "No sink was configured for it: choose one with --sink.\n")
 
 
 def test_replay_says_which_and_when(ask: Ask, keep):
@@ -120,7 +123,7 @@ def test_replay_says_which_and_when(ask: Ask, keep):
 
     assert told.code == 0
     assert {line[0] for line in told.lines[1:]} == {"evt_1", "evt_2"}
-    assert "2 of 2 will be sent again once `sutro-poller run` is started" in told.err
+    assert "2 of 2 will be sent again when `sutro-poller run` is started" in told.err
 
 
 def test_replay_of_what_is_pending_exits_1(ask: Ask, keep):
@@ -141,7 +144,7 @@ def test_drop_says_which(ask: Ask, keep):
 
     assert (told.code, told.lines[1][0], told.lines[1][-1]) == (0, "evt_2", "dropped")
     assert "1 dropped" in told.err
-    assert (again.code, again.out) == (1, "There are no such dead letters.\n")
+    assert (again.code, again.out) == (1, "No dead letters.\n")
     assert [line[0] for line in ask("dead", "ls").lines[1:]] == ["evt_1"]
 
 
@@ -164,8 +167,8 @@ def test_sinks_enable(ask: Ask, keep):
     told, again = ask("sinks", "enable", HOOK), ask("sinks", "enable", HOOK)
 
     assert (told.code, len(told.lines)) == (0, 3)
-    assert "webhook is enabled; 2 will be sent once" in told.err
-    assert (again.code, again.out) == (0, "Nothing was changed.\n")
+    assert "webhook is enabled; 2 events will be sent when" in told.err
+    assert (again.code, again.out) == (0, "No change.\n")
     assert ask("sinks", "ls").lines[2][:3] == [HOOK, "enabled", "2"]
 
 
@@ -199,7 +202,7 @@ def test_costs_by_day_and_name_as_csv(ask: Ask, keep):
 
     assert by_name.out.splitlines()[1:] == [",1,15420,8230,1,", "x,1,15420,8230,0,0.5"]
     assert by_day.out.splitlines()[1:] == ["2024-01-15,2,30840,16460,1,0.5"]
-    assert ask("costs", "--since", "1h").out == "No job has ended in that time.\n"
+    assert ask("costs", "--since", "1h").out == "No ended jobs.\n"
 
 
 @pytest.mark.parametrize("when", ["7d", "2024-01-15", "2024-01-15T13:00:00+02:00"])
@@ -215,7 +218,7 @@ def test_since_takes_durations_and_dates(ask: Ask, keep, now: Hands, when: str):
     ("words", "told"),
     [
         (("--since", "soon"), "must be a duration such as 2h or 7d, or a date such as 2024-01-15"),
-        (("--limit", "0"), "must be a whole number from 1 on"),
+        (("--limit", "0"), "must be a whole number, 1 or more"),
         (("--type", "job.end"), "invalid choice: 'job.end'"),
         (("--job", "x"), "no job has an id that begins with 'x'"),
     ],
@@ -239,7 +242,9 @@ def test_no_database_is_one_line(ask: Ask, path: Path, verb: str):
 
     assert (missing.code, in_memory.code) == (78, 78)
     assert missing.err.startswith(f"sutro-poller: POLLER_STORE: {path} is not there; set it")
-    assert in_memory.err.endswith("is not seen from outside of its daemon; set both to a path\n")
+    assert in_memory.err.endswith(
+        "cannot be read by another process; set it to a path, for the daemon too\n"
+    )
     assert missing.err.count("\n") == in_memory.err.count("\n") == 1
 
 

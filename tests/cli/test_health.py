@@ -54,7 +54,7 @@ def a_door(status: int, body: str, at: object = ("127.0.0.1", 0)) -> Iterator[st
     [
         (200, READY, (0, "ready\n")),
         (503, NOT_READY, (1, f"not ready: {'; '.join(WHY)}\n")),
-        (503, READY, (1, "not ready: it does not say why\n")),
+        (503, READY, (1, "not ready: no reason given\n")),
     ],
 )
 def test_it_says_what_the_daemon_says(ask: Ask, status: int, body: str, told: tuple[int, str]):
@@ -71,7 +71,7 @@ def test_a_stranger_is_not_the_daemon(ask: Ask, body: str):
     with a_door(200, body) as address:
         found = ask("health", POLLER_LISTEN=address)
 
-    assert (found.code, found.out) == (1, f"what answers at http://{address} is not the daemon\n")
+    assert (found.code, found.out) == (1, f"the server at http://{address} is not sutro-poller\n")
 
 
 def test_it_asks_over_a_unix_socket(ask: Ask, tmp_path: Path):
@@ -99,7 +99,7 @@ def test_what_listens_everywhere_is_asked_here(
     assert asked == [("127.0.0.1" if everywhere == "0.0.0.0" else "::1", 8377)]
     assert (found.code, found.out) == (
         1,
-        f"nobody answers at http://{everywhere}:8377: Connection refused\n",
+        f"cannot connect to http://{everywhere}:8377: Connection refused\n",
     )
 
 
@@ -111,13 +111,13 @@ def test_nobody_is_there(ask: Ask, tmp_path: Path):
     at_path = ask("health", POLLER_LISTEN=f"unix:{tmp_path}/door")
 
     assert (at_port.code, at_path.code) == (1, 1)
-    assert at_port.out == f"nobody answers at http://127.0.0.1:{port}: Connection refused\n"
-    assert at_path.out == f"nobody answers at unix:{tmp_path}/door: No such file or directory\n"
+    assert at_port.out == f"cannot connect to http://127.0.0.1:{port}: Connection refused\n"
+    assert at_path.out == f"cannot connect to unix:{tmp_path}/door: No such file or directory\n"
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("off", "is off, so that the daemon cannot be asked"), ("8377", RULE)],
+    [("off", "is off: a health check needs the HTTP API"), ("8377", RULE)],
 )
 def test_there_is_nowhere_to_ask(ask: Ask, text: str, problem: str):
     """Without a door nobody can be asked; that is a matter of the configuration."""

@@ -48,7 +48,7 @@ def test_a_change_is_a_line(capsys: pytest.CaptureFixture[str]):
     assert out == ""
     assert err.splitlines() == [
         "job-1 RUNNING",
-        "job-1 SUCCEEDED (its cost is awaited)",
+        "job-1 SUCCEEDED (waiting for its cost)",
         "job-1 SUCCEEDED",
         "trouble",
     ]

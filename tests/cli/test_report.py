@@ -32,16 +32,16 @@ DOCUMENTED = JobResult(
     ("it", "line"),
     [
         (DOCUMENTED, "job-12345 succeeded in 2m0s: 15420 tokens in, 8230 out, $0.0234"),
-        (result(JobEventType.SUCCEEDED), "job-1 succeeded: cost not known yet"),
+        (result(JobEventType.SUCCEEDED), "job-1 succeeded: cost unknown yet"),
         (result(JobEventType.FAILED, **FAILED), "job-1 failed after 2m0s: out of memory"),
         (result(JobEventType.FAILED), "job-1 failed"),
         (result(JobEventType.CANCELLED), "job-1 cancelled"),
         (
             JobResult(job_id="job-1", end=JobEventType.MISSING),
-            "job-1 is missing: the API knows no job of this id",
+            "job-1 is missing: the API does not know this job ID",
         ),
-        (result(), "job-1 has not ended, it is RUNNING"),
-        (JobResult(job_id="job-1"), "job-1 was not seen"),
+        (result(), "job-1 has not ended: RUNNING"),
+        (JobResult(job_id="job-1"), "job-1 no status received"),
     ],
 )
 def test_one_job_is_told_in_a_sentence(it: JobResult, line: str):
@@ -79,7 +79,7 @@ def test_each_bad_end_has_a_reason():
 
     assert reasons([DOCUMENTED, failed, missing, result()]) == [
         "job-2 failed after 2m0s: out of memory",
-        "job-3 is missing: the API knows no job of this id",
+        "job-3 is missing: the API does not know this job ID",
     ]
 
 

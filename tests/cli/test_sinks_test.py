@@ -20,7 +20,7 @@ def test_a_sink_takes_the_test(ask: Ask, path):
     event = json.loads(line)
     assert told.code == 0
     assert event["event"] == "poller.test"
-    assert last == f"log took the test event {event['event_id']}."
+    assert last == f"Test event {event['event_id']} delivered to log."
     assert not path.exists()
 
 
@@ -67,7 +67,7 @@ def test_refusal_is_a_sentence(ask: Ask):
     told = ask("sinks", "test", "webhook", POLLER_WEBHOOK_URL="http://127.0.0.1:9/secret")
 
     assert told.code == 1
-    assert told.out.startswith("webhook did not take the test event evt_")
+    assert told.out.startswith("Test event evt_")
     assert "secret" not in told.out
 
 
@@ -76,4 +76,4 @@ def test_unknown_sink(ask: Ask):
     told = ask("sinks", "test", "pager")
 
     assert (told.code, told.out) == (2, "")
-    assert told.err == "sutro-poller: POLLER_SINKS: 'pager' is not in it; it has: log\n"
+    assert told.err == "sutro-poller: POLLER_SINKS: no sink 'pager'; configured: log\n"

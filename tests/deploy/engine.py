@@ -123,7 +123,7 @@ def an_engine() -> Iterator[Engine]:
             command = ["unshare", "--mount", "sh", "-euc", APART, "dockerd", *places]
             process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            eventually(lambda: engine.end_of("version").code == 0, within=GRACE)
+            eventually(lambda: engine.end_of("--version").code == 0, within=GRACE)
             yield engine
         finally:
             process.terminate()

@@ -109,11 +109,11 @@ def test_a_full_disk_behind_stdout_is_told(command: Path):
     """What cannot be printed is one line and exit code 74, not a traceback."""
     with Path("/dev/full").open("wb") as full:
         told = subprocess.run(
-            [command, "version"], stdout=full, stderr=subprocess.PIPE, check=False, timeout=30
+            [command, "schema"], stdout=full, stderr=subprocess.PIPE, check=False, timeout=30
         )
 
     assert told.returncode == 74
-    assert told.stderr == b"sutro-poller: stdout cannot be written to: No space left on device\n"
+    assert told.stderr == b"sutro-poller: cannot write to stdout: No space left on device\n"
 
 
 async def test_a_second_process_on_one_database_is_refused(place: Place):

@@ -37,7 +37,7 @@ async def test_it_is_the_wheel_that_is_tested(place: Place):
 async def test_version_is_that_of_the_package(place: Place):
     """`python -m poller` is the same program, and `version` prints one line."""
     python = str(place.command.with_name("python"))
-    async with place.started([python, "-m", "poller", "version"], {}) as asked:
+    async with place.started([python, "-m", "poller", "--version"], {}) as asked:
         code = await asked.end()
 
     assert (code, asked.out, asked.err) == (0, f"sutro-poller {__version__}\n", "")
@@ -69,9 +69,9 @@ async def test_check_speaks_json(place: Place):
 @pytest.mark.parametrize(
     ("changes", "code", "told"),
     [
-        ({"POLLER_JOB_IDS": "job-1"}, 0, "takes the key; job job-1 is QUEUED."),
-        ({"POLLER_JOB_IDS": "job-9"}, 0, "takes the key; job job-9 is not known to it: too new,"),
-        ({"POLLER_JOB_IDS": None}, 0, "takes the key."),
+        ({"POLLER_JOB_IDS": "job-1"}, 0, "accepted the API key; job job-1 is QUEUED."),
+        ({"POLLER_JOB_IDS": "job-9"}, 0, "accepted the API key, but does not know job job-9"),
+        ({"POLLER_JOB_IDS": None}, 0, "accepted the API key."),
         ({"SUTRO_API_KEY": NEW_KEY}, 77, "the API refused the key (401); put SUTRO_API_KEY right."),
         ({"SUTRO_API_URL": nowhere()}, 69, "cannot connect (Connection refused)"),
     ],
@@ -97,10 +97,10 @@ async def test_check_looks_at_the_places(place: Place, tmp_path: Path):
     taken, noted = await place.run("check", POLLER_JOBS_FILE=str(jobs))
 
     assert (refused, told.out) == (78, "")
-    rule = "must be a folder that this user may write to"
+    rule = "must be a directory that this user can write to"
     assert told.err == f"sutro-poller: POLLER_STORE: {lost} {rule}\n"
     assert (taken, noted.err.count("\n")) == (0, 1)
-    assert noted.err.startswith(f"POLLER_JOBS_FILE: {jobs} is not there yet")
+    assert noted.err.startswith(f"POLLER_JOBS_FILE: {jobs} does not exist yet")
 
 
 async def test_simulate_prints_what_run_needs(place: Place):

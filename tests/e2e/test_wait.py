@@ -74,7 +74,7 @@ CASES: Final = (
     Case("good dropped bad lost", 1, ": 1 succeeded, 1 failed, 1 cancelled, 1 missing; $"),
     Case("--fail-fast endless bad", 1, "bad failed after 0s: The model returned"),
     Case("good dropped lost", 3, "dropped cancelled after 0s"),
-    Case("lost-1 lost-2 lost-3", 4, "lost-2 is missing: the API knows no job of this id"),
+    Case("lost-1 lost-2 lost-3", 4, "lost-2 is missing: the API does not know this job ID"),
     Case("lost", 4, "lost: no such job (404) so far, missing after 0.5 s of that"),
     Case(
         "good --unreachable-after 300ms",
@@ -86,10 +86,10 @@ CASES: Final = (
     Case("good", 78, "SUTRO_API_KEY: is required", {"SUTRO_API_KEY": ""}),
     Case("good", 78, "check SUTRO_API_URL", {"SUTRO_API_URL": "{api}/wrong"}),
     Case("", 78, "name a job, ask for --latest, or set POLLER_JOB_IDS"),
-    Case("", 78, "empty.txt names no job", {"POLLER_JOBS_FILE": "{folder}/empty.txt"}),
+    Case("", 78, "empty.txt contains no job ID", {"POLLER_JOBS_FILE": "{folder}/empty.txt"}),
     Case("", 78, "none.txt: No such file", {"POLLER_JOBS_FILE": "{folder}/none.txt"}),
     Case("", 78, "bad.txt, line 2: a job id has", {"POLLER_JOBS_FILE": "{folder}/bad.txt"}),
-    Case("endless --timeout 300ms", 124, "gave up after 0.3s: the jobs go on"),
+    Case("endless --timeout 300ms", 124, "timed out after 0.3s: the jobs go on"),
     Case("a/b", 2, "a job id has 1 to 128"),
     Case("good --timeout soon", 2, "must be a duration"),
 )

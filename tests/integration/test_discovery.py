@@ -276,7 +276,7 @@ async def test_a_job_that_is_named_no_more_is_found(account: Account):
 
 
 async def test_a_refused_key_is_tried_by_the_list(account: Account):
-    """With no job to ask about, the list itself shows how the API takes the key."""
+    """With no job to ask about, the list itself shows how the API accepted the API key."""
     async with account.discovering(POLLER_WEBHOOK_EVENTS="*"):
         await anyio.sleep(100.0)
         account.api.key = "sk_other"

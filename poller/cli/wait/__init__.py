@@ -1,4 +1,4 @@
-"""`wait`: block until jobs end."""
+"""`wait`: wait until jobs end; the exit code says how they ended."""
 
 from poller.cli.wait.command import add_arguments, run
 

@@ -1,4 +1,4 @@
-"""`wait`: the end of jobs, as an exit code."""
+"""The verb `wait`: arguments, exit code and what is printed."""
 
 import argparse
 import math
@@ -13,12 +13,12 @@ import anyio
 
 from poller.cli import add_env_file_argument, print_error, print_output, print_status
 from poller.cli import exit_codes as codes
+from poller.cli.arguments import parse_job_id
 from poller.cli.wait.progress import progress
 from poller.cli.wait.report import as_json, reasons, summary
 from poller.config import Config, load
 from poller.core.errors import ConfigError, PollError
 from poller.core.formatting import format_duration
-from poller.core.jobs import is_job_id
 from poller.core.state import JobEventType
 from poller.polling.waiter import JobResult, JobWaiter, ProgressListener, WaitOptions, find_latest
 from poller.polling.watchlist import JOB_ID_RULE, parse_ids
@@ -28,59 +28,61 @@ from poller.settings.types import parse_duration
 from poller.sutro.client import SutroClient
 from poller.wiring import build_client, build_http, build_rate_limiter, build_source
 
-NO_JOBS: Final = "wait: name a job, ask for --latest, or set POLLER_JOB_IDS or POLLER_JOBS_FILE"
+NO_JOBS: Final = (
+    "no jobs to wait for: pass IDs, use --latest, or set POLLER_JOB_IDS or POLLER_JOBS_FILE"
+)
 
 CODES: Final = {
     JobEventType.FAILED: codes.JOB_FAILED,
     JobEventType.CANCELLED: codes.JOB_CANCELLED,
     JobEventType.MISSING: codes.JOB_MISSING,
 }
-"""The exit code for each bad end; when several differ the first of them counts."""
+"""The exit code of each end but success; if ends differ, the first in this order counts."""
 
 ADVICE: Final = {
-    codes.UNREACHABLE: "; the jobs go on, wait for them again",
+    codes.UNREACHABLE: "; the jobs go on: wait for them again",
 }
-"""What to do next, where the line of the error does not say it."""
+"""What to do next, where the error message does not say it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `wait` takes."""
+    """Add the arguments of `wait`."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "job_ids",
         nargs="*",
-        type=_job_id,
+        type=parse_job_id,
         default=(),
         metavar="ID",
-        help="a job; without one those of POLLER_JOB_IDS and POLLER_JOBS_FILE",
+        help="a job ID (default: those of POLLER_JOB_IDS and POLLER_JOBS_FILE)",
     )
     which.add_argument("--latest", action="store_true", help="the newest job of the account")
     end = parser.add_mutually_exclusive_group()
-    end.add_argument("--all", action="store_true", help="until all have ended (the default)")
-    end.add_argument("--any", action="store_true", help="until the first has ended")
+    end.add_argument("--all", action="store_true", help="wait until all jobs have ended (default)")
+    end.add_argument("--any", action="store_true", help="stop when the first job has ended")
     parser.add_argument(
-        "--fail-fast", action="store_true", help="until one does not succeed, at the latest"
+        "--fail-fast", action="store_true", help="stop at the first job that does not succeed"
     )
     parser.add_argument(
         "--timeout",
         type=_duration,
         default=math.inf,
-        metavar="D",
-        help="give up after 90s, 2h, ...; never unless told",
+        metavar="DURATION",
+        help="stop waiting after this long: 90s, 2h (default: never)",
     )
     parser.add_argument(
         "--unreachable-after",
         type=_duration,
         default=math.inf,
-        metavar="D",
-        help="give up when no answer came for so long; never unless told",
+        metavar="DURATION",
+        help="stop when the API has not responded for this long (default: never)",
     )
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     add_env_file_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Wait, say how it ended, and give the exit code for that."""
+    """Wait, print how the jobs ended, and return the exit code."""
     config = load(os.environ, arguments.env_file, for_run=False, is_delivering=False)
     config.key()  # raises when there is none
     job_ids = () if arguments.latest else tuple(arguments.job_ids) or _configured_ids(config)
@@ -94,14 +96,14 @@ async def _wait(config: Config, arguments: argparse.Namespace, job_ids: Sequence
         client = build_client(config, http, clock)
         with progress(clock) as listener:
             waiter = _make_waiter(config, client, clock, listener, _terms(arguments))
-            obstacle = await _follow(waiter, client, job_ids)
-    return _report(waiter.results, obstacle, is_json=arguments.output == "json")
+            failure = await _follow(waiter, client, job_ids)
+    return _report(waiter.results, failure, is_json=arguments.output == "json")
 
 
 async def _follow(
     waiter: JobWaiter, client: SutroClient, job_ids: Sequence[str]
 ) -> tuple[int, str] | None:
-    """Wait for these jobs, or the newest. Give the code and the line of what kept from that."""
+    """Wait for these jobs, or the newest. Return exit code and message if the wait failed."""
     try:
         with anyio.fail_after(waiter.options.timeout):
             await waiter.run(
@@ -109,26 +111,25 @@ async def _follow(
             )
     except TimeoutError:
         waited = format_duration(waiter.options.timeout)
-        told = f"gave up after {waited}: the jobs go on, wait for them again"
-        return codes.TIMED_OUT, told
+        return codes.TIMED_OUT, f"timed out after {waited}; the jobs go on: wait for them again"
     except PollError as error:
         code = codes.for_poll_error(error)
         return code, f"{error}{ADVICE.get(code, '')}"
     return None
 
 
-def _report(
-    results: Sequence[JobResult], obstacle: tuple[int, str] | None, *, is_json: bool
-) -> int:
-    """Say how it ended: reasons and obstacles on stderr, the result on stdout."""
+def _report(results: Sequence[JobResult], failure: tuple[int, str] | None, *, is_json: bool) -> int:
+    """Print reasons and failures to stderr and the result to stdout; return the exit code."""
     if len(results) > 1:
         print_status(*reasons(results))
-    if obstacle:
-        print_error(obstacle[1])
+    if failure:
+        print_error(failure[1])
     if is_json or results:
         print_output(as_json(results) if is_json else summary(results))
-    ends = {it.end for it in results}
-    return obstacle[0] if obstacle else next((CODES[it] for it in CODES if it in ends), codes.OK)
+    if failure:
+        return failure[0]
+    ends = {result.end for result in results}
+    return next((code for end, code in CODES.items() if end in ends), codes.OK)
 
 
 def _make_waiter(
@@ -160,12 +161,12 @@ def _terms(arguments: argparse.Namespace) -> WaitOptions:
 
 
 def _configured_ids(config: Config) -> tuple[str, ...]:
-    """Give the ids of the settings and of the file. Raises ConfigError when there are none."""
+    """Return the IDs of the settings and of the file. Raises ConfigError when there are none."""
     job_ids, path = config.settings.job_ids, config.settings.jobs_file
     if path:
         job_ids += _ids_in(path)
     if not job_ids:
-        raise ConfigError(f"POLLER_JOBS_FILE: {path} names no job" if path else NO_JOBS)
+        raise ConfigError(f"POLLER_JOBS_FILE: {path} contains no job ID" if path else NO_JOBS)
     return job_ids
 
 
@@ -177,12 +178,6 @@ def _ids_in(path: Path) -> tuple[str, ...]:
     if bad:
         raise ConfigError(f"POLLER_JOBS_FILE: {path}, line {bad[0]}: {JOB_ID_RULE}")
     return good
-
-
-def _job_id(text: str) -> str:
-    if not is_job_id(text):
-        raise argparse.ArgumentTypeError(f"{text[:64]!r}: {JOB_ID_RULE}")
-    return text
 
 
 def _duration(text: str) -> float:

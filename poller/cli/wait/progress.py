@@ -1,4 +1,4 @@
-"""How `wait` shows on stderr what goes on: a live table on a terminal, else a line a change."""
+"""The progress of `wait` on stderr: a live table on a terminal, else one line per change."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,13 +25,13 @@ STYLES: Final = {
     JobEventType.CANCELLED: "yellow",
     JobEventType.MISSING: "bold red",
 }
-REFRESH: Final = 4.0
-NARROWEST: Final = 60
-"""Columns of a terminal; a narrower one would cut every cell of the table."""
+REFRESHES_PER_SECOND: Final = 4.0
+MIN_TABLE_COLUMNS: Final = 60
+"""In a narrower terminal every cell of the table would be cut."""
 
 
 def progress(clock: Clock) -> AbstractContextManager[ProgressListener]:
-    """Give the live table where it can be shown, else the lines."""
+    """Return the live table where it can be shown, else the lines."""
     if not sys.stderr.isatty():
         return nullcontext(Lines())
     try:
@@ -39,89 +39,90 @@ def progress(clock: Clock) -> AbstractContextManager[ProgressListener]:
     except ImportError:
         return nullcontext(Lines())
     console = Console(stderr=True)
-    return live(console, clock) if console.width >= NARROWEST else nullcontext(Lines())
+    return live(console, clock) if console.width >= MIN_TABLE_COLUMNS else nullcontext(Lines())
 
 
 class Lines:
-    """A line for each change of a job."""
+    """Print a line for each change of status."""
 
     def __init__(self) -> None:
-        self._told: dict[str, str] = {}
+        self._printed: dict[str, str] = {}
 
     def report(self, text: str) -> None:
-        """Write of trouble."""
+        """Print a problem."""
         print_status(text)
 
     def update(self, results: Sequence[JobResult]) -> None:
-        """Write of each job whose status is another than before."""
-        for it in results:
-            status = status_of(it)
-            if status and self._told.get(it.job_id) != status:
-                self._told[it.job_id] = status
-                print_status(f"{it.job_id} {status}")
+        """Print each job whose status has changed."""
+        for result in results:
+            status = status_of(result)
+            if status and self._printed.get(result.job_id) != status:
+                self._printed[result.job_id] = status
+                print_status(f"{result.job_id} {status}")
 
 
 class LiveTable:
-    """A table of all jobs that is drawn anew all the time, for its seconds to pass."""
+    """A table of all jobs, redrawn several times a second."""
 
     def __init__(self, console: "Console", clock: Clock) -> None:
         self._console = console
         self._clock = clock
-        self._standings: Sequence[JobResult] = ()
+        self._results: Sequence[JobResult] = ()
 
     def report(self, text: str) -> None:
-        """Write of trouble above the table."""
+        """Print a problem above the table."""
         self._console.print(text, markup=False, highlight=False)
 
     def update(self, results: Sequence[JobResult]) -> None:
-        """Show this from the next drawing on."""
-        self._standings = tuple(results)
+        """Show these results from the next redraw on."""
+        self._results = tuple(results)
 
     def draw(self) -> "Table":
-        """Draw the table as of now."""
+        """Return the table as of now."""
         from rich.table import Table  # noqa: PLC0415 - an extra
         from rich.text import Text  # noqa: PLC0415
 
         table = Table(box=None, pad_edge=False, header_style="dim")
         for name in COLUMNS:
             table.add_column(name, justify="left" if name in {"job", "status"} else "right")
-        for it in self._standings:
-            status = Text(status_of(it) or "-", STYLES[it.end] if it.end else "")
-            table.add_row(Text(it.job_id), status, *_numbers(it.job, self._clock.now()))
+        for result in self._results:
+            style = STYLES[result.end] if result.end else ""
+            status = Text(status_of(result) or "-", style)
+            table.add_row(Text(result.job_id), status, *_numbers(result.job, self._clock.now()))
         return table
 
 
 @contextmanager
 def live(console: "Console", clock: Clock) -> Iterator[LiveTable]:
-    """Keep a live table on a console while the block runs."""
+    """Show a live table while the block runs."""
     from rich.live import Live  # noqa: PLC0415 - an extra
 
     table = LiveTable(console, clock)
-    with Live(console=console, get_renderable=table.draw, refresh_per_second=REFRESH):
+    with Live(console=console, get_renderable=table.draw, refresh_per_second=REFRESHES_PER_SECOND):
         yield table
 
 
-def status_of(it: JobResult) -> str | None:
-    """Give a job's status in a word, None before it is seen."""
-    if it.end is JobEventType.MISSING:
+def status_of(result: JobResult) -> str | None:
+    """Return the status of a job; None before the first response."""
+    if result.end is JobEventType.MISSING:
         return "MISSING"
-    if it.job is None:
+    if result.job is None:
         return None
-    is_settling = it.job.status.is_terminal and it.end is None
-    return status_text(it.job) + (" (its cost is awaited)" if is_settling else "")
+    is_settling = result.job.status.is_terminal and result.end is None
+    return status_text(result.job) + (" (waiting for its cost)" if is_settling else "")
 
 
 def _numbers(job: Job | None, now: datetime) -> list[str]:
-    """Write the columns of a job that are numbers; empty what is not known."""
+    """Return the numeric columns of a job; empty where unknown."""
     if job is None:
         return [""] * 5
     counts = (job.num_rows, job.input_tokens, job.output_tokens)
     cost = "" if job.job_cost is None else format_cost(job.job_cost)
-    return [_elapsed(job, now), *("" if it is None else f"{it:,}" for it in counts), cost]
+    return [_elapsed(job, now), *("" if count is None else f"{count:,}" for count in counts), cost]
 
 
 def _elapsed(job: Job, now: datetime) -> str:
-    """Say how long a job has run, or has waited to run; whole seconds while that goes on."""
+    """Return how long a job ran, or has run or waited so far, then in whole seconds."""
     if job.run_seconds is not None:
         return format_duration(job.run_seconds)
     began = job.datetime_started or job.datetime_created
