@@ -41,7 +41,7 @@ DOCUMENTED = JobResult(
             "job-1 is missing: the API does not know this job ID",
         ),
         (result(), "job-1 has not ended: RUNNING"),
-        (JobResult(job_id="job-1"), "job-1 no status received"),
+        (JobResult(job_id="job-1"), "job-1: no status received"),
     ],
 )
 def test_one_job_is_told_in_a_sentence(it: JobResult, line: str):

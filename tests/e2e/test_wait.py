@@ -89,7 +89,7 @@ CASES: Final = (
     Case("", 78, "empty.txt contains no job ID", {"POLLER_JOBS_FILE": "{folder}/empty.txt"}),
     Case("", 78, "none.txt: No such file", {"POLLER_JOBS_FILE": "{folder}/none.txt"}),
     Case("", 78, "bad.txt, line 2: a job id has", {"POLLER_JOBS_FILE": "{folder}/bad.txt"}),
-    Case("endless --timeout 300ms", 124, "timed out after 0.3s: the jobs go on"),
+    Case("endless --timeout 300ms", 124, "timed out after 0.3s; the jobs go on"),
     Case("a/b", 2, "a job id has 1 to 128"),
     Case("good --timeout soon", 2, "must be a duration"),
 )
