@@ -1,7 +1,8 @@
-"""The port to whoever wants to know, and the table of those that come with the package.
+"""The sink interface and the registry of sinks; all that a package with a sink imports is here.
 
-A sink is one verb. It returns when the receiver has the event and raises DeliveryError when not;
-it never retries and never queues: that is the dispatcher's work.
+A sink has one method, `send`. It returns when the receiver has the event, and raises DeliveryError
+if not. It never retries and never queues: the daemon does both. `poller.sinks.testing` helps to
+test a sink.
 """
 
 from collections.abc import Callable
@@ -12,12 +13,25 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Protocol
 
-from poller.core.errors import ConfigError
+from poller.core.errors import ConfigError, DeliveryError
+from poller.core.events import Event
 from poller.core.outbox import Delivery
 from poller.runtime.http import OutboundSettings
-from poller.settings.base import Reloadable, SinkSettings
+from poller.settings.base import Reloadable, SinkSettings, setting
 
-ENTRY_POINTS: Final = "sutro_poller.sinks"
+__all__ = [
+    "Delivery",
+    "DeliveryError",
+    "Event",
+    "OutboundSettings",
+    "Reloadable",
+    "Sink",
+    "SinkKind",
+    "SinkSettings",
+    "setting",
+]
+
+ENTRY_POINT_GROUP: Final = "sutro_poller.sinks"
 
 BUILT_IN: Final = {
     "log": "poller.sinks.log:KIND",
@@ -26,20 +40,23 @@ BUILT_IN: Final = {
 
 
 class Sink(Protocol):
-    """Somebody who takes events."""
+    """Something that events are sent to."""
 
     async def send(self, delivery: Delivery) -> None:
-        """Hand over one event, or raise DeliveryError."""
+        """Send one event; return when the receiver has it. Raises DeliveryError.
+
+        Calls overlap, except those with events of one job. A call is cancelled after 90 seconds.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class SinkKind:
-    """A kind of sink: what it reads from the environment, and how it is opened with that.
+    """A kind of sink: its settings, and how a sink of it is opened.
 
-    `connect` is given an instance of `settings`, live because secrets are read again on SIGHUP,
-    and the way out of this machine. It returns a context that gives the sink and closes what it
-    holds. Only the variables of configured sinks are read. `wants_daemon_events` returns whether a
-    sink with these settings receives the `poller.*` events by default.
+    `open` gets the settings, whose `value` changes when secrets are reloaded, and the proxy and CA
+    settings of the daemon. It returns a context manager that yields the sink and closes whatever
+    the sink holds open. `wants_daemon_events` gets the settings of one sink and returns whether
+    its default events include those of the daemon (`poller.*`), as suits people.
     """
 
     settings: type[SinkSettings]
@@ -48,35 +65,38 @@ class SinkKind:
 
 
 def load_kind(name: str) -> SinkKind:
-    """Find the kind of a sink by its name: `webhook`, or `webhook` in `webhook.audit`.
+    """Return the kind of the sink with a name: `webhook` for `webhook` and `webhook.audit`.
 
-    Raises ConfigError when no built-in and no installed package has it, or its package is broken.
+    Raises ConfigError if no built-in sink and no installed package has the name, or if the package
+    is broken.
     """
-    kind = name.partition(".")[0]
-    if kind in BUILT_IN:
-        module, _, attribute = BUILT_IN[kind].partition(":")
-        found: SinkKind = getattr(import_module(module), attribute)
-        return found
-    for entry in entry_points(group=ENTRY_POINTS, name=kind):
-        return _load(entry)
-    known = ", ".join(sorted(BUILT_IN))
-    close = get_close_matches(kind, BUILT_IN, n=1)
+    kind_name = name.partition(".")[0]
+    if kind_name in BUILT_IN:
+        module, _, attribute = BUILT_IN[kind_name].partition(":")
+        kind: SinkKind = getattr(import_module(module), attribute)
+        return kind
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=kind_name):
+        return _load(entry_point)
+    close = get_close_matches(kind_name, BUILT_IN, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise ConfigError(f"POLLER_SINKS: no sink is called {kind!r} (built in: {known}){hint}")
+    raise ConfigError(
+        f"POLLER_SINKS: unknown sink {kind_name!r} (built in: {', '.join(sorted(BUILT_IN))}){hint}"
+    )
 
 
-def _load(entry: EntryPoint) -> SinkKind:
+def _load(entry_point: EntryPoint) -> SinkKind:
+    subject = f"POLLER_SINKS: sink {entry_point.name!r}"
     try:
-        loaded = entry.load()
-    except Exception as error:  # noqa: BLE001 - a package of others may do anything when imported
-        # What the error says is not repeated: nobody knows yet what is secret in it.
+        kind = entry_point.load()
+    except Exception as error:  # noqa: BLE001 - the import of a plugin may raise anything
+        # The error's own text may hold a secret, and no settings are known yet to redact it by.
         raise ConfigError(
-            f"POLLER_SINKS: the sink {entry.name!r} cannot be loaded from {entry.value} "
-            f"({type(error).__name__}); python -c 'import {entry.module}' says more"
+            f"{subject} cannot be loaded from {entry_point.value} ({type(error).__name__}); "
+            f"for details run python -c 'import {entry_point.module}'"
         ) from None
-    if not isinstance(loaded, SinkKind):
+    if not isinstance(kind, SinkKind):
         raise ConfigError(
-            f"POLLER_SINKS: the sink {entry.name!r} is broken: {entry.value} must be a "
-            "poller.sinks.SinkKind; ask the authors of its package to mend that"
+            f"{subject} is broken: {entry_point.value} must be a poller.sinks.SinkKind; "
+            "report this to the authors of its package"
         )
-    return loaded
+    return kind

@@ -1,4 +1,4 @@
-"""Which sinks there are."""
+"""The registry of sinks: built-in ones and those of installed packages."""
 
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
@@ -15,51 +15,51 @@ from poller.sinks.webhook import KIND as WEBHOOK
 @pytest.mark.parametrize(
     ("name", "kind"), [("log", LOG), ("webhook", WEBHOOK), ("webhook.audit", WEBHOOK)]
 )
-def test_built_in_kind(name: str, kind: object):
-    """A built-in kind is found by its name, also for a second instance."""
+def test_load_kind_returns_a_built_in_kind(name: str, kind: object):
+    """A built-in kind is loaded by its name, also for a second instance."""
     assert load_kind(name) is kind
 
 
 @pytest.fixture
 def install(monkeypatch) -> Callable[[str], None]:
-    """Give a way to install a package whose sink `pager` is what an entry point names."""
+    """Return a function that installs a package with the sink `pager`."""
 
     def install(value: str) -> None:
-        entry = EntryPoint("pager", value, sinks.ENTRY_POINTS)
+        entry = EntryPoint("pager", value, sinks.ENTRY_POINT_GROUP)
         monkeypatch.setattr(sinks, "entry_points", lambda **_where: [entry])
 
     return install
 
 
-def test_kind_of_another_package(install):
-    """A package that is installed can add a kind."""
+def test_load_kind_returns_the_kind_of_a_package(install):
+    """An installed package can add a kind."""
     install("poller.sinks.webhook:KIND")
 
     assert load_kind("pager.night") is WEBHOOK
 
 
 @pytest.mark.parametrize("value", ["no_such_module:KIND", "poller.sinks.webhook:NONE"])
-def test_kind_that_cannot_be_loaded(install, value):
-    """A package that cannot be imported is one line that says how to find out why."""
+def test_load_kind_reports_a_package_that_cannot_be_imported(install, value):
+    """A package that cannot be imported is reported in one line, with how to find the cause."""
     install(value)
 
     with pytest.raises(ConfigError) as caught:
         load_kind("pager")
 
     (line,) = caught.value.problems
-    assert line.startswith(f"POLLER_SINKS: the sink 'pager' cannot be loaded from {value} (")
-    assert line.endswith(f"python -c 'import {value.partition(':')[0]}' says more")
+    assert line.startswith(f"POLLER_SINKS: sink 'pager' cannot be loaded from {value} (")
+    assert line.endswith(f"for details run python -c 'import {value.partition(':')[0]}'")
 
 
-def test_kind_that_is_none(install):
-    """An entry point that names something else is one line that says what it must name."""
+def test_load_kind_reports_a_package_with_a_wrong_entry_point(install):
+    """An entry point that names something else is reported with what it must name."""
     install("poller.sinks.webhook:open_sink")
 
     with pytest.raises(ConfigError, match=r"webhook:open_sink must be a poller.sinks.SinkKind"):
         load_kind("pager")
 
 
-def test_unknown_kind():
-    """A name that nobody has is an error that says which there are."""
-    with pytest.raises(ConfigError, match=r"no sink is called 'pager' \(built in: log, webhook\)"):
+def test_load_kind_reports_an_unknown_name():
+    """An unknown name is an error that lists the built-in sinks."""
+    with pytest.raises(ConfigError, match=r"unknown sink 'pager' \(built in: log, webhook\)"):
         load_kind("pager")

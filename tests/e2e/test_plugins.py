@@ -27,8 +27,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from poller.core.errors import DeliveryError
-from poller.sinks import SinkKind
+from poller.sinks import DeliveryError, SinkKind
 from poller.sinks.webhook import WebhookSettings
 
 
@@ -41,11 +40,11 @@ class Odd:
 
 
 @asynccontextmanager
-async def connect(settings, egress):
+async def open_sink(settings, outbound):
     yield Odd(settings.value.url.get_secret_value())
 
 
-KIND = SinkKind(WebhookSettings, connect)
+KIND = SinkKind(WebhookSettings, open_sink)
 """
 
 
@@ -140,5 +139,5 @@ async def test_a_broken_package_is_one_line(place: Place, tmp_path: Path, source
     code, ended = await place.run("run", POLLER_JOB_IDS="job-1", **settings)
 
     assert (code, ended.out, ended.err.count("\n")) == (78, "", 1)
-    assert ended.err.startswith("sutro-poller: POLLER_SINKS: the sink 'odd' ")
+    assert ended.err.startswith("sutro-poller: POLLER_SINKS: sink 'odd' ")
     assert told in ended.err

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import anyio
 
-from poller.core.errors import DeliveryError
-from poller.settings.base import SinkSettings, setting
-from poller.sinks import SinkKind
+from poller.sinks import DeliveryError, SinkKind, SinkSettings, setting
 
 
 class FileSettings(SinkSettings):
@@ -28,8 +26,8 @@ class FileSink:
 
 
 @asynccontextmanager
-async def connect(settings, outbound):
+async def open_sink(settings, outbound):
     yield FileSink(settings)
 
 
-KIND = SinkKind(FileSettings, connect)
+KIND = SinkKind(FileSettings, open_sink)

@@ -82,11 +82,11 @@ BAD = [
         "POLLER_EVENT_ID_NAMESPACE",
         "must be 1 to 64",
     ),
-    ({"POLLER_SINKS": "carrier_pigeon"}, "POLLER_SINKS", "no sink is called 'carrier_pigeon'"),
+    ({"POLLER_SINKS": "carrier_pigeon"}, "POLLER_SINKS", "unknown sink 'carrier_pigeon'"),
     (
         {"POLLER_SINKS": "carrier_pigeon", "POLLER_CARRIER_PIGEON_URL": URL},
         "POLLER_SINKS",
-        "no sink is called 'carrier_pigeon'",
+        "unknown sink 'carrier_pigeon'",
     ),
     ({"POLLER_SINKS": "Log"}, "POLLER_SINKS", "'Log' is not a sink name: use"),
     ({"POLLER_SINKS": "[1]"}, "POLLER_SINKS", "must be a list of texts"),
