@@ -11,7 +11,7 @@ from tests.fault_injection.rig import SCALE, tally
 from tests.integration.test_key import FIXED, FORBIDDEN, REFUSED, an_api, poller_types
 from tests.support.fakes import (
     FakeApi,
-    FakeSink,
+    TimedSink,
     a_store,
     dispatching,
     ended,
@@ -48,22 +48,22 @@ async def hang_and_fail(_delivery) -> None:
 
 async def test_a_webhook_that_is_down_for_seven_days():
     """Every event arrives after a week, in order, the first within a probe and a time limit."""
-    store, sink, events = a_store(), FakeSink(), 500
-    sink.trouble = hang_and_fail
+    store, sink, events = a_store(), TimedSink(), 500
+    sink.failure = hang_and_fail
     async with dispatching(store, hook=sink) as dispatcher:
         for number in range(events):
             await anyio.sleep(7 * DAY / events)
             await store.write(WriteBatch(events=[an_event(str(number), f"job-{number // 2}")]))
             dispatcher.wake()
-        sink.trouble, back_at = None, anyio.current_time()
+        sink.failure, back_at = None, anyio.current_time()
         await anyio.sleep(900.0)
 
-    climbed = sink.tried[0][0] + 1_200.0
-    probes = [at for at, _ in sink.tried if climbed < at < back_at]
+    climbed = sink.attempted[0][0] + 1_200.0
+    probes = [at for at, _ in sink.attempted if climbed < at < back_at]
     wrong = [f"probes {b - a:.0f} s apart" for a, b in pairwise(probes) if b - a < PROBE]
     wrong += [f"lost: {number}" for number in range(events) if f"evt_{number}" not in sink.ids]
     wrong += ["something came twice"] if len(sink.ids) > len(set(sink.ids)) else []
-    late = min(at for at, _ in sink.got) - back_at
+    late = min(at for at, _ in sink.received) - back_at
     wrong += [f"noticed after {late:.0f} s"] if late > PROBE + TIMEOUT else []
     order = {event_id: place for place, event_id in enumerate(sink.ids)}
     for job in range(events // 2):

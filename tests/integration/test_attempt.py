@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from poller.core.errors import DeliveryError
 from poller.delivery.attempt import REASON_CHARS, SEND_TIMEOUT, attempt
-from tests.support.fakes import FakeSink
+from tests.support.fakes import TimedSink
 from tests.support.webhook_sinks import DELIVERY
 
 SECRET = "https://hooks.example/canary"
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.virtual(limit=3_600.0)
 
 async def failure(trouble: object) -> DeliveryError:
     """Return what an attempt makes of a sink that raises, or awaits, `trouble`."""
-    sink = FakeSink()
-    sink.trouble = trouble
+    sink = TimedSink()
+    sink.failure = trouble
     error = await attempt(sink, DELIVERY, secrets=lambda: (SECRET,))
     assert error
     return error
@@ -27,7 +27,7 @@ async def failure(trouble: object) -> DeliveryError:
 
 async def test_attempt_that_is_delivered_returns_none():
     """A sink that returns has delivered the event."""
-    sink = FakeSink()
+    sink = TimedSink()
 
     assert await attempt(sink, DELIVERY, secrets=tuple) is None
     assert sink.ids == [DELIVERY.event.id]

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from poller.core.errors import DeliveryError
 from poller.core.outbox import WriteBatch
 from poller.store import Store
-from tests.support.fakes import FailingStore, FakeSink, a_store, dispatching, settled
+from tests.support.fakes import FailingStore, TimedSink, a_store, dispatching, settled
 from tests.support.store_builders import an_event
 
 pytestmark = pytest.mark.virtual(limit=90_000.0)
@@ -25,9 +25,9 @@ async def fill(store: Store, events: int = 1, *, jobs: int | None = None) -> Non
     await store.write(WriteBatch(events=batch))
 
 
-def waits(sink: FakeSink) -> list[float]:
+def waits(sink: TimedSink) -> list[float]:
     """Give the waits between the attempts at a sink, in whole seconds."""
-    times = [at for at, _ in sink.tried]
+    times = [at for at, _ in sink.attempted]
     return [round(b - a) for a, b in itertools.pairwise(times)]
 
 
@@ -38,7 +38,7 @@ async def counts(store: Store) -> dict[str, tuple[int, int]]:
 
 async def test_every_event_is_handed_over_once():
     """A thousand events come once each, and nothing stays pending."""
-    store, sink = a_store(), FakeSink()
+    store, sink = a_store(), TimedSink()
     await fill(store, 1_000)
 
     async with dispatching(store, hook=sink):
@@ -50,7 +50,7 @@ async def test_every_event_is_handed_over_once():
 
 async def test_a_wake_up_is_enough():
     """What is recorded later goes out at the wake-up, not at the next look into the store."""
-    store, sink = a_store(), FakeSink()
+    store, sink = a_store(), TimedSink()
 
     async with dispatching(store, hook=sink) as dispatcher:
         await anyio.sleep(1.0)
@@ -63,7 +63,7 @@ async def test_a_wake_up_is_enough():
 
 async def test_what_another_process_wrote_is_seen_soon():
     """Without any wake-up a lane looks into the store every five seconds."""
-    store, sink = a_store(), FakeSink()
+    store, sink = a_store(), TimedSink()
 
     async with dispatching(store, hook=sink):
         await anyio.sleep(1.0)
@@ -75,27 +75,27 @@ async def test_what_another_process_wrote_is_seen_soon():
 
 async def test_the_events_of_one_job_come_in_order():
     """While one event of a job fails, those after it wait; those of other jobs do not."""
-    store, sink = a_store(), FakeSink()
+    store, sink = a_store(), TimedSink()
     await fill(store, 30, jobs=3)
 
     async def fail_first(delivery):
         if delivery.event.id == "evt_0" and delivery.attempts < 2:
             raise DOWN
 
-    sink.trouble = fail_first
+    sink.failure = fail_first
     async with dispatching(store, hook=sink):
         await anyio.sleep(1.0)
-        assert {event.subject for _, event in sink.got} == {"job-1", "job-2"}
+        assert {event.subject for _, event in sink.received} == {"job-1", "job-2"}
         await anyio.sleep(100.0)
 
     for job in range(3):
-        ids = [event.id for _, event in sink.got if event.subject == f"job-{job}"]
+        ids = [event.id for _, event in sink.received if event.subject == f"job-{job}"]
         assert ids == [f"evt_{number}" for number in range(job, 30, 3)]
 
 
 async def test_a_slow_job_is_never_sent_twice_at_once():
     """The next event of a job waits until the outcome of the one before it is written."""
-    store, sink = a_store(), FakeSink()
+    store, sink = a_store(), TimedSink()
     await fill(store, 40, jobs=4)
     under_way: set[str] = set()
 
@@ -105,29 +105,29 @@ async def test_a_slow_job_is_never_sent_twice_at_once():
         await anyio.sleep(3.0)
         under_way.remove(delivery.event.subject)
 
-    sink.trouble = slow
+    sink.failure = slow
     async with dispatching(store, hook=sink):
         await anyio.sleep(60.0)
 
-    assert len(sink.got) == 40
+    assert len(sink.received) == 40
 
 
 async def test_a_sink_that_hangs_holds_up_no_other():
     """Whatever one sink does, the others get their events at once."""
-    store, hanging, well = a_store("hanging", "well"), FakeSink(), FakeSink()
-    hanging.trouble = lambda _: anyio.sleep_forever()
+    store, hanging, well = a_store("hanging", "well"), TimedSink(), TimedSink()
+    hanging.failure = lambda _: anyio.sleep_forever()
     await fill(store, 100)
 
     async with dispatching(store, hanging=hanging, well=well):
         await anyio.sleep(1.0)
 
-    assert len(well.got) == 100
+    assert len(well.received) == 100
 
 
 async def test_a_sink_that_hangs_for_ever_is_cut_off():
     """No sink has longer than 90 seconds for one event, whatever limit it sets itself."""
-    store, sink = a_store(), FakeSink()
-    sink.trouble = lambda _: anyio.sleep_forever()
+    store, sink = a_store(), TimedSink()
+    sink.failure = lambda _: anyio.sleep_forever()
     await fill(store)
 
     async with dispatching(store, hook=sink):
@@ -141,14 +141,14 @@ async def test_a_sink_that_hangs_for_ever_is_cut_off():
 )
 async def test_a_sink_may_raise_anything(trouble):
     """A bug in a sink is a failed attempt at that sink alone, with its traceback in the log."""
-    store, odd, well = a_store("odd", "well"), FakeSink(), FakeSink()
-    odd.trouble = trouble
+    store, odd, well = a_store("odd", "well"), TimedSink(), TimedSink()
+    odd.failure = trouble
     await fill(store)
 
     with capture_logs() as lines:
         async with dispatching(store, odd=odd, well=well):
             await anyio.sleep(1.0)
-            odd.trouble = None
+            odd.failure = None
             await anyio.sleep(10.0)
 
     assert (odd.ids, well.ids) == (["evt_0"], ["evt_0"])
@@ -157,8 +157,8 @@ async def test_a_sink_may_raise_anything(trouble):
 
 async def test_a_sink_that_cancels_its_own_lane_is_loud():
     """A stray cancellation inside a sink is a crash, not a lane that is silent for ever."""
-    store, sink = a_store(), FakeSink()
-    sink.trouble = anyio.get_cancelled_exc_class()()
+    store, sink = a_store(), TimedSink()
+    sink.failure = anyio.get_cancelled_exc_class()()
     await fill(store)
 
     with pytest.raises(ExceptionGroup) as caught:
@@ -170,7 +170,7 @@ async def test_a_sink_that_cancels_its_own_lane_is_loud():
 
 async def test_a_damaged_body_is_never_sent():
     """An event whose stored bytes changed is dead, loudly, and the next of its job goes on."""
-    store, sink = a_store(), FakeSink()
+    store, sink = a_store(), TimedSink()
     await fill(store, 2, jobs=1)
     damage = "UPDATE events SET digest = x'00' WHERE id = 'evt_0'"
     store.transact(lambda db: db.execute(damage))
@@ -188,21 +188,21 @@ async def test_a_damaged_body_is_never_sent():
 
 async def test_an_event_that_a_sink_refuses_for_good_is_dead():
     """A final refusal is not repeated."""
-    store, sink = a_store(), FakeSink()
-    sink.trouble = DeliveryError("too large", is_permanent=True)
+    store, sink = a_store(), TimedSink()
+    sink.failure = DeliveryError("too large", is_permanent=True)
     await fill(store)
 
     async with dispatching(store, hook=sink):
         await anyio.sleep(1_000.0)
 
-    assert len(sink.tried) == 1
+    assert len(sink.attempted) == 1
     assert await counts(store) == {"hook": (0, 1)}
 
 
 async def test_the_ladder():
     """A refused event is tried after 5 s, 30 s, 2, 5, 15 min, 1, 2, 4 h, jittered upward."""
-    store, sink = a_store(), FakeSink()
-    sink.trouble = REFUSED
+    store, sink = a_store(), TimedSink()
+    sink.failure = REFUSED
     await fill(store)
 
     async with dispatching(store, hook=sink):
@@ -214,8 +214,8 @@ async def test_the_ladder():
 
 async def test_failures_are_told_less_and_less():
     """Of a delivery that fails again and again the 1st, 2nd, 4th and 8th attempt are logged."""
-    store, sink = a_store(), FakeSink()
-    sink.trouble = REFUSED
+    store, sink = a_store(), TimedSink()
+    sink.failure = REFUSED
     await fill(store)
 
     with capture_logs() as lines:
@@ -228,40 +228,41 @@ async def test_failures_are_told_less_and_less():
 
 async def test_a_receiver_that_is_gone_is_switched_off():
     """A 410 disables the sink at once, tells the others, and keeps its events as dead."""
-    store, gone, well = a_store("gone", "well"), FakeSink(), FakeSink()
-    gone.trouble = GONE
+    store, gone, well = a_store("gone", "well"), TimedSink(), TimedSink()
+    gone.failure = GONE
     await fill(store, 200)
 
     async with dispatching(store, gone=gone, well=well):
         await anyio.sleep(60.0)
 
-    assert len(gone.tried) <= 16
+    assert len(gone.attempted) <= 16
     assert await counts(store) == {"gone": (0, 201), "well": (0, 0)}
     assert well.types.count("poller.sink_disabled") == 1
 
 
 async def test_each_receiver_that_is_gone_is_told_of():
     """Two sinks that answer 410 are two events, each under an id of its own."""
-    store, left, right, well = a_store("left", "right", "well"), FakeSink(), FakeSink(), FakeSink()
-    left.trouble = right.trouble = GONE
+    store, well = a_store("left", "right", "well"), TimedSink()
+    left, right = TimedSink(), TimedSink()
+    left.failure = right.failure = GONE
     await fill(store)
 
     async with dispatching(store, left=left, right=right, well=well):
         await anyio.sleep(60.0)
 
-    told = [it.data["sink"] for _, it in well.got if it.type == "poller.sink_disabled"]
+    told = [it.data["sink"] for _, it in well.received if it.type == "poller.sink_disabled"]
     assert sorted(told) == ["left", "right"]
 
 
 async def test_what_a_switched_off_sink_missed_comes_back():
     """Enabling a sink brings back all of its events, the one that met the 410 too."""
-    store, sink = a_store(), FakeSink()
-    sink.trouble = GONE
+    store, sink = a_store(), TimedSink()
+    sink.failure = GONE
     await fill(store, 20)
 
     async with dispatching(store, hook=sink):
         await anyio.sleep(1.0)
-        sink.trouble = None
+        sink.failure = None
         store.admin().enable_sink("hook")
         await anyio.sleep(6.0)
 
@@ -273,8 +274,8 @@ async def test_what_a_switched_off_sink_missed_comes_back():
 async def test_a_sink_is_switched_off_though_the_store_fails(verb):
     """A 410 while the store fails is recorded, and told to the others, when that works again."""
     memory = a_store("gone", "well")
-    store, gone, well = FailingStore(memory), FakeSink(), FakeSink()
-    gone.trouble = GONE
+    store, gone, well = FailingStore(memory), TimedSink(), TimedSink()
+    gone.failure = GONE
     await fill(store)
     store.fails = {verb}
 

@@ -16,7 +16,7 @@ from tests.support.fakes import (
     ORIGIN,
     FailingStore,
     FakeApi,
-    FakeSink,
+    TimedSink,
     a_store,
     dispatching,
     ended,
@@ -161,7 +161,7 @@ async def test_a_settling_job_that_nobody_wants_is_told_after_a_lost_database():
 
 async def test_an_event_of_a_wrong_clock_is_tried_again():
     """An event that seems to be decades old is not dead at its first failure."""
-    store, sink = a_store(), FakeSink()
+    store, sink = a_store(), TimedSink()
     event = daemon_event(
         DaemonEventType.AUTH_FAILED,
         ORIGIN,
@@ -171,12 +171,12 @@ async def test_an_event_of_a_wrong_clock_is_tried_again():
         detail={"reason": "it was 1970"},
     )
     await store.write(WriteBatch(events=[event]))
-    clock, sink.trouble = virtual_clock(START + timedelta(days=9_000)), DeliveryError("503")
+    clock, sink.failure = virtual_clock(START + timedelta(days=9_000)), DeliveryError("503")
 
     async with dispatching(store, clock=clock, hook=sink):
         await anyio.sleep(10.0)
-        sink.trouble = None
+        sink.failure = None
         await anyio.sleep(3_600.0)
 
     assert [state.dead for state in await store.backlogs() if state.name == HOOK] == [0]
-    assert len(sink.got) == 1
+    assert len(sink.received) == 1

@@ -10,7 +10,7 @@ from poller.polling import tracker
 from poller.sutro.port import Observation
 from tests.support.fakes import (
     FakeApi,
-    FakeSink,
+    TimedSink,
     a_store,
     dispatching,
     ended,
@@ -84,7 +84,7 @@ async def test_a_later_cost_is_told_to_the_sinks_that_had_the_end():
     api = FakeApi(job_1=ended(**COSTLESS))
     store = a_store(types=frozenset({"job.succeeded"}))
     store._routes = {"hook": frozenset({"job.succeeded"}), "other": frozenset({"job.failed"})}
-    hook, other = FakeSink(), FakeSink()
+    hook, other = TimedSink(), TimedSink()
 
     async with (
         dispatching(store, hook=hook, other=other) as dispatcher,
@@ -95,7 +95,7 @@ async def test_a_later_cost_is_told_to_the_sinks_that_had_the_end():
         await anyio.sleep(300.0)
 
     assert hook.types == ["job.succeeded", "job.cost_settled"]
-    assert hook.got[1][1].data["job"]["job_cost"] == 0.25
+    assert hook.received[1][1].data["job"]["job_cost"] == 0.25
     assert other.types == []
 
 

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from poller.core.errors import DeliveryError
 from poller.core.outbox import WriteBatch
 from tests.integration.test_lane import counts, fill, waits
-from tests.support.fakes import FakeSink, a_store, dispatching
+from tests.support.fakes import TimedSink, a_store, dispatching
 from tests.support.store_builders import an_event
 
 DAY = 86_400.0
@@ -27,82 +27,82 @@ async def hang_and_fail(_delivery) -> None:
 
 async def test_probes_after_five_failures():
     """After five failures in a row one probe goes at 5, 10, 30, 60, 120, and then every 300 s."""
-    store, sink = a_store(), FakeSink()
-    sink.trouble = DOWN
+    store, sink = a_store(), TimedSink()
+    sink.failure = DOWN
     await fill(store, 10)
 
     async with dispatching(store, hook=sink):
         await anyio.sleep(1_800.0)
 
-    probes = [at for at, _ in sink.tried if at > 1.0]
+    probes = [at for at, _ in sink.attempted if at > 1.0]
     assert [round(b - a) for a, b in pairwise(probes)] == [10, 30, 60, 120, *[300] * 5]
     assert round(probes[0]) == 5
 
 
 async def test_probes_go_over_the_jobs_in_turn():
     """No two probes in a row are of the same job while others wait."""
-    store, sink = a_store(), FakeSink()
-    sink.trouble = DOWN
+    store, sink = a_store(), TimedSink()
+    sink.failure = DOWN
     await fill(store, 20)
 
     async with dispatching(store, hook=sink):
         await anyio.sleep(3_600.0)
 
-    probed = [delivery.event.subject for at, delivery in sink.tried if at > 1.0]
+    probed = [delivery.event.subject for at, delivery in sink.attempted if at > 1.0]
     assert len(probed) >= 14
     assert len(set(probed)) == len(probed)
 
 
 async def test_refusals_of_single_events_do_not_open_the_breaker():
     """A receiver that refuses events one by one is not taken for one that is down."""
-    store, sink = a_store(), FakeSink()
-    sink.trouble = DeliveryError("400", is_sink_fault=False)
+    store, sink = a_store(), TimedSink()
+    sink.failure = DeliveryError("400", is_sink_fault=False)
     await fill(store, 100)
 
     async with dispatching(store, hook=sink):
         await anyio.sleep(1.0)
 
-    assert len(sink.tried) == 100
+    assert len(sink.attempted) == 100
 
 
 async def test_a_receiver_that_asks_for_a_pause_gets_it():
     """Nothing is sent inside a receiver's Retry-After, and everything after it."""
-    store, sink = a_store(), FakeSink()
-    sink.trouble = DeliveryError("429", retry_after=7_200.0)
+    store, sink = a_store(), TimedSink()
+    sink.failure = DeliveryError("429", retry_after=7_200.0)
     await fill(store, 100)
 
     async with dispatching(store, hook=sink):
         await anyio.sleep(60.0)
-        sink.trouble = None
+        sink.failure = None
         await anyio.sleep(7_000.0)
-        assert len(sink.tried) <= 16
+        assert len(sink.attempted) <= 16
         await anyio.sleep(300.0)
 
-    assert len(sink.got) == 100
+    assert len(sink.received) == 100
 
 
 async def test_what_is_dropped_during_a_pause_is_not_sent():
     """What was read ahead of a pause is read again after it."""
-    store, sink = a_store(), FakeSink()
+    store, sink = a_store(), TimedSink()
     await fill(store, 60)
 
     async def pause(_delivery):
         raise DeliveryError("429", retry_after=600.0)
 
-    sink.trouble = pause
+    sink.failure = pause
     async with dispatching(store, hook=sink):
         await anyio.sleep(60.0)
-        sink.trouble = None
+        sink.failure = None
         await store.disable_sink("hook", "by hand")
         await anyio.sleep(1_000.0)
 
-    assert sink.got == []
+    assert sink.received == []
 
 
 async def test_the_backlog_follows_the_first_receipt_slowly():
     """After a recovery one event goes alone, then twice as many at once after each success."""
-    store, sink = a_store(), FakeSink()
-    sink.trouble = DOWN
+    store, sink = a_store(), TimedSink()
+    sink.failure = DOWN
     await fill(store, 200)
     starts: list[float] = []
 
@@ -113,7 +113,7 @@ async def test_the_backlog_follows_the_first_receipt_slowly():
     with capture_logs() as lines:
         async with dispatching(store, hook=sink):
             await anyio.sleep(60.0)
-            sink.trouble = slow
+            sink.failure = slow
             await anyio.sleep(600.0)
 
     first = starts[0]
@@ -121,15 +121,15 @@ async def test_the_backlog_follows_the_first_receipt_slowly():
     assert begun[:2] == [1, 1]
     assert begun[2] <= 4
     assert max(begun) <= 16
-    assert len(sink.got) == 200
+    assert len(sink.received) == 200
     events = [it["event"] for it in lines if it["event"].startswith("sink.")]
     assert events == ["sink.unavailable", "sink.recovered"]
 
 
 async def test_a_restart_does_not_put_off_the_return():
     """A process that begins in an outage notices the return as soon as one that saw it begin."""
-    store, sink = a_store(), FakeSink()
-    sink.trouble = hang_and_fail
+    store, sink = a_store(), TimedSink()
+    sink.failure = hang_and_fail
     await fill(store, 20)
     async with dispatching(store, hook=sink):
         await anyio.sleep(2 * DAY)
@@ -137,12 +137,12 @@ async def test_a_restart_does_not_put_off_the_return():
     with capture_logs() as lines:
         async with dispatching(store, hook=sink):
             await anyio.sleep(1_000.0)
-            sink.trouble, back_at = None, anyio.current_time()
+            sink.failure, back_at = None, anyio.current_time()
             await anyio.sleep(900.0)
 
-    assert len(sink.got) == 20
-    assert sink.got[0][0] - back_at <= 300.0 + TIMEOUT
-    assert sink.got[-1][0] - sink.got[0][0] < 60.0
+    assert len(sink.received) == 20
+    assert sink.received[0][0] - back_at <= 300.0 + TIMEOUT
+    assert sink.received[-1][0] - sink.received[0][0] < 60.0
     events = [it["event"] for it in lines if it["event"].startswith("sink.")]
     assert events == ["sink.unavailable", "sink.recovered"]
 
@@ -150,8 +150,8 @@ async def test_a_restart_does_not_put_off_the_return():
 @pytest.mark.slow
 async def test_events_older_than_seven_days_end_dead():
     """An event that fails when it is older than a week is dead; a younger one stays pending."""
-    store, sink = a_store(), FakeSink()
-    sink.trouble = DOWN
+    store, sink = a_store(), TimedSink()
+    sink.failure = DOWN
 
     async with dispatching(store, hook=sink):
         await fill(store, 3)
@@ -166,16 +166,16 @@ async def test_events_older_than_seven_days_end_dead():
 @pytest.mark.slow
 async def test_an_old_event_that_is_accepted_is_delivered():
     """An event that no attempt buried is delivered, however old it is when the sink is back."""
-    store, sink = a_store(), FakeSink()
+    store, sink = a_store(), TimedSink()
     await fill(store, 300)
-    sink.trouble = DOWN
+    sink.failure = DOWN
 
     async with dispatching(store, hook=sink):
         await anyio.sleep(7 * DAY + 120.0)
-        sink.trouble = None
+        sink.failure = None
         await anyio.sleep(600.0)
 
     pending, dead = (await counts(store))["hook"]
     assert pending == 0
-    assert len(sink.got) + dead == 300
+    assert len(sink.received) + dead == 300
     assert dead <= 1

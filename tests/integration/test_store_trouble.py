@@ -13,8 +13,8 @@ from tests.support.fakes import (
     HOOK,
     FailingStore,
     FakeApi,
-    FakeSink,
     SlowStore,
+    TimedSink,
     a_store,
     dispatching,
     ended,
@@ -46,7 +46,7 @@ async def store(request: pytest.FixtureRequest, tmp_path) -> FailingStore:
         yield FailingStore(opened)
 
 
-async def play(store: Store, api: FakeApi, sink: FakeSink, acts) -> None:
+async def play(store: Store, api: FakeApi, sink: TimedSink, acts) -> None:
     """Watch and deliver while the acts of a play go on, and for a while after them."""
     async with (
         dispatching(store, hook=sink) as dispatcher,
@@ -60,7 +60,7 @@ async def play(store: Store, api: FakeApi, sink: FakeSink, acts) -> None:
 @pytest.mark.parametrize("verb", ["write", "settle", "load_states", "get_flags", "due_deliveries"])
 async def test_an_end_survives_a_store_that_fails(store, verb, way):
     """Whichever verb fails, written or not, each event comes once, within 30 s of the healing."""
-    api, sink = FakeApi(job_1=running(), job_2=running("job-2")), FakeSink()
+    api, sink = FakeApi(job_1=running(), job_2=running("job-2")), TimedSink()
 
     async def acts():
         await anyio.sleep(15.0)
@@ -78,7 +78,7 @@ async def test_an_end_survives_a_store_that_fails(store, verb, way):
 
 async def test_events_are_numbered_on_after_an_unknown_outcome(store):
     """What was written although the store said otherwise counts: no number is given twice."""
-    api, sink = FakeApi(job_1=running()), FakeSink()
+    api, sink = FakeApi(job_1=running()), TimedSink()
     store.lies = {"record"}
 
     async def acts():
@@ -88,7 +88,7 @@ async def test_events_are_numbered_on_after_an_unknown_outcome(store):
 
     await play(store, api, sink, acts)
 
-    assert [(event.type, event.data["sequence"]) for _, event in sink.got] == [
+    assert [(event.type, event.data["sequence"]) for _, event in sink.received] == [
         ("job.started", 1),
         ("job.succeeded", 2),
     ]
@@ -96,12 +96,12 @@ async def test_events_are_numbered_on_after_an_unknown_outcome(store):
 
 async def test_nothing_uncommitted_is_sent(store):
     """While nothing can be recorded nothing is sent, and the asking goes on."""
-    api, sink = FakeApi(job_1=ended()), FakeSink()
+    api, sink = FakeApi(job_1=ended()), TimedSink()
     store.fails = {"write"}
 
     async def acts():
         await anyio.sleep(600.0)
-        assert sink.tried == []
+        assert sink.attempted == []
         assert len(api.asked) >= 60
         store.fails = set()
 
@@ -112,7 +112,7 @@ async def test_nothing_uncommitted_is_sent(store):
 
 async def test_jobs_that_cannot_be_loaded_are_watched_later(store):
     """Jobs that are added while the store cannot be read are watched when it can be."""
-    api, sink = FakeApi(job_1=ended()), FakeSink()
+    api, sink = FakeApi(job_1=ended()), TimedSink()
     store.fails = {"load_states"}
 
     async def heal():
@@ -129,7 +129,7 @@ async def test_jobs_that_cannot_be_loaded_are_watched_later(store):
 @pytest.mark.parametrize("way", ["fails", "lies"])
 async def test_a_settled_end_survives_a_store_that_fails(store, way):
     """An end that falls due while neither store nor API works is told when the store does."""
-    api, sink = FakeApi(job_1=ended(job_cost=None)), FakeSink()
+    api, sink = FakeApi(job_1=ended(job_cost=None)), TimedSink()
 
     async def acts():
         await anyio.sleep(10.0)
@@ -145,7 +145,7 @@ async def test_a_settled_end_survives_a_store_that_fails(store, way):
 
 async def test_a_failed_commit_leaves_no_trace_in_memory(store):
     """After a commit that failed, a job is decided anew from what the store holds."""
-    api, sink = FakeApi(job_1=running()), FakeSink()
+    api, sink = FakeApi(job_1=running()), TimedSink()
 
     async def acts():
         await anyio.sleep(15.0)
@@ -158,12 +158,12 @@ async def test_a_failed_commit_leaves_no_trace_in_memory(store):
     await play(store, api, sink, acts)
 
     assert sink.types == ["job.started", "job.succeeded"]
-    assert [event.data["sequence"] for _, event in sink.got] == [1, 2]
+    assert [event.data["sequence"] for _, event in sink.received] == [1, 2]
 
 
 async def test_a_failing_store_is_told_less_and_less(store):
     """A store that fails for hours fills no log."""
-    api, sink = FakeApi(job_1=ended()), FakeSink()
+    api, sink = FakeApi(job_1=ended()), TimedSink()
     store.fails = {"write", "due_deliveries", "settle"}
 
     with capture_logs() as lines:

@@ -25,7 +25,7 @@ from tests.support.builders import a_job
 from tests.support.fakes import (
     FailingStore,
     FakeApi,
-    FakeSink,
+    TimedSink,
     a_store,
     dispatching,
     ended,
@@ -41,12 +41,12 @@ FIXED = PollPolicy(minimum=10.0, maximum=10.0)
 
 @asynccontextmanager
 async def alive(
-    api: FakeApi, sink: FakeSink | None = None, store: FailingStore | None = None
+    api: FakeApi, sink: TimedSink | None = None, store: FailingStore | None = None
 ) -> AsyncIterator[DaemonStatus]:
     """Watch all jobs of an API and deliver to a sink while the block runs."""
     store = store or FailingStore(a_store())
     async with (
-        dispatching(store, hook=sink or FakeSink()) as dispatcher,
+        dispatching(store, hook=sink or TimedSink()) as dispatcher,
         watching(api, store, *api.answers, policy=FIXED, wake=dispatcher.wake) as watcher,
     ):
         daemon_status = DaemonStatus(watcher._source._rate_limiter, virtual_clock().steady)
@@ -93,8 +93,8 @@ async def test_a_long_wait_is_no_stall(trouble: PollError):
 )
 async def test_a_dead_sink_is_no_stall(trouble: DeliveryError):
     """A receiver that is down for a day, wants a pause or has gone stalls no loop."""
-    sink = FakeSink()
-    sink.trouble = trouble
+    sink = TimedSink()
+    sink.failure = trouble
     api = FakeApi(**{f"job_{n}": ended(f"job-{n}") for n in range(1, 40)})
     async with alive(api, sink) as daemon_status:
         for _ in range(24 * 60):
@@ -104,12 +104,12 @@ async def test_a_dead_sink_is_no_stall(trouble: DeliveryError):
 
 async def test_slow_sends_are_no_stall():
     """All ways to a sink may be taken for as long as one event may take."""
-    sink = FakeSink()
+    sink = TimedSink()
 
     async def hang(_delivery):
         await anyio.sleep_forever()
 
-    sink.trouble = hang
+    sink.failure = hang
     api = FakeApi(**{f"job_{n}": ended(f"job-{n}") for n in range(1, 40)})
     async with alive(api, sink) as daemon_status:
         for _ in range(60):
@@ -129,7 +129,7 @@ async def test_slow_answers_are_no_stall():
 
 async def test_a_full_disk_is_no_stall():
     """A store that fails, while a receiver has gone too, is status and no ill of the daemon."""
-    store, sink = FailingStore(a_store()), FakeSink()
+    store, sink = FailingStore(a_store()), TimedSink()
 
     async def fill_the_disk(_delivery):
         await anyio.sleep(5.0)  # by then all ways to the sink are taken
@@ -144,7 +144,7 @@ async def test_a_full_disk_is_no_stall():
         }
         raise DeliveryError("gone", is_gone=True)
 
-    sink.trouble = fill_the_disk
+    sink.failure = fill_the_disk
     api = FakeApi(**{f"job_{n}": ended(f"job-{n}") for n in range(1, 40)})
     async with alive(api, sink, store) as daemon_status:
         for _ in range(60):
@@ -235,8 +235,8 @@ async def test_what_the_api_says_is_status(trouble, after, told):
 
 async def test_the_line_for_people():
     """One line says how many jobs stand how, what waits, and what is wrong."""
-    sink = FakeSink()
-    sink.trouble = DeliveryError("bad", is_permanent=True)
+    sink = TimedSink()
+    sink.failure = DeliveryError("bad", is_permanent=True)
     api = FakeApi(job_1=running(), job_2=ended("job-2"))
     async with alive(api, sink) as daemon_status:
         await anyio.sleep(20.0)

@@ -20,6 +20,7 @@ from poller.polling.tracker import JobTracker
 from poller.polling.watcher import Watcher
 from poller.runtime.clock import Clock
 from poller.sinks import Sink
+from poller.sinks.testing import FakeSink
 from poller.store import Store
 from poller.store.memory import MemoryStore
 from poller.store.rows import read_delivery
@@ -115,32 +116,40 @@ class FakeSource:
         await settled()
 
 
-class FakeSink:
-    """A sink that keeps what it gets. `trouble` is raised for, or awaited before, every event."""
+class TimedSink(FakeSink):
+    """A fake sink that also keeps when each attempt began and each event was delivered."""
 
     def __init__(self) -> None:
-        self.got: list[tuple[float, Event]] = []
-        self.tried: list[tuple[float, Delivery]] = []
-        self.trouble: BaseException | Callable[[Delivery], Awaitable[None]] | None = None
+        super().__init__()
+        self.attempt_times: list[float] = []
+        self.delivery_times: list[float] = []
 
     async def send(self, delivery: Delivery) -> None:
-        """Keep an event, or make trouble."""
-        self.tried.append((anyio.current_time(), delivery))
-        if isinstance(self.trouble, BaseException):
-            raise self.trouble
-        if self.trouble:
-            await self.trouble(delivery)
-        self.got.append((anyio.current_time(), delivery.event))
+        """Record one delivery and its times, unless it is to fail."""
+        self.attempt_times.append(anyio.current_time())
+        await super().send(delivery)
+        self.delivery_times.append(anyio.current_time())
+
+    @property
+    def attempted(self) -> list[tuple[float, Delivery]]:
+        """All attempts, with their times."""
+        return list(zip(self.attempt_times, self.attempts, strict=True))
+
+    @property
+    def received(self) -> list[tuple[float, Event]]:
+        """All delivered events, with their times."""
+        events = (delivery.event for delivery in self.delivered)
+        return list(zip(self.delivery_times, events, strict=True))
 
     @property
     def types(self) -> list[str]:
-        """Name the types of all events, in order."""
-        return [event.type for _, event in self.got]
+        """The types of the delivered events, in order."""
+        return [delivery.event.type for delivery in self.delivered]
 
     @property
     def ids(self) -> list[str]:
-        """Name the ids of all events, in order."""
-        return [event.id for _, event in self.got]
+        """The ids of the delivered events, in order."""
+        return [delivery.event.id for delivery in self.delivered]
 
 
 class FailingStore:
