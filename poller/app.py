@@ -3,7 +3,7 @@
 import random
 import signal
 from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -13,7 +13,7 @@ import structlog
 from anyio.abc import TaskStatus
 
 from poller import __version__
-from poller.api.service import ApiService
+from poller.api.context import ApiContext
 from poller.config import Config
 from poller.core.counters import Counters
 from poller.core.errors import StoreUnavailable
@@ -64,7 +64,7 @@ class App:
     _until_stop: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _watchlist: Watchlist = field(init=False)
     _rate_limiter: RateLimiter = field(init=False)
-    _api: ApiService = field(init=False)
+    _api: ApiContext = field(init=False)
 
     def __post_init__(self) -> None:
         """Make what SIGHUP speaks to: it may come before anything else is there."""
@@ -72,7 +72,7 @@ class App:
         self._watchlist = Watchlist(settings.job_ids, settings.jobs_file)
         self._rate_limiter = build_rate_limiter(self.config, self.clock, self.random, self.counters)
         self.status = DaemonStatus(self._rate_limiter, self.clock.steady)
-        self._api = ApiService(
+        self._api = ApiContext(
             config=self.config,
             clock=self.clock,
             counters=self.counters,
@@ -96,7 +96,7 @@ class App:
         """Start, watch until `stop`, then let what is being sent end."""
         async with (
             AsyncExitStack() as stack,
-            self._api.open(),  # it closes before what it leads to
+            self._serve_api(),  # it closes before the parts that it serves
             anyio.create_task_group() as delivering,
         ):
             dispatcher = None
@@ -152,6 +152,14 @@ class App:
                 else:
                     self.stop()
 
+    def _serve_api(self) -> AbstractAsyncContextManager[None]:
+        """Return a context that serves the HTTP API, if it is enabled. Raises ConfigError."""
+        if self._api.address.is_off:
+            return nullcontext()
+        from poller.api.server import serve  # noqa: PLC0415 - 4 MiB, only where it is enabled
+
+        return serve(self._api)
+
     async def _open_store(self, stack: AsyncExitStack) -> Store:
         """Open the store; a full or failing disk is waited for, since it may heal."""
         throttle = LogThrottle(self.clock.steady)
@@ -187,7 +195,7 @@ class App:
         http = await stack.enter_async_context(build_http(self.config))
         source = self._make_source(http)
         discovery = self._make_discovery(source, store)
-        watcher = self._make_watcher(source, store, self._api.waker(dispatcher))
+        watcher = self._make_watcher(source, store, partial(self._wake, dispatcher))
         if discovery:
             await watcher.discover(discovery.admits)
         additions = PersistentAdditions(store, self._watchlist)
@@ -217,6 +225,11 @@ class App:
                 self.status.summary_line,
                 name="supervisor",
             )
+
+    def _wake(self, dispatcher: Dispatcher) -> None:
+        """Announce that events were recorded."""
+        dispatcher.wake()
+        self._api.events_recorded.notify()
 
     async def _resync(
         self, watcher: Watcher, additions: PersistentAdditions, discovery: Discovery | None

@@ -1,4 +1,4 @@
-"""Write what follows from the code: config/*.env and the generated parts of docs/."""
+"""Write config/*.env, poller/api/openapi.json and the generated parts of docs/."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,6 +11,7 @@ from poller.settings.base import EnvSettings, default_text, env_prefix, variable
 from poller.settings.daemon import PREFIX, Settings
 from poller.settings.sources import SourcedValue
 from tests.docs import reference
+from tests.docs.openapi import Document
 
 ROOT: Final = Path(__file__).parents[1]
 PART: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?\n?(<!-- /generated -->\n)", re.DOTALL)
@@ -107,6 +108,7 @@ def generated() -> dict[str, str]:
         "config/poller.env": template(),
         "config/minimal.env": example(MINIMAL_TITLE, MINIMAL),
         "config/sidecar.env": example(SIDECAR_TITLE, SIDECAR),
+        "poller/api/openapi.json": Document().text(),
     } | {
         path.relative_to(ROOT).as_posix(): filled(page, parts)
         for path, page in pages.items()

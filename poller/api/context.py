@@ -1,11 +1,10 @@
-"""What the door leads to: the parts of the daemon that a request may speak of."""
+"""The parts of the running daemon that a request may read or change."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 import anyio
-from aiohttp import web
 from anyio.to_thread import run_sync
 
 from poller.api.problems import Problem
@@ -16,28 +15,20 @@ from poller.polling.watcher import Watcher
 from poller.polling.watchlist import PersistentAdditions, Watchlist
 from poller.runtime.address import ListenAddress
 from poller.runtime.clock import Clock
+from poller.runtime.wakeup import Wakeup
 from poller.status import DaemonStatus
 from poller.store import Store
 from poller.store.admin import StoreAdmin
 
+CONCURRENT_QUERIES: Final = 2
+"""Queries that may run at once, so that they do not slow down the store, which writes."""
+
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Broadcast:
-    """Take `next` before you look at what it announces, then wait for it."""
-
-    next: anyio.Event = field(default_factory=anyio.Event)
-
-    def notify(self) -> None:
-        """Wake all who wait."""
-        self.next.set()
-        self.next = anyio.Event()
-
-
-@dataclass(frozen=True, slots=True)
-class RunningDaemon:
-    """What is there once the store is open and the loops run."""
+class RunningDaemon(NamedTuple):
+    """The parts that exist only while the store is open and the loops run."""
 
     admin: StoreAdmin
     additions: PersistentAdditions
@@ -47,24 +38,24 @@ class RunningDaemon:
 
 @dataclass(slots=True, kw_only=True)
 class ApiContext:
-    """The daemon as the door sees it. Its `bell` rings when events were recorded."""
+    """The daemon as the API sees it. `events_recorded` is notified whenever events were written."""
 
-    address: ListenAddress
     config: Config
+    clock: Clock
     counters: Counters
     status: DaemonStatus
     watchlist: Watchlist
-    clock: Clock
-    closing: anyio.Event = field(default_factory=anyio.Event)
-    events_recorded: Broadcast = field(default_factory=Broadcast)
-    busy: set[object] = field(default_factory=set)
-    streams: int = 0
+    address: ListenAddress = field(init=False)
+    events_recorded: Wakeup = field(default_factory=Wakeup, init=False)
+    busy_connections: set[object] = field(default_factory=set, init=False)
+    streams: int = field(default=0, init=False)
     _daemon: RunningDaemon | None = field(default=None, init=False)
-    _disk: anyio.CapacityLimiter = field(init=False)
+    _query_limiter: anyio.CapacityLimiter = field(init=False)
 
     def __post_init__(self) -> None:
-        """Keep those who look things up from starving the store, which writes beside them."""
-        self._disk = anyio.CapacityLimiter(CONCURRENT_QUERIES)
+        """Parse the address, which the settings have checked."""
+        self.address = ListenAddress.parse(self.config.settings.listen)
+        self._query_limiter = anyio.CapacityLimiter(CONCURRENT_QUERIES)
 
     def attach(
         self,
@@ -73,27 +64,24 @@ class ApiContext:
         watcher: Watcher,
         dispatcher: Dispatcher,
     ) -> None:
-        """Lead to all that works."""
+        """Serve requests that need the store and the loops from now on."""
         self._daemon = RunningDaemon(store.admin(), additions, watcher, dispatcher)
 
     def detach(self) -> None:
-        """Lead to it no more."""
+        """Reject such requests from now on, and end the streams."""
         self._daemon = None
-        self.closing.set()
         self.events_recorded.notify()
 
     @property
     def daemon(self) -> RunningDaemon:
-        """All that works. Raises Problem while it does not."""
+        """The parts that run. Raises Problem while the daemon starts or stops."""
         if self._daemon is None:
             raise Problem("not-ready", "; ".join(self.status.health.reasons))
         return self._daemon
 
-    async def query(self, look: Callable[[StoreAdmin], T]) -> T:
-        """Look something up in the database, or change it. Raises Problem and StoreError."""
+    async def query(
+        self, run: Callable[Concatenate[StoreAdmin, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Read or change the database in a thread. Raises Problem and StoreError."""
         admin = self.daemon.admin
-        return await run_sync(lambda: look(admin), limiter=self._disk)
-
-
-CONCURRENT_QUERIES: Final = 2
-CONTEXT: Final = web.AppKey("CONTEXT", ApiContext)
+        return await run_sync(lambda: run(admin, *args, **kwargs), limiter=self._query_limiter)

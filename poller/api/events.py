@@ -1,76 +1,122 @@
-"""The events: what was announced, and to whom."""
+"""Recorded events and their deliveries."""
 
 import json
-from typing import Annotated, Any, Final, Literal
+from typing import Any
 
-from aiohttp import web
 from pydantic import Field
 
-from poller.api.context import CONTEXT
-from poller.api.parameters import (
-    EventsCursor,
+from poller.api.context import ApiContext
+from poller.api.models import (
+    Count,
+    DeliveryStatus,
+    EventId,
+    EventType,
     JobId,
-    PageQuery,
+    ResponseModel,
+    SinkName,
     StrictModel,
-    read_cursor,
-    read_path,
-    read_query,
-    reject_body,
-    write_cursor,
+    UtcTime,
 )
+from poller.api.parameters import CURSOR_TEXT, EventsCursor, PageQuery, format_cursor, parse_cursor
 from poller.api.problems import Problem
 from poller.core.events import checksum
-from poller.store.admin import EventFilter, Row
+from poller.store.admin import EventFilter, StoreAdmin
 from poller.store.pagination import events_page
-
-EVENT_ID: Final = r"^evt_[a-z2-7]{52}$"
-DELIVERY_FIELDS: Final = (
-    "sink",
-    "status",
-    "failures",
-    "next_attempt_at",
-    "last_attempt_at",
-    "ended_at",
-    "reason",
-)
-SINK: Final = r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)?$"
-
-EventType = Literal[
-    "job.started",
-    "job.succeeded",
-    "job.failed",
-    "job.cancelled",
-    "job.cost_settled",
-    "job.missing",
-    "job.found",
-    "job.unrecognised",
-    "poller.auth_failed",
-    "poller.auth_recovered",
-    "poller.sink_disabled",
-    "poller.test",
-]
-SinkName = Annotated[str, Field(pattern=SINK)]
 
 
 class EventsQuery(PageQuery):
-    """Which events are wanted. `state` is how an event stands with `sink`, or with any."""
+    """The events to list."""
 
-    job: JobId | None = None
-    type: EventType | None = None
-    sink: SinkName | None = None
-    state: Literal["pending", "delivered", "dead"] | None = None
-    cursor: EventsCursor | None = None
+    job: JobId | None = Field(None, description="Only events of this job")
+    type: EventType | None = Field(None, description="Only events of this type")
+    sink: SinkName | None = Field(None, description="Only events with a delivery to this sink")
+    state: DeliveryStatus | None = Field(
+        None, description="Only events with a delivery in this state, to `sink` if that is given"
+    )
+    cursor: EventsCursor | None = Field(None, description=CURSOR_TEXT)
 
 
 class EventPath(StrictModel):
-    """Which event is meant."""
+    """One event."""
 
-    event_id: Annotated[str, Field(pattern=EVENT_ID)]
+    event_id: EventId
 
 
-async def list_events(request: web.Request) -> web.Response:
-    """List events page by page, the latest first."""
-    context, query = request.app[CONTEXT], read_query(request, EventsQuery)
+class ReplayQuery(StrictModel):
+    """The sinks that get the event again."""
+
+    sink: SinkName | None = Field(
+        None, description="Send to this sink; default: to all sinks that the event was for"
+    )
+
+
+class DeliverySummary(ResponseModel):
+    """The state of a delivery to one sink."""
+
+    sink: SinkName
+    status: DeliveryStatus
+
+
+class EventSummary(ResponseModel):
+    """An event without its body."""
+
+    id: EventId
+    type: EventType
+    subject: str = Field(description="The job's id, or `poller`")
+    occurred_at: UtcTime
+    recorded_at: UtcTime
+    deliveries: list[DeliverySummary]
+
+
+class EventPage(ResponseModel):
+    """A page of events."""
+
+    events: list[EventSummary]
+    next_cursor: str | None
+
+
+class Delivery(ResponseModel):
+    """A delivery to one sink."""
+
+    sink: SinkName
+    status: DeliveryStatus
+    failures: Count
+    next_attempt_at: UtcTime | None
+    last_attempt_at: UtcTime | None
+    ended_at: UtcTime | None
+    reason: str | None = Field(description="Why the last attempt failed")
+
+
+class Event(ResponseModel):
+    """An event, its body and its deliveries."""
+
+    id: EventId
+    type: EventType
+    subject: str = Field(description="The job's id, or `poller`")
+    occurred_at: UtcTime
+    recorded_at: UtcTime
+    body: dict[str, Any] | None = Field(
+        description="The body that sinks get, by the schema of `sutro-poller schema`;"
+        " null if the stored bytes are damaged"
+    )
+    deliveries: list[Delivery]
+
+
+class Replay(ResponseModel):
+    """The result of a replay for one sink."""
+
+    sink: SinkName
+    skipped_reason: str | None = Field(description="Why the event is not sent again; null if it is")
+
+
+class Replays(ResponseModel):
+    """The result of a replay for each sink."""
+
+    deliveries: list[Replay]
+
+
+async def list_events(context: ApiContext, query: EventsQuery) -> EventPage:
+    """Return one page of events."""
     wanted = EventFilter(
         job=query.job,
         type=query.type,
@@ -79,58 +125,35 @@ async def list_events(request: web.Request) -> web.Response:
         since=query.start,
         limit=query.limit,
     )
-    after = read_cursor(query.cursor, int)
-    page = await context.query(lambda admin: events_page(admin, wanted, after=after))
-    return web.json_response({"events": page.rows, "next_cursor": write_cursor(page.after)})
+    page = await context.query(events_page, wanted, after=parse_cursor(query.cursor, int))
+    return EventPage.model_validate({"events": page.rows, "next_cursor": format_cursor(page.after)})
 
 
-async def show_event(request: web.Request) -> web.Response:
-    """Show one event: its body as it was frozen, and where it went."""
-    read_query(request, StrictModel)
-    context, event_id = request.app[CONTEXT], read_path(request, EventPath).event_id
-    return web.json_response(_view(await context.query(lambda admin: admin.event(event_id))))
-
-
-class ReplayQuery(StrictModel):
-    """To which sink an event goes again; without one to all that were to get it."""
-
-    sink: SinkName | None = None
-
-
-async def replay_event(request: web.Request) -> web.Response:
-    """Send an event again: the same id, the same bytes, a new timestamp and signature."""
-    reject_body(request)
-    context, query = request.app[CONTEXT], read_query(request, ReplayQuery)
-    event_id = read_path(request, EventPath).event_id
-    wanted = EventFilter(event_ids=[event_id], sink=query.sink)
-    rows = await context.query(lambda admin: admin.replay(wanted))
-    context.daemon.dispatcher.wake()
-    if not rows:
-        raise Problem("conflict", "no sink was to get it: name one")
-    return web.json_response(
-        {
-            "deliveries": [
-                {"sink": it["sink"], "skipped_reason": it["skipped_reason"]} for it in rows
-            ]
-        }
+async def show_event(context: ApiContext, path: EventPath) -> Event:
+    """Return one event with its body and its deliveries."""
+    row = await context.query(StoreAdmin.event, path.event_id)
+    is_intact = checksum(row["body"]) == row["digest"]
+    return Event(
+        id=row["id"],
+        type=row["type"],
+        subject=row["job_id"],
+        occurred_at=row["occurred_at"],
+        recorded_at=row["recorded_at"],
+        body=json.loads(row["body"]) if is_intact else None,
+        deliveries=[
+            Delivery(**{name: delivery[name] for name in Delivery.model_fields})
+            for delivery in row["deliveries"]
+        ],
     )
 
 
-def _view(row: Row) -> dict[str, Any]:
-    body, digest = row["body"], row["digest"]
-    is_intact = checksum(body) == digest
-    return {
-        "id": row["id"],
-        "type": row["type"],
-        "subject": row["job_id"],
-        "occurred_at": row["occurred_at"],
-        "recorded_at": row["recorded_at"],
-        "follows": row["follows"],
-        "is_intact": is_intact,
-        "body": json.loads(body) if is_intact else None,
-        "deliveries": [_delivery(it) for it in row["deliveries"]],
-    }
-
-
-def _delivery(row: Row) -> dict[str, Any]:
-    return {name: row[name] for name in DELIVERY_FIELDS}
+async def replay_event(context: ApiContext, path: EventPath, query: ReplayQuery) -> Replays:
+    """Send an event again: the same id and bytes, with a new timestamp and signature."""
+    wanted = EventFilter(event_ids=[path.event_id], sink=query.sink)
+    rows = await context.query(StoreAdmin.replay, wanted)
+    context.daemon.dispatcher.wake()
+    if not rows:
+        raise Problem("conflict", "the event was for no sink: name one with ?sink=NAME")
+    return Replays(
+        deliveries=[Replay(sink=row["sink"], skipped_reason=row["skipped_reason"]) for row in rows]
+    )

@@ -1,43 +1,67 @@
-"""What service managers, kubelets and Prometheus ask: is it well, and what are its numbers."""
+"""Probes, metrics and the version."""
 
 import platform
-from typing import Final
+from http import HTTPStatus
 
 from aiohttp import web
 
 from poller import __version__
-from poller.api.context import CONTEXT
-
-UNAVAILABLE_STATUS: Final = 503
-
-
-async def livez(request: web.Request) -> web.Response:
-    """Say whether a restart would mend anything."""
-    health = request.app[CONTEXT].status.health
-    return _told(is_well=health.is_live, reasons=health.reasons if not health.is_live else ())
+from poller.api.context import ApiContext
+from poller.api.models import ResponseModel
 
 
-async def readyz(request: web.Request) -> web.Response:
-    """Say whether the store is open and the loops turn; what the API says is no part of it."""
-    health = request.app[CONTEXT].status.health
-    return _told(is_well=health.is_ready, reasons=health.reasons)
+class Liveness(ResponseModel):
+    """The result of the liveness probe."""
+
+    live: bool
+    reasons: list[str]
+
+    @property
+    def http_status(self) -> int:
+        """503 if a restart would help."""
+        return HTTPStatus.OK if self.live else HTTPStatus.SERVICE_UNAVAILABLE
 
 
-async def metrics(request: web.Request) -> web.Response:
-    """Draw the metrics in the format that is asked for."""
-    from poller.api.metrics import Metrics  # noqa: PLC0415 - 1 MiB, for those who ask for them
+class Readiness(ResponseModel):
+    """The result of the readiness probe."""
 
-    context = request.app[CONTEXT]
-    drawn = Metrics(context.counters, context.status, context.clock.steady)
-    body, content_type = await drawn.render(request.headers.get("Accept", ""))
+    ready: bool
+    reasons: list[str]
+
+    @property
+    def http_status(self) -> int:
+        """503 while not ready."""
+        return HTTPStatus.OK if self.ready else HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class Version(ResponseModel):
+    """The versions of sutro-poller and of Python."""
+
+    version: str
+    python: str
+
+
+async def livez(context: ApiContext) -> Liveness:
+    """Return whether no loop has stalled."""
+    health = context.status.health
+    return Liveness(live=health.is_live, reasons=[] if health.is_live else list(health.reasons))
+
+
+async def readyz(context: ApiContext) -> Readiness:
+    """Return whether the store is open and the loops run, whatever the Sutro API does."""
+    health = context.status.health
+    return Readiness(ready=health.is_ready, reasons=list(health.reasons))
+
+
+async def metrics(context: ApiContext, request: web.Request) -> web.Response:
+    """Return the metrics in the format that the client accepts."""
+    from poller.api.metrics import Metrics  # noqa: PLC0415 - 1 MiB, only when they are scraped
+
+    exposition = Metrics(context.counters, context.status, context.clock.steady)
+    body, content_type = await exposition.render(request.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 
-async def version(_request: web.Request) -> web.Response:
-    """Say which version runs."""
-    return web.json_response({"version": __version__, "python": platform.python_version()})
-
-
-def _told(*, is_well: bool, reasons: tuple[str, ...]) -> web.Response:
-    body = {"is_well": is_well, "reasons": list(reasons)}
-    return web.json_response(body, status=200 if is_well else UNAVAILABLE_STATUS)
+async def version(_context: ApiContext) -> Version:
+    """Return the versions of sutro-poller and of Python."""
+    return Version(version=__version__, python=platform.python_version())

@@ -1,137 +1,129 @@
-"""The jobs: those that are watched, and those that were."""
+"""Watched jobs, and jobs that were watched."""
 
 from typing import Annotated, Any, Final, Literal
 
-from aiohttp import web
 from pydantic import Field
 
-from poller.api.context import CONTEXT, ApiContext
-from poller.api.parameters import (
-    JobId,
-    JobsCursor,
-    PageQuery,
-    StrictModel,
-    read_body,
-    read_cursor,
-    read_path,
-    read_query,
-    write_cursor,
-)
+from poller.api.context import ApiContext
+from poller.api.models import JobId, JobState, ResponseModel, StrictModel, UtcTime
+from poller.api.parameters import CURSOR_TEXT, JobsCursor, PageQuery, format_cursor, parse_cursor
 from poller.api.problems import Problem
 from poller.store.admin import EventFilter, Row
 from poller.store.pagination import jobs_page
 
-State = Literal[
-    "UNKNOWN",
-    "SUBMITTED",
-    "PENDING",
-    "QUEUED",
-    "STARTING",
-    "RUNNING",
-    "CANCELLING",
-    "SUCCEEDED",
-    "FAILED",
-    "CANCELLED",
-    "MISSING",
-]
-UNKNOWN_JOB: Final = "no job of this id is watched, or was"
-IDS_PER_TRANSACTION: Final = 1_000
+IDS_PER_REQUEST: Final = 1_000
 MAX_ADDED_IDS: Final = 100_000
-SOURCES: Final = {
+SETTINGS: Final = {
     "environment": "POLLER_JOB_IDS",
     "file": "POLLER_JOBS_FILE",
     "discovery": "POLLER_DISCOVER",
 }
-"""What names a job, by the word for it."""
+"""The setting behind each source of watched jobs, but for the API itself."""
 
 
 class JobsQuery(PageQuery):
-    """Which jobs are wanted."""
+    """The jobs to list."""
 
-    state: State | None = None
-    watched: Literal["true"] | None = None
-    cursor: JobsCursor | None = None
+    state: JobState | None = Field(None, description="Only jobs in this state")
+    watched: Literal["true"] | None = Field(None, description="Only jobs that are watched now")
+    cursor: JobsCursor | None = Field(None, description=CURSOR_TEXT)
 
 
 class JobPath(StrictModel):
-    """Which job is meant."""
+    """One job."""
 
     job_id: JobId
 
 
 class NewJobs(StrictModel):
-    """Which jobs are to be watched."""
+    """The jobs to watch."""
 
     job_ids: Annotated[
-        tuple[JobId, ...], Field(min_length=1, max_length=IDS_PER_TRANSACTION, strict=False)
-    ]
+        tuple[JobId, ...], Field(min_length=1, max_length=IDS_PER_REQUEST, strict=False)
+    ] = Field(examples=[["job-12345"]])
 
 
-async def list_jobs(request: web.Request) -> web.Response:
-    """List jobs page by page, the one that changed last first."""
-    context, query = request.app[CONTEXT], read_query(request, JobsQuery)
+class Job(ResponseModel):
+    """A job that is or was watched."""
+
+    job_id: JobId
+    state: JobState
+    watched_by: list[Literal["environment", "file", "api", "discovery"]] = Field(
+        description="Why the job is watched; empty if it is not"
+    )
+    changed_at: UtcTime | None
+    deployment: str | None
+    job: dict[str, Any] | None = Field(
+        description="The job object as last recorded, without prompts and schemas"
+    )
+
+
+class JobPage(ResponseModel):
+    """A page of jobs."""
+
+    jobs: list[Job]
+    next_cursor: str | None
+
+
+class AddedJob(ResponseModel):
+    """One of the jobs that were sent."""
+
+    job_id: JobId
+    is_new: bool = Field(description="False if the job was watched already")
+
+
+class AddedJobs(ResponseModel):
+    """The jobs, which are watched now."""
+
+    jobs: list[AddedJob]
+
+
+async def list_jobs(context: ApiContext, query: JobsQuery) -> JobPage:
+    """Return one page of jobs."""
     wanted = EventFilter(state=query.state, since=query.start, limit=query.limit)
-    unseen, after = context.daemon.watcher.unseen_ids, read_cursor(query.cursor, str)
-    watched = context.watchlist.watched_ids if query.watched else None
     page = await context.query(
-        lambda admin: jobs_page(admin, wanted, after=after, unseen=unseen, watched=watched)
+        jobs_page,
+        wanted,
+        after=parse_cursor(query.cursor, str),
+        unseen=context.daemon.watcher.unseen_ids,
+        watched=context.watchlist.watched_ids if query.watched else None,
     )
-    return web.json_response(
-        {
-            "jobs": [_view(row, context) for row in page.rows],
-            "next_cursor": write_cursor(page.after),
-        }
-    )
+    jobs = [_job(row, context) for row in page.rows]
+    return JobPage(jobs=jobs, next_cursor=format_cursor(page.after))
 
 
-async def show_job(request: web.Request) -> web.Response:
-    """Show one job."""
-    read_query(request, StrictModel)
-    context, job_id = request.app[CONTEXT], read_path(request, JobPath).job_id
-    return web.json_response(await find_job(context, job_id))
-
-
-async def add_jobs(request: web.Request) -> web.Response:
-    """Watch jobs; those that are watched already stay so, and say so."""
-    read_query(request, StrictModel)
-    context, body = request.app[CONTEXT], await read_body(request, NewJobs)
-    job_ids, watchlist = list(dict.fromkeys(body.job_ids)), context.watchlist
-    added = [{"job_id": it, "is_new": not watchlist.sources(it)} for it in job_ids]
-    if len({*watchlist.added, *job_ids}) > MAX_ADDED_IDS:
-        raise Problem("conflict", f"no more than {MAX_ADDED_IDS} jobs can be added")
-    await context.daemon.additions.add(job_ids)
-    return web.json_response({"jobs": added})
-
-
-async def remove_job(request: web.Request) -> web.Response:
-    """Watch a job no more that was added here. An end that is being told is told."""
-    read_query(request, StrictModel)
-    context, job_id = request.app[CONTEXT], read_path(request, JobPath).job_id
-    additions, sources = context.daemon.additions, context.watchlist.sources(job_id)
-    if not sources:
-        raise Problem("not-found", "no job of this id is watched")
-    if named := [SOURCES[it] for it in sources if it in SOURCES]:
-        raise Problem("managed-by-config", f"{' and '.join(named)} would have it watched on")
-    await additions.remove([job_id])
-    return web.Response(status=204)
-
-
-async def find_job(context: ApiContext, job_id: str) -> dict[str, Any]:
-    """Give what is known of a job. Raises Problem."""
-    wanted = EventFilter(job=job_id, limit=1)
-    unseen = [job_id] if context.watchlist.sources(job_id) else []
-    page = await context.query(lambda admin: jobs_page(admin, wanted, unseen=unseen))
+async def show_job(context: ApiContext, path: JobPath) -> Job:
+    """Return one job."""
+    wanted = EventFilter(job=path.job_id, limit=1)
+    unseen = [path.job_id] if context.watchlist.sources(path.job_id) else []
+    page = await context.query(jobs_page, wanted, unseen=unseen)
     if not page.rows:
-        raise Problem("not-found", UNKNOWN_JOB)
-    return _view(page.rows[0], context)
+        raise Problem("not-found", "no job with this id is or was watched")
+    return _job(page.rows[0], context)
 
 
-def _view(row: Row, context: ApiContext) -> dict[str, Any]:
-    return {
-        "job_id": row["job_id"],
-        "state": row["state"],
-        "watched_by": context.watchlist.sources(row["job_id"]),
-        "changed_at": row["changed_at"],
-        "deployment": row["deployment"],
-        "job": row["job"],
-    }
+async def add_jobs(context: ApiContext, body: NewJobs) -> AddedJobs:
+    """Watch jobs; return which of them are new."""
+    job_ids = list(dict.fromkeys(body.job_ids))
+    watchlist = context.watchlist
+    jobs = [AddedJob(job_id=job_id, is_new=not watchlist.sources(job_id)) for job_id in job_ids]
+    if len({*watchlist.added, *job_ids}) > MAX_ADDED_IDS:
+        raise Problem("conflict", f"at most {MAX_ADDED_IDS} jobs can be added")
+    await context.daemon.additions.add(job_ids)
+    return AddedJobs(jobs=jobs)
+
+
+async def remove_job(context: ApiContext, path: JobPath) -> None:
+    """Stop watching a job that was added; if its end is being settled, it is still announced."""
+    additions, sources = context.daemon.additions, context.watchlist.sources(path.job_id)
+    if not sources:
+        raise Problem("not-found", "no job with this id is watched")
+    if settings := [SETTINGS[source] for source in sources if source in SETTINGS]:
+        raise Problem("managed-by-config", f"watched because of {' and '.join(settings)}")
+    await additions.remove([path.job_id])
+
+
+def _job(row: Row, context: ApiContext) -> Job:
+    names = ("job_id", "state", "changed_at", "deployment", "job")
+    watched_by = context.watchlist.sources(row["job_id"])
+    return Job.model_validate({name: row[name] for name in names} | {"watched_by": watched_by})

@@ -1,24 +1,20 @@
-"""What is wrong with a request, or in its way: problem documents (RFC 9457)."""
+"""Problem documents (RFC 9457): the types of errors that the API reports."""
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from http import HTTPStatus
+from typing import Final, NamedTuple
 
-import structlog
-from aiohttp import web
-from aiohttp.typedefs import Handler
+from pydantic import Field
 
-from poller.core.errors import NoMatch, PollerError, StoreError
+from poller.api.models import ResponseModel
+from poller.core.errors import PollerError
 
-CONTENT_TYPE: Final = "application/problem+json"
-ABOUT: Final = "https://github.com/sutro-poller/sutro-poller/blob/main/docs/http-api.md#problem-"
-RETRY_AFTER: Final = 5
-
-log = structlog.get_logger()
+DOCS_URL: Final = "https://github.com/sutro-poller/sutro-poller/blob/main/docs/http-api.md#problem-"
+RETRY_AFTER_SECONDS: Final = 5
 
 
 class ProblemType(NamedTuple):
-    """One kind of problem."""
+    """The HTTP status and the title of a type of problems."""
 
     status: int
     title: str
@@ -43,71 +39,45 @@ PROBLEM_TYPES: Final = {
     "too-many-streams": ProblemType(503, "Too many streams"),
 }
 
-OF_STATUS: Final = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}
-"""The kind of what the library raises, by its status; anything else is invalid."""
+
+class InvalidInput(ResponseModel):
+    """One invalid place of a request."""
+
+    where: str
+    detail: str
+
+
+class ProblemDocument(ResponseModel):
+    """A problem document (RFC 9457)."""
+
+    type: str = Field(json_schema_extra={"format": "uri"})
+    title: str
+    status: int
+    detail: str
+    errors: Sequence[InvalidInput] = ()
+
+    @property
+    def http_status(self) -> int:
+        """The status of the problem."""
+        return self.status
 
 
 class Problem(PollerError):
-    """Why a request gets another answer than it wants."""
+    """A reason to reject a request. `kind` is a key of PROBLEM_TYPES."""
 
     def __init__(
         self,
         kind: str,
         detail: str,
         *,
-        errors: Sequence[Mapping[str, str]] = (),
+        errors: Sequence[InvalidInput] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
-        self.kind = kind
-        self.errors = errors
-        self.headers = headers or {}
-
-    def response(self) -> web.Response:
-        """Write the problem as an answer."""
-        status, title = PROBLEM_TYPES[self.kind]
-        body: dict[str, Any] = {
-            "type": ABOUT + self.kind,
-            "title": title,
-            "status": status,
-            "detail": str(self),
-        }
-        if self.errors:
-            body["errors"] = self.errors
-        headers = dict(self.headers)
-        if status == 503:
-            headers["Retry-After"] = str(RETRY_AFTER)
-        return web.Response(
-            text=json.dumps(body), status=status, headers=headers, content_type=CONTENT_TYPE
+        status, title = PROBLEM_TYPES[kind]
+        self.document = ProblemDocument(
+            type=DOCS_URL + kind, title=title, status=status, detail=detail, errors=errors
         )
-
-
-@web.middleware
-async def problem_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer with a problem document whatever is raised."""
-    try:
-        return await handler(request)
-    except Problem as problem:
-        return problem.response()
-    except web.HTTPException as refusal:
-        return _of_library(refusal).response()
-    except StoreError as error:
-        kind = "not-found" if isinstance(error, NoMatch) else "store-unavailable"
-        return Problem(kind, str(error)).response()
-    except Exception:  # a bug in one request must not end the daemon
-        log.exception("api.request_failed", method=request.method, route=_route(request))
-        return Problem(
-            "internal-error", "nothing is known of what was done of the request"
-        ).response()
-
-
-def _of_library(refusal: web.HTTPException) -> Problem:
-    kind = OF_STATUS.get(refusal.status, "invalid")
-    allow = refusal.headers.get("Allow")
-    headers = {"Allow": allow} if allow else {}
-    return Problem(kind, refusal.reason, headers=headers)
-
-
-def _route(request: web.Request) -> str:
-    resource = request.match_info.route.resource
-    return resource.canonical if resource else ""
+        is_temporary = status == HTTPStatus.SERVICE_UNAVAILABLE
+        retry_after = {"Retry-After": str(RETRY_AFTER_SECONDS)} if is_temporary else {}
+        self.headers = {**(headers or {}), **retry_after}

@@ -1,4 +1,4 @@
-"""The address, and how many may come, for how long, without saying what they want."""
+"""Bind the listener, limit idle connections, and serve the API."""
 
 import asyncio
 import errno
@@ -20,61 +20,61 @@ from poller.core.errors import AddressInUse, ConfigError
 from poller.runtime.address import ListenAddress, format_host
 
 MAX_CONNECTIONS: Final = 100
-IDLE_SECONDS: Final = 15.0
-"""Seconds that a connection may take for the header of a request, or be without one."""
-UNREAD: Final = 30.0
-"""Seconds that a peer may leave unread what was sent to it."""
+IDLE_TIMEOUT: Final = 15.0
+"""Seconds that a connection may take for the header of a request, or stay without one."""
+UNREAD_TIMEOUT: Final = 30.0
+"""Seconds for which a peer may leave a response unread."""
 DRAIN_SECONDS: Final = 0.5
 SOCKET_MODE: Final = 0o660
 LAG_INTERVAL: Final = 1.0
 
 AIOHTTP_LOGGER: Final = logging.getLogger("poller.api")
-"""Where the library tells with a traceback that somebody does not speak HTTP."""
+"""Where aiohttp logs a traceback for each client that does not speak HTTP."""
 
 log = structlog.get_logger()
 
 
 def serve(context: ApiContext) -> AbstractAsyncContextManager[None]:
-    """Give what serves while its block runs.
+    """Return a context that serves the API while its block runs.
 
-    Raises ConfigError where it cannot listen, unless that is a default which nobody asked for:
-    of two daemons on a machine the second has no door.
+    Raises ConfigError if the address cannot be used. If it is the default, which may belong to
+    another daemon on this machine, log that instead and do not serve.
     """
     address = context.address
     try:
-        listener = _socket(address.path) if address.path else _port(address)
+        listener = _bind_socket(address.path) if address.path else _bind_port(address)
     except OSError as error:
-        is_taken = error.errno == errno.EADDRINUSE
-        why = "another process listens there" if is_taken else _reason(error)
-        told = f"POLLER_LISTEN: cannot listen on {address}: {why}"
+        is_in_use = error.errno == errno.EADDRINUSE
+        reason = "the address is already in use" if is_in_use else _reason(error)
+        text = f"POLLER_LISTEN: cannot listen on {address}: {reason}"
         if not context.config.is_default("POLLER_LISTEN"):
-            raise (AddressInUse if is_taken else ConfigError)(told) from None
+            raise (AddressInUse if is_in_use else ConfigError)(text) from None
         log.error(
-            "api.listen_failed", error=told, advice="set POLLER_LISTEN to another address, or off"
+            "api.listen_failed", error=text, advice="set POLLER_LISTEN to another address, or off"
         )
         return nullcontext()
     if not address.is_local and context.config.settings.listen_token is None:
         advice = "set POLLER_LISTEN_TOKEN to serve more than probes, metrics and the version"
         log.warning("api.unauthenticated", address=str(address), advice=advice)
-    return _opened(context, listener)
+    return _serve(context, listener)
 
 
 @asynccontextmanager
-async def _opened(context: ApiContext, listener: socket.socket) -> AsyncIterator[None]:
+async def _serve(context: ApiContext, listener: socket.socket) -> AsyncIterator[None]:
     runner = web.AppRunner(
         application(context),
         access_log=None,
         logger=AIOHTTP_LOGGER,
-        keepalive_timeout=IDLE_SECONDS,
+        keepalive_timeout=IDLE_TIMEOUT,
         shutdown_timeout=DRAIN_SECONDS,
     )
     AIOHTTP_LOGGER.setLevel(logging.CRITICAL)
     await runner.setup()
-    server = await _serve(runner, context, listener)
-    log.info("api.listening", address=_told(context.address, listener))
+    server = await _start(runner, context, listener)
+    log.info("api.listening", address=_url(context.address, listener))
     try:
         async with anyio.create_task_group() as measuring:
-            measuring.start_soon(_measure_lag, context, name="loop lag")
+            measuring.start_soon(_measure_lag, context, name="event loop lag")
             yield
             measuring.cancel_scope.cancel()
     finally:
@@ -87,32 +87,36 @@ async def _opened(context: ApiContext, listener: socket.socket) -> AsyncIterator
                 context.address.path.unlink()
 
 
-async def _serve(
+async def _start(
     runner: web.AppRunner, context: ApiContext, listener: socket.socket
 ) -> asyncio.Server:
     assert runner.server is not None
-    doorman, loop = ConnectionLimiter(runner.server, context.busy), asyncio.get_running_loop()
+    limiter = ConnectionLimiter(runner.server, context.busy_connections)
+    loop = asyncio.get_running_loop()
     if context.address.path:
-        return await loop.create_unix_server(doorman, sock=listener)
-    return await loop.create_server(doorman, sock=listener)
+        return await loop.create_unix_server(limiter, sock=listener)
+    return await loop.create_server(limiter, sock=listener)
 
 
 class ConnectionLimiter:
-    """Lets connections in, so many at a time: who says nothing longest makes room."""
+    """Accept a limited number of connections: the longest idle one is closed for a new one."""
 
     def __init__(self, server: web.Server, busy: Container[object]) -> None:
         self._server = server
         self._busy = busy
 
     def __call__(self) -> asyncio.BaseProtocol:
-        """Give the next connection its protocol."""
-        # The oldest first; those that make room are there for a moment more.
-        connections = [it for it in self._server.connections if it.transport is not None]
+        """Return the protocol of a new connection."""
+        # In the order of their arrival; connections that were closed stay listed for a moment.
+        connections = [
+            connection for connection in self._server.connections if connection.transport
+        ]
         if len(connections) >= MAX_CONNECTIONS:
-            silent = next((it for it in connections if it not in self._busy), None)
-            if silent is None:
+            idle = (connection for connection in connections if connection not in self._busy)
+            longest_idle = next(idle, None)
+            if longest_idle is None:
                 return _RejectedConnection()
-            silent.force_close()
+            longest_idle.force_close()
         return self._server()
 
 
@@ -122,25 +126,26 @@ class _RejectedConnection(asyncio.Protocol):
 
 
 async def _measure_lag(context: ApiContext) -> None:
-    now = context.clock.monotonic  # the loop's own time is that of its last turn
+    now = context.clock.monotonic  # the loop's own time is that of its last iteration
     while True:
-        began = now()
+        started_at = now()
         await anyio.sleep(LAG_INTERVAL)
-        context.counters.loop_lag = max(now() - began - LAG_INTERVAL, 0.0)
+        context.counters.loop_lag = max(now() - started_at - LAG_INTERVAL, 0.0)
 
 
-def _port(address: ListenAddress) -> socket.socket:
-    is_six = ":" in address.host
+def _bind_port(address: ListenAddress) -> socket.socket:
+    is_ipv6 = ":" in address.host
     listener = socket.create_server(
-        (address.host, address.port), family=socket.AF_INET6 if is_six else socket.AF_INET
+        (address.host, address.port), family=socket.AF_INET6 if is_ipv6 else socket.AF_INET
     )
-    # What is accepted here inherits it: the system closes a connection whose peer reads nothing.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD * 1_000))
+    # Accepted connections inherit it: the system closes them if the peer reads nothing.
+    timeout_ms = int(UNREAD_TIMEOUT * 1_000)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
     return listener
 
 
-def _socket(path: Path) -> socket.socket:
-    """Bind a socket for this user and group; nobody can connect before it is theirs alone."""
+def _bind_socket(path: Path) -> socket.socket:
+    """Bind a socket for this user and group. Set its mode before anyone can connect."""
     _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX)
     try:
@@ -153,7 +158,7 @@ def _socket(path: Path) -> socket.socket:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove the socket that a killed process has left. Raises OSError when it is in use."""
+    """Remove the socket of a killed process. Raises OSError if a process listens on it."""
     if not path.is_socket():
         return
     with socket.socket(socket.AF_UNIX) as probe:
@@ -166,12 +171,12 @@ def _remove_stale(path: Path) -> None:
 
 
 def _reason(error: OSError) -> str:
-    # The library adds the address to the system's words.
+    # asyncio appends the address to the system's message.
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)
 
 
-def _told(address: ListenAddress, listener: socket.socket) -> str:
-    """Write the address, with the port that port 0 became."""
+def _url(address: ListenAddress, listener: socket.socket) -> str:
+    """Return the address with the port that was chosen for port 0."""
     if address.path:
         return str(address)
     return f"http://{format_host(address.host)}:{listener.getsockname()[1]}"

@@ -1,53 +1,78 @@
-"""The sinks: who gets the events, what waits for each, and whether one is reached."""
+"""Sinks: their state and backlog, tests, and enabling them again."""
 
-from aiohttp import web
+from typing import Literal
 
-from poller.api.context import CONTEXT
-from poller.api.events import SinkName
-from poller.api.parameters import StrictModel, read_path, read_query, reject_body
+from pydantic import Field
+
+from poller.api.context import ApiContext
+from poller.api.models import Count, EventId, ResponseModel, SinkName, StrictModel, UtcTime
 from poller.api.problems import Problem
 from poller.delivery.attempt import attempt, test_delivery
+from poller.store.admin import StoreAdmin
 
 
 class SinkPath(StrictModel):
-    """Which sink is meant."""
+    """One sink."""
 
     name: SinkName
 
 
-async def list_sinks(request: web.Request) -> web.Response:
-    """List the sinks that are configured or have deliveries left."""
-    read_query(request, StrictModel)
-    rows = await request.app[CONTEXT].query(lambda admin: admin.sinks())
-    return web.json_response({"sinks": rows})
+class Sink(ResponseModel):
+    """A sink that is configured or has undelivered events."""
+
+    sink: SinkName
+    state: Literal["enabled", "disabled", "not configured"]
+    pending: Count = Field(description="Pending deliveries")
+    oldest_at: UtcTime | None = Field(description="When the oldest pending event was recorded")
+    dead: Count = Field(description="Dead letters")
+    reason: str | None = Field(description="Why the sink is disabled, or its last attempt failed")
 
 
-async def enable_sink(request: web.Request) -> web.Response:
-    """Switch on a sink that its receiver switched off, with all that was kept for it."""
-    reject_body(request)
-    read_query(request, StrictModel)
-    context, name = request.app[CONTEXT], read_path(request, SinkPath).name
-    rows = await context.query(lambda admin: admin.enable_sink(name))
+class Sinks(ResponseModel):
+    """All sinks."""
+
+    sinks: list[Sink]
+
+
+class EnabledSink(ResponseModel):
+    """The sink, which is enabled now."""
+
+    sink: SinkName
+    was_disabled: bool
+    pending_again: Count = Field(description="Deliveries that were kept while it was disabled")
+
+
+class SinkTest(ResponseModel):
+    """The result of a test."""
+
+    sink: SinkName
+    event_id: EventId
+    delivered: bool
+    reason: str | None = Field(description="Why the test event was not delivered")
+
+
+async def list_sinks(context: ApiContext) -> Sinks:
+    """Return the sinks and the backlog of each."""
+    return Sinks.model_validate({"sinks": await context.query(StoreAdmin.sinks)})
+
+
+async def enable_sink(context: ApiContext, path: SinkPath) -> EnabledSink:
+    """Enable a sink that a 410 disabled, and send what was kept for it."""
+    rows = await context.query(StoreAdmin.enable_sink, path.name)
     context.daemon.dispatcher.wake()
-    body = {"sink": name, "was_disabled": rows is not None, "pending_again": len(rows or ())}
-    return web.json_response(body)
+    return EnabledSink(sink=path.name, was_disabled=rows is not None, pending_again=len(rows or ()))
 
 
-async def test_sink(request: web.Request) -> web.Response:
-    """Send a test event through a sink at once, and say what came of it."""
-    reject_body(request)
-    read_query(request, StrictModel)
-    context, name = request.app[CONTEXT], read_path(request, SinkPath).name
-    sinks = context.daemon.dispatcher.sinks
+async def test_sink(context: ApiContext, path: SinkPath) -> SinkTest:
+    """Send a test event to a sink now and return the result."""
+    name, sinks = path.name, context.daemon.dispatcher.sinks
     if name not in sinks:
-        told = f"no sink is configured by this name; there are: {', '.join(sinks)}"
-        raise Problem("not-found", told)
+        raise Problem("not-found", f"no such sink; configured: {', '.join(sinks)}")
     delivery = test_delivery(name, context.config.origin, context.clock)
     error = await attempt(sinks[name], delivery, secrets=context.config.secrets)
-    body = {
-        "sink": name,
-        "event_id": delivery.event.id,
-        "is_taken": error is None,
-        "reason": error.reason if error else None,
-    }
-    return web.json_response(body)
+    return SinkTest(
+        sink=name,
+        event_id=delivery.event.id,
+        delivered=error is None,
+        reason=error.reason if error else None,
+    )

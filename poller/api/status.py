@@ -1,63 +1,104 @@
-"""How the daemon stands, for people and programs that want all of it; what may be asked of it."""
+"""The status of the daemon as a whole, and the OpenAPI document."""
 
 import json
 from datetime import UTC, datetime
 from importlib.resources import files
-from typing import Any
+from typing import cast
 
 from aiohttp import web
+from pydantic import Field
 
 from poller import __version__
-from poller.api.context import CONTEXT
-from poller.api.parameters import StrictModel, read_query
-from poller.core.issues import REMEDIES
+from poller.api.context import ApiContext
+from poller.api.models import Count, JobState, ResponseModel, SinkName, UtcTime
+from poller.core.issues import REMEDIES, Issue
 from poller.core.jobs import format_rfc3339
 from poller.core.outbox import SinkBacklog
 
 
-async def status(request: web.Request) -> web.Response:
-    """Say how it is, what troubles it from outside, and what waits."""
-    read_query(request, StrictModel)
-    context = request.app[CONTEXT]
-    daemon_status = context.status
-    reachability, health = daemon_status.rate_limiter.reachability, daemon_status.health
-    return web.json_response(
-        {
-            "version": __version__,
-            "is_ready": health.is_ready,
-            "reasons": list(health.reasons),
-            "troubles": [{"name": it.value, "advice": REMEDIES[it]} for it in daemon_status.issues],
-            "api": {
-                "url": context.config.settings.api_url,
-                "heard_at": _moment(reachability.last_response_at),
-                "failing_since": _moment(reachability.failing_since),
-            },
-            "store": {"trouble": daemon_status.store_error},
-            "jobs": dict(sorted(daemon_status.jobs.items())),
-            "sinks": [_sink(it) for it in await daemon_status.backlog()],
-        }
+class IssueReport(ResponseModel):
+    """A cause outside the daemon that keeps it from its work."""
+
+    name: Issue
+    remedy: str
+
+
+class ApiStatus(ResponseModel):
+    """The state of the Sutro API."""
+
+    url: str
+    last_response_at: UtcTime | None
+    failing_since: UtcTime | None
+
+
+class StoreHealth(ResponseModel):
+    """The state of the database."""
+
+    error: str | None = Field(description="Why the last access failed")
+
+
+class Backlog(ResponseModel):
+    """The backlog of a sink."""
+
+    sink: SinkName
+    enabled: bool
+    configured: bool
+    pending: Count
+    oldest_at: UtcTime | None
+    dead: Count
+
+
+class Status(ResponseModel):
+    """Readiness, issues, jobs and backlogs."""
+
+    version: str
+    ready: bool
+    reasons: list[str] = Field(description="Why the daemon is not ready")
+    issues: list[IssueReport]
+    api: ApiStatus
+    store: StoreHealth
+    jobs: dict[JobState, Count] = Field(description="The number of watched jobs in each state")
+    sinks: list[Backlog]
+
+
+async def show_status(context: ApiContext) -> Status:
+    """Return readiness, issues, jobs and backlogs."""
+    status = context.status
+    reachability, health = status.rate_limiter.reachability, status.health
+    return Status(
+        version=__version__,
+        ready=health.is_ready,
+        reasons=list(health.reasons),
+        issues=[IssueReport(name=issue, remedy=REMEDIES[issue]) for issue in status.issues],
+        api=ApiStatus(
+            url=context.config.settings.api_url,
+            last_response_at=_utc_time(reachability.last_response_at),
+            failing_since=_utc_time(reachability.failing_since),
+        ),
+        store=StoreHealth(error=status.store_error),
+        jobs=cast("dict[JobState, int]", dict(sorted(status.jobs.items()))),
+        sinks=[_backlog(sink) for sink in await status.backlog()],
     )
 
 
-async def openapi(request: web.Request) -> web.Response:
-    """Give the OpenAPI document, which asks for a token where this daemon does."""
-    read_query(request, StrictModel)
+async def openapi(context: ApiContext) -> web.Response:
+    """Return the OpenAPI document; it requires a token where this daemon does."""
     document = json.loads(files("poller.api").joinpath("openapi.json").read_bytes())
-    if request.app[CONTEXT].config.settings.listen_token is None:
+    if context.config.settings.listen_token is None:
         del document["security"]
     return web.json_response(document)
 
 
-def _sink(it: SinkBacklog) -> dict[str, Any]:
-    return {
-        "sink": it.name,
-        "is_enabled": not it.is_disabled,
-        "is_configured": it.is_configured,
-        "pending": it.pending,
-        "oldest_at": _moment(it.oldest_pending_at),
-        "dead": it.dead,
-    }
+def _backlog(sink: SinkBacklog) -> Backlog:
+    return Backlog(
+        sink=sink.name,
+        enabled=not sink.is_disabled,
+        configured=sink.is_configured,
+        pending=sink.pending,
+        oldest_at=_utc_time(sink.oldest_pending_at),
+        dead=sink.dead,
+    )
 
 
-def _moment(seconds: float | None) -> str | None:
+def _utc_time(seconds: float | None) -> str | None:
     return None if seconds is None else format_rfc3339(datetime.fromtimestamp(int(seconds), UTC))

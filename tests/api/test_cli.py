@@ -78,8 +78,8 @@ async def test_what_cannot_be_removed(house: House):
 
     assert told.code == 1
     assert told.out.splitlines()[1:] == [
-        "job-1   POLLER_JOB_IDS would have it watched on",
-        "job-9   no job of this id is watched",
+        "job-1   watched because of POLLER_JOB_IDS",
+        "job-9   no job with this id is watched",
     ]
 
 

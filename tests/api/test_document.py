@@ -8,8 +8,8 @@ import anyio
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from poller.api.problems import ABOUT, PROBLEM_TYPES
-from poller.api.routes import ROUTES
+from poller.api.problems import DOCS_URL, PROBLEM_TYPES
+from poller.api.routes import ENDPOINTS
 from poller.core.events import EVENT_TYPES
 from tests.api.conftest import ENDS, RUNS
 from tests.support.api_server import House, a_house
@@ -32,7 +32,7 @@ async def test_it_is_a_valid_document(house: House):
         for method in item
         if method != "parameters"
     }
-    assert named == {(it.method, it.path) for it in ROUTES}
+    assert named == {(it.method, it.path) for it in ENDPOINTS}
     assert set(document["components"]["schemas"]["EventType"]["enum"]) == EVENT_TYPES
 
 
@@ -67,16 +67,16 @@ PAGE = (Path(__file__).parents[2] / "docs" / "http-api.md").read_text("utf-8")
 
 def test_the_type_of_a_problem_leads_to_its_description():
     """The type of each problem is the address of a row of the documentation."""
-    assert ABOUT.startswith(
+    assert DOCS_URL.startswith(
         "https://github.com/sutro-poller/sutro-poller/blob/main/docs/http-api.md#"
     )
     for name in PROBLEM_TYPES:
-        assert f'<a id="{ABOUT.partition("#")[2]}{name}"></a>' in PAGE
+        assert f'<a id="{DOCS_URL.partition("#")[2]}{name}"></a>' in PAGE
 
 
 def test_every_path_is_documented():
     """Every path that is served is in the documentation."""
-    for route in ROUTES:
-        path = route.path.replace("{job_id}", "{id}").replace("{event_id}", "{id}")
+    for endpoint in ENDPOINTS:
+        path = endpoint.path.replace("{job_id}", "{id}").replace("{event_id}", "{id}")
 
         assert path.partition("/{name}")[0] in PAGE

@@ -183,3 +183,4 @@ async def test_a_bug_in_the_door(house: House, monkeypatch: pytest.MonkeyPatch):
     assert (answer.status, answer.problem, well.status) == (500, "internal-error", 200)
     (told,) = [it for it in house.log if it["event"] == "api.request_failed"]
     assert (told["route"], told["exc_info"]) == ("/v1/sinks", True)
+    assert answer.body["detail"].endswith(f"request_id {told['request_id']}")

@@ -106,7 +106,7 @@ async def test_what_others_named_stays(tmp_path: Path):
         still = (await house.get("/v1/jobs/job-2")).body["watched_by"]
 
     assert [it.problem for it in answers] == ["managed-by-config"] * 2
-    told = [it.body["detail"].partition(" would ")[0] for it in answers]
+    told = [it.body["detail"].removeprefix("watched because of ") for it in answers]
     assert told == ["POLLER_JOB_IDS", "POLLER_JOBS_FILE"]
     assert still == ["file", "api"]
 
@@ -120,7 +120,7 @@ async def test_jobs_that_were_found_stay(tmp_path: Path):
         answer = await house.ask("DELETE", "/v1/jobs/job-1")
 
     assert shown["watched_by"] == ["discovery"]
-    assert answer.body["detail"] == "POLLER_DISCOVER would have it watched on"
+    assert answer.body["detail"] == "watched because of POLLER_DISCOVER"
 
 
 async def test_nothing_but_a_door(tmp_path: Path):
@@ -174,11 +174,11 @@ async def test_what_is_wrong_is_said_plainly(house: House):
     }
 
     assert told == {
-        "query/colour: is not known here",
-        "query/cursor: is not of the right form",
+        "query/colour: is unknown",
+        "query/cursor: has the wrong format",
         "body/job_ids: is required",
         "body/job_ids: must not be empty",
-        "body/job_ids: has too many",
+        "body/job_ids: has too many items",
     }
 
 
@@ -202,7 +202,7 @@ async def test_too_many_added(house: House, monkeypatch):
 async def test_jobs_page_by_page(house: House):
     """Pages together show every job once, those that no answer has shown yet at last."""
     await house.post("/v1/jobs", {"job_ids": [f"new-{n}" for n in range(5)]})
-    await until(lambda: len(house.app._api.context.daemon.watcher.unseen_ids) == 5)
+    await until(lambda: len(house.app._api.daemon.watcher.unseen_ids) == 5)
 
     found = await pages(house, "/v1/jobs?limit=3", "jobs")
 

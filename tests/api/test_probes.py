@@ -28,9 +28,13 @@ async def probed(house: House) -> dict[str, tuple[int, object]]:
 
 async def test_all_is_well(house: House):
     """A daemon that works is live and ready, and says no more."""
-    well = (200, {"is_well": True, "reasons": []})
+    live, ready = ({name: True, "reasons": []} for name in ("live", "ready"))
 
-    assert await probed(house) == {"/livez": well, "/readyz": well, "/healthz": well}
+    assert await probed(house) == {
+        "/livez": (200, live),
+        "/readyz": (200, ready),
+        "/healthz": (200, ready),
+    }
 
 
 async def test_an_api_that_is_down_is_no_reason(tmp_path: Path):
@@ -41,7 +45,7 @@ async def test_an_api_that_is_down_is_no_reason(tmp_path: Path):
         status = (await house.get("/v1/status")).body
 
     assert {code for code, _ in answers.values()} == {200}
-    assert status["is_ready"]
+    assert status["ready"]
     assert status["api"]["failing_since"]
 
 
@@ -50,8 +54,14 @@ async def test_a_loop_that_has_stalled(house: House, monkeypatch: pytest.MonkeyP
     ill = Health(is_running=True, stalled=("polling",))
     monkeypatch.setattr(DaemonStatus, "health", ill)
 
-    told = (503, {"is_well": False, "reasons": ["the loop 'polling' has stalled"]})
-    assert await probed(house) == {"/livez": told, "/readyz": told, "/healthz": told}
+    live, ready = (
+        {name: False, "reasons": ["the loop 'polling' has stalled"]} for name in ("live", "ready")
+    )
+    assert await probed(house) == {
+        "/livez": (503, live),
+        "/readyz": (503, ready),
+        "/healthz": (503, ready),
+    }
 
 
 async def test_a_store_that_cannot_be_opened(tmp_path: Path):
@@ -67,10 +77,10 @@ async def test_a_store_that_cannot_be_opened(tmp_path: Path):
         drawn = await house.get("/metrics")
 
     assert [code for code, _ in answers.values()] == [200, 503, 503]
-    assert answers["/readyz"][1] == {"is_well": False, "reasons": ["the store is not open yet"]}
+    assert answers["/readyz"][1] == {"ready": False, "reasons": ["the store is not open yet"]}
     assert (refused.problem, refused.headers["Retry-After"]) == ("not-ready", "5")
-    assert status["store"] == {"trouble": "the disk is full"}
-    assert [it["name"] for it in status["troubles"]] == ["store_unavailable"]
+    assert status["store"] == {"error": "the disk is full"}
+    assert [it["name"] for it in status["issues"]] == ["store_unavailable"]
     assert "sutro_poller_ready 0.0" in drawn.text
 
 

@@ -92,7 +92,7 @@ async def test_a_socket_that_was_left_behind(tmp_path: Path):
                 pass
         is_there = path.is_socket()
 
-    assert caught.group_contains(AddressInUse, match="another process listens there", depth=None)
+    assert caught.group_contains(AddressInUse, match="the address is already in use", depth=None)
     assert is_there
 
 
@@ -146,7 +146,7 @@ async def is_closed(talker: socket.socket, within: float = 30.0) -> bool:
 @pytest.mark.parametrize("text", [b"", b"G", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: "], ids=str)
 async def test_a_header_that_does_not_come(tmp_path: Path, monkeypatch, text: bytes):
     """Whoever does not say in time what he wants is let go of, drips and keep-alives too."""
-    monkeypatch.setattr(serving, "IDLE_SECONDS", 0.3)
+    monkeypatch.setattr(serving, "IDLE_TIMEOUT", 0.3)
     async with a_house(tmp_path, RUNS) as house:
         with await talk(house, text) as silent, await talk(house) as dripping:
             with anyio.move_on_after(0.25):
@@ -160,7 +160,7 @@ async def test_a_header_that_does_not_come(tmp_path: Path, monkeypatch, text: by
 
 async def test_a_body_that_does_not_come(house: House, monkeypatch):
     """A body that is announced and does not come is a problem soon."""
-    monkeypatch.setattr("poller.api.parameters.BODY_SECONDS", 0.2)
+    monkeypatch.setattr("poller.api.parameters.BODY_TIMEOUT", 0.2)
 
     async def drip() -> AsyncIterator[bytes]:
         yield b'{"job_ids": '

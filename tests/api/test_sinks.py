@@ -36,7 +36,7 @@ async def test_a_sink_is_switched_on(tmp_path: Path):
         await until(lambda: house.receiver.ends)
 
     (webhook,) = [it for it in status["sinks"] if it["sink"] == "webhook"]
-    assert (webhook["is_enabled"], webhook["dead"]) == (False, 1)
+    assert (webhook["enabled"], webhook["dead"]) == (False, 1)
     assert on.body == {"sink": "webhook", "was_disabled": True, "pending_again": 1}
     assert again.body == {"sink": "webhook", "was_disabled": False, "pending_again": 0}
 
@@ -46,7 +46,7 @@ async def test_a_sink_is_tried(house: House):
     answer = (await house.post("/v1/sinks/webhook/test")).body
 
     tests = [it.id for it in house.receiver.receipts if it.type == "poller.test"]
-    assert answer == {"sink": "webhook", "event_id": tests[0], "is_taken": True, "reason": None}
+    assert answer == {"sink": "webhook", "event_id": tests[0], "delivered": True, "reason": None}
 
 
 async def test_a_sink_that_does_not_take_it(tmp_path: Path):
@@ -55,7 +55,7 @@ async def test_a_sink_that_does_not_take_it(tmp_path: Path):
         answer = (await house.post("/v1/sinks/webhook/test")).body
         events = (await house.get("/v1/events?type=poller.test")).body["events"]
 
-    assert (answer["is_taken"], answer["reason"]) == (False, "the receiver answered 500")
+    assert (answer["delivered"], answer["reason"]) == (False, "the receiver answered 500")
     assert events == []
 
 
@@ -70,7 +70,7 @@ async def test_the_sinks_that_there_are_are_named(house: House):
     """Who tries a sink that is not configured is told which are."""
     detail = (await house.post("/v1/sinks/nobody/test")).body["detail"]
 
-    assert detail == "no sink is configured by this name; there are: log, webhook"
+    assert detail == "no such sink; configured: log, webhook"
 
 
 @pytest.mark.parametrize("act", ["enable", "test"])
@@ -86,11 +86,11 @@ async def test_the_status(house: House):
     """The status says what runs, how it is, what it watches and what waits."""
     status = (await house.get("/v1/status")).body
 
-    assert (status["version"], status["is_ready"], status["troubles"]) == (__version__, True, [])
+    assert (status["version"], status["ready"], status["issues"]) == (__version__, True, [])
     assert status["jobs"] == {"RUNNING": 1, "SUCCEEDED": 1}
-    assert status["api"]["heard_at"]
+    assert status["api"]["last_response_at"]
     assert status["api"]["failing_since"] is None
-    assert status["store"] == {"trouble": None}
+    assert status["store"] == {"error": None}
     assert [it["sink"] for it in status["sinks"]] == ["log", "webhook"]
 
 
@@ -105,6 +105,6 @@ async def test_a_refused_key(tmp_path: Path):
         await until(lambda: gate.is_rejected)
         status = (await house.get("/v1/status")).body
 
-    (trouble,) = [it for it in status["troubles"] if it["name"] == "api_key_rejected"]
-    assert "put SUTRO_API_KEY right" in trouble["advice"]
-    assert status["is_ready"]
+    (issue,) = [it for it in status["issues"] if it["name"] == "api_key_rejected"]
+    assert "put SUTRO_API_KEY right" in issue["remedy"]
+    assert status["ready"]

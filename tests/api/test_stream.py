@@ -74,7 +74,7 @@ async def end(house: House, job_id: str) -> None:
 
 async def test_events_are_heard_at_once(house: House, monkeypatch):
     """Who listens hears of an event when it is recorded, with its id, its type and its body."""
-    monkeypatch.setattr(stream, "HEARTBEAT", 3_600.0)
+    monkeypatch.setattr(stream, "KEEP_ALIVE_INTERVAL", 3_600.0)
     await until(lambda: house.receiver.ends)
     async with listening(house, "?type=job.succeeded") as listener:
         await end(house, "job-3")
@@ -122,14 +122,14 @@ async def test_what_is_recorded_during_a_look_is_heard_at_once(house: House, mon
     await until(lambda: house.receiver.ends)
     look, missed = ApiContext.query, iter(["job-3"])
 
-    async def look_slowly(context, what):
-        rows = await look(context, what)
+    async def look_slowly(context, run, *args, **kwargs):
+        rows = await look(context, run, *args, **kwargs)
         if rows == [] and (job_id := next(missed, None)):
             await end(house, job_id)
         return rows
 
     monkeypatch.setattr(ApiContext, "query", look_slowly)
-    monkeypatch.setattr(stream, "HEARTBEAT", 3_600.0)
+    monkeypatch.setattr(stream, "KEEP_ALIVE_INTERVAL", 3_600.0)
     async with listening(house, "?type=job.succeeded") as listener:
         await until(lambda: listener.events)
 
@@ -163,7 +163,7 @@ async def test_filters(house: House, monkeypatch):
 
 async def test_silence_is_told(house: House, monkeypatch):
     """While nothing happens a comment says that the connection still is one."""
-    monkeypatch.setattr(stream, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(stream, "KEEP_ALIVE_INTERVAL", 0.05)
     async with listening(house) as listener:
         await until(lambda: listener.comments > 3)
 
@@ -182,10 +182,10 @@ async def test_a_stop_ends_the_streams(tmp_path: Path):
 async def test_too_many_who_listen(house: House, monkeypatch):
     """Of too many listeners the last is refused; it may come when another has gone."""
     monkeypatch.setattr(stream, "MAX_STREAMS", 1)
-    monkeypatch.setattr(stream, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(stream, "KEEP_ALIVE_INTERVAL", 0.05)
     async with listening(house):
         refused = await house.get("/v1/events/stream")
-    await until(lambda: house.app._api.context.streams == 0)
+    await until(lambda: house.app._api.streams == 0)
     async with listening(house) as listener:
         pass
 
@@ -195,12 +195,12 @@ async def test_too_many_who_listen(house: House, monkeypatch):
 
 async def test_who_does_not_read_is_let_go_of(house: House, monkeypatch):
     """A listener that stops reading costs no more than its connection, and not that for long."""
-    monkeypatch.setattr(stream, "UNREAD", 0.2)
-    monkeypatch.setattr(stream, "HEARTBEAT", 0.0)
+    monkeypatch.setattr(stream, "WRITE_TIMEOUT", 0.2)
+    monkeypatch.setattr(stream, "KEEP_ALIVE_INTERVAL", 0.0)
     monkeypatch.setattr(stream, "KEEP_ALIVE_COMMENT", b": " + b"x" * 1_000_000 + b"\n\n")
     async with house.session.get(f"{house.url}/v1/events/stream"):
-        await until(lambda: house.app._api.context.streams == 1)
-        await until(lambda: house.app._api.context.streams == 0)
+        await until(lambda: house.app._api.streams == 1)
+        await until(lambda: house.app._api.streams == 0)
 
 
 async def test_odd_listeners(house: House):

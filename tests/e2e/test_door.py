@@ -44,7 +44,7 @@ async def test_two_daemons_on_one_machine(place: Place):
 
     assert code == 0
     assert shut["level"] == "error"
-    assert "127.0.0.1:8377: another process listens there" in shut["error"]
+    assert "127.0.0.1:8377: the address is already in use" in shut["error"]
 
 
 async def test_a_port_that_was_asked_for_and_is_taken(place: Place):
@@ -54,7 +54,7 @@ async def test_a_port_that_was_asked_for_and_is_taken(place: Place):
         code, ended = await place.run("run", POLLER_JOB_IDS="job-1", POLLER_LISTEN=at)
 
     assert (code, ended.out) == (75, "")
-    told = f"POLLER_LISTEN: cannot listen on http://{at}: another process listens there"
+    told = f"POLLER_LISTEN: cannot listen on http://{at}: the address is already in use"
     assert ended.err == f"sutro-poller: {told}\n"
 
 

@@ -1,0 +1,86 @@
+"""Steps around every handler: connection accounting, problem documents, common headers."""
+
+import json
+from secrets import token_hex
+from typing import Final
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from poller import __version__
+from poller.api.endpoint import CONTEXT
+from poller.api.problems import Problem
+from poller.core.errors import NoMatch, StoreError
+
+PROBLEM_JSON: Final = "application/problem+json"
+KIND_BY_STATUS: Final = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}
+"""The problem types of aiohttp's own errors; any other status is invalid."""
+HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Server": f"sutro-poller/{__version__}",
+    "X-Content-Type-Options": "nosniff",
+}
+
+log = structlog.get_logger()
+
+
+@web.middleware
+async def mark_busy(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Keep the connection from being closed to make room while its request is handled."""
+    busy = request.app[CONTEXT].busy_connections
+    busy.add(request.protocol)
+    try:
+        return await handler(request)
+    finally:
+        busy.discard(request.protocol)
+
+
+@web.middleware
+async def report_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Return whatever is raised as a problem document."""
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return _response(problem)
+    except web.HTTPException as error:
+        return _response(_from_aiohttp(error))
+    except StoreError as error:
+        kind = "not-found" if isinstance(error, NoMatch) else "store-unavailable"
+        return _response(Problem(kind, str(error)))
+    except Exception:  # a bug in one request must not end the daemon
+        request_id = token_hex(4)
+        log.exception(
+            "api.request_failed",
+            method=request.method,
+            route=_route(request),
+            request_id=request_id,
+        )
+        detail = f"the log of the daemon has the cause, with request_id {request_id}"
+        return _response(Problem("internal-error", detail))
+
+
+async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    """Add the headers that every response has."""
+    response.headers.update(HEADERS)
+
+
+def _response(problem: Problem) -> web.Response:
+    document = problem.document
+    return web.Response(
+        text=json.dumps(document.model_dump(exclude_defaults=True)),
+        status=document.status,
+        headers=problem.headers,
+        content_type=PROBLEM_JSON,
+    )
+
+
+def _from_aiohttp(error: web.HTTPException) -> Problem:
+    allow = error.headers.get("Allow")
+    headers = {"Allow": allow} if allow else {}
+    return Problem(KIND_BY_STATUS.get(error.status, "invalid"), error.reason, headers=headers)
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else ""
