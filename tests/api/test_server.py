@@ -144,7 +144,9 @@ async def is_closed(talker: socket.socket, within: float = 30.0) -> bool:
 
 
 @pytest.mark.parametrize("text", [b"", b"G", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: "], ids=str)
-async def test_a_header_that_does_not_come(tmp_path: Path, monkeypatch, text: bytes):
+async def test_server_closes_connections_without_a_complete_header(
+    tmp_path: Path, monkeypatch, text: bytes
+):
     """Whoever does not say in time what he wants is let go of, drips and keep-alives too."""
     monkeypatch.setattr(serving, "IDLE_TIMEOUT", 0.3)
     async with a_house(tmp_path, RUNS) as house:

@@ -54,7 +54,7 @@ FOREIGN = (
 )
 
 
-async def test_pages_of_others_are_refused(house: House):
+async def test_auth_rejects_foreign_hosts_and_origins(house: House):
     """Neither a page of another site nor a name that was made to point here gets any answer."""
     for (headers, problem), path in product(FOREIGN, CLOSED):
         answer = await house.get(path, headers=headers)
