@@ -19,17 +19,14 @@ import anyio
 from aiohttp import web
 from anyio.abc import Process, TaskStatus
 
+from poller.cli import print_output
 from poller.sinks.text import format_line
 from poller.sutro.simulator.script import demo_jobs
 from poller.sutro.simulator.server import Simulator, serve
 
 
-def add_arguments(_parser: argparse.ArgumentParser) -> None:
-    """Say that `demo` takes nothing."""
-
-
 def run(_arguments: argparse.Namespace) -> int:
-    """Play the demo to its end."""
+    """Run the demo to its end."""
     return anyio.run(play_demo)
 
 
@@ -48,19 +45,19 @@ class Receiver:
     secret: str
     events: list[dict[str, Any]] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
-    refused: int = 0
+    rejected: int = 0
     all_ended: anyio.Event = field(default_factory=anyio.Event)
 
     async def receive(self, request: web.Request) -> web.Response:
-        """Answer 204 to a webhook whose signature is right, and 400 to any other."""
+        """Respond with 204 to a webhook with a valid signature, else with 400."""
         body = await request.read()
         if not is_genuine(self.secret, request.headers, body, now=time.time()):
-            self.refused += 1
+            self.rejected += 1
             return web.Response(status=400)
         event = json.loads(body)
         self.events.append(event)
         self.ids.add(request.headers["webhook-id"])
-        say(format_line(event["type"], event["data"]))
+        print_output(format_line(event["type"], event["data"]))
         if sum(event["type"] in ENDS for event in self.events) >= JOBS:
             self.all_ended.set()
         return web.Response(status=204)
@@ -82,43 +79,43 @@ def is_genuine(secret: str, headers: Mapping[str, str], body: bytes, *, now: flo
 
 
 async def play_demo() -> int:
-    """Run the demo and sum it up; 0 when every job's end arrived and was verified."""
+    """Run the demo; return 0 if every end arrived with a valid signature."""
     code = INTERRUPTED
     async with anyio.create_task_group() as showing:
-        await showing.start(stop_at_a_signal, showing.cancel_scope)
-        code = await play()
+        await showing.start(stop_on_signal, showing.cancel_scope)
+        code = await run_jobs()
         showing.cancel_scope.cancel()
     return code
 
 
-async def stop_at_a_signal(
+async def stop_on_signal(
     showing: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
 ) -> None:
-    """Stop the demo at SIGTERM or SIGINT, so that it takes its daemon along."""
+    """Stop the demo and its daemon at SIGTERM or SIGINT."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
         task_status.started()
         await anext(received)
         showing.cancel()
 
 
-async def play() -> int:
-    """Let the jobs end while the daemon watches, and give the exit code."""
+async def run_jobs() -> int:
+    """Let the jobs end while the daemon watches; return the exit code."""
     receiver = Receiver("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())
     simulator = Simulator(key="sk_demo_" + secrets.token_hex(8))
     for script in demo_jobs(JOBS):
         simulator.add(script)
     with TemporaryDirectory(prefix="sutro-poller-demo-") as folder:
         async with serve(simulator) as api, listen(receiver) as url:
-            say(f"simulated Sutro API  {api}  ({JOBS} jobs)")
-            say(f"webhook receiver     {url}")
+            print_output(f"simulated Sutro API  {api}  ({JOBS} jobs)")
+            print_output(f"webhook receiver     {url}")
             environment = daemon_environment(simulator, receiver, api=api, url=url, folder=folder)
             async with daemon(environment) as process:
-                code = await watch_end(receiver, process)
-    return sum_up(receiver, requests=sum(simulator.requests.values()), code=code)
+                code = await wait_for_ends(receiver, process)
+    return report(receiver, requests=sum(simulator.requests.values()), code=code)
 
 
-async def watch_end(receiver: Receiver, process: Process) -> int:
-    """Wait until all jobs have ended, stop the daemon, and give its exit code."""
+async def wait_for_ends(receiver: Receiver, process: Process) -> int:
+    """Wait until all jobs have ended, stop the daemon, and return its exit code."""
     async with anyio.create_task_group() as waiting:
 
         async def wait_for_exit() -> None:
@@ -135,7 +132,7 @@ async def watch_end(receiver: Receiver, process: Process) -> int:
 def daemon_environment(
     simulator: Simulator, receiver: Receiver, *, api: str, url: str, folder: str
 ) -> dict[str, str]:
-    """Configure the daemon as a user would: with environment variables alone."""
+    """Return the environment that configures the daemon, as a user would write it."""
     ours = {name for name in os.environ if name.startswith(("POLLER_", "SUTRO_"))}
     return {name: text for name, text in os.environ.items() if name not in ours} | {
         "SUTRO_API_URL": api,
@@ -153,7 +150,7 @@ def daemon_environment(
 
 @asynccontextmanager
 async def listen(receiver: Receiver) -> AsyncIterator[str]:
-    """Serve the receiver on loopback and give its URL."""
+    """Serve the receiver on loopback and yield its URL."""
     app = web.Application()
     app.router.add_post("/events", receiver.receive)
     runner = web.AppRunner(app, access_log=None)
@@ -167,12 +164,12 @@ async def listen(receiver: Receiver) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def daemon(environment: dict[str, str]) -> AsyncIterator[Process]:
-    """Run `sutro-poller run` as a process of its own; it does not outlive the demo."""
+    """Run `sutro-poller run` as a child process, killed at the end at the latest."""
     command = [sys.executable, "-m", "poller", "run"]
     async with await anyio.open_process(
         command, env=environment, stdout=None, stderr=None
     ) as process:
-        say(f"daemon               process {process.pid}: {' '.join(command[1:])}\n")
+        print_output(f"daemon               process {process.pid}: {' '.join(command[1:])}\n")
         try:
             yield process
         finally:
@@ -180,22 +177,19 @@ async def daemon(environment: dict[str, str]) -> AsyncIterator[Process]:
                 process.kill()
 
 
-def sum_up(receiver: Receiver, *, requests: int, code: int) -> int:
-    """Say in a few lines what happened, and give the exit code."""
+def report(receiver: Receiver, *, requests: int, code: int) -> int:
+    """Print what happened; return the exit code."""
     ends = [event for event in receiver.events if event["type"] in ENDS]
     cost = sum(event["data"]["job"]["job_cost"] or 0 for event in ends)
-    is_well = len(ends) == JOBS and not receiver.refused and code == 0
-    say(
+    is_ok = len(ends) == JOBS and not receiver.rejected and code == 0
+    print_output(
         f"\n{len(ends)} of {JOBS} jobs ended; {len(receiver.events)} webhooks, all signatures "
-        f"{'verified' if not receiver.refused else 'NOT verified'}, {len(receiver.ids)} ids."
+        f"{'verified' if not receiver.rejected else 'NOT verified'}, {len(receiver.ids)} ids."
     )
-    say(f"{requests} requests to the API, ${cost:.4f} in all; the daemon exited with {code}.")
-    if not is_well:
-        say("This is not what should have happened.")
-        say(json.dumps(receiver.events, indent=2))
-    return 0 if is_well else 1
-
-
-def say(text: str) -> None:
-    """Print at once, also into a pipe."""
-    print(text, flush=True)  # noqa: T201 - the demo is what it prints
+    print_output(
+        f"{requests} requests to the API, ${cost:.4f} in all; the daemon exited with {code}."
+    )
+    if not is_ok:
+        print_output("The demo failed.")
+        print_output(json.dumps(receiver.events, indent=2))
+    return 0 if is_ok else 1

@@ -27,7 +27,7 @@ def test_job_object_is_like_the_documented_one() -> None:
     """A job object has the documented keys in the documented types, null where that is allowed."""
     documented = json.loads(DOCUMENTED.read_text())
 
-    seen = life_of(name="n", description="d").job(START + 25)
+    seen = life_of(name="n", description="d").as_object(START + 25)
 
     assert list(seen) == list(documented)
     assert {key: type(seen[key]) for key in seen} == {k: type(v) for k, v in documented.items()}
@@ -35,19 +35,19 @@ def test_job_object_is_like_the_documented_one() -> None:
 
 def test_job_object_is_null_only_where_documented() -> None:
     """A job that waits has nulls, all of them in fields that may be null."""
-    seen = life_of().job(START)
+    seen = life_of().as_object(START)
 
     assert {key for key, value in seen.items() if value is None} <= NULLABLE
     assert seen["datetime_started"] is seen["job_cost"] is seen["input_tokens"] is None
 
 
-@pytest.mark.parametrize("fate", ["succeeded", "failed", "cancelled"])
-def test_the_daemon_understands_every_field(fate: str) -> None:
-    """The parser of the daemon finds nothing odd in an ended job of any fate."""
-    job = parse_job(life_of(fate=fate).job(START + 25))
+@pytest.mark.parametrize("ends_as", ["succeeded", "failed", "cancelled"])
+def test_the_daemon_understands_every_field(ends_as: str) -> None:
+    """The parser of the daemon finds nothing odd in an ended job of any ends_as."""
+    job = parse_job(life_of(ends_as=ends_as).as_object(START + 25))
 
     assert job.invalid_fields == ()
-    assert (job.status, job.queue_seconds, job.run_seconds) == (fate.upper(), 5, 20)
+    assert (job.status, job.queue_seconds, job.run_seconds) == (ends_as.upper(), 5, 20)
 
 
 def test_job_that_succeeds() -> None:
@@ -62,7 +62,7 @@ def test_job_that_succeeds() -> None:
 
 def test_job_that_is_cancelled() -> None:
     """A job that is cancelled shows CANCELLING first."""
-    life = life_of(fate="cancelled", queue_seconds=0, run_seconds=20)
+    life = life_of(ends_as="cancelled", queue_seconds=0, run_seconds=20)
 
     seen = [life.status(START + after) for after in (17.9, 18, 20)]
 
@@ -71,7 +71,7 @@ def test_job_that_is_cancelled() -> None:
 
 def test_job_that_never_ends() -> None:
     """A job may run for ever."""
-    life = life_of(fate="cancelled", queue_seconds=0, run_seconds=float("inf"))
+    life = life_of(ends_as="cancelled", queue_seconds=0, run_seconds=float("inf"))
 
     assert life.status(START + 1e9) == "RUNNING"
 
@@ -80,7 +80,7 @@ def test_speed_shortens_every_wait() -> None:
     """At speed 10 all that a script counts in seconds takes a tenth, in the job's times too."""
     life = life_of(speed=10, queue_seconds=10, run_seconds=20, cost_delay=10, appears_after=5)
 
-    ended, final = life.job(START + 3.9), life.job(START + 4)
+    ended, final = life.as_object(START + 3.9), life.as_object(START + 4)
 
     assert life.appears == START + 0.5
     assert ended["datetime_started"] == "2024-01-15T10:30:01Z"
@@ -92,7 +92,7 @@ def test_cost_comes_late() -> None:
     """Tokens show with the end of a job, its cost only after `cost_delay`."""
     life = life_of(queue_seconds=0, run_seconds=5, cost_delay=40)
 
-    early, late = life.job(START + 44.9), life.job(START + 45)
+    early, late = life.as_object(START + 44.9), life.as_object(START + 45)
 
     assert (early["status"], early["job_cost"]) == ("SUCCEEDED", None)
     assert early["input_tokens"] > 0
@@ -101,9 +101,9 @@ def test_cost_comes_late() -> None:
 
 def test_failed_job_says_why() -> None:
     """A failed job carries its reason, and not before it has failed."""
-    life = life_of(fate="failed", queue_seconds=0, run_seconds=5, failure="no GPU")
+    life = life_of(ends_as="failed", queue_seconds=0, run_seconds=5, failure="no GPU")
 
-    before, after = life.job(START + 4.9), life.job(START + 5)
+    before, after = life.as_object(START + 4.9), life.as_object(START + 5)
 
     assert before["failure_reason"] is None
     assert after["failure_reason"] == {"message": "no GPU"}
@@ -111,7 +111,7 @@ def test_failed_job_says_why() -> None:
 
 def test_numbers_of_a_job_are_always_the_same() -> None:
     """What a job costs depends on nothing but its script."""
-    seen = life_of().job(START + 25)
+    seen = life_of().as_object(START + 25)
 
     assert (seen["input_tokens"], seen["output_tokens"]) == (11_750, 7_150)
     assert (seen["job_cost"], seen["cost_estimate"]) == (0.0189, 0.021735)
@@ -119,16 +119,16 @@ def test_numbers_of_a_job_are_always_the_same() -> None:
 
 def test_words_in_lower_case() -> None:
     """A script in lower case writes the words of the job object so."""
-    assert life_of(case="lower").job(START)["status"] == "queued"
+    assert life_of(case="lower").as_object(START)["status"] == "queued"
 
 
 def test_cast_of_the_demo() -> None:
-    """The demo shows every fate and a late cost, and is over after 20 seconds."""
+    """The demo shows every ends_as and a late cost, and is over after 20 seconds."""
     scripts = demo_jobs(5)
 
     ends = [script.queue_seconds + script.run_seconds for script in scripts]
 
-    assert {script.fate for script in scripts} == {"succeeded", "failed", "cancelled"}
+    assert {script.ends_as for script in scripts} == {"succeeded", "failed", "cancelled"}
     assert any(script.cost_delay for script in scripts)
     assert (min(ends), max(ends)) == (3, 20)
 

@@ -107,7 +107,7 @@ async def test_job_status_of_a_healthy_job(customer: Customer) -> None:
 
 async def test_job_status_of_a_failed_job(customer: Customer) -> None:
     """The status alone explains a failure."""
-    customer.simulator.add(JobScript(job_id="job-1", fate="failed", failure="no GPU"))
+    customer.simulator.add(JobScript(job_id="job-1", ends_as="failed", failure="no GPU"))
     customer.clock.at += 25
 
     _, body = await customer.ask("/job-status/job-1")

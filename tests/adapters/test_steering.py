@@ -110,7 +110,7 @@ async def test_job_id_that_is_taken(customer: Customer) -> None:
 @pytest.mark.parametrize(
     ("path", "fields", "named"),
     [
-        ("jobs", {"fate": "lost"}, "fate: "),
+        ("jobs", {"ends_as": "lost"}, "ends_as: "),
         ("jobs", {"run_seconds": -1}, "run_seconds: "),
         ("jobs", {"queue_seconds": "soon"}, "queue_seconds: "),
         ("jobs", {"rows": 0}, "rows: "),

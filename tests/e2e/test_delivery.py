@@ -22,22 +22,22 @@ def ended(count: int) -> list[JobScript]:
 
 
 def mixed(count: int) -> list[JobScript]:
-    """Give jobs of every fate, of which some end at once and some seconds from now."""
+    """Give jobs of every ends_as, of which some end at once and some seconds from now."""
     fates = zip(range(count), cycle(("succeeded", "failed", "cancelled")), strict=False)
     return [
         JobScript(
             job_id=f"job-{number}",
-            fate=fate,
+            ends_as=ends_as,
             queue_seconds=number / 50,
             run_seconds=number / 30,
             cost_delay=number % 3 / 10,
         )
-        for number, fate in fates
+        for number, ends_as in fates
     ]
 
 
 async def test_every_one_of_fifty_jobs_arrives_once(place: Place):
-    """Fifty jobs of mixed fate reach the webhook and the log, each once and as what it was."""
+    """Fifty jobs of mixed ends_as reach the webhook and the log, each once and as what it was."""
     scripts = mixed(50)
     async with place.running("run", POLLER_JOB_IDS=place.jobs(*scripts)) as daemon:
         await until(lambda: len(place.receiver.ends) >= 50)
@@ -48,7 +48,9 @@ async def test_every_one_of_fifty_jobs_arrives_once(place: Place):
     logged = {it["event_id"] for it in daemon.lines if it["event"] in ENDS}
     assert code == 0
     assert not daemon.err
-    assert {it.subject: it.type for it in ends} == {it.job_id: f"job.{it.fate}" for it in scripts}
+    assert {it.subject: it.type for it in ends} == {
+        it.job_id: f"job.{it.ends_as}" for it in scripts
+    }
     assert len(ends) == 50
     assert logged == {it.id for it in ends}
 

@@ -23,8 +23,10 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.anyio
 
 GOOD: Final = JobScript(job_id="good", queue_seconds=0.0, run_seconds=0.0)
-BAD: Final = JobScript(job_id="bad", fate="failed", queue_seconds=0.0, run_seconds=0.0)
-CANCELLED: Final = JobScript(job_id="dropped", fate="cancelled", queue_seconds=0.0, run_seconds=0.0)
+BAD: Final = JobScript(job_id="bad", ends_as="failed", queue_seconds=0.0, run_seconds=0.0)
+CANCELLED: Final = JobScript(
+    job_id="dropped", ends_as="cancelled", queue_seconds=0.0, run_seconds=0.0
+)
 ENDLESS: Final = JobScript(job_id="endless", queue_seconds=600.0)
 LATE: Final = JobScript(job_id="late", queue_seconds=0.2, run_seconds=0.4, appears_after=0.2)
 NEWEST: Final = JobScript(job_id="newest", queue_seconds=0.0, run_seconds=0.0, cost_delay=0.3)
@@ -85,7 +87,7 @@ CASES: Final = (
     Case("good", 77, "the API refused the key (401); put", {"SUTRO_API_KEY": NEW_KEY}),
     Case("good", 78, "SUTRO_API_KEY: is required", {"SUTRO_API_KEY": ""}),
     Case("good", 78, "check SUTRO_API_URL", {"SUTRO_API_URL": "{api}/wrong"}),
-    Case("", 78, "name a job, ask for --latest, or set POLLER_JOB_IDS"),
+    Case("", 78, "pass IDs, use --latest, or set POLLER_JOB_IDS"),
     Case("", 78, "empty.txt contains no job ID", {"POLLER_JOBS_FILE": "{folder}/empty.txt"}),
     Case("", 78, "none.txt: No such file", {"POLLER_JOBS_FILE": "{folder}/none.txt"}),
     Case("", 78, "bad.txt, line 2: a job id has", {"POLLER_JOBS_FILE": "{folder}/bad.txt"}),
@@ -106,7 +108,7 @@ async def waiting(place: Place, arguments: str) -> AsyncIterator[Daemon]:
 
 @pytest.fixture
 def jobs(place: Place) -> Place:
-    """Give a place with jobs of every fate."""
+    """Give a place with jobs of every ends_as."""
     place.jobs(GOOD, BAD, CANCELLED, ENDLESS, LATE, NEWEST)
     (place.folder / "jobs.txt").write_text("# ours\ngood # ended\n\n", "utf-8")
     (place.folder / "empty.txt").write_text("# none yet\n", "utf-8")

@@ -53,7 +53,7 @@ class Course:
     """The life of one job, in seconds of the loop's clock."""
 
     job_id: str
-    fate: str
+    ends_as: str
     created: float
     started: float
     ended: float
@@ -62,7 +62,7 @@ class Course:
     @property
     def end(self) -> str:
         """The type of the event that is owed for its end."""
-        return f"job.{self.fate}"
+        return f"job.{self.ends_as}"
 
     def at(self, now: float) -> Job:
         """Give the job as it is at some time."""
@@ -73,7 +73,7 @@ class Course:
             if at <= now
         }
         going = "RUNNING" if now >= self.started else "QUEUED"
-        status = self.fate.upper() if now >= self.ended else going
+        status = self.ends_as.upper() if now >= self.ended else going
         cost = 0.5 if now >= self.cost_at else None
         return a_job(status, job_id=self.job_id, job_cost=cost, **fields)
 

@@ -28,7 +28,7 @@ from tests.fault_injection.job_stories import FATES
 from tests.support.fakes import FailingStore, a_store, a_watcher, recorded
 from tests.support.virtual_time import START, virtual_clock
 
-ENDS: Final = {f"job.{fate}" for fate in FATES}
+ENDS: Final = {f"job.{ends_as}" for ends_as in FATES}
 CALM: Final = 9 * 3_600.0
 """Seconds after which all have ended, and what was put off has had its turn."""
 
@@ -147,8 +147,8 @@ class Fleet:
         for job_id in [f"job-{it}" for it in range(number, min(number + jobs, self.size))]:
             ended = now + 5.0 + self.random.choice([1.0, 30.0, 300.0, 2_000.0, 20_000.0])
             cost_at = ended + self.random.choice([0.0, 0.0, 10.0, 100.0])
-            fate = self.random.choice(FATES)
-            self.api.courses[job_id] = Course(job_id, fate, now, now + 5.0, ended, cost_at)
+            ends_as = self.random.choice(FATES)
+            self.api.courses[job_id] = Course(job_id, ends_as, now, now + 5.0, ended, cost_at)
             if not self.is_discovering or self.random.random() < 0.3:
                 self.named.add(job_id)
 

@@ -19,10 +19,10 @@ class Stage:
     has_cost: bool = False
 
 
-def stages(fate: str, *, is_cost_late: bool = False) -> tuple[Stage, ...]:
-    """Give the life of a job of some fate."""
-    end = Stage(fate.upper(), f"job.{fate}", has_cost=not is_cost_late)
-    late = (Stage(fate.upper(), "job.cost_settled", has_cost=True),) if is_cost_late else ()
+def stages(ends_as: str, *, is_cost_late: bool = False) -> tuple[Stage, ...]:
+    """Give the life of a job of some ends_as."""
+    end = Stage(ends_as.upper(), f"job.{ends_as}", has_cost=not is_cost_late)
+    late = (Stage(ends_as.upper(), "job.cost_settled", has_cost=True),) if is_cost_late else ()
     return (Stage("QUEUED", None), Stage("RUNNING", "job.started"), end, *late)
 
 

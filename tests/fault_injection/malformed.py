@@ -126,12 +126,12 @@ async def speaking(api: Api) -> AsyncIterator[Peer]:
         yield it
 
 
-def objects(job_id: str, fate: str = "SUCCEEDED") -> tuple[JobObject, JobObject, JobObject]:
+def objects(job_id: str, ends_as: str = "SUCCEEDED") -> tuple[JobObject, JobObject, JobObject]:
     """Give what a job shows queued, running and ended."""
     cost = {"job_cost": None, "datetime_completed": None}
     queued = a_job_object(job_id=job_id, status="QUEUED", datetime_started=None, **cost)
     running = a_job_object(job_id=job_id, status="RUNNING", **cost)
-    return queued, running, a_job_object(job_id=job_id, status=fate)
+    return queued, running, a_job_object(job_id=job_id, status=ends_as)
 
 
 def first(job_id: str, of: Malformed) -> Life:

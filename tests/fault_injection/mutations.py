@@ -14,12 +14,12 @@ BEGAN: Final = 1_705_314_600.0
 
 
 def real_answers() -> list[dict[str, Any]]:
-    """Give what the API answers about one job in each stage of each fate."""
+    """Give what the API answers about one job in each stage of each ends_as."""
     told = [{"job": a_job_object()}]
-    for fate in ("succeeded", "failed", "cancelled"):
-        script = JobScript(job_id=JOB, fate=fate, name="Odd \u20ac name", cost_delay=5.0)
+    for ends_as in ("succeeded", "failed", "cancelled"):
+        script = JobScript(job_id=JOB, ends_as=ends_as, name="Odd \u20ac name", cost_delay=5.0)
         life = SimulatedJob.begin(script, 1, now=BEGAN, speed=1.0)
-        told += [{"job": life.job(BEGAN + after)} for after in (0, 4.8, 10, 24.9, 26, 31)]
+        told += [{"job": life.as_object(BEGAN + after)} for after in (0, 4.8, 10, 24.9, 26, 31)]
     return told
 
 

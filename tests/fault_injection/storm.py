@@ -23,7 +23,7 @@ ODD: Final = "3"
 SLOW: Final = 3.0
 LONGEST_SEND: Final = 20.0
 WATCHED: Final = HOUR - 10 * MINUTE
-ENDS: Final = {f"job.{fate}" for fate in FATES}
+ENDS: Final = {f"job.{ends_as}" for ends_as in FATES}
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,9 +51,9 @@ class World:
     api_url: str = ""
     hook_url: str = ""
 
-    def add(self, job_id: str, fate: str = "succeeded", *, is_cost_late: bool = False) -> None:
+    def add(self, job_id: str, ends_as: str = "succeeded", *, is_cost_late: bool = False) -> None:
         """Begin a job."""
-        told = stages(fate, is_cost_late=is_cost_late)
+        told = stages(ends_as, is_cost_late=is_cost_late)
         self.jobs[job_id] = Story(job_id, told, [self.now()])
 
     @property

@@ -23,11 +23,11 @@ pytestmark = pytest.mark.virtual(limit=2 * DAY)
 
 
 def lives(random: Random, now: float) -> dict[str, SimulatedJob]:
-    """Give a hundred jobs of mixed fate that begin over the day and run up to three hours."""
+    """Give a hundred jobs of mixed ends_as that begin over the day and run up to three hours."""
     scripts = [
         JobScript(
             job_id=f"job-{number}",
-            fate=random.choice(["succeeded", "succeeded", "failed", "cancelled"]),
+            ends_as=random.choice(["succeeded", "succeeded", "failed", "cancelled"]),
             queue_seconds=random.uniform(0.0, 16 * HOUR),
             run_seconds=random.choice([20.0, 600.0, 1 * HOUR, 3 * HOUR]),
             cost_delay=random.choice([0.0, 0.0, 10.0, 300.0]),
@@ -85,7 +85,7 @@ async def test_a_day_of_faults(day):
 def check_ends(api: HostileApi, receiver: Receiver) -> None:
     """Every job's end came exactly once, under its one id, and nothing came twice."""
     ends = {
-        event_id(DEFAULT_NAMESPACE, life.script.job_id, f"job.{life.script.fate}")
+        event_id(DEFAULT_NAMESPACE, life.script.job_id, f"job.{life.script.ends_as}")
         for life in api.lives.values()
     }
     counted = Counter(message_id for _, message_id, _ in receiver.got)

@@ -25,10 +25,10 @@ WORDS: Final = {
 
 
 def scripts(*, queue: float = 0.0, run: float = 0.0) -> list[JobScript]:
-    """Give a job of each fate, whose id is its fate."""
+    """Give a job of each ends_as, whose id is its ends_as."""
     return [
-        JobScript(job_id=fate, fate=fate, queue_seconds=queue, run_seconds=run)
-        for fate in ("succeeded", "failed", "cancelled")
+        JobScript(job_id=ends_as, ends_as=ends_as, queue_seconds=queue, run_seconds=run)
+        for ends_as in ("succeeded", "failed", "cancelled")
     ]
 
 
@@ -49,10 +49,12 @@ async def test_the_sdk_and_the_daemon_tell_the_same_ends(place: Place, witness: 
 
     ends = {it.subject: it.type for it in place.receiver.receipts}
     words = set().union(*WORDS.values())
-    said = {fate: {it for it in words if it in visits[fate].said} for fate in WORDS}
+    said = {ends_as: {it for it in words if it in visits[ends_as].said} for ends_as in WORDS}
     assert len(place.receiver.receipts) == 3
-    assert {fate: it.status for fate, it in visits.items()} == {it: it.upper() for it in WORDS}
-    assert ends == {fate: f"job.{(it.status or '').lower()}" for fate, it in visits.items()}
+    assert {ends_as: it.status for ends_as, it in visits.items()} == {
+        it: it.upper() for it in WORDS
+    }
+    assert ends == {ends_as: f"job.{(it.status or '').lower()}" for ends_as, it in visits.items()}
     assert said == WORDS
 
 
@@ -111,7 +113,7 @@ async def test_the_command_of_the_sdk_lists_the_jobs(place: Place, witness: Witn
     place.jobs(*scripts())
     rows = await witness.list()
 
-    jobs = [life.job(place.api.now()) for life in place.api.page(None, None)]
+    jobs = [life.as_object(place.api.now()) for life in place.api.page(None, None)]
     assert [it["status"] for it in rows] == ["CANCELLED", "FAILED", "SUCCEEDED"]
     for row, job in zip(rows, jobs, strict=True):
         day, time = job["datetime_completed"].split("T")

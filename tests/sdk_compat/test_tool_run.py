@@ -37,7 +37,7 @@ async def test_the_wheel_runs_without_being_installed(watched: Place, tool_runne
 
 async def test_a_job_that_failed_is_the_code_of_the_runner(place: Place, tool_runner: ToolRunner):
     """The exit code goes through uv: a script may rely on it."""
-    place.jobs(JobScript(job_id="job-1", fate="failed", queue_seconds=0.0, run_seconds=0.0))
+    place.jobs(JobScript(job_id="job-1", ends_as="failed", queue_seconds=0.0, run_seconds=0.0))
     command, environment = tool_runner.command("wait", "job-1"), tool_runner.environment(place)
     async with place.started(command, environment) as process:
         code = await process.end(within=LONG)

@@ -43,7 +43,7 @@ class HostileApi:
 
     def answer(self, life: SimulatedJob) -> web.Response:
         """Answer as the API does."""
-        return self.say({"job": life.job(self.now())})
+        return self.say({"job": life.as_object(self.now())})
 
     def say(self, body: Any = None, status: int = 200, **headers: str) -> web.Response:
         """Answer some JSON, dated by virtual time."""
@@ -91,12 +91,12 @@ async def _html(_api: HostileApi, _request: web.Request, _life: SimulatedJob) ->
 
 
 async def _cut(api: HostileApi, _request: web.Request, life: SimulatedJob) -> web.Response:
-    text = json.dumps({"job": life.job(api.now())})
+    text = json.dumps({"job": life.as_object(api.now())})
     return web.Response(text=text[: len(text) // 2], content_type="application/json")
 
 
 async def _another(api: HostileApi, _request: web.Request, life: SimulatedJob) -> web.Response:
-    job = life.job(api.now()) | {"job_id": "job-of-another", "status": "FAILED"}
+    job = life.as_object(api.now()) | {"job_id": "job-of-another", "status": "FAILED"}
     return api.say({"job": job})
 
 

@@ -1,4 +1,4 @@
-"""What people may ask of the simulator, checked: each form is a dataclass with an adapter."""
+"""Validated requests to the simulator: each form is a dataclass with a type adapter."""
 
 import base64
 import json
@@ -11,13 +11,13 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, Validation
 from poller.sutro.simulator.script import JobScript
 
 Kind = Literal["jobs", "list-jobs", "job-status"]
-"""What an API request asks for."""
+"""The kind of an API request."""
 
 Form = TypeVar("Form")
 
 
 def write_cursor(number: int) -> str:
-    """Hide the number of the last job of a page in a text that nobody takes for a number."""
+    """Return the number of a page's last job as an opaque cursor."""
     return base64.urlsafe_b64encode(str(number).encode()).decode()
 
 
@@ -30,7 +30,7 @@ def _read_cursor(text: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """The query of a list request: at most `limit` jobs, of numbers below that of the `cursor`."""
+    """The query of a list request: at most `limit` jobs, with numbers below the `cursor`'s."""
 
     limit: Annotated[int, Field(ge=1, le=100)] | None = None
     cursor: Annotated[int, BeforeValidator(_read_cursor)] | None = None
@@ -38,7 +38,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """How the next `count` API requests, of one kind (`path`) or of any, are answered.
+    """The response to the next `count` API requests, of one kind (`path`) or of any.
 
     `retry_after` is sent as it is: seconds, an HTTP-date, or junk.
     """
@@ -55,7 +55,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyChange:
-    """The key that is accepted from now on, and no other."""
+    """The only API key that is accepted from now on."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -70,12 +70,12 @@ KEY_CHANGE: Final = TypeAdapter(KeyChange)
 
 
 def read_query(request: web.Request, form: TypeAdapter[Form]) -> Form:
-    """Read a query string as a form, or raise the 422 that says what is wrong."""
+    """Return a query string as a form. Raises the 422 that says what is wrong."""
     return _check(form, dict(request.query))
 
 
 async def read_body(request: web.Request, form: TypeAdapter[Form], **defaults: object) -> Form:
-    """Read a JSON body as a form, or raise the 422 that says what is wrong; empty means `{}`."""
+    """Return a JSON body as a form; empty means `{}`. Raises the 422 that says what is wrong."""
     body = await request.read() or b"{}"
     return _check(form, defaults | _check(OBJECT, body))
 

@@ -1,4 +1,4 @@
-"""The life of one simulated job, from which its object follows at any moment."""
+"""The script of one simulated job, which determines its API object at any moment."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from poller.core.jobs import JobStatus, format_rfc3339, is_job_id
 
 BRIEFLY: Final = 0.1
-"""The share of the queue that a job is STARTING, and of its run that it is CANCELLING."""
+"""The share of its queue time that a job is STARTING, and of its run that it is CANCELLING."""
 
 DOLLARS_PER_TOKEN: Final = 1e-6
 
@@ -44,7 +44,7 @@ class JobScript:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     job_id: JobId
-    fate: Literal["succeeded", "failed", "cancelled"] = "succeeded"
+    ends_as: Literal["succeeded", "failed", "cancelled"] = "succeeded"
     queue_seconds: Seconds = 5.0
     run_seconds: Seconds = 20.0
     cost_delay: Seconds = 0.0
@@ -60,7 +60,7 @@ class JobScript:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedJob:
-    """The moments of a script, in seconds since 1970. `number` counts lives as they begin."""
+    """The moments of a script, in seconds since 1970. `number` counts jobs as they are created."""
 
     script: JobScript
     number: int
@@ -74,7 +74,7 @@ class SimulatedJob:
 
     @classmethod
     def begin(cls, script: JobScript, number: int, *, now: float, speed: float) -> Self:
-        """Let a script begin now, `speed` times as fast as it is written."""
+        """Start a script now, `speed` times as fast as it is written."""
         queue, run = script.queue_seconds / speed, script.run_seconds / speed
         started, completed = now + queue, now + queue + run
         return cls(
@@ -90,21 +90,21 @@ class SimulatedJob:
         )
 
     def status(self, now: float) -> JobStatus:
-        """Give the job's status at a moment."""
+        """Return the job's status at a moment."""
         if now >= self.completed:
-            return JobStatus[self.script.fate.upper()]
-        if now >= self.cancelling and self.script.fate == "cancelled":
+            return JobStatus[self.script.ends_as.upper()]
+        if now >= self.cancelling and self.script.ends_as == "cancelled":
             return JobStatus.CANCELLING
         if now >= self.started:
             return JobStatus.RUNNING
         return JobStatus.STARTING if now >= self.starting else JobStatus.QUEUED
 
     def failure_reason(self, now: float) -> dict[str, str] | None:
-        """Give the reason of a job that has failed by a moment."""
+        """Return the failure reason of a job that has failed by a moment."""
         return {"message": self.script.failure} if self.status(now) is JobStatus.FAILED else None
 
-    def job(self, now: float) -> dict[str, Any]:
-        """Give the API's job object at a moment."""
+    def as_object(self, now: float) -> dict[str, Any]:
+        """Return the API's job object at a moment."""
         script, status, has_ended = self.script, self.status(now), now >= self.completed
         return {
             "job_id": script.job_id,
@@ -115,9 +115,9 @@ class SimulatedJob:
             "dataset_id": f"dataset-{self._draw('dataset', 10_000, 99_999)}",
             "system_prompt": SYSTEM_PROMPT,
             "job_priority": script.priority,
-            "datetime_created": _written(self.created),
-            "datetime_started": _written(self.started) if now >= self.started else None,
-            "datetime_completed": _written(self.completed) if has_ended else None,
+            "datetime_created": _format_time(self.created),
+            "datetime_started": _format_time(self.started) if now >= self.started else None,
+            "datetime_completed": _format_time(self.completed) if has_ended else None,
             "json_schema": JSON_SCHEMA,
             "sampling_params": SAMPLING_PARAMS,
             "input_tokens": self._input_tokens if has_ended else None,
@@ -141,12 +141,12 @@ class SimulatedJob:
         return round((self._input_tokens + self._output_tokens) * DOLLARS_PER_TOKEN, 6)
 
     def _draw(self, what: str, low: int, high: int) -> int:
-        """Draw a number that is the same whenever and wherever this job is simulated."""
+        """Return a number that is the same whenever and wherever this job is simulated."""
         digest = hashlib.sha256(f"{what}:{self.script.job_id}".encode()).digest()
         return low + int.from_bytes(digest[:8]) % (high - low + 1)
 
 
-def _written(moment: float) -> str:
+def _format_time(moment: float) -> str:
     return format_rfc3339(datetime.fromtimestamp(moment, UTC))
 
 
@@ -155,15 +155,15 @@ LAST_END: Final = 20.0
 
 TEMPLATES: Final = (
     JobScript(job_id="_", name="Product review sentiment", rows=500),
-    JobScript(job_id="_", name="Support ticket triage", fate="failed"),
+    JobScript(job_id="_", name="Support ticket triage", ends_as="failed"),
     JobScript(job_id="_", name="Contract summaries", cost_delay=6.0),
-    JobScript(job_id="_", name="Catalogue translation", fate="cancelled"),
+    JobScript(job_id="_", name="Catalogue translation", ends_as="cancelled"),
     JobScript(job_id="_", name="Call transcript tags", case="lower", priority=1),
 )
 
 
 def demo_jobs(count: int) -> list[JobScript]:
-    """Give scripts of mixed fate for a demo; their ends are spread from FIRST_END to LAST_END."""
+    """Return scripts with mixed ends, spread from FIRST_END to LAST_END seconds."""
     step = (LAST_END - FIRST_END) / max(count - 1, 1)
     ends = [FIRST_END + step * index for index in range(count)]
     return [

@@ -1,6 +1,6 @@
-"""A faithful Sutro API on loopback, whose jobs live by scripts.
+"""A faithful Sutro API on loopback, whose jobs follow scripts.
 
-To `Authorization: Key <key>` it answers like the real one, under each of its prefixes:
+To `Authorization: Key <key>` it responds like the real one, under each of its prefixes:
 
     GET    /jobs/{job_id}            one job object
     GET    /list-jobs                all of them, newest first; pages with `limit` and `cursor`
@@ -8,13 +8,13 @@ To `Authorization: Key <key>` it answers like the real one, under each of its pr
 
 It is steered without a key:
 
-    POST   /simulator/jobs           the fields of `JobScript`, all optional; answers the job's id
-    DELETE /simulator/jobs/{job_id}  the API knows this job no longer
-    POST   /simulator/faults         the fields of `Fault`: how the next requests fail
-    DELETE /simulator/faults         no request fails any more
-    POST   /simulator/key            `{"key": "sk_..."}`: from now on only this key is accepted
+    POST   /simulator/jobs           the fields of `JobScript`, all optional; returns the job ID
+    DELETE /simulator/jobs/{job_id}  remove the job
+    POST   /simulator/faults         the fields of `Fault`: make the next requests fail
+    DELETE /simulator/faults         remove all faults
+    POST   /simulator/key            `{"key": "sk_..."}`: accept only this key
 
-It reads the clock that it was given and never waits: a job is computed when somebody looks.
+It reads the clock that it was given and never waits: a job is computed when it is requested.
 """
 
 import os
@@ -51,7 +51,7 @@ SHUTDOWN_SECONDS: Final = 1.0
 
 
 class Entry(NamedTuple):
-    """One answered request."""
+    """One request and the status of its response."""
 
     at: float
     method: str
@@ -61,10 +61,10 @@ class Entry(NamedTuple):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Simulator:
-    """The jobs of one simulated customer, and what was asked of them.
+    """The jobs of one simulated account, and a log of the requests.
 
-    `now` gives seconds since 1970. `requests` counts API requests by kind, `log` keeps the last
-    LOG_ENTRIES answers to requests of any sort.
+    `now` returns seconds since 1970. `requests` counts API requests by kind, `log` keeps the last
+    LOG_ENTRIES requests of any kind.
     """
 
     now: Callable[[], float] = time.time
@@ -73,52 +73,52 @@ class Simulator:
     prefixes: tuple[str, ...] = ("", "/v1")
     requests: Counter[Kind] = field(default_factory=Counter, init=False)
     log: deque[Entry] = field(default_factory=lambda: deque(maxlen=LOG_ENTRIES), init=False)
-    _lives: dict[str, SimulatedJob] = field(default_factory=dict, init=False)
+    _jobs: dict[str, SimulatedJob] = field(default_factory=dict, init=False)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1), init=False)
     _faults: list[Fault] = field(default_factory=list, init=False)
 
     def add(self, script: JobScript) -> None:
-        """Create a job now. Raises ValueError when its id is taken."""
-        if script.job_id in self._lives:
+        """Create a job now. Raises ValueError when its ID exists already."""
+        if script.job_id in self._jobs:
             raise ValueError(f"there is a job with ID {script.job_id} already")
-        self._lives[script.job_id] = SimulatedJob.begin(
+        self._jobs[script.job_id] = SimulatedJob.begin(
             script, next(self._numbers), now=self.now(), speed=self.speed
         )
 
     def remove(self, job_id: str) -> bool:
-        """Forget a job, and tell whether there was one."""
-        return self._lives.pop(job_id, None) is not None
+        """Remove a job; return whether it existed."""
+        return self._jobs.pop(job_id, None) is not None
 
     def free_id(self) -> str:
-        """Give an id that no job has."""
-        ids = (f"job-{number}" for number in count(len(self._lives) + 1))
-        return next(job_id for job_id in ids if job_id not in self._lives)
+        """Return an ID that no job has."""
+        ids = (f"job-{number}" for number in count(len(self._jobs) + 1))
+        return next(job_id for job_id in ids if job_id not in self._jobs)
 
     def find(self, job_id: str) -> SimulatedJob | None:
-        """Find a job that the API shows."""
-        life = self._lives.get(job_id)
-        return life if life and life.appears <= self.now() else None
+        """Return a job that the API shows."""
+        job = self._jobs.get(job_id)
+        return job if job and job.appears <= self.now() else None
 
     def page(self, limit: int | None, before: int | None) -> list[SimulatedJob]:
-        """List what the API shows, newest first: at most `limit`, of numbers below `before`."""
+        """Return jobs, newest first: at most `limit`, with numbers below `before`."""
         now = self.now()
         shown = (
-            life
-            for life in reversed(self._lives.values())
-            if life.appears <= now and (before is None or life.number < before)
+            job
+            for job in reversed(self._jobs.values())
+            if job.appears <= now and (before is None or job.number < before)
         )
         return list(islice(shown, limit))
 
     def fault(self, fault: Fault) -> None:
-        """Let the next requests fail, after those faults that were asked for before."""
+        """Make the next requests fail, after the faults that were added before."""
         self._faults.append(fault)
 
     def clear_faults(self) -> None:
-        """Let no request fail any more."""
+        """Remove all faults."""
         self._faults.clear()
 
     def take_fault(self, kind: Kind) -> Fault | None:
-        """Give the fault that is next for a request of this kind, and count it as used."""
+        """Return the next fault for a request of this kind, and count it as used."""
         for index, fault in enumerate(self._faults):
             if fault.path in (None, kind):
                 rest = replace(fault, count=fault.count - 1)
@@ -163,7 +163,7 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
 
 
 def application(simulator: Simulator) -> web.Application:
-    """Make the web application of a simulator."""
+    """Return the web application of a simulator."""
     app = web.Application()
     app[SIMULATOR] = simulator
     app.on_response_prepare.append(_stamp)
@@ -180,7 +180,7 @@ def application(simulator: Simulator) -> web.Application:
 
 
 async def _stamp(request: web.Request, response: web.StreamResponse) -> None:
-    """Log an answer and date it by the clock that the jobs live by, which may be virtual."""
+    """Log a response and date it by the simulator's clock, which may be virtual."""
     simulator = request.app[SIMULATOR]
     now = simulator.now()
     response.headers["Date"] = formatdate(now, usegmt=True)
@@ -188,9 +188,9 @@ async def _stamp(request: web.Request, response: web.StreamResponse) -> None:
 
 
 def _guarded(
-    kind: Kind, answer: Callable[[Simulator, web.Request], web.Response]
+    kind: Kind, handler: Callable[[Simulator, web.Request], web.Response]
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Put what stands before every API request in front of an answer: faults, then the key."""
+    """Wrap an API handler: faults first, then the check of the key."""
 
     async def respond(request: web.Request) -> web.Response:
         simulator = request.app[SIMULATOR]
@@ -199,27 +199,27 @@ def _guarded(
             return _fail(fault)
         if request.headers.get("Authorization") != f"Key {simulator.key}":
             return _json_response("The API key is not valid.", status=401)
-        return answer(simulator, request)
+        return handler(simulator, request)
 
     return respond
 
 
 def _get_job(simulator: Simulator, request: web.Request) -> web.Response:
-    life = simulator.find(request.match_info["job_id"])
-    return web.json_response({"job": life.job(simulator.now())}) if life else _no_job(request)
+    job = simulator.find(request.match_info["job_id"])
+    return web.json_response({"job": job.as_object(simulator.now())}) if job else _no_job(request)
 
 
 def _get_status(simulator: Simulator, request: web.Request) -> web.Response:
-    """Answer the status in capitals, whatever the script's case: the SDK compares literally."""
-    life = simulator.find(request.match_info["job_id"])
-    if not life:
+    """Return the status in capitals, whatever the script's case: the SDK compares literally."""
+    job = simulator.find(request.match_info["job_id"])
+    if not job:
         return _no_job(request)
     now = simulator.now()
-    reason = life.failure_reason(now)
+    reason = job.failure_reason(now)
     return web.json_response(
         {
             "message": "Job status retrieved.",
-            "job_status": {life.script.job_id: life.status(now)},
+            "job_status": {job.script.job_id: job.status(now)},
             "metadata": {"failure_reason": reason} if reason else None,
         }
     )
@@ -227,12 +227,12 @@ def _get_status(simulator: Simulator, request: web.Request) -> web.Response:
 
 def _list_jobs(simulator: Simulator, request: web.Request) -> web.Response:
     page = read_query(request, PAGE)
-    lives = simulator.page(page.limit and page.limit + 1, page.cursor)
-    shown, now = lives[: page.limit], simulator.now()
-    is_more = len(lives) > len(shown)
+    jobs = simulator.page(page.limit and page.limit + 1, page.cursor)
+    shown, now = jobs[: page.limit], simulator.now()
+    is_more = len(jobs) > len(shown)
     return web.json_response(
         {
-            "jobs": [life.job(now) for life in shown],
+            "jobs": [job.as_object(now) for job in shown],
             "next_cursor": write_cursor(shown[-1].number) if is_more else None,
         }
     )
@@ -270,7 +270,7 @@ async def _change_key(request: web.Request) -> web.Response:
 
 def _fail(fault: Fault) -> web.Response:
     response = _json_response(
-        f"The simulator was told to answer {fault.status}.", status=fault.status
+        f"The simulator was told to respond with {fault.status}.", status=fault.status
     )
     if fault.retry_after is not None:
         response.headers["Retry-After"] = fault.retry_after
