@@ -217,7 +217,7 @@ class App:
             watching.start_soon(watcher.run, name="watcher")
             if self.config.settings.exit_when_done:
                 watching.start_soon(self._stop_when_done, watcher, store, name="finish")
-            self.status.attach(store, watcher, dispatcher)
+            self.status.attach(store, watcher, dispatcher.heartbeats)
             self._api.attach(store, additions, watcher, dispatcher)
             watching.start_soon(
                 self.notifier.run,

@@ -1,4 +1,4 @@
-"""Whether people were told that the API key is rejected."""
+"""Remembers whether a rejected API key was announced."""
 
 from dataclasses import dataclass
 from typing import Final, Self
@@ -6,13 +6,16 @@ from typing import Final, Self
 from poller.core.events import DaemonEventType
 
 AUTH_FLAG: Final = "auth"
+REJECTED: Final = "rejected"
+ACCEPTED: Final = "accepted"
 
 
 @dataclass(frozen=True, slots=True)
 class AuthNotice:
-    """Whether people were told that the key is refused, and how often that has happened.
+    """Whether the rejection of the API key is announced, and how often that has happened.
 
-    It is kept in the store: a restart must neither tell it twice nor forget to take it back.
+    It is kept in the store: after a restart neither a rejection is announced twice nor a recovery
+    missed.
     """
 
     is_rejected: bool = False
@@ -20,18 +23,23 @@ class AuthNotice:
 
     @classmethod
     def parse(cls, text: str | None) -> Self:
-        """Read what `write` wrote; None is a store's first time."""
-        word, _, count = (text or "accepted 0").partition(" ")
-        return cls(word == "refused", int(count) if count.isdecimal() else 0)
+        """Return the notice that `format` wrote; None is the value of a new store."""
+        word, _, count = (text or f"{ACCEPTED} 0").partition(" ")
+        return cls(word == REJECTED, int(count) if count.isdecimal() else 0)
 
     def format(self) -> str:
-        """Write the mark as text."""
-        return f"{'refused' if self.is_rejected else 'accepted'} {self.occurrence}"
+        """Return the notice as text."""
+        return f"{REJECTED if self.is_rejected else ACCEPTED} {self.occurrence}"
 
-    def update(self, *, is_refused: bool, is_answered: bool) -> tuple[Self, DaemonEventType | None]:
-        """Give the mark after the latest answers, and what is to be announced."""
-        if is_refused and not self.is_rejected:
+    def update(
+        self, *, is_rejected: bool, has_responded: bool
+    ) -> tuple[Self, DaemonEventType | None]:
+        """Return the notice after the latest responses, and the event to announce, if any.
+
+        `has_responded`: the API has accepted the key at least once.
+        """
+        if is_rejected and not self.is_rejected:
             return type(self)(True, self.occurrence + 1), DaemonEventType.AUTH_FAILED
-        if self.is_rejected and is_answered and not is_refused:
+        if self.is_rejected and has_responded and not is_rejected:
             return type(self)(False, self.occurrence), DaemonEventType.AUTH_RECOVERED
         return self, None

@@ -1,11 +1,11 @@
-"""What keeps the daemon from its work and is not its own fault, with a remedy for each."""
+"""Issues outside the daemon that keep it from its work, with a remedy for each."""
 
 from enum import StrEnum
 from typing import Final
 
 
 class Issue(StrEnum):
-    """What keeps the daemon from its work and is not its own fault."""
+    """An issue outside the daemon that keeps it from its work."""
 
     API_KEY_REJECTED = "api_key_rejected"
     WRONG_ENDPOINT = "wrong_endpoint"
@@ -15,15 +15,16 @@ class Issue(StrEnum):
 
 REMEDIES: Final = {
     Issue.API_KEY_REJECTED: (
-        "The API refuses the key: put SUTRO_API_KEY right and send SIGHUP, or restart."
+        "API key rejected: set SUTRO_API_KEY to a valid key, then send SIGHUP or restart."
     ),
     Issue.WRONG_ENDPOINT: (
-        "What answers is not the API, or knows none of the jobs: check SUTRO_API_URL."
+        "The server is not the Sutro API, or knows none of the jobs: check SUTRO_API_URL."
     ),
-    Issue.API_UNREACHABLE: "The API has not answered for minutes: it is asked on.",
+    Issue.API_UNREACHABLE: (
+        "No response from the API for 5 minutes; polling continues, and nothing is lost."
+    ),
     Issue.STORE_UNAVAILABLE: (
-        "The database cannot be written: free its disk, or mend it; nothing is sent meanwhile"
-        " that is not recorded."
+        "The database cannot be written: free disk space or repair it. Events wait until it works."
     ),
 }
-"""What each trouble means, and what to do about it, in a sentence."""
+"""One sentence for each issue: its meaning and the remedy."""

@@ -159,7 +159,7 @@ class JobTracker:
         """Announce that the key is refused, or accepted again; say what was announced."""
         if self._auth_notice is None:
             self._auth_notice = AuthNotice.parse((await self._store.get_flags()).get(AUTH_FLAG))
-        mark, kind = self._auth_notice.update(is_refused=is_refused, is_answered=is_answered)
+        mark, kind = self._auth_notice.update(is_rejected=is_refused, has_responded=is_answered)
         if kind is None:
             return None
         event = daemon_event(

@@ -1,4 +1,4 @@
-"""Where the door is: a host and a port, a unix socket, or nowhere."""
+"""Listen addresses: host and port, a unix socket, or off."""
 
 import re
 from dataclasses import dataclass
@@ -10,15 +10,14 @@ from typing import Final, Self
 DEFAULT_ADDRESS: Final = "127.0.0.1:8377"
 OFF: Final = "off"
 LOCALHOST: Final = "localhost"
-RULE: Final = "must be off, unix:/path/of/a/socket, or a host and a port such as 127.0.0.1:8377"
-NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
-PATH_BYTES: Final = 107
-"""The longest path of a unix socket."""
+ADDRESS_RULE: Final = "must be off, unix:/path/of/socket, or host:port such as 127.0.0.1:8377"
+HOST_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+MAX_SOCKET_PATH_BYTES: Final = 107
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenAddress:
-    """A host and a port, or else the path of a unix socket, or else neither."""
+    """A host and a port, or the path of a unix socket, or neither if it is off."""
 
     host: str = ""
     port: int = 0
@@ -26,44 +25,44 @@ class ListenAddress:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read an address as people write it. Raises ValueError with the rule."""
+        """Parse the text of a setting. Raises ValueError with the rule."""
         if text.lower() == OFF:
             return cls()
         if text.startswith("unix:"):
             path = Path(text.removeprefix("unix:"))
-            if not path.is_absolute() or len(bytes(path)) > PATH_BYTES:
-                raise ValueError(RULE)
+            if not path.is_absolute() or len(bytes(path)) > MAX_SOCKET_PATH_BYTES:
+                raise ValueError(ADDRESS_RULE)
             return cls(path=path)
         host, _, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]").lower()
         if not port.isascii() or not port.isdigit() or int(port) > 65_535 or not is_host(host):
-            raise ValueError(RULE)
+            raise ValueError(ADDRESS_RULE)
         return cls(host=host, port=int(port))
 
     @property
     def is_off(self) -> bool:
-        """Whether there is no door."""
+        """Whether the HTTP API is off."""
         return not self.host and self.path is None
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can come to it."""
+        """Whether only this machine can connect."""
         return self.path is not None or is_loopback(self.host)
 
     def __str__(self) -> str:
-        """Write it as a URL; that of a unix socket is for people alone."""
+        """Return the address as a URL; that of a unix socket is for display only."""
         if self.path:
             return f"unix:{self.path}"
         return f"http://{format_host(self.host)}:{self.port}" if self.host else OFF
 
 
 def format_host(host: str) -> str:
-    """Write a host as it stands in a URL."""
+    """Return a host as URLs contain it: IPv6 addresses in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def is_ip(host: str) -> bool:
-    """Tell whether a host is an address and no name."""
+    """Return whether a host is an IP address."""
     try:
         ip_address(host)
     except ValueError:
@@ -72,11 +71,11 @@ def is_ip(host: str) -> bool:
 
 
 def is_host(host: str) -> bool:
-    """Tell whether a text can be a host."""
-    return is_ip(host) or NAME.fullmatch(host) is not None
+    """Return whether a text is a valid host name or IP address."""
+    return is_ip(host) or HOST_NAME.fullmatch(host) is not None
 
 
 @lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
-    """Tell whether a host of a URL is this machine."""
+    """Return whether the host of a URL is this machine."""
     return host == LOCALHOST or (is_ip(host) and ip_address(host).is_loopback)

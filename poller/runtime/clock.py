@@ -1,4 +1,4 @@
-"""Two clocks: one to write, which may jump, and one to decide and wait by, which never does."""
+"""Two clocks: a wall clock, which may jump, and a steady one, which never does."""
 
 import time
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 class Clock:
     """The time of one process.
 
-    `steady` counts seconds since 1970 from one look at the wall clock when the process began, by
-    the monotonic clock ever after: a wall clock that is set while the daemon runs moves nothing.
+    `steady` starts at the wall clock's time and then follows the monotonic clock, so that setting
+    the wall clock while the daemon runs changes no wait.
     """
 
     monotonic: Callable[[], float] = time.monotonic
@@ -19,18 +19,18 @@ class Clock:
     _offset: float = field(init=False)
 
     def __post_init__(self) -> None:
-        """Look at the wall clock once."""
+        """Read the wall clock once."""
         object.__setattr__(self, "_offset", self.wall() - self.monotonic())
 
     def steady(self) -> float:
-        """Give seconds since 1970 that never jump, to decide and to wait by."""
+        """Return seconds since 1970 that never jump, to decide and to wait by."""
         return self.monotonic() + self._offset
 
     def now(self) -> datetime:
-        """Give the wall clock's aware UTC time to the millisecond, to write and to show."""
+        """Return the wall clock's aware UTC time to the millisecond, to write and to show."""
         return self.wall_time_at(self.steady())
 
     def wall_time_at(self, steady: float) -> datetime:
-        """Give what the wall clock, as it is now, would have shown at a moment of `steady`."""
+        """Return the time at a moment of `steady` by the wall clock as it is set now."""
         moment = datetime.fromtimestamp(self.wall() - (self.steady() - steady), UTC)
         return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

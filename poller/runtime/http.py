@@ -1,7 +1,7 @@
-"""HTTP as this daemon speaks it: one tuned session, bodies under a cap, no redirects, no cookies.
+"""The HTTP client: one tuned session, capped bodies, no redirects, no cookies.
 
-Foreign errors end here: whatever keeps an answer from arriving whole is `NoResponse`, whose text
-names the host and never the path, since a path can be a secret.
+Every error of the HTTP library becomes `NoResponse`, whose text names the host but never the path,
+since a path can be a secret.
 """
 
 import os
@@ -25,16 +25,16 @@ from poller import __version__
 from poller.core.errors import PollerError
 
 KEEP_ALIVE_SECONDS: Final = 330.0
-"""Longer than the longest usual poll interval: a new TLS connection costs nine requests."""
+"""More than the longest default polling interval: a new TLS connection costs nine requests."""
 LARGE_BODY_BYTES: Final = 256 * 1024
 MAX_LARGE_BODIES: Final = 2
 USER_AGENT: Final = f"sutro-poller/{__version__}"
 
 
 class NoResponse(PollerError):
-    """No whole answer came: DNS, TLS, a reset, a timeout, or bytes that are not HTTP.
+    """No complete response: DNS, TLS, a reset, a timeout, or bytes that are not HTTP.
 
-    `status` is that of an answer whose header came and whose body did not.
+    `status` is set if the headers of the response arrived.
     """
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
@@ -44,7 +44,7 @@ class NoResponse(PollerError):
 
 @dataclass(frozen=True, slots=True)
 class OutboundSettings:
-    """How requests leave this machine: `proxy_for` gives a scheme's and host's proxy, or None."""
+    """The certificates and proxies of requests; `proxy_for` takes a scheme and a host."""
 
     ca_file: str | None = None
     proxy_for: Callable[[str, str], str | None] = lambda _scheme, _host: None
@@ -52,7 +52,7 @@ class OutboundSettings:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A whole answer. `is_cut`: the body went on past the cap, and `body` is its beginning."""
+    """A complete response. `is_truncated`: the body is over the cap; `body` is its beginning."""
 
     status: int
     headers: Mapping[str, str]
@@ -61,10 +61,10 @@ class Response:
 
 
 class HttpClient:
-    """One session. Use it as an async context manager."""
+    """One session, used as an async context manager."""
 
     def __init__(self, outbound: OutboundSettings, *, timeout: float, limit: int) -> None:
-        self._egress = outbound
+        self._outbound = outbound
         self._timeout = timeout
         self._limit = limit
         self._large = anyio.Semaphore(MAX_LARGE_BODIES)
@@ -72,14 +72,14 @@ class HttpClient:
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
-        """Open the session; connections are made when they are needed."""
+        """Open the session; connections are opened on demand."""
         resolver = AsyncResolver()
         self._stack.push_async_callback(resolver.close)
         connector = aiohttp.TCPConnector(
             limit=self._limit,
             keepalive_timeout=KEEP_ALIVE_SECONDS,
             resolver=resolver,
-            ssl=_tls_context(self._egress.ca_file),
+            ssl=_tls_context(self._outbound.ca_file),
         )
         self._session = await self._stack.enter_async_context(
             aiohttp.ClientSession(
@@ -91,8 +91,8 @@ class HttpClient:
                 trust_env=False,
             )
         )
-        # The library would send a request again, unasked, when its connection breaks: twice the
-        # requests in an outage, and none of them in any budget. It has no public switch for that.
+        # The library would repeat a request when its connection breaks: twice the requests in an
+        # outage, none of which the rate limiter counts. There is no public option against that.
         self._session._retry_connection = False  # noqa: SLF001
         return self
 
@@ -114,7 +114,7 @@ class HttpClient:
         body: bytes | None = None,
         cap: int,
     ) -> Response:
-        """Send one request and read at most `cap` bytes of its answer. Raises NoAnswer."""
+        """Send one request and return at most `cap` bytes of its response. Raises NoResponse."""
         deadline = anyio.current_time() + self._timeout
         status = None
         try:
@@ -125,34 +125,34 @@ class HttpClient:
                 headers=headers,
                 data=body,
                 allow_redirects=False,
-                proxy=self._egress.proxy_for(target.scheme, target.host or ""),
+                proxy=self._outbound.proxy_for(target.scheme, target.host or ""),
             ) as response:
                 status = response.status
-                content, is_cut = await self._read(response, cap, deadline)
-                return Response(response.status, response.headers, content, is_cut)
+                content, is_truncated = await self._read(response, cap, deadline)
+                return Response(response.status, response.headers, content, is_truncated)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise NoResponse(_explain(error, url, self._timeout), status=status) from None
 
     async def _read(
         self, response: aiohttp.ClientResponse, cap: int, deadline: float
     ) -> tuple[bytes, bool]:
-        """Read a body. Only two large ones are held at once, however many peers send them."""
-        # Joined once: what grows a little at a time leaves holes of many times its size.
+        """Read a body; at most two large ones are in memory at the same time."""
+        # Joined once: a buffer that grows in small steps fragments the memory.
         chunks: list[bytes] = []
         size = await _read_up_to(chunks, 0, response, min(cap, LARGE_BODY_BYTES))
         if LARGE_BODY_BYTES < size <= cap:
-            # The session's own timeout is blind to a wait for others.
+            # The timeout of the session does not cover this wait.
             with anyio.fail_after(deadline - anyio.current_time()):
                 async with self._large:
                     size = await _read_up_to(chunks, size, response, cap)
-                    return _join_url(chunks, size, cap), size > cap
-        return _join_url(chunks, size, cap), size > cap
+                    return _join(chunks, size, cap), size > cap
+        return _join(chunks, size, cap), size > cap
 
 
 async def _read_up_to(
     chunks: list[bytes], size: int, response: aiohttp.ClientResponse, enough: int
 ) -> int:
-    """Read until the body ends or is larger than `enough`; give its size by then."""
+    """Read until the body ends or is larger than `enough`; return its size so far."""
     while chunk := await response.content.readany():
         chunks.append(chunk)
         size += len(chunk)
@@ -161,8 +161,8 @@ async def _read_up_to(
     return size
 
 
-def _join_url(chunks: list[bytes], size: int, cap: int) -> bytes:
-    """Put at most `cap` bytes together."""
+def _join(chunks: list[bytes], size: int, cap: int) -> bytes:
+    """Return the first `cap` bytes of the chunks."""
     if size > cap:
         chunks[-1] = chunks[-1][: len(chunks[-1]) - (size - cap)]
     return b"".join(chunks)
@@ -170,17 +170,17 @@ def _join_url(chunks: list[bytes], size: int, cap: int) -> bytes:
 
 @cache
 def _tls_context(ca_file: str | None) -> ssl.SSLContext | bool:
-    """Load the certificates once for all sessions: that takes a tenth of a second.
+    """Load the certificates once for all sessions, since that takes 0.1 s.
 
-    The system's own, or those of SSL_CERT_FILE, have been loaded by aiohttp already.
+    Those of the system, or of SSL_CERT_FILE, are loaded by aiohttp.
     """
     return ssl.create_default_context(cafile=ca_file) if ca_file else True
 
 
 def retry_after(headers: Mapping[str, str], *, cap: float) -> float | None:
-    """Read Retry-After (RFC 9110 10.2.3) as seconds, at most `cap`; None for junk.
+    """Return Retry-After (RFC 9110 10.2.3) in seconds, at most `cap`; None if it is invalid.
 
-    A date counts from the answer's own Date, since the two clocks need not agree.
+    A date is relative to the Date of the response, since the two clocks need not agree.
     """
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdecimal():
@@ -193,7 +193,7 @@ def retry_after(headers: Mapping[str, str], *, cap: float) -> float | None:
 
 @lru_cache(maxsize=8)
 def http_date(text: str) -> datetime | None:
-    """Read a date of RFC 9110 5.6.7; None for junk. Many answers come within one second."""
+    """Return a date of RFC 9110 5.6.7; None if it is invalid."""
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
@@ -202,12 +202,12 @@ def http_date(text: str) -> datetime | None:
 
 
 def redact_url(url: str) -> str:
-    """Show a URL without what can be a secret in it: scheme and host, then dots."""
+    """Return a URL without its secret parts: scheme and host, then dots."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/..."
 
 
-PROXY: Final = "; check POLLER_PROXY, or HTTPS_PROXY and its kin"
+CHECK_PROXY: Final = "; check POLLER_PROXY, or HTTPS_PROXY and HTTP_PROXY"
 EXPLANATIONS: Final[tuple[tuple[type[BaseException], str, str], ...]] = (
     (aiohttp.ClientConnectorDNSError, "the name does not resolve", ""),
     (
@@ -216,24 +216,24 @@ EXPLANATIONS: Final[tuple[tuple[type[BaseException], str, str], ...]] = (
         "; check its URL and POLLER_CA_FILE",
     ),
     (aiohttp.ClientSSLError, "the TLS handshake failed", ""),
-    (aiohttp.ClientProxyConnectionError, "the proxy cannot be reached", PROXY),
-    (aiohttp.ClientHttpProxyError, "the proxy refused", PROXY),
+    (aiohttp.ClientProxyConnectionError, "the proxy cannot be reached", CHECK_PROXY),
+    (aiohttp.ClientHttpProxyError, "the proxy rejected the request", CHECK_PROXY),
     (aiohttp.ClientConnectorError, "cannot connect", ""),
-    (aiohttp.ServerDisconnectedError, "the connection was closed without an answer", ""),
-    (aiohttp.ClientPayloadError, "the answer broke off", ""),
+    (aiohttp.ServerDisconnectedError, "the connection was closed before a response", ""),
+    (aiohttp.ClientPayloadError, "the response was cut off", ""),
     (aiohttp.ClientOSError, "the connection was reset", ""),
-    (aiohttp.ClientResponseError, "the answer is not HTTP", ""),
+    (aiohttp.ClientResponseError, "the response is not HTTP", ""),
 )
-"""What is said of each foreign error, most special first, and what to do about it.
+"""The message for each error of the library and what to do, most specific first.
 
-Its own text can carry a URL.
+The error's own text can contain a URL.
 """
 
 
 def _explain(error: Exception, url: str, timeout: float) -> str:
     host = urlsplit(url).hostname or "?"
     if isinstance(error, TimeoutError):
-        return f"{host}: no whole answer within {timeout:g} s"
+        return f"{host}: no complete response within {timeout:g} s"
     for kind, text, advice in EXPLANATIONS:
         if isinstance(error, kind):
             return f"{host}: {text}{_detail(error)}{advice}"
@@ -241,7 +241,7 @@ def _explain(error: Exception, url: str, timeout: float) -> str:
 
 
 def _detail(error: Exception) -> str:
-    """Add the system's own words for what went wrong, which carry no address."""
+    """Return the message of the operating system or of TLS, which contains no URL."""
     cause = getattr(error, "os_error", error)
     if isinstance(cause, aiohttp.ClientHttpProxyError):
         text = str(cause.status)

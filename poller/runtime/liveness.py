@@ -1,7 +1,7 @@
-"""Whether the loops turn: each says within how many seconds its next turn begins.
+"""Heartbeats: each loop promises when its next iteration starts.
 
-A loop that waits for what may never come wakes every BEAT seconds to say so. What may rightly
-take longer, such as a pause that a host asks for, is waited for in such turns too.
+A loop that waits without a limit wakes up every HEARTBEAT_INTERVAL for a beat, also in a long
+pause that the API has asked for.
 """
 
 import math
@@ -13,41 +13,41 @@ from typing import Final
 import anyio
 
 HEARTBEAT_INTERVAL: Final = 10.0
-"""The longest wait of a loop that is well."""
+"""Seconds after which a waiting loop wakes up for a beat."""
 STALL_TIMEOUT: Final = 30.0
-"""Seconds after which a turn counts as stalled, unless it said that it would take longer."""
+"""Seconds after which an iteration counts as stalled, unless it announced more."""
 
 
 @dataclass(slots=True)
 class Heartbeat:
-    """The turns of one loop."""
+    """The heartbeat of one loop."""
 
     now: Callable[[], float]
     _until: float = math.inf
 
     @property
     def is_stalled(self) -> bool:
-        """Whether the next turn should have begun by now."""
+        """Whether the next iteration is overdue."""
         return self.now() > self._until
 
     def beat(self, within: float = STALL_TIMEOUT) -> None:
-        """Begin a turn; the next one begins within so many seconds."""
+        """Start an iteration; the next one starts within this many seconds."""
         self._until = self.now() + within
 
     def pause(self) -> None:
-        """Promise nothing."""
+        """Promise nothing until the next beat."""
         self._until = math.inf
 
 
 @dataclass(slots=True)
 class MonitoredLock:
-    """A lock that is held for one turn at most; while nobody holds it, its pulse rests."""
+    """A lock whose heartbeat runs while it is held."""
 
     heartbeat: Heartbeat
     _lock: anyio.Lock = field(default_factory=lambda: anyio.Lock(fast_acquire=True))
 
     async def __aenter__(self) -> None:
-        """Wait for the lock, then begin a turn."""
+        """Acquire the lock, then start the heartbeat."""
         await self._lock.acquire()
         self.heartbeat.beat()
 
@@ -57,29 +57,29 @@ class MonitoredLock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Let the next one in."""
+        """Release the lock."""
         self.heartbeat.pause()
         self._lock.release()
 
 
 @dataclass(slots=True)
 class HeartbeatRegistry:
-    """The pulses of all loops, by name. `now` gives seconds of a monotonic clock."""
+    """The heartbeats of all loops, by name. `now` returns seconds of a monotonic clock."""
 
     now: Callable[[], float]
     _heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
 
     def add(self, name: str) -> Heartbeat:
-        """Give a loop its pulse; until its first turn it rests."""
+        """Return the heartbeat of a new loop; it promises nothing before its first beat."""
         heartbeat = Heartbeat(self.now)
         self.include(name, heartbeat)
         return heartbeat
 
     def include(self, name: str, heartbeat: Heartbeat) -> None:
-        """Take in a pulse that a loop has already."""
+        """Register an existing heartbeat."""
         self._heartbeats[name] = heartbeat
 
     @property
     def stalled(self) -> tuple[str, ...]:
-        """Name the loops that do not turn."""
+        """The names of the loops that are overdue."""
         return tuple(name for name, heartbeat in self._heartbeats.items() if heartbeat.is_stalled)

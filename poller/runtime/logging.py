@@ -1,7 +1,7 @@
-"""The log: one object a line, on one stream, with every secret struck out.
+"""The log: one JSON object per line, on one stream, with every secret masked.
 
-A module says `log: FilteringBoundLogger = structlog.get_logger()` and then names what happened and
-gives keys: `log.info("job.changed", job_id=..., before=..., after=...)`.
+A module gets its logger by `log = structlog.get_logger()`, and logs an event name with keys:
+`log.info("job.changed", job_id=..., before=..., after=...)`.
 """
 
 import logging
@@ -17,7 +17,7 @@ from poller.runtime.stdout import NonBlockingStdout
 def configure(
     level: str, style: str, *, stream: TextIO | NonBlockingStdout, secrets: Secrets
 ) -> None:
-    """Send all logs of this process, those of libraries too, to one stream.
+    """Send all logs of this process and its libraries to one stream.
 
     `style` is `json`, `console`, or `auto`: console on a terminal.
     """
@@ -38,12 +38,12 @@ def configure(
 
 
 def is_console() -> bool:
-    """Tell whether lines are written for people."""
+    """Return whether log lines are formatted for people."""
     return isinstance(structlog.get_config()["processors"][-1], structlog.dev.ConsoleRenderer)
 
 
 class _StdlibHandler(logging.Handler):
-    """Writes what libraries log through the same processors."""
+    """Sends the logs of libraries through the same processors."""
 
     def emit(self, record: logging.LogRecord) -> None:
         log: FilteringBoundLogger = structlog.get_logger()

@@ -11,19 +11,17 @@ from urllib.parse import quote, quote_plus
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 Secrets = Callable[[], Iterable[str]]
-"""Gives every text that must not be seen, as of now."""
-
+"""Returns every text that no output may contain, as of now."""
 
 MASK: Final = "****"
 MIN_SECRET_CHARS: Final = 4
-"""A shorter secret is no secret, and striking it out would make lines unreadable."""
-
+"""Shorter texts are not redacted: that would make lines unreadable."""
 
 LEADING_KEYS: Final = ("timestamp", "level", "event")
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """Strike every secret out of a text."""
+    """Return a text with every secret masked."""
     return _pattern(tuple(secrets)).sub(MASK, text)
 
 
@@ -42,30 +40,31 @@ def redacting_processor(secrets: Secrets) -> Processor:
 
 
 def _redact_value(value: object, pattern: re.Pattern[str]) -> Any:
-    """Strike secrets out of a value of any depth. What JSON does not know becomes its `repr`."""
+    """Return a value of any depth with secrets masked; unknown types become their `repr`."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, dict):
         return {
-            _redact_value(str(key), pattern): _redact_value(it, pattern)
-            for key, it in value.items()
+            _redact_value(str(key), pattern): _redact_value(item, pattern)
+            for key, item in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):
-        return [_redact_value(it, pattern) for it in value]
+        return [_redact_value(item, pattern) for item in value]
     return pattern.sub(MASK, value if isinstance(value, str) else repr(value))
 
 
 @lru_cache(maxsize=1)
 def _pattern(secrets: tuple[str, ...]) -> re.Pattern[str]:
-    forms = {form for it in secrets if len(it) >= MIN_SECRET_CHARS for form in _encodings(it)}
+    long_enough = (secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS)
+    forms = {form for secret in long_enough for form in _encodings(secret)}
     longest_first = sorted(forms, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
 def _encodings(secret: str) -> set[str]:
-    """Give the ways in which a secret may stand in a text."""
+    """Return the forms in which a secret may appear in a text."""
     encoded = secret.encode()
-    based = (base64.b64encode(encoded), base64.urlsafe_b64encode(encoded))
+    in_base64 = (base64.b64encode(encoded), base64.urlsafe_b64encode(encoded))
     return {
         secret,
         quote(secret),
@@ -73,5 +72,5 @@ def _encodings(secret: str) -> set[str]:
         quote_plus(secret),
         repr(secret)[1:-1],
         json.dumps(secret)[1:-1],
-        *(it.decode().rstrip("=") for it in based),
+        *(form.decode().rstrip("=") for form in in_base64),
     }

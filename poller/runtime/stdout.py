@@ -1,8 +1,8 @@
-"""Standard output, written by a thread of its own.
+"""Standard output, written by a thread.
 
-Whoever reads it may stop reading, or go away, and the disk behind it may be full: none of that may
-hold up a loop that polls, or end the process. A line of the log that finds no room is dropped and
-counted; a line that somebody waits for is theirs to try again.
+A reader that stops reading or exits, or a full disk, must not block the event loop or end the
+process. If the queue is full, log lines are dropped and counted; `submit` raises, so that the
+caller can retry.
 """
 
 import queue
@@ -15,40 +15,40 @@ MAX_QUEUED_LINES: Final = 10_000
 
 @dataclass(slots=True)
 class PendingWrite:
-    """A text on its way out. `error` says why it did not get there, once `wait` has returned."""
+    """A text in the queue; `error` is set if it could not be written."""
 
     text: str
     error: OSError | None = None
     _done: threading.Event = field(default_factory=threading.Event)
 
     def wait(self) -> None:
-        """Block until the text is written, or not to be written. Raises OSError."""
+        """Block until the text is written. Raises OSError if that fails."""
         self._done.wait()
         if self.error:
             raise self.error
 
     def close(self, error: OSError | None) -> None:
-        """Say what became of the text."""
+        """Record the result and wake up the waiting thread."""
         self.error = error
         self._done.set()
 
 
 class NonBlockingStdout:
-    """A stream that never blocks and never fails whoever writes a line of the log to it."""
+    """A stream whose `write` never blocks and never raises."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._writes: queue.Queue[PendingWrite | None] = queue.Queue(MAX_QUEUED_LINES)
         self._dropped = 0
-        self._thread = threading.Thread(target=self._write_on, name="output", daemon=True)
+        self._thread = threading.Thread(target=self._write_queued, name="output", daemon=True)
         self._thread.start()
 
     def isatty(self) -> bool:
-        """Tell whether a person reads it."""
+        """Return whether the stream is a terminal."""
         return self._stream.isatty()
 
     def write(self, text: str) -> int:
-        """Take a text without waiting; drop it when too many wait already."""
+        """Queue a text; drop it if the queue is full."""
         try:
             self.submit(text)
         except OSError:
@@ -56,31 +56,31 @@ class NonBlockingStdout:
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: every text is flushed when it is written."""
+        """Do nothing: the thread flushes every text."""
 
     def submit(self, text: str) -> PendingWrite:
-        """Take a text that somebody waits for. Raises OSError when too many wait already."""
-        ticket = PendingWrite(text)
+        """Queue a text, and return it to wait for. Raises OSError if the queue is full."""
+        pending = PendingWrite(text)
         try:
-            self._writes.put_nowait(ticket)
+            self._writes.put_nowait(pending)
         except queue.Full:
-            raise BlockingIOError(0, "nobody reads it") from None
-        return ticket
+            raise BlockingIOError(0, "its reader does not keep up") from None
+        return pending
 
     def close(self, within: float) -> None:
-        """Write what waits, for so many seconds at most."""
+        """Write the rest of the queue, for this many seconds at most."""
         try:
             self._writes.put_nowait(None)
         except queue.Full:
             return
         self._thread.join(within)
 
-    def _write_on(self) -> None:
-        while ticket := self._writes.get():
+    def _write_queued(self) -> None:
+        while pending := self._writes.get():
             dropped, self._dropped = self._dropped, 0
             if dropped:
-                self._put(f"({dropped} lines of the log are missing here: nobody read them)\n")
-            ticket.close(self._put(ticket.text))
+                self._put(f"({dropped} log lines dropped here: the reader did not keep up)\n")
+            pending.close(self._put(pending.text))
 
     def _put(self, text: str) -> OSError | None:
         try:

@@ -1,7 +1,4 @@
-"""The supervisor that started this process: it is told by sd_notify(3) how the daemon is.
-
-Outside systemd there is none, and nothing is told to anybody.
-"""
+"""Notifies systemd of the daemon's state with sd_notify(3); does nothing without systemd."""
 
 import math
 import socket
@@ -16,16 +13,16 @@ import structlog
 
 STATUS_INTERVAL: Final = 10.0
 MAX_STATUS_CHARS: Final = 1_000
-"""Characters of a status, which may take four bytes each: a message may have 4,096."""
+"""A character may take four bytes, and a message may have 4,096."""
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class SystemdNotifier:
-    """The supervisor at the other end of a socket, or nobody.
+    """Sends notifications to the socket at `address`, if there is one.
 
-    It ends a process that has not given a sign of life for `watchdog` seconds.
+    systemd ends the process if no WATCHDOG notification comes for `watchdog` seconds.
     """
 
     address: str = ""
@@ -34,13 +31,13 @@ class SystemdNotifier:
 
     @classmethod
     def of(cls, environment: Mapping[str, str], pid: int) -> Self:
-        """Find the supervisor of the process `pid`; variables may be meant for another one."""
+        """Return the notifier for process `pid`; the variables may be for another process."""
         address = environment.get("NOTIFY_SOCKET", "")
         if address.startswith("@"):
-            address = "\0" + address[1:]  # not a file, but a name in the abstract
+            address = "\0" + address[1:]  # an abstract socket, not a file
         usec = environment.get("WATCHDOG_USEC", "")
-        is_meant = environment.get("WATCHDOG_PID", str(pid)) == str(pid)
-        watchdog = int(usec) / 1e6 if is_meant and usec.isdecimal() else 0.0
+        is_for_us = environment.get("WATCHDOG_PID", str(pid)) == str(pid)
+        watchdog = int(usec) / 1e6 if is_for_us and usec.isdecimal() else 0.0
         return cls(address, watchdog or math.inf)
 
     async def run(
@@ -51,21 +48,21 @@ class SystemdNotifier:
             return
         self._is_ready = True
         self._send(READY="1")
-        async with anyio.create_task_group() as telling:
-            telling.start_soon(self._feed_watchdog, stalled, name="watchdog")
-            telling.start_soon(self._send_status, summary, name="status")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._feed_watchdog, stalled, name="watchdog")
+            tasks.start_soon(self._send_status, summary, name="status")
 
     def status(self, text: str) -> None:
-        """Say how the daemon is, in one line for people."""
+        """Send a status in one line for people."""
         self._send(STATUS=" ".join(text.split())[:MAX_STATUS_CHARS])
 
     def stopping(self) -> None:
-        """Say that the daemon stops."""
-        self._send(STOPPING="1", STATUS="stopping: what is being sent may end")
+        """Notify systemd that the daemon stops."""
+        self._send(STOPPING="1", STATUS="stopping: waiting for deliveries in flight")
 
     @contextmanager
     def reloading(self) -> Iterator[None]:
-        """Say that settings are read again, and when that is done; no word of it at the start."""
+        """Notify systemd of the start and the end of a reload; not before the daemon is ready."""
         if self._is_ready:
             self._send(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1_000))
         yield
@@ -81,21 +78,21 @@ class SystemdNotifier:
                 self._send(WATCHDOG="1")
 
     async def _send_status(self, summary: Callable[[], Awaitable[str]]) -> None:
-        told = ""
+        last = ""
         while True:
-            if (line := await summary()) != told:
+            if (line := await summary()) != last:
                 self.status(line)
-                told = line
+                last = line
             await anyio.sleep(STATUS_INTERVAL)
 
     def _send(self, **assignments: str) -> None:
-        """Send one message. The supervisor may be away for a moment, so that is no error."""
+        """Send one message; a failure is logged only, since systemd may be restarting."""
         if not self.address:
             return
         message = "\n".join(f"{name}={text}" for name, text in assignments.items())
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
-                end.setblocking(False)
-                end.sendto(message.encode(errors="replace"), self.address)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+                client.setblocking(False)
+                client.sendto(message.encode(errors="replace"), self.address)
         except OSError as error:
-            log.warning("systemd.notify_failed", told=next(iter(assignments)), error=str(error))
+            log.warning("systemd.notify_failed", variable=next(iter(assignments)), error=str(error))

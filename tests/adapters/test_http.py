@@ -54,7 +54,7 @@ async def test_answer_that_never_ends(name: str):
     async with peer(STALLING[name]) as it:
         text = await failure(f"{it.base}/secret", limit=30.0)
 
-    assert text == "127.0.0.1: no whole answer within 30 s"
+    assert text == "127.0.0.1: no complete response within 30 s"
     assert 30.0 <= anyio.current_time() <= 31.0
 
 

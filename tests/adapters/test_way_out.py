@@ -90,7 +90,7 @@ async def test_stalled_handshake():
     async with peer(stalls(), is_rude=True) as it:
         text = await failure(it.base.replace("http:", "https:"), limit=30.0)
 
-    assert text == "127.0.0.1: no whole answer within 30 s"
+    assert text == "127.0.0.1: no complete response within 30 s"
     assert anyio.current_time() <= 31.0
 
 
@@ -112,7 +112,7 @@ async def test_nobody_listens():
             lambda query: query[:2] + b"\x81\x83\0\1\0\0\0\0\0\0" + query[12:],
             "the name does not resolve",
         ),
-        (lambda _query: b"", "no whole answer within 0.3 s"),
+        (lambda _query: b"", "no complete response within 0.3 s"),
     ],
     ids=["no such name", "silence"],
 )
@@ -170,7 +170,10 @@ async def test_tunnel(trusting):
             "http://a.example",
             "the proxy cannot be reached (Connection refused); check POLLER_PROXY",
         ),
-        ("https://a.example", "the proxy refused (407); check POLLER_PROXY, or HTTPS_PROXY"),
+        (
+            "https://a.example",
+            "the proxy rejected the request (407); check POLLER_PROXY",
+        ),
     ],
 )
 async def test_proxy_in_trouble(url: str, words: str):

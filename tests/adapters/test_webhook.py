@@ -285,7 +285,7 @@ async def test_timeout_is_the_configured_one():
         peer(stalls()) as it,
         open_sink(Reloadable(settings(url=it.base, timeout="3s")), OutboundSettings()) as hook,
     ):
-        with pytest.raises(DeliveryError, match="no whole answer within 3 s"):
+        with pytest.raises(DeliveryError, match="no complete response within 3 s"):
             await hook.send(DELIVERY)
 
     assert 3.0 <= anyio.current_time() <= 4.0

@@ -106,5 +106,5 @@ async def test_a_refused_key(tmp_path: Path):
         status = (await house.get("/v1/status")).body
 
     (issue,) = [it for it in status["issues"] if it["name"] == "api_key_rejected"]
-    assert "put SUTRO_API_KEY right" in issue["remedy"]
+    assert "set SUTRO_API_KEY" in issue["remedy"]
     assert status["ready"]

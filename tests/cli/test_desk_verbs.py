@@ -57,7 +57,7 @@ def test_status_of_events_that_nobody_sends(ask: Ask, keep, now: Hands):
             "webhook has dead letters: see `sutro-poller dead-letters ls --sink w",
         ),
         ({"disable": HOOK}, "webhook is disabled (410 Gone): fix its receiver, then run `sutro-"),
-        ({"flags": {"auth": "refused 1"}}, "The API refuses the key: put SUTRO_API_KEY right"),
+        ({"flags": {"auth": "rejected 1"}}, "API key rejected: set SUTRO_API_KEY"),
     ],
     ids=["dead", "disabled", "refused"],
 )

@@ -11,7 +11,7 @@ from threading import Thread
 
 import pytest
 
-from poller.runtime.address import RULE
+from poller.runtime.address import ADDRESS_RULE
 from tests.cli.conftest import Ask
 
 READY = json.dumps({"reasons": []})
@@ -117,7 +117,7 @@ def test_nobody_is_there(ask: Ask, tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("off", "is off: a health check needs the HTTP API"), ("8377", RULE)],
+    [("off", "is off: a health check needs the HTTP API"), ("8377", ADDRESS_RULE)],
 )
 def test_there_is_nowhere_to_ask(ask: Ask, text: str, problem: str):
     """Without a door nobody can be asked; that is a matter of the configuration."""

@@ -170,7 +170,9 @@ async def test_a_supervisor_that_does_not_hear_is_no_trouble(ear):
     with capture_logs() as lines:
         SystemdNotifier(ear.address).stopping()
 
-    assert [(it["event"], it["told"]) for it in lines] == [("systemd.notify_failed", "STOPPING")]
+    assert [(it["event"], it["variable"]) for it in lines] == [
+        ("systemd.notify_failed", "STOPPING")
+    ]
 
 
 async def test_a_supervisor_that_does_not_read_holds_up_nothing(ear):
@@ -215,7 +217,7 @@ async def test_a_daemon_is_ready_though_the_api_is_down(ear):
 
     assert ear.signs == ["READY", *["WATCHDOG"] * 240, "STOPPING"]
     assert ear.statuses[0] == "jobs: 1 UNKNOWN; 0 pending, 0 dead"
-    assert "The API has not answered for minutes" in ear.statuses[-2]
+    assert "No response from the API for 5 minutes" in ear.statuses[-2]
     assert ear.statuses[-1].startswith("stopping")
 
 

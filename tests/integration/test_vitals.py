@@ -50,7 +50,7 @@ async def alive(
         watching(api, store, *api.answers, policy=FIXED, wake=dispatcher.wake) as watcher,
     ):
         daemon_status = DaemonStatus(watcher._source._rate_limiter, virtual_clock().steady)
-        daemon_status.attach(store, watcher, dispatcher)
+        daemon_status.attach(store, watcher, dispatcher.heartbeats)
         yield daemon_status
 
 
@@ -246,9 +246,7 @@ async def test_the_line_for_people():
         ill = await daemon_status.summary_line()
 
     assert well == "jobs: 1 RUNNING, 1 SUCCEEDED; 0 pending, 2 dead"
-    assert ill.startswith(
-        "jobs: 1 RUNNING, 1 SUCCEEDED; 0 pending, 3 dead; The API refuses the key: "
-    )
+    assert ill.startswith("jobs: 1 RUNNING, 1 SUCCEEDED; 0 pending, 3 dead; API key rejected: ")
 
 
 async def test_a_daemon_without_its_store_is_live_but_not_ready():

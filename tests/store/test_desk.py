@@ -203,7 +203,7 @@ async def test_status_counts(disk: SqliteStore, admin: StoreAdmin, now: Hands):
     await disk.write(WriteBatch(states=states, events=[an_event("2", "job-2")]))
     await disk.settle([postponed(it, NOON, "HTTP 500") for it in await due(disk, NOON)])
     now.turn(60)
-    await disk.write(WriteBatch(events=[an_event("3", "job-3")], flags={"auth": "refused 1"}))
+    await disk.write(WriteBatch(events=[an_event("3", "job-3")], flags={"auth": "rejected 1"}))
 
     status = admin.status()
 
