@@ -22,6 +22,7 @@ from poller.runtime.clock import Clock
 from poller.sinks import Sink
 from poller.sinks.testing import FakeSink
 from poller.store import Store
+from poller.store.admin import StoreAdmin
 from poller.store.memory import MemoryStore
 from poller.store.rows import read_delivery
 from poller.sutro.client import no_known_jobs
@@ -181,6 +182,10 @@ class FailingStore:
     def last_error_at(self) -> float:
         """When the last verb failed."""
         return self._troubled_at
+
+    def admin(self) -> StoreAdmin:
+        """Return the administration of the store, which never fails."""
+        return self.store.admin()
 
     def __getattr__(self, verb: str) -> Callable[..., Awaitable[Any]]:
         """Stand before a verb of the store."""
