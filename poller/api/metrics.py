@@ -1,6 +1,6 @@
-"""The counts and the vitals as Prometheus reads them. No label ever names a job.
+"""Metrics in the formats of Prometheus. No label is ever a job id.
 
-They are drawn when somebody asks, on a registry of their own.
+The metrics are built from counters and status for each scrape, in a registry of their own.
 """
 
 import platform
@@ -18,100 +18,114 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 
 from poller import __version__
-from poller.core.counters import FAILED, RESULT_LABELS, Counters, Histogram
+from poller.core.counters import FAILED, RESULT_LABELS, Counters, Histogram, new_durations
 from poller.core.events import EVENT_TYPES
 from poller.core.issues import Issue
 from poller.core.outbox import SinkBacklog
 from poller.status import DaemonStatus
 
-Labelled = Mapping[str, float] | Mapping[tuple[str, str], float]
+LabelValues = Mapping[str, float] | Mapping[tuple[str, str], float]
 
-KINDS: Final = ("job", "list", "status")
+ENDPOINTS: Final = ("job", "list", "status")
 PREFIX: Final = "sutro_poller_"
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """What is drawn. `now` gives seconds since 1970."""
+    """The metrics of a daemon. `now` returns seconds since 1970."""
 
     counters: Counters
     status: DaemonStatus
     now: Callable[[], float]
 
     async def render(self, accept: str) -> tuple[bytes, str]:
-        """Give all metrics and their content type, in the format that is asked for."""
+        """Return all metrics and their content type, in the best format of an Accept header."""
         registry = CollectorRegistry(support_collectors_without_names=True)
         ProcessCollector(registry=registry)
-        registry.register(_StaticCollector([*self._all(await self.status.backlog())]))
+        registry.register(_StaticCollector([*self.families(await self.status.backlog())]))
         encode, content_type = choose_encoder(accept)
         return encode(registry), content_type
 
-    def _all(self, sinks: Sequence[SinkBacklog]) -> Iterator[Metric]:
-        yield from self._of_the_daemon()
-        yield from self._of_looks()
-        yield from self._of_jobs()
-        yield from self._of_deliveries(sinks)
+    def families(self, sinks: Sequence[SinkBacklog]) -> Iterator[Metric]:
+        """Return all metrics but those of the process."""
+        yield from self._daemon()
+        yield from self._api()
+        yield from self._jobs()
+        yield from self._outbox(sinks)
+        yield from self._deliveries()
 
-    def _of_the_daemon(self) -> Iterator[Metric]:
+    def _daemon(self) -> Iterator[Metric]:
         build = {"version": __version__, "python": platform.python_version()}
-        yield InfoMetricFamily(f"{PREFIX}build", "What runs.", value=build)
-        is_ready = self.status.health.is_ready
-        yield _gauge("ready", "1 while the store is open and the loops turn.", is_ready)
-        troubles = self.status.issues
-        yield _labelled(
-            GaugeMetricFamily,
-            "trouble",
-            "1 while something outside keeps the daemon from its work.",
-            ("trouble",),
-            {it.value: it in troubles for it in Issue},
+        yield InfoMetricFamily(f"{PREFIX}build", "Version of sutro-poller and Python.", value=build)
+        yield _gauge(
+            "ready", "1 if the store is open and all loops run.", self.status.health.is_ready
         )
-        lag = "How late the event loop was at the last of its checks, one a second."
-        yield _gauge("loop_lag_seconds", lag, self.counters.loop_lag)
+        issues = {issue.value: issue in self.status.issues for issue in Issue}
+        yield _gauges("issue", "1 while the issue lasts.", "issue", issues)
+        lag = "Delay of the event loop at the last check, made every second."
+        yield _gauge("event_loop_lag_seconds", lag, self.counters.loop_lag)
 
-    def _of_looks(self) -> Iterator[Metric]:
-        counts = self.counters
-        kinds = dict.fromkeys(KINDS, 0) | counts.requests
-        yield _counter("requests", "Requests to the API.", ("kind",), kinds)
-        outcomes = dict.fromkeys((*RESULT_LABELS.values(), FAILED), 0) | counts.responses
-        yield _counter("polls", "What requests to the API came to.", ("outcome",), outcomes)
-        yield _histogram("end_lag_seconds", "How late ends of jobs were seen.", counts.lags)
-        held = "For how long the API still showed jobs as running that had ended."
-        yield _histogram("end_visibility_delay_seconds", held, counts.delays)
-        stretch = "How many times as long as they should be waits were, at the last look."
-        yield _gauge("interval_stretch_ratio", stretch, self.status.lateness_ratio)
-        heard_at = self.status.rate_limiter.reachability.last_response_at
-        if heard_at is not None:
-            when = "When the API last answered, in seconds since 1970."
-            yield _gauge("api_last_answer_timestamp_seconds", when, heard_at)
+    def _api(self) -> Iterator[Metric]:
+        counters = self.counters
+        requests = dict.fromkeys(ENDPOINTS, 0) | counters.requests
+        yield _counter("api_requests", "API requests by endpoint.", ("endpoint",), requests)
+        results = dict.fromkeys((*RESULT_LABELS.values(), FAILED), 0) | counters.responses
+        yield _counter("api_responses", "API requests by result.", ("result",), results)
+        durations = {endpoint: new_durations() for endpoint in ENDPOINTS}
+        yield _histogram(
+            "api_request_duration_seconds",
+            "Duration of API requests.",
+            durations | counters.request_durations,
+            label="endpoint",
+        )
+        last_success_at = self.status.rate_limiter.reachability.last_response_at
+        if last_success_at is not None:
+            text = "Time of the last successful API response, in seconds since 1970."
+            yield _gauge("api_last_success_timestamp_seconds", text, last_success_at)
 
-    def _of_jobs(self) -> Iterator[Metric]:
-        counts, jobs = self.counters, self.status.jobs
-        yield _labelled(GaugeMetricFamily, "jobs", "Watched jobs.", ("state",), jobs)
-        types = dict.fromkeys(sorted(EVENT_TYPES), 0) | counts.events
-        yield _counter("events", "Events that were recorded.", ("type",), types)
-        yield _counter("ended_jobs", "Jobs that ended.", ("model", "status"), counts.jobs_ended)
-        tokens = "Tokens of jobs that ended."
-        yield _counter("tokens", tokens, ("model", "direction"), counts.tokens)
-        yield _counter("cost_usd", "What jobs that ended have cost.", ("model",), counts.costs)
+    def _jobs(self) -> Iterator[Metric]:
+        counters = self.counters
+        yield _gauges("watched_jobs", "Watched jobs by state.", "state", self.status.jobs)
+        stretch = "Actual interval before the last poll, as a multiple of the planned one."
+        yield _gauge("poll_interval_stretch_ratio", stretch, self.status.lateness_ratio)
+        lag = "Time from the end of a job to its detection."
+        yield _histogram("detection_lag_seconds", lag, {"": counters.lags})
+        delay = "Time for which the API still showed a job as running after its end."
+        yield _histogram("visibility_delay_seconds", delay, {"": counters.delays})
+        events = dict.fromkeys(sorted(EVENT_TYPES), 0) | counters.events
+        yield _counter("events_recorded", "Recorded events by type.", ("type",), events)
+        ended = "Ended jobs by model and status."
+        yield _counter("jobs_ended", ended, ("model", "status"), counters.jobs_ended)
+        tokens = "Tokens of ended jobs."
+        yield _counter("tokens", tokens, ("model", "direction"), counters.tokens)
+        yield _counter("job_cost_dollars", "Cost of ended jobs.", ("model",), counters.costs)
 
-    def _of_deliveries(self, sinks: Sequence[SinkBacklog]) -> Iterator[Metric]:
+    def _outbox(self, sinks: Sequence[SinkBacklog]) -> Iterator[Metric]:
         now = self.now()
+        pending = {sink.name: sink.pending for sink in sinks}
+        yield _gauges("outbox_pending_deliveries", "Pending deliveries.", "sink", pending)
         ages = {
-            it.name: now - it.oldest_pending_at if it.oldest_pending_at else 0.0 for it in sinks
+            sink.name: now - sink.oldest_pending_at if sink.oldest_pending_at else 0.0
+            for sink in sinks
         }
-        for name, told, values in (
-            ("outbox_pending", "Deliveries that wait.", {it.name: it.pending for it in sinks}),
-            ("outbox_oldest_age_seconds", "How long the first of them has waited.", ages),
-            ("dead_letters", "Deliveries that were given up.", {it.name: it.dead for it in sinks}),
-            (
-                "sink_enabled",
-                "0 when a receiver wants nothing any more.",
-                {it.name: not it.is_disabled for it in sinks},
-            ),
-        ):
-            yield _labelled(GaugeMetricFamily, name, told, ("sink",), values)
+        yield _gauges(
+            "outbox_oldest_age_seconds", "Age of the oldest pending delivery.", "sink", ages
+        )
+        dead = {sink.name: sink.dead for sink in sinks}
+        yield _gauges("dead_letters", "Dead letters.", "sink", dead)
+        enabled = {sink.name: not sink.is_disabled for sink in sinks}
+        yield _gauges("sink_enabled", "0 if the receiver returned 410.", "sink", enabled)
+
+    def _deliveries(self) -> Iterator[Metric]:
         attempts = self.counters.attempts
-        yield _counter("deliveries", "Attempts to deliver.", ("sink", "outcome"), attempts)
+        text = "Delivery attempts by result."
+        yield _counter("delivery_attempts", text, ("sink", "result"), attempts)
+        yield _histogram(
+            "delivery_duration_seconds",
+            "Duration of delivery attempts.",
+            self.counters.delivery_durations,
+            label="sink",
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,31 +136,34 @@ class _StaticCollector:
         return self.metrics
 
 
-def _gauge(name: str, told: str, value: float) -> Metric:
-    return GaugeMetricFamily(PREFIX + name, told, value=float(value))
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(PREFIX + name, text, value=float(value))
 
 
-def _counter(name: str, told: str, labels: Sequence[str], values: Labelled) -> Metric:
-    return _labelled(CounterMetricFamily, name, told, labels, values)
+def _gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    return _add_samples(GaugeMetricFamily(PREFIX + name, text, labels=[label]), values)
 
 
-def _labelled(
-    family: type[CounterMetricFamily | GaugeMetricFamily],
-    name: str,
-    told: str,
-    labels: Sequence[str],
-    values: Labelled,
-) -> Metric:
-    metric = family(PREFIX + name, told, labels=labels)
+def _counter(name: str, text: str, labels: Sequence[str], values: LabelValues) -> Metric:
+    return _add_samples(CounterMetricFamily(PREFIX + name, text, labels=labels), values)
+
+
+def _add_samples(
+    family: CounterMetricFamily | GaugeMetricFamily, values: LabelValues
+) -> CounterMetricFamily | GaugeMetricFamily:
     for key, value in values.items():
-        metric.add_metric([key] if isinstance(key, str) else key, float(value))
-    return metric
+        family.add_metric([key] if isinstance(key, str) else key, float(value))
+    return family
 
 
-def _histogram(name: str, told: str, histogram: Histogram) -> Metric:
-    total, buckets = 0, []
-    bounds = (*map(repr, histogram.bounds), "+Inf")
-    for bound, count in zip(bounds, histogram.counts, strict=True):
-        total += count
-        buckets.append((bound, float(total)))
-    return HistogramMetricFamily(PREFIX + name, told, buckets=buckets, sum_value=histogram.total)
+def _histogram(
+    name: str, text: str, histograms: Mapping[str, Histogram], *, label: str | None = None
+) -> Metric:
+    family = HistogramMetricFamily(PREFIX + name, text, labels=[label] if label else [])
+    for value, histogram in histograms.items():
+        buckets, total = [], 0
+        for bound, count in zip((*histogram.bounds, "+Inf"), histogram.counts, strict=True):
+            total += count
+            buckets.append((str(bound), float(total)))
+        family.add_metric([value] if label else [], buckets, histogram.total)
+    return family

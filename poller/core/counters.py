@@ -28,21 +28,22 @@ from poller.core.jobs import Job
 from poller.core.state import EventDraft, JobEventType
 
 LAG_BUCKETS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0)
+DURATION_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 MAX_MODELS: Final = 100
 """So many models are counted apart: a name may be anything, and metrics must not grow with it."""
 OTHER_MODEL: Final = "other"
 DELIVERED: Final = "delivered"
 FAILED: Final = "failed"
 RESULT_LABELS: Final[dict[type, str]] = {
-    type(None): "answered",
+    type(None): "success",
     NotFound: "not_found",
-    Unauthorized: "refused",
-    RateLimited: "throttled",
-    Transient: "no_answer",
+    Unauthorized: "unauthorized",
+    RateLimited: "rate_limited",
+    Transient: "no_response",
     MalformedResponse: "malformed",
     ResponseTooLarge: "too_large",
     Rejected: "rejected",
-    WrongEndpoint: "misconfigured",
+    WrongEndpoint: "wrong_endpoint",
 }
 """The word for what a request to the API came to."""
 
@@ -65,6 +66,11 @@ class Histogram:
         self.total += value
 
 
+def new_durations() -> Histogram:
+    """Return an empty histogram of durations in seconds."""
+    return Histogram(DURATION_BUCKETS)
+
+
 @dataclass(slots=True)
 class Counters:
     """Counters by what they are of.
@@ -72,6 +78,7 @@ class Counters:
     `requests` by their kind, `polls` by outcome, `events` by type, `ends` by model and status,
     `tokens` by model and direction, `costs` in dollars by model, `attempts` by sink and outcome.
     `lags` is how late ends were seen, `delays` for how long the API itself held them back.
+    `request_durations` by kind and `delivery_durations` by sink are in seconds.
     """
 
     requests: Counter[str] = field(default_factory=Counter)
@@ -83,6 +90,12 @@ class Counters:
     attempts: Counter[tuple[str, str]] = field(default_factory=Counter)
     lags: Histogram = field(default_factory=lambda: Histogram(LAG_BUCKETS))
     delays: Histogram = field(default_factory=lambda: Histogram(LAG_BUCKETS))
+    request_durations: defaultdict[str, Histogram] = field(
+        default_factory=lambda: defaultdict(new_durations)
+    )
+    delivery_durations: defaultdict[str, Histogram] = field(
+        default_factory=lambda: defaultdict(new_durations)
+    )
     loop_lag: float = 0.0
     _models: set[str] = field(default_factory=set)
 
@@ -99,8 +112,9 @@ class Counters:
             elif it.job and it.type is JobEventType.COST_SETTLED:
                 self.costs[self._model_label(it.job)] += it.job.job_cost or 0.0
 
-    def record_attempt(self, sink: str, error: DeliveryError | None) -> None:
-        """Count what became of one attempt to deliver."""
+    def record_attempt(self, sink: str, error: DeliveryError | None, *, seconds: float) -> None:
+        """Count one attempt to deliver, by its result and duration."""
+        self.delivery_durations[sink].observe(seconds)
         self.attempts[sink, reason_label(error) if error else DELIVERED] += 1
 
     def _record_end(self, job: Job, detection: Detection) -> None:
@@ -126,8 +140,8 @@ def reason_label(error: DeliveryError) -> str:
     """Say in a word why a sink did not take an event."""
     causes = {
         "gone": error.is_gone,
-        "refused": error.is_permanent,
+        "permanent": error.is_permanent,
         "rejected": not error.is_sink_fault,
-        "paused": error.retry_after is not None,
+        "rate_limited": error.retry_after is not None,
     }
     return next((word for word, is_so in causes.items() if is_so), "unavailable")

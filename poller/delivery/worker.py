@@ -178,8 +178,10 @@ class SinkWorker:
         is_probe = self._breaker.is_open
         if not delivery.is_intact:
             return self._dead_letter(delivery, "its stored body is damaged")
+        started_at = self.clock.steady()
         error = await attempt(self.sink, delivery, secrets=self.secrets)
-        self.counters.record_attempt(self.name, error)
+        seconds = self.clock.steady() - started_at
+        self.counters.record_attempt(self.name, error, seconds=seconds)
         if error:
             return await self._handle_failure(delivery, error, is_probe=is_probe)
         self._recover()

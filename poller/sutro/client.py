@@ -176,6 +176,8 @@ class SutroClient:
             answer = await self._http.request("GET", url, headers=headers, cap=cap)
         except NoResponse as error:
             raise Transient(str(error)) from None
+        finally:
+            self._counts.request_durations[kind].observe(self._now() - asked_at)
         self._sample_clock(answer, asked_at)
         try:
             body = self._decode_response(answer, kind, cap)

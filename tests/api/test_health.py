@@ -40,7 +40,7 @@ async def test_all_is_well(house: House):
 async def test_an_api_that_is_down_is_no_reason(tmp_path: Path):
     """An outage of the API takes nothing out of service: a restart would not end it."""
     async with a_house(tmp_path, SUTRO_API_URL="http://127.0.0.1:9") as house:
-        await until(lambda: house.app.counters.responses["no_answer"])
+        await until(lambda: house.app.counters.responses["no_response"])
         answers = await probed(house)
         status = (await house.get("/v1/status")).body
 
@@ -90,7 +90,11 @@ async def test_metrics_are_what_prometheus_reads(house: House):
 
     names = {family.name for family in text_string_to_metric_families(answer.text)}
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-    assert {"sutro_poller_jobs", "sutro_poller_loop_lag_seconds", "process_cpu_seconds"} <= names
+    assert {
+        "sutro_poller_watched_jobs",
+        "sutro_poller_event_loop_lag_seconds",
+        "process_cpu_seconds",
+    } <= names
     assert "job-1" not in answer.text
 
 

@@ -102,8 +102,8 @@ def test_models_do_not_grow_without_end():
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
-        (None, "answered"),
-        (Transient("no"), "no_answer"),
+        (None, "success"),
+        (Transient("no"), "no_response"),
         (MalformedResponse("no"), "malformed"),
         (PollError("no"), "failed"),
     ],
@@ -122,9 +122,9 @@ def test_requests_are_counted_by_outcome(error, outcome):
     [
         (None, "delivered"),
         (DeliveryError("no"), "unavailable"),
-        (DeliveryError("no", retry_after=5.0), "paused"),
+        (DeliveryError("no", retry_after=5.0), "rate_limited"),
         (DeliveryError("no", is_sink_fault=False), "rejected"),
-        (DeliveryError("no", is_permanent=True, is_sink_fault=False), "refused"),
+        (DeliveryError("no", is_permanent=True, is_sink_fault=False), "permanent"),
         (DeliveryError("no", is_permanent=True, is_gone=True), "gone"),
     ],
 )
@@ -132,9 +132,10 @@ def test_attempts_are_counted_by_outcome(error, outcome):
     """An attempt to deliver has one word, which never is the receiver's own text."""
     counts = Counters()
 
-    counts.record_attempt("hook", error)
+    counts.record_attempt("hook", error, seconds=0.3)
 
     assert counts.attempts == {("hook", outcome): 1}
+    assert counts.delivery_durations["hook"].total == 0.3
 
 
 def test_a_spread_counts_up_to_each_bound():

@@ -78,7 +78,7 @@ def _metrics() -> Iterable[Metric]:
     daemon_status.rate_limiter.reachability.record(
         None
     )  # what is served from the first response on
-    return Metrics(Counters(), daemon_status, now)._all(())
+    return Metrics(Counters(), daemon_status, now).families(())
 
 
 def _name(metric: Metric) -> str:

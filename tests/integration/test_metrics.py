@@ -1,4 +1,4 @@
-"""The daemon as Prometheus reads it."""
+"""The metrics of a running daemon, as Prometheus parses them."""
 
 import timeit
 
@@ -21,15 +21,15 @@ from tests.support.virtual_time import virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=10_000.0)
 
-OPEN = "application/openmetrics-text; version=1.0.0"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
 async def metrics_of(app, parse=parse_text, accept=""):
-    """Draw all metrics and read them back: values by name and labels."""
-    drawn, _ = await Metrics(app.counters, app.status, app.clock.steady).render(accept)
+    """Return the values of all metrics, rendered and parsed, by name and labels."""
+    rendered, _ = await Metrics(app.counters, app.status, app.clock.steady).render(accept)
     return {
         (sample.name, *(f"{k}={v}" for k, v in sorted(sample.labels.items()))): sample.value
-        for family in parse(drawn.decode())
+        for family in parse(rendered.decode())
         for sample in family.samples
         if sample.name.startswith("sutro_poller_")
     }
@@ -37,7 +37,7 @@ async def metrics_of(app, parse=parse_text, accept=""):
 
 @pytest.fixture
 async def api():
-    """Serve a simulated API that goes by virtual time, with two jobs."""
+    """Serve a simulated API with two jobs, in virtual time."""
     simulator = Simulator(now=virtual_clock().steady, key=KEY)
     for job_id, seconds in (("job-1", 55.0), ("job-2", 5_000.0)):
         simulator.add(JobScript(job_id=job_id, run_seconds=seconds))
@@ -45,94 +45,114 @@ async def api():
         yield simulator, url
 
 
-async def test_what_a_day_looks_like(api):
-    """Jobs, requests, events, deliveries, cost and tokens are what the API and receiver saw."""
+async def test_metrics_count_what_the_api_and_the_receiver_saw(api):
+    """Metrics of jobs, requests, events, deliveries, cost and tokens have the right values."""
     receiver = Receiver(delay=0.0)
     async with served(receiver.take) as hook:
         app = an_app(api[1], hook, POLLER_JOB_IDS="job-1,job-2")
         async with living(app):
             await anyio.sleep(200.0)
-            seen = await metrics_of(app)
+            values = await metrics_of(app)
 
-    assert seen["sutro_poller_jobs", "state=RUNNING"] == 1
-    assert seen["sutro_poller_jobs", "state=SUCCEEDED"] == 1
+    assert values["sutro_poller_watched_jobs", "state=RUNNING"] == 1
+    assert values["sutro_poller_watched_jobs", "state=SUCCEEDED"] == 1
     requests = {
-        kind: seen["sutro_poller_requests_total", f"kind={kind}"] for kind in ("job", "list")
+        endpoint: values["sutro_poller_api_requests_total", f"endpoint={endpoint}"]
+        for endpoint in ("job", "list")
     }
     assert requests == {"job": api[0].requests["jobs"], "list": api[0].requests["list-jobs"]}
-    assert seen["sutro_poller_polls_total", "outcome=answered"] == sum(requests.values())
-    assert seen["sutro_poller_events_total", "type=job.succeeded"] == 1
-    assert seen["sutro_poller_deliveries_total", "outcome=delivered", "sink=webhook"] == 1
+    assert values["sutro_poller_api_responses_total", "result=success"] == sum(requests.values())
+    assert values["sutro_poller_events_recorded_total", "type=job.succeeded"] == 1
+    assert values["sutro_poller_delivery_attempts_total", "result=delivered", "sink=webhook"] == 1
     (end,) = receiver.events
     job = end["data"]["job"]
     model = f"model={job['model']}"
-    assert seen["sutro_poller_cost_usd_total", model] == job["job_cost"]
-    tokens = seen["sutro_poller_tokens_total", "direction=output", model]
+    assert values["sutro_poller_job_cost_dollars_total", model] == job["job_cost"]
+    tokens = values["sutro_poller_tokens_total", "direction=output", model]
     assert tokens == job["output_tokens"]
-    assert seen["sutro_poller_end_lag_seconds_count",] == 1
-    assert 0.0 <= seen["sutro_poller_end_lag_seconds_sum",] <= 20.0
-    assert seen["sutro_poller_ready",] == 1
-    assert seen["sutro_poller_trouble", "trouble=api_unreachable"] == 0
-    assert seen["sutro_poller_outbox_pending", "sink=webhook"] == 0
-    last = virtual_clock().steady() - seen["sutro_poller_api_last_answer_timestamp_seconds",]
+    assert values["sutro_poller_detection_lag_seconds_count",] == 1
+    assert 0.0 <= values["sutro_poller_detection_lag_seconds_sum",] <= 20.0
+    assert values["sutro_poller_ready",] == 1
+    assert values["sutro_poller_issue", "issue=api_unreachable"] == 0
+    assert values["sutro_poller_outbox_pending_deliveries", "sink=webhook"] == 0
+    last = virtual_clock().steady() - values["sutro_poller_api_last_success_timestamp_seconds",]
     assert 0.0 <= last <= 60.0
 
 
-async def test_what_waits_has_an_age(api):
-    """What a dead receiver has not got is counted, with the age of the oldest."""
+async def test_metrics_have_the_durations_of_requests_and_attempts(api):
+    """Each API request and each delivery attempt is in a histogram of durations."""
+    receiver = Receiver(delay=3.0)
+    async with served(receiver.take) as hook:
+        app = an_app(api[1], hook, POLLER_JOB_IDS="job-1,job-2")
+        async with living(app):
+            await anyio.sleep(200.0)
+            values = await metrics_of(app)
+
+    for endpoint, kind in (("job", "jobs"), ("list", "list-jobs"), ("status", "job-status")):
+        name = "sutro_poller_api_request_duration_seconds_count"
+        assert values[name, f"endpoint={endpoint}"] == api[0].requests[kind]
+    name = "sutro_poller_delivery_duration_seconds"
+    assert values[f"{name}_bucket", "le=2.5", "sink=webhook"] == 0
+    assert values[f"{name}_bucket", "le=5.0", "sink=webhook"] == 1
+    assert 3.0 <= values[f"{name}_sum", "sink=webhook"] <= 3.5
+
+
+async def test_metrics_count_pending_deliveries_with_the_age_of_the_oldest(api):
+    """The backlog of a receiver that is down is counted, with the age of the oldest delivery."""
     receiver = Receiver(status=500)
     async with served(receiver.take) as hook:
         app = an_app(api[1], hook)
         async with living(app):
             await anyio.sleep(600.0)
-            seen = await metrics_of(app)
+            values = await metrics_of(app)
 
-    assert seen["sutro_poller_outbox_pending", "sink=webhook"] == 1
-    assert 500.0 <= seen["sutro_poller_outbox_oldest_age_seconds", "sink=webhook"] <= 600.0
-    assert seen["sutro_poller_deliveries_total", "outcome=unavailable", "sink=webhook"] >= 5
+    assert values["sutro_poller_outbox_pending_deliveries", "sink=webhook"] == 1
+    assert 500.0 <= values["sutro_poller_outbox_oldest_age_seconds", "sink=webhook"] <= 600.0
+    assert values["sutro_poller_delivery_attempts_total", "result=unavailable", "sink=webhook"] >= 5
 
 
-async def test_both_formats_say_the_same(api):
-    """OpenMetrics and the older text format carry the same numbers, and no job's id."""
+async def test_metrics_are_the_same_in_both_formats(api):
+    """OpenMetrics and the text format have the same values, and no job id."""
     async with served(Receiver().take) as hook:
         app = an_app(api[1], hook, POLLER_JOB_IDS="job-1,job-2")
         async with living(app):
             await anyio.sleep(100.0)
             text = await metrics_of(app)
-            other = await metrics_of(app, parse_openmetrics, OPEN)
+            openmetrics = await metrics_of(app, parse_openmetrics, OPENMETRICS)
 
-    assert text == other
+    assert text == openmetrics
     assert len(text) > 50
     assert not [name for name in text if "job-" in str(name)]
 
 
-async def test_before_the_store_is_open(api):
-    """A daemon that waits for its store says so, and has no numbers of what it does not know."""
-    seen = await metrics_of(an_app(api[1], "http://127.0.0.1:1"))
+async def test_metrics_before_the_store_is_open(api):
+    """A daemon that waits for its store is not ready, and has no metrics of unknown values."""
+    values = await metrics_of(an_app(api[1], "http://127.0.0.1:1"))
 
-    assert seen["sutro_poller_ready",] == 0
-    assert ("sutro_poller_api_last_answer_timestamp_seconds",) not in seen
-    assert not [name for name in seen if name[0] == "sutro_poller_outbox_pending"]
-
-
-async def test_counting_costs_next_to_nothing():
-    """All that one more look counts takes about a microsecond."""
-    counts, error = Counters(), Transient("no")
-
-    def look():
-        counts.requests["job"] += 1
-        counts.record_poll(None)
-        counts.record_poll(error)
-
-    best = min(timeit.repeat(look, number=10_000, repeat=5)) / 10_000
-
-    assert best < 1e-5  # on a slow machine, for two outcomes
+    assert values["sutro_poller_ready",] == 0
+    assert ("sutro_poller_api_last_success_timestamp_seconds",) not in values
+    assert not [name for name in values if name[0] == "sutro_poller_outbox_pending_deliveries"]
 
 
-async def test_what_waits_is_counted_once_a_second():
-    """Who asks what waits soon after another is told the same.
+async def test_counters_cost_microseconds():
+    """All that is counted for one poll takes a few microseconds."""
+    counters, error = Counters(), Transient("no")
 
-    Of a store that fails, or that is about to close, nothing is told.
+    def poll():
+        counters.requests["job"] += 1
+        counters.request_durations["job"].observe(0.2)
+        counters.record_poll(None)
+        counters.record_poll(error)
+
+    best = min(timeit.repeat(poll, number=10_000, repeat=5)) / 10_000
+
+    assert best < 1e-5  # on a slow machine, for two results
+
+
+async def test_backlog_is_read_at_most_once_a_second():
+    """The backlog is read from the store at most once a second, however often it is asked for.
+
+    It is empty while the store fails, and once it is about to close.
     """
     store = SlowStore(a_store())
     async with alive(FakeApi(), store=store) as daemon_status:
