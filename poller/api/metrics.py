@@ -117,6 +117,8 @@ class Metrics:
         yield _gauges("sink_enabled", "0 if the receiver returned 410.", "sink", enabled)
 
     def _deliveries(self) -> Iterator[Metric]:
+        text = "1 while deliveries wait for a probe to succeed."
+        yield _gauges("sink_circuit_open", text, "sink", self.counters.open_circuits)
         attempts = self.counters.attempts
         text = "Delivery attempts by result."
         yield _counter("delivery_attempts", text, ("sink", "result"), attempts)

@@ -78,7 +78,8 @@ class Counters:
     `requests` by their kind, `polls` by outcome, `events` by type, `ends` by model and status,
     `tokens` by model and direction, `costs` in dollars by model, `attempts` by sink and outcome.
     `lags` is how late ends were seen, `delays` for how long the API itself held them back.
-    `request_durations` by kind and `delivery_durations` by sink are in seconds.
+    `request_durations` by kind and `delivery_durations` by sink are in seconds. `open_circuits`
+    has, for each sink, whether its circuit is open now.
     """
 
     requests: Counter[str] = field(default_factory=Counter)
@@ -96,6 +97,7 @@ class Counters:
     delivery_durations: defaultdict[str, Histogram] = field(
         default_factory=lambda: defaultdict(new_durations)
     )
+    open_circuits: dict[str, bool] = field(default_factory=dict)
     loop_lag: float = 0.0
     _models: set[str] = field(default_factory=set)
 

@@ -79,6 +79,7 @@ class SinkWorker:
         """Send until `close`, then return when the sends under way have ended."""
         if await self._has_deferred():
             self._breaker.half_open(self.clock.steady())
+        self.counters.open_circuits[self.name] = self._breaker.is_open
         async with anyio.create_task_group() as senders:
             for number in range(CONCURRENT_SENDS):
                 senders.start_soon(self._send_loop, name=f"send {self.name} {number}")
@@ -117,6 +118,7 @@ class SinkWorker:
     async def _send_loop(self) -> None:
         while (delivery := await self._next_delivery()) is not None:
             outcome = await self._attempt(delivery)
+            self.counters.open_circuits[self.name] = self._breaker.is_open
             self._sending -= 1
             self.acknowledge(self, delivery, outcome)
             self.wake()

@@ -79,7 +79,7 @@ async def test_metrics_count_what_the_api_and_the_receiver_saw(api):
     assert 0.0 <= last <= 60.0
 
 
-async def test_metrics_have_the_durations_of_requests_and_attempts(api):
+async def test_metrics_have_durations_of_requests_and_attempts(api):
     """Each API request and each delivery attempt is in a histogram of durations."""
     receiver = Receiver(delay=3.0)
     async with served(receiver.take) as hook:
@@ -88,6 +88,7 @@ async def test_metrics_have_the_durations_of_requests_and_attempts(api):
             await anyio.sleep(200.0)
             values = await metrics_of(app)
 
+    assert values["sutro_poller_sink_circuit_open", "sink=webhook"] == 0
     for endpoint, kind in (("job", "jobs"), ("list", "list-jobs"), ("status", "job-status")):
         name = "sutro_poller_api_request_duration_seconds_count"
         assert values[name, f"endpoint={endpoint}"] == api[0].requests[kind]
@@ -107,6 +108,7 @@ async def test_metrics_count_pending_deliveries_with_the_age_of_the_oldest(api):
             values = await metrics_of(app)
 
     assert values["sutro_poller_outbox_pending_deliveries", "sink=webhook"] == 1
+    assert values["sutro_poller_sink_circuit_open", "sink=webhook"] == 1
     assert 500.0 <= values["sutro_poller_outbox_oldest_age_seconds", "sink=webhook"] <= 600.0
     assert values["sutro_poller_delivery_attempts_total", "result=unavailable", "sink=webhook"] >= 5
 
