@@ -262,12 +262,12 @@ class App:
         return Discovery(
             source,
             store,
-            wanted=DiscoveryFilter(
+            job_filter=DiscoveryFilter(
                 name=settings.discover_name,
                 model=settings.discover_model,
                 max_age=settings.discover_max_age,
             ),
-            every=settings.discover_interval,
+            interval=settings.discover_interval,
             clock=self.clock,
             random=self.random,
         )

@@ -85,7 +85,7 @@ async def list_jobs(context: ApiContext, query: JobsQuery) -> JobPage:
         jobs_page,
         wanted,
         after=parse_cursor(query.cursor, str),
-        unseen=context.daemon.watcher.unseen_ids,
+        unseen=context.daemon.watcher.tracker.unseen_ids,
         watched=context.watchlist.watched_ids if query.watched else None,
     )
     jobs = [_job(row, context) for row in page.rows]

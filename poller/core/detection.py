@@ -1,4 +1,4 @@
-"""How late a change of a job was noticed, and how late that can have been."""
+"""How late a change of a job was detected, and how late at most."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,11 +9,11 @@ from poller.core.jobs import format_rfc3339
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detection:
-    """When a change was first seen, and when a look last showed the job without it.
+    """When a change was detected, and when a poll last showed the job without it.
 
-    Both are seconds of our steady clock; `shown_at` is when that look was begun, None when this
-    process has made none, and `previous_poll_at` the same by the wall clock. `skew` is the API's
-    clock minus ours.
+    Both are seconds of our steady clock; `last_seen_at` is when that poll was requested, None when
+    this process made none, and `previous_poll_at` the same by the wall clock. `clock_skew` is the
+    API's clock minus ours, in seconds.
     """
 
     detected_at: float
@@ -22,10 +22,10 @@ class Detection:
     previous_poll_at: datetime | None = None
 
     def lag(self, happened_at: datetime | None) -> float | None:
-        """Say how many seconds passed until it was seen, from when the API could show it.
+        """Return the seconds from when the API could show the change to its detection.
 
-        A change that is older than a look which did not show it yet was held back by the API, and
-        that part is no lag. So no lag is over its maximum.
+        When a poll after the change did not show it yet, the API held it back, and that part is no
+        lag. So no lag exceeds its maximum.
         """
         if happened_at is None:
             return None
@@ -34,13 +34,13 @@ class Detection:
         )
 
     def visibility_delay(self, happened_at: datetime | None) -> float | None:
-        """Say for how many seconds the API went on to show the job without it, at the least."""
+        """Return for how many seconds, at least, the API still showed the job unchanged."""
         if happened_at is None or self.last_seen_at is None:
             return None
         return _between(self._to_local_time(happened_at), self.last_seen_at)
 
     def as_dict(self, happened_at: datetime | None) -> dict[str, Any]:
-        """Say how late it was noticed, ready for JSON, in seconds to the millisecond."""
+        """Return the lag, ready for JSON, in seconds to the millisecond."""
         lag_max = (
             None if self.last_seen_at is None else _between(self.last_seen_at, self.detected_at)
         )
@@ -58,5 +58,5 @@ class Detection:
 
 
 def _between(earlier: float, later: float) -> float:
-    """Give the seconds between two moments, 0 when they run backwards."""
+    """Return the seconds between two moments, 0 when they run backwards."""
     return round(max(later - earlier, 0.0), 3)

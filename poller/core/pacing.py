@@ -1,4 +1,4 @@
-"""How long to wait after a look, by what it came to."""
+"""How long to wait until the next poll of a job."""
 
 import math
 from collections.abc import Callable
@@ -6,55 +6,84 @@ from dataclasses import dataclass
 from typing import Final
 
 from poller.core.errors import NotFound, PollError, RateLimited, Rejected, Unauthorized
+from poller.core.lifecycle import LifecyclePolicy
+from poller.core.state import JobState, Phase
 
 Random = Callable[[], float]
-"""Gives a number of [0, 1)."""
+"""Returns a number of [0, 1)."""
 
+AGE_OFFSET_SECONDS: Final = 60.0
+"""Seconds added to a job's age, so that the square root does not start at 0."""
+JITTER_SHARE: Final = 0.1
+QUARANTINE_SECONDS: Final = 900.0
+"""The wait after a response that concerns this job alone, and will hardly change soon."""
+FORBIDDEN_STATUS: Final = 403
 
-AGE_OFFSET_SECONDS = 60.0
-"""Seconds added to a phase's age, so that the square root does not start at nothing."""
+SETTLE_INTERVALS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds between the polls of a settling job, for a settle_timeout of 30 s; scaled for others."""
+COMPLETING_INTERVAL: Final = 2.0
+COMPLETING_SECONDS: Final = 60.0
+COST_MIN_INTERVAL: Final = 30.0
+COST_MAX_INTERVAL: Final = 300.0
+COST_WATCH_SECONDS: Final = 3_600.0
+MISSING_INTERVAL: Final = 3_600.0
+MISSING_SECONDS: Final = 7 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollPolicy:
-    """How often to look at a job that has been queued, or has run, for so long.
+    """How often a job is polled that has been queued, or has run, for some time.
 
-    Poll density in proportion to the square root of the chance that the job ends now is optimal,
-    and where nothing is known of its length that is an interval that grows with the square root
-    of its age. Equal bounds give a fixed interval.
+    Where nothing is known of a job's length, the polling interval that is optimal grows with the
+    square root of its age: the density of polls should be proportional to the square root of the
+    chance that the job ends now. Equal bounds give a fixed interval.
     """
 
     minimum: float = 2.0
     maximum: float = 300.0
     factor: float = 1.0
 
-    def interval(self, phase_seconds: float) -> float:
-        """Give the seconds between two looks, before jitter."""
-        ideal = self.factor * math.sqrt(max(phase_seconds, 0.0) + AGE_OFFSET_SECONDS)
+    def interval(self, age_seconds: float) -> float:
+        """Return the seconds between two polls, before jitter."""
+        ideal = self.factor * math.sqrt(max(age_seconds, 0.0) + AGE_OFFSET_SECONDS)
         return min(max(ideal, self.minimum), self.maximum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """How long to wait after the nth failure in a row: doubling, jittered only upward."""
+    """Waits that double with each failure in a row, jittered only upward. Times are in seconds."""
 
     first: float = 1.0
     last: float = 60.0
 
     def delay(self, failures: int, random: Random) -> float:
-        """Give the seconds to wait after so many failures, at least one."""
+        """Return the seconds to wait after so many failures, at least one."""
         ideal = self.first * 2.0 ** min(failures - 1, 32)
         return min(ideal * (1.0 + random() / 2.0), self.last)
 
 
-QUARANTINE_SECONDS: Final = 900.0
-FORBIDDEN_STATUS: Final = 403
-JITTER_SHARE: Final = 0.1
 BACKOFF: Final = Backoff()
 
 
-def delay_after(result: object, failures: int, interval: float, random: Random) -> float:
-    """Say how many seconds to wait. `failures` counts those in a row, this one too."""
+def next_poll_delay(
+    state: JobState,
+    result: object,
+    failures: int,
+    *,
+    now: float,
+    policy: PollPolicy,
+    rules: LifecyclePolicy,
+    random: Random,
+    clock_skew: float = 0.0,
+) -> float | None:
+    """Return the seconds until the next poll of a job, or None for never.
+
+    `result` is what the last poll returned; `failures` counts those in a row (`is_failure`), this
+    one included. `clock_skew` is the API's clock minus ours: a job's times are the API's.
+    """
+    interval = _interval(state, now, policy, rules, clock_skew)
+    if interval is None:
+        return None
     usual = interval * (1.0 + JITTER_SHARE * (2.0 * random() - 1.0))
     if isinstance(result, Rejected) or _is_forbidden(result, failures):
         return QUARANTINE_SECONDS
@@ -64,17 +93,41 @@ def delay_after(result: object, failures: int, interval: float, random: Random) 
 
 
 def is_failure(result: object) -> bool:
-    """Tell whether a look failed for a reason of its own.
+    """Return whether a poll failed for a reason of its own.
 
-    A 404 is an answer, and what throttles the host holds back all jobs together.
+    A 404 is a response, and a rate limit of the host holds back all jobs together.
     """
     return isinstance(result, PollError) and not isinstance(result, NotFound | RateLimited)
 
 
-def _is_forbidden(result: object, failures: int) -> bool:
-    """Tell whether it is this one job that is refused, as far as that can be known of one job.
+def _interval(
+    state: JobState, now: float, policy: PollPolicy, rules: LifecyclePolicy, clock_skew: float
+) -> float | None:
+    age = now - state.since
+    match state.phase:
+        case Phase.SETTLING:
+            step = SETTLE_INTERVALS[min(state.settle_polls, len(SETTLE_INTERVALS) - 1)]
+            return step * rules.settle_timeout / 30.0
+        case Phase.MISSING:
+            return MISSING_INTERVAL if age < MISSING_SECONDS else None
+        case Phase.DONE:
+            is_waiting = state.awaits_cost and age < COST_WATCH_SECONDS
+            return min(max(COST_MIN_INTERVAL, age), COST_MAX_INTERVAL) if is_waiting else None
+    if state.completing_since is not None and now - state.completing_since < COMPLETING_SECONDS:
+        return COMPLETING_INTERVAL
+    return policy.interval(_phase_age(state, now, clock_skew))
 
-    A 403 is thought to be, and so is a 401 that comes again: the gate has been open in between, or
-    has let this job through because there was no better one to try.
+
+def _phase_age(state: JobState, now: float, clock_skew: float) -> float:
+    job = state.job
+    began = job and (job.datetime_started or job.datetime_created)
+    return now + clock_skew - began.timestamp() if began else now - state.since
+
+
+def _is_forbidden(result: object, failures: int) -> bool:
+    """Return whether this job alone is forbidden, as far as one job can show it.
+
+    A 403 is taken for that, and so is a 401 that comes again: the gate has been open in between,
+    or has let this job through because there was no better probe.
     """
     return isinstance(result, Unauthorized) and (result.status == FORBIDDEN_STATUS or failures > 1)

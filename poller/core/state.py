@@ -1,4 +1,4 @@
-"""What is known of one watched job, and what a decision about it says, as values."""
+"""The state of one watched job, and the decision about an observation, as values."""
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -7,7 +7,7 @@ from poller.core.jobs import Job, JobStatus
 
 
 class Phase(StrEnum):
-    """Where a job stands for us; its own status is `JobState.status`."""
+    """The phases of watching a job; the status of the job itself is `JobState.status`."""
 
     NEW = "new"
     ACTIVE = "active"
@@ -17,7 +17,7 @@ class Phase(StrEnum):
 
 
 class JobEventType(StrEnum):
-    """What can be announced about a job."""
+    """The types of the events about a job."""
 
     STARTED = "job.started"
     SUCCEEDED = "job.succeeded"
@@ -30,7 +30,7 @@ class JobEventType(StrEnum):
 
 
 class Anomaly(StrEnum):
-    """What is odd enough for a log line, and announced to nobody."""
+    """Oddities that are logged, and not announced."""
 
     REGRESSED = "job.regressed"
     UNKNOWN_STATUS = "job.unknown_status"
@@ -38,19 +38,21 @@ class Anomaly(StrEnum):
 
 
 class Signal(Enum):
-    """What `decide` is shown when there is no job object."""
+    """Inputs of `decide` that are no job object."""
 
     NOT_FOUND = "the API's 404"
-    TIMER = "nothing was seen, time has passed"
+    TIMER = "time has passed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobState:
-    """What is known of one watched job.
+    """The state of one watched job.
 
-    `since` is when the phase began; `status` the furthest that was recorded; `job` the object seen
+    `since` is when the phase began; `status` the most advanced that was recorded; `job` the object
     at the last recorded change; `sequence` counts the job's events and `occurrence` the times it
-    went missing. The last four only steer the pace; a restart may forget them.
+    went missing. `misses` counts 404s in a row since `first_miss_at`; `regressed_at` is when a
+    settling job first looked unfinished again. These and `settle_polls` and `completing_since` only
+    steer how often the job is polled; a restart may forget them.
     """
 
     job_id: str
@@ -64,6 +66,7 @@ class JobState:
     settle_polls: int = 0
     misses: int = 0
     first_miss_at: float = 0.0
+    regressed_at: float | None = None
     completing_since: float | None = None
 
     @property
@@ -72,12 +75,17 @@ class JobState:
         return self.phase is Phase.DONE and self.job is not None and self.job.job_cost is None
 
     @property
+    def is_unfinished(self) -> bool:
+        """Whether the end, or the cost after it, still has to be announced."""
+        return self.phase is Phase.SETTLING or self.awaits_cost
+
+    @property
     def display_status(self) -> str:
-        """How the job stands in a word: the status, or MISSING."""
+        """The status, or MISSING."""
         return "MISSING" if self.phase is Phase.MISSING else self.status.value
 
     def matches_recorded(self, other: "JobState") -> bool:
-        """Tell whether a store that has `other` has all that must survive of this state."""
+        """Return whether a store that has `other` has everything of this state that must last."""
         return (
             self.phase is other.phase
             and self.status is other.status
@@ -87,7 +95,7 @@ class JobState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventDraft:
-    """One thing to announce. `job` is None when the job was never seen."""
+    """An event to announce. `job` is None when the API never showed the job."""
 
     type: JobEventType
     job_id: str
@@ -99,7 +107,7 @@ class EventDraft:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The state to keep, what to announce, what to log."""
+    """The state to keep, the events to announce, the anomalies to log."""
 
     state: JobState
     drafts: tuple[EventDraft, ...] = ()

@@ -81,10 +81,11 @@ class PollQueue:
                 if self._ranked and self._ranked[-1] == job_id:
                     self._ranked.pop()
 
-    def restore(self, job_id: str) -> None:
-        """Schedule a taken job as it was before, unless it was put again or dropped."""
-        if entry := self._taken.pop(job_id, None):
-            self._enter(job_id, entry)
+    def restore(self, job_ids: Iterable[str]) -> None:
+        """Schedule taken jobs as they were before, except those that were put again or dropped."""
+        for job_id in job_ids:
+            if entry := self._taken.pop(job_id, None):
+                self._enter(job_id, entry)
 
     def drop(self, job_id: str) -> None:
         """Forget a job, if it is there."""

@@ -1,25 +1,24 @@
-"""When each watched job is looked at next, and when its time to settle is over."""
+"""When each watched job is polled next, and when its time to settle is over."""
 
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-import anyio
-
 from poller.core.errors import PollError
-from poller.core.lifecycle import LifecyclePolicy, next_poll_delay, settle_deadline
-from poller.core.pacing import PollPolicy, Random, delay_after, is_failure
+from poller.core.lifecycle import LifecyclePolicy, settle_deadline
+from poller.core.pacing import PollPolicy, Random, is_failure, next_poll_delay
 from poller.core.state import JobState, Phase
 from poller.polling.queue import PollQueue
 from poller.runtime.liveness import HEARTBEAT_INTERVAL
+from poller.runtime.wakeup import Wakeup
 
 
 @dataclass(slots=True)
 class PollStatus:
-    """How the asking for one job goes.
+    """How the polling of one job goes.
 
-    `asked_at` is when the look was begun that was applied last, `shown_at` that of the last one
-    that showed the job, not at its end.
+    `requested_at` is when the poll was begun that was applied last; `last_seen_at` that of the last
+    one that showed the job, not at its end.
     """
 
     requested_at: float = 0.0
@@ -30,9 +29,9 @@ class PollStatus:
 
 @dataclass(slots=True, kw_only=True)
 class PollScheduler:
-    """The watched jobs: those that are due wake one waiter, those whose time is over another.
+    """The jobs that are polled. Due jobs wake one waiter, deadlines another.
 
-    Whoever takes jobs from `schedule` plans each of them anew, or puts it back, and calls `wake`.
+    Each job that is taken from `queue` has to be scheduled again, or restored; then call `wake`.
     """
 
     policy: PollPolicy
@@ -40,88 +39,109 @@ class PollScheduler:
     now: Callable[[], float]
     random: Random
     queue: PollQueue = field(default_factory=PollQueue)
-    _watches: dict[str, PollStatus] = field(default_factory=dict)
+    _statuses: dict[str, PollStatus] = field(default_factory=dict)
     _deadlines: dict[str, float] = field(default_factory=dict)
-    _planned: anyio.Event = field(default_factory=anyio.Event)
-    _deadline_set: anyio.Event = field(default_factory=anyio.Event)
+    _scheduled: Wakeup = field(default_factory=Wakeup)
+    _deadline_set: Wakeup = field(default_factory=Wakeup)
 
     def __getitem__(self, job_id: str) -> PollStatus:
-        """Say how the asking for a watched job goes."""
-        return self._watches[job_id]
+        """Return how the polling of a job goes."""
+        return self._statuses[job_id]
 
     def __contains__(self, job_id: str) -> bool:
-        """Tell whether a job is watched: it is scheduled, or being asked about."""
-        return job_id in self._watches
+        """Return whether a job is polled: it waits in the queue, or is taken from it."""
+        return job_id in self._statuses
 
-    # Who is on it.
+    # Which jobs are polled.
 
     def add(self, state: JobState) -> None:
-        """Schedule the first look, unless there is to be none.
+        """Schedule the first poll, unless there is to be none.
 
-        The token bucket spreads those that are all due now.
+        The rate limiter spreads those that are all due now.
         """
-        wait = 0.0
+        now, delay = self.now(), 0.0
         if state.phase in {Phase.DONE, Phase.MISSING}:
-            later = next_poll_delay(state, self.now(), self.policy, self.rules)
+            later = self._next_delay(state, None, 0, now)
             if later is None:
                 return
-            wait = later
-        self._watches[state.job_id] = PollStatus()
+            delay = later
+        self._statuses[state.job_id] = PollStatus()
         self.set_deadline(state)
-        # One that has never answered may be nobody's: it is no good for trying out the key.
-        self._plan(state, self.now(), wait, is_deferred=state.phase is Phase.NEW)
+        # A job that was never seen may not exist: it is a bad probe of the key.
+        self._put(state, now, delay, is_deferred=state.phase is Phase.NEW)
         self.wake()
 
     def drop(self, job_id: str) -> None:
-        """Plan no more for a job, if it is there."""
-        self._watches.pop(job_id, None)
+        """Poll a job no more, if it is there."""
+        self._statuses.pop(job_id, None)
         self._deadlines.pop(job_id, None)
         self.queue.drop(job_id)
 
-    # When to look again.
+    # When to poll next.
 
     def reschedule(self, state: JobState, result: object, now: float, *, clock_skew: float) -> bool:
-        """Plan the next look by what the last one came to; False when there is to be none."""
-        interval = next_poll_delay(state, now, self.policy, self.rules, clock_skew=clock_skew)
-        if interval is None:
+        """Schedule the next poll by the result of the last one; return False when there is none."""
+        status = self._statuses[state.job_id]
+        failures = status.failures + 1 if is_failure(result) else 0
+        delay = self._next_delay(state, result, failures, now, clock_skew=clock_skew)
+        if delay is None:
             return False
-        watch = self._watches[state.job_id]
-        watch.failures = watch.failures + 1 if is_failure(result) else 0
-        delay = delay_after(result, watch.failures, interval, self.random)
-        self._plan(state, now, delay, is_deferred=isinstance(result, PollError))
+        status.failures = failures
+        self._put(state, now, delay, is_deferred=isinstance(result, PollError))
         return True
 
     def retry_later(self, state: JobState, delay: float, *, is_deferred: bool = False) -> None:
-        """Look again later, and for a deadline that has passed: nothing of it is recorded."""
-        self._plan(state, self.now(), delay, is_deferred=is_deferred)
+        """Poll again after `delay`, and so for a deadline that has passed: nothing is recorded."""
+        now = self.now()
+        self._put(state, now, delay, is_deferred=is_deferred)
         self.wake()
-        if self._deadlines.get(state.job_id, math.inf) <= self.now():
-            self._deadlines[state.job_id] = self.now() + delay
+        if self._deadlines.get(state.job_id, math.inf) <= now:
+            self._deadlines[state.job_id] = now + delay
 
     def set_deadline(self, state: JobState) -> None:
-        """Note when the time to settle is over, if the job is settling."""
+        """Set the deadline of a settling job; remove that of any other."""
         at = settle_deadline(state, self.rules)
         if at is None:
             self._deadlines.pop(state.job_id, None)
         elif self._deadlines.get(state.job_id) != at:
             self._deadlines[state.job_id] = at
-            self._deadline_set.set()
+            self._deadline_set.notify()
 
     def expedite_deferred(self) -> None:
-        """Make all that are put off due now."""
-        for job_id, watch in self._watches.items():
-            if watch.is_deferred:
+        """Make all deferred jobs due now."""
+        for job_id, status in self._statuses.items():
+            if status.is_deferred:
                 self.queue.expedite(job_id, self.now())
         self.wake()
 
     def expedite(self, job_ids: Iterable[str]) -> None:
-        """Make these due now, but for those whose looks fail: they keep their pace."""
+        """Make these jobs due now, except those whose polls fail: they keep their backoff."""
         for job_id in job_ids:
-            if not self._watches[job_id].failures:
+            if not self._statuses[job_id].failures:
                 self.queue.expedite(job_id, self.now())
 
-    def _plan(self, state: JobState, now: float, delay: float, *, is_deferred: bool) -> None:
-        self._watches[state.job_id].is_deferred = is_deferred
+    def _next_delay(
+        self,
+        state: JobState,
+        result: object,
+        failures: int,
+        now: float,
+        *,
+        clock_skew: float = 0.0,
+    ) -> float | None:
+        return next_poll_delay(
+            state,
+            result,
+            failures,
+            now=now,
+            policy=self.policy,
+            rules=self.rules,
+            random=self.random,
+            clock_skew=clock_skew,
+        )
+
+    def _put(self, state: JobState, now: float, delay: float, *, is_deferred: bool) -> None:
+        self._statuses[state.job_id].is_deferred = is_deferred
         is_single = state.phase not in {Phase.NEW, Phase.ACTIVE}
         self.queue.put(
             state.job_id, due=now + delay, now=now, is_deferred=is_deferred, is_single=is_single
@@ -130,33 +150,29 @@ class PollScheduler:
     # Waiting.
 
     def wake(self) -> None:
-        """Let who waits for a due job see whether there is one."""
-        self._planned.set()
+        """Wake the task that waits for a due job, to check again."""
+        self._scheduled.notify()
 
     async def wait_until_due(self, is_gated: Callable[[], bool]) -> bool:
-        """Wait until there is a job to ask about; at a closed gate any job will do.
+        """Wait until a job is due; at a closed gate any job will do.
 
-        False after BEAT seconds without one.
+        Return False after HEARTBEAT_INTERVAL seconds without one.
         """
-        wait = self._wait(is_gated)
-        if wait <= 0.0:
+        delay = self._delay(is_gated)
+        if delay <= 0.0:
             return True
-        self._planned = anyio.Event()
-        with anyio.move_on_after(min(wait, HEARTBEAT_INTERVAL)):
-            await self._planned.wait()
-        return self._wait(is_gated) <= 0.0
+        await self._scheduled.wait(min(delay, HEARTBEAT_INTERVAL))
+        return self._delay(is_gated) <= 0.0
 
-    def _wait(self, is_gated: Callable[[], bool]) -> float:
+    def _delay(self, is_gated: Callable[[], bool]) -> float:
         due = self.queue.next_due()
         if due is None:
             return math.inf
         return 0.0 if is_gated() else due - self.now()
 
     async def wait_for_deadlines(self) -> list[str]:
-        """Wait until there may be jobs whose time to settle is over, and name them."""
-        self._deadline_set = anyio.Event()
-        wait = min(self._deadlines.values(), default=math.inf) - self.now()
-        with anyio.move_on_after(min(wait, HEARTBEAT_INTERVAL)):
-            await self._deadline_set.wait()
+        """Wait until the time to settle may be over for some jobs; return their ids."""
+        delay = min(self._deadlines.values(), default=math.inf) - self.now()
+        await self._deadline_set.wait(min(delay, HEARTBEAT_INTERVAL))
         now = self.now()
         return [job_id for job_id, at in self._deadlines.items() if at <= now]

@@ -1,10 +1,10 @@
-"""What is known of each job: decided, recorded, and only then remembered and announced.
+"""The state of each watched job: decided, recorded, and only then kept and announced.
 
-After a transaction of unknown outcome the states that it held are stale: the store is read again
-before anything more is decided about those jobs.
+After a transaction of unknown outcome its states are stale: `refresh` reads them from the store
+again before anything more is decided about those jobs.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -16,7 +16,7 @@ from poller.core.detection import Detection
 from poller.core.errors import StoreUnavailable
 from poller.core.events import DaemonEventType, Event, EventOrigin, daemon_event, job_event
 from poller.core.jobs import Job
-from poller.core.lifecycle import LifecyclePolicy, decide, is_no_op
+from poller.core.lifecycle import LifecyclePolicy, decide
 from poller.core.outbox import WriteBatch
 from poller.core.state import Decision, JobState, Phase, Signal
 from poller.runtime.clock import Clock
@@ -31,7 +31,10 @@ log = structlog.get_logger()
 
 
 class PendingObservation(NamedTuple):
-    """What is seen of one job, and when a look was begun that last showed it, not at its end."""
+    """An input of `decide`.
+
+    `last_seen_at` is when the last poll was begun that showed the job, not at its end.
+    """
 
     job_id: str
     result: Job | Signal
@@ -40,7 +43,7 @@ class PendingObservation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AppliedObservation:
-    """What a sight of one job came to. No decision: deciding it failed, by a bug of ours."""
+    """The effect of one observation. `decision` is None when deciding failed, by a bug of ours."""
 
     job_id: str
     before: JobState
@@ -51,7 +54,7 @@ class AppliedObservation:
 
 
 class JobTracker:
-    """The states of all watched jobs, the same in memory as in the store. One caller at a time."""
+    """The states of all watched jobs, as they are in the store. One caller at a time."""
 
     def __init__(
         self,
@@ -64,7 +67,7 @@ class JobTracker:
         counts: Counters | None = None,
     ) -> None:
         self._store = store
-        self._instance = store.database_id
+        self._database_id = store.database_id
         self.rules = rules
         self._origin = origin
         self.clock = clock
@@ -75,78 +78,84 @@ class JobTracker:
         self._auth_notice: AuthNotice | None = None
 
     def __getitem__(self, job_id: str) -> JobState:
-        """Give the state of a job that was adopted."""
+        """Return the state of a loaded job."""
         return self._states[job_id]
 
-    def __contains__(self, job_id: str) -> bool:
-        """Tell whether a job was adopted and not forgotten."""
+    def __contains__(self, job_id: object) -> bool:
+        """Return whether a job is loaded."""
         return job_id in self._states
 
     def __iter__(self) -> Iterator[str]:
-        """Go through the ids of all jobs."""
+        """Iterate over the ids of all loaded jobs."""
         return iter(self._states)
 
     @property
+    def unseen_ids(self) -> list[str]:
+        """The loaded jobs that no response has shown yet."""
+        return [job_id for job_id, state in self._states.items() if state.phase is Phase.NEW]
+
+    @property
     def is_recorded(self) -> bool:
-        """Whether the store is the one that the states were recorded in: it can be replaced."""
-        return self._instance == self._store.database_id
+        """Whether the states are in this database: the file can be replaced."""
+        return self._database_id == self._store.database_id
 
     async def load(self, job_ids: Collection[str]) -> list[JobState]:
-        """Take in jobs: as they are recorded, or new.
+        """Load jobs as they are recorded, or as new ones; return the states that were added.
 
-        Jobs whose end is not fully told yet come along, asked for or not. Raises StoreUnavailable.
+        Includes recorded jobs whose end is not fully announced yet. Raises StoreUnavailable.
         """
         recorded = await self._store.load_states(job_ids)
-        found = {state.job_id: state for state in recorded if state.job_id not in self._states}
+        added = {state.job_id: state for state in recorded if state.job_id not in self._states}
         if not self._states:
-            self._instance = self._store.database_id
+            self._database_id = self._store.database_id
         now = self.clock.steady()
         for job_id in job_ids:
-            if job_id not in self._states and job_id not in found:
-                found[job_id] = JobState(job_id=job_id, since=now)
-        self._states.update(found)
-        return list(found.values())
+            if job_id not in self._states and job_id not in added:
+                added[job_id] = JobState(job_id=job_id, since=now)
+        self._states.update(added)
+        return list(added.values())
 
     async def unfinished(self) -> list[str]:
-        """Name the jobs that are recorded and have not ended. Raises StoreUnavailable."""
+        """Return the ids of recorded jobs that have not ended. Raises StoreUnavailable."""
         return await self._store.unfinished_ids()
 
     def last_seen(self, job_id: str) -> Job | None:
-        """Give the job object of the last recorded change of a job, where there is one."""
+        """Return the job object of a job's last recorded change, or None."""
         state = self._states.get(job_id)
         return state.job if state else None
 
     def drop(self, job_id: str) -> None:
-        """Let go of a job; what is recorded of it stays."""
+        """Forget a job; its record in the store stays."""
         self._states.pop(job_id, None)
         self._stale.discard(job_id)
 
-    async def apply(
-        self, sights: Sequence[PendingObservation], *, clock_skew: float = 0.0
-    ) -> list[AppliedObservation]:
-        """Decide what was seen and record all of it in one transaction.
+    async def refresh(self, job_ids: Iterable[str]) -> None:
+        """Read those of these states again that are stale. Raises StoreUnavailable."""
+        stale = self._stale.intersection(job_ids)
+        if not stale:
+            return
+        for state in await self._store.load_states(stale):
+            if state.job_id in stale:
+                self._states[state.job_id] = state
+        self._stale -= stale
 
-        There is no verdict on what shows a job as it was.
-        `skew` is the API's clock minus ours, in seconds. Raises StoreUnavailable: then nothing of
-        it has happened as far as anyone knows.
+    async def apply(
+        self, observations: Sequence[PendingObservation], *, clock_skew: float = 0.0
+    ) -> list[AppliedObservation]:
+        """Decide about observations and record all changes in one transaction.
+
+        `clock_skew` is the API's clock minus ours, in seconds. Raises StoreUnavailable: then
+        nothing of it has happened, as far as anyone knows.
         """
-        await self._reread({it.job_id for it in sights} & self._stale)
         drafts: dict[str, JobState] = {}
-        applied = [
-            self._judge(sight, drafts, clock_skew)
-            for sight in sights
-            if sight.job_id in drafts or not self._is_idle(sight)
-        ]
+        applied = [self._decide(seen, drafts, clock_skew) for seen in observations]
         changed = [
             state
             for job_id, state in drafts.items()
             if not state.matches_recorded(self._states[job_id])
         ]
-        await self._record(
-            WriteBatch(
-                states=changed, events=[event for change in applied for event in change.events]
-            )
-        )
+        events = [event for change in applied for event in change.events]
+        await self._record(WriteBatch(states=changed, events=events))
         self._states.update(drafts)
         for change in applied:
             if change.decision:
@@ -154,26 +163,28 @@ class JobTracker:
         return applied
 
     async def record_auth_change(
-        self, *, is_refused: bool, is_answered: bool
+        self, *, is_rejected: bool, has_answered: bool
     ) -> DaemonEventType | None:
-        """Announce that the key is refused, or accepted again; say what was announced."""
+        """Announce that the API key is rejected, or accepted again; return the event's type."""
         if self._auth_notice is None:
             self._auth_notice = AuthNotice.parse((await self._store.get_flags()).get(AUTH_FLAG))
-        mark, kind = self._auth_notice.update(is_rejected=is_refused, has_responded=is_answered)
-        if kind is None:
+        notice, event_type = self._auth_notice.update(
+            is_rejected=is_rejected, has_responded=has_answered
+        )
+        if event_type is None:
             return None
         event = daemon_event(
-            kind,
+            event_type,
             self._origin,
             self.clock.now(),
             instance=self._store.database_id,
-            occurrence=mark.occurrence,
-            detail={"reason": REASONS[kind]},
+            occurrence=notice.occurrence,
+            detail={"reason": REASONS[event_type]},
         )
-        await self._record(WriteBatch(events=[event], flags={AUTH_FLAG: mark.format()}))
-        self._auth_notice = mark
-        self._counts.events[kind] += 1
-        return kind
+        await self._record(WriteBatch(events=[event], flags={AUTH_FLAG: notice.format()}))
+        self._auth_notice = notice
+        self._counts.events[event_type] += 1
+        return event_type
 
     async def _record(self, batch: WriteBatch) -> None:
         if not (batch.states or batch.events):
@@ -187,45 +198,35 @@ class JobTracker:
         if batch.events:
             self._wake()
 
-    async def _reread(self, job_ids: Collection[str]) -> None:
-        if not job_ids:
-            return
-        for state in await self._store.load_states(job_ids):
-            if state.job_id in job_ids:
-                self._states[state.job_id] = state
-        self._stale.difference_update(job_ids)
-
-    def _judge(
-        self, sight: PendingObservation, drafts: dict[str, JobState], clock_skew: float
+    def _decide(
+        self, seen: PendingObservation, drafts: dict[str, JobState], clock_skew: float
     ) -> AppliedObservation:
-        """Decide one sight. A bug that one odd job brings to light must not blind the others."""
-        job_id, seen, now = sight.job_id, sight.result, self.clock.steady()
+        """Decide about one observation. A bug that one job triggers must not affect the others."""
+        job_id, now = seen.job_id, self.clock.steady()
         before = drafts.get(job_id, self._states[job_id])
-        detection = self._detection(sight, before, now, clock_skew)
+        detection = self._detection(seen, before, now, clock_skew)
         try:
-            decision = decide(before, seen, now, self.rules)
+            decision = decide(before, seen.result, now, self.rules)
             moment = self.clock.now()
-            events = [job_event(it, self._origin, moment, detection) for it in decision.drafts]
+            events = [
+                job_event(draft, self._origin, moment, detection) for draft in decision.drafts
+            ]
         except Exception:
             log.exception("job.decision_failed", job_id=job_id)
-            return AppliedObservation(job_id, before, seen, None, detection)
+            return AppliedObservation(job_id, before, seen.result, None, detection)
         drafts[job_id] = decision.state
-        return AppliedObservation(job_id, before, seen, decision, detection, events)
-
-    def _is_idle(self, sight: PendingObservation) -> bool:
-        seen = sight.result
-        if not isinstance(seen, Job) or seen.invalid_fields:
-            return False
-        return is_no_op(self._states[sight.job_id], seen)
+        return AppliedObservation(job_id, before, seen.result, decision, detection, events)
 
     def _detection(
-        self, sight: PendingObservation, before: JobState, now: float, clock_skew: float
+        self, seen: PendingObservation, before: JobState, now: float, clock_skew: float
     ) -> Detection:
-        """Say when a change was first seen: for a job that settles, before it is told."""
-        shown_at = sight.last_seen_at
+        """Return when a change was detected: for a settling job, before it is announced."""
+        last_seen_at = seen.last_seen_at
         return Detection(
             detected_at=before.since if before.phase is Phase.SETTLING else now,
             clock_skew=clock_skew,
-            last_seen_at=shown_at,
-            previous_poll_at=None if shown_at is None else self.clock.wall_time_at(shown_at),
+            last_seen_at=last_seen_at,
+            previous_poll_at=None
+            if last_seen_at is None
+            else self.clock.wall_time_at(last_seen_at),
         )

@@ -1,12 +1,13 @@
-"""Loop 1: look at the jobs that are due, apply what was seen, plan the next look.
+"""Polls the jobs that are due, applies what was observed, schedules the next polls.
 
-Workers take turns at the front: the first waits for a due job and for the host's turn, makes its
-request, and lets the next one stand there meanwhile. What they bring home is applied by one of
-them at a time: all that has gathered, in one transaction.
+Workers take turns at planning: the first waits for a due job and for the rate limiter, then sends
+its request, and the next one plans meanwhile. One worker at a time applies observations: all that
+have gathered, in one transaction.
 """
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import anyio
@@ -14,7 +15,8 @@ import structlog
 
 from poller.core.errors import NotFound, PollError, StoreUnavailable
 from poller.core.events import DaemonEventType
-from poller.core.jobs import Job, JobStatus
+from poller.core.jobs import Job
+from poller.core.lifecycle import Effect, effect_of
 from poller.core.pacing import QUARANTINE_SECONDS, PollPolicy, Random
 from poller.core.state import Phase, Signal
 from poller.polling.discovery import DiscoveredJobs
@@ -23,21 +25,20 @@ from poller.polling.poll_log import PollLog
 from poller.polling.scheduler import PollScheduler
 from poller.polling.tracker import JobTracker, PendingObservation
 from poller.runtime.liveness import HeartbeatRegistry, MonitoredLock
+from poller.runtime.retrying import STORE_RETRY_INTERVAL, until_available
 from poller.sutro.port import Known, Observation, PollRequest, Source
 
-STORE_RETRY: Final = 5.0
 MAX_REQUEST_SECONDS: Final = 7_200.0
-"""A look may wait for a pause of the host, an hour at most, before its second request."""
+"""A poll may wait for a pause of the host, an hour at most, before its second request."""
 
 log = structlog.get_logger()
 
 
 class Watcher:
-    """Watch jobs until cancelled.
+    """Watches jobs until cancelled.
 
     When nearly all of at least `guard_jobs` jobs are unknown to the API, none of them is missing.
-    `known` is the look-up that each request is sent with; `on_observation` is called with each
-    observation before it is applied.
+    Requests are sent with `known`; `on_observation` gets each observation before it is applied.
     """
 
     def __init__(
@@ -52,32 +53,31 @@ class Watcher:
         known: Known | None = None,
         on_observation: Callable[[Observation], None] | None = None,
     ) -> None:
-        self._now = tracker.clock.steady
-        self.heartbeats = heartbeats = HeartbeatRegistry(self._now)
-        self._source = source
         self.tracker = tracker
+        self.discovered = DiscoveredJobs()
+        self._now = tracker.clock.steady
+        self._source = source
         self._known = known or tracker.last_seen
         self._on_observation = on_observation
         self._concurrency = concurrency
         self._scheduler = PollScheduler(
             policy=policy, rules=tracker.rules, now=self._now, random=random
         )
-        self._wanted: frozenset[str] = frozenset()
-        self.discovered = DiscoveredJobs()
+        self._named: frozenset[str] = frozenset()
         self._inbox: list[Observation] = []
         self._missing_guard = MissingGuard(self._now, guard_jobs)
         self._poll_log = PollLog(self._now)
-        self._front = anyio.Lock(fast_acquire=True)
-        self._applying = MonitoredLock(heartbeats.add("recording"))
-        self._polling_heartbeat, self._deadline_heartbeat = (
-            heartbeats.add("polling"),
-            heartbeats.add("deadlines"),
-        )
+        self._until_available = partial(until_available, on_error=self._poll_log.log_store_error)
+        self._planning = anyio.Lock(fast_acquire=True)
+        self.heartbeats = HeartbeatRegistry(self._now)
+        self._applying = MonitoredLock(self.heartbeats.add("recording"))
+        self._polling_heartbeat = self.heartbeats.add("polling")
+        self._deadline_heartbeat = self.heartbeats.add("deadlines")
 
     @property
     def is_wrong_endpoint(self) -> bool:
         """Whether nearly all jobs have been unknown to the API for a minute."""
-        return self._poll_log.is_wrong_endpoint
+        return self._missing_guard.is_wrong_endpoint
 
     @property
     def lateness_ratio(self) -> float:
@@ -89,127 +89,102 @@ class Watcher:
         """The number of watched jobs by status; MISSING is one."""
         return Counter(self.tracker[job_id].display_status for job_id in self.tracker)
 
-    @property
-    def unseen_ids(self) -> list[str]:
-        """The watched jobs that no response has shown yet."""
-        return [job_id for job_id in self.tracker if self.tracker[job_id].phase is Phase.NEW]
-
     async def run(self) -> None:
-        """Look at the watched jobs whenever they are due."""
+        """Poll the watched jobs whenever they are due."""
         async with anyio.create_task_group() as workers:
             workers.start_soon(self._keep_deadlines, name="deadlines")
             for number in range(self._concurrency):
-                workers.start_soon(self._poll_loop, name=f"look {number}")
+                workers.start_soon(self._poll_loop, name=f"poll {number}")
 
     async def watch(self, job_ids: Collection[str]) -> None:
-        """Watch these jobs from now on, and of the others only those whose end is being told."""
-        while True:
-            if await self._track(job_ids):
-                ended = sum(self.tracker[it].phase is Phase.DONE for it in self._wanted)
-                log.info("watchlist.changed", jobs=len(self._wanted), ended=ended)
-                return
-            await anyio.sleep(STORE_RETRY)
+        """Replace the named jobs; others stay while they are discovered, or unannounced."""
+        await self._until_available(lambda: self._track(job_ids))
+        ended = sum(self.tracker[job_id].phase is Phase.DONE for job_id in self._named)
+        log.info("watchlist.changed", jobs=len(self._named), ended=ended)
 
     async def discover(self, admits: Callable[[Job], bool]) -> None:
-        """Watch from now on what a page shows and is admitted, though nobody named it.
+        """Watch from now on each job that a page shows and `admits`.
 
-        What was found so before, and has not ended, is watched on.
+        Jobs that were discovered in an earlier run, and have not ended, stay watched.
         """
         self.discovered.admits = admits
-        while True:
-            try:
-                self.discovered.add(await self.tracker.unfinished())
-            except StoreUnavailable as error:
-                self._poll_log.log_store_error(error)
-                await anyio.sleep(STORE_RETRY)
-            else:
-                return
+        self.discovered.add(await self._until_available(self.tracker.unfinished))
 
     async def resync(self) -> None:
-        """Take in all jobs anew: the store has lost what was recorded of them."""
-        unfinished = [job_id for job_id in self.tracker if self._is_unfinished(job_id)]
+        """Load all jobs anew: the store has lost what was recorded of them."""
+        unfinished = [job_id for job_id in self.tracker if self.tracker[job_id].is_unfinished]
         self.discovered.forget_ended()
-        while True:
+
+        async def reload() -> None:
             async with self._applying:  # what is being recorded would come back
                 for job_id in list(self.tracker):
                     self._drop(job_id)
                     self.tracker.drop(job_id)
-            if await self._track(self._wanted.union(unfinished)):
-                return
-            await anyio.sleep(STORE_RETRY)
+            await self._track(self._named.union(unfinished))
 
-    # Who is watched.
+        await self._until_available(reload)
 
-    async def _track(self, job_ids: Collection[str]) -> bool:
+    # Which jobs are watched.
+
+    async def _track(self, job_ids: Collection[str]) -> None:
+        """Load new jobs and stop polling others. Raises StoreUnavailable."""
         async with self._applying:
-            try:
-                adopted = await self.tracker.load(
-                    [it for it in {*self.discovered, *job_ids} if it not in self.tracker]
-                )
-            except StoreUnavailable as error:
-                self._poll_log.log_store_error(error)
-                return False
-            self._wanted = frozenset(job_ids)
-            for state in adopted:
+            added = await self.tracker.load(
+                [job_id for job_id in {*self.discovered, *job_ids} if job_id not in self.tracker]
+            )
+            self._named = frozenset(job_ids)
+            for state in added:
                 self._scheduler.add(state)
-            for job_id in [it for it in self.tracker if not self._is_watched(it)]:
-                is_on = job_id in self._scheduler and self.discovered.retain(
+            for job_id in [job_id for job_id in self.tracker if not self._is_watched(job_id)]:
+                is_retained = job_id in self._scheduler and self.discovered.retain(
                     self.tracker.last_seen(job_id)
                 )
-                if not is_on:
+                if not is_retained:
                     self._end(job_id)
-        return True
 
     def _is_watched(self, job_id: str) -> bool:
-        return job_id in self._wanted or job_id in self.discovered or self._is_unfinished(job_id)
-
-    def _is_unfinished(self, job_id: str) -> bool:
-        state = self.tracker[job_id]
-        return state.phase is Phase.SETTLING or state.awaits_cost
+        is_wanted = job_id in self._named or job_id in self.discovered
+        return is_wanted or self.tracker[job_id].is_unfinished
 
     def _drop(self, job_id: str) -> None:
         self._scheduler.drop(job_id)
         self._missing_guard.forget(job_id)
 
     def _end(self, job_id: str) -> None:
-        """Ask no more; the state of a wanted job stays known, so that it is not adopted anew."""
+        """Stop polling a job; keep its state if it is named, so that it is not loaded anew."""
         self._drop(job_id)
-        if job_id not in self._wanted:
+        if job_id not in self._named:
             self.tracker.drop(job_id)
         self.discovered.end(job_id)
 
     async def _adopt_discovered(self, observations: Sequence[Observation]) -> None:
-        """Begin to watch who is admitted among those that a page shows."""
-        self.discovered.consider(
-            seen.result
-            for seen in observations
-            if seen.from_list and isinstance(seen.result, Job) and seen.job_id not in self.tracker
-        )
+        """Watch the jobs that a page shows and discovery admits. Raises StoreUnavailable."""
+        self.discovered.consider(observations, watched=self.tracker)
         if not self.discovered.pending:
             return
         for state in await self.tracker.load(self.discovered.pending):
             self._scheduler.add(state)
             if state.job_id not in self._scheduler:
-                self._end(state.job_id)  # it has been told of before
+                self._end(state.job_id)  # it was announced before
         self.discovered.pending.clear()
 
-    # Looking.
+    # Polling.
 
     async def _poll_loop(self) -> None:
         while True:
             request = await self._next_request()
             observations = await request.send(self._known)
             observed = {seen.job_id for seen in observations}
-            for job_id in request.job_ids:
-                if job_id not in observed:
-                    self._scheduler.queue.restore(job_id)
+            unseen = [job_id for job_id in request.job_ids if job_id not in observed]
+            self._scheduler.queue.restore(unseen)
             if self._on_observation:
                 for seen in observations:
                     self._on_observation(seen)
             await self.ingest(observations)
 
     async def _next_request(self) -> PollRequest:
-        async with self._front:
+        """Wait for the next request, and take its jobs from the queue."""
+        async with self._planning:
             while True:
                 self._polling_heartbeat.beat()
                 if not await self._scheduler.wait_until_due(lambda: self._source.is_gated):
@@ -217,22 +192,21 @@ class Watcher:
                 if request := await self._source.plan(self._scheduler.queue):
                     self._scheduler.queue.take(request.job_ids)
                     self._poll_log.log_lateness(self.lateness_ratio)
-                    # The next beat comes when the next worker gets here.
-                    self._polling_heartbeat.beat(MAX_REQUEST_SECONDS)
+                    self._polling_heartbeat.beat(MAX_REQUEST_SECONDS)  # until the next worker's
                     return request
 
     async def _keep_deadlines(self) -> None:
-        """Tell settling jobs that their time is over, whether or not the API can be asked."""
+        """End the settling of jobs in time, whether or not the API responds."""
         while True:
             self._deadline_heartbeat.beat()
-            if late := await self._scheduler.wait_for_deadlines():
+            if job_ids := await self._scheduler.wait_for_deadlines():
                 now = self._now()
-                await self.ingest([Observation(it, now, Signal.TIMER) for it in late])
+                await self.ingest([Observation(job_id, now, Signal.TIMER) for job_id in job_ids])
 
-    # What was seen.
+    # Applying observations.
 
     async def ingest(self, observations: Sequence[Observation]) -> None:
-        """Apply what was seen, together with what others have brought meanwhile."""
+        """Apply observations, together with those that others have brought meanwhile."""
         self._inbox.extend(observations)
         async with self._applying:
             inbox, self._inbox = self._inbox, []
@@ -241,97 +215,86 @@ class Watcher:
                 await self._apply([seen for seen in inbox if seen.job_id in self._scheduler])
             except StoreUnavailable as error:
                 self._poll_log.log_store_error(error)
-                for job_id in {it.job_id for it in inbox if it.job_id in self._scheduler}:
-                    self._scheduler.retry_later(self.tracker[job_id], STORE_RETRY)
-            self._scheduler.wake()  # also for who was taken along for nothing, and is due again
+                for job_id in {seen.job_id for seen in inbox if seen.job_id in self._scheduler}:
+                    self._scheduler.retry_later(self.tracker[job_id], STORE_RETRY_INTERVAL)
+            self._scheduler.wake()  # also for jobs that were restored
 
     async def _apply(self, batch: Sequence[Observation]) -> None:
-        news, clock_skew = [seen for seen in batch if self._is_news(seen)], self._source.clock_skew
-        await self._report_auth_change()
-        applied = await self.tracker.apply(self._believable(news), clock_skew=clock_skew)
+        auth_change = await self.tracker.record_auth_change(
+            is_rejected=self._source.is_key_rejected, has_answered=self._source.has_answered
+        )
+        if auth_change is DaemonEventType.AUTH_RECOVERED:
+            self._scheduler.expedite_deferred()
+        await self.tracker.refresh(seen.job_id for seen in batch)
+        clock_skew = self._source.clock_skew
+        effects = [self._effect(seen) for seen in batch]
+        applied = await self.tracker.apply(self._pending(batch, effects), clock_skew=clock_skew)
         for change in applied:
             self._poll_log.log_change(change)
         self._poll_log.log_failures(batch)
-        fresh = {id(seen) for seen in news}
         undecided = {change.job_id for change in applied if change.decision is None}
         now = self._now()
-        for seen in batch:
-            if seen.job_id in undecided:
-                self._scheduler.retry_later(
-                    self.tracker[seen.job_id], QUARANTINE_SECONDS, is_deferred=True
-                )
-            elif seen.job_id not in self._scheduler:
-                continue  # what came before it has ended the watch
-            elif id(seen) in fresh or seen.job_id not in self._scheduler.queue:
+        for seen, effect in zip(batch, effects, strict=True):
+            job_id = seen.job_id
+            if job_id in undecided:
+                state = self.tracker[job_id]
+                self._scheduler.retry_later(state, QUARANTINE_SECONDS, is_deferred=True)
+            elif job_id in self._scheduler and (
+                effect is not Effect.STALE or job_id not in self._scheduler.queue
+            ):
                 self._reschedule(seen, now, clock_skew)
 
-    def _is_news(self, seen: Observation) -> bool:
-        """Leave out what was asked before the answer that was applied last, or lags behind it."""
-        if seen.result is Signal.TIMER:
-            return True  # this was not asked for: an answer that is under way is still news
-        if seen.from_list and isinstance(seen.result, Job) and self._is_stale_listing(seen.result):
-            return False
-        watch = self._scheduler[seen.job_id]
-        if seen.requested_at < watch.requested_at:
-            return False
-        watch.requested_at = seen.requested_at
-        return True
+    def _effect(self, seen: Observation) -> Effect:
+        """Return the effect of an observation, and remember when its request was begun."""
+        status = self._scheduler[seen.job_id]
+        effect = effect_of(
+            self.tracker[seen.job_id],
+            seen.result,
+            from_list=seen.from_list,
+            is_outdated=seen.requested_at < status.requested_at,
+        )
+        if effect is not Effect.STALE and seen.result is not Signal.TIMER:
+            status.requested_at = seen.requested_at
+        return effect
 
-    def _is_stale_listing(self, seen: Job) -> bool:
-        """Tell whether a list shows a job as it was: it may lag, so that proves no way back.
+    def _pending(
+        self, batch: Sequence[Observation], effects: Sequence[Effect]
+    ) -> list[PendingObservation]:
+        """Return the observations that have to be decided: of the 404s those that are credible.
 
-        A word that nobody knows is no way back.
+        When nearly all jobs are unknown, a 404 is about the API. So it counts only once other jobs
+        were polled after it, and are known. Jobs that are missing prove nothing.
         """
-        state = self.tracker[seen.job_id]
-        if seen.status.is_terminal or seen.status is JobStatus.UNKNOWN:
-            return False
-        if state.phase in {Phase.SETTLING, Phase.DONE}:
-            return True
-        return seen.status is not state.status and seen.status.rank < state.status.rank
-
-    def _believable(self, batch: Sequence[Observation]) -> list[PendingObservation]:
-        """Leave what tells of single jobs: when nearly all are unknown, a 404 tells of the API.
-
-        So a 404 counts only once others have been asked, and are known. Those that are missing for
-        long tell nothing of it.
-        """
-        for seen in batch:
+        pairs = list(zip(batch, effects, strict=True))
+        changing = {seen.job_id for seen, effect in pairs if effect is Effect.CHANGE}
+        news = [seen for seen, effect in pairs if effect is not Effect.STALE]
+        for seen in news:
             if self.tracker[seen.job_id].phase is not Phase.MISSING:
                 self._missing_guard.record(seen.job_id, seen.result, seen.requested_at)
-        is_estranged = self._missing_guard.is_mass_not_found
-        self._poll_log.note_mass_not_found(is_estranged=is_estranged)
-        sights = []
-        for seen in batch:
-            job_id, result, watch = seen.job_id, seen.result, self._scheduler[seen.job_id]
-            if not isinstance(result, PollError):
-                sights.append(PendingObservation(job_id, result, watch.last_seen_at))
-            elif isinstance(result, NotFound) and not is_estranged:
+        is_mass_not_found = self._missing_guard.check_mass_not_found()
+        self._poll_log.log_endpoint(is_wrong=self.is_wrong_endpoint)
+        pending: list[PendingObservation] = []
+        for seen in news:
+            job_id, result, status = seen.job_id, seen.result, self._scheduler[seen.job_id]
+            if isinstance(result, NotFound) and not is_mass_not_found:
                 if self._missing_guard.is_confirmed(job_id):
-                    sights.append(PendingObservation(job_id, Signal.NOT_FOUND))
+                    pending.append(PendingObservation(job_id, Signal.NOT_FOUND))
                 self._scheduler.expedite(self._missing_guard.jobs_to_recheck(job_id))
+            elif not isinstance(result, PollError) and job_id in changing:
+                pending.append(PendingObservation(job_id, result, status.last_seen_at))
             if isinstance(result, Job) and not result.status.is_terminal:
-                watch.last_seen_at = seen.requested_at
-        return sights
-
-    async def _report_auth_change(self) -> None:
-        """Announce a refused key, and that it is accepted again: then nobody is put off for it."""
-        announced = await self.tracker.record_auth_change(
-            is_refused=self._source.is_key_rejected, is_answered=self._source.has_answered
-        )
-        if announced is DaemonEventType.AUTH_RECOVERED:
-            self._scheduler.expedite_deferred()
-
-    # When to look again.
+                status.last_seen_at = seen.requested_at
+        return pending
 
     def _reschedule(self, seen: Observation, now: float, clock_skew: float) -> None:
         state = self.tracker[seen.job_id]
         self._scheduler.set_deadline(state)
         if seen.result is Signal.TIMER:
-            return  # it is scheduled, or being asked about: that stays as it is
+            return  # the job waits for its next poll already, or is being polled
         if state.phase is Phase.MISSING:
             self._missing_guard.forget(seen.job_id)
-        is_planned = self._is_watched(seen.job_id) and self._scheduler.reschedule(
+        is_scheduled = self._is_watched(seen.job_id) and self._scheduler.reschedule(
             state, seen.result, now, clock_skew=clock_skew
         )
-        if not is_planned:
+        if not is_scheduled:
             self._end(seen.job_id)

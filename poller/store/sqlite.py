@@ -14,8 +14,8 @@ from anyio import CapacityLimiter, to_thread
 
 from poller.core.errors import StoreUnavailable
 from poller.core.events import Event
-from poller.core.lifecycle import COST_WATCH_DELAYS
 from poller.core.outbox import Delivery, Outcome, Routes, SinkBacklog, WriteBatch
+from poller.core.pacing import COST_WATCH_SECONDS
 from poller.core.state import JobState
 from poller.store import (
     ADDED_RETENTION,
@@ -103,7 +103,7 @@ class SqliteStore:
 
     async def load_states(self, job_ids: Collection[str]) -> list[JobState]:
         """Read the states of these jobs, and of every job that is settling or awaits its cost."""
-        values = self._values(job_ids=_json(job_ids), cost_watch=COST_WATCH_DELAYS)
+        values = self._values(job_ids=_json(job_ids), cost_watch=COST_WATCH_SECONDS)
         return [state for state in await self._read(sql.LOAD, values, read_state) if state]
 
     async def unfinished_ids(self) -> list[str]:

@@ -202,7 +202,7 @@ async def test_too_many_added(house: House, monkeypatch):
 async def test_jobs_page_by_page(house: House):
     """Pages together show every job once, those that no answer has shown yet at last."""
     await house.post("/v1/jobs", {"job_ids": [f"new-{n}" for n in range(5)]})
-    await until(lambda: len(house.app._api.daemon.watcher.unseen_ids) == 5)
+    await until(lambda: len(house.app._api.daemon.watcher.tracker.unseen_ids) == 5)
 
     found = await pages(house, "/v1/jobs?limit=3", "jobs")
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, NamedTuple
 
-from poller.core.pacing import PollPolicy, delay_after
+from poller.core.lifecycle import LifecyclePolicy
+from poller.core.pacing import PollPolicy, next_poll_delay
+from poller.core.state import JobState
 
 
 class Life(NamedTuple):
@@ -36,7 +38,10 @@ def sutro_poller(life: Life, random: Random, factor: float) -> Watched:
     at, looks = 0.0, 1
     while at < life.ended:
         began = life.started if at >= life.started else 0.0
-        at += delay_after(None, 0, policy.interval(at - began), random.random)
+        state = JobState(job_id="", since=began)
+        at += next_poll_delay(
+            state, None, 0, now=at, policy=policy, rules=LifecyclePolicy(), random=random.random
+        )
         looks += 1
     return Watched(looks, at - life.ended)
 

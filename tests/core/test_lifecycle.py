@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from poller.core.jobs import JobStatus
-from poller.core.lifecycle import decide, next_poll_delay
+from poller.core.lifecycle import decide
 from poller.core.state import Anomaly, JobEventType, Phase, Signal
 from tests.support.builders import FINAL, a_job
 from tests.support.state_builders import (
@@ -22,6 +22,7 @@ from tests.support.state_builders import (
     SETTLING,
     STARTED,
     after,
+    poll_delay,
     told,
     watch,
 )
@@ -70,9 +71,9 @@ def test_a_completion_time_without_an_end_is_looked_at_often():
     state = after((0.0, a_job("RUNNING")), (100.0, a_job("RUNNING", **COMPLETED)))
 
     assert state.phase is Phase.ACTIVE
-    assert next_poll_delay(state, 100.0, POLICY, RULES) == 2.0
-    assert next_poll_delay(state, 159.0, POLICY, RULES) == 2.0
-    assert next_poll_delay(state, 160.0, POLICY, RULES) == POLICY.interval(160.0)
+    assert poll_delay(state, 100.0) == 2.0
+    assert poll_delay(state, 159.0) == 2.0
+    assert poll_delay(state, 160.0) == POLICY.interval(160.0)
 
 
 def test_a_completion_time_that_goes_away():
@@ -81,8 +82,8 @@ def test_a_completion_time_that_goes_away():
     gone = after((0.0, completing), (10.0, running))
     back = after((0.0, completing), (10.0, running), (200.0, completing))
 
-    assert next_poll_delay(gone, 10.0, POLICY, RULES) == POLICY.interval(10.0)
-    assert next_poll_delay(back, 201.0, POLICY, RULES) == 2.0
+    assert poll_delay(gone, 10.0) == POLICY.interval(10.0)
+    assert poll_delay(back, 201.0) == 2.0
 
 
 def test_an_unrecognised_end_is_told_once():
@@ -184,7 +185,7 @@ def test_events_that_happen_once_have_no_number():
 def test_a_missing_job_is_looked_for_hourly_for_a_week():
     """A missing job is looked for every hour for seven days, and then no more."""
     week = 7 * 86_400.0
-    waits = [next_poll_delay(LOST, now, POLICY, RULES) for now in (0.0, week - 1.0, week)]
+    waits = [poll_delay(LOST, now) for now in (0.0, week - 1.0, week)]
 
     assert waits == [3_600.0, 3_600.0, None]
 
@@ -200,22 +201,22 @@ def test_the_pace_follows_the_phase_of_the_job():
     queued = after((now, a_job("QUEUED", datetime_created=created)))
     running = after((now, a_job("RUNNING", **times)))
 
-    assert next_poll_delay(queued, now, POLICY, RULES) == POLICY.interval(3_600.0)
-    assert next_poll_delay(running, now, POLICY, RULES) == POLICY.interval(600.0)
-    assert next_poll_delay(running, now, POLICY, RULES, clock_skew=60.0) == POLICY.interval(660.0)
+    assert poll_delay(queued, now) == POLICY.interval(3_600.0)
+    assert poll_delay(running, now) == POLICY.interval(600.0)
+    assert poll_delay(running, now, clock_skew=60.0) == POLICY.interval(660.0)
 
 
 def test_the_pace_without_times():
     """A job that shows no times, or was never seen, is as old as our watch over it."""
-    assert next_poll_delay(RUNNING, 600.0, POLICY, RULES) == POLICY.interval(600.0)
-    assert next_poll_delay(NEW, 600.0, POLICY, RULES) == POLICY.interval(600.0)
+    assert poll_delay(RUNNING, 600.0) == POLICY.interval(600.0)
+    assert poll_delay(NEW, 600.0) == POLICY.interval(600.0)
 
 
 def test_a_creation_time_in_the_future():
     """A job that claims to be from the future is looked at as a new one."""
     job = a_job("QUEUED", datetime_created="9999-12-31T23:59:59Z")
 
-    assert next_poll_delay(after((0.0, job)), 0.0, POLICY, RULES) == POLICY.interval(0.0)
+    assert poll_delay(after((0.0, job)), 0.0) == POLICY.interval(0.0)
 
 
 CHANGES = [

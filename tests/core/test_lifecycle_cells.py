@@ -4,8 +4,9 @@ from itertools import product
 
 import pytest
 
+from poller.core.errors import NotFound, Transient
 from poller.core.jobs import JobStatus
-from poller.core.lifecycle import decide, is_no_op
+from poller.core.lifecycle import Effect, decide, effect_of
 from poller.core.state import Decision, Phase, Signal
 from tests.support.builders import FINAL, a_job
 from tests.support.state_builders import (
@@ -147,7 +148,39 @@ def test_an_idle_look_is_one_that_changes_nothing(state, seen):
     """What counts as idle is kept as it is and told to nobody."""
     kept = decide(state, seen, state.since + 9.0, RULES) == Decision(state)
 
-    assert kept or not is_no_op(state, seen)
+    assert kept or effect_of(state, seen) is Effect.CHANGE
+
+
+LISTED = [
+    (RUNNING, "QUEUED", Effect.STALE),
+    (RUNNING, "RUNNING", Effect.NONE),
+    (RUNNING, "CANCELLING", Effect.CHANGE),
+    (RUNNING, "SUCCEEDED", Effect.CHANGE),
+    (RUNNING, "PAUSED", Effect.CHANGE),
+    (SETTLING, "RUNNING", Effect.STALE),
+    (SETTLING, "SUCCEEDED", Effect.CHANGE),
+    (DONE, "RUNNING", Effect.STALE),
+    (LOST, "RUNNING", Effect.CHANGE),
+]
+
+
+@pytest.mark.parametrize(("state", "word", "effect"), LISTED, ids=range(len(LISTED)))
+def test_a_list_may_lag_behind(state, word, effect):
+    """A list that shows an earlier status is stale; a GET that shows it is not."""
+    assert effect_of(state, a_job(word), from_list=True) is effect
+    assert effect_of(state, a_job(word)) is not Effect.STALE
+
+
+@pytest.mark.parametrize("result", [a_job("SUCCEEDED", **FINAL), NotFound("404"), Transient("500")])
+def test_a_response_from_before_the_last_one_is_stale(result):
+    """What was requested before the response that was applied last changes nothing."""
+    assert effect_of(RUNNING, result, is_outdated=True) is Effect.STALE
+    assert effect_of(RUNNING, result) is Effect.CHANGE
+
+
+def test_the_timer_is_never_stale():
+    """Passed time is no response, so it always counts."""
+    assert effect_of(SETTLING, Signal.TIMER, is_outdated=True) is Effect.CHANGE
 
 
 @pytest.mark.parametrize("word", ["QUEUED", "RUNNING", "CANCELLING"])
@@ -155,4 +188,4 @@ def test_a_job_that_goes_on_is_idle(word):
     """The commonest look of all is idle: the job runs, or waits, as before."""
     seen = a_job(word)
 
-    assert is_no_op(decide(NEW, seen, 0.0, RULES).state, seen)
+    assert effect_of(decide(NEW, seen, 0.0, RULES).state, seen) is Effect.NONE

@@ -74,7 +74,12 @@ class OneJob(RuleBasedStateMachine):
     def restart(self):
         """The daemon starts again from what it has stored."""
         self.state = replace(
-            self.stored, settle_polls=0, misses=0, first_miss_at=0.0, completing_since=None
+            self.stored,
+            settle_polls=0,
+            misses=0,
+            first_miss_at=0.0,
+            regressed_at=None,
+            completing_since=None,
         )
         self.oracle.restart()
         self.calm = 0

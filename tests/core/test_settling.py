@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from poller.core.lifecycle import LifecyclePolicy, decide, next_poll_delay, settle_deadline
+from poller.core.lifecycle import LifecyclePolicy, decide, settle_deadline
 from poller.core.state import Phase, Signal
 from tests.support.builders import FINAL, a_job
 from tests.support.state_builders import (
@@ -13,12 +13,12 @@ from tests.support.state_builders import (
     DONE,
     LOST,
     NEW,
-    POLICY,
     QUEUED,
     RULES,
     RUNNING,
     SETTLING,
     after,
+    poll_delay,
     told,
     watch,
 )
@@ -28,7 +28,7 @@ def test_the_settle_ladder():
     """A settling job is looked at after 1, 2, 4, 8 and 15 s, which is its timeout in all."""
     state, now, waits = after((0.0, a_job("SUCCEEDED"))), 0.0, []
     while state.phase is Phase.SETTLING:
-        waits.append(next_poll_delay(state, now, POLICY, RULES))
+        waits.append(poll_delay(state, now))
         now += waits[-1]
         state = decide(state, a_job("SUCCEEDED"), now, RULES).state
 
@@ -40,7 +40,7 @@ def test_the_settle_ladder_scales():
     """With another settle timeout the steps of the ladder scale with it."""
     state = after((0.0, a_job("SUCCEEDED")))
 
-    assert next_poll_delay(state, 0.0, POLICY, LifecyclePolicy(settle_timeout=60.0)) == 2.0
+    assert poll_delay(state, 0.0, rules=LifecyclePolicy(settle_timeout=60.0)) == 2.0
 
 
 def test_settling_ends_when_the_job_is_complete():
@@ -138,13 +138,11 @@ def test_a_late_cost_is_told_once():
 
 def test_the_watch_for_a_cost_is_slow_and_ends():
     """A missing cost is looked for every 30 s at first, later every 5 minutes, for an hour."""
-    waits = [
-        next_poll_delay(COSTLESS, now, POLICY, RULES) for now in (0.0, 100.0, 1_000.0, 3_600.0)
-    ]
+    waits = [poll_delay(COSTLESS, now) for now in (0.0, 100.0, 1_000.0, 3_600.0)]
 
     assert waits == [30.0, 100.0, 300.0, None]
 
 
 def test_what_is_done_is_not_looked_at():
     """A job that was told with its cost is never looked at again."""
-    assert next_poll_delay(DONE, 0.0, POLICY, RULES) is None
+    assert poll_delay(DONE, 0.0) is None

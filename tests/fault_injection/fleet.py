@@ -120,8 +120,8 @@ class Fleet:
         discovery = self.discovery = Discovery(
             source,
             self.store,
-            wanted=DiscoveryFilter(),
-            every=30.0,
+            job_filter=DiscoveryFilter(),
+            interval=30.0,
             clock=clock,
             random=self.random.random,
         )

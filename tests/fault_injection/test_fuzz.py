@@ -14,8 +14,7 @@ from poller.core.detection import Detection
 from poller.core.errors import PollError, Rejected
 from poller.core.events import EventOrigin, job_event
 from poller.core.jobs import Job, JobStatus
-from poller.core.lifecycle import LifecyclePolicy, decide, next_poll_delay
-from poller.core.pacing import PollPolicy
+from poller.core.lifecycle import LifecyclePolicy, decide
 from poller.core.parsing import parse_job
 from poller.core.state import JobEventType, JobState, Phase
 from poller.runtime.http import Response, http_date, retry_after
@@ -23,6 +22,7 @@ from poller.sutro.client import SutroClient
 from tests.fault_injection.mutations import JOB, mutated, real_answers
 from tests.fault_injection.rig import ENOUGH, SCALE, tally
 from tests.support.builders import a_job, check_event
+from tests.support.state_builders import poll_delay
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +43,7 @@ BEFORE: Final = (
     JobState(job_id=JOB, since=0.0, phase=Phase.ACTIVE, status=JobStatus.RUNNING, job=SEEN),
     JobState(job_id=JOB, since=0.0, phase=Phase.ACTIVE, completing_since=0.0),
     JobState(job_id=JOB, since=NOW - 1, phase=Phase.SETTLING, job=ENDED),
-    JobState(job_id=JOB, since=0.0, phase=Phase.SETTLING, job=ENDED, misses=1),
+    JobState(job_id=JOB, since=0.0, phase=Phase.SETTLING, job=ENDED, regressed_at=0.0),
     JobState(job_id=JOB, since=0.0, phase=Phase.DONE, status=JobStatus.SUCCEEDED, job=ENDED),
     JobState(job_id=JOB, since=0.0, phase=Phase.MISSING, occurrence=1),
 )
@@ -86,7 +86,7 @@ def wrong_events(job: Job, word: str, number: int) -> list[str]:
     """Name what is wrong with any event that this sight of a job brings about, where it stood."""
     found, before = [], BEFORE[number % len(BEFORE)]
     decision = decide(before, job, NOW, RULES)
-    next_poll_delay(decision.state, NOW, PollPolicy(), RULES)
+    poll_delay(decision.state, NOW)
     for it in decision.drafts:
         if word not in ENDS.get(it.type, {word}):
             found.append(f"{it.type} for {word!r}")

@@ -335,7 +335,7 @@ def test_admission(fields: dict[str, Any], is_admitted: bool):
         key: it.isoformat() if hasattr(it, "isoformat") else it for key, it in fields.items()
     }
 
-    assert DiscoveryFilter().admits(a_job(**written), now=NOW, born=BORN) is is_admitted
+    assert DiscoveryFilter().admits(a_job(**written), now=NOW, started_at=BORN) is is_admitted
 
 
 async def test_a_found_end_outlives_a_lost_database(account: Account):

@@ -3,8 +3,8 @@
 import pytest
 
 from poller.core.jobs import JobStatus
-from poller.core.lifecycle import COST_WATCH_DELAYS
 from poller.core.outbox import WriteBatch
+from poller.core.pacing import COST_WATCH_SECONDS
 from poller.core.state import JobState, Phase
 from tests.support.builders import FINAL, a_job, a_job_object
 from tests.support.store_builders import NOON, AnyStore, Hands, a_state, reopen
@@ -79,7 +79,7 @@ async def test_active_jobs_are_named(store: AnyStore) -> None:
 async def test_cost_is_not_awaited_for_ever(store: AnyStore, now: Hands) -> None:
     """A job whose cost has not come within COST_WATCH is loaded only when it is asked for."""
     await store.write(WriteBatch(states=[a_state(phase=Phase.DONE, job=SUCCEEDED)]))
-    now.turn(COST_WATCH_DELAYS)
+    now.turn(COST_WATCH_SECONDS)
 
     assert await loaded(store) == []
     assert await loaded(store, "job-1") == ["job-1"]

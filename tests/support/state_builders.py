@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from poller.core.jobs import Job
 from poller.core.lifecycle import LifecyclePolicy, decide
-from poller.core.pacing import PollPolicy
+from poller.core.pacing import PollPolicy, next_poll_delay
 from poller.core.state import Decision, JobState, Phase, Signal
 from tests.support.builders import FINAL, a_job
 
@@ -33,6 +33,22 @@ def after(*looks: Look) -> JobState:
     return watch(*looks)[-1].state
 
 
+def poll_delay(
+    state: JobState, now: float, *, rules: LifecyclePolicy = RULES, clock_skew: float = 0.0
+) -> float | None:
+    """Return the delay until the next poll after one that did not fail, without jitter."""
+    return next_poll_delay(
+        state,
+        None,
+        0,
+        now=now,
+        policy=POLICY,
+        rules=rules,
+        random=lambda: 0.5,
+        clock_skew=clock_skew,
+    )
+
+
 def told(decisions: list[Decision]) -> list[list[str]]:
     """Give the types of what each decision announces."""
     return [[it.type.value for it in decision.drafts] for decision in decisions]
@@ -44,7 +60,7 @@ RUNNING = after((0.0, a_job("RUNNING")))
 CANCELLING = after((0.0, a_job("CANCELLING")))
 UNKNOWN = after((0.0, a_job("PAUSED")))
 SETTLING = after((0.0, a_job("RUNNING")), (0.0, a_job("SUCCEEDED")))
-DOUBTED = replace(SETTLING, misses=1, first_miss_at=0.0)
+DOUBTED = replace(SETTLING, regressed_at=0.0)
 DONE = after((0.0, a_job("RUNNING")), (0.0, a_job("SUCCEEDED", **FINAL)))
 COSTLESS = after((0.0, a_job("FAILED")))
 LOST = replace(RUNNING, phase=Phase.MISSING, occurrence=1)
