@@ -1,5 +1,6 @@
 """Builds the parts of the daemon and of other commands from the configuration."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import structlog
 from poller.config import Config
 from poller.core.counters import Counters
 from poller.core.pacing import Random
+from poller.polling.waiter import JobWaiter, ProgressListener, WaitOptions
 from poller.runtime.clock import Clock
 from poller.runtime.http import HttpClient
 from poller.settings.types import MEMORY
@@ -68,6 +70,30 @@ def build_source(
         planner=ListPlanner(clock.steady, is_on=config.settings.list_pages != "off"),
         now=clock.steady,
         renew_key=renew_key,
+    )
+
+
+def build_waiter(
+    config: Config,
+    client: SutroClient,
+    clock: Clock,
+    *,
+    store: Store,
+    listener: ProgressListener,
+    options: WaitOptions,
+) -> JobWaiter:
+    """Return a waiter, which records the events of its jobs in `store`."""
+    rate_limiter = build_rate_limiter(config, clock, random.random)
+    return JobWaiter(
+        source=build_source(config, client, rate_limiter, clock, on_reload_error=listener.report),
+        store=store,
+        origin=config.origin,
+        listener=listener,
+        clock=clock,
+        options=options,
+        policy=config.poll_policy,
+        rules=config.lifecycle_policy,
+        concurrency=config.settings.concurrency,
     )
 
 

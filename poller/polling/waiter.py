@@ -30,7 +30,7 @@ from poller.polling.tracker import JobTracker
 from poller.polling.watcher import Watcher
 from poller.runtime.clock import Clock
 from poller.runtime.log_throttle import LogThrottle
-from poller.store.memory import MemoryStore
+from poller.store import Store
 from poller.sutro.client import JobPage, SutroClient, no_known_jobs
 from poller.sutro.port import Observation, Source
 
@@ -81,6 +81,8 @@ class JobWaiter:
     """One wait for some jobs. Run it once."""
 
     source: Source
+    store: Store
+    origin: EventOrigin
     listener: ProgressListener
     clock: Clock
     options: WaitOptions = WaitOptions()
@@ -108,9 +110,9 @@ class JobWaiter:
         grace = min(self.rules.not_found_grace, NOT_FOUND_GRACE)
         self.rules = replace(self.rules, not_found_grace=grace)
         self._tracker = JobTracker(
-            MemoryStore(routes={}, deployment="", now=now),
+            self.store,
             rules=self.rules,
-            origin=EventOrigin(deployment=""),
+            origin=self.origin,
             clock=self.clock,
             wake=self._wake,
         )

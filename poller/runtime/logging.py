@@ -37,6 +37,23 @@ def configure(
     logging.basicConfig(handlers=[_StdlibHandler()], level=level.upper(), force=True)
 
 
+def log_to_stdlib() -> None:
+    """Send log events to the standard library's loggers, and to no handler without a choice.
+
+    Without this a program that has not configured structlog would get them on its stdout.
+    """
+    logging.getLogger("poller").addHandler(logging.NullHandler())
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["event"]),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+
+
 def is_console() -> bool:
     """Return whether log lines are formatted for people."""
     return isinstance(structlog.get_config()["processors"][-1], structlog.dev.ConsoleRenderer)

@@ -24,7 +24,7 @@ from poller.sutro.client import JobPage
 from poller.sutro.rate_limit import RateLimiter
 from poller.sutro.source import SutroSource
 from tests.support.builders import a_job
-from tests.support.fakes import FakeApi, ended, half, running
+from tests.support.fakes import ORIGIN, FakeApi, a_store, ended, half, running
 from tests.support.virtual_time import virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=20_000.0)
@@ -62,7 +62,7 @@ def a_waiter(api: FakeApi, **changes: Any) -> JobWaiter:
         renew_key=lambda: None,
     )
     options = {"listener": Watching(), "random": half} | changes
-    return JobWaiter(source=source, clock=clock, **options)
+    return JobWaiter(source=source, store=a_store(), origin=ORIGIN, clock=clock, **options)
 
 
 async def waited(api: FakeApi, *job_ids: str, **changes: Any) -> tuple[dict[str, Any], float]:

@@ -3,7 +3,6 @@
 import argparse
 import math
 import os
-import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +19,14 @@ from poller.config import Config, load
 from poller.core.errors import ConfigError, PollError
 from poller.core.formatting import format_duration
 from poller.core.state import JobEventType
-from poller.polling.waiter import JobResult, JobWaiter, ProgressListener, WaitOptions, find_latest
+from poller.polling.waiter import JobResult, JobWaiter, WaitOptions, find_latest
 from poller.polling.watchlist import JOB_ID_RULE, parse_ids
 from poller.runtime import logging as logs
 from poller.runtime.clock import Clock
 from poller.settings.types import parse_duration
+from poller.store.memory import MemoryStore
 from poller.sutro.client import SutroClient
-from poller.wiring import build_client, build_http, build_rate_limiter, build_source
+from poller.wiring import build_client, build_http, build_waiter
 
 NO_JOBS: Final = (
     "no jobs to wait for: pass IDs, use --latest, or set POLLER_JOB_IDS or POLLER_JOBS_FILE"
@@ -95,7 +95,14 @@ async def _wait(config: Config, arguments: argparse.Namespace, job_ids: Sequence
     async with build_http(config) as http:
         client = build_client(config, http, clock)
         with progress(clock) as listener:
-            waiter = _make_waiter(config, client, clock, listener, _terms(arguments))
+            waiter = build_waiter(
+                config,
+                client,
+                clock,
+                store=MemoryStore(routes={}, deployment=config.deployment, now=clock.steady),
+                listener=listener,
+                options=_terms(arguments),
+            )
             failure = await _follow(waiter, client, job_ids)
     return _report(waiter.results, failure, is_json=arguments.output == "json")
 
@@ -130,25 +137,6 @@ def _report(results: Sequence[JobResult], failure: tuple[int, str] | None, *, is
         return failure[0]
     ends = {result.end for result in results}
     return next((code for end, code in CODES.items() if end in ends), codes.OK)
-
-
-def _make_waiter(
-    config: Config,
-    client: SutroClient,
-    clock: Clock,
-    listener: ProgressListener,
-    terms: WaitOptions,
-) -> JobWaiter:
-    rate_limiter = build_rate_limiter(config, clock, random.random)
-    return JobWaiter(
-        source=build_source(config, client, rate_limiter, clock, on_reload_error=listener.report),
-        listener=listener,
-        clock=clock,
-        options=terms,
-        policy=config.poll_policy,
-        rules=config.lifecycle_policy,
-        concurrency=config.settings.concurrency,
-    )
 
 
 def _terms(arguments: argparse.Namespace) -> WaitOptions:

@@ -1,0 +1,36 @@
+"""What other programs import: public names, and how little comes with them."""
+
+import sys
+from subprocess import run
+
+import pytest
+
+import poller
+
+DAEMON = ("poller.cli", "poller.api", "poller.delivery", "poller.app", "poller.sinks.webhook")
+
+
+@pytest.mark.parametrize(
+    ("statement", "unused"),
+    [
+        ("import poller", ("anyio", "aiohttp", "pydantic", "structlog", "poller.embedding")),
+        ("from poller import wait", DAEMON),
+        ("from poller import watch", DAEMON),
+        (
+            "import poller.sinks",
+            (*DAEMON, "poller.sinks.log", "poller.sinks.testing", "poller.config"),
+        ),
+    ],
+)
+def test_import_is_light(statement: str, unused: tuple[str, ...]):
+    """An import loads nothing that the importing program does not use."""
+    code = f"{statement}\nimport sys\nprint([name for name in {unused} if name in sys.modules])"
+
+    assert run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"[]\n"
+
+
+def test_public_names_exist():
+    """Every public name can be imported, and no other."""
+    assert all(getattr(poller, name) for name in poller.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        poller.nothing  # noqa: B018
