@@ -23,7 +23,7 @@ from tests.support.waiting import until
 
 SECRET: Final = "whsec_dGhlIGRvY3MgdGVzdHMgb2Ygc3V0cm8tcG9sbGVy"
 KEY: Final = "sk_docs_0123456789"
-SPEED: Final = 20.0
+SPEED: Final = float(os.environ.get("DOCS_SPEED", "20"))
 ENDED: Final = r'"event": ?"job\.(succeeded|failed|cancelled)"'
 API_AND_SINK: Final = (
     "SUTRO_API_URL",
