@@ -1,8 +1,8 @@
-"""The port to what must survive: job states, events, and one delivery per event and sink.
+"""The persistence port: job states, events, and one delivery per event and sink.
 
-Each verb is one transaction. What a verb wrote is durable when it returns; when it raises
-StoreUnavailable, whether it was written is unknown, and the caller reads again. Times are seconds
-of `Clock.steady`.
+Each verb is one transaction. Its changes are durable when it returns. When it raises
+StoreUnavailable, the caller cannot know whether they were written, and reads again. Times are
+seconds of `Clock.steady`.
 """
 
 from collections.abc import Collection, Sequence
@@ -23,28 +23,29 @@ ADDED_RETENTION: Final = 30 * DAY
 UNCONFIGURED_RETENTION: Final = 7 * DAY
 
 SINK_DISABLED: Final = "the sink was disabled"
-SINK_UNCONFIGURED: Final = "the sink left the configuration"
+SINK_UNCONFIGURED: Final = "the sink was removed from the configuration"
+"""Why a delivery is dead: the `reason` in its row."""
 
 
 class Store(Protocol):
-    """Where the daemon keeps what must not be lost. Use it as an async context manager."""
+    """The durable state of the daemon. Use it as an async context manager."""
 
     @property
     def database_id(self) -> str:
-        """A random name, given to the store when it was made."""
+        """The random id of the database, made when the database was created."""
 
     @property
     def last_error(self) -> str | None:
-        """Why the last verb raised StoreUnavailable; None when it did not."""
+        """The text of the StoreUnavailable that the last verb raised; None if it succeeded."""
 
     @property
     def last_error_at(self) -> float:
-        """When a verb last raised StoreUnavailable, by the store's clock; -inf for never."""
+        """When a verb last raised StoreUnavailable; -inf for never."""
 
     async def __aenter__(self) -> Self:
-        """Lock, open, check and migrate.
+        """Lock, open, check and migrate the database.
 
-        Raises StoreLocked, StoreRefused (then the file is as it was) or StoreUnavailable.
+        Raises StoreLocked, StoreUnusable (then the file is unchanged) or StoreUnavailable.
         """
 
     async def __aexit__(
@@ -53,74 +54,74 @@ class Store(Protocol):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close and unlock."""
+        """Close and unlock the database."""
 
     def admin(self) -> "StoreAdmin":
-        """Return what reads and repairs the same data for an operator, in any thread."""
+        """Return the operator's queries and repairs of the same data, for use in any thread."""
 
     async def load_states(self, job_ids: Collection[str]) -> list[JobState]:
-        """Read the states of these jobs, and of every job that is settling or awaits its cost.
+        """Return the states of these jobs, and of all jobs that are settling or await their cost.
 
-        A cost is awaited for COST_WATCH seconds. A job without a recorded state is left out. A
-        `since` that lies ahead becomes now.
+        A cost is awaited for COST_WATCH_SECONDS seconds. A job without a recorded state is left
+        out. A `since` in the future becomes now.
         """
 
     async def unfinished_ids(self) -> list[str]:
-        """Name every recorded job that has not ended."""
+        """Return the ids of all recorded jobs that are not done."""
 
     async def added_ids(self) -> list[str]:
-        """Name the jobs that were added, in the order of their coming."""
+        """Return the ids of the jobs that were added at run time, in the order of addition."""
 
     async def add_ids(self, job_ids: Collection[str]) -> None:
-        """Note that these jobs are to be watched from now on, those that are noted already too."""
+        """Record that these jobs were added at run time; an id that is there already is kept."""
 
     async def remove_ids(self, job_ids: Collection[str]) -> None:
-        """Note that these jobs are not to be watched, unless somebody else names them."""
+        """Delete these jobs from those that were added at run time."""
 
     async def get_flags(self) -> dict[str, str]:
-        """Read every mark."""
+        """Return all flags by name."""
 
     async def write(self, batch: WriteBatch) -> None:
         """Write a batch, all or nothing.
 
-        An event whose id is already there changes nothing. A new one gets a pending delivery, due
-        now, for each sink that takes its type; one that `follows` another gets them for the sinks
-        that have a delivery of that other event instead.
+        An event whose id is recorded already changes nothing. A new event gets a pending delivery,
+        due now, for each sink whose route has its type; with `same_sinks_as`, for each sink that
+        has a delivery of that other event.
         """
 
     async def due_deliveries(
         self, sink: str, now: float, *, limit: int, busy: Collection[str] = (), early: bool = False
     ) -> list[Delivery]:
-        """Read deliveries that may be sent now: pending, due, and the first of their subject.
+        """Return deliveries that may be sent now: pending, due, and the first of their subject.
 
         At most one per subject, so that the events of one job arrive in order; none of the `busy`
-        subjects; earliest due first. `early` ignores the due time and gives those whose last
-        attempt is longest ago first. None for a disabled sink.
+        subjects; earliest due first. With `early` the due time is ignored, and the delivery that
+        has gone longest without an attempt comes first. A disabled sink has none.
         """
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
-        """Write what became of attempts; each one that is not delivered counts as failed.
+        """Record the outcomes of attempts; each one that is not delivered counts as failed.
 
-        A delivery that was buried meanwhile stays dead, unless the attempt delivered it.
+        A delivery that became dead during its attempt stays dead, unless the attempt delivered it.
         """
 
     async def expedite(self, sink: str, now: float) -> None:
-        """Make every pending delivery of a sink due now."""
+        """Make all pending deliveries of a sink due now."""
 
     async def disable_sink(self, sink: str, reason: str) -> int:
-        """Switch a sink off and bury its pending deliveries; say how often that has happened.
+        """Disable a sink, make its pending deliveries dead, and return how often it was disabled.
 
-        A sink that is off already is not counted again.
+        A sink that is disabled already is not counted again.
         """
 
     async def backlogs(self) -> list[SinkBacklog]:
-        """Read the backlog of every sink that is configured or has deliveries left."""
+        """Return the backlog of each sink that is configured or has deliveries left."""
 
     async def prune(self, now: float, watched: Collection[str]) -> int:
-        """Forget what is past its time, and say how many rows went.
+        """Delete rows past their retention, and return how many.
 
-        Bodies go 7 days after the event was delivered to all its sinks, dead ones after 30 days;
-        a job's row 400 days after its last change unless it is watched. A job that was added is
-        watched no more 30 days after it has ended or went missing. The deliveries of a sink that
-        left the configuration 7 days ago become dead.
+        Events are deleted 7 days after they were delivered to all their sinks, dead ones after
+        30 days; a job 400 days after its last change unless it is watched. A job that was added at
+        run time is removed 30 days after it was done or went missing. The deliveries of a sink
+        that was removed from the configuration 7 days ago become dead.
         """

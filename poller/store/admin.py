@@ -1,13 +1,13 @@
-"""The operator's desk: what a person asks of a database, and does to it, beside its daemon.
+"""The operator's queries and repairs of a database, also while its daemon runs.
 
-Reads go through a connection that cannot write. Each change is one short transaction, which the
-lanes of a running daemon see within five seconds.
+Queries use a connection that cannot write. Each change is one short transaction, which the
+delivery workers of a running daemon pick up within five seconds.
 """
 
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -16,42 +16,50 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from poller.core.auth_notice import AUTH_FLAG, AuthNotice
-from poller.core.errors import NoMatch, StoreUnavailable, StoreUnusable
+from poller.core.errors import NoMatch, StoreError, StoreUnavailable, StoreUnusable
 from poller.core.jobs import TERMINAL_STATUSES, format_rfc3339
 from poller.core.outbox import DeliveryStatus
 from poller.store import SINK_DISABLED, schema
 from poller.store import admin_sql as sql
 from poller.store.database import (
-    BUSY_SECONDS,
-    CORRUPT,
+    BUSY_TIMEOUT,
+    CORRUPT_CODES,
     Work,
     in_transaction,
     is_locked,
     primary_code,
 )
-from poller.store.sql import MARKS, UNBURY
+from poller.store.sql import FLAGS, RESTORE_DISABLED
 
 T = TypeVar("T")
 Row = dict[str, Any]
-"""What is shown of one thing, by name. Times, whose names end in `_at`, are RFC 3339."""
+"""One result by column name. Times are RFC 3339."""
+
+TIME_COLUMNS: Final = frozenset(
+    {"changed_at", "recorded_at", "next_attempt_at", "last_attempt_at", "ended_at", "oldest_at"}
+)
+"""Columns that hold seconds since 1970, and are shown as RFC 3339."""
+
+FIRST_PAGE: Final = {"cursor_time": None, "cursor_key": None, "unseen": "[]", "watched": None}
 
 SKIP_REASONS: Final = {
-    DeliveryStatus.PENDING.value: "is pending already",
-    "left": "the sink is not configured",
+    "not configured": "the sink is not configured",
     "disabled": "the sink is disabled: enable it first",
+    "enabled": None,
 }
-"""Why something is not sent again, by how it stands."""
+"""Why a delivery is not replayed, by the state of its sink."""
+ALREADY_PENDING: Final = "already pending"
 
-NEVER_OPENED: Final = frozenset(
+CANNOT_OPEN_CODES: Final = frozenset(
     {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
 )
-WHICH: Final = "set it, or give --env-file, as for the daemon that you mean"
-WHO: Final = "run this as the user of the daemon"
+SAME_STORE_ADVICE: Final = "use the same POLLER_STORE or --env-file as the daemon"
+SAME_USER_ADVICE: Final = "run this command as the user of the daemon"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventFilter:
-    """What an operator means; None is any. Ids may be given by a beginning that no other has."""
+    """The rows that an operator wants; None matches all. A unique prefix of an id is enough."""
 
     event_ids: Sequence[str] | None = None
     job: str | None = None
@@ -64,7 +72,7 @@ class EventFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStatus:
-    """How a daemon and its database stand."""
+    """The state of a daemon and its database."""
 
     path: Path
     size: int
@@ -75,9 +83,9 @@ class StoreStatus:
 
 
 class StoreAdmin:
-    """One database. Every verb raises StoreRefused or StoreUnavailable, and Unmatched.
+    """One database. Every verb raises StoreUnusable, StoreUnavailable, or NoMatch.
 
-    `now` gives seconds since 1970.
+    `now` returns seconds since 1970.
     """
 
     def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
@@ -85,22 +93,22 @@ class StoreAdmin:
         self._now = now
 
     def status(self) -> StoreStatus:
-        """Say how all stands."""
+        """Return the state of the daemon and its database."""
         return self.read(self._status)
 
     def sinks(self) -> list[Row]:
-        """List the sinks that are configured or have deliveries left."""
-        return self.read(lambda db: [as_row(it) for it in db.execute(sql.SINKS)])
+        """Return the sinks that are configured or have deliveries left."""
+        return self.read(lambda db: select(db, sql.SINKS))
 
     def jobs(self, wanted: EventFilter) -> list[Row]:
-        """List jobs, the one that changed last first."""
-        rows = self.read(lambda db: _find(db, sql.JOBS, wanted))
-        return [row | json.loads(row.pop("job")) for row in rows]
+        """Return jobs, the last changed first."""
+        rows = self._list(sql.JOBS, wanted)
+        return [row | json.loads(row.pop("job") or "{}") for row in rows]
 
     def ended_jobs(self, since: float = 0.0) -> list[Row]:
-        """List the jobs that ended since then, costs as Decimal or None, with `ended_at`."""
-        values = {"ends": json.dumps([*TERMINAL_STATUSES])}
-        rows = self.read(lambda db: [as_row(it) for it in db.execute(sql.ENDED_JOBS, values)])
+        """Return the jobs that ended since then, with `ended_at`, and costs as Decimal or None."""
+        values = {"statuses": json.dumps([*TERMINAL_STATUSES])}
+        rows = self.read(lambda db: select(db, sql.ENDED_JOBS, values))
         jobs = [row | json.loads(row.pop("job"), parse_float=Decimal) for row in rows]
         for job in jobs:
             job["ended_at"] = job["datetime_completed"] or job["changed_at"]
@@ -108,34 +116,35 @@ class StoreAdmin:
         return [job for job in jobs if datetime.fromisoformat(job["ended_at"]) >= start]
 
     def events(self, wanted: EventFilter) -> list[Row]:
-        """List events, the latest first."""
-        rows = self.read(lambda db: _find(db, sql.EVENTS, wanted))
+        """Return events with the status of their deliveries, the latest first."""
+        rows = self._list(sql.EVENTS, wanted)
         return [row | {"deliveries": json.loads(row["deliveries"])} for row in rows]
 
-    def event(self, begin: str) -> Row:
-        """Show one event: its body as it was frozen, and where it went."""
+    def event(self, prefix: str) -> Row:
+        """Return one event with its stored body and its deliveries."""
 
         def work(db: sqlite3.Connection) -> Row:
-            wanted = EventFilter(event_ids=[begin])
+            wanted = EventFilter(event_ids=[prefix])
             (event,) = _find(db, sql.EVENT, wanted)
             return event | {"deliveries": _find(db, sql.DELIVERIES, wanted)}
 
         return self.read(work)
 
     def deliveries(self, wanted: EventFilter) -> list[Row]:
-        """List deliveries, the latest first."""
+        """Return deliveries, the latest first."""
         return self.read(lambda db: _find(db, sql.DELIVERIES, wanted))
 
     def replay(self, wanted: EventFilter) -> list[Row]:
-        """Make deliveries pending again as replays; `skipped_reason` says why one was left alone.
+        """Make deliveries pending again as replays; one with a `skipped_reason` is unchanged.
 
-        With events and a sink named, a sink that never was to get them gets them all the same.
+        With both events and a sink, a sink that had no delivery of an event gets one.
         """
         pairs = wanted.event_ids is not None and wanted.sink is not None
 
         def work(db: sqlite3.Connection) -> list[Row]:
-            found = _find(db, sql.PAIRS if pairs else sql.DELIVERIES, wanted)
-            rows = [row | {"skipped_reason": SKIP_REASONS.get(row["standing"])} for row in found]
+            found = _find(db, sql.EVENT_SINK_PAIRS if pairs else sql.DELIVERIES, wanted)
+            states = {sink["sink"]: sink["state"] for sink in db.execute(sql.SINKS)}
+            rows = [row | {"skipped_reason": _skipped_reason(row, states)} for row in found]
             values = [row | {"now": self._now()} for row in rows if not row["skipped_reason"]]
             db.executemany(sql.REPLAY, values)
             return rows
@@ -143,133 +152,148 @@ class StoreAdmin:
         return self.change(work)
 
     def delete_dead_letters(self, wanted: EventFilter) -> list[Row]:
-        """Forget dead deliveries for good, and say which; their events stay."""
+        """Delete dead deliveries and return them; their events are kept."""
 
         def work(db: sqlite3.Connection) -> list[Row]:
             rows = _find(db, sql.DELIVERIES, replace(wanted, state=DeliveryStatus.DEAD))
-            db.executemany(sql.DROP, rows)
+            db.executemany(sql.DELETE_DELIVERY, rows)
             return rows
 
         return self.change(work)
 
     def enable_sink(self, sink: str) -> list[Row] | None:
-        """Switch a sink on and list what comes back with that; None when it is on already."""
+        """Enable a sink and return the deliveries that this restored; None if it was enabled."""
 
         def work(db: sqlite3.Connection) -> list[Row] | None:
             rows = _find(db, sql.DELIVERIES, EventFilter(sink=sink, state=DeliveryStatus.DEAD))
-            values = {"sink": sink, "now": self._now(), "buried": SINK_DISABLED}
-            if not db.execute(sql.ENABLE, values).rowcount:
+            values = {"sink": sink, "now": self._now(), "reason": SINK_DISABLED}
+            if not db.execute(sql.ENABLE_SINK, values).rowcount:
                 return None
-            db.execute(UNBURY, values)
+            db.execute(RESTORE_DISABLED, values)
             return [row for row in rows if row["reason"] == SINK_DISABLED]
 
         return self.change(work)
 
-    def _status(self, db: sqlite3.Connection) -> StoreStatus:
-        mark = AuthNotice.parse(dict(db.execute(MARKS).fetchall()).get(AUTH_FLAG))
-        parts = (self._path, self._path.with_name(self._path.name + "-wal"))
-        return StoreStatus(
-            path=self._path,
-            size=sum(it.stat().st_size for it in parts if it.exists()),
-            is_running=is_locked(self._path),
-            is_key_rejected=mark.is_rejected,
-            jobs=dict(db.execute(sql.JOBS_BY_STATE).fetchall()),
-            sinks=[as_row(it) for it in db.execute(sql.SINKS)],
-        )
-
     def read(self, work: Work[T]) -> T:
-        """Do some reading, all of it as of one moment."""
+        """Run queries on one snapshot of the database."""
         with self._connected("ro") as db:
             db.execute("BEGIN")
             return work(db)
 
     def change(self, work: Work[T]) -> T:
-        """Do some work in one transaction, which is durable when this returns."""
+        """Run `work` in one transaction, which is durable when this returns."""
         with self._connected("rw") as db:
             db.execute("PRAGMA synchronous = FULL")
             return in_transaction(db, work)
+
+    def _list(self, statement: str, wanted: EventFilter) -> list[Row]:
+        rows = self.read(lambda db: _find(db, statement, wanted))
+        for row in rows:
+            del row["cursor_time"], row["cursor_key"]
+        return rows
+
+    def _status(self, db: sqlite3.Connection) -> StoreStatus:
+        notice = AuthNotice.parse(dict(db.execute(FLAGS).fetchall()).get(AUTH_FLAG))
+        files = (self._path, self._path.with_name(self._path.name + "-wal"))
+        return StoreStatus(
+            path=self._path,
+            size=sum(file.stat().st_size for file in files if file.exists()),
+            is_running=is_locked(self._path),
+            is_key_rejected=notice.is_rejected,
+            jobs=dict(db.execute(sql.JOBS_BY_STATE).fetchall()),
+            sinks=select(db, sql.SINKS),
+        )
 
     @contextmanager
     def _connected(self, mode: str) -> Iterator[sqlite3.Connection]:
         uri = f"{self._path.as_uri()}?mode={mode}"
         try:
             if self._path.stat() and self._path.is_dir():
-                raise StoreUnusable(f"POLLER_STORE: {self._path} is a folder; {WHICH}")
-            with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as db:
+                raise self._unusable("is a directory", SAME_STORE_ADVICE)
+            with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT)) as db:
                 db.isolation_level = None
                 db.row_factory = sqlite3.Row
                 self._check_version(db)
                 yield db
         except FileNotFoundError:
-            raise StoreUnusable(f"POLLER_STORE: {self._path} is not there; {WHICH}") from None
+            raise self._unusable("does not exist", SAME_STORE_ADVICE) from None
         except OSError as error:
-            text = f"POLLER_STORE: {self._path}: {error.strerror}; {WHO}"
-            raise StoreUnusable(text) from error
+            raise self._unusable(f"cannot be read ({error.strerror})", SAME_USER_ADVICE) from error
         except sqlite3.Error as error:
             raise self._translated(error) from error
 
     def _check_version(self, db: sqlite3.Connection) -> None:
-        found, ours = schema.version(db), len(schema.MIGRATIONS)
-        if found > ours:
-            rule = "was written by a newer version of this program; use that one"
-            raise StoreUnusable(f"POLLER_STORE: {self._path} {rule}")
+        version, newest = schema.version(db), len(schema.MIGRATIONS)
+        if version > newest:
+            raise self._unusable("was written by a newer version of this program", "use that one")
         if not schema.is_own_database(db):
-            rule = "is the database of another program"
-            raise StoreUnusable(f"POLLER_STORE: {self._path} {rule}; {WHICH}")
-        if found < ours:
-            rule = "is not up to date; start `sutro-poller run` of this version on it once"
-            raise StoreUnusable(f"POLLER_STORE: {self._path} {rule}")
+            raise self._unusable("is the database of another program", SAME_STORE_ADVICE)
+        if version < newest:
+            advice = "start `sutro-poller run` of this version once"
+            raise self._unusable("has the schema of an older version", advice)
 
-    def _translated(self, error: sqlite3.Error) -> Exception:
+    def _translated(self, error: sqlite3.Error) -> StoreError:
         code = primary_code(error)
         if code == sqlite3.SQLITE_BUSY:
-            return StoreUnavailable(f"{self._path}: another process writes to it; try again")
-        if code in NEVER_OPENED:
-            return StoreUnusable(f"POLLER_STORE: {self._path}: {error}; {WHO}")
-        if code in CORRUPT:
-            rule = "`sutro-poller run` sets it aside and begins a new one"
-            return StoreUnusable(f"POLLER_STORE: {self._path} is damaged ({error}); {rule}")
-        return StoreUnavailable(f"{self._path}: {error}; the log of the daemon may say more")
+            return StoreUnavailable(f"{self._path}: another process is writing to it; try again")
+        if code in CANNOT_OPEN_CODES:
+            return self._unusable(f"cannot be opened ({error})", SAME_USER_ADVICE)
+        if code in CORRUPT_CODES:
+            advice = "`sutro-poller run` sets it aside and creates a new one"
+            return self._unusable(f"is damaged ({error})", advice)
+        return StoreUnavailable(f"{self._path}: {error}; see the log of the daemon")
+
+    def _unusable(self, problem: str, advice: str) -> StoreUnusable:
+        return StoreUnusable(f"POLLER_STORE: {self._path} {problem}; {advice}")
+
+
+def select(
+    db: sqlite3.Connection, statement: str, values: Mapping[str, Any] | None = None
+) -> list[Row]:
+    """Return the rows of a query, with times as RFC 3339."""
+    rows = db.execute(statement, values or {})
+    names = [column[0] for column in rows.description]
+    return [{name: _format(name, row[name]) for name in names} for row in rows]
+
+
+def _format(column: str, value: Any) -> Any:
+    if column in TIME_COLUMNS and value is not None:
+        return format_rfc3339(datetime.fromtimestamp(int(value), UTC))
+    return value
 
 
 def _find(db: sqlite3.Connection, statement: str, wanted: EventFilter) -> list[Row]:
-    return [as_row(it) for it in db.execute(statement, _values(db, wanted))]
+    return select(db, statement, FIRST_PAGE | _filter_values(db, wanted))
 
 
-def _values(db: sqlite3.Connection, wanted: EventFilter) -> Row:
-    """Lay a filter out for a statement, its ids in full. Raises Unmatched."""
+def _filter_values(db: sqlite3.Connection, wanted: EventFilter) -> Row:
+    """Return the parameters of a filter, with its ids in full. Raises NoMatch."""
     values = asdict(wanted)
     if wanted.event_ids is not None:
-        ids = [_whole(db, sql.EVENT_IDS, it, "event") for it in wanted.event_ids]
+        ids = [_full_id(db, sql.EVENT_IDS, event_id, "event") for event_id in wanted.event_ids]
         values["event_ids"] = json.dumps(ids)
     if wanted.job is not None:
-        values["job"] = _whole(db, sql.JOB_IDS, wanted.job, "job")
-    names = [it[0] for it in db.execute(sql.SINK_NAMES)]
+        values["job"] = _full_id(db, sql.JOB_IDS, wanted.job, "job")
+    names = [row["name"] for row in db.execute(sql.SINK_NAMES)]
     if wanted.sink not in {None, *names}:
-        known = ", ".join(names)
-        raise NoMatch(f"no sink of this database is called {wanted.sink!r}; it has: {known}")
+        raise NoMatch(f"no sink is named {wanted.sink!r}; known sinks: {', '.join(names)}")
     return values
 
 
-def _whole(db: sqlite3.Connection, statement: str, begin: str, noun: str) -> str:
-    """Give the only id that begins so, or is just that. Raises Unmatched."""
-    found: list[str] = [it[0] for it in db.execute(statement, {"begin": begin})]
-    if begin in found or len(found) == 1:
-        return found[0]  # the shortest comes first
-    if not found:
-        raise NoMatch(f"no {noun} has an id that begins with {begin!r}; `{noun}s ls` lists them")
+def _full_id(db: sqlite3.Connection, statement: str, prefix: str, noun: str) -> str:
+    """Return the id that equals the prefix, or else the only one that starts with it."""
+    ids: list[str] = [row["id"] for row in db.execute(statement, {"prefix": prefix})]
+    if prefix in ids or len(ids) == 1:
+        return ids[0]  # the shortest comes first
+    if not ids:
+        raise NoMatch(f"no {noun} ID starts with {prefix!r}; list them with `{noun}s ls`")
     raise NoMatch(
-        f"{len(found)} {noun}s have ids that begin with {begin!r}, such as {found[0]} and"
-        f" {found[1]}; give more of it"
+        f"{len(ids)} {noun} IDs start with {prefix!r}, such as {ids[0]} and {ids[1]};"
+        " use a longer prefix"
     )
 
 
-def as_row(found: sqlite3.Row) -> Row:
-    """Give what was found by name, as it may be shown."""
-    return {name: _shown(name, found[name]) for name in found.keys()}  # noqa: SIM118 - no mapping
-
-
-def _shown(name: str, value: Any) -> Any:
-    if name.endswith("_at") and isinstance(value, float):
-        return format_rfc3339(datetime.fromtimestamp(int(value), UTC))
-    return value
+def _skipped_reason(row: Row, sink_states: Mapping[str, str]) -> str | None:
+    """Return why a delivery is not replayed; a sink without a state is not configured."""
+    pending = ALREADY_PENDING if row["status"] == DeliveryStatus.PENDING else None
+    return SKIP_REASONS[sink_states.get(row["sink"], "not configured")] or pending

@@ -1,19 +1,38 @@
-"""The SQL of the operator's desk. A null in a filter stands for anything."""
+"""The SQL of the operator's queries and repairs. A NULL in a filter matches everything."""
 
 from typing import Final
 
 JOBS: Final = """
-SELECT job_id, iif(phase = 'missing', 'MISSING', status) AS state, deployment, changed_at,
-       iif(json_valid(job), job, '{}') AS job
-  FROM jobs
+WITH known AS (
+    SELECT job_id, iif(phase = 'missing', 'MISSING', status) AS state, deployment, changed_at,
+           iif(json_valid(job), job, NULL) AS job
+      FROM jobs
+     UNION ALL
+    SELECT value, 'UNKNOWN', NULL, 0.0, NULL
+      FROM json_each(:unseen)
+     WHERE value NOT IN (SELECT job_id FROM jobs)
+)
+SELECT job_id, state, deployment, nullif(changed_at, 0.0) AS changed_at, job,
+       changed_at AS cursor_time, job_id AS cursor_key
+  FROM known
  WHERE job_id = coalesce(:job, job_id)
    AND state = coalesce(:state, state)
    AND changed_at >= :since
- ORDER BY changed_at DESC, job_id
+   AND (:watched IS NULL OR job_id IN (SELECT value FROM json_each(:watched)))
+   AND (:cursor_time IS NULL
+        OR changed_at < :cursor_time
+        OR (changed_at = :cursor_time AND job_id > :cursor_key))
+ ORDER BY cursor_time DESC, cursor_key
  LIMIT :limit
 """
+"""Recorded jobs and those in `unseen`, which have no status yet; the last changed first."""
 
-WANTED: Final = """\
+EVENTS: Final = """
+SELECT id, type, subject AS job_id, occurred_at, recorded_at,
+       (SELECT json_group_array(json_object('sink', sink, 'status', status))
+          FROM deliveries WHERE event_id = events.id) AS deliveries,
+       recorded_at AS cursor_time, rowid AS cursor_key
+  FROM events
  WHERE subject = coalesce(:job, subject)
    AND type = coalesce(:type, type)
    AND recorded_at >= :since
@@ -24,17 +43,12 @@ WANTED: Final = """\
            AND sink = coalesce(:sink, sink)
            AND status = coalesce(:state, status)
        ))
-"""
-"""Which events a filter lets through."""
-
-EVENTS: Final = f"""
-SELECT id, type, subject AS job_id, occurred_at, recorded_at,
-       (SELECT json_group_array(json_object('sink', sink, 'status', status))
-          FROM deliveries WHERE event_id = events.id) AS deliveries
-  FROM events
-{WANTED} ORDER BY recorded_at DESC, rowid DESC
+   AND (:cursor_time IS NULL
+        OR recorded_at < :cursor_time
+        OR (recorded_at = :cursor_time AND rowid < :cursor_key))
+ ORDER BY cursor_time DESC, cursor_key DESC
  LIMIT :limit
-"""  # noqa: S608 - both parts are constants
+"""
 
 EVENT: Final = """
 SELECT id, type, subject AS job_id, occurred_at, recorded_at, follows, body, digest
@@ -45,12 +59,10 @@ SELECT id, type, subject AS job_id, occurred_at, recorded_at, follows, body, dig
 _DELIVERY: Final = """
 SELECT events.id AS event_id, type, events.subject AS job_id, sinks.name AS sink, status,
        attempts AS failures,
-       iif(status = 'pending', due, NULL) AS next_attempt_at, last_attempt_at, ended_at, reason,
-       CASE WHEN unconfigured_at IS NOT NULL THEN 'left'
-            WHEN disabled_reason IS NOT NULL THEN 'disabled' ELSE status END AS standing
+       iif(status = 'pending', due, NULL) AS next_attempt_at, last_attempt_at, ended_at, reason
 """
 
-_WANTED: Final = """
+_DELIVERY_FILTER: Final = """
  WHERE events.subject = coalesce(:job, events.subject)
    AND type = coalesce(:type, type)
    AND sinks.name = coalesce(:sink, sinks.name)
@@ -65,14 +77,14 @@ DELIVERIES: Final = f"""{_DELIVERY}
   FROM deliveries
   JOIN events ON events.id = event_id
   JOIN sinks ON sinks.name = sink
-{_WANTED}"""
+{_DELIVERY_FILTER}"""
 
-PAIRS: Final = f"""{_DELIVERY}
+EVENT_SINK_PAIRS: Final = f"""{_DELIVERY}
   FROM events
   JOIN sinks
   LEFT JOIN deliveries ON event_id = events.id AND sink = sinks.name
-{_WANTED}"""
-"""Like LETTERS, but a sink that never was to get an event counts too; its status is then null."""
+{_DELIVERY_FILTER}"""
+"""Like DELIVERIES, with a NULL status where an event has no delivery to a sink."""
 
 REPLAY: Final = """
 INSERT INTO deliveries (event_id, sink, subject, created_at, due, is_replay)
@@ -81,11 +93,11 @@ ON CONFLICT (event_id, sink) DO UPDATE
    SET status = 'pending', created_at = excluded.created_at, due = excluded.due, is_replay = 1,
        attempts = 0, reason = NULL, last_attempt_at = NULL, ended_at = NULL
 """
-"""What is sent again has its seven days of attempts before it anew."""
+"""A replay gets the full seven days of attempts again."""
 
-DROP: Final = "DELETE FROM deliveries WHERE event_id = :event_id AND sink = :sink"
+DELETE_DELIVERY: Final = "DELETE FROM deliveries WHERE event_id = :event_id AND sink = :sink"
 
-ENABLE: Final = """
+ENABLE_SINK: Final = """
 UPDATE sinks SET disabled_reason = NULL WHERE name = :sink AND disabled_reason IS NOT NULL
 """
 
@@ -117,57 +129,23 @@ SELECT iif(phase = 'missing', 'MISSING', status) AS state, count(*)
 ENDED_JOBS: Final = """
 SELECT job, changed_at
   FROM jobs
- WHERE json_valid(job) AND status IN (SELECT value FROM json_each(:ends))
+ WHERE json_valid(job) AND status IN (SELECT value FROM json_each(:statuses))
 """
 
 JOB_IDS: Final = """
-SELECT job_id AS id FROM jobs WHERE :begin <> '' AND substr(job_id, 1, length(:begin)) = :begin
+SELECT job_id AS id FROM jobs WHERE :prefix <> '' AND substr(job_id, 1, length(:prefix)) = :prefix
  UNION
-SELECT subject FROM events WHERE :begin <> '' AND substr(subject, 1, length(:begin)) = :begin
+SELECT subject FROM events WHERE :prefix <> '' AND substr(subject, 1, length(:prefix)) = :prefix
  ORDER BY 1
 """
 
 EVENT_IDS: Final = """
-SELECT id FROM events WHERE :begin <> '' AND substr(id, 1, length(:begin)) = :begin ORDER BY 1
+SELECT id FROM events WHERE :prefix <> '' AND substr(id, 1, length(:prefix)) = :prefix ORDER BY 1
 """
 
-JOBS_PAGE: Final = """
-WITH known AS (
-    SELECT job_id, iif(phase = 'missing', 'MISSING', status) AS state, deployment, changed_at,
-           iif(json_valid(job), job, NULL) AS job
-      FROM jobs
-     UNION ALL
-    SELECT value, 'UNKNOWN', NULL, 0.0, NULL
-      FROM json_each(:unseen)
-     WHERE value NOT IN (SELECT job_id FROM jobs)
-)
-SELECT job_id, state, deployment, nullif(changed_at, 0.0) AS changed_at, job,
-       changed_at AS place, job_id AS key
-  FROM known
- WHERE job_id = coalesce(:job, job_id)
-   AND state = coalesce(:state, state)
-   AND changed_at >= :since
-   AND (:watched IS NULL OR job_id IN (SELECT value FROM json_each(:watched)))
-   AND (:place IS NULL OR changed_at < :place OR (changed_at = :place AND job_id > :key))
- ORDER BY place DESC, key
- LIMIT :limit
-"""
-"""Jobs with those that are watched and have never been seen, the one that changed last first."""
+LAST_POSITION: Final = "SELECT rowid, id FROM events ORDER BY rowid DESC LIMIT 1"
 
-EVENTS_PAGE: Final = f"""
-SELECT id, type, subject, occurred_at, recorded_at,
-       (SELECT json_group_array(json_object('sink', sink, 'status', status))
-          FROM deliveries WHERE event_id = events.id) AS deliveries,
-       recorded_at AS place, rowid AS key
-  FROM events
-{WANTED}   AND (:place IS NULL OR recorded_at < :place OR (recorded_at = :place AND rowid < :key))
- ORDER BY place DESC, key DESC
- LIMIT :limit
-"""  # noqa: S608 - both parts are constants
-
-LAST_EVENT: Final = "SELECT rowid, id FROM events ORDER BY rowid DESC LIMIT 1"
-
-EVENT_NUMBER: Final = "SELECT rowid, id FROM events WHERE id = :id"
+POSITION: Final = "SELECT rowid, id FROM events WHERE id = :id"
 
 EVENTS_AFTER: Final = """
 SELECT rowid AS number, id, type, subject, body
@@ -180,3 +158,4 @@ SELECT rowid AS number, id, type, subject, body
  ORDER BY rowid
  LIMIT :limit
 """
+"""A position that cannot be of this database stands before all its events."""

@@ -1,4 +1,4 @@
-"""The file of the SQLite store: its lock, its connection and its ills."""
+"""The database file of the SQLite store: lock, connection and recovery."""
 
 import errno
 import fcntl
@@ -21,18 +21,18 @@ from poller.store.filesystem import network_fs_type
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
-BUSY_SECONDS: Final = 5.0
-"""How long to wait for another process that writes."""
+BUSY_TIMEOUT: Final = 5.0
+"""Seconds to wait for another process that is writing."""
 
-LOCK_PROBE_SECONDS: Final = 0.05
-"""Longer than `is_locked` holds the lock, which it takes for an instant."""
+LOCK_RETRY_DELAY: Final = 0.05
+"""Seconds; longer than `is_locked` holds the lock."""
 
-TRANSIENT_CODES: Final = frozenset(
+TRANSIENT_ERRNOS: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 )
-"""What may heal while the process waits; any other refusal by the system takes a person."""
+"""Errors of the system that may end without an operator."""
 
-UNAVAILABLE: Final = frozenset(
+UNAVAILABLE_CODES: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_CANTOPEN,
@@ -43,16 +43,15 @@ UNAVAILABLE: Final = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
-CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+CORRUPT_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 log = structlog.get_logger()
 
 
 class Database:
-    """One database file, held by one process.
+    """One database file, locked by one process.
 
-    `prepare` is the first work of every connection. Every method blocks, and none may run beside
-    another.
+    `prepare` runs first on every new connection. All methods block; only one may run at a time.
     """
 
     def __init__(self, path: Path, *, prepare: Work[None], allow_network: bool) -> None:
@@ -61,89 +60,89 @@ class Database:
         self._allow_network = allow_network
         self._lock: int | None = None
         self._connection: sqlite3.Connection | None = None
-        self._opened: int | None = None
+        self._inode: int | None = None
 
     def open(self) -> None:
-        """Lock, check, migrate and prepare.
+        """Lock, check, migrate and prepare the database.
 
-        Raises StoreLocked, StoreRefused (then the file is as it was) or StoreUnavailable.
+        Raises StoreLocked, StoreUnusable (then the file is unchanged) or StoreUnavailable.
         """
         try:
-            self._claim()
+            self._acquire()
             self.transact(lambda _: None)
         except OSError as error:
             self.close()
             text = f"POLLER_STORE: {self._path}: {error.strerror}"
-            if error.errno in TRANSIENT_CODES:
+            if error.errno in TRANSIENT_ERRNOS:
                 raise StoreUnavailable(text) from error
-            rule = "it must be a file in a folder that this user may write to"
-            raise StoreUnusable(f"{text}; {rule}") from error
+            advice = "use a file in a directory that this user can write to"
+            raise StoreUnusable(f"{text}; {advice}") from error
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Close and unlock."""
+        """Close and unlock the database."""
         self._disconnect()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def transact(self, work: Work[T]) -> T:
-        """Do some work in one transaction, all or nothing.
+        """Run `work` in one transaction, all or nothing.
 
-        After a StoreUnavailable the next call connects anew: that is how the store heals.
+        After a StoreUnavailable the next call opens a new connection, so that the store recovers.
         """
         try:
             self._detect_replacement()
             return in_transaction(self._connection or self._connect(), work)
         except sqlite3.Error as error:
             self._disconnect_after(error)
-            if primary_code(error) in CORRUPT:
+            if primary_code(error) in CORRUPT_CODES:
                 self._quarantine(error)
-            elif primary_code(error) not in UNAVAILABLE:
+            elif primary_code(error) not in UNAVAILABLE_CODES:
                 raise
             raise StoreUnavailable(f"{self._path}: {error}") from error
         except OSError as error:
             raise StoreUnavailable(f"{self._path}: {error.strerror}") from error
 
-    def _claim(self) -> None:
-        """Make sure that the file can be had, and that nobody else has it."""
-        kind = network_fs_type(self._path)
-        if kind and not self._allow_network:
+    def _acquire(self) -> None:
+        """Check the file system, create the file and lock it."""
+        fs_type = network_fs_type(self._path)
+        if fs_type and not self._allow_network:
             raise StoreUnusable(
-                f"POLLER_STORE: {self._path} is on a network file system ({kind}), where a lock"
-                " may not hold; move it to a local disk, or set POLLER_ALLOW_NETWORK_STORE=on"
+                f"POLLER_STORE: {self._path} is on a network file system ({fs_type}), where file"
+                " locks are unreliable; use a local disk, or set POLLER_ALLOW_NETWORK_STORE=on"
             )
         os.close(_open_private(self._path))
-        self._lock = _open_private(_beside(self._path, ".lock"))
+        self._lock = _open_private(_sibling(self._path, ".lock"))
         if not _lock(self._lock, fcntl.LOCK_EX):
-            time.sleep(LOCK_PROBE_SECONDS)
+            time.sleep(LOCK_RETRY_DELAY)
             if not _lock(self._lock, fcntl.LOCK_EX):
                 raise StoreLocked(
-                    f"{self._path}: another process has it;"
-                    " stop that one, or set another POLLER_STORE"
+                    f"{self._path} is in use by another process;"
+                    " stop that process, or use another POLLER_STORE"
                 )
 
     def _connect(self) -> sqlite3.Connection:
-        """Connect, with a new file in the place of one that is damaged."""
+        """Open a connection; replace a damaged file by a new one."""
         try:
             return self._connect_checked()
         except sqlite3.Error as error:
             self._disconnect_after(error)
-            if primary_code(error) not in CORRUPT:
+            if primary_code(error) not in CORRUPT_CODES:
                 raise
             self._quarantine(error)
             return self._connect_checked()
 
     def _connect_checked(self) -> sqlite3.Connection:
         os.close(_open_private(self._path))
-        self._sync_what_is_there()
-        self._inspect()
+        self._sync_existing()
+        self._check_file()
         db = self._connection = sqlite3.connect(
-            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            self._path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
         )
-        self._opened = _inode(self._path)
+        self._inode = _inode(self._path)
         db.row_factory = sqlite3.Row
         for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             db.execute(f"PRAGMA {setting}")
@@ -151,47 +150,47 @@ class Database:
         in_transaction(db, self._prepare)
         return db
 
-    def _sync_what_is_there(self) -> None:
-        """Have on the disk what a killed process may have told to this kernel alone.
+    def _sync_existing(self) -> None:
+        """Flush to disk what a killed process may have written to the kernel's cache only.
 
-        What is read of it is taken for durable, and sent. A checkpoint would do the same, but a
-        full disk would fail it.
+        Whatever is read from the file is sent, so it must be durable. A checkpoint would flush it
+        too, but fails on a full disk.
         """
-        wal = _beside(self._path, "-wal")
+        wal = _sibling(self._path, "-wal")
         for path in (wal, self._path.parent) if wal.exists() else ():
             _sync(path)
 
-    def _inspect(self) -> None:
-        """Look through a connection that cannot write, so that a refused file stays as it is."""
+    def _check_file(self) -> None:
+        """Check the file through a read-only connection: an unusable file must not change."""
         try:
-            self._inspect_as("ro")
+            self._check_through("ro")
         except sqlite3.OperationalError as error:
             if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_READONLY_ROLLBACK:
                 raise
-            # A kill left a change half done: nothing can be read before it is undone.
-            self._inspect_as("rw")
+            # A killed process left an unfinished change, which must be rolled back before any read.
+            self._check_through("rw")
 
-    def _inspect_as(self, mode: str) -> None:
+    def _check_through(self, mode: str) -> None:
         uri = f"{self._path.as_uri()}?mode={mode}"
-        with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as db:
+        with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT)) as db:
             if schema.version(db) > len(schema.MIGRATIONS):
                 raise StoreUnusable(
                     f"POLLER_STORE: {self._path} was written by a newer version of this program;"
-                    " run that version, or give this one a file of its own"
+                    " use that version, or another file"
                 )
             if not schema.is_own_database(db):
                 raise StoreUnusable(
                     f"POLLER_STORE: {self._path} is the database of another program;"
-                    " give this one a file of its own"
+                    " use another file"
                 )
-            applied = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if applied != "ok":
-                raise _FailedCheck(applied)
+            verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict != "ok":
+                raise _FailedCheck(verdict)
 
     def _detect_replacement(self) -> None:
-        """Let go of a file that was removed or replaced: what goes there reaches nobody."""
-        if self._connection and _inode(self._path) != self._opened:
-            advice = "a new one is begun; stop the daemon before moving its file"
+        """Disconnect from a file that was removed or replaced: writes to it would be lost."""
+        if self._connection and _inode(self._path) != self._inode:
+            advice = "a new database is created; stop the daemon before moving its file"
             log.error("store.file_replaced", path=str(self._path), advice=advice)
             self._disconnect()
 
@@ -203,25 +202,27 @@ class Database:
     def _disconnect_after(self, error: sqlite3.Error) -> None:
         """Disconnect after an error.
 
-        The frames in its traceback hold cursors, and a connection that has any stays open when it
-        is closed: to end some time later, with the removal of a WAL that is another's by then.
+        The frames of its traceback hold cursors, and a closed connection with cursors stays open
+        in SQLite: it would end later, and remove a WAL that belongs to another connection by then.
         """
         clear_frames(error.__traceback__)
         self._disconnect()
 
     def _quarantine(self, error: sqlite3.Error) -> None:
-        """Keep what is left of a damaged database for a person to look at."""
-        aside = _beside(self._path, f".corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
-        log.error("store.corrupt", path=str(self._path), aside=str(aside), error=str(error))
+        """Rename a damaged database, so that an operator can inspect it."""
+        quarantine = _sibling(self._path, f".corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+        log.error(
+            "store.corrupt", path=str(self._path), quarantine=str(quarantine), error=str(error)
+        )
         try:
-            self._path.rename(aside)
+            self._path.rename(quarantine)
             for suffix in ("-wal", "-shm"):
-                part = _beside(self._path, suffix)
+                part = _sibling(self._path, suffix)
                 if part.exists():
-                    part.rename(_beside(aside, suffix))
-        except OSError as refusal:
-            text = f"{self._path} is damaged and cannot be renamed: {refusal.strerror}"
-            raise StoreUnavailable(text) from refusal
+                    part.rename(_sibling(quarantine, suffix))
+        except OSError as failure:
+            text = f"{self._path} is damaged and cannot be renamed: {failure.strerror}"
+            raise StoreUnavailable(text) from failure
 
 
 class _FailedCheck(sqlite3.DatabaseError):
@@ -229,12 +230,12 @@ class _FailedCheck(sqlite3.DatabaseError):
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether a daemon has a database. Raises OSError when this user may not know.
+    """Return whether a daemon has a database open. Raises OSError if this user has no access.
 
-    The lock is tried in its shared form, so that two who ask do not take each other for a daemon.
+    The lock is tried in shared mode, so that two callers do not mistake each other for a daemon.
     """
     try:
-        lock = os.open(_beside(path, ".lock"), os.O_RDONLY)
+        lock = os.open(_sibling(path, ".lock"), os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
@@ -244,13 +245,13 @@ def is_locked(path: Path) -> bool:
 
 
 def in_transaction(db: sqlite3.Connection, work: Work[T]) -> T:
-    """Do some work in one transaction on a connection that has none open."""
+    """Run `work` in one transaction on a connection that has none open."""
     db.execute("BEGIN IMMEDIATE")
     try:
         result = work(db)
         db.execute("COMMIT")
     except BaseException:
-        # A failed write may have ended the transaction already.
+        # SQLite rolls some failed transactions back itself.
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
@@ -258,7 +259,7 @@ def in_transaction(db: sqlite3.Connection, work: Work[T]) -> T:
 
 
 def primary_code(error: sqlite3.Error) -> int | None:
-    """Give SQLite's primary result code; errors of the Python module itself have none."""
+    """Return SQLite's primary result code; None for errors of the Python module itself."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 
@@ -290,5 +291,5 @@ def _open_private(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
 
-def _beside(path: Path, suffix: str) -> Path:
+def _sibling(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)

@@ -1,4 +1,4 @@
-"""Which kind of file system holds a path, as Linux tells it."""
+"""The type of the file system that holds a path, from /proc (Linux)."""
 
 import errno
 import os
@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Final
 
-MOUNTS: Final = Path("/proc/self/mountinfo")
+MOUNTINFO: Final = Path("/proc/self/mountinfo")
 
-NETWORK: Final = frozenset(
+NETWORK_FS_TYPES: Final = frozenset(
     {
         "9p",
         "afs",
@@ -33,34 +33,36 @@ NETWORK: Final = frozenset(
         "smbfs",
     }
 )
-"""Types that reach over a network, where locks and shared memory are not to be trusted."""
+"""File systems whose locks and shared memory may not work between hosts."""
 
 
 def network_fs_type(path: Path) -> str | None:
-    """Name the network file system that holds a path, or None where none is known to."""
+    """Return the type of the network file system that holds a path; None for a local one."""
     try:
-        where = path.resolve()
-    except RuntimeError:  # what Python 3.11 and 3.12 say of links that go round in circles
+        resolved = path.resolve()
+    except RuntimeError:  # Python 3.11 and 3.12 raise it for a loop of symbolic links
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
-    kind = fs_type(where, _mounts())
-    return kind if kind in NETWORK else None
+    found = fs_type(resolved, _read_mountinfo())
+    return found if found in NETWORK_FS_TYPES else None
 
 
 def fs_type(path: Path, mounts: str) -> str | None:
-    """Find the type of the file system of a path in the text of a mountinfo file (proc(5))."""
-    found: tuple[int, str] | None = None
+    """Return the file system type of a path, from the text of a mountinfo file (proc(5))."""
+    deepest: tuple[int, str] | None = None
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
-        point = Path(_unescaped(before.split()[4]))
-        # A later line lies over an earlier one of the same place.
-        if path.is_relative_to(point) and (found is None or len(point.parts) >= found[0]):
-            found = len(point.parts), after.split()[0]
-    return found[1] if found else None
+        point = Path(_unescape(before.split()[4]))
+        # A later mount covers an earlier one at the same mount point.
+        if path.is_relative_to(point) and (deepest is None or len(point.parts) >= deepest[0]):
+            deepest = len(point.parts), after.split()[0]
+    return deepest[1] if deepest else None
 
 
-def _mounts() -> str:
-    return MOUNTS.read_text(encoding="utf-8", errors="surrogateescape") if MOUNTS.exists() else ""
+def _read_mountinfo() -> str:
+    if not MOUNTINFO.exists():
+        return ""
+    return MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
 
 
-def _unescaped(text: str) -> str:
+def _unescape(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), text)

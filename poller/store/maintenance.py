@@ -1,4 +1,4 @@
-"""The upkeep of the store while it is in use: what waits, what is past its time, what is lost."""
+"""Maintenance of the store while the daemon runs: backlog reports, retention, replacement."""
 
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final
@@ -6,13 +6,14 @@ from typing import Final
 import anyio
 import structlog
 
-from poller.core.errors import StoreUnavailable
 from poller.core.outbox import SinkBacklog
 from poller.runtime.clock import Clock
+from poller.runtime.log_throttle import LogThrottle
+from poller.runtime.retrying import log_store_error, until_available
 from poller.store import Store
 
 FIRST_SWEEP_DELAY: Final = 30.0
-"""Seconds in which the file of jobs is surely read: what is watched must not be forgotten."""
+"""Seconds until the jobs file has been read: the rows of watched jobs must not be deleted."""
 SWEEP_INTERVAL: Final = 3_600.0
 REPLACEMENT_CHECK_INTERVAL: Final = 10.0
 
@@ -23,37 +24,43 @@ async def run_retention(
     store: Store,
     clock: Clock,
     watched: Callable[[], Collection[str]],
-    pruned: Callable[[], Awaitable[None]],
+    on_pruned: Callable[[], Awaitable[None]],
 ) -> None:
-    """Say what waits from before, and forget what is past its time, every hour."""
+    """Log the backlogs, and delete rows past their retention, every hour."""
+    throttle = LogThrottle(clock.steady)
+
+    async def sweep() -> None:
+        for backlog in await store.backlogs():
+            log_backlog(backlog)
+        await store.prune(clock.steady(), watched())
+        await on_pruned()
+
     await anyio.sleep(FIRST_SWEEP_DELAY)
     while True:
-        try:
-            for sink in await store.backlogs():
-                log_backlog(sink)
-            await store.prune(clock.steady(), watched())
-            await pruned()
-        except StoreUnavailable as error:
-            log.error("store.unavailable", error=str(error))
+        await until_available(
+            sweep,
+            on_error=lambda error: log_store_error(throttle, error),
+            interval=SWEEP_INTERVAL,
+        )
         await anyio.sleep(SWEEP_INTERVAL)
 
 
-async def watch_for_replacement(store: Store, start_over: Callable[[], Awaitable[None]]) -> None:
-    """Begin again when a damaged database was replaced: what it knew has to be seen anew."""
-    instance = store.database_id
+async def watch_for_replacement(store: Store, resync: Callable[[], Awaitable[None]]) -> None:
+    """Call `resync` whenever a damaged database was replaced by a new one, which is empty."""
+    database_id = store.database_id
     while True:
         await anyio.sleep(REPLACEMENT_CHECK_INTERVAL)
-        if store.database_id != instance:
-            instance = store.database_id
-            await start_over()
+        if store.database_id != database_id:
+            database_id = store.database_id
+            await resync()
 
 
-def log_backlog(sink: SinkBacklog) -> None:
-    """Log what a sink has not got, if there is anything."""
-    if not sink.is_configured and sink.pending:
-        log.warning("sink.unconfigured", sink=sink.name, pending=sink.pending)
-    elif sink.is_disabled:
-        advice = f"put its receiver right, then sutro-poller sinks enable {sink.name}"
-        log.warning("sink.disabled", sink=sink.name, dead=sink.dead, advice=advice)
-    elif sink.pending or sink.dead:
-        log.info("sink.backlog", sink=sink.name, pending=sink.pending, dead=sink.dead)
+def log_backlog(backlog: SinkBacklog) -> None:
+    """Log the backlog of a sink, unless it is empty."""
+    if not backlog.is_configured and backlog.pending:
+        log.warning("sink.unconfigured", sink=backlog.name, pending=backlog.pending)
+    elif backlog.is_disabled:
+        advice = f"fix its receiver, then run `sutro-poller sinks enable {backlog.name}`"
+        log.warning("sink.disabled", sink=backlog.name, dead=backlog.dead, advice=advice)
+    elif backlog.pending or backlog.dead:
+        log.info("sink.backlog", sink=backlog.name, pending=backlog.pending, dead=backlog.dead)

@@ -19,9 +19,9 @@ IN_MEMORY: Final = Path(":memory:")
 
 
 class MemoryStore(SqliteStore):
-    """Keep everything in memory, on one connection and without threads.
+    """A store in memory, on one connection and without worker threads.
 
-    It can be used before it is opened, and keeps its contents when it is closed.
+    It works before it is opened, and keeps its contents when it is closed.
     """
 
     def __init__(self, *, routes: Routes, deployment: str, now: Callable[[], float]) -> None:
@@ -49,11 +49,11 @@ class MemoryStore(SqliteStore):
         """Do nothing."""
 
     def admin(self) -> StoreAdmin:
-        """Return what reads and repairs the same database."""
+        """Return the operator's queries and repairs of the same database."""
         return _MemoryAdmin(self, self._now)
 
     def transact(self, work: Work[T]) -> T:
-        """Do some work in one transaction, in any thread."""
+        """Run `work` in one transaction, in any thread."""
         with self._lock:
             return in_transaction(self._connection, work)
 

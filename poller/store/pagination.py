@@ -1,4 +1,4 @@
-"""What programs read of a database, page by page; ids and names in a filter are whole here."""
+"""Pages of jobs and events for programs; ids and names in a filter must be complete here."""
 
 import json
 import sqlite3
@@ -7,17 +7,15 @@ from dataclasses import asdict, dataclass
 from typing import Final, NamedTuple
 
 from poller.store import admin_sql as sql
-from poller.store.admin import EventFilter, Row, StoreAdmin, as_row
+from poller.store.admin import FIRST_PAGE, EventFilter, Row, StoreAdmin, select
 
 Cursor = tuple[float, str | int]
-"""Where a page ends: the moment and the key of its last row."""
-
-START: Final[tuple[None, None]] = (None, None)
+"""The end of a page: the time and the key of its last row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some rows, and the place after which there are more, if there are."""
+    """Some rows, and the cursor for the next page; None for the last one."""
 
     rows: Sequence[Row]
     after: Cursor | None
@@ -31,28 +29,38 @@ def jobs_page(
     unseen: Collection[str] = (),
     watched: Collection[str] | None = None,
 ) -> Page:
-    """Read jobs, the one that changed last first; those in `unseen` count though none knows them.
+    """Return jobs, the last changed first, including those in `unseen` that are not recorded.
 
-    With `watched` only these. `job` of a row is the job object as it was last recorded, or None.
+    With `watched`, only these. A row's `job` is the job object as last recorded, or None.
     """
-    only = None if watched is None else json.dumps([*watched])
-    lists = {"unseen": json.dumps([*unseen]), "watched": only}
-    page = _page(admin, sql.JOBS_PAGE, wanted, after, **lists)
+    lists = {"unseen": json.dumps([*unseen])}
+    if watched is not None:
+        lists["watched"] = json.dumps([*watched])
+    page = _page(admin, sql.JOBS, wanted, after, **lists)
     for row in page.rows:
         row["job"] = json.loads(row["job"]) if row["job"] else None
     return page
 
 
 def events_page(admin: StoreAdmin, wanted: EventFilter, *, after: Cursor | None) -> Page:
-    """Read events, the latest first."""
-    page = _page(admin, sql.EVENTS_PAGE, wanted, after)
-    for row in page.rows:
-        row["deliveries"] = json.loads(row["deliveries"])
-    return page
+    """Return events with the status of their deliveries, the latest first."""
+    page = _page(admin, sql.EVENTS, wanted, after)
+    rows = [
+        {
+            "id": row["id"],
+            "type": row["type"],
+            "subject": row["job_id"],
+            "occurred_at": row["occurred_at"],
+            "recorded_at": row["recorded_at"],
+            "deliveries": json.loads(row["deliveries"]),
+        }
+        for row in page.rows
+    ]
+    return Page(rows, page.after)
 
 
 class StreamPosition(NamedTuple):
-    """An event in the order of their recording: its number alone may be another's one day."""
+    """An event in the order of recording; another database may use its number again."""
 
     number: int
     event_id: str
@@ -62,31 +70,32 @@ STREAM_START: Final = StreamPosition(0, "")
 
 
 def position_of(admin: StoreAdmin, event_id: str | None) -> StreamPosition:
-    """Give the place of an event, before all where it is not known, or else of the last one."""
+    """Return the position of an event, the start if it is unknown, and the last one for None."""
 
     def work(db: sqlite3.Connection) -> StreamPosition:
-        statement = sql.LAST_EVENT if event_id is None else sql.EVENT_NUMBER
-        found = db.execute(statement, {"id": event_id}).fetchone()
-        return StreamPosition(*found) if found else STREAM_START
+        statement = sql.LAST_POSITION if event_id is None else sql.POSITION
+        row = db.execute(statement, {"id": event_id}).fetchone()
+        return StreamPosition(*row) if row else STREAM_START
 
     return admin.read(work)
 
 
-def events_after(admin: StoreAdmin, mark: StreamPosition, limit: int) -> list[Row]:
-    """Read events in the order of their recording, with their `number` and their `body`.
+def events_after(admin: StoreAdmin, position: StreamPosition, limit: int) -> list[Row]:
+    """Return events in the order of recording, with their `number` and `body`.
 
-    After one that cannot have been in this database, which was replaced, come all of them.
+    For a position of another database, such as one that was replaced, return all of them.
     """
-    values = {"number": mark.number, "id": mark.event_id, "limit": limit}
-    return admin.read(lambda db: [dict(it) for it in db.execute(sql.EVENTS_AFTER, values)])
+    values = {"number": position.number, "id": position.event_id, "limit": limit}
+    return admin.read(lambda db: select(db, sql.EVENTS_AFTER, values))
 
 
 def _page(
-    admin: StoreAdmin, statement: str, wanted: EventFilter, after: Cursor | None, **more: object
+    admin: StoreAdmin, statement: str, wanted: EventFilter, after: Cursor | None, **lists: str
 ) -> Page:
-    place, key = after or START
-    values = asdict(wanted) | {"limit": wanted.limit + 1, "place": place, "key": key} | more
-    rows = admin.read(lambda db: [as_row(it) for it in db.execute(statement, values)])
+    time, key = after or (None, None)
+    cursor = {"cursor_time": time, "cursor_key": key, "limit": wanted.limit + 1}
+    values = FIRST_PAGE | asdict(wanted) | lists | cursor
+    rows = admin.read(lambda db: select(db, statement, values))
     shown = rows[: wanted.limit]
-    places: list[Cursor] = [(row.pop("place"), row.pop("key")) for row in shown]
-    return Page(shown, places[-1] if len(rows) > len(shown) else None)
+    cursors: list[Cursor] = [(row.pop("cursor_time"), row.pop("cursor_key")) for row in shown]
+    return Page(shown, cursors[-1] if len(rows) > len(shown) else None)

@@ -1,4 +1,4 @@
-"""The rows of the SQLite store: how values are laid out in its tables, and read back."""
+"""Conversion between values and rows of the SQLite store."""
 
 import json
 import sqlite3
@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 def state_row(state: JobState) -> dict[str, Any]:
-    """Lay a state out for the jobs table. The job is kept under the API's own names."""
+    """Return the columns of a state; the job is JSON with the field names of the API."""
     return {
         "job_id": state.job_id,
         "phase": state.phase,
@@ -33,7 +33,7 @@ def state_row(state: JobState) -> dict[str, Any]:
 
 
 def read_state(row: sqlite3.Row) -> JobState | None:
-    """Read a state; None where the row is damaged: the API will tell it anew."""
+    """Return the state in a row; None if the row is damaged, so that the job is polled anew."""
     try:
         return JobState(
             job_id=row["job_id"],
@@ -51,7 +51,7 @@ def read_state(row: sqlite3.Row) -> JobState | None:
 
 
 def event_row(event: Event) -> dict[str, Any]:
-    """Lay an event out for the events table, with the digest of its body."""
+    """Return the columns of an event, with the digest of its body."""
     return {
         "id": event.id,
         "type": event.type,
@@ -64,8 +64,8 @@ def event_row(event: Event) -> dict[str, Any]:
 
 
 def read_delivery(row: sqlite3.Row) -> Delivery:
-    """Read a delivery with its event, and check the body against its digest."""
-    occurred_at, is_dated = _moment(row["occurred_at"])
+    """Return the delivery in a row with its event; check the body against its digest."""
+    occurred_at, is_valid = _parse_time(row["occurred_at"])
     event = Event(
         id=row["event_id"],
         type=row["type"],
@@ -81,26 +81,26 @@ def read_delivery(row: sqlite3.Row) -> Delivery:
         created_at=row["created_at"],
         attempts=row["attempts"],
         is_replay=bool(row["is_replay"]),
-        is_intact=is_dated and checksum(event.body) == row["digest"],
+        is_intact=is_valid and checksum(event.body) == row["digest"],
     )
 
 
-def _moment(text: str) -> tuple[datetime, bool]:
-    """Read a moment, and say whether it was one."""
+def _parse_time(text: str) -> tuple[datetime, bool]:
+    """Return a time and whether the text was valid."""
     try:
         return datetime.fromisoformat(text), True
     except ValueError:
         return datetime.fromtimestamp(0, UTC), False
 
 
-def read_sink(row: sqlite3.Row) -> SinkBacklog:
-    """Read the backlog of one sink."""
+def read_backlog(row: sqlite3.Row) -> SinkBacklog:
+    """Return the backlog in a row."""
     return SinkBacklog(
         name=row["name"],
         pending=row["pending"],
         dead=row["dead"],
         last_due=row["last_due"],
-        oldest_pending_at=row["oldest"],
+        oldest_pending_at=row["oldest_pending_at"],
         is_disabled=bool(row["is_disabled"]),
         is_configured=bool(row["is_configured"]),
     )

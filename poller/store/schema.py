@@ -1,4 +1,4 @@
-"""The tables of the SQLite store, and how those of an older version become them."""
+"""The tables of the SQLite store and their migrations."""
 
 import sqlite3
 from typing import Final
@@ -68,8 +68,8 @@ CREATE INDEX deliveries_by_due ON deliveries (sink, due) WHERE fate = 'pending';
 CREATE INDEX deliveries_in_line ON deliveries (sink, subject) WHERE fate = 'pending';
 CREATE INDEX deliveries_dead ON deliveries (sink) WHERE fate = 'dead';
 
--- Ids begin anywhere, so that an outcome that was under way when a damaged database was replaced
--- is not taken for that of another delivery in the new one.
+-- Ids start at a random number: the outcome of an attempt that was in progress when a damaged
+-- database was replaced must not be recorded for another delivery in the new one.
 INSERT INTO sqlite_sequence (name, seq) VALUES ('deliveries', random() & 0xFFFFFFFFFFFF);
 
 CREATE VIEW heads AS
@@ -104,22 +104,22 @@ ALTER TABLE marks RENAME TO flags;
 """
 
 MIGRATIONS: Final = (VERSION_1, VERSION_2, VERSION_3)
-"""The script at index n makes version n + 1 of the version before. A released one never changes."""
+"""The script at index n migrates version n to n + 1. A released script never changes."""
 
 
 def version(db: sqlite3.Connection) -> int:
-    """Read the version of a database; 0 for an empty one."""
-    found: int = db.execute("PRAGMA user_version").fetchone()[0]
-    return found
+    """Return the schema version of a database; 0 if it is empty."""
+    number: int = db.execute("PRAGMA user_version").fetchone()[0]
+    return number
 
 
 def is_own_database(db: sqlite3.Connection) -> bool:
-    """Tell a database of this program, or an empty one, from that of any other."""
+    """Return whether a database is empty or was made by this program."""
     tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     return not tables or "identity" in tables
 
 
 def migrate(db: sqlite3.Connection) -> None:
-    """Bring a database to the newest version, each step in a transaction of its own."""
+    """Migrate a database to the newest version, each step in its own transaction."""
     for number, script in enumerate(MIGRATIONS[version(db) :], version(db) + 1):
         db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT")

@@ -1,8 +1,8 @@
-"""The SQL of the SQLite store. Lists come in as JSON, so that every statement is constant."""
+"""The SQL of the SQLite store. Lists are passed as JSON, so that every statement is constant."""
 
 from typing import Final
 
-RECORD_STATE: Final = """
+WRITE_STATE: Final = """
 REPLACE INTO jobs (
     deployment, job_id, phase, since, status, job,
     sequence, occurrence, is_unrecognised, awaits_cost, changed_at
@@ -12,24 +12,24 @@ REPLACE INTO jobs (
 )
 """
 
-RECORD_EVENT: Final = """
+WRITE_EVENT: Final = """
 INSERT INTO events (id, type, subject, occurred_at, recorded_at, body, digest, follows)
 VALUES (:id, :type, :subject, :occurred_at, :now, :body, :digest, :follows)
 ON CONFLICT (id) DO NOTHING
 """
 
-RECORD_MARK: Final = """
+WRITE_FLAG: Final = """
 INSERT INTO flags (name, text) VALUES (:name, :text)
 ON CONFLICT (name) DO UPDATE SET text = excluded.text
 """
 
-DELIVER: Final = """
+ADD_DELIVERIES: Final = """
 INSERT INTO deliveries (event_id, sink, subject, created_at, due)
 SELECT :id, value, :subject, :now, :now
   FROM json_each(:sinks)
 """
 
-DELIVER_AFTER: Final = """
+ADD_DELIVERIES_TO_SAME_SINKS: Final = """
 INSERT INTO deliveries (event_id, sink, subject, created_at, due)
 SELECT :id, sink, :subject, :now, :now
   FROM deliveries
@@ -37,7 +37,7 @@ SELECT :id, sink, :subject, :now, :now
  ORDER BY id
 """
 
-LOAD: Final = """
+LOAD_STATES: Final = """
 SELECT job_id, phase, min(since, :now) AS since, status, job,
        sequence, occurrence, is_unrecognised
   FROM jobs
@@ -52,22 +52,22 @@ SELECT job_id, phase, min(since, :now) AS since, status, job,
        )
 """
 
-ACTIVE: Final = "SELECT job_id FROM jobs WHERE deployment = :deployment AND phase <> 'done'"
+UNFINISHED_IDS: Final = "SELECT job_id FROM jobs WHERE deployment = :deployment AND phase <> 'done'"
 
-ADDED: Final = "SELECT job_id FROM additions WHERE deployment = :deployment ORDER BY number"
+ADDED_IDS: Final = "SELECT job_id FROM additions WHERE deployment = :deployment ORDER BY number"
 
-ADD: Final = """
+ADD_IDS: Final = """
 INSERT INTO additions (deployment, job_id, added_at)
 SELECT :deployment, value, :now FROM json_each(:job_ids) WHERE true
 ON CONFLICT DO NOTHING
 """
 
-REMOVE: Final = """
+REMOVE_IDS: Final = """
 DELETE FROM additions
  WHERE deployment = :deployment AND job_id IN (SELECT value FROM json_each(:job_ids))
 """
 
-MARKS: Final = "SELECT name, text FROM flags"
+FLAGS: Final = "SELECT name, text FROM flags"
 
 _READY: Final = """
 SELECT heads.id, sink, created_at, attempts, is_replay,
@@ -81,7 +81,7 @@ SELECT heads.id, sink, created_at, attempts, is_replay,
 DUE: Final = f"{_READY} AND due <= :now ORDER BY due, heads.id LIMIT :limit"
 
 EARLY: Final = f"{_READY} ORDER BY last_attempt_at, heads.id LIMIT :limit"
-"""What was never attempted comes first: SQLite sorts NULL before every number."""
+"""Deliveries without an attempt come first: SQLite sorts NULL before every number."""
 
 SETTLE: Final = """
 UPDATE deliveries
@@ -94,13 +94,13 @@ UPDATE deliveries
  WHERE id = :delivery_id
    AND (status = 'pending' OR :status = 'delivered')
 """
-"""An attempt that was under way while its delivery was buried counts if it worked."""
+"""An attempt during which its delivery became dead counts only if it succeeded."""
 
-HASTEN: Final = """
+EXPEDITE: Final = """
 UPDATE deliveries SET due = :now WHERE sink = :sink AND status = 'pending' AND due > :now
 """
 
-DISABLE: Final = """
+DISABLE_SINK: Final = """
 INSERT INTO sinks (name, disabled_reason, times_disabled) VALUES (:sink, :reason, 1)
 ON CONFLICT (name) DO UPDATE
    SET times_disabled = times_disabled + (disabled_reason IS NULL),
@@ -108,25 +108,26 @@ ON CONFLICT (name) DO UPDATE
 RETURNING times_disabled
 """
 
-BURY_DISABLED: Final = """
+DEAD_LETTER_DISABLED: Final = """
 UPDATE deliveries
-   SET status = 'dead', reason = :buried, ended_at = :now
+   SET status = 'dead', reason = :reason, ended_at = :now
  WHERE status = 'pending'
    AND sink IN (SELECT name FROM sinks WHERE disabled_reason IS NOT NULL)
 """
 
-UNBURY: Final = """
+RESTORE_DISABLED: Final = """
 UPDATE deliveries
    SET status = 'pending', reason = NULL, ended_at = NULL, due = :now
- WHERE sink = :sink AND status = 'dead' AND reason = :buried
+ WHERE sink = :sink AND status = 'dead' AND reason = :reason
 """
 
-SINKS: Final = """
+BACKLOGS: Final = """
 SELECT name,
        (SELECT count(*) FROM deliveries WHERE sink = name AND status = 'pending') AS pending,
        (SELECT count(*) FROM deliveries WHERE sink = name AND status = 'dead') AS dead,
        (SELECT max(due) FROM deliveries WHERE sink = name AND status = 'pending') AS last_due,
-       (SELECT min(created_at) FROM deliveries WHERE sink = name AND status = 'pending') AS oldest,
+       (SELECT min(created_at) FROM deliveries WHERE sink = name AND status = 'pending')
+       AS oldest_pending_at,
        disabled_reason IS NOT NULL AS is_disabled,
        unconfigured_at IS NULL AS is_configured
   FROM sinks
@@ -134,14 +135,14 @@ SELECT name,
  ORDER BY name
 """
 
-BURY_PARKED: Final = """
+DEAD_LETTER_UNCONFIGURED: Final = """
 UPDATE deliveries
    SET status = 'dead', reason = :reason, ended_at = :now
  WHERE status = 'pending'
-   AND sink IN (SELECT name FROM sinks WHERE unconfigured_at <= :now - :parked_for)
+   AND sink IN (SELECT name FROM sinks WHERE unconfigured_at <= :now - :unconfigured_for)
 """
 
-FORGET_EVENTS: Final = """
+PRUNE_EVENTS: Final = """
 DELETE FROM events
  WHERE recorded_at <= :now - :delivered_for
    AND NOT EXISTS (
@@ -153,13 +154,13 @@ DELETE FROM events
        )
 """
 
-FORGET_JOBS: Final = """
+PRUNE_JOBS: Final = """
 DELETE FROM jobs
  WHERE changed_at <= :now - :job_for
    AND job_id NOT IN (SELECT value FROM json_each(:watched))
 """
 
-FORGET_ADDITIONS: Final = """
+PRUNE_ADDITIONS: Final = """
 DELETE FROM additions
  WHERE (deployment, job_id) IN (
         SELECT deployment, job_id
@@ -168,20 +169,21 @@ DELETE FROM additions
        )
 """
 
-FORGET: Final = (FORGET_ADDITIONS, FORGET_EVENTS, FORGET_JOBS)
+PRUNE: Final = (PRUNE_ADDITIONS, PRUNE_EVENTS, PRUNE_JOBS)
+"""The additions first: they are found by the rows of their jobs."""
 
-IDENTITY: Final = "SELECT database_id FROM identity"
+DATABASE_ID: Final = "SELECT database_id FROM identity"
 
-SINK_JOINS: Final = """
+ADD_SINKS: Final = """
 INSERT INTO sinks (name) SELECT value FROM json_each(:sinks) WHERE true
 ON CONFLICT (name) DO UPDATE SET unconfigured_at = NULL WHERE unconfigured_at IS NOT NULL
 """
 
-SINK_LEAVES: Final = """
+MARK_UNCONFIGURED: Final = """
 UPDATE sinks SET unconfigured_at = :now
  WHERE unconfigured_at IS NULL AND name NOT IN (SELECT value FROM json_each(:sinks))
 """
 
 CLAMP_DUE: Final = """
-UPDATE deliveries SET due = :now + :furthest WHERE status = 'pending' AND due > :now + :furthest
+UPDATE deliveries SET due = :now + :max_delay WHERE status = 'pending' AND due > :now + :max_delay
 """

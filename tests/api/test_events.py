@@ -107,9 +107,7 @@ async def test_what_is_under_way_does_not_go_again(tmp_path: Path):
         answer = await house.post(f"/v1/events/{event['id']}/replay?sink=webhook")
 
     assert answer.status == 200
-    assert answer.body["deliveries"] == [
-        {"sink": "webhook", "skipped_reason": "is pending already"}
-    ]
+    assert answer.body["deliveries"] == [{"sink": "webhook", "skipped_reason": "already pending"}]
 
 
 @pytest.mark.parametrize(

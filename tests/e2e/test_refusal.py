@@ -125,8 +125,8 @@ async def test_a_second_process_on_one_database_is_refused(place: Place):
 
     assert (code, first_code) == (75, 0)
     assert second.err == (
-        f"sutro-poller: {place.folder}/state/state.db: another process has it;"
-        " stop that one, or set another POLLER_STORE\n"
+        f"sutro-poller: {place.folder}/state/state.db is in use by another process;"
+        " stop that process, or use another POLLER_STORE\n"
     )
 
 
@@ -141,7 +141,7 @@ async def test_a_path_that_cannot_be_written_is_refused(place: Place):
     assert code == 78
     assert ended.err.count("\n") == 1
     assert ended.err.startswith("sutro-poller: POLLER_STORE: ")
-    assert "a folder that this user may write to" in ended.err
+    assert "a directory that this user can write to" in ended.err
 
 
 async def test_a_database_of_a_newer_version_is_left_alone(place: Place):

@@ -72,8 +72,8 @@ async def test_migration_keeps_everything(path: Path, now: Hands, version: int) 
         db.execute(f"PRAGMA user_version = {version}")
         db.execute("INSERT INTO marks VALUES ('born', 'then')")
         db.execute("INSERT INTO sinks (name) VALUES ('webhook')")
-        db.execute(sql.RECORD_EVENT, event)
-        db.execute(sql.DELIVER, event | {"sinks": '["webhook"]'})
+        db.execute(sql.WRITE_EVENT, event)
+        db.execute(sql.ADD_DELIVERIES, event | {"sinks": '["webhook"]'})
     db.close()
 
     async with a_store(path, now) as store:

@@ -112,7 +112,7 @@ async def test_impossible_path_is_refused(tmp_path: Path, now: Hands, place: str
 
     message = str(refusal.value)
     assert message.startswith(f"POLLER_STORE: {tmp_path / place}: ")
-    assert message.endswith("; it must be a file in a folder that this user may write to")
+    assert message.endswith("; use a file in a directory that this user can write to")
     assert "\n" not in message
 
 
@@ -122,7 +122,7 @@ async def test_network_disk_is_refused(
     """A store on a network file system is refused by name, untouched, with the way around."""
     table = tmp_path / "mountinfo"
     table.write_text("36 35 98:0 / / rw,noatime - nfs4 server:/export rw\n")
-    monkeypatch.setattr(mounts, "MOUNTS", table)
+    monkeypatch.setattr(mounts, "MOUNTINFO", table)
 
     with pytest.raises(StoreUnusable, match=r"nfs4.*POLLER_ALLOW_NETWORK_STORE=on"):
         await a_store(path, now).__aenter__()
@@ -149,7 +149,9 @@ async def test_damaged_file_is_set_aside(path: Path, now: Hands, start: int) -> 
     (aside,) = path.parent.glob("state.db.corrupt-*Z")
     assert re.fullmatch(r"state\.db\.corrupt-\d{8}T\d{6}\.\d{6}Z", aside.name)
     assert contents(aside) == damaged
-    assert [(line["event"], line["aside"]) for line in lines] == [("store.corrupt", str(aside))]
+    assert [(line["event"], line["quarantine"]) for line in lines] == [
+        ("store.corrupt", str(aside))
+    ]
 
 
 async def test_foreign_file_is_set_aside(path: Path, now: Hands) -> None:
@@ -266,7 +268,7 @@ async def test_store_that_another_writes_to_is_unavailable(
 
     When that was is known.
     """
-    monkeypatch.setattr(database, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.0)
     async with a_store(path, now) as store:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")

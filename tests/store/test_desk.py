@@ -91,7 +91,7 @@ async def test_pending_event_is_left_alone(disk: SqliteStore, admin: StoreAdmin)
 
     (told,) = admin.replay(EventFilter(event_ids=["evt_1"]))
 
-    assert told["skipped_reason"] == "is pending already"
+    assert told["skipped_reason"] == "already pending"
     assert not (await due(disk, NOON))[0].is_replay
 
 
@@ -303,9 +303,9 @@ async def test_event_is_shown_with_its_bytes(disk: SqliteStore, admin: StoreAdmi
 @pytest.mark.parametrize(
     ("begin", "told"),
     [
-        ("evt_", "2 events have ids that begin with 'evt_', such as evt_1 and evt_2; give more"),
-        ("evt_9", "no event has an id that begins with 'evt_9'; `events ls` lists them"),
-        ("", "no event has an id that begins with ''"),
+        ("evt_", "2 event IDs start with 'evt_', such as evt_1 and evt_2; use a longer prefix"),
+        ("evt_9", "no event ID starts with 'evt_9'; list them with `events ls`"),
+        ("", "no event ID starts with ''"),
     ],
     ids=["several", "none", "empty"],
 )
@@ -320,7 +320,7 @@ async def test_id_must_name_one(disk: SqliteStore, admin: StoreAdmin, begin: str
 
 async def test_unknown_sink_is_told(disk: SqliteStore, admin: StoreAdmin):
     """A sink's name that is misspelt is no empty list, but an error that says which there are."""
-    with pytest.raises(NoMatch, match="is called 'hook'; it has: log, webhook"):
+    with pytest.raises(NoMatch, match="no sink is named 'hook'; known sinks: log, webhook"):
         admin.deliveries(EventFilter(sink="hook"))
 
 
@@ -351,11 +351,11 @@ async def test_change_waits_for_a_writer(
 ):
     """While another process writes, a look works, and a change waits, then says so."""
     await bury(disk, "1")
-    monkeypatch.setattr(desk_module, "BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(desk_module, "BUSY_TIMEOUT", 0.01)
     with closing(sqlite3.connect(path, isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         seen = admin.deliveries(DEAD)
-        with pytest.raises(StoreUnavailable, match="another process writes to it; try again"):
+        with pytest.raises(StoreUnavailable, match="another process is writing to it; try again"):
             admin.delete_dead_letters(DEAD)
 
     assert len(seen) == len(admin.deliveries(DEAD)) == 1
@@ -363,7 +363,7 @@ async def test_change_waits_for_a_writer(
 
 def test_missing_file_is_not_made(path: Path):
     """Without a database there is one clear line, and still no database."""
-    with pytest.raises(StoreUnusable, match=r"state.db is not there; set it, or give --env-file"):
+    with pytest.raises(StoreUnusable, match=r"state.db does not exist; use the same POLLER_STORE"):
         StoreAdmin(path).status()
     assert not path.exists()
 
@@ -372,7 +372,9 @@ def test_what_cannot_be_had_is_told(path: Path):
     """A path below a file is refused with the system's own word."""
     path.write_text("", "utf-8")
 
-    with pytest.raises(StoreUnusable, match="Not a directory; run this as the user of the daemon"):
+    with pytest.raises(
+        StoreUnusable, match=r"cannot be read \(Not a directory\); run this command as the user"
+    ):
         StoreAdmin(path / "state.db").status()
 
 
@@ -382,7 +384,9 @@ async def test_database_that_cannot_be_opened_is_told(path: Path, now: Hands):
         pass
     path.with_name("state.db-wal").mkdir()
 
-    with pytest.raises(StoreUnusable, match="unable to open database file; run this as the user"):
+    with pytest.raises(
+        StoreUnusable, match=r"\(unable to open database file\); run this command as the user"
+    ):
         StoreAdmin(path).status()
 
 
@@ -396,7 +400,7 @@ def test_what_is_no_database_is_told(path: Path):
 
 def test_a_folder_is_no_database(tmp_path: Path):
     """A path that lacks the name of the file is told as that."""
-    with pytest.raises(StoreUnusable, match="is a folder; set it, or give --env-file"):
+    with pytest.raises(StoreUnusable, match="is a directory; use the same POLLER_STORE"):
         StoreAdmin(tmp_path).status()
 
 
@@ -405,12 +409,13 @@ def test_the_database_of_another_program_is_told(path: Path):
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE t (x)")
 
-    with pytest.raises(StoreUnusable, match="is the database of another program; set it"):
+    with pytest.raises(StoreUnusable, match="is the database of another program; use the same"):
         StoreAdmin(path).status()
 
 
 @pytest.mark.parametrize(
-    ("version", "told"), [(99, "a newer version of this program"), (0, "is not up to date; start")]
+    ("version", "told"),
+    [(99, "a newer version of this program"), (0, "an older version; start `sutro-poller run`")],
 )
 def test_version_must_fit(path: Path, version: int, told: str):
     """A file of another version is neither read nor changed."""

@@ -38,7 +38,7 @@ def test_nothing_is_known_without_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the system has no such table, nothing is taken for a network disk."""
-    monkeypatch.setattr(mounts, "MOUNTS", tmp_path / "none")
+    monkeypatch.setattr(mounts, "MOUNTINFO", tmp_path / "none")
 
     assert network_fs_type(tmp_path) is None
 
@@ -49,6 +49,6 @@ def test_link_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (tmp_path / "link").symlink_to(tmp_path / "far")
     table = tmp_path / "mountinfo"
     table.write_text(f"1 1 0:1 / / rw - ext4 x rw\n2 1 0:2 / {tmp_path / 'far'} rw - nfs x rw\n")
-    monkeypatch.setattr(mounts, "MOUNTS", table)
+    monkeypatch.setattr(mounts, "MOUNTINFO", table)
 
     assert network_fs_type(tmp_path / "link" / "state.db") == "nfs"

@@ -58,7 +58,7 @@ def plan(store: SqliteStore, statement: str) -> str:
     return "\n".join(row["detail"] for row in rows)
 
 
-@pytest.mark.parametrize("verb", ["DUE", "EARLY", "SINKS", "LOAD", "SETTLE", "HASTEN"])
+@pytest.mark.parametrize("verb", ["DUE", "EARLY", "BACKLOGS", "LOAD_STATES", "SETTLE", "EXPEDITE"])
 async def test_daily_verbs_scan_no_table(disk: SqliteStore, verb: str) -> None:
     """A verb of the loops finds its rows by an index, however much has been delivered."""
     steps = plan(disk, getattr(statements, verb))
