@@ -63,7 +63,7 @@ class Canned:
 
     answer: Response = field(default_factory=lambda: Response(500, {}, b"", is_truncated=False))
 
-    async def exchange(self, *_: object, **__: object) -> Response:
+    async def request(self, *_: object, **__: object) -> Response:
         """Give the answer."""
         return self.answer
 

@@ -72,6 +72,21 @@ def test_a_seed_applies(seed: Path, tmp_path: Path):
     assert (copy / "poller").is_dir()
 
 
+def is_defined(test: str) -> bool:
+    """Return whether the file of a test exists, and its function if one is named."""
+    path, _, function = test.partition("::")
+    if not (PROJECT / path).is_file():
+        return False
+    name = function.partition("[")[0]
+    return not name or f"def {name}(" in (PROJECT / path).read_text("utf-8")
+
+
+@seeds
+def test_seed_names_tests_that_exist(seed: Path):
+    """Every test after `Caught by:` exists, so that a rename there shows up in the head."""
+    assert [test for test in Head.read(seed).caught_by if not is_defined(test)] == []
+
+
 def sample() -> list[Path]:
     """Give the seeds that are tried: a few in the usual form, all in the long one."""
     few = SCALE.cases(min(3, len(SEEDS)), len(SEEDS))
