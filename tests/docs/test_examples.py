@@ -71,3 +71,14 @@ def test_every_block_is_run_or_read(page):
 def test_the_readme_is_short():
     """The README is an introduction of at most 250 lines; the rest is in docs/."""
     assert len(read("README.md").splitlines()) <= 250
+
+
+def test_alert_rules_use_metrics_that_exist():
+    """Each metric in the alert rules is one that the daemon serves."""
+    (rules,) = [it.text for it in BLOCKS if it.page == "docs/metrics.md" and "groups:" in it.text]
+    served = set(re.findall(r"\| `(sutro_poller_\w+)` \|", read("docs/metrics.md")))
+
+    used = set(re.findall(r"\bsutro_poller_\w+", rules))
+
+    assert len(used) >= 5
+    assert used <= served
