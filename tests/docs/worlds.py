@@ -132,6 +132,7 @@ WORLDS: Final[dict[str, Setting]] = {
     "docs/cli.md": after_a_410,
     "docs/http-api.md": at_work,
     "docs/operations.md": after_a_410,
+    "docs/python-api.md": simulated,
     "docs/watching-jobs.md": at_work,
 }
 """The surroundings of the pages that do not start everything themselves."""
