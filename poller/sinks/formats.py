@@ -1,4 +1,4 @@
-"""The formats of a webhook: what is sent of an event's stored body, and as what.
+"""The formats of a webhook: the content type, body and headers that are sent for an event.
 
 Each is a pure function of the event, so that every retry and every replay sends the same bytes.
 """
@@ -14,14 +14,14 @@ from poller.sinks.text import format_message
 
 JSON: Final = "application/json"
 TYPE_PREFIX: Final = "sh.sutro.poller."
-"""CloudEvents wants a type to begin with a domain: on a bus, others too have a job.succeeded."""
+"""CloudEvents types start with a domain: other producers may have a job.succeeded too."""
 
 FormatName = Literal["standard", "cloudevents", "cloudevents-binary", "slack"]
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookRequest:
-    """What is POSTed for an event."""
+    """The content of the POST request for an event."""
 
     content_type: str
     body: bytes
@@ -29,28 +29,28 @@ class WebhookRequest:
 
 
 def standard(event: Event) -> WebhookRequest:
-    """Send the stored body as it is: Standard Webhooks 1.0."""
+    """Return the stored body unchanged: Standard Webhooks 1.0."""
     return WebhookRequest(JSON, event.body)
 
 
 def cloudevents(event: Event) -> WebhookRequest:
-    """Wrap the data into one object: CloudEvents 1.0, HTTP binding, structured mode."""
-    whole = _attributes(event) | {"datacontenttype": JSON, "data": event.data}
-    return WebhookRequest("application/cloudevents+json", _dump(whole))
+    """Return attributes and data as one object: CloudEvents 1.0, HTTP binding, structured mode."""
+    envelope = _attributes(event) | {"datacontenttype": JSON, "data": event.data}
+    return WebhookRequest("application/cloudevents+json", _dump(envelope))
 
 
 def cloudevents_binary(event: Event) -> WebhookRequest:
-    """Send the data alone, its attributes as headers: CloudEvents 1.0, binary mode."""
+    """Return the data, with the attributes as headers: CloudEvents 1.0, binary mode."""
     headers = {f"ce-{name}": text for name, text in _attributes(event).items()}
     return WebhookRequest(JSON, _dump(event.data), headers)
 
 
 def slack(event: Event) -> WebhookRequest:
-    """Tell people in the text of a Slack incoming webhook.
+    """Return a message for people, as a Slack incoming webhook expects it.
 
-    Without `mrkdwn` the underscores of a name stay what they are.
+    With `mrkdwn` off, underscores in a name are not formatting.
     """
-    text = html.escape(format_message(event), quote=False)  # &, < and >, as Slack's rules have it
+    text = html.escape(format_message(event), quote=False)  # Slack: escape &, < and >
     return WebhookRequest(JSON, _dump({"text": text, "mrkdwn": False}))
 
 
@@ -61,10 +61,11 @@ FORMATS: Final[Mapping[FormatName, Callable[[Event], WebhookRequest]]] = {
     "slack": slack,
 }
 HUMAN_FORMATS: Final = frozenset({"slack"})
+"""Formats that people read."""
 
 
 def _attributes(event: Event) -> dict[str, str]:
-    """Give the context attributes of CloudEvents 1.0; `source` and `id` name an event for good."""
+    """Return the context attributes of CloudEvents 1.0; `source` and `id` identify the event."""
     body = json.loads(event.body)
     return {
         "specversion": "1.0",

@@ -1,4 +1,4 @@
-"""The `log` sink: one line on stdout for each event, whatever the log level is."""
+"""The `log` sink: one line on stdout per event, at every log level."""
 
 import json
 import sys
@@ -24,37 +24,37 @@ from poller.sinks.text import format_line
 
 
 class LogSettings(SinkSettings):
-    """The variables of the log sink: the event types it takes."""
+    """The settings of the log sink."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogSink:
-    """Write each event as one JSON line: its type, id and time, then the data of its body.
+    """Write each event as one JSON line: its type, ID and time, then the data of its body.
 
-    It begins like any other line of the log, so that whoever ships those takes it for one.
-    For people, on a console, a line says the most important of it.
+    A line begins like every other log line, so that log shippers treat it as one. On a console a
+    line is a summary for people.
     """
 
     output: NonBlockingStdout
     is_console: bool = False
     clock: Clock = field(default_factory=Clock)
-    _one_at_a_time: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
+    _one_writer: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
 
     async def send(self, delivery: Delivery) -> None:
-        """Write one line and wait off the loop until it is out: whoever reads it may be slow."""
+        """Write one line, and wait in a thread for that: the reader of stdout may be slow."""
         event = delivery.event
         line = _text(event) if self.is_console else _json(event, self.clock.now())
         try:
-            ticket = self.output.submit(f"{line}\n")
-            await run_sync(ticket.wait, limiter=self._one_at_a_time, abandon_on_cancel=True)
+            write = self.output.submit(f"{line}\n")
+            await run_sync(write.wait, limiter=self._one_writer, abandon_on_cancel=True)
         except OSError as error:
-            raise DeliveryError(f"stdout takes no line: {error.strerror}") from None
+            raise DeliveryError(f"cannot write to stdout: {error.strerror}") from None
 
 
 def _text(event: Event) -> str:
     when = format_rfc3339(event.occurred_at)
     text = f"{when:<27} {format_line(event.type, event.data)}"
-    # A terminal of another encoding must not cost the event.
+    # A terminal with another encoding must not fail the delivery.
     return text.encode("ascii", "backslashreplace").decode()
 
 
@@ -71,9 +71,9 @@ def _json(event: Event, now: datetime) -> str:
 
 @asynccontextmanager
 async def open_sink(
-    _settings: Reloadable[LogSettings], _egress: OutboundSettings
+    _settings: Reloadable[LogSettings], _outbound: OutboundSettings
 ) -> AsyncIterator[Sink]:
-    """Open the log sink on stdout, behind the queue of the log's own lines if there is one."""
+    """Open the log sink on stdout; its lines share the queue of log lines if there is one."""
     output = (
         sys.stdout if isinstance(sys.stdout, NonBlockingStdout) else NonBlockingStdout(sys.stdout)
     )

@@ -1,4 +1,4 @@
-"""The `webhook` sink: events over HTTP POST, signed as Standard Webhooks 1.0 does."""
+"""The `webhook` sink: HTTP POST requests, signed as Standard Webhooks 1.0 specifies."""
 
 import base64
 import hashlib
@@ -25,18 +25,18 @@ from poller.runtime.http import (
     retry_after,
 )
 from poller.settings.base import Reloadable, SinkSettings, setting
-from poller.settings.types import Duration, validate_http_url
+from poller.settings.types import Duration, SecretUrl
 from poller.sinks import Sink, SinkKind
 from poller.sinks.formats import FORMATS, HUMAN_FORMATS, FormatName, WebhookRequest
 
 RESPONSE_BYTES_CAP: Final = 4_096
-CONNECTIONS: Final = 16
-SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - what marks a secret, not one
+MAX_CONNECTIONS: Final = 16
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - the prefix of secrets, not a secret
 SECRET_BYTES: Final = range(24, 65)
 HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 HUB_SIGNATURE: Final = "X-Hub-Signature-256"
-RESERVED_HEADERS: Final = (
+RESERVED_HEADER_PREFIXES: Final = (
     "content-",
     "webhook-",
     "ce-",
@@ -45,17 +45,16 @@ RESERVED_HEADERS: Final = (
     "transfer-encoding",
     "connection",
 )
-ODD_NAME: Final = "is none, or is ours: " + ", ".join(f"{it}..." for it in RESERVED_HEADERS)
 RETRYABLE_STATUSES: Final = frozenset({408, 425, 429})
-REDIRECT_STATUSES: Final = ", and redirects are not followed: set its URL to where it leads"
+REDIRECT_ADVICE: Final = "; redirects are not followed: set the URL to their target"
 RETRY_AFTER_STATUSES: Final = frozenset({429, 503})
-"""The statuses whose Retry-After counts."""
+"""Statuses whose Retry-After header is honored."""
 
 log = structlog.get_logger()
 
 
 def signing_keys(secrets: str) -> list[bytes]:
-    """Read `whsec_` secrets, one or two of them while they are rotated. Raises ValueError."""
+    """Return the keys of one `whsec_` secret, or of two during a rotation. Raises ValueError."""
     keys = []
     for secret in secrets.split():
         if not secret.startswith(SECRET_PREFIX):
@@ -63,12 +62,12 @@ def signing_keys(secrets: str) -> list[bytes]:
         try:
             key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
         except ValueError:
-            raise ValueError("what follows whsec_ must be base64") from None
+            raise ValueError("a secret must be whsec_ and base64") from None
         if len(key) not in SECRET_BYTES:
-            raise ValueError("a secret must hold 24 to 64 bytes")
+            raise ValueError("a secret must have 24 to 64 bytes")
         keys.append(key)
     if not 1 <= len(keys) <= 2:
-        raise ValueError("must be one secret, or two while it is rotated")
+        raise ValueError("must be one secret, or two during a rotation")
     return keys
 
 
@@ -77,77 +76,80 @@ def _check_secret(value: SecretStr) -> SecretStr:
     return value
 
 
-def _check_url(value: SecretStr) -> SecretStr:
-    validate_http_url(value.get_secret_value())
-    return value
-
-
-def _read_headers(text: str) -> dict[str, str]:
-    """Read a JSON object of header names and values."""
+def _parse_headers(text: str) -> dict[str, str]:
+    """Return the headers of a JSON object of names and values. Raises ValueError."""
     try:
         headers = json.loads(text)
     except (ValueError, RecursionError):
         headers = None
-    if not isinstance(headers, dict) or not all(isinstance(it, str) for it in headers.values()):
+    if not isinstance(headers, dict) or not all(
+        isinstance(value, str) for value in headers.values()
+    ):
         raise ValueError('must be a JSON object of texts, such as {"X-Team": "research"}')
-    # Neither names nor values are repeated: in a broken setting, either can be the secret.
-    for number, (name, content) in enumerate(headers.items(), start=1):
-        if not HEADER_NAME.fullmatch(name) or name.lower().startswith(RESERVED_HEADERS):
-            raise ValueError(f"header {number} has a name that {ODD_NAME}")
-        if not HEADER_VALUE.fullmatch(content):
-            raise ValueError(f"header {number} has a value that is not printable ASCII")
+    # The messages repeat no name and no value: in a broken setting, either may be the secret.
+    for number, (name, value) in enumerate(headers.items(), start=1):
+        if not HEADER_NAME.fullmatch(name):
+            raise ValueError(f"header {number} has an invalid name")
+        if name.lower().startswith(RESERVED_HEADER_PREFIXES):
+            reserved = ", ".join(f"{prefix}..." for prefix in RESERVED_HEADER_PREFIXES)
+            raise ValueError(f"header {number} has a reserved name ({reserved})")
+        if not HEADER_VALUE.fullmatch(value):
+            raise ValueError(f"the value of header {number} is not printable ASCII")
     return headers
 
 
 class WebhookSettings(SinkSettings):
-    """The variables of a webhook sink."""
+    """The settings of a webhook sink."""
 
-    url: Annotated[SecretStr, AfterValidator(_check_url)] = setting(
-        ..., "Where events are POSTed to; it is treated as a secret"
-    )
+    url: SecretUrl = setting(..., "URL that events are sent to with POST")
     secret: Annotated[SecretStr, AfterValidator(_check_secret)] | None = setting(
-        None, "What signs them, whsec_...; two, parted by a space, while it is rotated"
+        None, "Signing secret, whsec_...; during a rotation two, separated by a space"
     )
     format: FormatName = setting(
         "standard",
-        "What is sent: standard (Standard Webhooks), cloudevents, cloudevents-binary or slack",
+        "Format of the request: standard (Standard Webhooks), cloudevents, cloudevents-binary or"
+        " slack",
     )
-    timeout: Duration = setting("15s", "How long the receiver may take, 60s at most", gt=0, le=60)
-    headers: Annotated[dict[str, SecretStr], BeforeValidator(_read_headers)] | None = setting(
-        None, "Further headers, a JSON object of names and texts"
+    timeout: Duration = setting(
+        "15s", "How long one request may take before it counts as failed, 60s at most", gt=0, le=60
+    )
+    headers: Annotated[dict[str, SecretStr], BeforeValidator(_parse_headers)] | None = setting(
+        None, "Additional headers, as a JSON object of names and values"
     )
     hub_signature: bool = setting(
-        "off", f"Sign the body alone as well, in {HUB_SIGNATURE}, for receivers that know no other"
+        "off", f"Also send {HUB_SIGNATURE}, the signature of the body alone that GitHub uses"
     )
 
     @field_validator("hub_signature")
     @classmethod
-    def _has_a_secret(cls, is_on: bool, info: ValidationInfo) -> bool:
-        # A secret that broke its own rule is not in `data`: it was complained about already.
-        if is_on and info.data.get("secret", "broken") is None:
-            raise ValueError("needs the secret of this webhook too, such as POLLER_WEBHOOK_SECRET")
+    def _require_secret(cls, is_on: bool, info: ValidationInfo) -> bool:
+        # A secret with an error of its own is not in `data`.
+        if is_on and info.data.get("secret", "invalid") is None:
+            raise ValueError("needs the secret of this webhook, such as POLLER_WEBHOOK_SECRET")
         return is_on
 
 
 def sign(keys: list[bytes], message_id: str, timestamp: int, body: bytes) -> str:
-    """Sign as Standard Webhooks 1.0 does (v1, HMAC-SHA256), once with each key."""
+    """Return the signatures of Standard Webhooks 1.0 (v1, HMAC-SHA256), one for each key."""
     content = f"{message_id}.{timestamp}.".encode() + body
     digests = (hmac.new(key, content, hashlib.sha256).digest() for key in keys)
     return " ".join("v1," + base64.b64encode(digest).decode() for digest in digests)
 
 
 def hub_signature(secrets: str, body: bytes) -> str:
-    """Sign the body alone as GitHub does, once with each secret.
+    """Return the signatures of the body alone, as GitHub sends them, one for each secret.
 
-    The key is a secret's text as it is written: such receivers are given a text. Two signatures
-    have a comma and no space between them, as adnanh's webhook reads them.
+    The key is the text of a secret with its prefix, which is what such receivers are configured
+    with. Two signatures are separated by a comma without a space, as adnanh's webhook needs it.
     """
-    digests = (hmac.new(it.encode(), body, hashlib.sha256).hexdigest() for it in secrets.split())
+    digests = (
+        hmac.new(secret.encode(), body, hashlib.sha256).hexdigest() for secret in secrets.split()
+    )
     return ",".join(f"sha256={digest}" for digest in digests)
 
 
 class WebhookSink:
-    """POST each event; a 2xx is a receipt."""
+    """Send each event as a POST request; any 2xx response acknowledges it."""
 
     def __init__(
         self,
@@ -160,56 +162,57 @@ class WebhookSink:
         self._now = now
 
     async def send(self, delivery: Delivery) -> None:
-        """Send one event with a fresh timestamp and signature. Raises DeliveryError."""
+        """Send one event with a new timestamp and signature. Raises DeliveryError."""
         url = self._settings.value.url.get_secret_value()
-        message = FORMATS[self._settings.value.format](delivery.event)
+        content = FORMATS[self._settings.value.format](delivery.event)
         try:
-            answer = await self._http.request(
+            response = await self._http.request(
                 "POST",
                 url,
-                headers=self._headers(delivery, message),
-                body=message.body,
+                headers=self._headers(delivery, content),
+                body=content.body,
                 cap=RESPONSE_BYTES_CAP,
             )
         except NoResponse as error:
-            if not is_success(error.status):  # the rest of a receipt tells nothing more
+            if not is_success(error.status):  # a 2xx without its body acknowledges the event too
                 raise DeliveryError(str(error)) from None
             return
-        if not is_success(answer.status):
-            raise _delivery_error(answer)
+        if not is_success(response.status):
+            raise _delivery_error(response)
 
-    def _headers(self, delivery: Delivery, message: WebhookRequest) -> dict[str, str]:
+    def _headers(self, delivery: Delivery, content: WebhookRequest) -> dict[str, str]:
         settings, event_id, timestamp = self._settings.value, delivery.event.id, int(self._now())
-        headers = {name: text.get_secret_value() for name, text in (settings.headers or {}).items()}
-        headers |= message.headers
+        own = settings.headers or {}
+        headers = {name: value.get_secret_value() for name, value in own.items()}
+        headers |= content.headers
         headers |= {
-            "Content-Type": message.content_type,
+            "Content-Type": content.content_type,
             "webhook-id": event_id,
             "webhook-timestamp": str(timestamp),
         }
         if settings.secret:
             secrets = settings.secret.get_secret_value()
             keys = signing_keys(secrets)
-            headers["webhook-signature"] = sign(keys, event_id, timestamp, message.body)
+            headers["webhook-signature"] = sign(keys, event_id, timestamp, content.body)
             if settings.hub_signature:
-                headers[HUB_SIGNATURE] = hub_signature(secrets, message.body)
+                headers[HUB_SIGNATURE] = hub_signature(secrets, content.body)
         if delivery.is_replay:
             headers["webhook-replay"] = "1"
         return headers
 
 
 def is_success(status: int | None) -> bool:
-    """Tell whether a receiver has the event by its own word."""
+    """Return whether a response status acknowledges the event."""
     return status is not None and 200 <= status < 300
 
 
-def _delivery_error(answer: Response) -> DeliveryError:
-    """Tell an endpoint in trouble from one that refuses this one event."""
-    status = answer.status
+def _delivery_error(response: Response) -> DeliveryError:
+    """Return the error of a response: most 4xx fault this event, all others the receiver."""
+    status = response.status
     is_event_fault = 400 <= status < 500 and status not in RETRYABLE_STATUSES
     return DeliveryError(
-        f"the receiver answered {status}{REDIRECT_STATUSES if 300 <= status < 400 else ''}",
-        retry_after=retry_after(answer.headers, cap=RETRY_AFTER_CAP)
+        f"the receiver returned {status}{REDIRECT_ADVICE if 300 <= status < 400 else ''}",
+        retry_after=retry_after(response.headers, cap=RETRY_AFTER_CAP)
         if status in RETRY_AFTER_STATUSES
         else None,
         is_sink_fault=not is_event_fault,
@@ -221,12 +224,12 @@ def _delivery_error(answer: Response) -> DeliveryError:
 async def open_sink(
     settings: Reloadable[WebhookSettings], outbound: OutboundSettings
 ) -> AsyncIterator[Sink]:
-    """Open a webhook sink: a session of its own, so that no other sink can starve it."""
+    """Open a webhook sink with connections of its own, so that no other sink can starve it."""
     timeout = settings.value.timeout
     if not settings.value.secret and settings.value.format not in HUMAN_FORMATS:
-        where = redact_url(settings.value.url.get_secret_value())
-        log.warning("webhook.unsigned", url=where, error="set its secret to have events signed")
-    async with HttpClient(outbound, timeout=timeout, limit=CONNECTIONS) as http:
+        url = redact_url(settings.value.url.get_secret_value())
+        log.warning("webhook.unsigned", url=url, advice="set the secret of this webhook")
+    async with HttpClient(outbound, timeout=timeout, limit=MAX_CONNECTIONS) as http:
         yield WebhookSink(settings, http)
 
 

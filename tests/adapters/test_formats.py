@@ -68,7 +68,7 @@ def a_poller_event(kind: DaemonEventType, **detail: str) -> Event:
 @pytest.mark.parametrize("kind", sorted(EVENT_TYPES))
 def test_every_event_has_words(kind: str):
     """Whatever is announced can be told to people."""
-    detail = {"sink": "webhook", "reason": "the receiver answered 410"}
+    detail = {"sink": "webhook", "reason": "the receiver returned 410"}
     is_of_job = kind.startswith("job.")
     event = an_event(kind) if is_of_job else a_poller_event(DaemonEventType(kind), **detail)
 

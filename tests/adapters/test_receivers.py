@@ -97,7 +97,7 @@ async def test_webhook_program_refuses_by_itself(tmp_path: Path, secrets: str, i
         webhook_program(tmp_path, NEW, hooks=SIMPLE) as url,
         sink(url, secret=secrets, hub_signature=is_on) as hook,
     ):
-        with pytest.raises(DeliveryError, match="answered 403"):
+        with pytest.raises(DeliveryError, match="returned 403"):
             await hook.send(DELIVERY)
 
     assert not (tmp_path / "events.jsonl").exists()
@@ -127,7 +127,7 @@ async def test_webhook_program_refuses_a_stranger(
         webhook_program(tmp_path, NEW, hooks=WHOLE) as url,
         sink(url, secret=secret, headers=headers(token)) as hook,
     ):
-        with pytest.raises(DeliveryError, match=f"answered {status}"):
+        with pytest.raises(DeliveryError, match=f"returned {status}"):
             await hook.send(DELIVERY)
 
     assert not (tmp_path / "events.jsonl").exists()

@@ -213,8 +213,8 @@ async def test_refusal(status: int, is_sink_fault: bool):
     async with peer(answers(status)) as it:
         error = await refusal(it)
 
-    assert str(error).startswith(f"the receiver answered {status}")
-    assert ("redirects are not followed: set its URL" in str(error)) == (status < 400)
+    assert str(error).startswith(f"the receiver returned {status}")
+    assert ("redirects are not followed: set the URL" in str(error)) == (status < 400)
     assert (error.is_sink_fault, error.retry_after) == (is_sink_fault, None)
     assert (error.is_permanent, error.is_gone) == (False, status == 410)
 

@@ -55,7 +55,7 @@ async def test_a_sink_that_does_not_take_it(tmp_path: Path):
         answer = (await house.post("/v1/sinks/webhook/test")).body
         events = (await house.get("/v1/events?type=poller.test")).body["events"]
 
-    assert (answer["delivered"], answer["reason"]) == (False, "the receiver answered 500")
+    assert (answer["delivered"], answer["reason"]) == (False, "the receiver returned 500")
     assert events == []
 
 

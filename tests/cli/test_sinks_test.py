@@ -34,7 +34,7 @@ def test_every_test_has_an_id_of_its_own(ask: Ask):
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (DeliveryError("stdout takes no line"), "stdout takes no line"),
+        (DeliveryError("cannot write to stdout"), "cannot write to stdout"),
         (KeyError(SECRET), "KeyError"),
     ],
     ids=["foreseen", "bug"],

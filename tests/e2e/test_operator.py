@@ -50,7 +50,7 @@ async def test_an_operator_heals_a_sink(place: Place):
     assert disabled["advice"].endswith("then sutro-poller sinks enable webhook")
     assert code == 0
     assert (pending["is_running"], pending["sinks"][1]["pending"]) == (True, 3)
-    assert "webhook is disabled (the receiver answered 410)" in sick.out
+    assert "webhook is disabled (the receiver returned 410)" in sick.out
     assert {it["event_id"] for it in dead} == set(first)
     assert again == replace(first[chosen], at=again.at, is_replay=True)
 

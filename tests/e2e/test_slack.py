@@ -62,7 +62,7 @@ async def test_people_are_told_of_an_end(place: Place, slack: Slack):
         await daemon.stop()
 
     (text,) = slack.texts
-    assert text.startswith("R&amp;D (job-1) succeeded after 0.0 s\nCost $")
+    assert text.startswith("R&amp;D (job-1) succeeded after 0s\nCost $")
 
 
 async def test_people_are_told_of_a_refused_key(place: Place, slack: Slack):
@@ -75,7 +75,7 @@ async def test_people_are_told_of_a_refused_key(place: Place, slack: Slack):
         await daemon.stop()
 
     (text,) = slack.texts
-    assert "refuses the key: no job is being watched" in text
+    assert "rejects the API key: no job is being watched" in text
 
 
 async def test_the_url_of_slack_is_not_told(place: Place, slack: Slack):
@@ -86,5 +86,5 @@ async def test_the_url_of_slack_is_not_told(place: Place, slack: Slack):
         (failed,) = await daemon.saying("delivery.failed")
         await daemon.stop()
 
-    assert failed["error"] == "the receiver answered 404"
+    assert failed["error"] == "the receiver returned 404"
     assert not leaks(place.folder)

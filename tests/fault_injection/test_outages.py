@@ -23,7 +23,7 @@ from tests.support.fakes import (
 from tests.support.store_builders import an_event
 
 MINUTE, HOUR, DAY = 60.0, 3_600.0, 86_400.0
-DOWN = DeliveryError("the receiver answered 503")
+DOWN = DeliveryError("the receiver returned 503")
 TIMEOUT, PROBE = 15.0, 300.0
 RATE = 120 / MINUTE
 SETTLE = 30.0

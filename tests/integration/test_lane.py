@@ -13,9 +13,9 @@ from tests.support.fakes import FailingStore, TimedSink, a_store, dispatching, s
 from tests.support.store_builders import an_event
 
 pytestmark = pytest.mark.virtual(limit=90_000.0)
-DOWN = DeliveryError("the receiver answered 503")
-REFUSED = DeliveryError("the receiver answered 400", is_sink_fault=False)
-GONE = DeliveryError("the receiver answered 410", is_sink_fault=False, is_gone=True)
+DOWN = DeliveryError("the receiver returned 503")
+REFUSED = DeliveryError("the receiver returned 400", is_sink_fault=False)
+GONE = DeliveryError("the receiver returned 410", is_sink_fault=False, is_gone=True)
 
 
 async def fill(store: Store, events: int = 1, *, jobs: int | None = None) -> None:

@@ -13,7 +13,7 @@ from tests.support.fakes import TimedSink, a_store, dispatching
 from tests.support.store_builders import an_event
 
 DAY = 86_400.0
-DOWN = DeliveryError("the receiver answered 503")
+DOWN = DeliveryError("the receiver returned 503")
 TIMEOUT = 15.0
 
 pytestmark = pytest.mark.virtual(limit=12 * DAY)
