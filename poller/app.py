@@ -1,4 +1,4 @@
-"""What starts, and in which order it stops: the nesting of the scopes is the order."""
+"""The daemon: what starts, and in which order it stops, which is the nesting of the scopes."""
 
 import random
 import signal
@@ -42,16 +42,17 @@ from poller.wiring import (
 )
 
 SHUTDOWN_GRACE: Final = 6.0
-"""Seconds that sends under way get to end after SIGTERM."""
+"""Seconds that deliveries in flight get to end after SIGTERM."""
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class App:
-    """The daemon. `run` returns after SIGTERM or SIGINT, or when all is done if it is to end then.
+    """The daemon.
 
-    What `counts` and `vitals` hold is as of now.
+    `run` returns after SIGTERM or SIGINT, and with `exit_when_done` when everything is done.
+    `counters` and `status` are always current.
     """
 
     config: Config
@@ -67,7 +68,7 @@ class App:
     _api: ApiContext = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make what SIGHUP speaks to: it may come before anything else is there."""
+        """Build the parts that SIGHUP needs: it may arrive before the store is open."""
         settings = self.config.settings
         self._watchlist = Watchlist(settings.job_ids, settings.jobs_file)
         self._rate_limiter = build_rate_limiter(self.config, self.clock, self.random, self.counters)
@@ -81,10 +82,10 @@ class App:
         )
 
     async def run(self) -> None:
-        """Watch and deliver until told to stop.
+        """Watch and deliver until a signal or `stop`.
 
-        Raises, alone or in a group, ConfigError where it cannot listen, StoreLocked or StoreRefused
-        when the store cannot be used.
+        Raises, alone or in a group, ConfigError if the HTTP API cannot listen, StoreLocked or
+        StoreUnusable if the store cannot be used.
         """
         async with anyio.create_task_group() as everything:
             await everything.start(self._handle_signals, everything.cancel_scope)
@@ -93,7 +94,7 @@ class App:
         log.info("poller.stopped")
 
     async def serve(self) -> None:
-        """Start, watch until `stop`, then let what is being sent end."""
+        """Start, watch until `stop`, then wait for deliveries in flight."""
         async with (
             AsyncExitStack() as stack,
             self._serve_api(),  # it closes before the parts that it serves
@@ -109,7 +110,7 @@ class App:
             self.status.detach()
             self._api.detach()
             if dispatcher:
-                dispatcher.close()  # no new sends; the lanes return when theirs have ended
+                dispatcher.close()  # no new sends; workers return when theirs have ended
             delivering.cancel_scope.deadline = anyio.current_time() + SHUTDOWN_GRACE
 
     def _log_start(self) -> None:
@@ -123,13 +124,13 @@ class App:
         )
 
     def stop(self) -> None:
-        """Begin to stop: no new looks and no new sends."""
+        """Start to stop: no new polls and no new sends."""
         log.info("poller.stopping")
         self.notifier.stopping()
         self._until_stop.cancel()
 
     def reload(self) -> None:
-        """Read the jobs file and the secret files again, and try a refused key at once."""
+        """Read the jobs file and the secret files again; retry a rejected API key at once."""
         with self.notifier.reloading():
             problems = self.config.reload_secrets()
             for problem in problems:
@@ -161,7 +162,7 @@ class App:
         return serve(self._api)
 
     async def _open_store(self, stack: AsyncExitStack) -> Store:
-        """Open the store; a full or failing disk is waited for, since it may heal."""
+        """Open the store; wait while the disk is full or fails, since it may recover."""
         throttle = LogThrottle(self.clock.steady)
 
         def report(error: StoreUnavailable) -> None:
@@ -207,23 +208,23 @@ class App:
                 self.clock,
                 lambda: self._watchlist.job_ids,
                 additions.sync_with_store,
-                name="house",
+                name="retention",
             )
-            anew = partial(self._resync, watcher, additions, discovery)
-            watching.start_soon(watch_for_replacement, store, anew, name="store")
+            resync = partial(self._resync, watcher, additions, discovery)
+            watching.start_soon(watch_for_replacement, store, resync, name="store")
             watching.start_soon(self._watchlist.run, watcher.watch, name="watchlist")
             if discovery:
                 watching.start_soon(discovery.run, watcher.ingest, name="discovery")
             watching.start_soon(watcher.run, name="watcher")
             if self.config.settings.exit_when_done:
-                watching.start_soon(self._stop_when_done, watcher, store, name="finish")
+                watching.start_soon(self._stop_when_done, watcher, store, name="completion")
             self.status.attach(store, watcher, dispatcher.heartbeats)
             self._api.attach(store, additions, watcher, dispatcher)
             watching.start_soon(
                 self.notifier.run,
                 lambda: self.status.health.stalled,
                 self.status.summary_line,
-                name="supervisor",
+                name="systemd",
             )
 
     def _wake(self, dispatcher: Dispatcher) -> None:
@@ -234,11 +235,11 @@ class App:
     async def _resync(
         self, watcher: Watcher, additions: PersistentAdditions, discovery: Discovery | None
     ) -> None:
-        """Take all in anew, and write down again what the store that was replaced knew."""
+        """Record again, in a store that replaces a damaged one, the watched and the added jobs."""
         await watcher.resync()
         if discovery:
             discovery.rescan()
-        with suppress(StoreUnavailable):  # within the hour it is tried again
+        with suppress(StoreUnavailable):  # retention tries again within the hour
             await additions.sync_with_store()
 
     async def _stop_when_done(self, watcher: Watcher, store: Store) -> None:
