@@ -158,7 +158,7 @@ def test_a_test_that_needs_too_long_fails():
 
 def test_waiting_for_nothing_fails(monkeypatch):
     """A loop in which nothing can ever happen says so instead of hanging."""
-    monkeypatch.setattr("tests.support.virtual_time.PATIENCE", 0.01)
+    monkeypatch.setattr("tests.support.virtual_time.THREAD_TIMEOUT", 0.01)
 
     async def never() -> None:
         await anyio.Event().wait()

@@ -1,4 +1,4 @@
-"""HTTP as the daemon speaks it: hostile peers, and good manners."""
+"""The HTTP client: hostile peers, connections, cookies and the environment."""
 
 import gzip
 import tracemalloc
@@ -29,30 +29,30 @@ from tests.support.http_requests import CAP, fails, failure, get, session
 
 @pytest.mark.virtual(limit=60.0)
 @pytest.mark.parametrize("name", sorted(set(BREAKING) - {"switching protocols"}))
-async def test_answer_that_breaks_off(name: str):
-    """An answer that breaks off or is no HTTP ends the request at once."""
-    async with peer(BREAKING[name]) as it:
-        text = await failure(f"{it.base}/secret?q=secret")
+async def test_http_response_that_is_cut_off(name: str):
+    """A response that is cut off or is not HTTP ends the request at once."""
+    async with peer(BREAKING[name]) as server:
+        text = await failure(f"{server.base}/secret?q=secret")
 
     assert "secret" not in text
     assert anyio.current_time() < 1.0
 
 
 @pytest.mark.virtual(limit=60.0)
-async def test_peer_that_talks_first():
-    """A peer that closes the connection without reading anything is no answer."""
-    async with peer(says(), is_rude=True) as it:
-        text = await failure(it.base)
+async def test_http_peer_that_responds_first():
+    """A peer that closes the connection without reading the request is an error."""
+    async with peer(says(), is_rude=True) as server:
+        text = await failure(server.base)
 
     assert text.startswith("127.0.0.1: the connection was ")
 
 
 @pytest.mark.virtual(limit=60.0)
 @pytest.mark.parametrize("name", sorted(STALLING))
-async def test_answer_that_never_ends(name: str):
-    """A peer that drips or falls silent is left at the deadline of the whole request."""
-    async with peer(STALLING[name]) as it:
-        text = await failure(f"{it.base}/secret", limit=30.0)
+async def test_http_response_that_never_ends(name: str):
+    """A peer that sends slowly or stops ends at the deadline of the whole request."""
+    async with peer(STALLING[name]) as server:
+        text = await failure(f"{server.base}/secret", limit=30.0)
 
     assert text == "127.0.0.1: no complete response within 30 s"
     assert 30.0 <= anyio.current_time() <= 31.0
@@ -67,27 +67,27 @@ async def test_answer_that_never_ends(name: str):
         floods(OK + b"Content-Length: 8000000000\r\n\r\n", b" " * 65_536),
     ],
 )
-async def test_endless_body(talk: Talk):
-    """A body is read up to the cap and no further, whatever length it claims to have."""
-    async with peer(talk) as it, session() as http:
-        answer = await get(http, it.base)
+async def test_http_body_without_end(talk: Talk):
+    """A body is read up to the cap and no further, whatever its Content-Length."""
+    async with peer(talk) as server, session() as http:
+        response = await get(http, server.base)
 
-    assert (answer.is_truncated, len(answer.body)) == (True, CAP)
+    assert (response.is_truncated, len(response.body)) == (True, CAP)
 
 
 @pytest.mark.parametrize("cap", [10, LARGE_BODY_BYTES, LARGE_BODY_BYTES + 100_000])
 @pytest.mark.parametrize("excess", [-1, 0, 1])
-async def test_cap_is_exact(cap: int, excess: int):
-    """A body that fits is whole; one byte more and it is cut."""
-    async with peer(answers(200, b"x" * (cap + excess))) as it, session() as http:
-        answer = await get(http, it.base, cap=cap)
+async def test_http_cap_is_exact(cap: int, excess: int):
+    """A body of the size of the cap is complete; with one byte more it is truncated."""
+    async with peer(answers(200, b"x" * (cap + excess))) as server, session() as http:
+        response = await get(http, server.base, cap=cap)
 
-    assert (len(answer.body), answer.is_truncated) == (cap + min(excess, 0), excess > 0)
+    assert (len(response.body), response.is_truncated) == (cap + min(excess, 0), excess > 0)
 
 
 @pytest.mark.virtual(limit=60.0)
-async def test_two_large_bodies_at_once():
-    """Of many large bodies only two are held beyond 256 KiB at a time."""
+async def test_http_holds_two_large_bodies_at_most():
+    """Of many large bodies only two are in memory beyond 256 KiB at the same time."""
 
     async def large(stream) -> None:
         await stream.send(OK + b"Content-Length: 3000001\r\n\r\n")
@@ -95,10 +95,10 @@ async def test_two_large_bodies_at_once():
             await stream.send(b" " * 100_000)
         await stalls()(stream)
 
-    async with peer(large) as it, session() as http, anyio.create_task_group() as group:
+    async with peer(large) as server, session() as http, anyio.create_task_group() as group:
         tracemalloc.start()
         for _ in range(10):
-            group.start_soon(fails, http, it.base, [])
+            group.start_soon(fails, http, server.base, [])
         await anyio.sleep(5.0)
         held, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -107,8 +107,8 @@ async def test_two_large_bodies_at_once():
 
 
 @pytest.mark.virtual(limit=120.0)
-async def test_large_body_that_waits_for_others_ends_at_its_own_deadline():
-    """A large body behind two dripped ones is given up at its deadline, not at theirs."""
+async def test_http_large_body_that_waits_ends_at_its_own_deadline():
+    """A large body behind two slow ones ends at its own deadline, not at theirs."""
     ended: list[float] = []
     large = OK + b"Content-Length: 3000000\r\n\r\n" + b" " * (LARGE_BODY_BYTES + 100_000)
 
@@ -118,21 +118,21 @@ async def test_large_body_that_waits_for_others_ends_at_its_own_deadline():
         await stalls()(stream)
 
     async with (
-        peer(late, drips(large, b" ")) as it,
+        peer(late, drips(large, b" ")) as server,
         session() as http,
         anyio.create_task_group() as group,
     ):
-        group.start_soon(fails, http, it.base, ended)
+        group.start_soon(fails, http, server.base, ended)
         await anyio.sleep(15.0)
-        group.start_soon(fails, http, it.base, [])
-        group.start_soon(fails, http, it.base, [])
+        group.start_soon(fails, http, server.base, [])
+        group.start_soon(fails, http, server.base, [])
 
     assert ended == [pytest.approx(30.0, abs=1.1)]
 
 
 @pytest.mark.virtual(limit=60.0)
-async def test_hostile_peers_delay_nobody():
-    """While fifteen connections drip, other requests are answered without any delay."""
+async def test_http_slow_peers_delay_no_other_request():
+    """With fifteen slow responses, other requests get theirs without any delay."""
     async with (
         peer(drips(OK + b"Content-Length: 9000000\r\n\r\n" + b" " * 300_000, b" ")) as hostile,
         peer(answers(200, b"{}")) as good,
@@ -151,53 +151,53 @@ async def test_hostile_peers_delay_nobody():
     assert took == 0.0
 
 
-async def test_bomb_stays_packed():
-    """A compressed body is never unpacked, so that it costs its own size and no more."""
+async def test_http_body_is_not_decompressed():
+    """A compressed body stays compressed, so that it takes its own size only."""
     bomb = gzip.compress(b" " * 50_000_000)
 
-    async with peer(answers(200, bomb, content_encoding="gzip")) as it, session() as http:
-        answer = await get(http, it.base)
+    async with peer(answers(200, bomb, content_encoding="gzip")) as server, session() as http:
+        response = await get(http, server.base)
 
-    assert answer.body == bomb
-    assert it.header("Accept-Encoding") == "identity"
-
-
-# Manners.
+    assert response.body == bomb
+    assert server.header("Accept-Encoding") == "identity"
 
 
-async def test_connection_is_kept():
-    """The second request to a host goes over the connection of the first."""
+# Connections, cookies, environment.
+
+
+async def test_http_connection_is_reused():
+    """The second request to a host uses the connection of the first."""
 
     async def talk(stream) -> None:
         while True:
             await stream.send(reply(200, b"{}", connection="keep-alive"))
             await read_request(stream)
 
-    async with peer(talk, says()) as it, session() as http:
-        seen = [(await get(http, it.base)).body for _ in range(3)]
+    async with peer(talk, says()) as server, session() as http:
+        seen = [(await get(http, server.base)).body for _ in range(3)]
 
     assert seen == [b"{}"] * 3
 
 
-async def test_cookies_are_not_kept():
+async def test_http_cookies_are_not_kept():
     """A cookie that a peer sets is not sent back to it."""
-    async with peer(answers(200, set_cookie="id=1; Path=/")) as it, session() as http:
+    async with peer(answers(200, set_cookie="id=1; Path=/")) as server, session() as http:
         # No jar keeps what a bare address sets.
-        url = it.base.replace("127.0.0.1", "localhost")
+        url = server.base.replace("127.0.0.1", "localhost")
         await get(http, url)
         await get(http, url)
 
-    assert it.header("Cookie") is None
+    assert server.header("Cookie") is None
 
 
-async def test_netrc_and_proxy_variables_are_not_read(monkeypatch, tmp_path):
-    """The way out of the machine is what the settings say, whatever the surroundings hold."""
+async def test_http_netrc_and_proxy_variables_are_not_read(monkeypatch, tmp_path):
+    """Credentials and proxies come from the settings only."""
     netrc = tmp_path / "netrc"
     netrc.write_text("default login me password canary\n")
     monkeypatch.setenv("NETRC", str(netrc))
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
 
-    async with peer(answers(200)) as it, session() as http:
-        await http.request("GET", it.base, headers={}, cap=CAP)
+    async with peer(answers(200)) as server, session() as http:
+        await http.request("GET", server.base, headers={}, cap=CAP)
 
-    assert it.header("Authorization") is None
+    assert server.header("Authorization") is None

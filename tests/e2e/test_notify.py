@@ -13,14 +13,14 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_life_as_systemd_hears_it(place: Place):
     """It is ready, lives, reloads and stops; the variables of systemd are all that it needs."""
-    with listening() as ear:
-        variables = {"NOTIFY_SOCKET": ear.address, "WATCHDOG_USEC": "200000"}
+    with listening() as systemd:
+        variables = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "200000"}
         async with place.running("run", POLLER_JOB_IDS="job-1", **variables) as daemon:
-            await until(lambda: "WATCHDOG" in ear.signs)
+            await until(lambda: "WATCHDOG" in systemd.names)
             daemon.process.send_signal(signal.SIGHUP)
-            await until(lambda: "RELOADING" in ear.signs)
+            await until(lambda: "RELOADING" in systemd.names)
             code = await daemon.stop()
-        steps = [it for it in ear.signs if it != "WATCHDOG"]
+        steps = [it for it in systemd.names if it != "WATCHDOG"]
 
     assert code == 0
     assert steps == ["READY", "RELOADING", "MONOTONIC_USEC", "READY", "STOPPING"]
@@ -28,8 +28,8 @@ async def test_a_life_as_systemd_hears_it(place: Place):
 
 async def test_a_configuration_that_is_wrong_is_never_ready(place: Place):
     """Whoever waits for the start sees it fail, and not a start that ends at once."""
-    with listening() as ear:
-        code, _ = await place.run("run", POLLER_MIN_INTERVAL="often", NOTIFY_SOCKET=ear.address)
+    with listening() as systemd:
+        code, _ = await place.run("run", POLLER_MIN_INTERVAL="often", NOTIFY_SOCKET=systemd.address)
 
-        assert ear.heard == []
+        assert systemd.messages == []
     assert code == 78

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.virtual(limit=10_000.0)
 
 @pytest.fixture
 async def api():
-    """Serve a simulated API that goes by virtual time, with one job of a minute."""
+    """Serve a simulated API in virtual time, with one job of a minute."""
     simulator = Simulator(now=virtual_clock().steady, key=KEY)
     simulator.add(JobScript(job_id="job-1", run_seconds=55.0))
     async with serve(simulator) as url:
@@ -42,7 +42,7 @@ async def hook():
 
 @pytest.fixture
 def _inline(monkeypatch):
-    """Read the file of jobs in the loop: virtual time knows no threads."""
+    """Read the jobs file in the event loop: virtual time does not see threads."""
 
     async def call(function, *values, limiter, abandon_on_cancel):
         function(*values)
@@ -50,16 +50,16 @@ def _inline(monkeypatch):
     monkeypatch.setattr(watchlist, "run_sync", call)
 
 
-async def test_a_job_is_told_through_the_whole_product(api, hook):
-    """A job that ends while the daemon runs comes as one verified webhook."""
+async def test_app_delivers_the_end_of_a_job(api, hook):
+    """A job that ends while the daemon runs is delivered as one verified webhook."""
     async with living(an_app(api[1], hook[1])):
         await anyio.sleep(100.0)
 
     assert hook[0].types == ["job.succeeded"]
 
 
-async def test_stopping_lets_sends_end(api, hook):
-    """A webhook that is under way at the stop is received and acknowledged, and no other goes."""
+async def test_stop_waits_for_deliveries_in_flight(api, hook):
+    """A webhook in flight at the stop is received and acknowledged, and no other is sent."""
     hook[0].delay = 5.0
     app = an_app(api[1], hook[1])
     async with living(app):
@@ -70,8 +70,8 @@ async def test_stopping_lets_sends_end(api, hook):
     assert anyio.current_time() - stopped_at <= 6.0
 
 
-async def test_stopping_is_bounded(api, hook):
-    """A receiver that does not answer holds the stop up by six seconds; the event stays."""
+async def test_stop_waits_six_seconds_at_most(api, hook):
+    """A receiver that does not respond delays the stop by six seconds; the event stays."""
     hook[0].delay = 1_000.0
     kept = []
 
@@ -84,11 +84,11 @@ async def test_stopping_is_bounded(api, hook):
         stopped_at = anyio.current_time()
 
     assert 5.0 <= anyio.current_time() - stopped_at <= 8.0
-    assert [it.pending for it in await kept[0].backlogs()] == [1]
+    assert [sink.pending for sink in await kept[0].backlogs()] == [1]
 
 
-async def test_signals(api, hook):
-    """SIGHUP reloads; SIGTERM stops; a second one does not wait for what is being sent."""
+async def test_signals_reload_and_stop(api, hook):
+    """SIGHUP reloads; SIGTERM stops; a second signal does not wait for deliveries in flight."""
     hook[0].delay = 1_000.0
     app = an_app(api[1], hook[1])
 
@@ -105,13 +105,13 @@ async def test_signals(api, hook):
             ended_at = anyio.current_time()
 
     assert ended_at - hook[0].tried[0][0] <= 4.0
-    told = [it["event"] for it in lines if it["event"].startswith("poller.")]
-    assert told == ["poller.started", "poller.reloaded", "poller.stopping", "poller.stopped"]
+    logged = [line["event"] for line in lines if line["event"].startswith("poller.")]
+    assert logged == ["poller.started", "poller.reloaded", "poller.stopping", "poller.stopped"]
 
 
 @pytest.mark.usefixtures("_inline")
-async def test_a_reload_reads_the_file_of_jobs(api, hook, tmp_path):
-    """An id that is written into the file of jobs is watched."""
+async def test_reload_reads_the_jobs_file(api, hook, tmp_path):
+    """A job ID that is added to the jobs file is watched."""
     ids = tmp_path / "jobs.txt"
     ids.write_text("# none yet")
     app = an_app(api[1], hook[1], POLLER_JOB_IDS="", POLLER_JOBS_FILE=str(ids))
@@ -124,8 +124,8 @@ async def test_a_reload_reads_the_file_of_jobs(api, hook, tmp_path):
     assert hook[0].types == ["job.succeeded"]
 
 
-async def test_a_reload_reads_the_key(api, hook, tmp_path):
-    """A key that is put right in its file is used after a reload, without a restart."""
+async def test_reload_reads_the_key(api, hook, tmp_path):
+    """A key that is corrected in its file is used after a reload, without a restart."""
     file = tmp_path / "key"
     file.write_text("sk_wrong")
     app = an_app(api[1], hook[1], SUTRO_API_KEY="", SUTRO_API_KEY_FILE=str(file))
@@ -138,8 +138,8 @@ async def test_a_reload_reads_the_key(api, hook, tmp_path):
     assert hook[0].types == ["job.succeeded"]
 
 
-async def test_a_key_is_read_again_without_a_reload(api, hook, tmp_path):
-    """A refused key is read from its file again before each trial."""
+async def test_rejected_key_is_read_again_without_a_reload(api, hook, tmp_path):
+    """A rejected key is read from its file again before each retry."""
     file = tmp_path / "key"
     file.write_text("sk_wrong")
     app = an_app(api[1], hook[1], SUTRO_API_KEY="", SUTRO_API_KEY_FILE=str(file))
@@ -151,8 +151,8 @@ async def test_a_key_is_read_again_without_a_reload(api, hook, tmp_path):
     assert hook[0].types == ["job.succeeded"]
 
 
-async def test_a_bad_reload_changes_nothing(api, hook, tmp_path):
-    """A secret file that cannot be read is complained about, and the old key stays in use."""
+async def test_reload_that_fails_changes_nothing(api, hook, tmp_path):
+    """If a secret file cannot be read, that is logged, and the old key stays in use."""
     file = tmp_path / "key"
     file.write_text(KEY)
     app = an_app(api[1], hook[1], SUTRO_API_KEY="", SUTRO_API_KEY_FILE=str(file))
@@ -166,10 +166,8 @@ async def test_a_bad_reload_changes_nothing(api, hook, tmp_path):
     assert [line["event"] for line in lines].count("reload.failed") == 1
 
 
-async def test_a_key_file_that_is_gone_is_logged_before_a_rejected_key_is_retried(
-    api, hook, tmp_path
-):
-    """A rejected key is read again before its retry; that it cannot be read ends nothing."""
+async def test_rejected_key_whose_file_is_gone_is_logged(api, hook, tmp_path):
+    """A key file that is missing at a retry is logged, and read once it is back."""
     file = tmp_path / "key"
     file.write_text("sk_old")
     app = an_app(api[1], hook[1], SUTRO_API_KEY="", SUTRO_API_KEY_FILE=str(file))
@@ -184,8 +182,8 @@ async def test_a_key_file_that_is_gone_is_logged_before_a_rejected_key_is_retrie
     assert "reload.failed" in [line["event"] for line in lines]
 
 
-async def test_a_store_that_cannot_be_opened_yet_is_waited_for(api, hook):
-    """A full disk at the start delays the start, and nothing else."""
+async def test_app_waits_for_a_store_that_cannot_be_opened_yet(api, hook):
+    """A full disk at the start only delays the start."""
     tries = []
 
     class Full(MemoryStore):
@@ -206,8 +204,8 @@ async def test_a_store_that_cannot_be_opened_yet_is_waited_for(api, hook):
     assert hook[0].types == ["job.succeeded"]
 
 
-async def test_stopping_while_the_store_cannot_be_opened(api, hook):
-    """A daemon that waits for its disk can be stopped."""
+async def test_stop_while_the_store_cannot_be_opened(api, hook):
+    """A daemon that waits for its store can be stopped."""
 
     def new_store(config, clock):
         raise StoreUnavailable("the disk is full")
@@ -219,8 +217,8 @@ async def test_stopping_while_the_store_cannot_be_opened(api, hook):
     assert anyio.current_time() == stopped_at
 
 
-async def test_a_store_of_another_process_ends_the_run(api, hook, tmp_path):
-    """A locked store is not waited for."""
+async def test_app_does_not_wait_for_a_locked_store(api, hook, tmp_path):
+    """A store that another process has open ends the run."""
     path = tmp_path / "state.db"
     app = an_app(api[1], hook[1], POLLER_STORE=str(path), new_store=sqlite_inline)
 
@@ -232,14 +230,14 @@ async def test_a_store_of_another_process_ends_the_run(api, hook, tmp_path):
 
 
 def sqlite_inline(config, clock):
-    """Make the configured store as the daemon does, but without threads."""
+    """Build the configured store as the daemon does, but without threads."""
     store = build_store(config, clock)
     store._in_thread = False
     return store
 
 
-async def test_the_configured_store(tmp_path, hook):
-    """A path is a SQLite file with the routes of the sinks; memory: is told in the log."""
+async def test_store_is_built_as_configured(tmp_path, hook):
+    """A path is a SQLite file; `memory:` is logged."""
     with capture_logs() as lines:
         kinds = [
             type(build_store(app.config, app.clock))
@@ -250,11 +248,11 @@ async def test_the_configured_store(tmp_path, hook):
         ]
 
     assert kinds == [SqliteStore, MemoryStore]
-    assert [it["event"] for it in lines] == ["store.not_persistent"]
+    assert [line["event"] for line in lines] == ["store.not_persistent"]
 
 
-async def test_only_the_default_folder_is_made(tmp_path, hook):
-    """The folder of the default path is made for its user alone; a mistyped one is refused."""
+async def test_store_creates_only_the_default_folder(tmp_path, hook):
+    """The default folder is created for its user only; a mistyped path is an error."""
     home = {"XDG_STATE_HOME": str(tmp_path / "state"), "POLLER_STORE": ""}
     usual = an_app("https://api.example", hook[1], **home)
     odd = an_app("https://api.example", hook[1], POLLER_STORE=str(tmp_path / "typo" / "x.db"))
@@ -266,25 +264,25 @@ async def test_only_the_default_folder_is_made(tmp_path, hook):
     assert (tmp_path / "state" / "sutro-poller").stat().st_mode & 0o777 == 0o700
 
 
-async def test_a_restart_resumes(api, hook, tmp_path):
-    """What one process recorded and did not send is sent by the next, with the same id."""
+async def test_restart_sends_what_is_left(api, hook, tmp_path):
+    """An event that one process recorded but did not send is sent by the next, with the same ID."""
     hook[0].status = 503
     variables = {"POLLER_STORE": str(tmp_path / "state.db"), "new_store": sqlite_inline}
     async with living(an_app(api[1], hook[1], **variables)):
         await anyio.sleep(100.0)
     hook[0].status = 200
-    asked = sum(api[0].requests.values())
+    requested = sum(api[0].requests.values())
 
     async with living(an_app(api[1], hook[1], **variables)):
         await anyio.sleep(400.0)
 
     assert hook[0].types == ["job.succeeded"]
     assert len({message_id for _, message_id in hook[0].tried}) == 1
-    assert sum(api[0].requests.values()) == asked
+    assert sum(api[0].requests.values()) == requested
 
 
-async def test_the_house_is_kept_though_the_store_fails(api, hook):
-    """The hourly pruning survives a store that fails, and spares the watched jobs."""
+async def test_retention_survives_a_store_that_fails(api, hook):
+    """The hourly pruning runs again after the store has failed."""
     kept = []
 
     class Failing(FailingStore):
@@ -309,7 +307,7 @@ async def test_the_house_is_kept_though_the_store_fails(api, hook):
 
 
 @pytest.mark.parametrize(
-    ("state", "told"),
+    ("backlog", "logged"),
     [
         (SinkBacklog(name="s"), []),
         (SinkBacklog(name="s", pending=1), ["sink.backlog"]),
@@ -318,16 +316,16 @@ async def test_the_house_is_kept_though_the_store_fails(api, hook):
         (SinkBacklog(name="s", pending=1, is_configured=False), ["sink.unconfigured"]),
     ],
 )
-async def test_what_waits_is_told(state, told):
-    """A backlog is logged by its kind; an empty one is not."""
+async def test_backlog_is_logged_by_its_kind(backlog, logged):
+    """An empty backlog is not logged."""
     with capture_logs() as lines:
-        log_backlog(state)
+        log_backlog(backlog)
 
-    assert [it["event"] for it in lines] == told
+    assert [line["event"] for line in lines] == logged
 
 
-async def test_a_foreign_page_is_never_an_end(hook):
-    """Whatever stands in the API's place, nothing that is not its JSON ends a job."""
+async def test_foreign_response_never_ends_a_job(hook):
+    """No response except the API's own JSON ends a job."""
     pages = [
         web.Response(text="<html>succeeded</html>"),
         web.Response(text='{"job": {"job_id": "job-1", "status": "SUCC'),

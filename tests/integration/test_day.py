@@ -1,4 +1,4 @@
-"""A day of many jobs through the whole product, while all around it fails."""
+"""A day of many jobs in the whole daemon, with outages of the API and of the receiver."""
 
 from collections import Counter
 from random import Random
@@ -15,15 +15,15 @@ from tests.support.virtual_time import virtual_clock
 
 HOUR = 3_600.0
 DAY = 24 * HOUR
-OUTAGES = ((5 * HOUR, 7 * HOUR), (15 * HOUR, 15.5 * HOUR))
-DEAF = ((6 * HOUR, 11 * HOUR), (18 * HOUR, 18.2 * HOUR))
-RATE = 120 / 60.0
+API_OUTAGES = ((5 * HOUR, 7 * HOUR), (15 * HOUR, 15.5 * HOUR))
+RECEIVER_OUTAGES = ((6 * HOUR, 11 * HOUR), (18 * HOUR, 18.2 * HOUR))
+REQUESTS_PER_SECOND = 120 / 60.0
 
 pytestmark = pytest.mark.virtual(limit=2 * DAY)
 
 
-def lives(random: Random, now: float) -> dict[str, SimulatedJob]:
-    """Give a hundred jobs of mixed ends_as that begin over the day and run up to three hours."""
+def simulated_jobs(random: Random, now: float) -> dict[str, SimulatedJob]:
+    """Return a hundred jobs with various ends that start over 16 hours and run up to three."""
     scripts = [
         JobScript(
             job_id=f"job-{number}",
@@ -35,26 +35,30 @@ def lives(random: Random, now: float) -> dict[str, SimulatedJob]:
         )
         for number in range(100)
     ]
-    begun = enumerate(scripts)
-    return {it.job_id: SimulatedJob.begin(it, number, now=now, speed=1.0) for number, it in begun}
+    return {
+        script.job_id: SimulatedJob.begin(script, number, now=now, speed=1.0)
+        for number, script in enumerate(scripts)
+    }
 
 
-class DeafReceiver(Receiver):
+class FailingReceiver(Receiver):
     """A receiver that is down for hours."""
 
     async def take(self, request: web.Request) -> web.Response:
-        """Take an event, unless it is down."""
+        """Receive an event, unless it is down."""
         at = anyio.current_time()
-        self.status = 503 if any(start <= at < end for start, end in DEAF) else 200
+        self.status = 503 if any(start <= at < end for start, end in RECEIVER_OUTAGES) else 200
         return await super().take(request)
 
 
 @pytest.fixture
 async def day():
-    """Live through a day, and give the API and the receiver of it."""
+    """Run the daemon for a day, and return its API and its receiver."""
     clock, random = virtual_clock(), Random(7)
-    api = HostileApi(lives(random, clock.steady()), clock.steady, random, outages=OUTAGES)
-    receiver = DeafReceiver()
+    api = HostileApi(
+        simulated_jobs(random, clock.steady()), clock.steady, random, outages=API_OUTAGES
+    )
+    receiver = FailingReceiver()
     types = "job.started,job.succeeded,job.failed,job.cancelled,job.missing"
     async with served(api.take) as url, served(receiver.take) as hook:
         app = an_app(
@@ -73,17 +77,17 @@ async def day():
 
 
 @pytest.mark.slow
-async def test_a_day_of_faults(day):
-    """Each end comes once, in order, verified, and the API's wishes are heeded."""
+async def test_day_of_outages_delivers_each_event_once(day):
+    """Each end is delivered once, in order and verified, and no rate limit is exceeded."""
     api, receiver = day
 
     check_ends(api, receiver)
     check_order(receiver)
-    check_pace(api)
+    check_rate(api)
 
 
 def check_ends(api: HostileApi, receiver: Receiver) -> None:
-    """Every job's end came exactly once, under its one id, and nothing came twice."""
+    """Assert that every end and every other event was delivered exactly once."""
     ends = {
         event_id(DEFAULT_NAMESPACE, life.script.job_id, f"job.{life.script.ends_as}")
         for life in api.lives.values()
@@ -92,10 +96,11 @@ def check_ends(api: HostileApi, receiver: Receiver) -> None:
 
     assert ends <= set(counted)
     assert set(counted.values()) == {1}
-    facts = Counter((it["type"], it["data"]["job"]["job_id"]) for it in receiver.events)
-    assert set(facts.values()) == {1}
-    told = {kind for kind, _ in facts}
-    assert told == {
+    delivered = Counter(
+        (event["type"], event["data"]["job"]["job_id"]) for event in receiver.events
+    )
+    assert set(delivered.values()) == {1}
+    assert {kind for kind, _ in delivered} == {
         "job.started",
         "job.succeeded",
         "job.failed",
@@ -105,7 +110,7 @@ def check_ends(api: HostileApi, receiver: Receiver) -> None:
 
 
 def check_order(receiver: Receiver) -> None:
-    """The events of each job came in the order of their sequence."""
+    """Assert that the events of each job were delivered in order."""
     by_job: dict[str, list[int]] = {}
     for event in receiver.events:
         by_job.setdefault(event["data"]["job"]["job_id"], []).append(event["data"]["sequence"])
@@ -113,11 +118,11 @@ def check_order(receiver: Receiver) -> None:
         assert sequence == sorted(sequence)
 
 
-def check_pace(api: HostileApi) -> None:
-    """No request came inside a pause, and no second held more than the bucket allows."""
+def check_rate(api: HostileApi) -> None:
+    """Assert that no request came in a pause, nor more in a second than the limit allows."""
     for start, end in api.pauses:
         inside = [at for at in api.asked if start + 0.5 < at < end]
         assert not inside
-    most = int(1.5 * RATE + 1)
+    most = int(1.5 * REQUESTS_PER_SECOND + 1)
     for first, after in zip(api.asked, api.asked[most:], strict=False):
         assert after - first > 0.999

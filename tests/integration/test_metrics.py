@@ -14,7 +14,7 @@ from poller.core.counters import Counters
 from poller.core.errors import Transient
 from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
-from tests.integration.test_vitals import alive
+from tests.integration.test_status import status_of
 from tests.support.fakes import FakeApi, SlowStore, a_store, settled
 from tests.support.running_app import KEY, Receiver, an_app, living, served
 from tests.support.virtual_time import virtual_clock
@@ -157,7 +157,7 @@ async def test_backlog_is_read_at_most_once_a_second():
     It is empty while the store fails, and once it is about to close.
     """
     store = SlowStore(a_store())
-    async with alive(FakeApi(), store=store) as daemon_status:
+    async with status_of(FakeApi(), store=store) as daemon_status:
         await settled()
         store.calls.clear()
         store.slow = "backlogs"

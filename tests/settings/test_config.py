@@ -1,4 +1,4 @@
-"""What a configuration says of itself."""
+"""The configuration: sinks, event types, display, secrets, proxies."""
 
 import pytest
 
@@ -9,32 +9,32 @@ from tests.support.config_builders import CANARIES, KEY, SECRET, URL, WEBHOOK, l
 
 
 def shown_of(config, variable):
-    """Give what is shown of a variable."""
-    return {it.variable: it.value for it in describe(config)}[variable]
+    """Return the displayed value of a variable."""
+    return {row.variable: row.value for row in describe(config)}[variable]
 
 
-def test_the_log_is_the_only_sink_by_default():
-    """Without a webhook's URL only the log gets events."""
-    assert [it.name for it in load_with().sinks] == ["log"]
+def test_log_is_the_only_default_sink():
+    """Without a webhook URL only the log receives events."""
+    assert [sink.name for sink in load_with().sinks] == ["log"]
 
 
-def test_a_webhook_is_configured_by_its_url():
-    """POLLER_WEBHOOK_URL is enough for a webhook beside the log."""
-    assert [it.name for it in load_with(**WEBHOOK).sinks] == ["log", "webhook"]
+def test_webhook_url_adds_the_webhook():
+    """POLLER_WEBHOOK_URL is enough to add a webhook to the log."""
+    assert [sink.name for sink in load_with(**WEBHOOK).sinks] == ["log", "webhook"]
 
 
-def test_a_sink_takes_what_is_urgent():
-    """A sink takes ends and trouble of jobs; one that people read takes the poller's own too."""
+def test_default_event_types_of_sinks():
+    """A sink receives the ends of jobs by default; one for people also the daemon's own events."""
     log, webhook = load_with(**WEBHOOK).sinks
 
     assert webhook.events == DEFAULT_SINK_EVENTS
     assert log.events - DEFAULT_SINK_EVENTS == {
-        it for it in EVENT_TYPES if it.startswith("poller.")
+        event_type for event_type in EVENT_TYPES if event_type.startswith("poller.")
     }
 
 
-def test_a_webhook_that_people_read_takes_what_the_log_takes():
-    """In the format of Slack a webhook tells of the poller's own trouble too."""
+def test_default_event_types_of_a_slack_webhook():
+    """A webhook in Slack's format also receives the daemon's own events."""
     log, plain, slack = load_with(
         **WEBHOOK,
         POLLER_SINKS="log,webhook,webhook.slack",
@@ -46,8 +46,8 @@ def test_a_webhook_that_people_read_takes_what_the_log_takes():
     assert slack.events == log.events
 
 
-def test_the_format_of_a_webhook_is_shown():
-    """Whoever looks at the settings sees what is sent."""
+def test_describe_shows_the_format_of_a_webhook():
+    """The list of settings contains those of sinks."""
     config = load_with(**WEBHOOK, POLLER_WEBHOOK_FORMAT="cloudevents")
 
     assert shown_of(config, "POLLER_WEBHOOK_FORMAT") == "cloudevents"
@@ -57,36 +57,36 @@ def test_the_format_of_a_webhook_is_shown():
     ("text", "events"),
     [("*", EVENT_TYPES), ("job.started job.found", {"job.started", "job.found"})],
 )
-def test_a_sink_takes_what_it_is_told(text, events):
-    """POLLER_<SINK>_EVENTS names types, or all of them by a star."""
+def test_event_types_of_a_sink_can_be_set(text, events):
+    """POLLER_<SINK>_EVENTS lists types, or is * for all of them."""
     assert load_with(POLLER_LOG_EVENTS=text).sinks[0].events == events
 
 
-def test_secrets_are_masked():
-    """A key is shown as stars, a secret URL as its scheme and host."""
+def test_describe_masks_secrets():
+    """A key is displayed as stars, a secret URL as its scheme and host."""
     config = load_with(**WEBHOOK, POLLER_PROXY="http://me:5up3r@proxy:3128")
 
     assert shown_of(config, "SUTRO_API_KEY") == "****"
     assert shown_of(config, "POLLER_WEBHOOK_SECRET") == "****"
     assert shown_of(config, "POLLER_WEBHOOK_URL") == "https://hooks.example.com/..."
     assert shown_of(config, "POLLER_PROXY") == "http://proxy:3128/..."
-    assert not [it for it in CANARIES if it in str(describe(config))]
+    assert not [canary for canary in CANARIES if canary in str(describe(config))]
 
 
-def test_a_setting_without_a_value_is_shown_as_nothing():
-    """What is not set is shown empty, a secret too."""
+def test_describe_shows_an_unset_setting_as_empty():
+    """A setting without a value is empty, a secret too."""
     assert shown_of(load_with(), "POLLER_PROXY") == ""
 
 
-def test_the_repr_of_a_configuration_shows_no_secret():
-    """A configuration in a traceback or a debugger gives nothing away."""
+def test_repr_of_a_configuration_contains_no_secret():
+    """A configuration in a traceback or a debugger reveals nothing."""
     config = load_with(**WEBHOOK, HTTPS_PROXY="http://me:5up3r@proxy")
 
-    assert not [it for it in CANARIES if it in repr(config)]
+    assert not [canary for canary in CANARIES if canary in repr(config)]
 
 
-def test_every_secret_is_known_for_redaction():
-    """The key, secrets, URLs, their paths, header values and proxies are listed."""
+def test_secrets_to_redact_are_complete():
+    """They are the key, secrets, URLs, their paths, header values and proxies."""
     config = load_with(
         POLLER_WEBHOOK_URL=URL,
         POLLER_WEBHOOK_SECRET=f"{SECRET} {SECRET[:-1]}z",
@@ -126,13 +126,13 @@ def test_every_secret_is_known_for_redaction():
         ({"POLLER_PROXY": "http://own"}, "http://localhost", None),
     ],
 )
-def test_a_url_has_a_proxy(environ, url, proxy):
-    """POLLER_PROXY, else the usual variables; NO_PROXY and this machine are exempt."""
+def test_proxy_for_a_url(environ, url, proxy):
+    """It is POLLER_PROXY, else HTTPS_PROXY and so on; NO_PROXY and loopback are exempt."""
     assert load_with(**environ).proxy_for(*url.split("://")) == proxy
 
 
-def test_who_only_asks_needs_only_a_key():
-    """Without deliveries neither a home for the store nor a sink that works is needed."""
+def test_errors_of_sinks_are_ignored_without_delivery():
+    """Without deliveries neither a folder for the store nor a valid sink is required."""
     broken = {"POLLER_WEBHOOK_URL": "junk", "POLLER_WEBHOOK_SECRET_FILE": "/nowhere"}
 
     config = load({"SUTRO_API_KEY": KEY} | broken, for_run=False, is_delivering=False)
@@ -141,7 +141,7 @@ def test_who_only_asks_needs_only_a_key():
     assert config.reload_secrets() == ()
 
 
-def test_who_only_asks_is_told_of_misspelt_settings():
-    """A setting that nobody reads is complained about all the same."""
+def test_misspelt_settings_are_errors_without_delivery():
+    """An unknown variable is an error all the same."""
     with pytest.raises(ConfigError, match="did you mean POLLER_MIN_INTERVAL"):
         load({"SUTRO_API_KEY": KEY, "POLLER_MIN_INTERVL": "3"}, for_run=False, is_delivering=False)

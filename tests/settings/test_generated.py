@@ -1,4 +1,4 @@
-"""The files that are made from the code."""
+"""The files that are generated from the code."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ KEY = {"SUTRO_API_KEY": "sk_ours"}
 
 
 @pytest.mark.parametrize("path", FILES)
-def test_a_generated_file_is_current(path):
-    """A file in the tree is what the code makes of it; `make generate` writes it."""
+def test_generated_file_is_current(path):
+    """A generated file is up to date; `make generate` writes it."""
     assert (ROOT / path).read_text(encoding="utf-8") == FILES[path]
 
 
@@ -32,22 +32,22 @@ def test_the_results_of_fault_injection_are_current():
 
 
 @pytest.mark.parametrize("name", ["minimal", "sidecar"])
-def test_an_example_loads(name):
-    """An example lacks only the key to be a whole configuration of a log and a webhook."""
+def test_example_environment_loads(name):
+    """With a key, each example is a complete configuration of a log and a webhook."""
     config = load({"HOME": "/home/us"} | KEY, ROOT / "config" / f"{name}.env")
 
-    assert [it.name for it in config.sinks] == ["log", "webhook"]
+    assert [sink.name for sink in config.sinks] == ["log", "webhook"]
 
 
-def test_the_template_states_the_defaults(tmp_path: Path):
-    """With all its lines in force, the template changes nothing."""
+def test_template_contains_the_defaults(tmp_path: Path):
+    """With all its lines uncommented, the template changes nothing."""
     text = FILES["config/poller.env"].replace("\n#POLLER", "\nPOLLER").replace("\n#SU", "\nSU")
-    in_force = tmp_path / "all.env"
-    in_force.write_text(text, encoding="utf-8")
+    uncommented = tmp_path / "all.env"
+    uncommented.write_text(text, encoding="utf-8")
 
     environ = GOOD | WEBHOOK | {"POLLER_SINKS": "log,webhook"}
 
-    config = load(environ, in_force)
+    config = load(environ, uncommented)
 
     assert config.settings == load(environ).settings
     assert config.sinks == load(environ).sinks

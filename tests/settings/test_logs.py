@@ -1,4 +1,4 @@
-"""What a line of the log looks like, and what never stands in it."""
+"""Log lines: their format, and the secrets that they never contain."""
 
 import base64
 import json
@@ -15,34 +15,34 @@ SECRET = "s3cr3t/with?odd&chars \"'\\é"
 
 
 class Terminal(StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that is a terminal."""
 
     def isatty(self) -> bool:
-        """Say so."""
+        """Return True."""
         return True
 
 
 @pytest.fixture(autouse=True)
-def _as_before():
+def _reset_structlog():
     yield
     structlog.reset_defaults()
 
 
 def configured(style="json", level="info", stream=None):
-    """Configure the log with one secret, on a stream that is returned."""
+    """Configure the log with one secret; return its stream."""
     stream = stream or StringIO()
     logs.configure(level, style, stream=stream, secrets=lambda: (SECRET, "abc"))
     return stream
 
 
 def only_line(stream):
-    """Read the one line of a stream."""
+    """Return the only line of a stream."""
     (line,) = stream.getvalue().splitlines()
     return json.loads(line)
 
 
-def test_a_line_is_one_object():
-    """Time, level and event come first, then the keys as they were given."""
+def test_log_line_is_one_json_object():
+    """Time, level and event come first, then the keys in their order."""
     stream = configured()
 
     structlog.get_logger().info("job.changed", job_id="job-1", after="RUNNING", n=1, x=None)
@@ -53,8 +53,8 @@ def test_a_line_is_one_object():
     assert (line["level"], line["event"], line["n"], line["x"]) == ("info", "job.changed", 1, None)
 
 
-def test_the_level_counts():
-    """What is below the level is not written, by us or by a library."""
+def test_log_level_filters_lines():
+    """Lines below the level are not written, neither ours nor those of libraries."""
     stream = configured(level="warning")
 
     structlog.get_logger().info("job.changed")
@@ -64,8 +64,8 @@ def test_the_level_counts():
 
 
 @pytest.mark.parametrize(("number", "level"), [(30, "warning"), (25, "info"), (70, "critical")])
-def test_a_library_logs_the_same_lines(number, level):
-    """What libraries log becomes a line that names the library."""
+def test_log_lines_of_libraries(number, level):
+    """A record of a library becomes a line with the name of the library."""
     stream = configured()
 
     logging.getLogger("aiohttp.client").log(number, "lost %s", "it")
@@ -75,14 +75,14 @@ def test_a_library_logs_the_same_lines(number, level):
 
 
 def crash():
-    """Raise an error that tells the secret, beside a variable that must not show."""
+    """Raise an error with the secret, beside a local variable that must not be logged."""
     hidden = "in" + "visible"
     raise ValueError(SECRET + hidden[:0])
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
-def test_a_traceback_shows_no_locals(style):
-    """An exception is logged with its traceback and without the variables of its frames."""
+def test_traceback_contains_no_local_variables(style):
+    """An exception is logged with its traceback, without the variables of its frames."""
     stream = configured(style)
     try:
         crash()
@@ -93,8 +93,8 @@ def test_a_traceback_shows_no_locals(style):
     assert "invisible" not in stream.getvalue()
 
 
-def test_a_library_s_traceback_is_in_its_line():
-    """An exception that a library logs is one line, secrets struck out."""
+def test_traceback_of_a_library_is_in_its_line():
+    """An exception that a library logs is one line, with secrets masked."""
     stream = configured()
     try:
         crash()
@@ -117,8 +117,8 @@ def test_a_library_s_traceback_is_in_its_line():
     ],
 )
 @pytest.mark.parametrize("style", ["json", "console"])
-def test_a_secret_is_struck_out_in_every_form(form, style):
-    """Raw, quoted, in base64 or escaped; in the event, in values of any depth, in keys."""
+def test_secret_is_masked_in_every_form(form, style):
+    """Raw, quoted, in base64 or escaped; in the event name, in keys, in values of any depth."""
     stream = configured(style)
 
     structlog.get_logger().info(
@@ -132,8 +132,8 @@ def test_a_secret_is_struck_out_in_every_form(form, style):
     assert form.rstrip("=") not in stream.getvalue()
 
 
-def test_what_json_does_not_know_is_struck_out_too():
-    """An object is written as it shows itself, without the secret in it."""
+def test_secret_in_an_object_is_masked():
+    """An object is logged as its `repr`, with the secret masked."""
     stream = configured()
 
     structlog.get_logger().info("delivery.failed", error=ValueError(SECRET))
@@ -141,8 +141,8 @@ def test_what_json_does_not_know_is_struck_out_too():
     assert only_line(stream)["error"] == "ValueError('****')"
 
 
-def test_a_very_short_secret_leaves_lines_readable():
-    """Three letters are no secret."""
+def test_very_short_secret_is_not_masked():
+    """A secret of three letters leaves lines readable."""
     stream = configured()
 
     structlog.get_logger().info("abc.happened")
@@ -150,8 +150,8 @@ def test_a_very_short_secret_leaves_lines_readable():
     assert only_line(stream)["event"] == "abc.happened"
 
 
-def test_without_secrets_nothing_is_struck_out():
-    """No secret at all strikes nothing."""
+def test_without_secrets_nothing_is_masked():
+    """Without any secret, lines stay as they are."""
     stream = StringIO()
     logs.configure("info", "json", stream=stream, secrets=tuple)
 
@@ -160,8 +160,8 @@ def test_without_secrets_nothing_is_struck_out():
     assert only_line(stream)["event"] == "job.changed"
 
 
-def test_secrets_are_asked_for_at_every_line():
-    """A secret that came by a refresh is struck out from then on."""
+def test_new_secret_is_masked_from_then_on():
+    """A secret that a reload adds is masked in all later lines."""
     secrets: list[str] = []
     stream = StringIO()
     logs.configure("info", "json", stream=stream, secrets=lambda: secrets)
@@ -172,8 +172,8 @@ def test_secrets_are_asked_for_at_every_line():
     assert only_line(stream)["event"] == "key ****"
 
 
-def test_auto_is_json_unless_a_person_looks():
-    """`auto` writes for people on a terminal only."""
+def test_log_format_auto_depends_on_the_terminal():
+    """`auto` is console on a terminal and json elsewhere."""
     piped, terminal = configured("auto"), Terminal()
     structlog.get_logger().info("job.changed")
     configured("auto", stream=terminal)

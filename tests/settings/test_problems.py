@@ -1,4 +1,4 @@
-"""What is said of a bad configuration."""
+"""The errors of an invalid configuration."""
 
 from pathlib import Path
 
@@ -112,19 +112,19 @@ BAD = [
 
 
 @pytest.mark.parametrize(("changes", "variable", "rule"), BAD)
-def test_one_line_names_the_variable_and_the_rule(changes, variable, rule):
-    """A broken rule is one line with the variable and the rule, and shows no secret."""
+def test_error_names_the_variable_and_the_rule(changes, variable, rule):
+    """An error is one line with the variable and the rule, without any secret."""
     problems = load_errors(**changes)
 
     assert len(problems) == 1
     assert problems[0].startswith(f"{variable}: ")
     assert rule in problems[0]
     assert "\n" not in problems[0]
-    assert not [it for it in CANARIES if it in problems[0]]
+    assert not [canary for canary in CANARIES if canary in problems[0]]
 
 
-def test_all_problems_are_told_at_once():
-    """Settings, sinks, files and misspelt names are complained about in one go."""
+def test_all_errors_are_reported_at_once():
+    """Errors of settings, sinks, files and misspelt names are reported together."""
     problems = load_errors(
         SUTRO_API_KEY_FILE="/nowhere",
         POLLER_CONCURRENCY="0",
@@ -147,8 +147,8 @@ def test_all_problems_are_told_at_once():
     ]
 
 
-def test_an_unreadable_required_secret_is_one_problem(tmp_path: Path):
-    """A required secret whose file is empty is not called missing as well."""
+def test_unreadable_required_secret_is_one_error(tmp_path: Path):
+    """A required secret whose file is empty is not reported as missing as well."""
     path = write_file(tmp_path / "url", "\n")
 
     problems = load_errors(POLLER_SINKS="webhook", POLLER_WEBHOOK_URL_FILE=path)
@@ -156,8 +156,8 @@ def test_an_unreadable_required_secret_is_one_problem(tmp_path: Path):
     assert problems == (f"POLLER_WEBHOOK_URL_FILE: {path} is empty",)
 
 
-def test_a_secret_file_must_be_text(tmp_path: Path):
-    """A secret file that is not UTF-8 is named, and its bytes are not shown."""
+def test_secret_file_must_be_utf8(tmp_path: Path):
+    """A secret file that is not UTF-8 is named, without its content."""
     path = tmp_path / "key"
     path.write_bytes(b"5up3r\xff")
 
@@ -166,8 +166,8 @@ def test_a_secret_file_must_be_text(tmp_path: Path):
     assert problems == (f"SUTRO_API_KEY_FILE: cannot read {path}: it is not UTF-8",)
 
 
-def test_a_missing_env_file_is_one_problem(tmp_path: Path):
-    """Without its env file nothing else is worth a complaint."""
+def test_missing_env_file_is_one_error(tmp_path: Path):
+    """Without the env file nothing else is checked."""
     path = tmp_path / "none.env"
 
     problems = load_errors(env_file=path, POLLER_CONCURRENCY="0")
@@ -175,8 +175,8 @@ def test_a_missing_env_file_is_one_problem(tmp_path: Path):
     assert problems == (f"--env-file: cannot read {path}: No such file or directory",)
 
 
-def test_a_misspelt_name_in_the_env_file_is_a_problem(tmp_path: Path):
-    """Names in the env file are checked like those of the environment."""
+def test_misspelt_name_in_the_env_file_is_an_error(tmp_path: Path):
+    """Names in the env file are checked like those in the environment."""
     path = Path(write_file(tmp_path / "env", "POLLER_CONCURENCY=3\n"))
 
     problems = load_errors(env_file=path)
@@ -185,15 +185,15 @@ def test_a_misspelt_name_in_the_env_file_is_a_problem(tmp_path: Path):
     assert problems[0].endswith("did you mean POLLER_CONCURRENCY?")
 
 
-def test_an_empty_variable_is_none():
-    """A variable that is left empty is not set, whether anybody would read it or not."""
+def test_empty_variable_counts_as_not_set():
+    """An empty variable is ignored, also if its name is unknown."""
     config = load(GOOD | {"POLLER_WEBHOOK_URL": "", "POLLER_QUUX": " "})
 
     assert [sink.name for sink in config.sinks] == ["log"]
 
 
-def test_the_names_of_a_kubernetes_service_are_ignored():
-    """A Service called poller injects variables that are no settings."""
+def test_variables_of_a_kubernetes_service_are_ignored():
+    """A Service called poller injects variables that are not settings."""
     injected = {
         "POLLER_PORT": "tcp://10.0.0.1:80",
         "POLLER_PORT_80_TCP_ADDR": "10.0.0.1",
@@ -205,18 +205,18 @@ def test_the_names_of_a_kubernetes_service_are_ignored():
     assert load(GOOD | injected)
 
 
-def test_a_verb_that_does_not_run_needs_neither_key_nor_jobs():
-    """Without `for_run` only what is set must be right; asking for the key still says so."""
+def test_key_and_jobs_are_required_only_to_run():
+    """Without `for_run` only the given settings must be valid; reading the key still raises."""
     config = load({"HOME": "/home/us"}, for_run=False)
 
     with pytest.raises(ConfigError, match="SUTRO_API_KEY: is required"):
         config.key()
 
 
-def test_an_error_holds_no_input():
-    """Neither the error nor what led to it carries a value that was refused."""
+def test_error_contains_no_input():
+    """Neither the error nor its context contains an invalid value."""
     with pytest.raises(ConfigError) as caught:
         load(GOOD | WEBHOOK | {"POLLER_WEBHOOK_SECRET": f"bad {SECRET}", "SUTRO_API_URL": LEAKY})
 
     assert caught.value.__context__ is None
-    assert not [it for it in CANARIES if it in str(caught.value)]
+    assert not [canary for canary in CANARIES if canary in str(caught.value)]

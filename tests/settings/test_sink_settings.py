@@ -1,4 +1,4 @@
-"""What a sink of somebody else may declare."""
+"""Settings that the sinks of other packages may declare."""
 
 import pytest
 from pydantic import SecretStr, model_validator
@@ -11,7 +11,7 @@ from poller.settings.sources import EnvSources
 
 
 class PagerSettings(SinkSettings):
-    """A sink's settings with the shapes that the built-in sinks do not have."""
+    """Settings of types that the built-in sinks do not have."""
 
     tokens: tuple[SecretStr, ...] = setting((), "Tokens")
     retries: int = setting(3, "A number as it is")
@@ -23,35 +23,35 @@ class PagerSettings(SinkSettings):
         return self
 
 
-def test_secrets_in_a_list_are_secrets():
-    """Each secret of several is found."""
+def test_secrets_in_a_list_are_found():
+    """Each secret in a tuple is found."""
     settings = PagerSettings(tokens=("one", "two"))
 
     assert list(secret_texts(settings)) == ["one", "two"]
 
 
-def test_a_default_may_be_a_number():
-    """A number as a default is shown as it would be written."""
+def test_default_may_be_a_number():
+    """A number as a default is shown as a user would write it."""
     assert default_text(PagerSettings.model_fields["retries"]) == "3"
 
 
-def test_a_rule_between_settings_is_told_in_its_own_words():
-    """A rule of the whole model has no variable of its own to name."""
-    places = EnvSources(environ={"POLLER_PAGER_RETRIES": "10"})
+def test_error_of_the_whole_model_names_no_variable():
+    """A rule for several settings is reported with its own message."""
+    sources = EnvSources(environ={"POLLER_PAGER_RETRIES": "10"})
 
     with pytest.raises(ConfigError, match=r"^settings: POLLER_PAGER_RETRIES goes with"):
-        RawSettings.of(PagerSettings, "POLLER_PAGER_", places).build()
+        RawSettings.of(PagerSettings, "POLLER_PAGER_", sources).build()
 
 
 def test_settings_never_read_the_environment_by_themselves(monkeypatch: pytest.MonkeyPatch):
-    """A model that is made by hand holds what it is given and defaults."""
+    """A model that is constructed directly has only its arguments and defaults."""
     monkeypatch.setenv("RETRIES", "7")
 
     assert PagerSettings().retries == 3
 
 
 def test_settings_are_read_by_pydantic_settings():
-    """The options of the library apply: this model reads a word of its own as no value."""
+    """The options of the library apply: here one of its options makes a word mean None."""
 
     class OptionalSettings(PagerSettings):
         model_config = SettingsConfigDict(env_parse_none_str="none")

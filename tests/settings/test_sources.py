@@ -1,4 +1,4 @@
-"""Where values come from, and which of them counts."""
+"""The sources of settings, and which of them takes precedence."""
 
 from pathlib import Path
 
@@ -18,17 +18,17 @@ from tests.support.config_builders import (
 
 
 def key_of(config):
-    """Give the text of the API key."""
+    """Return the text of the API key."""
     return config.key().get_secret_value()
 
 
 def origin_of(config, variable):
-    """Give where the value of a variable came from."""
-    return {it.variable: it.origin for it in describe(config)}[variable]
+    """Return the origin of the value of a variable."""
+    return {row.variable: row.origin for row in describe(config)}[variable]
 
 
-def test_the_environment_beats_the_env_file(tmp_path: Path):
-    """A variable of the process counts before the env file, which counts before the default."""
+def test_environment_takes_precedence_over_the_env_file(tmp_path: Path):
+    """The process environment comes before the env file, which comes before the default."""
     env_file = Path(
         write_file(tmp_path / "env", "POLLER_CONCURRENCY=3\nPOLLER_EVENT_ID_NAMESPACE='blue'\n")
     )
@@ -41,16 +41,16 @@ def test_the_environment_beats_the_env_file(tmp_path: Path):
     assert origin_of(config, "POLLER_STORE") == "default"
 
 
-def test_the_name_of_a_variable_is_in_capitals():
-    """A variable of the same letters in lower case belongs to somebody else."""
+def test_variable_names_are_case_sensitive():
+    """A variable in lower case is not a setting."""
     config = load_with(poller_concurrency="3", Poller_Store="/elsewhere")
 
     assert config.settings.concurrency == 16
     assert origin_of(config, "POLLER_STORE") == "default"
 
 
-def test_a_line_of_an_env_file_that_assigns_nothing_is_told(tmp_path: Path):
-    """It is refused with its number: who wrote it believes that it counts. Others are read."""
+def test_env_file_line_without_assignment_is_an_error(tmp_path: Path):
+    """Each such line is an error with its number; the other lines are valid."""
     good = "export POLLER_EVENT_ID_NAMESPACE=blue\nPOLLER_PROXY=\n"
     text = f"# ours\n\nPOLLER_CONCURRENCY 3\n\n{good}POLLER_STORE\n"
     env_file = Path(write_file(tmp_path / "env", text))
@@ -58,18 +58,18 @@ def test_a_line_of_an_env_file_that_assigns_nothing_is_told(tmp_path: Path):
     problems = load_errors(env_file=env_file)
 
     rule = "must be NAME=value"
-    assert problems == tuple(f"--env-file: {env_file}, line {it}: {rule}" for it in (3, 7))
+    assert problems == tuple(f"--env-file: {env_file}, line {n}: {rule}" for n in (3, 7))
 
 
-def test_nothing_is_put_into_the_texts_of_an_env_file(tmp_path: Path):
+def test_env_file_values_are_not_expanded(tmp_path: Path):
     """A dollar sign in an env file is a dollar sign."""
     env_file = Path(write_file(tmp_path / "env", "POLLER_STORE=/tmp/${HOME}/x\n"))
 
     assert load_with(env_file=env_file).settings.store == "/tmp/${HOME}/x"
 
 
-def test_a_secret_file_beats_the_environment(tmp_path: Path):
-    """X_FILE counts before X, and one newline at its end is not part of the secret."""
+def test_secret_file_takes_precedence_over_the_environment(tmp_path: Path):
+    """X_FILE comes before X, and a newline at its end is not part of the secret."""
     path = write_file(tmp_path / "key", "sk_filed\r\n")
 
     config = load_with(SUTRO_API_KEY_FILE=path)
@@ -78,16 +78,16 @@ def test_a_secret_file_beats_the_environment(tmp_path: Path):
     assert origin_of(config, "SUTRO_API_KEY") == f"file {path}"
 
 
-def test_an_env_file_may_name_a_secret_file(tmp_path: Path):
-    """X_FILE can stand in the env file and still counts before X."""
+def test_env_file_may_name_a_secret_file(tmp_path: Path):
+    """X_FILE in the env file still comes before X."""
     path = write_file(tmp_path / "key", "sk_filed")
     env_file = Path(write_file(tmp_path / "env", f"SUTRO_API_KEY_FILE={path}\n"))
 
     assert key_of(load_with(env_file=env_file)) == "sk_filed"
 
 
-def test_a_credential_of_systemd_beats_the_environment(tmp_path: Path):
-    """$CREDENTIALS_DIRECTORY/X counts before X."""
+def test_systemd_credential_takes_precedence_over_the_environment(tmp_path: Path):
+    """$CREDENTIALS_DIRECTORY/X comes before X."""
     write_file(tmp_path / "SUTRO_API_KEY", "sk_credential\n")
 
     config = load_with(CREDENTIALS_DIRECTORY=str(tmp_path))
@@ -96,8 +96,8 @@ def test_a_credential_of_systemd_beats_the_environment(tmp_path: Path):
     assert origin_of(config, "SUTRO_API_KEY") == "credential SUTRO_API_KEY"
 
 
-def test_a_container_secret_beats_the_environment(tmp_path: Path):
-    """/run/secrets/X counts before X."""
+def test_container_secret_takes_precedence_over_the_environment(tmp_path: Path):
+    """/run/secrets/X comes before X."""
     path = write_file(tmp_path / "SUTRO_API_KEY", "sk_mounted")
     environ = {"SUTRO_API_KEY": KEY, "CREDENTIALS_DIRECTORY": "/nowhere"}
 
@@ -107,8 +107,8 @@ def test_a_container_secret_beats_the_environment(tmp_path: Path):
     assert (found.text, found.origin) == ("sk_mounted", f"file {path}")
 
 
-def test_a_closed_folder_of_secrets_is_passed_over():
-    """A folder that this user may not enter holds nothing that is meant for it."""
+def test_secrets_folder_without_permission_is_ignored():
+    """A folder that this user may not enter has no secrets for it."""
 
     class Closed(type(Path())):
         def is_file(self, **_):
@@ -120,8 +120,8 @@ def test_a_closed_folder_of_secrets_is_passed_over():
     assert found.origin == "environment"
 
 
-def test_only_secrets_have_a_file_twin(tmp_path: Path):
-    """X_FILE is no variable for what is no secret."""
+def test_only_secrets_can_be_read_from_files(tmp_path: Path):
+    """X_FILE is unknown if X is not a secret."""
     path = write_file(tmp_path / "ids", "job-2")
 
     assert "POLLER_JOB_IDS_FILE" in load_errors(POLLER_JOB_IDS_FILE=path)[0]
@@ -136,13 +136,13 @@ def test_only_secrets_have_a_file_twin(tmp_path: Path):
         ({"STATE_DIRECTORY": "/var/lib/a", "POLLER_STORE": "memory:"}, "memory:"),
     ],
 )
-def test_the_store_has_a_place_by_default(surroundings, store):
-    """Systemd's state folder, else the XDG state folder, unless it is said."""
+def test_store_default_depends_on_the_environment(surroundings, store):
+    """It is in systemd's state folder, else in the XDG state folder."""
     assert load_with(**surroundings).settings.store == store
 
 
-def test_secret_files_are_read_again(tmp_path: Path):
-    """A refresh brings new secrets to the key and to whoever holds a sink's settings."""
+def test_reload_reads_secret_files(tmp_path: Path):
+    """A reload replaces the API key and the secrets of sinks."""
     key, url = tmp_path / "key", tmp_path / "url"
     files = {
         "SUTRO_API_KEY_FILE": write_file(key, "sk_old"),
@@ -160,8 +160,8 @@ def test_secret_files_are_read_again(tmp_path: Path):
     assert webhook.value.url.get_secret_value() == "https://new.example.com"
 
 
-def test_a_bad_refresh_changes_nothing(tmp_path: Path):
-    """With one bad file every old value stays, and the problem is told."""
+def test_reload_with_an_error_changes_nothing(tmp_path: Path):
+    """With one bad file all old values stay, and the error is returned."""
     key, url = tmp_path / "key", tmp_path / "url"
     config = load_with(
         SUTRO_API_KEY_FILE=write_file(key, "sk_old"), POLLER_WEBHOOK_URL_FILE=write_file(url, URL)
@@ -175,8 +175,8 @@ def test_a_bad_refresh_changes_nothing(tmp_path: Path):
     assert key_of(config) == "sk_old"
 
 
-def test_a_key_that_vanishes_is_kept(tmp_path: Path):
-    """A credential that is gone at a refresh leaves the key as it was."""
+def test_reload_keeps_a_key_whose_file_is_gone(tmp_path: Path):
+    """If a credential is gone at a reload, the key stays."""
     credential = tmp_path / "SUTRO_API_KEY"
     write_file(credential, "sk_old")
     config = load_with(SUTRO_API_KEY="", CREDENTIALS_DIRECTORY=str(tmp_path))
@@ -188,18 +188,18 @@ def test_a_key_that_vanishes_is_kept(tmp_path: Path):
     assert key_of(config) == "sk_old"
 
 
-def test_a_sink_does_not_come_by_a_refresh(tmp_path: Path):
-    """The URL of a webhook that appears later takes a restart."""
+def test_reload_does_not_add_a_sink(tmp_path: Path):
+    """A webhook URL that appears later requires a restart."""
     config = load_with(CREDENTIALS_DIRECTORY=str(tmp_path))
     write_file(tmp_path / "POLLER_WEBHOOK_URL", URL)
 
     problems = config.reload_secrets()
 
     assert problems == ("POLLER_SINKS: restart the daemon to add or remove a sink",)
-    assert [it.name for it in config.sinks] == ["log"]
+    assert [sink.name for sink in config.sinks] == ["log"]
 
 
-def test_a_second_instance_of_a_sink_has_a_prefix_of_its_own():
+def test_second_instance_of_a_sink_has_its_own_prefix():
     """webhook.audit reads POLLER_WEBHOOK_AUDIT_*."""
     config = load_with(
         **WEBHOOK,
@@ -209,5 +209,5 @@ def test_a_second_instance_of_a_sink_has_a_prefix_of_its_own():
         POLLER_WEBHOOK_AUDIT_EVENTS="*",
     )
 
-    assert [it.name for it in config.sinks] == ["webhook", "webhook.audit"]
+    assert [sink.name for sink in config.sinks] == ["webhook", "webhook.audit"]
     assert config.sinks[1].reloadable.value.url.get_secret_value() == "https://audit.example.com"

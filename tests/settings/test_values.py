@@ -1,4 +1,4 @@
-"""How texts become values."""
+"""Types of settings: how texts become values."""
 
 import json
 from contextlib import suppress
@@ -11,8 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from poller.settings.types import UNITS, Duration, StringList
 from tests.support.config_builders import load_with
 
-SECONDS = TypeAdapter(Duration)
-WORDS = TypeAdapter(StringList)
+DURATION = TypeAdapter(Duration)
+STRING_LIST = TypeAdapter(StringList)
 
 
 @pytest.mark.parametrize(
@@ -30,82 +30,82 @@ WORDS = TypeAdapter(StringList)
         (15.0, 15.0),
     ],
 )
-def test_a_duration_is_read_as_seconds(text, expected):
+def test_duration_is_parsed_as_seconds(text, expected):
     """A duration is a number, or numbers with units from the largest to the smallest."""
-    assert SECONDS.validate_python(text) == pytest.approx(expected)
+    assert DURATION.validate_python(text) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("text", ["", "s", "1x", "30s1m", "1m 30s", "1e3", "1:30", "٣s", "1mm"])
-def test_what_is_no_duration_is_refused(text):
-    """Anything else is refused with an example of what is right."""
+def test_duration_that_is_invalid_is_an_error(text):
+    """Any other text is an error that shows valid examples."""
     with pytest.raises(ValidationError, match="must be a duration such as"):
-        SECONDS.validate_python(text)
+        DURATION.validate_python(text)
 
 
 @given(st.lists(st.integers(0, 999), min_size=5, max_size=5))
-def test_a_duration_always_is_the_sum_of_its_parts(counts):
+def test_duration_is_always_the_sum_of_its_parts(counts):
     """Every combination of units adds up."""
     text = "".join(f"{n}{unit}" for n, unit in zip(counts, UNITS, strict=True))
     total = sum(n * each for n, each in zip(counts, UNITS.values(), strict=True))
 
-    assert SECONDS.validate_python(text) == pytest.approx(total)
+    assert DURATION.validate_python(text) == pytest.approx(total)
 
 
 @given(st.text(max_size=12))
-def test_a_text_never_makes_an_odd_duration(text):
-    """Whatever is read as a duration is finite and no less than nothing."""
+def test_duration_is_never_negative_or_infinite(text):
+    """Every duration that is accepted is finite and not negative."""
     with suppress(ValidationError):
-        assert 0 <= SECONDS.validate_python(text) < float("inf")
+        assert 0 <= DURATION.validate_python(text) < float("inf")
 
 
 @given(st.lists(st.from_regex(r"[A-Za-z0-9._-]{1,9}", fullmatch=True), min_size=1))
-def test_a_list_reads_the_same_however_it_is_written(items):
-    """Commas, white space and JSON give the same words, each once and in order."""
+def test_list_is_the_same_in_every_notation(items):
+    """Commas, white space and JSON result in the same items, each once and in order."""
     expected = tuple(dict.fromkeys(items))
 
-    assert WORDS.validate_python(",".join(items)) == expected
-    assert WORDS.validate_python(" \n".join(items)) == expected
-    assert WORDS.validate_python(json.dumps(items)) == expected
+    assert STRING_LIST.validate_python(",".join(items)) == expected
+    assert STRING_LIST.validate_python(" \n".join(items)) == expected
+    assert STRING_LIST.validate_python(json.dumps(items)) == expected
 
 
 @pytest.mark.parametrize("text", ["on", "true", "1", "yes", "ON"])
-def test_a_switch_is_on(text):
+def test_switch_is_on(text):
     """Switches take the usual words."""
     assert load_with(POLLER_ALLOW_HTTP=text).settings.allow_http
 
 
-def test_words_of_the_log_take_any_case():
-    """A level in capitals is what many are used to."""
+def test_log_settings_ignore_case():
+    """Level and format may be written in any case."""
     settings = load_with(POLLER_LOG_LEVEL="WARNING", POLLER_LOG_FORMAT="Json").settings
 
     assert (settings.log_level, settings.log_format) == ("warning", "json")
 
 
-def test_an_empty_text_is_no_text():
-    """An empty variable leaves the default."""
+def test_blank_value_counts_as_not_set():
+    """A variable with only white space leaves the default."""
     assert load_with(POLLER_CONCURRENCY=" ").settings.concurrency == 16
 
 
-def test_an_explicit_path_of_the_api_is_kept():
-    """The path of the base URL is taken as it is, without a slash at its end."""
+def test_api_url_keeps_its_path():
+    """The path of the base URL is kept, without a slash at its end."""
     assert load_with(SUTRO_API_URL="https://us.example.com/v1/").settings.api_url.endswith("com/v1")
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:8000"])
-def test_plain_http_to_this_machine_is_allowed(host):
+def test_plain_http_is_allowed_on_loopback(host):
     """The key does not leave the machine on loopback."""
     assert load_with(SUTRO_API_URL=f"http://{host}").settings.api_url == f"http://{host}"
 
 
-def test_plain_http_elsewhere_can_be_allowed():
-    """POLLER_ALLOW_HTTP lifts the rule."""
+def test_plain_http_can_be_allowed():
+    """POLLER_ALLOW_HTTP allows it for any host."""
     settings = load_with(SUTRO_API_URL="http://proxy.internal", POLLER_ALLOW_HTTP="on").settings
 
     assert settings.api_url == "http://proxy.internal"
 
 
-def test_equal_intervals_are_a_fixed_pace():
-    """The longest wait may be the shortest."""
+def test_equal_intervals_are_valid():
+    """The longest interval may equal the shortest."""
     settings = load_with(POLLER_MIN_INTERVAL="0.1", POLLER_MAX_INTERVAL="100ms").settings
 
     assert settings.min_interval == settings.max_interval

@@ -1,4 +1,4 @@
-"""A configuration that loads, for tests to bend."""
+"""A valid configuration that tests change."""
 
 from pathlib import Path
 from typing import Final
@@ -18,18 +18,18 @@ WEBHOOK: Final = {"POLLER_WEBHOOK_URL": URL, "POLLER_WEBHOOK_SECRET": SECRET}
 
 
 def load_with(*, env_file: Path | None = None, **changes: str) -> Config:
-    """Load a good environment with some variables changed."""
+    """Load a valid environment with some variables changed."""
     return load(GOOD | changes, env_file)
 
 
 def load_errors(*, env_file: Path | None = None, **changes: str) -> tuple[str, ...]:
-    """Give the problems of a good environment with some variables changed."""
+    """Return the errors of a valid environment with some variables changed."""
     with pytest.raises(ConfigError) as caught:
         load_with(env_file=env_file, **changes)
     return caught.value.problems
 
 
 def write_file(path: Path, text: str) -> str:
-    """Write a file and give its path as text."""
+    """Write a file, and return its path as text."""
     path.write_text(text, encoding="utf-8")
     return str(path)

@@ -1,4 +1,4 @@
-"""The whole product in virtual time: a daemon between an API and a receiver, all on loopback."""
+"""A whole daemon in virtual time, between an API and a receiver on loopback."""
 
 import base64
 import socket
@@ -51,7 +51,7 @@ async def served_app(app: web.Application) -> AsyncIterator[str]:
 
 @dataclass
 class Receiver:
-    """A webhook endpoint that verifies all that it accepts. `status` is what it answers."""
+    """A webhook endpoint that verifies every webhook; `status` is its response."""
 
     status: int = 200
     delay: float = 0.0
@@ -60,7 +60,7 @@ class Receiver:
     got: list[tuple[float, str, bytes]] = field(default_factory=list)
 
     async def take(self, request: web.Request) -> web.Response:
-        """Take one event."""
+        """Receive one event."""
         body, message_id = await request.read(), request.headers["webhook-id"]
         self.tried.append((anyio.current_time(), message_id))
         self.reached.set()
@@ -73,23 +73,23 @@ class Receiver:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """Give all events in the order of their coming."""
+        """All events in order of arrival."""
         return [check_event(body) for _, _, body in self.got]
 
     @property
     def types(self) -> list[str]:
-        """Name the types of all events in the order of their coming."""
+        """The types of all events in order of arrival."""
         return [event["type"] for event in self.events]
 
 
 def in_memory(config: Config, clock: Clock) -> Store:
-    """Make a store in memory for a configuration."""
+    """Return a store in memory for a configuration."""
     routes = {sink.name: sink.events for sink in config.sinks}
     return MemoryStore(routes=routes, deployment="test", now=clock.steady)
 
 
 def an_app(api: str, hook: str, *, clock: Clock | None = None, **changes: Any) -> App:
-    """Make a daemon with one webhook. Changes in capitals are variables."""
+    """Return a daemon with one webhook; changes in capitals are variables."""
     variables = {
         "SUTRO_API_KEY": KEY,
         "SUTRO_API_URL": api,
@@ -101,7 +101,7 @@ def an_app(api: str, hook: str, *, clock: Clock | None = None, **changes: Any) -
         "POLLER_LISTEN": "off",
     }
     variables |= {name: text for name, text in changes.items() if name.isupper()}
-    options = {name: it for name, it in changes.items() if not name.isupper()}
+    options = {name: value for name, value in changes.items() if not name.isupper()}
     return App(
         configuration.load(variables),
         clock=clock or virtual_clock(),
@@ -112,7 +112,7 @@ def an_app(api: str, hook: str, *, clock: Clock | None = None, **changes: Any) -
 
 @asynccontextmanager
 async def living(app: App) -> AsyncIterator[App]:
-    """Let a daemon serve while the block runs, then stop it as SIGTERM does."""
+    """Run a daemon while the block runs, then stop it as SIGTERM does."""
     async with anyio.create_task_group() as group:
         group.start_soon(app.serve)
         yield app

@@ -1,9 +1,9 @@
-"""Virtual time: an event loop that never waits, because its clock jumps to what comes next.
+"""Virtual time: an event loop that never waits, because its clock jumps to the next timer.
 
 Network I/O is real. The clock jumps only when no callback is ready, no socket is ready, and
-nothing sent over loopback is still on its way, so that no round trip between two ends in this
-loop is ever overtaken by a timeout. What happens in another thread or process is invisible here:
-the clock does not wait for `anyio.to_thread`, so what uses it has no place under virtual time.
+nothing sent over loopback is still in transit, so that no timeout fires before a round trip
+within this loop ends. Other threads and processes are invisible: the clock does not wait for
+`anyio.to_thread`, so code that uses it cannot run in virtual time.
 """
 
 import asyncio
@@ -18,26 +18,26 @@ import pytest
 from poller.runtime.clock import Clock
 
 START: Final = datetime(2024, 1, 15, 10, 0, tzinfo=UTC)
-"""What the wall clock of `virtual_clock` says when a loop begins."""
+"""The wall-clock time of `virtual_clock` when a loop starts."""
 
-HANDSHAKE: Final = 3
-"""How many packets can follow from one without this process doing anything: SYN, SYN-ACK, ACK."""
+HANDSHAKE_PACKETS: Final = 3
+"""The number of packets that the kernel sends for one connection: SYN, SYN-ACK, ACK."""
 
-PATIENCE: Final = 60.0
-"""Real seconds that a loop in which nothing is scheduled waits for another thread."""
+THREAD_TIMEOUT: Final = 60.0
+"""Real seconds that a loop without timers waits for another thread."""
 
 
 Ready = list[tuple[selectors.SelectorKey, int]]
 
 
 class DeadlineExceeded(AssertionError):
-    """A test needs more virtual time than it was given, or waits for what never comes."""
+    """A test needs more virtual time than its limit, or waits for something that never happens."""
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop of asyncio whose `time` starts at 0 and passes only while it is idle.
 
-    `limit` is in virtual seconds. Past it whatever runs the loop gets DeadlineExceeded.
+    `limit` is in virtual seconds; after it the loop raises DeadlineExceeded.
     """
 
     def __init__(self, limit: float = 3_600.0) -> None:
@@ -45,7 +45,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(self._jumping)
 
     def time(self) -> float:
-        """Give the virtual seconds since the loop was made."""
+        """Return the virtual seconds since the loop was created."""
         return self._jumping.now
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
@@ -76,35 +76,35 @@ class _JumpingSelector(selectors.DefaultSelector):
         ready = super().select(0)
         if ready or (timeout is not None and timeout <= 0):
             return ready
-        for _ in range(HANDSHAKE):
-            self._let_loopback_settle()
+        for _ in range(HANDSHAKE_PACKETS):
+            self._drain_loopback()
             if ready := super().select(0):
                 return ready
         if timeout is None:
-            return self._wait_for_a_thread()
+            return self._wait_for_thread()
         self._jump(timeout)
         return []
 
-    def _let_loopback_settle(self) -> None:
-        """Send ourselves a packet: loopback is a queue, so all sent before has arrived too."""
+    def _drain_loopback(self) -> None:
+        """Send ourselves a packet: loopback is a queue, so all earlier packets arrive first."""
         self._echo.send(b".")
         self._echo.recv(1)
 
-    def _wait_for_a_thread(self) -> Ready:
-        if ready := super().select(PATIENCE):
+    def _wait_for_thread(self) -> Ready:
+        if ready := super().select(THREAD_TIMEOUT):
             return ready
         raise DeadlineExceeded("every task waits, and nothing is scheduled that could wake one")
 
     def _jump(self, seconds: float) -> None:
         if self.now + seconds > self._deadline:
-            # The tasks that are cancelled because of this get as much time again to clean up.
+            # The tasks that are cancelled now get the same time again to clean up.
             self._deadline = self.now + self._limit
             raise DeadlineExceeded(f"not done after {self.now:.0f} of {self._limit:.0f} virtual s")
         self.now += seconds
 
 
 def virtual_clock(start: datetime = START) -> Clock:
-    """Give a clock that shows `start` at the loop's time 0 and follows the running loop."""
+    """Return a clock that shows `start` at the loop's time 0 and follows the running loop."""
 
     def wall() -> float:
         return start.timestamp() + anyio.current_time()

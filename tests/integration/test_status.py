@@ -1,4 +1,4 @@
-"""How the daemon says it is: what stalls, what only waits, and what troubles it from outside."""
+"""Health and issues: stalled loops, loops that only wait, and problems outside the daemon."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -40,10 +40,10 @@ FIXED = PollPolicy(minimum=10.0, maximum=10.0)
 
 
 @asynccontextmanager
-async def alive(
+async def status_of(
     api: FakeApi, sink: TimedSink | None = None, store: FailingStore | None = None
 ) -> AsyncIterator[DaemonStatus]:
-    """Watch all jobs of an API and deliver to a sink while the block runs."""
+    """Watch all jobs of an API and deliver to a sink; yield the status of that."""
     store = store or FailingStore(a_store())
     async with (
         dispatching(store, hook=sink or TimedSink()) as dispatcher,
@@ -54,9 +54,9 @@ async def alive(
         yield daemon_status
 
 
-async def test_an_idle_day_is_no_stall():
-    """With no job and no event, all loops turn for a day."""
-    async with alive(FakeApi()) as daemon_status:
+async def test_health_of_an_idle_day_is_ready():
+    """With no job and no event, all loops run for a day."""
+    async with status_of(FakeApi()) as daemon_status:
         for _ in range(24 * 60):
             await anyio.sleep(60.0)
             assert daemon_status.health.is_ready
@@ -72,11 +72,11 @@ async def test_an_idle_day_is_no_stall():
     ],
     ids=str,
 )
-async def test_a_long_wait_is_no_stall(trouble: PollError):
-    """Neither an hour's pause that the API asks for nor a refused key stalls a loop."""
+async def test_health_is_not_affected_by_a_long_wait(trouble: PollError):
+    """Neither a pause of an hour that the API asks for nor a rejected key counts as a stall."""
     api = FakeApi(job_1=running(), job_2=running("job-2"))
     api.trouble = trouble
-    async with alive(api) as daemon_status:
+    async with status_of(api) as daemon_status:
         for _ in range(3 * 360):
             await anyio.sleep(10.0)
             assert daemon_status.health.stalled == ()
@@ -91,19 +91,19 @@ async def test_a_long_wait_is_no_stall(trouble: PollError):
     ],
     ids=str,
 )
-async def test_a_dead_sink_is_no_stall(trouble: DeliveryError):
-    """A receiver that is down for a day, wants a pause or has gone stalls no loop."""
+async def test_health_is_not_affected_by_a_failing_sink(trouble: DeliveryError):
+    """A receiver that is down for a day, asks for a pause or is gone counts as no stall."""
     sink = TimedSink()
     sink.failure = trouble
     api = FakeApi(**{f"job_{n}": ended(f"job-{n}") for n in range(1, 40)})
-    async with alive(api, sink) as daemon_status:
+    async with status_of(api, sink) as daemon_status:
         for _ in range(24 * 60):
             await anyio.sleep(60.0)
             assert daemon_status.health.stalled == ()
 
 
-async def test_slow_sends_are_no_stall():
-    """All ways to a sink may be taken for as long as one event may take."""
+async def test_health_is_not_affected_by_slow_sends():
+    """All concurrent sends of a sink may take as long as the time limit of a send."""
     sink = TimedSink()
 
     async def hang(_delivery):
@@ -111,28 +111,28 @@ async def test_slow_sends_are_no_stall():
 
     sink.failure = hang
     api = FakeApi(**{f"job_{n}": ended(f"job-{n}") for n in range(1, 40)})
-    async with alive(api, sink) as daemon_status:
+    async with status_of(api, sink) as daemon_status:
         for _ in range(60):
             await anyio.sleep(10.0)
             assert daemon_status.health.stalled == ()
 
 
-async def test_slow_answers_are_no_stall():
-    """All looks may be under way at once for as long as a request may take."""
+async def test_health_is_not_affected_by_slow_responses():
+    """All concurrent polls may take as long as the time limit of a request."""
     api = FakeApi(**{f"job_{n}": running(f"job-{n}") for n in range(1, 40)})
     api.latency = 120.0
-    async with alive(api) as daemon_status:
+    async with status_of(api) as daemon_status:
         for _ in range(60):
             await anyio.sleep(10.0)
             assert daemon_status.health.stalled == ()
 
 
-async def test_a_full_disk_is_no_stall():
-    """A store that fails, while a receiver has gone too, is status and no ill of the daemon."""
+async def test_health_is_not_affected_by_a_full_disk():
+    """A store that fails is an issue and no stall, also while a receiver is gone."""
     store, sink = FailingStore(a_store()), TimedSink()
 
     async def fill_the_disk(_delivery):
-        await anyio.sleep(5.0)  # by then all ways to the sink are taken
+        await anyio.sleep(5.0)  # by then the sink has no free send
         store.fails = {
             "write",
             "settle",
@@ -146,7 +146,7 @@ async def test_a_full_disk_is_no_stall():
 
     sink.failure = fill_the_disk
     api = FakeApi(**{f"job_{n}": ended(f"job-{n}") for n in range(1, 40)})
-    async with alive(api, sink, store) as daemon_status:
+    async with status_of(api, sink, store) as daemon_status:
         for _ in range(60):
             await anyio.sleep(10.0)
             assert daemon_status.health.stalled == ()
@@ -157,14 +157,14 @@ async def test_a_full_disk_is_no_stall():
         assert Issue.STORE_UNAVAILABLE not in daemon_status.issues
 
 
-async def test_a_source_that_hangs_is_a_stall(monkeypatch):
-    """A watcher that waits for its source for ever is named within half a minute."""
+async def test_health_names_a_source_that_hangs(monkeypatch):
+    """A watcher that waits for its source forever is named within half a minute."""
     api = FakeApi(job_1=running())
 
     async def hang(*_):
         await anyio.sleep_forever()
 
-    async with alive(api) as daemon_status:
+    async with status_of(api) as daemon_status:
         await anyio.sleep(100.0)
         monkeypatch.setattr(SutroSource, "plan", hang)
         await anyio.sleep(20.0)
@@ -186,11 +186,11 @@ async def test_a_source_that_hangs_is_a_stall(monkeypatch):
         ("load_states", "deadlines"),
     ],
 )
-async def test_a_store_verb_that_hangs_is_a_stall(verb: str, stalled: str):
-    """A database that neither answers nor fails is found out, whoever waits; it failed once."""
+async def test_health_names_the_loop_whose_store_call_hangs(verb: str, stalled: str):
+    """A database that hangs is detected in each loop, though it has failed once before."""
     store = FailingStore(a_store())
     api = FakeApi(job_1=running())
-    async with alive(api, store=store) as daemon_status:
+    async with status_of(api, store=store) as daemon_status:
         store.fails = {"due_deliveries"}
         await anyio.sleep(6.0)
         store.fails = set()
@@ -207,7 +207,7 @@ async def test_a_store_verb_that_hangs_is_a_stall(verb: str, stalled: str):
 
 
 @pytest.mark.parametrize(
-    ("trouble", "after", "told"),
+    ("trouble", "after", "issues"),
     [
         (None, 1_000.0, ()),
         (Transient("down"), 200.0, ()),
@@ -219,26 +219,26 @@ async def test_a_store_verb_that_hangs_is_a_stall(verb: str, stalled: str):
     ],
     ids=str,
 )
-async def test_what_the_api_says_is_status(trouble, after, told):
-    """What keeps the API from being asked is named, heals at once, and is no ill of the daemon."""
+async def test_issues_name_problems_of_the_api(trouble, after, issues):
+    """A problem of the API is an issue until it is over, and does not affect health."""
     api = FakeApi(**{f"job_{n}": running(f"job-{n}") for n in range(1, 5)})
-    async with alive(api) as daemon_status:
+    async with status_of(api) as daemon_status:
         await anyio.sleep(20.0)
         api.trouble = trouble
         await anyio.sleep(after)
-        assert daemon_status.issues == told
+        assert daemon_status.issues == issues
         assert daemon_status.health.is_ready
         api.trouble = None
         await anyio.sleep(4_000.0)
         assert daemon_status.issues == ()
 
 
-async def test_the_line_for_people():
-    """One line says how many jobs stand how, what waits, and what is wrong."""
+async def test_summary_line():
+    """One line has the jobs by status, the backlog, and the issues."""
     sink = TimedSink()
     sink.failure = DeliveryError("bad", is_permanent=True)
     api = FakeApi(job_1=running(), job_2=ended("job-2"))
-    async with alive(api, sink) as daemon_status:
+    async with status_of(api, sink) as daemon_status:
         await anyio.sleep(20.0)
         well = await daemon_status.summary_line()
         api.trouble = Unauthorized("no", status=401)
@@ -249,8 +249,8 @@ async def test_the_line_for_people():
     assert ill.startswith("jobs: 1 RUNNING, 1 SUCCEEDED; 0 pending, 3 dead; API key rejected: ")
 
 
-async def test_a_daemon_without_its_store_is_live_but_not_ready():
-    """While the disk is full at the start the daemon says what it waits for."""
+async def test_health_before_the_store_is_open_is_live_but_not_ready():
+    """While the disk is full at the start, the status says that the store is not open."""
     is_full = True
 
     class Full(MemoryStore):
@@ -265,7 +265,7 @@ async def test_a_daemon_without_its_store_is_live_but_not_ready():
     app = an_app("http://127.0.0.1:1", "http://127.0.0.1:1", new_store=new_store)
     async with living(app):
         await anyio.sleep(60.0)
-        waiting, troubles, line = (
+        waiting, issues, line = (
             app.status.health,
             app.status.issues,
             await app.status.summary_line(),
@@ -277,7 +277,7 @@ async def test_a_daemon_without_its_store_is_live_but_not_ready():
 
     assert (waiting.is_live, waiting.is_ready) == (True, False)
     assert waiting.reasons == ("the store is not open yet",)
-    assert troubles == (Issue.STORE_UNAVAILABLE,)
+    assert issues == (Issue.STORE_UNAVAILABLE,)
     assert line == "waiting for the store: the disk is full"
     assert ready.is_ready
     assert (ended.is_live, ended.is_ready, ended.reasons) == (True, False, ("it is stopping",))
@@ -285,7 +285,7 @@ async def test_a_daemon_without_its_store_is_live_but_not_ready():
 
 
 class LockedStore(FailingStore):
-    """A store whose verbs, one at a time, fail after five seconds while `is_locked`."""
+    """A store whose calls, one at a time, fail after five seconds while `is_locked`."""
 
     is_locked = False
 
@@ -301,11 +301,11 @@ class LockedStore(FailingStore):
             return await super()._call(verb, *values, **named)
 
 
-async def test_a_locked_database_is_no_stall():
-    """A database that another process holds for ten minutes degrades the daemon, no more."""
-    api = FakeApi(**{f"job_{it}": running(f"job-{it}") for it in range(20)})
+async def test_health_is_not_affected_by_a_locked_database():
+    """A database that another process locks for ten minutes is an issue, no stall."""
+    api = FakeApi(**{f"job_{n}": running(f"job-{n}") for n in range(20)})
     store = LockedStore(a_store())
-    async with alive(api, store=store) as daemon_status:
+    async with status_of(api, store=store) as daemon_status:
         await anyio.sleep(30.0)
         api.answers["job-0"] = a_job("SUCCEEDED", job_id="job-0")
         await anyio.sleep(15.0)

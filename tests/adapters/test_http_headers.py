@@ -1,4 +1,4 @@
-"""What headers say of time, and what may be shown of a URL."""
+"""Times in HTTP headers, and URLs without their secret parts."""
 
 from datetime import UTC, datetime
 
@@ -33,7 +33,7 @@ from tests.support.http_requests import DATE
     ],
 )
 def test_retry_after(text: str, seconds: float | None):
-    """Retry-After is seconds or a date against the answer's own; junk and the past are nothing."""
+    """Retry-After is seconds, or a date relative to Date; junk and the past are None."""
     assert retry_after({"Retry-After": text, "Date": DATE}, cap=3_600.0) == seconds
 
 
@@ -41,32 +41,32 @@ def test_retry_after(text: str, seconds: float | None):
     "headers",
     [{"Date": DATE}, {"Retry-After": DATE}, {"Retry-After": DATE, "Date": "junk"}],
 )
-def test_retry_after_that_says_nothing(headers: dict[str, str]):
-    """Without the header, or with a date and nothing to hold it against, there is no pause."""
+def test_retry_after_without_a_value(headers: dict[str, str]):
+    """Without the header, or with a date but no Date, there is no pause."""
     assert retry_after(headers, cap=60.0) is None
 
 
 dates = st.datetimes(timezones=st.timezones()).map(
-    lambda it: it.strftime("%a, %d %b %Y %H:%M:%S %z")
+    lambda moment: moment.strftime("%a, %d %b %Y %H:%M:%S %z")
 )
 
 
 @given(text=st.text() | dates | st.integers().map(str), date=st.text() | dates)
 def test_retry_after_never_raises(text: str, date: str):
-    """Whatever the headers hold, Retry-After is none, or seconds from 0 to the cap."""
+    """For any headers, Retry-After is None, or seconds from 0 to the cap."""
     pause = retry_after({"Retry-After": text, "Date": date}, cap=60.0)
 
     assert pause is None or 0.0 <= pause <= 60.0
 
 
 def test_http_date():
-    """A date of HTTP is read as the moment that it names."""
+    """A date of HTTP is parsed as an aware datetime."""
     assert http_date(DATE) == datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
     "url", ["https://a.example/x", "https://me:secret@a.example/x?y#z", "https://a.example"]
 )
-def test_shown_url(url: str):
-    """A URL is shown without whatever in it can be a secret."""
+def test_redacted_url(url: str):
+    """A redacted URL has no part that can be a secret."""
     assert redact_url(url) == "https://a.example/..."

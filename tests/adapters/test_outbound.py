@@ -1,0 +1,209 @@
+"""Outgoing requests: TLS, names, proxies."""
+
+import ssl
+from datetime import timedelta
+from functools import partial
+from traceback import format_exception
+
+import anyio
+import pytest
+import trustme
+from aiohttp.resolver import AsyncResolver
+
+from poller.runtime import http as http_module
+from poller.runtime.http import NoResponse, OutboundSettings
+from tests.support.http_peers import BREAKING, answers, peer, proxy, stalls
+from tests.support.http_requests import NOW, failure, get, session
+
+# TLS.
+
+CA = trustme.CA()
+
+
+def certificate(host: str, **options) -> ssl.SSLContext:
+    """Return the TLS context of a server with a certificate of CA for a host."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    CA.issue_cert(host, **options).configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def trusting(tmp_path) -> OutboundSettings:
+    """Return outbound settings that trust CA only."""
+    path = tmp_path / "ca.pem"
+    CA.cert_pem.write_to_path(path)
+    return OutboundSettings(ca_file=str(path))
+
+
+async def test_tls_ca_file_is_trusted(trusting):
+    """A certificate of the CA in the file is accepted."""
+    async with (
+        peer(answers(200, b"{}"), tls=certificate("127.0.0.1")) as server,
+        session(trusting) as http,
+    ):
+        response = await get(http, server.base)
+
+    assert response.body == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("host", "options", "words"),
+    [
+        ("other.example", {}, "IP address mismatch, certificate is not valid for '127.0.0.1'."),
+        (
+            "127.0.0.1",
+            {"not_before": NOW - timedelta(days=9), "not_after": NOW - timedelta(days=1)},
+            "certificate has expired",
+        ),
+    ],
+)
+async def test_tls_bad_certificate(trusting, host: str, options: dict, words: str):
+    """An expired certificate and one of another host are rejected, with the reason."""
+    async with peer(answers(200), tls=certificate(host, **options)) as server:
+        text = await failure(server.base, trusting)
+
+    error = f"its TLS certificate is not trusted ({words})"
+    assert text == f"127.0.0.1: {error}; check its URL and POLLER_CA_FILE"
+    assert server.requests == []
+
+
+async def test_tls_unknown_ca():
+    """A certificate of an unknown CA is rejected, and nothing is sent."""
+    async with peer(answers(200), tls=certificate("127.0.0.1")) as server:
+        text = await failure(server.base)
+
+    assert "is not trusted (unable to get local issuer certificate)" in text
+    assert server.requests == []
+
+
+async def test_tls_server_without_tls():
+    """A peer that responds to TLS with plain HTTP is an error that says so."""
+    async with peer(answers(400), is_rude=True) as server:
+        text = await failure(server.base.replace("http:", "https:"))
+
+    assert text.startswith("127.0.0.1: the TLS handshake failed")
+
+
+@pytest.mark.virtual(limit=60.0)
+async def test_tls_handshake_that_stalls():
+    """A TLS handshake that stalls ends at the deadline of the request."""
+    async with peer(stalls(), is_rude=True) as server:
+        text = await failure(server.base.replace("http:", "https:"), limit=30.0)
+
+    assert text == "127.0.0.1: no complete response within 30 s"
+    assert anyio.current_time() <= 31.0
+
+
+# Names and proxies.
+
+
+async def test_connection_refused():
+    """A refused connection has the message of the system, without the address."""
+    text = await failure("http://127.0.0.1:1/secret")
+
+    assert text == ("127.0.0.1: cannot connect (Connection refused)")
+
+
+@pytest.mark.parametrize(
+    ("reply_to", "words"),
+    [
+        # NXDOMAIN: the number and question of the query, with the flags of a name error.
+        (
+            lambda query: query[:2] + b"\x81\x83\0\1\0\0\0\0\0\0" + query[12:],
+            "the name does not resolve",
+        ),
+        (lambda _query: b"", "no complete response within 0.3 s"),
+    ],
+    ids=["no such name", "silence"],
+)
+async def test_name_that_does_not_resolve(monkeypatch, reply_to, words: str):
+    """An unknown name, and a name server that does not respond, are errors."""
+    async with await anyio.create_udp_socket(local_host="127.0.0.1") as dns:
+        port = dns.extra(anyio.abc.SocketAttribute.local_port)
+        resolver = partial(AsyncResolver, nameservers=["127.0.0.1"], udp_port=port)
+        monkeypatch.setattr(http_module, "AsyncResolver", resolver)
+
+        async def serve_names() -> None:
+            async for query, address in dns:
+                if response := reply_to(query):
+                    await dns.sendto(response, *address)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(serve_names)
+            text = await failure("https://nonexistent.invalid/secret", limit=0.3)
+            group.cancel_scope.cancel()
+
+    assert text == f"nonexistent.invalid: {words}"
+
+
+async def test_proxy_of_a_plain_request():
+    """A plain request goes to the proxy for its URL, with credentials in a header."""
+    async with proxy() as server:
+        outbound = server.base.replace("//", "//me:canary@")
+        async with session(OutboundSettings(proxy_for=lambda _scheme, _host: outbound)) as http:
+            response = await get(http, "http://api.example/jobs/1")
+
+    assert response.body == b"http://api.example/jobs/1"
+    assert server.lines == ["GET http://api.example/jobs/1 HTTP/1.1"]
+    assert server.header("Proxy-Authorization") == "Basic bWU6Y2FuYXJ5"
+
+
+async def test_proxy_of_a_tls_request(trusting):
+    """A TLS request goes through a tunnel of the proxy, which sees only the host."""
+    async with (
+        proxy() as server,
+        peer(answers(200, b"{}"), tls=certificate("127.0.0.1")) as target,
+        session(OutboundSettings(trusting.ca_file, lambda _scheme, _host: server.base)) as http,
+    ):
+        response = await get(http, f"{target.base}/jobs/1")
+
+    assert response.body == b"{}"
+    assert server.lines == [f"CONNECT {target.base.removeprefix('https://')} HTTP/1.1"]
+    assert b"canary" not in b"".join(server.requests)
+    assert target.lines == ["GET /jobs/1 HTTP/1.1"]
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (
+            "http://a.example",
+            "the proxy cannot be reached (Connection refused); check POLLER_PROXY",
+        ),
+        (
+            "https://a.example",
+            "the proxy rejected the request (407); check POLLER_PROXY",
+        ),
+    ],
+)
+async def test_proxy_that_fails(url: str, words: str):
+    """An error of the proxy is reported as the proxy's, without its credentials."""
+    async with peer(answers(407)) as server:
+        port = "1" if url.startswith("http:") else server.base.rpartition(":")[2]
+        text = await failure(
+            url,
+            OutboundSettings(proxy_for=lambda _scheme, _host: f"http://me:canary@127.0.0.1:{port}"),
+        )
+
+    assert words in text
+    assert "canary" not in text
+
+
+async def test_request_that_the_library_rejects():
+    """A request that cannot be sent is reported by the type of the error only."""
+    async with peer(answers(200)) as server, session() as http:
+        with pytest.raises(NoResponse) as caught:
+            await http.request("GET", server.base, headers={"X": "canary\r\n"}, cap=1)
+
+    assert str(caught.value) == "127.0.0.1: ValueError"
+
+
+@pytest.mark.parametrize("name", ["closed", "reset in the body", "bad chunk", "garbage"])
+async def test_traceback_of_a_failure_contains_no_secret(name: str):
+    """Not even the traceback of a failure contains the key, the path or the query."""
+    path = "/canary?canary=1"
+    async with peer(BREAKING[name]) as server, session() as http:
+        with pytest.raises(NoResponse) as caught:
+            await get(http, server.base + path)
+
+    assert "canary" not in "".join(format_exception(caught.value)) + repr(caught.value)
