@@ -1,7 +1,6 @@
-"""What has happened since the process began, as plain numbers that are always kept.
+"""Process-lifetime counters, cheap enough to keep always.
 
-Whoever draws them as metrics does so when it is asked; until then one more look costs no more
-than one addition.
+They become metrics only when they are scraped; until then a poll costs one addition.
 """
 
 from bisect import bisect_left
@@ -30,7 +29,7 @@ from poller.core.state import EventDraft, JobEventType
 LAG_BUCKETS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0)
 DURATION_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 MAX_MODELS: Final = 100
-"""So many models are counted apart: a name may be anything, and metrics must not grow with it."""
+"""Models with a label of their own: names are free text, and metrics must not grow with them."""
 OTHER_MODEL: Final = "other"
 DELIVERED: Final = "delivered"
 FAILED: Final = "failed"
@@ -45,19 +44,19 @@ RESULT_LABELS: Final[dict[type, str]] = {
     Rejected: "rejected",
     WrongEndpoint: "wrong_endpoint",
 }
-"""The word for what a request to the API came to."""
+"""The `result` label of a request to the API."""
 
 
 @dataclass(slots=True)
 class Histogram:
-    """How often each size came: `counts` by the bounds, and at last those above them all."""
+    """A histogram: `counts` by upper bound, then the count of values above all bounds."""
 
     bounds: tuple[float, ...]
     counts: list[int] = field(init=False)
     total: float = 0.0
 
     def __post_init__(self) -> None:
-        """Begin with nothing."""
+        """Start with zero counts."""
         self.counts = [0] * (len(self.bounds) + 1)
 
     def observe(self, value: float) -> None:
@@ -73,13 +72,13 @@ def new_durations() -> Histogram:
 
 @dataclass(slots=True)
 class Counters:
-    """Counters by what they are of.
+    """All counters of one process.
 
-    `requests` by their kind, `polls` by outcome, `events` by type, `ends` by model and status,
-    `tokens` by model and direction, `costs` in dollars by model, `attempts` by sink and outcome.
-    `lags` is how late ends were seen, `delays` for how long the API itself held them back.
-    `request_durations` by kind and `delivery_durations` by sink are in seconds. `open_circuits`
-    has, for each sink, whether its circuit is open now.
+    `requests` by endpoint, `responses` by result, `events` by type, `jobs_ended` by model and
+    status, `tokens` by model and direction, `costs` in dollars by model, `attempts` by sink and
+    result. `lags` are the detection lags of ended jobs, `delays` their visibility delays,
+    `request_durations` by endpoint and `delivery_durations` by sink, all in seconds.
+    `open_circuits` has, for each sink, whether its circuit is open now.
     """
 
     requests: Counter[str] = field(default_factory=Counter)
@@ -102,17 +101,17 @@ class Counters:
     _models: set[str] = field(default_factory=set)
 
     def record_poll(self, error: PollError | None) -> None:
-        """Count what became of one request to the API."""
+        """Count one request to the API by its result."""
         self.responses[RESULT_LABELS.get(type(error), FAILED)] += 1
 
-    def record_events(self, transitions: Iterable[EventDraft], detection: Detection) -> None:
-        """Count what was recorded of a job, and when that was seen."""
-        for it in transitions:
-            self.events[it.type] += 1
-            if it.job and it.type in TERMINAL_EVENTS:
-                self._record_end(it.job, detection)
-            elif it.job and it.type is JobEventType.COST_SETTLED:
-                self.costs[self._model_label(it.job)] += it.job.job_cost or 0.0
+    def record_events(self, drafts: Iterable[EventDraft], detection: Detection) -> None:
+        """Count the events of a job, and how late its end was detected."""
+        for draft in drafts:
+            self.events[draft.type] += 1
+            if draft.job and draft.type in TERMINAL_EVENTS:
+                self._record_end(draft.job, detection)
+            elif draft.job and draft.type is JobEventType.COST_SETTLED:
+                self.costs[self._model_label(draft.job)] += draft.job.job_cost or 0.0
 
     def record_attempt(self, sink: str, error: DeliveryError | None, *, seconds: float) -> None:
         """Count one attempt to deliver, by its result and duration."""
@@ -126,7 +125,9 @@ class Counters:
         self.tokens[model, "output"] += job.output_tokens or 0
         self.costs[model] += job.job_cost or 0.0
         ended_at = job.datetime_completed
-        if ended_at and detection.last_seen_at is not None:  # else it may have ended long ago
+        if (
+            ended_at and detection.last_seen_at is not None
+        ):  # else it may have ended before we started
             self.lags.observe(detection.lag(ended_at) or 0.0)
             self.delays.observe(detection.visibility_delay(ended_at) or 0.0)
 
@@ -139,11 +140,11 @@ class Counters:
 
 
 def reason_label(error: DeliveryError) -> str:
-    """Say in a word why a sink did not take an event."""
-    causes = {
-        "gone": error.is_gone,
-        "permanent": error.is_permanent,
-        "rejected": not error.is_sink_fault,
-        "rate_limited": error.retry_after is not None,
-    }
-    return next((word for word, is_so in causes.items() if is_so), "unavailable")
+    """Return the `result` label of a failed attempt."""
+    if error.is_gone:
+        return "gone"
+    if error.is_permanent:
+        return "permanent"
+    if not error.is_sink_fault:
+        return "rejected"
+    return "unavailable" if error.retry_after is None else "rate_limited"

@@ -29,9 +29,8 @@ class Detection:
         """
         if happened_at is None:
             return None
-        return _between(
-            max(self._to_local_time(happened_at), self.last_seen_at or 0.0), self.detected_at
-        )
+        visible_at = max(self._to_local_time(happened_at), self.last_seen_at or 0.0)
+        return _between(visible_at, self.detected_at)
 
     def visibility_delay(self, happened_at: datetime | None) -> float | None:
         """Return for how many seconds, at least, the API still showed the job unchanged."""
@@ -41,13 +40,10 @@ class Detection:
 
     def as_dict(self, happened_at: datetime | None) -> dict[str, Any]:
         """Return the lag, ready for JSON, in seconds to the millisecond."""
-        lag_max = (
-            None if self.last_seen_at is None else _between(self.last_seen_at, self.detected_at)
-        )
+        seen_at, polled_at = self.last_seen_at, self.previous_poll_at
+        lag_max = None if seen_at is None else _between(seen_at, self.detected_at)
         return {
-            "previous_poll_at": format_rfc3339(self.previous_poll_at)
-            if self.previous_poll_at
-            else None,
+            "previous_poll_at": format_rfc3339(polled_at) if polled_at else None,
             "lag_seconds": self.lag(happened_at),
             "lag_max_seconds": lag_max,
             "visibility_delay_seconds": self.visibility_delay(happened_at),

@@ -1,36 +1,36 @@
-"""Everything that goes wrong on purpose, named for what the caller can do about it.
+"""The errors that this package raises on purpose, named for what the caller can do about them.
 
 PollerError
-├── ConfigError         the settings break a rule: tell the person, exit 78
-│   └── AddressTaken    another process listens where we should: exit 75, it may go
-├── PollError           one look told nothing: it changes pace and health, never a job's state
-│   ├── NotFound        the API says that it knows no such job: count it, it may be missing
-│   ├── Refused         401 or 403: the key, or this one job, is not ours to read
-│   ├── Throttled       429, or 503 with Retry-After: the whole host wants a pause
-│   ├── Transient       timeouts, resets, 5xx: look again, later each time
-│   │   └── MalformedAnswer   a 200 that is not what the API documents
-│   ├── TooLarge        the job object is over the byte cap: ask for its status alone
-│   ├── Rejected        a 4xx for this job: look seldom, say so loudly
-│   └── Misconfigured   a redirect or a foreign 404: the base URL is wrong
-├── DeliveryError       a sink did not take an event: postpone it, or bury it when final
+├── ConfigError           a setting breaks a rule: report it, exit 78
+│   └── AddressInUse      another process listens at the HTTP API's address: retry later, exit 75
+├── PollError             a request told nothing about a job: back off, never change its state
+│   ├── NotFound          the API does not know this job: count it, the job may be missing
+│   ├── Unauthorized      401 or 403: the API key is wrong, or this one job is forbidden
+│   ├── RateLimited       429, or 503 with Retry-After: pause all requests
+│   ├── Transient         timeout, reset, 5xx: retry, later each time
+│   │   └── MalformedResponse   a 200 that the API does not document
+│   ├── ResponseTooLarge  the job object is over the size limit: request its status alone
+│   ├── Rejected          another 4xx for this job: poll it rarely, and log it
+│   └── WrongEndpoint     a redirect or a foreign 404: the API URL is wrong
+├── DeliveryError         a sink did not deliver an event: retry it, or dead-letter it if permanent
 └── StoreError
-    ├── StoreLocked     another process has the store: exit 75
-    ├── StoreRefused    the store cannot be used as it is: exit 78, file untouched
-    ├── StoreUnavailable    disk full or I/O error: forget what was not read back, try again
-    └── Unmatched       what the operator named is not there, or not unique: exit 2
+    ├── StoreLocked       another process uses the store: exit 75
+    ├── StoreUnusable     the store cannot be used as it is: exit 78, the file is unchanged
+    ├── StoreUnavailable  disk full or I/O error: read again to learn the state, and retry
+    └── NoMatch           no row has the id or name that the operator gave, or several do: exit 2
 """
 
 from dataclasses import dataclass
 
 
 class PollerError(Exception):
-    """Anything that this package raises on purpose."""
+    """The base of all errors that this package raises on purpose."""
 
 
 class ConfigError(PollerError):
-    """Settings that break rules.
+    """Invalid settings.
 
-    `problems` holds one line for each, naming the variable or file and the rule, never a secret.
+    `problems` has one line for each, with the variable or file and the rule, never a secret.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -39,19 +39,19 @@ class ConfigError(PollerError):
 
 
 class AddressInUse(ConfigError):
-    """Another process listens at the address of the door."""
+    """Another process listens at the address of the HTTP API."""
 
 
 class PollError(PollerError):
-    """One look at a job told nothing about it. The text is fit for a log: no key, no query."""
+    """A request told nothing about a job. The text can be logged: no key, no query."""
 
 
 class NotFound(PollError):
-    """The API's own 404: it knows no job of this id."""
+    """The API's own 404: it does not know this job."""
 
 
 class Unauthorized(PollError):
-    """401 or 403."""
+    """401 or 403; `status` is which."""
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
@@ -59,7 +59,7 @@ class Unauthorized(PollError):
 
 
 class RateLimited(PollError):
-    """The host asks for a pause; `retry_after` is in seconds, None when it did not say."""
+    """The host demands a pause of `retry_after` seconds; None if it did not say how long."""
 
     def __init__(self, message: str, *, retry_after: float | None) -> None:
         super().__init__(message)
@@ -67,7 +67,7 @@ class RateLimited(PollError):
 
 
 class Transient(PollError):
-    """It may work next time: a timeout, a reset, DNS, TLS, 408, 425 or 5xx."""
+    """A failure that a retry may resolve: a timeout, a reset, DNS, TLS, 408, 425 or 5xx."""
 
 
 class MalformedResponse(Transient):
@@ -75,24 +75,25 @@ class MalformedResponse(Transient):
 
 
 class ResponseTooLarge(PollError):
-    """The body is over the byte cap."""
+    """The body is over the size limit."""
 
 
 class Rejected(PollError):
-    """A status that a later request will hardly change: 400, 405, 406, 410, 414, 415, 422, ..."""
+    """A status that a retry is unlikely to change: 400, 405, 406, 410, 414, 415, 422, ..."""
 
 
 class WrongEndpoint(PollError):
-    """The answer comes from something that is not this API."""
+    """The response came from a server that is not this API."""
 
 
 @dataclass(slots=True, eq=False)
 class DeliveryError(PollerError):
-    """A sink did not take an event.
+    """A sink did not deliver an event.
 
-    `reason` is one short line without secrets. `is_final`: no retry can help. `retry_after`: the
-    receiver asked for that many seconds. `is_sink_fault`: counts towards the sink's breaker; an
-    answer that faults the event alone does not. `is_gone`: the receiver wants nothing any more.
+    `reason` is one short line without secrets. `is_permanent`: no retry can succeed.
+    `retry_after`: seconds of pause that the receiver demands. `is_sink_fault`: counts as a failure
+    in the sink's circuit breaker; false if only this event is at fault. `is_gone`: the receiver
+    wants no more events.
     """
 
     reason: str
@@ -102,25 +103,25 @@ class DeliveryError(PollerError):
     is_gone: bool = False
 
     def __str__(self) -> str:
-        """Give the reason."""
+        """Return the reason."""
         return self.reason
 
 
 class StoreError(PollerError):
-    """The store did not do what it was asked."""
+    """The store failed, or has nothing that matches."""
 
 
 class StoreLocked(StoreError):
-    """Another process has the store."""
+    """Another process uses the store."""
 
 
 class StoreUnusable(StoreError):
-    """The store cannot be used as it is: a newer schema, an unwritable path, a network disk."""
+    """The store cannot be used as it is: a newer schema, a read-only path, a network disk."""
 
 
 class StoreUnavailable(StoreError):
-    """The disk is full or failing. Whether the last transaction was written is unknown."""
+    """The disk is full or failing. The last transaction may or may not have been written."""
 
 
 class NoMatch(StoreError):
-    """The store has nothing of the name that was given, or several."""
+    """No row matches the id or name that was given, or several do."""

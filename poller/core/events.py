@@ -1,8 +1,8 @@
-"""What is announced: an event's type, its stable id and its frozen body.
+"""Events: their types, stable ids and bodies.
 
-The id is a digest of what happened to which job and of nothing else, so that it is the same after
-a crash, with a lost database, in a second daemon and on another host. The body is frozen when the
-event is made: every retry and every replay sends the same bytes.
+The id is a digest of the job and of the change alone, so that it is the same after a crash, with a
+lost database, in a second daemon and on another host. The body is encoded once: every retry and
+every replay sends the same bytes.
 """
 
 import base64
@@ -28,7 +28,7 @@ TERMINAL_EVENTS: Final = frozenset(
 
 
 class DaemonEventType(StrEnum):
-    """What the daemon announces about itself."""
+    """The types of events about the daemon itself."""
 
     AUTH_FAILED = "poller.auth_failed"
     AUTH_RECOVERED = "poller.auth_recovered"
@@ -38,19 +38,19 @@ class DaemonEventType(StrEnum):
 
 EVENT_TYPES: Final = frozenset(str(kind) for kind in (*JobEventType, *DaemonEventType))
 DEFAULT_SINK_EVENTS: Final = frozenset(
-    str(it) for it in TERMINAL_EVENTS | {JobEventType.MISSING, JobEventType.UNRECOGNISED}
+    str(kind) for kind in TERMINAL_EVENTS | {JobEventType.MISSING, JobEventType.UNRECOGNISED}
 )
-"""What a sink takes unless it is told otherwise."""
+"""The event types of a sink without a setting for them."""
 TIMESTAMPED_BY_API: Final = TERMINAL_EVENTS | {JobEventType.STARTED}
-"""Events that the API itself dates."""
+"""Events whose time comes from the API."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One event as it is stored and sent.
 
-    `body` is JSON in UTF-8, `subject` the job's id or `poller`. `follows` names the event whose
-    sinks get this one too; without it each sink's own choice of types decides.
+    `body` is JSON in UTF-8, `subject` the job's id or `poller`. With `same_sinks_as`, the id of
+    another event, it goes to the sinks of that event; else to the sinks whose types include it.
     """
 
     id: str
@@ -62,21 +62,21 @@ class Event:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The `data` of the body, read back."""
+        """The `data` object of the body."""
         data: dict[str, Any] = json.loads(self.body)["data"]
         return data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventOrigin:
-    """Where events come from: the API's host, and what ids are derived from beside the job."""
+    """The origin of events: the API's host, and the namespace of event ids."""
 
     deployment: str
     namespace: str = DEFAULT_NAMESPACE
 
 
 def event_id(namespace: str, subject: str, kind: str, occurrence: int = 0) -> str:
-    """Derive an event's id; each part is length-prefixed, so that no two events share one."""
+    """Return an event's id; each part is length-prefixed, so that no two events share one."""
     parts = [ID_VERSION, namespace, subject, kind] + ([str(occurrence)] if occurrence else [])
     digest = hashlib.sha256()
     for part in (part.encode() for part in parts):
@@ -85,31 +85,31 @@ def event_id(namespace: str, subject: str, kind: str, occurrence: int = 0) -> st
 
 
 def job_event(
-    transition: EventDraft, origin: EventOrigin, observed_at: datetime, detection: Detection
+    draft: EventDraft, origin: EventOrigin, observed_at: datetime, detection: Detection
 ) -> Event:
-    """Freeze a transition of a job into an event."""
-    kind, job = transition.type, transition.job
-    happened_at = _occurred_at(transition)
+    """Return the event of a draft, with its body encoded."""
+    kind, job = draft.type, draft.job
+    happened_at = _occurred_at(draft)
     occurred_at = happened_at or observed_at
     data = {
-        "job": job.as_dict() if job else {"job_id": transition.job_id},
-        "previous_status": transition.previous_status,
-        "sequence": transition.sequence,
-        "cost_final": _is_cost_final(transition),
+        "job": job.as_dict() if job else {"job_id": draft.job_id},
+        "previous_status": draft.previous_status,
+        "sequence": draft.sequence,
+        "cost_final": _is_cost_final(draft),
         "queue_seconds": job.queue_seconds if job else None,
         "run_seconds": job.run_seconds if job else None,
         "observed_at": format_rfc3339(observed_at),
         "detection": detection.as_dict(happened_at) if kind in TIMESTAMPED_BY_API else None,
         "deployment": origin.deployment,
     }
-    follows = job and kind is JobEventType.COST_SETTLED and f"job.{job.status.value.lower()}"
+    end = job and kind is JobEventType.COST_SETTLED and f"job.{job.status.value.lower()}"
     return Event(
-        id=event_id(origin.namespace, transition.job_id, kind, transition.occurrence),
+        id=event_id(origin.namespace, draft.job_id, kind, draft.occurrence),
         type=kind,
-        subject=transition.job_id,
+        subject=draft.job_id,
         occurred_at=occurred_at,
         body=_encode(kind, occurred_at, data),
-        same_sinks_as=event_id(origin.namespace, transition.job_id, follows) if follows else None,
+        same_sinks_as=event_id(origin.namespace, draft.job_id, end) if end else None,
     )
 
 
@@ -122,10 +122,10 @@ def daemon_event(
     occurrence: int,
     detail: Mapping[str, Any],
 ) -> Event:
-    """Freeze something that happened to the daemon into an event.
+    """Return an event about the daemon, with its body encoded.
 
-    `instance` is the store's own random name: two daemons that report to one receiver must not
-    share the id of their first refused key.
+    `instance` is the random id of the database: two daemons with the same receiver must not use
+    the same id for their first rejected API key.
     """
     data = {**detail, "observed_at": format_rfc3339(observed_at), "deployment": origin.deployment}
     return Event(
@@ -138,34 +138,34 @@ def daemon_event(
 
 
 def checksum(body: bytes) -> bytes:
-    """Digest a body, to tell at every sending that its bytes are the frozen ones."""
+    """Return the digest of a body, checked before each attempt."""
     return hashlib.sha256(body).digest()
 
 
 def json_schema() -> dict[str, Any]:
-    """Give the JSON Schema (2020-12) of every body."""
+    """Return the JSON Schema (2020-12) of all event bodies."""
     text = files("poller").joinpath("event.schema.json").read_text(encoding="utf-8")
     loaded: dict[str, Any] = json.loads(text)
     return loaded
 
 
-def _occurred_at(transition: EventDraft) -> datetime | None:
-    """Say when it happened by the API's own word, where it gives one."""
-    job = transition.job
-    if job and transition.type is JobEventType.STARTED:
+def _occurred_at(draft: EventDraft) -> datetime | None:
+    """Return the API's own time of the change; None where it has none."""
+    job = draft.job
+    if job and draft.type is JobEventType.STARTED:
         return job.datetime_started
-    return job.datetime_completed if job and transition.type in TERMINAL_EVENTS else None
+    return job.datetime_completed if job and draft.type in TERMINAL_EVENTS else None
 
 
-def _is_cost_final(transition: EventDraft) -> bool | None:
-    """Tell of an end whether the API may still add to it; None for what is no end."""
-    if transition.type is JobEventType.COST_SETTLED:
+def _is_cost_final(draft: EventDraft) -> bool | None:
+    """Return whether the cost of an ended job is known; None for other events."""
+    if draft.type is JobEventType.COST_SETTLED:
         return True
-    job = transition.job
-    return job.is_complete if job and transition.type in TERMINAL_EVENTS else None
+    job = draft.job
+    return job.is_complete if job and draft.type in TERMINAL_EVENTS else None
 
 
 def _encode(kind: str, occurred_at: datetime, data: Mapping[str, Any]) -> bytes:
-    """Write the body of Standard Webhooks 1.0: type, timestamp, data."""
+    """Return a body in the shape of Standard Webhooks 1.0: type, timestamp, data."""
     body = {"type": kind, "timestamp": format_rfc3339(occurred_at), "data": data}
     return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

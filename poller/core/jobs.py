@@ -1,9 +1,4 @@
-"""What the API said about a job, as values.
-
-`parse_job` is lenient on purpose: a job whose optional field is odd is still a job whose end
-somebody waits for. Only `job_id` and `status` are essential; any other field of a wrong type
-becomes null and is named in `Job.wrong_fields`.
-"""
+"""Jobs and their statuses, as values."""
 
 import re
 from collections.abc import Mapping
@@ -13,13 +8,13 @@ from enum import StrEnum
 from typing import Any, Final, Self
 
 JOB_ID_PATTERN: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")
-"""What may stand in a URL path as a job id: nothing that could lead to another path."""
+"""Valid job ids: they are part of URL paths, and must not change the path."""
 
 
 class JobStatus(StrEnum):
-    """The life of a job, earliest first: words of the API, each with its rank.
+    """The statuses of the API, each with its rank in the life of a job.
 
-    A job never goes back to a lower rank, and the highest is that of its ends.
+    A job never returns to a lower rank; the highest rank is that of the terminal statuses.
     """
 
     rank: int
@@ -35,15 +30,15 @@ class JobStatus(StrEnum):
     FAILED = "FAILED", 6
     CANCELLED = "CANCELLED", 6
 
-    def __new__(cls, word: str, rank: int = 0) -> Self:
-        """Make a word that knows its rank."""
-        status = str.__new__(cls, word)
-        status._value_, status.rank = word, rank
+    def __new__(cls, value: str, rank: int = 0) -> Self:
+        """Return a status with its rank."""
+        status = str.__new__(cls, value)
+        status._value_, status.rank = value, rank
         return status
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a job that has this status has ended. CANCELLING is not an end."""
+        """Return whether a job with this status has ended. CANCELLING is not terminal."""
         return self.rank == TERMINAL_RANK
 
 
@@ -53,7 +48,11 @@ TERMINAL_STATUSES: Final = frozenset(status for status in JobStatus if status.is
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One job object, cleaned. Times are aware UTC, costs are US dollars, null is None."""
+    """One job object of the API, validated by `parse_job`.
+
+    Times are aware UTC, costs are US dollars. `raw_status` is the API's own text of a status that
+    is not known, `invalid_fields` the fields that had a wrong type and are None.
+    """
 
     job_id: str
     status: JobStatus
@@ -76,21 +75,21 @@ class Job:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the API has written all that it will write about the end of this job."""
+        """Return whether the end of this job has all its fields: the API adds some of them later."""
         return self.job_cost is not None and self.datetime_completed is not None
 
     @property
     def queue_seconds(self) -> float | None:
-        """How long the job waited to run, where the API gives both times."""
+        """The seconds that the job waited to start; None without both times."""
         return _seconds(self.datetime_created, self.datetime_started)
 
     @property
     def run_seconds(self) -> float | None:
-        """How long the job ran, where the API gives both times."""
+        """The seconds that the job ran; None without both times."""
         return _seconds(self.datetime_started, self.datetime_completed)
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the job under the API's own names, ready for JSON; `parse_job` reads it back."""
+        """Return the job as JSON values with the API's field names; `parse_job` accepts it."""
         status = self.raw_status or self.status.value
         return {"job_id": self.job_id} | {
             name: status if name == "status" else _to_json(getattr(self, name))
@@ -115,26 +114,26 @@ EVENT_FIELDS: Final = (
     "datetime_started",
     "datetime_completed",
 )
-"""The fields of a job that events carry after `job_id`, in order. Prompts and schemas stay out."""
+"""The fields of a job in an event after `job_id`, in order: no prompts, no output schemas."""
 
 
 def format_rfc3339(moment: datetime) -> str:
-    """Write an aware UTC moment as RFC 3339, with as many digits of a second as it has."""
-    spec = (
-        "auto" if moment.microsecond % 1000 else "milliseconds" if moment.microsecond else "seconds"
-    )
+    """Return an aware time as RFC 3339 in UTC, with no more digits of a second than needed."""
+    spec = "milliseconds" if moment.microsecond else "seconds"
+    if moment.microsecond % 1000:
+        spec = "microseconds"
     return moment.astimezone(UTC).isoformat(timespec=spec).replace("+00:00", "Z")
 
 
 def is_job_id(text: str) -> bool:
-    """Tell whether a text can be a job id: `[A-Za-z0-9._-]{1,128}`, and neither `.` nor `..`."""
+    """Return whether a text is a valid job id: `[A-Za-z0-9._-]{1,128}`, but not `.` or `..`."""
     return JOB_ID_PATTERN.fullmatch(text) is not None
 
 
 def is_unchanged(raw: Mapping[str, Any], job: Job) -> bool:
-    """Tell whether an object of the API shows a job as it is known, and not at its end.
+    """Return whether an API object has no change over an unfinished `job`.
 
-    Whatever else has changed of it, nobody asks for before it moves on.
+    Other fields matter only when the status or one of these times changes.
     """
     return (
         raw.get("status") == job.status

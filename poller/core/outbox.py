@@ -1,4 +1,4 @@
-"""The values of the outbox: deliveries, their status and what one transaction writes."""
+"""The values of the outbox: deliveries, outcomes, backlogs, and the batch of one transaction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,11 +8,11 @@ from poller.core.events import Event
 from poller.core.state import JobState
 
 Routes = Mapping[str, frozenset[str]]
-"""The event types that each configured sink takes, by the sink's name."""
+"""The event types of each configured sink, by the sink's name."""
 
 
 class DeliveryStatus(StrEnum):
-    """How a delivery stands. Every delivery ends delivered or dead, never both."""
+    """The status of a delivery. Each one ends either delivered or dead."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -21,9 +21,9 @@ class DeliveryStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteBatch:
-    """What one transaction writes: states, the events they imply, and marks.
+    """The changes of one transaction: states, the events they imply, and flags.
 
-    A mark is a short text that the daemon keeps about itself under a name.
+    A flag is a short text that the daemon stores about itself under a name.
     """
 
     states: Sequence[JobState] = ()
@@ -33,10 +33,10 @@ class WriteBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One event on its way to one sink.
+    """One event for one sink.
 
-    `attempts` counts those that failed. `is_intact` is false when the stored bytes no longer match
-    their digest: such a body must not be sent.
+    `attempts` counts the failed ones. `is_intact` is false if the stored body does not match its
+    digest: it must not be sent.
     """
 
     id: int
@@ -50,7 +50,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one attempt. `due` counts only for PENDING, `reason` says why it failed."""
+    """The outcome of one attempt. `due` matters for PENDING only; `reason` is why it failed."""
 
     delivery_id: int
     status: DeliveryStatus
@@ -62,10 +62,9 @@ class Outcome:
 class SinkBacklog:
     """The backlog of one sink.
 
-    `last_due` is when the last of the pending deliveries is due, `oldest` when the first of them
-    was recorded.
-
-    A sink with `is_configured` false has left the configuration: its deliveries are parked.
+    `last_due` is the latest due time of its pending deliveries, `oldest_pending_at` the earliest
+    time at which one of them was recorded. Without `is_configured` the sink was removed from the
+    configuration, and its deliveries wait for its return.
     """
 
     name: str

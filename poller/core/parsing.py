@@ -1,6 +1,7 @@
-"""How each optional field of a job object is read: what is odd is refused, or cleaned.
+"""The parser of job objects: lenient with optional fields, strict with `job_id` and `status`.
 
-A reader raises ValueError or OverflowError for a value of a wrong type.
+The end of a job with an invalid optional field must still be reported, so that field becomes None
+and is named in `Job.invalid_fields`. A field's parser raises ValueError or OverflowError for it.
 """
 
 import json
@@ -24,21 +25,21 @@ _UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud80
 
 
 def strip_unprintable(text: str) -> str:
-    """Leave out what no terminal, log or JSON text should get: control characters, surrogates."""
+    """Return a text without control characters and surrogates, for terminals, logs and JSON."""
     return _UNPRINTABLE.sub("", text)
 
 
 def _parse_text(limit: int) -> Callable[[object], str]:
-    def read(value: object) -> str:
+    def parse(value: object) -> str:
         if not isinstance(value, str):
             raise ValueError
         return strip_unprintable(value[:limit])
 
-    return read
+    return parse
 
 
 def _parse_model(value: object) -> str:
-    """Read a text that many jobs share, and so keep it once."""
+    """Return an interned text: many jobs share one model."""
     return sys.intern(_parse_text(NAME_CHARS)(value))
 
 
@@ -64,25 +65,24 @@ def _parse_timestamp(value: object) -> datetime:
 
 
 def _parse_failure_reason(value: object) -> dict[str, Any]:
-    """Keep a failure reason up to FAILURE_BYTES of JSON; a larger one shrinks to its message.
+    """Return a failure reason of at most FAILURE_REASON_BYTES; keep only the message of a larger.
 
-    The API documents an object. A bare text is kept all the same: it is what somebody is
-    paged for.
+    The API documents an object. A bare text is accepted too: an operator needs to see it.
     """
     if isinstance(value, str):
         value = {"message": value}
     if not isinstance(value, dict):
         raise ValueError
-    kept: dict[str, Any] = _clean_tree(value)
-    if _json_size(kept) <= FAILURE_REASON_BYTES:
-        return kept
-    message = kept.get("message")
-    text = message if isinstance(message, str) else json.dumps(kept, ensure_ascii=False)
+    reason: dict[str, Any] = _clean_tree(value)
+    if _json_size(reason) <= FAILURE_REASON_BYTES:
+        return reason
+    message = reason.get("message")
+    text = message if isinstance(message, str) else json.dumps(reason, ensure_ascii=False)
     return {"message": text[: FAILURE_REASON_BYTES // 4 - 16], "truncated": True}
 
 
 def _clean_tree(value: object, depth: int = FAILURE_REASON_DEPTH) -> Any:
-    """Clean every text of a JSON value; null what JSON cannot carry and what lies too deep."""
+    """Return a JSON value with clean texts; None for invalid numbers and levels below `depth`."""
     if isinstance(value, str):
         return strip_unprintable(value)
     if isinstance(value, dict | list) and not depth:
@@ -92,7 +92,7 @@ def _clean_tree(value: object, depth: int = FAILURE_REASON_DEPTH) -> Any:
     if isinstance(value, list):
         return [_clean_tree(item, depth - 1) for item in value]
     if isinstance(value, int | float) and not -COUNT_MAX <= value <= COUNT_MAX:
-        return None  # NaN, which is in no range, too
+        return None  # also NaN: every comparison with it is false
     return value
 
 
@@ -126,42 +126,42 @@ STATUS_ALIASES: Final = {status.value.casefold(): status for status in JobStatus
     "success": JobStatus.SUCCEEDED,
     "error": JobStatus.FAILED,
 }
-"""Every spelling that is understood, case-folded."""
+"""Every spelling that is accepted, case-folded."""
 
 
 def parse_job(raw: object) -> Job:
-    """Read one job object of the API.
+    """Return the job in one JSON object of the API.
 
-    Raises MalformedAnswer when it is no object or lacks a usable `job_id` or `status`.
+    Raises MalformedResponse if it is not an object, or has no valid `job_id` or `status`.
     """
     if not isinstance(raw, dict):
         raise MalformedResponse("the job is not a JSON object")
     job_id, status = raw.get("job_id"), raw.get("status")
     if not isinstance(job_id, str) or not is_job_id(job_id):
-        raise MalformedResponse("the job has no usable job_id")
-    word = strip_unprintable(status[:STATUS_CHARS]).strip() if isinstance(status, str) else ""
-    if not word:
-        raise MalformedResponse("the job has no usable status")
-    values, wrong = _optional_fields(raw)
-    known = STATUS_ALIASES.get(word.casefold())
+        raise MalformedResponse("the job has no valid job_id")
+    text = strip_unprintable(status[:STATUS_CHARS]).strip() if isinstance(status, str) else ""
+    if not text:
+        raise MalformedResponse("the job has no valid status")
+    values, invalid_fields = _optional_fields(raw)
+    known = STATUS_ALIASES.get(text.casefold())
     return Job(
         job_id=job_id,
         status=known or JobStatus.UNKNOWN,
-        raw_status=None if known else word,
-        invalid_fields=wrong,
+        raw_status=None if known else text,
+        invalid_fields=invalid_fields,
         **values,
     )
 
 
 def _optional_fields(raw: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     values: dict[str, Any] = {}
-    wrong: list[str] = []
-    for name, read in FIELD_PARSERS.items():
+    invalid: list[str] = []
+    for name, parse in FIELD_PARSERS.items():
         value = raw.get(name)
         if value is None:
             continue
         try:
-            values[name] = read(value)
+            values[name] = parse(value)
         except (ValueError, OverflowError):
-            wrong.append(name)
-    return values, tuple(wrong)
+            invalid.append(name)
+    return values, tuple(invalid)

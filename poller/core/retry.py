@@ -1,4 +1,4 @@
-"""When to send again: the ladder of one delivery and the breaker of one sink, as numbers.
+"""Retries: the delays of one delivery and the circuit breaker of one sink.
 
 Times are seconds of one monotonic clock, which the caller reads.
 """
@@ -22,28 +22,30 @@ RETRY_DELAYS: Final = (
     4 * HOUR,
     6 * HOUR,
 )
-"""Waits after each failed attempt of a delivery; the last one repeats."""
+"""Seconds after each failed attempt of a delivery; the last delay repeats."""
 MAX_DELIVERY_AGE: Final = 7 * 24 * HOUR
-"""How long a delivery is tried before it is dead."""
+"""Seconds after which a delivery that still fails is dead."""
 PROBE_DELAYS: Final = (5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-"""Waits before each probe of a sink that takes nothing; the last one repeats, exactly."""
+"""Seconds before each probe of a failing sink, without jitter; the last delay repeats."""
 FAILURE_THRESHOLD: Final = 5
+"""Consecutive failures that open the circuit."""
 RETRY_AFTER_CAP: Final = 24 * HOUR
+"""The longest pause that a sink can demand, in seconds."""
 
 
 def retry_delay(failures: int, error: DeliveryError, random: Random) -> float:
-    """Say how long to wait after so many failures: the ladder, or what the sink asked for."""
+    """Return the seconds until the next attempt: the delay with jitter, or the sink's own pause."""
     step = RETRY_DELAYS[min(failures, len(RETRY_DELAYS)) - 1]
     return max(step * (1.0 + random() / 10.0), min(error.retry_after or 0.0, RETRY_AFTER_CAP))
 
 
 @dataclass(slots=True)
 class CircuitBreaker:
-    """Spare a sink that takes nothing, and notice soon that it is back.
+    """A circuit breaker: it stops sending to a failing sink, and detects its recovery early.
 
-    Five failures in a row open it; then one probe at a time goes out, at the waits of PROBES. The
-    first answer that does not fault the sink closes it, and it starts slowly: one delivery at a
-    time, then twice as many after each success up to `width`.
+    Five consecutive failures open it; then one probe at a time is sent, with PROBE_DELAYS between
+    them. The first response that is no fault of the sink closes it. It starts slowly: one delivery
+    at a time, then twice as many after each success, up to `width`.
     """
 
     width: int
@@ -51,45 +53,45 @@ class CircuitBreaker:
     failures: int = 0
     opens_at: float | None = None
     paused_until: float = 0.0
-    _rung: int = 0
+    _probes: int = 0
 
     def __post_init__(self) -> None:
-        """Begin at full width."""
+        """Start closed, at full width."""
         self.allowed = self.width
 
     @property
     def is_open(self) -> bool:
-        """Whether only a probe may go."""
+        """Return whether only a probe may be sent."""
         return self.opens_at is not None
 
-    def delay(self, now: float, under_way: int) -> float:
-        """Say how long until a delivery may go; infinite while others have to end first."""
-        if under_way >= (1 if self.is_open else self.allowed):
+    def delay(self, now: float, in_flight: int) -> float:
+        """Return the seconds until a delivery may be sent; inf while others must finish first."""
+        if in_flight >= (1 if self.is_open else self.allowed):
             return float("inf")
         return max(0.0, self.paused_until - now, (self.opens_at or now) - now)
 
     def half_open(self, now: float) -> None:
-        """Let a probe go first: how the sink does is not known."""
+        """Require a probe first: the condition of the sink is unknown."""
         self.opens_at = now
 
     def record_success(self) -> bool:
-        """Take in an answer that does not fault the sink; say whether that closed the breaker."""
+        """Record a response that is no fault of the sink; return whether it closed the circuit."""
         was_open, self.opens_at = self.is_open, None
         self.failures = 0
-        self._rung = 0
+        self._probes = 0
         self.allowed = 1 if was_open else min(self.allowed * 2, self.width)
         return was_open
 
     def record_failure(self, now: float, error: DeliveryError, *, is_probe: bool) -> bool:
-        """Take in a failure; say whether that opened the breaker."""
+        """Record a failure; return whether it opened the circuit."""
         self.failures += 1
         self.paused_until = max(
             self.paused_until, now + min(error.retry_after or 0.0, RETRY_AFTER_CAP)
         )
         if self.is_open and not is_probe:
             return False
-        opened = self._rung == 0 and (self.is_open or self.failures >= FAILURE_THRESHOLD)
+        opened = self._probes == 0 and (self.is_open or self.failures >= FAILURE_THRESHOLD)
         if opened or self.is_open:
-            self.opens_at = now + PROBE_DELAYS[min(self._rung, len(PROBE_DELAYS) - 1)]
-            self._rung += 1
+            self.opens_at = now + PROBE_DELAYS[min(self._probes, len(PROBE_DELAYS) - 1)]
+            self._probes += 1
         return opened

@@ -62,7 +62,7 @@ class Store(Protocol):
     async def load_states(self, job_ids: Collection[str]) -> list[JobState]:
         """Return the states of these jobs, and of all jobs that are settling or await their cost.
 
-        A cost is awaited for COST_WATCH_SECONDS seconds. A job without a recorded state is left
+        A cost is awaited for COST_WATCH_SECONDS. A job without a recorded state is left
         out. A `since` in the future becomes now.
         """
 
