@@ -75,7 +75,7 @@ class Job:
 
     @property
     def is_complete(self) -> bool:
-        """Return whether the end of this job has all its fields: the API adds some of them later."""
+        """Return whether the end of this job is complete: the API adds some fields later."""
         return self.job_cost is not None and self.datetime_completed is not None
 
     @property
