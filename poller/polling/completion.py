@@ -1,7 +1,7 @@
-"""When there is nothing more to do: every job has ended, and every event is out or given up.
+"""Wait until all jobs have ended, and their events are delivered or dead letters.
 
-A job that is missing counts as ended: that was told. A final cost that is still to come does not
-hold up the end: its event has gone out, and says so.
+A missing job counts as ended: that was announced. A final cost that is still to come does not hold
+up the end: the event of the job has been delivered, and says so.
 """
 
 from typing import Final
@@ -15,14 +15,14 @@ from poller.polling.watchlist import Watchlist
 from poller.store import Store
 
 CHECK_INTERVAL: Final = 1.0
-TERMINAL_PHASES: Final = frozenset({Phase.DONE, Phase.MISSING})
+ENDED_PHASES: Final = frozenset({Phase.DONE, Phase.MISSING})
 
 
 async def wait_until_complete(watchlist: Watchlist, tracker: JobTracker, store: Store) -> None:
-    """Return once nothing is left to do; while no job is known at all there may be something."""
+    """Wait until nothing is left to do. While no job is named, there may be something."""
     while True:
-        is_over = _have_ended(watchlist, tracker) and await _is_delivered(store)
-        if is_over and _have_ended(watchlist, tracker):  # none was added meanwhile
+        is_complete = _have_ended(watchlist, tracker) and await _is_delivered(store)
+        if is_complete and _have_ended(watchlist, tracker):  # none was added meanwhile
             return
         await anyio.sleep(CHECK_INTERVAL)
 
@@ -31,7 +31,7 @@ def _have_ended(watchlist: Watchlist, tracker: JobTracker) -> bool:
     job_ids = watchlist.job_ids
     is_known = bool(job_ids) and watchlist.is_read and tracker.is_recorded
     return is_known and all(
-        it in tracker and tracker[it].phase in TERMINAL_PHASES for it in job_ids
+        job_id in tracker and tracker[job_id].phase in ENDED_PHASES for job_id in job_ids
     )
 
 
@@ -40,5 +40,5 @@ async def _is_delivered(store: Store) -> bool:
         sinks = await store.backlogs()
     except StoreUnavailable:
         return False
-    # What is parked for a sink that is not configured any more is sent by nobody.
-    return not any(it.pending for it in sinks if it.is_configured)
+    # Nobody delivers what waits for a sink that is not configured any more.
+    return not any(sink.pending for sink in sinks if sink.is_configured)

@@ -1,6 +1,7 @@
-"""Which jobs are watched: those of the settings, of a file that may change, and added ones."""
+"""The watched jobs by source: settings, a file that may change, the HTTP API, and discovery."""
 
 from collections.abc import Awaitable, Callable, Collection, Container, Iterable
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Final
@@ -9,41 +10,43 @@ import anyio
 import structlog
 from anyio.to_thread import run_sync
 
-from poller.core.errors import StoreUnavailable
 from poller.core.jobs import is_job_id
 from poller.polling.discovery import DiscoveredJobs
 from poller.runtime.log_throttle import LogThrottle
+from poller.runtime.retrying import log_store_error, until_available
+from poller.runtime.wakeup import Wakeup
 from poller.store import Store
 
 FILE_POLL_INTERVAL: Final = 2.0
+JOB_ID_RULE: Final = "a job id has 1 to 128 of A-Z a-z 0-9 . _ -"
 
 log = structlog.get_logger()
 
 
 class Watchlist:
-    """The watched ids, in order and without repetition.
+    """The ids of the watched jobs, in order and without repetition, and why they are watched.
 
-    `is_read` once the file, if there is to be one, has been there.
+    `is_read` once the file, if one is set, has been read. The watcher fills `discovered`.
     """
 
     def __init__(self, job_ids: Iterable[str], jobs_file: Path | None = None) -> None:
         self._job_ids = dict.fromkeys(job_ids)
         self._file = jobs_file
-        self._stamp: tuple[int, ...] | None = None
+        self._file_version: tuple[int, ...] | None = None
+        self._file_error = ""
         self._from_file: dict[str, None] = {}
         self._added: dict[str, None] = {}
         self.discovered = DiscoveredJobs()
-        self._file_error = ""
         self.is_read = jobs_file is None
-        self._reload_requested = anyio.Event()
+        self._changed = Wakeup()
         self._disk = anyio.CapacityLimiter(1)
 
     async def run(self, watch: Callable[[Collection[str]], Awaitable[None]]) -> None:
-        """Call `watch` with all ids now and whenever they change."""
+        """Call `watch` with all named ids, now and whenever they change."""
         known: tuple[str, ...] | None = None
-        every = FILE_POLL_INTERVAL if self._file else inf
+        interval = FILE_POLL_INTERVAL if self._file else inf
         while True:
-            asked = self._reload_requested = anyio.Event()
+            since = self._changed.count
             if self._file:
                 await run_sync(
                     self._read_file, self._file, limiter=self._disk, abandon_on_cancel=True
@@ -51,12 +54,11 @@ class Watchlist:
             if self.job_ids != known:
                 known = self.job_ids
                 await watch(known)
-            with anyio.move_on_after(every):
-                await asked.wait()
+            await self._changed.wait(interval, since=since)
 
     @property
     def job_ids(self) -> tuple[str, ...]:
-        """The ids that are named now, by the environment, the file or the API."""
+        """The ids that are named by the settings, the file or the HTTP API."""
         return tuple(self._job_ids | self._from_file | self._added)
 
     @property
@@ -66,22 +68,22 @@ class Watchlist:
 
     @property
     def added(self) -> tuple[str, ...]:
-        """The ids that were added while a daemon ran."""
+        """The ids that were added at run time."""
         return tuple(self._added)
 
     def add(self, job_ids: Iterable[str]) -> None:
         """Watch these jobs too."""
         self._added |= dict.fromkeys(job_ids)
-        self._reload_requested.set()
+        self._changed.notify()
 
     def remove(self, job_ids: Iterable[str]) -> None:
-        """Take back what was added; what is named elsewhere stays."""
+        """Remove ids that were added; ids that are named elsewhere stay."""
         for job_id in job_ids:
             self._added.pop(job_id, None)
-        self._reload_requested.set()
+        self._changed.notify()
 
     def sources(self, job_id: str) -> list[str]:
-        """Return why a job is watched: the names of its sources, empty when it is not."""
+        """Return why a job is watched: the names of its sources, none when it is not."""
         sources: dict[str, Container[str]] = {
             "environment": self._job_ids,
             "file": self._from_file,
@@ -92,52 +94,46 @@ class Watchlist:
 
     def reload(self) -> None:
         """Read the file again now, changed or not."""
-        self._stamp = None
-        self._reload_requested.set()
+        self._file_version = None
+        self._changed.notify()
 
     def _read_file(self, path: Path) -> None:
-        """Read the file when it changed. While it cannot be read, its last ids stay watched."""
+        """Read the file if it has changed. While it is unreadable, its last ids stay watched."""
         try:
-            found = path.stat()
-            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
-            if stamp != self._stamp:
-                self._take(path, path.read_text(encoding="utf-8-sig", errors="replace"))
-                self._stamp, self.is_read = stamp, True
-            trouble = ""
+            status = path.stat()
+            version = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if version != self._file_version:
+                self._load(path, path.read_text(encoding="utf-8-sig", errors="replace"))
+                self._file_version, self.is_read = version, True
+            reason = ""
         except OSError as error:
-            trouble = error.strerror or type(error).__name__
-        if trouble and trouble != self._file_error:
-            log.warning("jobs_file.unreadable", file=str(path), error=trouble)
-        self._file_error = trouble
+            reason = error.strerror or type(error).__name__
+        if reason and reason != self._file_error:
+            log.warning("jobs_file.unreadable", file=str(path), error=reason)
+        self._file_error = reason
 
-    def _take(self, path: Path, text: str) -> None:
-        good, bad = parse_ids(text)
-        self._from_file = dict.fromkeys(good)
-        for number in bad:
+    def _load(self, path: Path, text: str) -> None:
+        job_ids, bad_lines = parse_ids(text)
+        self._from_file = dict.fromkeys(job_ids)
+        for number in bad_lines:
             log.warning("jobs_file.bad_line", file=str(path), line=number, error=JOB_ID_RULE)
 
 
-JOB_ID_RULE: Final = "a job id has 1 to 128 of A-Z a-z 0-9 . _ -"
-
-
 def parse_ids(text: str) -> tuple[tuple[str, ...], list[int]]:
-    """Read one id a line, `#` begins a comment; give the ids and the numbers of the bad lines."""
-    good: list[str] = []
-    bad: list[int] = []
+    """Return the ids of a text, one a line, `#` for comments, and the numbers of its bad lines."""
+    job_ids: list[str] = []
+    bad_lines: list[int] = []
     for number, line in enumerate(text.splitlines(), start=1):
         job_id = line.partition("#")[0].strip()
         if is_job_id(job_id):
-            good.append(job_id)
+            job_ids.append(job_id)
         elif job_id:
-            bad.append(number)
-    return tuple(good), bad
-
-
-STORE_RETRY: Final = 5.0
+            bad_lines.append(number)
+    return tuple(job_ids), bad_lines
 
 
 class PersistentAdditions:
-    """Add to a watch list and take away from it; all of it survives a restart."""
+    """Adds jobs to a watch list, and removes them, so that the changes survive a restart."""
 
     def __init__(self, store: Store, watchlist: Watchlist) -> None:
         self._store = store
@@ -145,17 +141,13 @@ class PersistentAdditions:
         self._database_id = store.database_id
         self._changing = anyio.Lock(fast_acquire=True)
 
-    async def load(self, repeats: LogThrottle) -> None:
-        """Take in what was added before; a store that cannot be read is waited for."""
-        while True:
-            try:
-                self._watchlist.add(await self._store.added_ids())
-            except StoreUnavailable as error:
-                if occurrences := repeats.should_log(str(error)):
-                    log.error("store.unavailable", error=str(error), occurrences=occurrences)
-                await anyio.sleep(STORE_RETRY)
-            else:
-                return
+    async def load(self, throttle: LogThrottle) -> None:
+        """Load recorded additions; wait for a store that is unavailable."""
+        self._watchlist.add(
+            await until_available(
+                self._store.added_ids, on_error=partial(log_store_error, throttle)
+            )
+        )
 
     async def add(self, job_ids: Collection[str]) -> None:
         """Watch these jobs too. Raises StoreUnavailable: then they may be watched or not."""
@@ -164,14 +156,14 @@ class PersistentAdditions:
             self._watchlist.add(job_ids)
 
     async def remove(self, job_ids: Iterable[str]) -> None:
-        """Watch these jobs no more, unless others name them. Raises StoreUnavailable."""
+        """Remove these jobs; they stay watched if named elsewhere. Raises StoreUnavailable."""
         job_ids = list(job_ids)
         async with self._changing:
             await self._store.remove_ids(job_ids)
             self._watchlist.remove(job_ids)
 
     async def sync_with_store(self) -> None:
-        """Let go of what the store has let go of; tell it all again when it was replaced.
+        """Remove ids that the store has pruned; record all again when it was replaced.
 
         Raises StoreUnavailable.
         """
@@ -181,4 +173,5 @@ class PersistentAdditions:
                 await self._store.add_ids(self._watchlist.added)
                 self._database_id = self._store.database_id
                 return
-            self._watchlist.remove([it for it in self._watchlist.added if it not in kept])
+            pruned = [job_id for job_id in self._watchlist.added if job_id not in kept]
+            self._watchlist.remove(pruned)

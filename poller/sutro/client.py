@@ -1,4 +1,4 @@
-"""One request to the Sutro API: its URL, its header, its limits, and what each status means."""
+"""The client of the Sutro API: URLs, headers, limits, and the meaning of each status."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -34,50 +34,51 @@ PAGE_BYTES_CAP: Final = 16 * 1024 * 1024
 MESSAGE_CHARS_CAP: Final = 64 * 1024
 RETRY_AFTER_CAP: Final = 3_600.0
 SECONDS_PER_CENTURY: Final = 100 * 365 * 86_400.0
-"""Seconds. No two clocks are that far apart: such a `Date` is junk."""
+"""No two clocks are that far apart: such a `Date` is junk."""
 PUBLIC_HOST: Final = "api.sutro.sh"
+OWN_DEPLOYMENT: Final = "for a deployment of your own, set SUTRO_API_URL"
 
 STATUSES: Final[tuple[tuple[int, int, type[PollError], str], ...]] = (
-    (404, 404, WrongEndpoint, "a 404 that is not the API's: check SUTRO_API_URL"),
-    (408, 408, Transient, "the API gave up waiting"),
-    (425, 425, Transient, "the API wants the request again"),
-    (501, 501, Rejected, "the API does not do this"),
-    (0, 299, MalformedResponse, "the API owes a job here"),
-    (300, 399, WrongEndpoint, "a redirect, which is never followed: check SUTRO_API_URL"),
+    (404, 404, WrongEndpoint, "this server is not the Sutro API"),
+    (408, 408, Transient, "the API timed out"),
+    (425, 425, Transient, "the API asks for a retry"),
+    (501, 501, Rejected, "the API does not support this request"),
+    (0, 299, MalformedResponse, "the response has no content"),
+    (300, 399, WrongEndpoint, "the server redirects, which is never followed"),
     (400, 499, Rejected, "the API rejects this request"),
-    (500, 999, Transient, "the API is in trouble"),
+    (500, 999, Transient, "the API failed"),
 )
-"""From the first to the last status: what it means. The first row that fits counts."""
+"""The meaning of a status, by its first and last number. The first row that fits counts."""
 
 NOT_THE_API: Final = (WrongEndpoint, MalformedResponse, Rejected)
-"""What comes from a place where the API is not."""
+"""Errors of a place where the API is not."""
 
 log = structlog.get_logger()
 
 
 def no_known_jobs(_job_id: str) -> None:
-    """Know no job."""
+    """Return None: each job is read anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """Some of the account's jobs, newest first, and where the next page begins, if there is one."""
+    """A page of the account's jobs, newest first, and the cursor of the next page, if any."""
 
     jobs: tuple[Job, ...]
     next_cursor: str | None
 
     def is_older_than(self, moment: datetime) -> bool:
-        """Tell whether it reaches down to jobs that were created before a moment."""
+        """Return whether the page reaches down to jobs that were created before a moment."""
         created = [job.datetime_created for job in self.jobs if job.datetime_created]
         return bool(created) and min(created) < moment
 
 
 class SutroClient:
-    """Ask the API about one job, or for a page of them.
+    """Requests one job, its status, or a page of jobs.
 
-    `base` is the URL without a trailing slash. Where it has no path, the API may live under `/v1`
-    or at the root: the first of the two that answers like the API is kept. The first look tries
-    both at once, later ones take turns, so that a wrong URL does not cost twice the requests.
+    `base` is the URL without a trailing slash. Where it has no path, the API may be under `/v1` or
+    at the root: the first prefix that responds like the API is kept. The first request tries both,
+    later ones alternate, so that a wrong URL does not cost twice the requests.
     """
 
     def __init__(
@@ -100,13 +101,8 @@ class SutroClient:
 
     @property
     def clock_skew(self) -> float:
-        """The API's clock minus ours, in seconds, as its answers show it."""
+        """The API's clock minus ours, in seconds, by the `Date` of its responses."""
         return self._clock_skew.seconds
-
-    @property
-    def deployment(self) -> str:
-        """The API's host, with its port where that is not the scheme's own."""
-        return urlsplit(self._base).netloc
 
     @property
     def base(self) -> str:
@@ -114,21 +110,21 @@ class SutroClient:
         return self._base + (self._prefixes[0] if len(self._prefixes) == 1 else "")
 
     async def get_job(self, job_id: str, known: Known = no_known_jobs) -> Job:
-        """Look at one job; where it stands as it is `known`, give it as that. Raises PollError."""
+        """Return a job; the `known` one while it has not changed. Raises PollError."""
         raw = (await self._request("job", f"/jobs/{job_id}")).get("job")
-        job = _unchanged_job(raw, known) or _read(raw, job_id)
+        job = _unchanged_job(raw, known) or _parse(raw, job_id)
         if job.job_id != job_id:
-            raise MalformedResponse("the answer is about another job")
+            raise MalformedResponse("the response is about another job")
         return job
 
     async def get_status(self, job_id: str) -> Job:
-        """Look at a job's status and failure reason alone: little, but always small."""
+        """Return a job with its status and failure reason alone, whose response is always small."""
         raw = await self._request("status", f"/job-status/{job_id}")
-        words, metadata = raw.get("job_status"), raw.get("metadata")
-        return _read(
+        statuses, metadata = raw.get("job_status"), raw.get("metadata")
+        return _parse(
             {
                 "job_id": job_id,
-                "status": words.get(job_id) if isinstance(words, dict) else None,
+                "status": statuses.get(job_id) if isinstance(statuses, dict) else None,
                 "failure_reason": metadata.get("failure_reason")
                 if isinstance(metadata, dict)
                 else None,
@@ -139,22 +135,22 @@ class SutroClient:
     async def list_jobs(
         self, *, limit: int, cursor: str | None = None, known: Known = no_known_jobs
     ) -> JobPage:
-        """List at most `limit` jobs, 1 to 100, from the newest or from a cursor on.
+        """Return at most `limit` jobs, 1 to 100, from the newest or from a cursor on.
 
-        A job that stands as it is `known` is given as that. One that cannot be read is left out.
+        A job that has not changed is the `known` one. A job that cannot be parsed is left out.
         Raises PollError.
         """
         query = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
         raw = await self._request("list", f"/list-jobs?{urlencode(query)}", cap=PAGE_BYTES_CAP)
-        jobs, following = raw.get("jobs"), raw.get("next_cursor")
+        jobs, next_cursor = raw.get("jobs"), raw.get("next_cursor")
         if not isinstance(jobs, list):
-            raise MalformedResponse("the answer has no list of jobs")
+            raise MalformedResponse("the response has no list of jobs")
         return JobPage(
-            tuple(_is_readable(jobs, known)), following if isinstance(following, str) else None
+            tuple(_parse_all(jobs, known)), next_cursor if isinstance(next_cursor, str) else None
         )
 
     async def _request(self, kind: str, path: str, *, cap: int = JOB_BYTES_CAP) -> dict[str, Any]:
-        """Make a request under the prefix whose turn it is, at first under each until one fits."""
+        """Return the response under the next prefix; the first time, try each until one fits."""
         for _ in range(self._tries - 1):
             try:
                 return await self._get(kind, path, cap)
@@ -171,21 +167,20 @@ class SutroClient:
         prefix = self._prefixes[0]
         url = self._base + prefix + path
         self._counts.requests[kind] += 1
-        asked_at = self._now()
+        requested_at = self._now()
         try:
-            answer = await self._http.request("GET", url, headers=headers, cap=cap)
+            response = await self._http.request("GET", url, headers=headers, cap=cap)
         except NoResponse as error:
             raise Transient(str(error)) from None
-        finally:
-            self._counts.request_durations[kind].observe(self._now() - asked_at)
-        self._sample_clock(answer, asked_at)
+        self._sample_clock(response, requested_at)
         try:
-            body = self._decode_response(answer, kind, cap)
+            body = self._decode_response(response, kind, cap)
         except NotFound:
             self._pin_prefix(prefix)
             raise
         except NOT_THE_API:
-            self._prefixes = tuple(sorted(self._prefixes, key=prefix.__eq__))  # to the end
+            others = (other for other in self._prefixes if other != prefix)
+            self._prefixes = (*others, prefix)
             raise
         self._pin_prefix(prefix)
         return body
@@ -195,68 +190,68 @@ class SutroClient:
             self._prefixes, self._tries = (prefix,), 1
             log.info("sutro.endpoint_found", url=self._base + prefix)
 
-    def _sample_clock(self, answer: Response, asked_at: float) -> None:
-        made_at, now = http_date(answer.headers.get("Date", "")), self._now()
-        if made_at is not None and abs(made_at.timestamp() - now) < SECONDS_PER_CENTURY:
-            self._clock_skew.sample(made_at, asked_at=asked_at, answered_at=now)
+    def _sample_clock(self, response: Response, requested_at: float) -> None:
+        date, now = http_date(response.headers.get("Date", "")), self._now()
+        if date is not None and abs(date.timestamp() - now) < SECONDS_PER_CENTURY:
+            self._clock_skew.sample(date, requested_at=requested_at, received_at=now)
 
-    def _decode_response(self, answer: Response, kind: str, cap: int) -> dict[str, Any]:
-        """Give the JSON object of a 200, or raise what any other answer means."""
-        status = answer.status
-        if status != 200:
-            raise self._error(answer)
-        if answer.is_truncated:
-            raise ResponseTooLarge(f"the answer is over {cap} bytes")
-        return decode(answer, kind, cap)
+    def _decode_response(self, response: Response, kind: str, cap: int) -> dict[str, Any]:
+        """Return the JSON object of a 200; raise the error that any other response means."""
+        if response.status != 200:
+            raise self._error(response)
+        if response.is_truncated:
+            raise ResponseTooLarge(f"the response is over {cap} bytes")
+        return decode(response, kind, cap)
 
-    def _error(self, answer: Response) -> PollError:
-        """Say what an answer means that is not a 200."""
-        status, pause = answer.status, retry_after(answer.headers, cap=RETRY_AFTER_CAP)
+    def _error(self, response: Response) -> PollError:
+        status, pause = response.status, retry_after(response.headers, cap=RETRY_AFTER_CAP)
         if status in {401, 403}:
-            told = f"the API refused the key ({status}); put SUTRO_API_KEY right{self._hint()}"
-            return Unauthorized(told, status=status)
+            hint = f"; {OWN_DEPLOYMENT}" if self._is_public else ""
+            message = f"API key rejected ({status}): check SUTRO_API_KEY{hint}"
+            return Unauthorized(message, status=status)
         if status == 429 or (status == 503 and pause is not None):
-            return RateLimited(f"the API asks for a pause ({status})", retry_after=pause)
-        if status == 404 and _is_api_message(answer):
-            return NotFound("the API knows no such job (404)")
+            return RateLimited(f"the API limits the rate ({status})", retry_after=pause)
+        if status == 404 and _is_api_message(response):
+            return NotFound("no such job (404)")
         kind, text = next(row[2:] for row in STATUSES if row[0] <= status <= row[1])
-        hint = self._hint() if kind is WrongEndpoint else ""
-        return kind(f"{text} ({status}){hint}")
+        if kind is not WrongEndpoint:
+            return kind(f"{text} ({status})")
+        advice = OWN_DEPLOYMENT if self._is_public else "check SUTRO_API_URL"
+        return WrongEndpoint(f"{text} ({status}): {advice}")
 
-    def _hint(self) -> str:
-        if urlsplit(self._base).hostname != PUBLIC_HOST:
-            return ""
-        return "; if you have a deployment of your own, set SUTRO_API_URL to it"
+    @property
+    def _is_public(self) -> bool:
+        return urlsplit(self._base).hostname == PUBLIC_HOST
 
 
-def _is_readable(jobs: list[Any], known: Known) -> Iterator[Job]:
+def _parse_all(jobs: list[Any], known: Known) -> Iterator[Job]:
     for raw in jobs:
         with suppress(MalformedResponse, Rejected):
-            yield _unchanged_job(raw, known) or _read(raw, "")
+            yield _unchanged_job(raw, known) or _parse(raw, "")
 
 
 def _unchanged_job(raw: object, known: Known) -> Job | None:
-    """Give what is known of a job, if it stands as that."""
+    """Return the known job, if the API object carries no change over it."""
     if not isinstance(raw, dict) or not isinstance(job_id := raw.get("job_id"), str):
         return None
     job = known(job_id)
     return job if job and is_unchanged(raw, job) else None
 
 
-def _read(raw: object, job_id: str) -> Job:
-    """Read a job. A bug that one odd job brings to light must not blind the others."""
+def _parse(raw: object, job_id: str) -> Job:
+    """Parse a job. Contain a bug to the job that triggers it."""
     try:
         return parse_job(raw)
     except MalformedResponse:
         raise
     except Exception:
         log.exception("job.parse_failed", job_id=job_id)
-        raise Rejected("the job brings a bug of this program to light") from None
+        raise Rejected("this job triggers a bug in the parser") from None
 
 
-def _is_api_message(answer: Response) -> bool:
-    """Tell the API's own 404, `{"message": "..."}`, from that of whatever stands in its place."""
+def _is_api_message(response: Response) -> bool:
+    """Return whether a 404 is the API's own, `{"message": "..."}`, not another server's."""
     try:
-        return isinstance(decode(answer, "message", MESSAGE_CHARS_CAP).get("message"), str)
+        return isinstance(decode(response, "message", MESSAGE_CHARS_CAP).get("message"), str)
     except (MalformedResponse, ResponseTooLarge):
         return False

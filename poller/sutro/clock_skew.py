@@ -1,39 +1,39 @@
-"""How far the API's clock is from ours, from the `Date` of its answers (RFC 9110 6.6.1)."""
+"""The difference between the API's clock and ours, by the `Date` header (RFC 9110 6.6.1)."""
 
 import math
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-SECOND: Final = 1.0
-"""A `Date` tells the second in which an answer was made, not where in it."""
-DRIFT: Final = 1e-4
-"""Seconds that two clocks may part in one second."""
+DATE_RESOLUTION_SECONDS: Final = 1.0
+"""A `Date` states the second in which a response was made, not where in that second."""
+DRIFT_PER_SECOND: Final = 1e-4
+"""Seconds that two clocks may drift apart in one second."""
 
 
 @dataclass(slots=True)
 class ClockSkew:
-    """The API's clock minus ours: in the middle of what all answers allow.
+    """The API's clock minus ours: the middle of the range that all responses allow.
 
-    Each answer was made between its request and its receipt. Where the answers contradict one
-    another a clock was set, or an answer is an old one: then the newest counts alone.
+    Each response was made between its request and its receipt. When responses contradict one
+    another, a clock was set, or a response is an old one: then the newest counts alone.
     """
 
-    _least: float = -math.inf
-    _most: float = math.inf
-    _at: float = 0.0
+    _lower: float = -math.inf
+    _upper: float = math.inf
+    _sampled_at: float = 0.0
 
     @property
     def seconds(self) -> float:
-        """The API's clock minus ours, 0 while nothing is known."""
-        return (self._least + self._most) / 2 if math.isfinite(self._least) else 0.0
+        """The API's clock minus ours; 0 while nothing is known."""
+        return (self._lower + self._upper) / 2 if math.isfinite(self._lower) else 0.0
 
-    def sample(self, date: datetime, *, asked_at: float, answered_at: float) -> None:
-        """Take in the `Date` of one answer; the two moments are by our steady clock."""
-        told = date.timestamp()
-        least, most = told - answered_at, told + SECOND - asked_at
-        drift = DRIFT * (answered_at - self._at)
-        self._at = answered_at
-        self._least, self._most = max(self._least - drift, least), min(self._most + drift, most)
-        if self._least > self._most:
-            self._least, self._most = least, most
+    def sample(self, date: datetime, *, requested_at: float, received_at: float) -> None:
+        """Narrow the range by the `Date` of one response; both times are of our steady clock."""
+        stated = date.timestamp()
+        lower, upper = stated - received_at, stated + DATE_RESOLUTION_SECONDS - requested_at
+        drift = DRIFT_PER_SECOND * (received_at - self._sampled_at)
+        self._sampled_at = received_at
+        self._lower, self._upper = max(self._lower - drift, lower), min(self._upper + drift, upper)
+        if self._lower > self._upper:
+            self._lower, self._upper = lower, upper

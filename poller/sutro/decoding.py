@@ -1,4 +1,4 @@
-"""Read what the API answers: JSON as it should be in one go, and odd JSON with patience."""
+"""Decodes the API's responses: usual JSON in one pass, odd JSON leniently."""
 
 import json
 from typing import Any, Final
@@ -18,22 +18,22 @@ from poller.core.jobs import EVENT_FIELDS
 from poller.runtime.http import Response
 
 BYTES_PER_VALUE: Final = 64
-"""A body may hold one JSON value for so many bytes of its cap.
+"""A body may hold one JSON value for this many bytes of its cap.
 
-Read, a value of three bytes takes up to a hundred, and a body of nothing else holds up all that
-this process does for a second. Texts, which make a job object large, count once each.
+In memory, a value of three bytes takes up to a hundred, and a body of nothing else blocks this
+process for a second. Texts, which make a job object large, count once each.
 """
-VALUE_BEGINS: Final = (b",", b"[", b"{")
+VALUE_SEPARATORS: Final = (b",", b"[", b"{")
 MAX_INTEGER_DIGITS: Final = 18
 
 
 def _shape(**fields: CoreSchema) -> CoreSchema:
-    """Give the shape of a JSON object of which these fields are read, where they are there."""
-    there = {name: typed_dict_field(field, required=False) for name, field in fields.items()}
-    return typed_dict_schema(there, extra_behavior="ignore")
+    """Return the schema of a JSON object with these fields, all of them optional."""
+    optional = {name: typed_dict_field(field, required=False) for name, field in fields.items()}
+    return typed_dict_schema(optional, extra_behavior="ignore")
 
 
-def _reader(**fields: CoreSchema) -> SchemaValidator:
+def _validator(**fields: CoreSchema) -> SchemaValidator:
     return SchemaValidator(_shape(**fields), CoreConfig(cache_strings="keys"))
 
 
@@ -41,40 +41,43 @@ ANYTHING: Final = any_schema()
 JOB: Final = _shape(job_id=ANYTHING, **dict.fromkeys(EVENT_FIELDS, ANYTHING))
 JOBS: Final = list_schema(JOB, fail_fast=True)
 
-READERS: Final = {
-    "job": _reader(job=JOB),
-    "status": _reader(job_status=ANYTHING, metadata=ANYTHING),
-    "list": _reader(jobs=JOBS, next_cursor=ANYTHING),
-    "message": _reader(message=ANYTHING),
+VALIDATORS: Final = {
+    "job": _validator(job=JOB),
+    "status": _validator(job_status=ANYTHING, metadata=ANYTHING),
+    "list": _validator(jobs=JOBS, next_cursor=ANYTHING),
+    "message": _validator(message=ANYTHING),
 }
-"""What is read of each kind of answer. Prompts and schemas, which can be large, are passed over."""
+"""The fields of each kind of response. Prompts and schemas, which can be large, are skipped."""
 
 
-def decode(answer: Response, kind: str, cap: int) -> dict[str, Any]:
-    """Read a body as a JSON object, whatever its content type says."""
-    if answer.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-        raise MalformedResponse("the answer has an encoding that was not asked for")
-    most = cap // BYTES_PER_VALUE
-    # Those in a text count too: to tell them apart takes longer than to read them.
-    if len(answer.body) > most and sum(map(answer.body.count, VALUE_BEGINS)) > most:
-        raise ResponseTooLarge(f"the answer has more than {most} values")
+def decode(response: Response, kind: str, cap: int) -> dict[str, Any]:
+    """Return a body as a JSON object, whatever its content type says."""
+    if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+        raise MalformedResponse("the response has an encoding that was not requested")
+    max_values = cap // BYTES_PER_VALUE
+    # Separators inside texts count too: telling them apart takes longer than decoding.
+    if (
+        len(response.body) > max_values
+        and sum(map(response.body.count, VALUE_SEPARATORS)) > max_values
+    ):
+        raise ResponseTooLarge(f"the response has more than {max_values} values")
     try:
-        raw = READERS[kind].validate_json(answer.body)
+        raw = VALIDATORS[kind].validate_json(response.body)
     except ValueError:
-        raw = _decode_leniently(answer.body)
+        raw = _decode_leniently(response.body)
     if not isinstance(raw, dict):
-        raise MalformedResponse("the answer is not a JSON object")
+        raise MalformedResponse("the response is not a JSON object")
     return raw
 
 
 def _decode_leniently(body: bytes) -> Any:
-    """Read JSON that is odd, or of another shape, in twice the time."""
+    """Decode odd JSON, or JSON of another shape, in twice the time."""
     try:
         return json.loads(body.decode("utf-8-sig", "replace"), parse_int=_integer)
     except (ValueError, RecursionError):
-        raise MalformedResponse("the answer is not JSON: check SUTRO_API_URL") from None
+        raise MalformedResponse("the response is not JSON: check SUTRO_API_URL") from None
 
 
 def _integer(digits: str) -> int | None:
-    """Read an integer of a sane length: Python refuses a whole body for one of 5,000 digits."""
+    """Return an integer of a sane length: Python rejects a whole body for one of 5,000 digits."""
     return int(digits) if len(digits) <= MAX_INTEGER_DIGITS else None

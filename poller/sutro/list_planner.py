@@ -1,11 +1,11 @@
-"""What is known of the account's list of jobs: which page shows which jobs together.
+"""Plans which page of the account's list to read, by what is known of the list.
 
-The list is newest first and read in leaves of at most 100 jobs. Each leaf is known by the cursor
-that it begins at, and can be read again without those before it. One page costs what one GET costs,
-so it is worth its request as soon as it shows a second job that falls due soon.
+The list is newest first and read in pages of at most 100 jobs. Each page is known by its cursor,
+and can be read again without those before it. A page costs as much as one GET, so it is worth its
+request as soon as it shows a second job that is due soon.
 
-New jobs push older ones across the ends of leaves. A job that is not where it was is asked for
-singly, and placed anew when some page shows it.
+New jobs push older ones across the ends of pages. A job that is not where it was is polled with a
+GET, and placed again when some page shows it.
 """
 
 import math
@@ -31,17 +31,17 @@ from poller.sutro.port import QueueView
 
 PAGE_JOBS: Final = 100
 MARGIN_JOBS: Final = 5
-"""How much deeper than the deepest job a page reads, for those that new jobs push down."""
+"""How many jobs deeper than the deepest due job to read: new jobs may have pushed it down."""
 PEEK_JOBS: Final = 20
-"""How much of the first page is read to see whether there are new jobs."""
+"""How many jobs of the first page are read to check for new ones."""
 MIN_PAGE_JOBS: Final = 4
-"""Pages of fewer jobs than that, since a job can be large, are not worth the trouble."""
+"""Pages that have to be smaller than this, since jobs are large, are not worth their requests."""
 DISABLED_SECONDS: Final = 3_600.0
 FAILURES_BEFORE_GET: Final = 3
-"""Failed pages in a row after which a GET shows whether it is the list alone that fails. While it
-is not, each time twice as many: an outage must not cost more requests than health."""
+"""Failed pages in a row after which a GET shows whether the list alone fails. While it does not,
+this doubles: an outage must not cost more requests than normal operation."""
 PAGES_PER_GET: Final = 1 / 8
-"""Of the list's unknown part so many pages may be read for each GET of a job that is not placed."""
+"""How many pages of the list's unknown part each GET of a job without a place allows."""
 MAX_PAGE_CREDIT: Final = 100.0
 
 LIST_ERRORS: Final = (WrongEndpoint, NotFound, Rejected)
@@ -51,7 +51,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class ListPage:
-    """Some jobs of the list, as its last reading showed them. `oldest` is None before that."""
+    """A page of the list, as it was last read. `oldest` is None before that."""
 
     number: int
     cursor: str | None
@@ -62,9 +62,9 @@ class ListPage:
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """One page to ask for, and the scheduled jobs that it is expected to show.
+    """A page to request, and the watched jobs that it is expected to show.
 
-    `is_whole`: it goes down to where the next leaf begins.
+    `is_whole`: it ends where the next page begins.
     """
 
     page: ListPage
@@ -74,7 +74,7 @@ class PageRequest:
 
 
 class ListPlanner:
-    """Choose pages, and learn from them. `is_on` is false where only GETs are wanted."""
+    """Plans pages, and learns from their results. `is_on=False` leaves everything to GETs."""
 
     def __init__(self, now: Callable[[], float], *, is_on: bool = True) -> None:
         self._now = now
@@ -90,7 +90,7 @@ class ListPlanner:
         self.scanned_at = -math.inf
 
     def invalidate(self) -> None:
-        """Take in that any job may be news."""
+        """Forget which jobs at the top are known."""
         self._top, self.scanned_at = frozenset(), -math.inf
 
     def plan(self, job_id: str, queue: QueueView) -> PageRequest | None:
@@ -98,10 +98,10 @@ class ListPlanner:
         now = self._now()
         if now < self._off_until or self._failures >= self._failures_allowed:
             return None
-        leaf = self._places.get(job_id)
-        if leaf is None:
-            return self._unread(job_id)
-        ids = leaf.job_ids[: self._limit]
+        list_page = self._places.get(job_id)
+        if list_page is None:
+            return self._unread_page(job_id)
+        ids = list_page.job_ids[: self._limit]
         due_soon = [
             number
             for number, other in enumerate(ids)
@@ -113,62 +113,63 @@ class ListPlanner:
         # The page shows jobs that are not due yet as well, or its failure concerns them too.
         expected = tuple(other for other in ids[:depth] if queue.is_batchable(other))
         limit = min(depth + MARGIN_JOBS, self._limit)
-        return PageRequest(leaf, limit, expected, is_whole=limit == self._limit)
+        return PageRequest(list_page, limit, expected, is_whole=limit == self._limit)
 
     def peek(self) -> PageRequest | None:
-        """Give as much of the first page as shows a few new jobs, once older ones are known."""
+        """Return a small first page that can show a few new jobs, once older ones are known."""
         if not self._top or self._limit <= PEEK_JOBS:
             return None
         return PageRequest(self._pages[0], PEEK_JOBS, (), is_whole=False)
 
     def first(self) -> PageRequest:
-        """Give the first page."""
+        """Return the first page."""
         return PageRequest(self._pages[0], self._limit, (), is_whole=True)
 
-    def has(self, leaf: ListPage) -> bool:
-        """Tell whether a leaf is part of the list as it is known now."""
-        number = leaf.number
-        return number < len(self._pages) and self._pages[number] is leaf
+    def has(self, list_page: ListPage) -> bool:
+        """Return whether a page is part of the list as it is known now."""
+        number = list_page.number
+        return number < len(self._pages) and self._pages[number] is list_page
 
-    def after(self, sheet: PageRequest) -> PageRequest | None:
-        """Give the page after a whole one, unless the list ends there."""
-        number = sheet.page.number + 1
-        if not self.has(sheet.page) or number == len(self._pages):
+    def after(self, request: PageRequest) -> PageRequest | None:
+        """Return the page after a whole one, or None at the end of the list."""
+        number = request.page.number + 1
+        if not self.has(request.page) or number == len(self._pages):
             return None
         return PageRequest(self._pages[number], self._limit, (), is_whole=True)
 
     def reaches_known(self, page: JobPage) -> bool:
-        """Tell whether a page reaches down to what the last survey saw at the top."""
+        """Return whether a page reaches down to what the last scan saw at the top."""
         return any(job.job_id in self._top for job in page.jobs)
 
     def mark_scanned(self, page: JobPage) -> None:
-        """Take in that all is known below this first page, and it too."""
+        """Record that this first page, and all below it, is known."""
         self._top = frozenset(job.job_id for job in page.jobs)
         self.scanned_at = self._now()
 
-    def learn_page(self, sheet: PageRequest, page: JobPage) -> None:
-        """Take in what a page showed."""
-        if sheet.page.cursor is None and self.reaches_known(page):
+    def learn_page(self, request: PageRequest, page: JobPage) -> None:
+        """Record what a page showed."""
+        if request.page.cursor is None and self.reaches_known(page):
             self.mark_scanned(page)
         self._failures, self._failures_allowed = 0, FAILURES_BEFORE_GET
-        leaf, shown = sheet.page, [job.job_id for job in page.jobs]
-        if not self.has(leaf):
-            return  # the list was begun anew meanwhile
-        found = sum(it in self._created for it in shown)
+        list_page, shown = request.page, [job.job_id for job in page.jobs]
+        if not self.has(list_page):
+            return  # the list was forgotten meanwhile
+        found = sum(job_id in self._created for job_id in shown)
         self._credit = min(self._credit + found, MAX_PAGE_CREDIT)
-        self._move(leaf, shown, kept=leaf.job_ids[sheet.limit :])
-        if sheet.is_whole:
+        self._place(list_page, shown, kept=list_page.job_ids[request.limit :])
+        if request.is_whole:
             self._limit = min(self._limit + 1, PAGE_JOBS)
-            leaf.is_read = True
-            leaf.oldest = min((it for it in map(_created, page.jobs) if it), default=None)
-            self._bind(leaf, page.next_cursor)
+            list_page.is_read = True
+            created = [job.datetime_created for job in page.jobs if job.datetime_created]
+            list_page.oldest = min(created, default=None)
+            self._link_next(list_page, page.next_cursor)
 
     def learn_job(self, job_id: str, result: Job | PollError) -> None:
-        """Take in what a GET showed of a job."""
+        """Record what a GET showed of a job."""
         if self._failures >= self._failures_allowed:
             self._failures, self._failures_allowed = 0, 2 * self._failures_allowed
             if isinstance(result, Job):
-                self._failures_allowed = 1  # in an hour one page shows whether it is still so
+                self._failures_allowed = 1  # in an hour one page shows whether the list works
                 self._disable("pages fail while single requests work")
         if not isinstance(result, Job) or job_id in self._places:
             return
@@ -178,86 +179,84 @@ class ListPlanner:
         else:
             self._created[job_id] = result.datetime_created
 
-    def fail(self, sheet: PageRequest, error: PollError) -> None:
-        """Take in that a page failed."""
+    def fail(self, request: PageRequest, error: PollError) -> None:
+        """Record that a page failed."""
         if isinstance(error, ResponseTooLarge):
-            self._limit = sheet.limit // 2
+            self._limit = request.limit // 2
             self._forget()
             if self._limit < MIN_PAGE_JOBS:
                 self._limit = PAGE_JOBS
                 self._disable(str(error))
         elif is_list_error(error):
-            if sheet.page.cursor is None:
+            if request.page.cursor is None:
                 self._disable(str(error))
-            self._forget()  # a cursor may have grown too old: begin at the top
+            self._forget()  # a cursor may have expired: start again at the top
         else:
             self._failures += not isinstance(error, RateLimited | Unauthorized)
 
-    def _unread(self, job_id: str) -> PageRequest | None:
-        """Give a page of the list's unknown part in which a job may be, if that is affordable."""
+    def _unread_page(self, job_id: str) -> PageRequest | None:
+        """Return an unread page in which a job may be, if there is credit for one."""
         self._created.setdefault(job_id, None)
         if len(self._created) < 2 or self._credit < 1.0:
             return None
-        leaf = self._likely(self._created[job_id])
-        if leaf is None:
+        list_page = self._page_of(self._created[job_id])
+        if list_page is None:
             return None
         self._credit -= 1.0
-        return PageRequest(leaf, self._limit, (), is_whole=True)
+        return PageRequest(list_page, self._limit, (), is_whole=True)
 
-    def _likely(self, created: datetime | None) -> ListPage | None:
-        """Give the leaf that shows jobs of a time; one that was read, and not found, shows less."""
-        for leaf in self._pages:
-            if not leaf.is_read or (created and leaf.oldest and leaf.oldest <= created):
-                return leaf
+    def _page_of(self, created: datetime | None) -> ListPage | None:
+        """Return the first unread page, or the one that reaches down to a creation time."""
+        for list_page in self._pages:
+            if not list_page.is_read or (
+                created and list_page.oldest and list_page.oldest <= created
+            ):
+                return list_page
         return None
 
-    def _move(self, leaf: ListPage, shown: Sequence[str], *, kept: Sequence[str]) -> None:
-        for it in leaf.job_ids:
-            if self._places.get(it) is leaf:
-                del self._places[it]
-        leaf.job_ids = [*shown, *(it for it in kept if it not in shown)]
-        for it in leaf.job_ids:
-            self._places[it] = leaf
-            self._created.pop(it, None)
+    def _place(self, list_page: ListPage, shown: Sequence[str], *, kept: Sequence[str]) -> None:
+        for job_id in list_page.job_ids:
+            if self._places.get(job_id) is list_page:
+                del self._places[job_id]
+        list_page.job_ids = [*shown, *(job_id for job_id in kept if job_id not in shown)]
+        for job_id in list_page.job_ids:
+            self._places[job_id] = list_page
+            self._created.pop(job_id, None)
 
-    def _bind(self, leaf: ListPage, cursor: str | None) -> None:
-        """Let the next leaf begin where this one ended; a cursor that comes again ends the list."""
-        number = leaf.number + 1
-        if not cursor or self._is_above(leaf, cursor):
-            for it in self._pages[number:]:
-                self._unname(it)
+    def _link_next(self, list_page: ListPage, cursor: str | None) -> None:
+        """Start the next page where this one ended; a cursor that repeats ends the list."""
+        number = list_page.number + 1
+        if not cursor or self._is_above(list_page, cursor):
+            for later in self._pages[number:]:
+                self._remove_cursor(later)
             del self._pages[number:]
             return
         if number == len(self._pages):
             self._pages.append(ListPage(number, cursor))
         following = self._pages[number]
-        self._unname(following)
+        self._remove_cursor(following)
         following.cursor = cursor
         self._cursors[cursor] = following
 
-    def _unname(self, leaf: ListPage) -> None:
-        if self._cursors.get(leaf.cursor) is leaf:
-            del self._cursors[leaf.cursor]
+    def _remove_cursor(self, list_page: ListPage) -> None:
+        if self._cursors.get(list_page.cursor) is list_page:
+            del self._cursors[list_page.cursor]
 
-    def _is_above(self, leaf: ListPage, cursor: str) -> bool:
-        """Tell whether a cursor is that of a leaf, or of one above it."""
+    def _is_above(self, list_page: ListPage, cursor: str) -> bool:
+        """Return whether a cursor is that of this page, or of one above it."""
         other = self._cursors.get(cursor)
-        return other is not None and other.number <= leaf.number and self.has(other)
+        return other is not None and other.number <= list_page.number and self.has(other)
 
-    def _disable(self, why: str) -> None:
+    def _disable(self, reason: str) -> None:
         self._off_until = self._now() + DISABLED_SECONDS
-        log.warning("listing.disabled", seconds=DISABLED_SECONDS, error=why)
+        log.warning("listing.disabled", seconds=DISABLED_SECONDS, error=reason)
 
     def _forget(self) -> None:
         self._pages, self._cursors, self._places = [ListPage(0, None)], {}, {}
         self._credit = max(self._credit, 1.0)
 
 
-def _created(job: Job) -> datetime | None:
-    return job.datetime_created
-
-
 def is_list_error(error: PollError) -> bool:
-    """Tell whether an error means that this API, or this key, has no list."""
+    """Return whether an error means that this API, or this key, has no list."""
     is_forbidden = isinstance(error, Unauthorized) and error.status == 403
     return is_forbidden or isinstance(error, LIST_ERRORS)

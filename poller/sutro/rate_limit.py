@@ -1,10 +1,8 @@
-"""The pace of all requests to one host: its rate, its pauses, and the gate of a refused key."""
+"""The rate limit of all requests to the API: rate, pauses, and the gate of a rejected key."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
-
-import anyio
 
 from poller.core.counters import Counters
 from poller.core.errors import (
@@ -16,58 +14,60 @@ from poller.core.errors import (
     WrongEndpoint,
 )
 from poller.core.pacing import Random
+from poller.runtime.wakeup import Wakeup
 
 PROBE_DELAYS: Final = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0)
-"""Waits before each trial request while the key is refused; the last one repeats."""
+"""Seconds before each probe while the API key is rejected; the last one repeats."""
 RECOVERY_SECONDS: Final = 300.0
-"""Seconds in which a halved rate climbs back to the whole."""
+"""Seconds in which the rate recovers linearly from 0 to the whole."""
 MIN_RATE_SHARE: Final = 1 / 64
 TOKEN_EPSILON: Final = 1.0 - 1e-6
-"""So much is a whole turn: a clock of 2e9 seconds has no step as short as the wait for the rest."""
+"""Rounding tolerance: at epoch-sized floats a shorter wait is not representable."""
 RECHECK_INTERVAL: Final = 5.0
-"""Seconds after which a wait is reckoned anew: while the rate recovers, waits grow shorter."""
-PAUSE_JITTER: Final = 1.0
+"""Seconds after which a wait is computed again: while the rate recovers, waits grow shorter."""
+PAUSE_JITTER_SECONDS: Final = 1.0
+STALE_SECONDS: Final = 300.0
+"""Seconds of failing requests after which what is known of the jobs is stale."""
 
 
 @dataclass(slots=True)
 class AuthGate:
-    """Closed by the first refusal, opened by the first answer.
+    """Closed by the first 401 or 403, opened by the first successful response.
 
-    A 401 speaks of the key. A 403 may speak of one job alone, so its first trial, with another
-    job, comes at once and takes the place of the first wait. `is_refused` once a trial has
-    confirmed that the key is refused for all.
+    A 401 concerns the key. A 403 may concern one job alone, so its first probe, with another job,
+    comes at once in place of the first wait. `is_rejected` once a probe has confirmed that the key
+    is rejected for all jobs.
     """
 
     opens_at: float | None = None
     is_rejected: bool = False
-    _rung: int = 0
+    _probes: int = 0
 
     def close(self, error: Unauthorized, now: float, *, is_probe: bool) -> None:
-        """Take in a refusal; those of requests that were already under way change nothing."""
+        """Record a rejection; those of requests that were already under way change nothing."""
         if self.opens_at is None:
-            self._rung = 1
+            self._probes = 1
             self.opens_at = now if error.status == 403 else now + PROBE_DELAYS[0]
         elif is_probe:
             self.is_rejected = True
             self.postpone(now)
 
     def postpone(self, now: float) -> None:
-        """Wait for the next trial, each time longer."""
-        self.opens_at = now + PROBE_DELAYS[min(self._rung, len(PROBE_DELAYS) - 1)]
-        self._rung += 1
+        """Wait longer before the next probe."""
+        self.opens_at = now + PROBE_DELAYS[min(self._probes, len(PROBE_DELAYS) - 1)]
+        self._probes += 1
 
     def open(self) -> None:
-        """Let all requests through again."""
-        self.opens_at, self.is_rejected, self._rung = None, False, 0
+        """Allow all requests again."""
+        self.opens_at, self.is_rejected, self._probes = None, False, 0
 
 
 class RateLimiter:
-    """Say when the next request may go.
+    """A token bucket for requests to the API, with pauses and a gate.
 
-    The bucket holds half a second's worth and one request more, so that no second sees more than
-    one and a half of the rate. Until the first answer of the process one request is under way at
-    a time: a wrong key or URL is found out with one request, not with all. From then on it
-    `is_proven`.
+    The bucket holds the tokens of half a second and one more, so that no second sees more than one
+    and a half of the rate. Until the process `has_answered`, one request is under way at a time: a
+    wrong key or URL costs one request, not all of them.
     """
 
     def __init__(
@@ -88,36 +88,33 @@ class RateLimiter:
         self._paused_until = 0.0
         self._in_flight = 0
         self.has_answered = False
-        self._changed = anyio.Event()
+        self._changed = Wakeup()
         self.gate = AuthGate()
         self.reachability = ApiReachability(now)
 
     async def acquire(self) -> bool:
-        """Wait until one request may go, and say whether it is a trial at a closed gate."""
+        """Wait until one request may be sent; return whether it is a probe at a closed gate."""
         while (is_probe := await self.try_acquire()) is None:
             pass
         return is_probe
 
     async def try_acquire(self) -> bool | None:
-        """Like `turn`, but None when a wait of a few seconds was not enough."""
+        """Like `acquire`, but return None after a few seconds of waiting."""
         wait = self._wait(self._now())
         if wait > 0.0:
-            if self._changed.is_set():
-                self._changed = anyio.Event()
-            with anyio.move_on_after(min(wait, RECHECK_INTERVAL)):
-                await self._changed.wait()
+            await self._changed.wait(min(wait, RECHECK_INTERVAL))
             return None
         self._tokens -= 1.0
         self._in_flight += 1
         return self.gate.opens_at is not None
 
     def release_unused(self) -> None:
-        """Return a turn that was not used."""
+        """Return a token that was not used to the bucket."""
         self._tokens += 1.0
         self._end()
 
     def report(self, error: PollError | None, *, is_probe: bool) -> None:
-        """Take in what became of a turn: an error, or None for an answer about a job."""
+        """Record the result of a request: an error, or None for a response about jobs."""
         now = self._now()
         self.reachability.record(error)
         self._counts.record_poll(error)
@@ -134,27 +131,27 @@ class RateLimiter:
         self._end()
 
     def retry(self) -> None:
-        """Let the next trial at a closed gate go now: somebody may have put the key right."""
+        """Allow the next probe at a closed gate now: the API key may have been replaced."""
         if self.gate.opens_at is not None:
             self.gate.opens_at = self._now()
-            self._changed.set()
+            self._changed.notify()
 
     def _end(self) -> None:
         self._in_flight -= 1
-        self._changed.set()
+        self._changed.notify()
 
     def _slow_down(self, error: RateLimited, now: float) -> None:
-        """Pause to the second where the host names one, else halve the rate."""
+        """Pause for as long as the API asks; halve the rate when it names no time."""
         if error.retry_after is None:
             self._fill(now)
             self._share = max(self._share / 2.0, MIN_RATE_SHARE)
             self._tokens = min(self._tokens, 0.0)
             return
-        until = now + error.retry_after + self._random() * PAUSE_JITTER
+        until = now + error.retry_after + self._random() * PAUSE_JITTER_SECONDS
         self._paused_until = max(self._paused_until, until)
 
     def _wait(self, now: float) -> float:
-        """Say how long until the next turn; 0 for now, infinite until something changes."""
+        """Return the seconds until the next request; infinite until something changes."""
         gate = self.gate.opens_at
         if self._in_flight and (gate is not None or not self.has_answered):
             return float("inf")
@@ -170,16 +167,12 @@ class RateLimiter:
         self._share = min(1.0, self._share + elapsed / RECOVERY_SECONDS)
 
 
-STALE_AFTER: Final = 300.0
-"""Seconds without an answer, though the API was asked, after which what is known is old."""
-
-
 @dataclass(slots=True)
 class ApiReachability:
-    """When the API was last heard, and since when it is not though it is asked.
+    """When the API last responded, and since when requests fail.
 
-    `heard_at` is None before the first answer about a job or the list, `failing_since` while
-    nothing fails.
+    `last_response_at` is None before the first response about a job or the list, `failing_since`
+    while no request fails.
     """
 
     now: Callable[[], float]
@@ -188,7 +181,7 @@ class ApiReachability:
     _error: PollError | None = None
 
     def record(self, error: PollError | None) -> None:
-        """Take in what became of a request: an error, or None for an answer."""
+        """Record the result of a request: an error, or None for a response."""
         if error is None or isinstance(error, NotFound | ResponseTooLarge):
             self.last_response_at, self.failing_since, self._error = self.now(), None, None
             return
@@ -198,10 +191,10 @@ class ApiReachability:
 
     @property
     def is_stale(self) -> bool:
-        """Whether nothing has been heard for long."""
-        return self.failing_since is not None and self.now() - self.failing_since > STALE_AFTER
+        """Whether requests have failed for so long that what is known of the jobs is stale."""
+        return self.failing_since is not None and self.now() - self.failing_since > STALE_SECONDS
 
     @property
     def is_wrong_endpoint(self) -> bool:
-        """Whether what answers, if anything, is not the API."""
+        """Whether the last response did not come from the API."""
         return isinstance(self._error, WrongEndpoint)

@@ -120,7 +120,7 @@ async def test_encoding_that_nobody_asked_for(text: bytes, encoding: str):
     """An encoded body is no observation: it is never unpacked, so that a bomb stays small."""
     error = await trouble(answers(200, text, content_encoding=encoding))
 
-    assert str(error) == "the answer has an encoding that was not asked for"
+    assert str(error) == "the response has an encoding that was not requested"
 
 
 @pytest.mark.parametrize("encoding", ["identity", " Identity ", ""])

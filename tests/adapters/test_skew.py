@@ -12,7 +12,7 @@ from poller.sutro.clock_skew import ClockSkew
 def note(clock_skew: ClockSkew, ours: float, *, ahead: float, took: float = 0.05) -> None:
     """Take in an answer made halfway between two moments, by an API that is so far ahead."""
     made_at = datetime.fromtimestamp(floor(ours + took / 2 + ahead), UTC)
-    clock_skew.sample(made_at, asked_at=ours, answered_at=ours + took)
+    clock_skew.sample(made_at, requested_at=ours, received_at=ours + took)
 
 
 def test_nothing_is_known_without_an_answer():

@@ -72,7 +72,7 @@ async def test_check_speaks_json(place: Place):
         ({"POLLER_JOB_IDS": "job-1"}, 0, "accepted the API key; job job-1 is QUEUED."),
         ({"POLLER_JOB_IDS": "job-9"}, 0, "accepted the API key, but does not know job job-9"),
         ({"POLLER_JOB_IDS": None}, 0, "accepted the API key."),
-        ({"SUTRO_API_KEY": NEW_KEY}, 77, "the API refused the key (401); put SUTRO_API_KEY right."),
+        ({"SUTRO_API_KEY": NEW_KEY}, 77, "API key rejected (401): check SUTRO_API_KEY."),
         ({"SUTRO_API_URL": nowhere()}, 69, "cannot connect (Connection refused)"),
     ],
     ids=["known", "unknown", "no job", "refused", "unreachable"],

@@ -84,7 +84,7 @@ CASES: Final = (
         "sutro-poller: no answer for 0.3 s: 127.0.0.1: cannot connect",
         {"SUTRO_API_URL": nowhere()},
     ),
-    Case("good", 77, "the API refused the key (401); put", {"SUTRO_API_KEY": NEW_KEY}),
+    Case("good", 77, "API key rejected (401): check SUTRO_API_KEY", {"SUTRO_API_KEY": NEW_KEY}),
     Case("good", 78, "SUTRO_API_KEY: is required", {"SUTRO_API_KEY": ""}),
     Case("good", 78, "check SUTRO_API_URL", {"SUTRO_API_URL": "{api}/wrong"}),
     Case("", 78, "pass IDs, use --latest, or set POLLER_JOB_IDS"),
