@@ -1,4 +1,4 @@
-"""Who may ask what: by address and by name, with a token and without."""
+"""Access control of the HTTP API: host names, origins, tokens; and problem documents."""
 
 from itertools import product
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from poller.core.errors import StoreUnavailable
 from poller.store.admin import StoreAdmin
 from poller.sutro.simulator.script import JobScript
-from tests.support.api_server import House, a_house
+from tests.support.api_server import LiveDaemon, live_daemon
 from tests.support.secret_canaries import TOKEN
 
 pytestmark = pytest.mark.anyio
@@ -19,7 +19,7 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 RUNS = JobScript(job_id="job-1", run_seconds=1e5)
 
 
-STRANGERS = (
+ANY_HEADERS = (
     {},
     {"Host": "evil.example"},
     {"Origin": "http://evil.example"},
@@ -27,15 +27,15 @@ STRANGERS = (
 )
 
 
-async def test_probes_are_for_all(house: House):
-    """Probes, metrics and the version are answered whoever asks, and by whatever name."""
-    for headers, path in product(STRANGERS, OPEN):
-        answer = await house.get(path, headers=headers)
+async def test_auth_serves_public_paths_to_everyone(daemon: LiveDaemon):
+    """Probes, metrics and the version are served to everyone, for any host name."""
+    for headers, path in product(ANY_HEADERS, OPEN):
+        response = await daemon.get(path, headers=headers)
 
-        assert answer.status == 200
-        assert answer.headers["Cache-Control"] == "no-store"
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["Server"].startswith("sutro-poller/")
+        assert response.status == 200
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Server"].startswith("sutro-poller/")
 
 
 FOREIGN = (
@@ -54,44 +54,44 @@ FOREIGN = (
 )
 
 
-async def test_auth_rejects_foreign_hosts_and_origins(house: House):
-    """Neither a page of another site nor a name that was made to point here gets any answer."""
+async def test_auth_rejects_foreign_hosts_and_origins(daemon: LiveDaemon):
+    """Pages of other sites, and names that others have made resolve here, are rejected."""
     for (headers, problem), path in product(FOREIGN, CLOSED):
-        answer = await house.get(path, headers=headers)
+        response = await daemon.get(path, headers=headers)
 
-        assert answer.problem == problem
-
-
-OURS = ("localhost", "LOCALHOST:8377", "127.0.0.1", "10.1.2.3:80", "[::1]:8377", "Box.local")
+        assert response.problem == problem
 
 
-async def test_our_names(tmp_path: Path):
-    """Addresses, localhost and the names of POLLER_ALLOWED_HOSTS are ours, pages from there too.
+OWN_HOSTS = ("localhost", "LOCALHOST:8377", "127.0.0.1", "10.1.2.3:80", "[::1]:8377", "Box.local")
 
-    A proxy may have brought them by TLS.
+
+async def test_auth_accepts_own_hosts(tmp_path: Path):
+    """IP addresses, localhost and POLLER_ALLOWED_HOSTS are accepted, as origins too.
+
+    A proxy in front may speak TLS.
     """
-    async with a_house(tmp_path, RUNS, POLLER_ALLOWED_HOSTS="box.local,other") as house:
-        for host, scheme in product(OURS, ("http", "https")):
+    async with live_daemon(tmp_path, RUNS, POLLER_ALLOWED_HOSTS="box.local,other") as daemon:
+        for host, scheme in product(OWN_HOSTS, ("http", "https")):
             headers = {"Host": host, "Origin": f"{scheme}://{host}"}
-            answer = await house.get("/v1/status", headers=headers)
+            response = await daemon.get("/v1/status", headers=headers)
 
-            assert answer.status == 200
+            assert response.status == 200
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", ""])
-async def test_only_json_changes_something(house: House, kind: str):
-    """A body that is not called JSON is not read: a form of another site could send it."""
-    answer = await house.ask(
+async def test_auth_rejects_bodies_that_are_not_json(daemon: LiveDaemon, kind: str):
+    """A body of another content type is rejected: a form of another site could send it."""
+    response = await daemon.request(
         "POST", "/v1/jobs", data=b'{"job_ids": ["job-9"]}', headers={"Content-Type": kind}
     )
 
-    assert answer.problem == "unsupported-media-type"
+    assert response.problem == "unsupported-media-type"
 
 
-async def test_with_a_token_it_is_asked_for_everywhere(tmp_path: Path):
-    """With a token only who has it gets more than probes, on loopback too."""
-    async with a_house(tmp_path, RUNS, POLLER_LISTEN_TOKEN=TOKEN) as house:
-        given = [
+async def test_auth_requires_the_token_on_loopback_too(tmp_path: Path):
+    """With a token, everything but public paths requires it, on loopback too."""
+    async with live_daemon(tmp_path, RUNS, POLLER_LISTEN_TOKEN=TOKEN) as daemon:
+        wrong = [
             {},
             {"Authorization": "Bearer wrong"},
             {"Authorization": f"Basic {TOKEN}"},
@@ -99,46 +99,50 @@ async def test_with_a_token_it_is_asked_for_everywhere(tmp_path: Path):
             {"Authorization": "Bearer "},
             {"Authorization": "Bearer ü"},
         ]
-        refused = [await house.get("/v1/status", headers=it) for it in given]
-        taken = await house.get("/v1/status", headers=BEARER)
-        open_to_all = [(await house.get(path)).status for path in OPEN]
+        rejected = [await daemon.get("/v1/status", headers=headers) for headers in wrong]
+        accepted = await daemon.get("/v1/status", headers=BEARER)
+        public = [(await daemon.get(path)).status for path in OPEN]
 
-    assert {it.problem for it in refused} == {"unauthorized"}
-    assert {it.headers["WWW-Authenticate"] for it in refused} == {'Bearer realm="sutro-poller"'}
-    assert taken.status == 200
-    assert open_to_all == [200] * len(OPEN)
+    assert {response.problem for response in rejected} == {"unauthorized"}
+    assert {response.headers["WWW-Authenticate"] for response in rejected} == {
+        'Bearer realm="sutro-poller"'
+    }
+    assert accepted.status == 200
+    assert public == [200] * len(OPEN)
 
 
-async def test_on_other_addresses_without_a_token(tmp_path: Path):
-    """Where others can reach it, a daemon without a token serves nothing but the open paths."""
-    async with a_house(tmp_path, RUNS, POLLER_LISTEN="0.0.0.0:0") as house:
-        closed = [(await house.get(path)).problem for path in CLOSED]
-        open_to_all = [(await house.get(path)).status for path in OPEN]
-        told = [it["advice"] for it in house.log if it["event"] == "api.unauthenticated"]
+async def test_auth_serves_only_public_paths_on_other_addresses(tmp_path: Path):
+    """On an address that others can reach, a daemon without a token serves only public paths."""
+    async with live_daemon(tmp_path, RUNS, POLLER_LISTEN="0.0.0.0:0") as daemon:
+        closed = [(await daemon.get(path)).problem for path in CLOSED]
+        public = [(await daemon.get(path)).status for path in OPEN]
+        advice = [
+            entry["advice"] for entry in daemon.log if entry["event"] == "api.unauthenticated"
+        ]
 
     assert closed == ["forbidden"] * len(CLOSED)
-    assert open_to_all == [200] * len(OPEN)
-    assert told == ["set POLLER_LISTEN_TOKEN to serve more than probes, metrics and the version"]
+    assert public == [200] * len(OPEN)
+    assert advice == ["set POLLER_LISTEN_TOKEN to serve more than probes, metrics and the version"]
 
 
-async def test_on_other_addresses_with_a_token(tmp_path: Path):
-    """With a token all is served on any address."""
-    given = {"POLLER_LISTEN": "0.0.0.0:0", "POLLER_LISTEN_TOKEN": TOKEN}
-    async with a_house(tmp_path, RUNS, **given) as house:
-        answer = await house.get("/v1/status", headers=BEARER)
+async def test_auth_serves_everything_on_other_addresses_with_a_token(tmp_path: Path):
+    """With a token, everything is served on any address."""
+    changes = {"POLLER_LISTEN": "0.0.0.0:0", "POLLER_LISTEN_TOKEN": TOKEN}
+    async with live_daemon(tmp_path, RUNS, **changes) as daemon:
+        response = await daemon.get("/v1/status", headers=BEARER)
 
-    assert answer.status == 200
+    assert response.status == 200
 
 
-async def test_a_new_token_counts_after_a_reload(tmp_path: Path):
-    """The token is read from its file again like every other secret."""
+async def test_auth_uses_a_new_token_after_a_reload(tmp_path: Path):
+    """The token is read from its file again, like every other secret."""
     file = tmp_path / "token"
     file.write_text("an-older-token-than-that")
-    async with a_house(tmp_path, RUNS, POLLER_LISTEN_TOKEN_FILE=str(file)) as house:
-        before = await house.get("/v1/status", headers=BEARER)
+    async with live_daemon(tmp_path, RUNS, POLLER_LISTEN_TOKEN_FILE=str(file)) as daemon:
+        before = await daemon.get("/v1/status", headers=BEARER)
         file.write_text(TOKEN)
-        house.app.reload()
-        after = await house.get("/v1/status", headers=BEARER)
+        daemon.app.reload()
+        after = await daemon.get("/v1/status", headers=BEARER)
 
     assert (before.problem, after.status) == ("unauthorized", 200)
 
@@ -153,34 +157,36 @@ async def test_a_new_token_counts_after_a_reload(tmp_path: Path):
         ("OPTIONS", "/v1/jobs", 405, "method-not-allowed"),
     ],
 )
-async def test_what_is_not_served(house: House, method, path, status, problem):
-    """Unknown paths and methods are told as problems, with the methods that there are."""
-    answer = await house.ask(method, path)
+async def test_problems_of_unknown_paths_and_methods(
+    daemon: LiveDaemon, method, path, status, problem
+):
+    """Unknown paths and methods are problems; a 405 has the allowed methods."""
+    response = await daemon.request(method, path)
 
-    assert (answer.status, answer.problem) == (status, problem)
-    assert ("Allow" in answer.headers) == (status == 405)
+    assert (response.status, response.problem) == (status, problem)
+    assert ("Allow" in response.headers) == (status == 405)
 
 
-async def test_a_store_that_fails(house: House, monkeypatch: pytest.MonkeyPatch):
-    """A database that is busy or fails is told as such, and when to come again."""
+async def test_problems_of_a_failing_store(daemon: LiveDaemon, monkeypatch: pytest.MonkeyPatch):
+    """A database that is busy or fails is a problem with a Retry-After."""
 
-    def busy(_desk: StoreAdmin) -> None:
+    def busy(_admin: StoreAdmin) -> None:
         raise StoreUnavailable("another process writes to it; try again")
 
     monkeypatch.setattr(StoreAdmin, "sinks", busy)
-    answer = await house.get("/v1/sinks")
+    response = await daemon.get("/v1/sinks")
 
-    assert (answer.status, answer.problem) == (503, "store-unavailable")
-    assert answer.headers["Retry-After"] == "5"
+    assert (response.status, response.problem) == (503, "store-unavailable")
+    assert response.headers["Retry-After"] == "5"
 
 
-async def test_a_bug_in_the_door(house: House, monkeypatch: pytest.MonkeyPatch):
-    """A bug behind a request is one line of the log with its traceback, and ends nothing."""
+async def test_problems_of_a_bug(daemon: LiveDaemon, monkeypatch: pytest.MonkeyPatch):
+    """A bug in a request logs a traceback, and its id is in the problem; the daemon runs on."""
     monkeypatch.setattr(StoreAdmin, "sinks", None)
-    answer = await house.get("/v1/sinks")
-    well = await house.get("/readyz")
+    response = await daemon.get("/v1/sinks")
+    probe = await daemon.get("/readyz")
 
-    assert (answer.status, answer.problem, well.status) == (500, "internal-error", 200)
-    (told,) = [it for it in house.log if it["event"] == "api.request_failed"]
-    assert (told["route"], told["exc_info"]) == ("/v1/sinks", True)
-    assert answer.body["detail"].endswith(f"request_id {told['request_id']}")
+    assert (response.status, response.problem, probe.status) == (500, "internal-error", 200)
+    (logged,) = [entry for entry in daemon.log if entry["event"] == "api.request_failed"]
+    assert (logged["route"], logged["exc_info"]) == ("/v1/sinks", True)
+    assert response.body["detail"].endswith(f"request_id {logged['request_id']}")

@@ -1,4 +1,4 @@
-"""What was announced, through the door: listed, shown, sent again."""
+"""Events in the HTTP API: list, show, replay."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from poller.sutro.simulator.script import JobScript
 from tests.api.conftest import ENDS, RUNS
 from tests.api.test_jobs import pages
-from tests.support.api_server import House, a_house
+from tests.support.api_server import LiveDaemon, live_daemon
 from tests.support.builders import check_event
 from tests.support.waiting import until
 
@@ -15,39 +15,41 @@ pytestmark = pytest.mark.anyio
 UNKNOWN = "evt_" + "a" * 52
 
 
-async def the_end(house: House) -> str:
-    """Give the id of the event of job-2's end, once it was delivered."""
-    (receipt,) = await until(lambda: [it for it in house.receiver.receipts if it.is_answered])
+async def event_of_the_end(daemon: LiveDaemon) -> str:
+    """Return the id of the event of the end of job-2, once it is delivered."""
+    (receipt,) = await until(
+        lambda: [receipt for receipt in daemon.receiver.receipts if receipt.is_answered]
+    )
     while True:
-        shown = (await house.get(f"/v1/events/{receipt.id}")).body
-        if all(it["status"] == "delivered" for it in shown["deliveries"]):
+        shown = (await daemon.get(f"/v1/events/{receipt.id}")).body
+        if all(delivery["status"] == "delivered" for delivery in shown["deliveries"]):
             return receipt.id
 
 
-async def test_an_event_is_shown(house: House):
-    """An event is shown with the body that was sent, and with where it went."""
-    event_id = await the_end(house)
+async def test_events_show(daemon: LiveDaemon):
+    """An event is shown with the body that was sent, and its deliveries."""
+    event_id = await event_of_the_end(daemon)
 
-    shown = (await house.get(f"/v1/events/{event_id}")).body
+    shown = (await daemon.get(f"/v1/events/{event_id}")).body
 
     assert (shown["type"], shown["subject"]) == ("job.succeeded", "job-2")
-    assert shown["body"] == check_event(house.receiver.receipts[0].body)
-    statuses = {it["sink"]: it["status"] for it in shown["deliveries"]}
+    assert shown["body"] == check_event(daemon.receiver.receipts[0].body)
+    statuses = {delivery["sink"]: delivery["status"] for delivery in shown["deliveries"]}
     assert statuses == {"log": "delivered", "webhook": "delivered"}
 
 
-async def test_events_page_by_page(house: House):
-    """Pages together show every event once, the latest first."""
-    await the_end(house)
+async def test_events_pages(daemon: LiveDaemon):
+    """Pages together have every event once, the latest first."""
+    await event_of_the_end(daemon)
     for number in range(3, 6):
-        house.api.add(JobScript(job_id=f"job-{number}", queue_seconds=0.0, run_seconds=0.0))
-        await house.post("/v1/jobs", {"job_ids": [f"job-{number}"]})
-        await until(lambda n=number: f"job-{n}" in house.receiver.ends)
+        daemon.api.add(JobScript(job_id=f"job-{number}", queue_seconds=0.0, run_seconds=0.0))
+        await daemon.post("/v1/jobs", {"job_ids": [f"job-{number}"]})
+        await until(lambda n=number: f"job-{n}" in daemon.receiver.ends)
 
-    found = await pages(house, "/v1/events?limit=3&type=job.succeeded", "events")
+    found = await pages(daemon, "/v1/events?limit=3&type=job.succeeded", "events")
 
-    assert [len(it) for it in found] == [3, 1]
-    assert len({it for page in found for it in page}) == 4
+    assert [len(page) for page in found] == [3, 1]
+    assert len({row for page in found for row in page}) == 4
 
 
 @pytest.mark.parametrize(
@@ -65,49 +67,51 @@ async def test_events_page_by_page(house: House):
         ("since=2100-01-01T00:00:00Z", 0),
     ],
 )
-async def test_filters(house: House, query: str, count: int):
-    """Events are filtered by job, type, sink, status and time; ids and names are whole ones."""
-    await the_end(house)
+async def test_events_filters(daemon: LiveDaemon, query: str, count: int):
+    """Events are filtered by job, type, sink, status and time; ids and names must be complete."""
+    await event_of_the_end(daemon)
 
-    assert len((await house.get(f"/v1/events?{query}")).body["events"]) == count
+    assert len((await daemon.get(f"/v1/events?{query}")).body["events"]) == count
 
 
 @pytest.mark.parametrize("query", ["type=job", "state=DEAD", "sink=X", "job=a/b", "state="])
-async def test_odd_queries(house: House, query: str):
-    """What is not understood in a query is not passed over."""
-    assert (await house.get(f"/v1/events?{query}")).problem == "invalid"
+async def test_events_reject_invalid_queries(daemon: LiveDaemon, query: str):
+    """Invalid parameters are rejected, not ignored."""
+    assert (await daemon.get(f"/v1/events?{query}")).problem == "invalid"
 
 
-async def test_an_event_goes_again(house: House):
-    """A replay is at once: the same id, the same bytes, told as a replay."""
-    event_id = await the_end(house)
+async def test_events_replay(daemon: LiveDaemon):
+    """A replay is sent at once: the same id and bytes, marked as a replay."""
+    event_id = await event_of_the_end(daemon)
 
-    answer = await house.post(f"/v1/events/{event_id}/replay?sink=webhook")
-    again = await until(lambda: [it for it in house.receiver.receipts if it.is_replay], within=4.0)
+    response = await daemon.post(f"/v1/events/{event_id}/replay?sink=webhook")
+    again = await until(
+        lambda: [receipt for receipt in daemon.receiver.receipts if receipt.is_replay], within=4.0
+    )
 
-    assert answer.body == {"deliveries": [{"sink": "webhook", "skipped_reason": None}]}
-    first = house.receiver.receipts[0]
-    assert [(it.id, it.body) for it in again] == [(first.id, first.body)]
-
-
-async def test_no_body_is_passed_over(house: House):
-    """What stands in a body where none is read is refused: it may have been meant to limit it."""
-    await until(lambda: house.receiver.ends)
-    event_id = (await house.get("/v1/events?sink=webhook")).body["events"][0]["id"]
-    answer = await house.post(f"/v1/events/{event_id}/replay", {"sink": "nope"})
-
-    assert (answer.status, answer.problem) == (400, "invalid")
+    assert response.body == {"deliveries": [{"sink": "webhook", "skipped_reason": None}]}
+    first = daemon.receiver.receipts[0]
+    assert [(receipt.id, receipt.body) for receipt in again] == [(first.id, first.body)]
 
 
-async def test_what_is_under_way_does_not_go_again(tmp_path: Path):
-    """What waits already is left as it is, and the answer says so."""
-    async with a_house(tmp_path, RUNS, ENDS, status=500, POLLER_JOB_IDS="job-2") as house:
-        await house.seen("job-2", "SUCCEEDED")
-        (event,) = (await house.get("/v1/events")).body["events"]
-        answer = await house.post(f"/v1/events/{event['id']}/replay?sink=webhook")
+async def test_events_replay_rejects_a_body(daemon: LiveDaemon):
+    """A body is rejected: it may have been meant to limit the replay."""
+    await until(lambda: daemon.receiver.ends)
+    event_id = (await daemon.get("/v1/events?sink=webhook")).body["events"][0]["id"]
+    response = await daemon.post(f"/v1/events/{event_id}/replay", {"sink": "nope"})
 
-    assert answer.status == 200
-    assert answer.body["deliveries"] == [{"sink": "webhook", "skipped_reason": "already pending"}]
+    assert (response.status, response.problem) == (400, "invalid")
+
+
+async def test_events_replay_skips_pending_deliveries(tmp_path: Path):
+    """A pending delivery is skipped, with the reason."""
+    async with live_daemon(tmp_path, RUNS, ENDS, status=500, POLLER_JOB_IDS="job-2") as daemon:
+        await daemon.wait_for_job("job-2", "SUCCEEDED")
+        (event,) = (await daemon.get("/v1/events")).body["events"]
+        response = await daemon.post(f"/v1/events/{event['id']}/replay?sink=webhook")
+
+    assert response.status == 200
+    assert response.body["deliveries"] == [{"sink": "webhook", "skipped_reason": "already pending"}]
 
 
 @pytest.mark.parametrize(
@@ -119,34 +123,34 @@ async def test_what_is_under_way_does_not_go_again(tmp_path: Path):
         (UNKNOWN.upper(), "invalid"),
     ],
 )
-async def test_events_that_are_not_there(house: House, path: str, problem: str):
-    """An id that nothing has is not found; the beginning of one is no id."""
-    await the_end(house)
+async def test_events_show_rejects_unknown_ids(daemon: LiveDaemon, path: str, problem: str):
+    """An unknown id is not found; a prefix of one is invalid."""
+    await event_of_the_end(daemon)
 
-    shown = await house.get(f"/v1/events/{path}")
-    again = await house.post(f"/v1/events/{path}/replay")
+    shown = await daemon.get(f"/v1/events/{path}")
+    again = await daemon.post(f"/v1/events/{path}/replay")
 
     assert (shown.problem, again.problem) == (problem, problem)
 
 
-async def test_a_sink_that_is_not_there(house: House):
-    """A replay to a sink that nobody knows is not found."""
-    event_id = await the_end(house)
+async def test_events_replay_rejects_an_unknown_sink(daemon: LiveDaemon):
+    """A replay to an unknown sink is not found."""
+    event_id = await event_of_the_end(daemon)
 
-    answer = await house.post(f"/v1/events/{event_id}/replay?sink=nobody")
+    response = await daemon.post(f"/v1/events/{event_id}/replay?sink=nobody")
 
-    assert answer.problem == "not-found"
+    assert response.problem == "not-found"
 
 
-async def test_an_event_for_nobody(tmp_path: Path):
-    """An event that no sink was to get goes to the one that is named."""
-    given = {"POLLER_WEBHOOK_EVENTS": "job.failed", "POLLER_SINKS": "webhook"}
-    async with a_house(tmp_path, RUNS, ENDS, POLLER_JOB_IDS="job-2", **given) as house:
-        await house.seen("job-2", "SUCCEEDED")
-        (event,) = (await house.get("/v1/events")).body["events"]
-        nobody = await house.post(f"/v1/events/{event['id']}/replay")
-        somebody = await house.post(f"/v1/events/{event['id']}/replay?sink=webhook")
-        await until(lambda: house.receiver.receipts)
+async def test_events_replay_of_an_event_for_no_sink(tmp_path: Path):
+    """An event for no sink can be sent to a sink by name only."""
+    changes = {"POLLER_WEBHOOK_EVENTS": "job.failed", "POLLER_SINKS": "webhook"}
+    async with live_daemon(tmp_path, RUNS, ENDS, POLLER_JOB_IDS="job-2", **changes) as daemon:
+        await daemon.wait_for_job("job-2", "SUCCEEDED")
+        (event,) = (await daemon.get("/v1/events")).body["events"]
+        rejected = await daemon.post(f"/v1/events/{event['id']}/replay")
+        accepted = await daemon.post(f"/v1/events/{event['id']}/replay?sink=webhook")
+        await until(lambda: daemon.receiver.receipts)
 
-    assert (nobody.status, nobody.problem) == (409, "conflict")
-    assert somebody.status == 200
+    assert (rejected.status, rejected.problem) == (409, "conflict")
+    assert accepted.status == 200

@@ -1,4 +1,4 @@
-"""The watch list through the door: looked at, added to, taken from, while the daemon runs."""
+"""Jobs in the HTTP API: list, show, add, remove."""
 
 from pathlib import Path
 
@@ -8,26 +8,26 @@ import pytest
 from poller.api import jobs
 from poller.sutro.simulator.script import JobScript
 from tests.api.conftest import ENDS, RUNS
-from tests.support.api_server import House, a_house
+from tests.support.api_server import LiveDaemon, live_daemon
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
 
-async def pages(house: House, path: str, name: str) -> list[list[str]]:
-    """Read all pages of a list; give the ids on each."""
+async def pages(daemon: LiveDaemon, path: str, name: str) -> list[list[str]]:
+    """Return the ids on each page of a list."""
     found, cursor = [], ""
     while cursor is not None:
-        page = (await house.get(path + cursor)).body
-        found.append([it.get("job_id") or it["id"] for it in page[name]])
+        page = (await daemon.get(path + cursor)).body
+        found.append([row.get("job_id") or row["id"] for row in page[name]])
         cursor = page["next_cursor"] and f"&cursor={page['next_cursor']}"
     return found
 
 
-async def test_a_job_is_shown(house: House):
-    """A job is shown with how it stands, who named it, and the API's own object."""
-    await house.post("/v1/jobs", {"job_ids": ["job-1"]})
-    shown = (await house.get("/v1/jobs/job-1")).body
+async def test_jobs_show(daemon: LiveDaemon):
+    """A job is shown with its state, its sources, and the object of the API."""
+    await daemon.post("/v1/jobs", {"job_ids": ["job-1"]})
+    shown = (await daemon.get("/v1/jobs/job-1")).body
 
     assert shown["state"] == shown["job"]["status"] == "RUNNING"
     assert shown["watched_by"] == ["environment", "api"]
@@ -35,100 +35,102 @@ async def test_a_job_is_shown(house: House):
     assert "system_prompt" not in shown["job"]
 
 
-async def test_a_job_that_nobody_knows(house: House):
-    """A job that is neither watched nor was is not found."""
-    assert (await house.get("/v1/jobs/job-9")).problem == "not-found"
-    assert (await house.get("/v1/jobs/job")).problem == "not-found"
+async def test_jobs_show_rejects_an_unknown_job(daemon: LiveDaemon):
+    """A job that was never watched is not found."""
+    assert (await daemon.get("/v1/jobs/job-9")).problem == "not-found"
+    assert (await daemon.get("/v1/jobs/job")).problem == "not-found"
 
 
-async def test_an_added_job_is_told(house: House):
-    """A job that is added while the daemon runs is watched at once, and its end is told."""
-    house.api.add(JobScript(job_id="job-3", run_seconds=0.2, queue_seconds=0.0))
-    added = await house.post("/v1/jobs", {"job_ids": ["job-3", "job-1", "job-3"]})
-    shown = await house.get("/v1/jobs/job-3")
-    await until(lambda: "job-3" in house.receiver.ends)
+async def test_jobs_add_watches_at_once(daemon: LiveDaemon):
+    """A job that is added at run time is watched at once, and its end is announced."""
+    daemon.api.add(JobScript(job_id="job-3", run_seconds=0.2, queue_seconds=0.0))
+    added = await daemon.post("/v1/jobs", {"job_ids": ["job-3", "job-1", "job-3"]})
+    shown = await daemon.get("/v1/jobs/job-3")
+    await until(lambda: "job-3" in daemon.receiver.ends)
 
     assert added.status == 200
-    told = [{"job_id": "job-3", "is_new": True}, {"job_id": "job-1", "is_new": False}]
-    assert added.body == {"jobs": told}
+    expected = [{"job_id": "job-3", "is_new": True}, {"job_id": "job-1", "is_new": False}]
+    assert added.body == {"jobs": expected}
     assert shown.body["watched_by"] == ["api"]
 
 
-async def test_adding_again_changes_nothing(house: House):
-    """To add a job twice is no mistake, and tells nothing twice."""
-    first = await house.post("/v1/jobs", {"job_ids": ["job-2"]})
-    again = await house.post("/v1/jobs", {"job_ids": ["job-2"]})
+async def test_jobs_add_is_idempotent(daemon: LiveDaemon):
+    """Adding a job twice is no error and announces nothing twice."""
+    first = await daemon.post("/v1/jobs", {"job_ids": ["job-2"]})
+    again = await daemon.post("/v1/jobs", {"job_ids": ["job-2"]})
     await anyio.sleep(0.3)
 
     assert first.body == again.body
-    assert house.receiver.ends == ["job-2"]
+    assert daemon.receiver.ends == ["job-2"]
 
 
-async def test_added_jobs_survive_a_restart(tmp_path: Path):
-    """What was added is watched after a restart, though the settings do not name it."""
-    async with a_house(tmp_path, RUNS, JobScript(job_id="job-2", run_seconds=1e5)) as house:
-        await house.post("/v1/jobs", {"job_ids": ["job-2"]})
-        port = house.api_port
+async def test_jobs_add_survives_a_restart(tmp_path: Path):
+    """An added job is watched after a restart, though no setting has it."""
+    async with live_daemon(tmp_path, RUNS, JobScript(job_id="job-2", run_seconds=1e5)) as daemon:
+        await daemon.post("/v1/jobs", {"job_ids": ["job-2"]})
+        port = daemon.api_port
     ended = JobScript(job_id="job-2", queue_seconds=0.0, run_seconds=0.0)
-    async with a_house(tmp_path, RUNS, ended, api_port=port) as house:
-        watched = (await house.get("/v1/jobs/job-2")).body["watched_by"]
-        await until(lambda: "job-2" in house.receiver.ends)
+    async with live_daemon(tmp_path, RUNS, ended, api_port=port) as daemon:
+        watched = (await daemon.get("/v1/jobs/job-2")).body["watched_by"]
+        await until(lambda: "job-2" in daemon.receiver.ends)
 
     assert watched == ["api"]
 
 
 @pytest.mark.slow
-async def test_a_removed_job_is_asked_for_no_more(house: House):
-    """A job that was added can be taken back: it is not asked for, and not after a restart."""
-    house.api.add(JobScript(job_id="job-3", run_seconds=1e5))
-    await house.post("/v1/jobs", {"job_ids": ["job-3"]})
-    await house.seen("job-3", "RUNNING")
-    removed = await house.ask("DELETE", "/v1/jobs/job-3")
-    again = await house.ask("DELETE", "/v1/jobs/job-3")
-    shown = (await house.get("/v1/jobs/job-3")).body
+async def test_jobs_remove_ends_polling(daemon: LiveDaemon):
+    """An added job can be removed: it is not polled any more."""
+    daemon.api.add(JobScript(job_id="job-3", run_seconds=1e5))
+    await daemon.post("/v1/jobs", {"job_ids": ["job-3"]})
+    await daemon.wait_for_job("job-3", "RUNNING")
+    removed = await daemon.request("DELETE", "/v1/jobs/job-3")
+    again = await daemon.request("DELETE", "/v1/jobs/job-3")
+    shown = (await daemon.get("/v1/jobs/job-3")).body
     await anyio.sleep(0.3)
-    asked = [it for it in house.api.log if it.path.endswith("/job-3")]
+    polls = [request for request in daemon.api.log if request.path.endswith("/job-3")]
     await anyio.sleep(0.5)
 
     assert (removed.status, again.problem) == (204, "not-found")
     assert (shown["state"], shown["watched_by"]) == ("RUNNING", [])
-    assert [it for it in house.api.log if it.path.endswith("/job-3")] == asked
+    assert [request for request in daemon.api.log if request.path.endswith("/job-3")] == polls
 
 
-async def test_what_others_named_stays(tmp_path: Path):
-    """A job of the settings or of the file is not removed; the answer says who names it."""
+async def test_jobs_remove_rejects_jobs_of_the_settings(tmp_path: Path):
+    """A job of the settings or of the file is not removed; the problem has the setting."""
     ids = tmp_path / "ids"
     ids.write_text("job-2\n")
-    async with a_house(tmp_path, RUNS, ENDS, POLLER_JOBS_FILE=str(ids)) as house:
-        await house.seen("job-2", "SUCCEEDED")
-        await house.post("/v1/jobs", {"job_ids": ["job-2"]})
-        answers = [await house.ask("DELETE", f"/v1/jobs/job-{n}") for n in (1, 2)]
-        still = (await house.get("/v1/jobs/job-2")).body["watched_by"]
+    async with live_daemon(tmp_path, RUNS, ENDS, POLLER_JOBS_FILE=str(ids)) as daemon:
+        await daemon.wait_for_job("job-2", "SUCCEEDED")
+        await daemon.post("/v1/jobs", {"job_ids": ["job-2"]})
+        responses = [await daemon.request("DELETE", f"/v1/jobs/job-{n}") for n in (1, 2)]
+        still = (await daemon.get("/v1/jobs/job-2")).body["watched_by"]
 
-    assert [it.problem for it in answers] == ["managed-by-config"] * 2
-    told = [it.body["detail"].removeprefix("watched because of ") for it in answers]
-    assert told == ["POLLER_JOB_IDS", "POLLER_JOBS_FILE"]
+    assert [response.problem for response in responses] == ["managed-by-config"] * 2
+    settings = [
+        response.body["detail"].removeprefix("watched because of ") for response in responses
+    ]
+    assert settings == ["POLLER_JOB_IDS", "POLLER_JOBS_FILE"]
     assert still == ["file", "api"]
 
 
-async def test_jobs_that_were_found_stay(tmp_path: Path):
-    """A job that discovery found cannot be removed: it would be found again."""
-    given = {"POLLER_JOB_IDS": "", "POLLER_DISCOVER": "on", "POLLER_DISCOVER_INTERVAL": "0.1s"}
-    async with a_house(tmp_path, RUNS, **given) as house:
-        await house.seen("job-1", "RUNNING")
-        shown = (await house.get("/v1/jobs/job-1")).body
-        answer = await house.ask("DELETE", "/v1/jobs/job-1")
+async def test_jobs_remove_rejects_discovered_jobs(tmp_path: Path):
+    """A discovered job cannot be removed: it would be discovered again."""
+    changes = {"POLLER_JOB_IDS": "", "POLLER_DISCOVER": "on", "POLLER_DISCOVER_INTERVAL": "0.1s"}
+    async with live_daemon(tmp_path, RUNS, **changes) as daemon:
+        await daemon.wait_for_job("job-1", "RUNNING")
+        shown = (await daemon.get("/v1/jobs/job-1")).body
+        response = await daemon.request("DELETE", "/v1/jobs/job-1")
 
     assert shown["watched_by"] == ["discovery"]
-    assert answer.body["detail"] == "watched because of POLLER_DISCOVER"
+    assert response.body["detail"] == "watched because of POLLER_DISCOVER"
 
 
-async def test_nothing_but_a_door(tmp_path: Path):
-    """With a door that was asked for no job has to be named at the start."""
-    async with a_house(tmp_path, ENDS, POLLER_JOB_IDS="") as house:
-        empty = (await house.get("/v1/jobs")).body
-        await house.post("/v1/jobs", {"job_ids": ["job-2"]})
-        await until(lambda: house.receiver.ends)
+async def test_jobs_can_be_empty_at_the_start(tmp_path: Path):
+    """With the API set in the settings, no job is required at the start."""
+    async with live_daemon(tmp_path, ENDS, POLLER_JOB_IDS="") as daemon:
+        empty = (await daemon.get("/v1/jobs")).body
+        await daemon.post("/v1/jobs", {"job_ids": ["job-2"]})
+        await until(lambda: daemon.receiver.ends)
 
     assert empty == {"jobs": [], "next_cursor": None}
 
@@ -151,29 +153,29 @@ async def test_nothing_but_a_door(tmp_path: Path):
     ],
     ids=lambda body: body[:24].decode(),
 )
-async def test_what_cannot_be_added(house: House, body: bytes):
-    """A body that is not what it should be changes nothing, and the answer says what is wrong."""
+async def test_what_cannot_be_added(daemon: LiveDaemon, body: bytes):
+    """An invalid body changes nothing; the problem has the place and the rule."""
     headers = {"Content-Type": "application/json"}
-    answer = await house.ask("POST", "/v1/jobs", data=body, headers=headers)
+    response = await daemon.request("POST", "/v1/jobs", data=body, headers=headers)
 
     if body:
-        assert answer.problem == "invalid"
-        assert answer.body["errors"][0]["where"].startswith("body")
-    assert answer.status == 400
-    assert house.app._watchlist.added == ()
+        assert response.problem == "invalid"
+        assert response.body["errors"][0]["where"].startswith("body")
+    assert response.status == 400
+    assert daemon.app._watchlist.added == ()
 
 
-async def test_what_is_wrong_is_said_plainly(house: House):
-    """What is wrong is said in words for whoever asks, not in those of a library."""
-    told = {
-        (await house.get(f"/v1/jobs?{query}")).body["detail"]
+async def test_jobs_problems_are_in_plain_words(daemon: LiveDaemon):
+    """Problems are in plain words, not in those of a library."""
+    details = {
+        (await daemon.get(f"/v1/jobs?{query}")).body["detail"]
         for query in ("colour=red", "cursor=x")
     } | {
-        (await house.post("/v1/jobs", body)).body["detail"]
+        (await daemon.post("/v1/jobs", body)).body["detail"]
         for body in ({"job_id": "a"}, {"job_ids": []}, {"job_ids": ["a"] * 1_001})
     }
 
-    assert told == {
+    assert details == {
         "query/colour: is unknown",
         "query/cursor: has the wrong format",
         "body/job_ids: is required",
@@ -182,31 +184,31 @@ async def test_what_is_wrong_is_said_plainly(house: House):
     }
 
 
-async def test_a_body_that_is_too_large(house: House):
-    """A body over the cap is refused, however it would be read."""
-    answer = await house.post("/v1/jobs", {"job_ids": ["x" * 300_000]})
+async def test_jobs_add_rejects_a_large_body(daemon: LiveDaemon):
+    """A body above the limit is rejected."""
+    response = await daemon.post("/v1/jobs", {"job_ids": ["x" * 300_000]})
 
-    assert (answer.status, answer.problem) == (413, "too-large")
+    assert (response.status, response.problem) == (413, "too-large")
 
 
-async def test_too_many_added(house: House, monkeypatch):
-    """The list of what was added has an end."""
+async def test_jobs_add_is_limited(daemon: LiveDaemon, monkeypatch):
+    """The number of added jobs is limited."""
     monkeypatch.setattr(jobs, "MAX_ADDED_IDS", 2)
 
-    answers = [await house.post("/v1/jobs", {"job_ids": [f"new-{n}"]}) for n in range(3)]
+    responses = [await daemon.post("/v1/jobs", {"job_ids": [f"new-{n}"]}) for n in range(3)]
 
-    assert [it.status for it in answers] == [200, 200, 409]
-    assert answers[2].problem == "conflict"
+    assert [response.status for response in responses] == [200, 200, 409]
+    assert responses[2].problem == "conflict"
 
 
-async def test_jobs_page_by_page(house: House):
-    """Pages together show every job once, those that no answer has shown yet at last."""
-    await house.post("/v1/jobs", {"job_ids": [f"new-{n}" for n in range(5)]})
-    await until(lambda: len(house.app._api.daemon.watcher.tracker.unseen_ids) == 5)
+async def test_jobs_pages(daemon: LiveDaemon):
+    """Pages together have every job once, those without a response last."""
+    await daemon.post("/v1/jobs", {"job_ids": [f"new-{n}" for n in range(5)]})
+    await until(lambda: len(daemon.app._api.daemon.watcher.tracker.unseen_ids) == 5)
 
-    found = await pages(house, "/v1/jobs?limit=3", "jobs")
+    found = await pages(daemon, "/v1/jobs?limit=3", "jobs")
 
-    assert [len(it) for it in found] == [3, 3, 1]
+    assert [len(page) for page in found] == [3, 3, 1]
     assert sorted(found[0][:2]) == ["job-1", "job-2"]
     assert found[0][2:] + found[1] + found[2] == [f"new-{n}" for n in range(5)]
 
@@ -220,11 +222,11 @@ async def test_jobs_page_by_page(house: House):
         ("since=2100-01-01T00:00:00%2B02:00", []),
     ],
 )
-async def test_filters(house: House, query: str, job_ids: list[str]):
-    """Jobs are filtered by their state and by when they changed last."""
-    found = (await house.get(f"/v1/jobs?{query}")).body["jobs"]
+async def test_jobs_filters(daemon: LiveDaemon, query: str, job_ids: list[str]):
+    """Jobs are filtered by their state and by the time of their last change."""
+    found = (await daemon.get(f"/v1/jobs?{query}")).body["jobs"]
 
-    assert [it["job_id"] for it in found] == job_ids
+    assert [job["job_id"] for job in found] == job_ids
 
 
 @pytest.mark.parametrize(
@@ -235,28 +237,28 @@ async def test_filters(house: House, query: str, job_ids: list[str]):
         *("cursor=", "cursor=x", "cursor=1_", "cursor=x_job-1", "cursor=%C3%BC"),
     ],
 )
-async def test_odd_queries(house: House, query: str):
-    """What is not understood in a query is not passed over."""
-    answer = await house.get(f"/v1/jobs?{query}")
+async def test_jobs_reject_invalid_queries(daemon: LiveDaemon, query: str):
+    """Invalid parameters are rejected, not ignored."""
+    response = await daemon.get(f"/v1/jobs?{query}")
 
-    assert (answer.status, answer.problem) == (400, "invalid")
+    assert (response.status, response.problem) == (400, "invalid")
 
 
 @pytest.mark.parametrize("job_id", ["x" * 129, "%C3%BC", "a%20b", "%2E%2E%2Fx"])
-async def test_odd_ids(house: House, job_id: str):
-    """What can be no id is told as such."""
-    answer = await house.get(f"/v1/jobs/{job_id}")
+async def test_jobs_show_rejects_invalid_ids(daemon: LiveDaemon, job_id: str):
+    """An invalid id is a problem."""
+    response = await daemon.get(f"/v1/jobs/{job_id}")
 
-    assert answer.problem in {"invalid", "not-found"}
+    assert response.problem in {"invalid", "not-found"}
 
 
 async def test_memory_store_serves_queries(tmp_path: Path):
     """With a store in memory, jobs can be added and listed, and so can events."""
-    async with a_house(tmp_path, RUNS, ENDS, POLLER_STORE="memory:") as house:
-        added = await house.post("/v1/jobs", {"job_ids": ["job-2"]})
-        await until(lambda: "job-2" in house.receiver.ends)
-        listed = await house.get("/v1/jobs")
-        events = await house.get("/v1/events?job=job-2")
+    async with live_daemon(tmp_path, RUNS, ENDS, POLLER_STORE="memory:") as daemon:
+        added = await daemon.post("/v1/jobs", {"job_ids": ["job-2"]})
+        await until(lambda: "job-2" in daemon.receiver.ends)
+        listed = await daemon.get("/v1/jobs")
+        events = await daemon.get("/v1/events?job=job-2")
 
     assert added.status == 200
     assert "job-2" in {job["job_id"] for job in listed.body["jobs"]}

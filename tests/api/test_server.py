@@ -1,4 +1,4 @@
-"""The address: which there are, who may have it, and how many may come without a word."""
+"""The listener of the HTTP API: addresses, sockets and limits of connections."""
 
 import os
 import socket
@@ -14,11 +14,11 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from poller.api import server as serving
+from poller.api import server
 from poller.core.errors import AddressInUse, ConfigError
 from poller.runtime.address import ListenAddress
 from poller.sutro.simulator.script import JobScript
-from tests.support.api_server import House, a_house
+from tests.support.api_server import LiveDaemon, live_daemon
 
 pytestmark = pytest.mark.anyio
 
@@ -40,8 +40,8 @@ RUNS = JobScript(job_id="job-1", run_seconds=1e5)
         ("OFF", "off", False),
     ],
 )
-def test_addresses(text: str, url: str, is_local: bool):
-    """An address is a host with a port, a socket, or none; loopback and sockets are local."""
+def test_address_parsing(text: str, url: str, is_local: bool):
+    """An address is a host and a port, a socket, or off; loopback and sockets are local."""
     address = ListenAddress.parse(text)
 
     assert (str(address), address.is_local) == (url, is_local)
@@ -54,41 +54,44 @@ def test_addresses(text: str, url: str, is_local: bool):
         *("http://127.0.0.1:80", "unix:", "unix:x.sock", "unix:/" + "x" * 107, "h:٣"),
     ],
 )
-def test_what_is_no_address(text: str):
-    """Anything else is refused with the rule."""
+def test_address_parsing_rejects_other_text(text: str):
+    """Any other text is rejected with the rule."""
     with pytest.raises(ValueError, match=r"off, unix:/path"):
         ListenAddress.parse(text)
 
 
 @asynccontextmanager
-async def through(path: Path) -> AsyncIterator[aiohttp.ClientSession]:
-    """Talk through a socket."""
+async def socket_session(path: Path) -> AsyncIterator[aiohttp.ClientSession]:
+    """Return a session that connects to a unix socket."""
     async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session:
         yield session
 
 
-async def test_a_unix_socket(tmp_path: Path):
-    """Through a socket, which only its user and group may use, all is served by any name."""
+async def test_server_on_a_unix_socket(tmp_path: Path):
+    """On a socket, which only its user and group can open, all is served for any host name."""
     path = tmp_path / "api.sock"
-    async with a_house(tmp_path, RUNS, POLLER_LISTEN=f"unix:{path}"):
+    async with live_daemon(tmp_path, RUNS, POLLER_LISTEN=f"unix:{path}"):
         mode = stat.S_IMODE(path.stat().st_mode)
-        async with through(path) as session, session.get("http://any.name/v1/status") as answer:
-            status = answer.status
+        async with (
+            socket_session(path) as session,
+            session.get("http://any.name/v1/status") as response,
+        ):
+            status = response.status
     is_left = path.exists()
 
     assert (mode, status, is_left) == (0o660, 200, False)
 
 
-async def test_a_socket_that_was_left_behind(tmp_path: Path):
-    """The socket of a process that was killed is no obstacle; one that is in use is."""
+async def test_server_replaces_a_stale_socket(tmp_path: Path):
+    """The socket of a killed process is replaced; one that is in use is an error."""
     path = tmp_path / "api.sock"
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(str(path))
-    async with a_house(tmp_path, RUNS, POLLER_LISTEN=f"unix:{path}"):
+    async with live_daemon(tmp_path, RUNS, POLLER_LISTEN=f"unix:{path}"):
         other = tmp_path / "other"
         other.mkdir()
         with pytest.raises(ExceptionGroup) as caught:
-            async with a_house(other, RUNS, POLLER_LISTEN=f"unix:{path}"):
+            async with live_daemon(other, RUNS, POLLER_LISTEN=f"unix:{path}"):
                 pass
         is_there = path.is_socket()
 
@@ -96,47 +99,47 @@ async def test_a_socket_that_was_left_behind(tmp_path: Path):
     assert is_there
 
 
-async def test_a_path_that_is_no_socket(tmp_path: Path):
-    """A file in the place of the socket is refused, and left as it is."""
+async def test_server_keeps_a_file_at_the_path_of_the_socket(tmp_path: Path):
+    """A file at the path of the socket is an error, and is kept."""
     path = tmp_path / "api.sock"
     path.write_text("precious")
 
     with pytest.raises(ExceptionGroup) as caught:
-        async with a_house(tmp_path, RUNS, POLLER_LISTEN=f"unix:{path}"):
+        async with live_daemon(tmp_path, RUNS, POLLER_LISTEN=f"unix:{path}"):
             pass
 
     assert caught.group_contains(ConfigError, match="POLLER_LISTEN: cannot listen", depth=None)
     assert path.read_text() == "precious"
 
 
-async def test_an_address_that_nobody_has(tmp_path: Path):
-    """An address of another machine is refused with the system's words."""
+async def test_server_rejects_an_address_of_another_machine(tmp_path: Path):
+    """An address of another machine is an error with the message of the system."""
     with pytest.raises(ExceptionGroup) as caught:
-        async with a_house(tmp_path, RUNS, POLLER_LISTEN="192.0.2.1:80"):
+        async with live_daemon(tmp_path, RUNS, POLLER_LISTEN="192.0.2.1:80"):
             pass
 
-    told = r"cannot listen on http://192\.0\.2\.1:80: Cannot assign requested address$"
-    assert caught.group_contains(ConfigError, match=told, depth=None)
+    message = r"cannot listen on http://192\.0\.2\.1:80: Cannot assign requested address$"
+    assert caught.group_contains(ConfigError, match=message, depth=None)
     assert not caught.group_contains(AddressInUse, depth=None)
 
 
-async def talk(house: House, text: bytes = b"") -> socket.socket:
-    """Connect, and say something."""
-    host, port = house.url.removeprefix("http://").split(":")
-    talker = socket.create_connection((host, int(port)))
-    talker.setblocking(False)
-    talker.send(text) if text else None
+async def connect(daemon: LiveDaemon, text: bytes = b"") -> socket.socket:
+    """Connect and send some bytes."""
+    host, port = daemon.url.removeprefix("http://").split(":")
+    client = socket.create_connection((host, int(port)))
+    client.setblocking(False)
+    client.send(text) if text else None
     await anyio.lowlevel.checkpoint()
-    return talker
+    return client
 
 
-async def is_closed(talker: socket.socket, within: float = 30.0) -> bool:
-    """Tell whether a connection is closed soon."""
+async def is_closed(client: socket.socket, within: float = 30.0) -> bool:
+    """Return whether the server closes a connection soon."""
     with anyio.move_on_after(within):
         while True:
-            await anyio.wait_readable(talker)
+            await anyio.wait_readable(client)
             try:
-                if not talker.recv(65_536):
+                if not client.recv(65_536):
                     return True
             except ConnectionResetError:
                 return True
@@ -147,10 +150,10 @@ async def is_closed(talker: socket.socket, within: float = 30.0) -> bool:
 async def test_server_closes_connections_without_a_complete_header(
     tmp_path: Path, monkeypatch, text: bytes
 ):
-    """Whoever does not say in time what he wants is let go of, drips and keep-alives too."""
-    monkeypatch.setattr(serving, "IDLE_TIMEOUT", 0.3)
-    async with a_house(tmp_path, RUNS) as house:
-        with await talk(house, text) as silent, await talk(house) as dripping:
+    """A connection without a complete header is closed soon, also if bytes drip in."""
+    monkeypatch.setattr(server, "IDLE_TIMEOUT", 0.3)
+    async with live_daemon(tmp_path, RUNS) as daemon:
+        with await connect(daemon, text) as silent, await connect(daemon) as dripping:
             with anyio.move_on_after(0.25):
                 for byte in b"GET /livez":
                     dripping.send(bytes([byte]))
@@ -160,8 +163,8 @@ async def test_server_closes_connections_without_a_complete_header(
     assert closed == (True, True)
 
 
-async def test_a_body_that_does_not_come(house: House, monkeypatch):
-    """A body that is announced and does not come is a problem soon."""
+async def test_server_rejects_a_body_that_does_not_arrive(daemon: LiveDaemon, monkeypatch):
+    """A body that does not arrive in time is a problem."""
     monkeypatch.setattr("poller.api.parameters.BODY_TIMEOUT", 0.2)
 
     async def drip() -> AsyncIterator[bytes]:
@@ -169,30 +172,30 @@ async def test_a_body_that_does_not_come(house: House, monkeypatch):
         await anyio.sleep(5.0)
 
     headers = {"Content-Type": "application/json"}
-    answer = await house.ask("POST", "/v1/jobs", data=drip(), headers=headers)
+    response = await daemon.request("POST", "/v1/jobs", data=drip(), headers=headers)
 
-    assert (answer.status, answer.problem) == (408, "request-timeout")
+    assert (response.status, response.problem) == (408, "request-timeout")
 
 
-async def test_many_who_say_nothing(house: House, monkeypatch):
-    """Of too many connections the one that has been silent longest makes room."""
-    monkeypatch.setattr(serving, "MAX_CONNECTIONS", 10)
-    silent = [await talk(house) for _ in range(9)]  # one is the house's own
-    await house.get("/livez")
-    late = [await talk(house) for _ in range(4)]
+async def test_server_closes_the_longest_idle_connection(daemon: LiveDaemon, monkeypatch):
+    """Above the limit, the connection that was idle longest is closed for a new one."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 10)
+    silent = [await connect(daemon) for _ in range(9)]  # one is that of the test session
+    await daemon.get("/livez")
+    late = [await connect(daemon) for _ in range(4)]
     await anyio.sleep(0.1)
-    answers = [(await house.get("/livez")).status for _ in range(3)]
-    closed = [await is_closed(it, within=0.2) for it in (*silent, *late)]
-    for it in (*silent, *late):
-        it.close()
+    responses = [(await daemon.get("/livez")).status for _ in range(3)]
+    closed = [await is_closed(client, within=0.2) for client in (*silent, *late)]
+    for client in (*silent, *late):
+        client.close()
 
-    assert answers == [200] * 3
+    assert responses == [200] * 3
     assert closed[:3] == [True] * 3
     assert not any(closed[5:])
 
 
-def test_without_a_door_nothing_of_it_is_imported(tmp_path: Path):
-    """A daemon without a door has neither server nor metrics in its memory."""
+def test_server_is_not_imported_when_the_api_is_off(tmp_path: Path):
+    """A daemon without the API has neither its server nor the metrics in memory."""
     code = """
 import sys, anyio, os, signal
 from poller import config
@@ -208,7 +211,7 @@ anyio.run(main)
 served = {"aiohttp.web", "prometheus_client", "poller.api.server"}
 print(sorted(name for name in sys.modules if name in served))
 """
-    given = {
+    environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(Path(__file__).parents[2]),
         "SUTRO_API_KEY": "sk_x",
@@ -216,10 +219,10 @@ print(sorted(name for name in sys.modules if name in served))
         "POLLER_JOB_IDS": "job-1",
         "POLLER_STORE": str(tmp_path / "state.db"),
     }
-    told = [
+    imported = [
         subprocess.run(
             [sys.executable, "-c", code],
-            env=given | {"POLLER_LISTEN": listen},
+            env=environment | {"POLLER_LISTEN": listen},
             check=True,
             capture_output=True,
             text=True,
@@ -228,15 +231,15 @@ print(sorted(name for name in sys.modules if name in served))
         for listen in ("off", "127.0.0.1:0")
     ]
 
-    assert told == ["[]", "['aiohttp.web', 'poller.api.server']"]
+    assert imported == ["[]", "['aiohttp.web', 'poller.api.server']"]
 
 
-async def test_no_room_at_all(house: House, monkeypatch):
-    """While all connections are in use a further one is closed, and those go on."""
-    monkeypatch.setattr(serving, "MAX_CONNECTIONS", 2)
-    url = f"{house.url}/v1/events/stream"
-    async with house.session.get(url) as one, house.session.get(url) as other:
-        with await talk(house, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n") as late:
+async def test_server_rejects_a_connection_while_all_are_busy(daemon: LiveDaemon, monkeypatch):
+    """While all connections are in use, a new one is closed, and the others stay."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
+    url = f"{daemon.url}/v1/events/stream"
+    async with daemon.session.get(url) as one, daemon.session.get(url) as other:
+        with await connect(daemon, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n") as late:
             assert await is_closed(late)
         open_still = not one.content.at_eof() and not other.content.at_eof()
 

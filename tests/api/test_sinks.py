@@ -1,4 +1,4 @@
-"""The sinks through the door, and how the daemon stands as a whole."""
+"""Sinks and the status of the daemon in the HTTP API."""
 
 from pathlib import Path
 
@@ -7,104 +7,104 @@ import pytest
 
 from poller import __version__
 from tests.api.conftest import ENDS, RUNS
-from tests.support.api_server import House, a_house
+from tests.support.api_server import LiveDaemon, live_daemon
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_sinks(house: House):
-    """Each sink is shown with what waits for it; never with where it is."""
-    await until(lambda: house.receiver.ends)
-    sinks = (await house.get("/v1/sinks")).body["sinks"]
+async def test_sinks_list(daemon: LiveDaemon):
+    """Each sink is listed with its backlog, without its address."""
+    await until(lambda: daemon.receiver.ends)
+    sinks = (await daemon.get("/v1/sinks")).body["sinks"]
 
-    assert [(it["sink"], it["state"], it["dead"]) for it in sinks] == [
+    assert [(sink["sink"], sink["state"], sink["dead"]) for sink in sinks] == [
         ("log", "enabled", 0),
         ("webhook", "enabled", 0),
     ]
 
 
-async def test_a_sink_is_switched_on(tmp_path: Path):
-    """What a 410 switched off is switched on again, and all that was kept for it goes out."""
-    async with a_house(tmp_path, RUNS, ENDS, status=410, POLLER_JOB_IDS="job-2") as house:
-        await until(lambda: [it for it in house.log if it["event"] == "sink.disabled"])
+async def test_sinks_enable(tmp_path: Path):
+    """A sink that a 410 disabled is enabled again, and its deliveries are sent."""
+    async with live_daemon(tmp_path, RUNS, ENDS, status=410, POLLER_JOB_IDS="job-2") as daemon:
+        await until(lambda: [entry for entry in daemon.log if entry["event"] == "sink.disabled"])
         await anyio.sleep(0.3)  # the outcome of that attempt is written by then
-        status = (await house.get("/v1/status")).body
-        house.receiver.status = 204
-        on = await house.post("/v1/sinks/webhook/enable")
-        again = await house.post("/v1/sinks/webhook/enable")
-        await until(lambda: house.receiver.ends)
+        status = (await daemon.get("/v1/status")).body
+        daemon.receiver.status = 204
+        on = await daemon.post("/v1/sinks/webhook/enable")
+        again = await daemon.post("/v1/sinks/webhook/enable")
+        await until(lambda: daemon.receiver.ends)
 
-    (webhook,) = [it for it in status["sinks"] if it["sink"] == "webhook"]
+    (webhook,) = [sink for sink in status["sinks"] if sink["sink"] == "webhook"]
     assert (webhook["enabled"], webhook["dead"]) == (False, 1)
     assert on.body == {"sink": "webhook", "was_disabled": True, "pending_again": 1}
     assert again.body == {"sink": "webhook", "was_disabled": False, "pending_again": 0}
 
 
-async def test_a_sink_is_tried(house: House):
-    """A test event goes at once, signed, and the answer says that it was taken."""
-    answer = (await house.post("/v1/sinks/webhook/test")).body
+async def test_sinks_test(daemon: LiveDaemon):
+    """A test event is sent at once, signed, and the response reports the delivery."""
+    response = (await daemon.post("/v1/sinks/webhook/test")).body
 
-    tests = [it.id for it in house.receiver.receipts if it.type == "poller.test"]
-    assert answer == {"sink": "webhook", "event_id": tests[0], "delivered": True, "reason": None}
+    tests = [receipt.id for receipt in daemon.receiver.receipts if receipt.type == "poller.test"]
+    assert response == {"sink": "webhook", "event_id": tests[0], "delivered": True, "reason": None}
 
 
-async def test_a_sink_that_does_not_take_it(tmp_path: Path):
-    """A test that fails says why, without the address; nothing of it is kept."""
-    async with a_house(tmp_path, RUNS, status=500) as house:
-        answer = (await house.post("/v1/sinks/webhook/test")).body
-        events = (await house.get("/v1/events?type=poller.test")).body["events"]
+async def test_sinks_test_reports_a_failure(tmp_path: Path):
+    """A failed test has the reason, without the address; nothing of it is stored."""
+    async with live_daemon(tmp_path, RUNS, status=500) as daemon:
+        response = (await daemon.post("/v1/sinks/webhook/test")).body
+        events = (await daemon.get("/v1/events?type=poller.test")).body["events"]
 
-    assert (answer["delivered"], answer["reason"]) == (False, "the receiver returned 500")
+    assert (response["delivered"], response["reason"]) == (False, "the receiver returned 500")
     assert events == []
 
 
 @pytest.mark.parametrize("act", ["enable", "test"])
 @pytest.mark.parametrize(("name", "problem"), [("nobody", "not-found"), ("No", "invalid")])
-async def test_a_sink_that_is_not_there(house: House, act: str, name: str, problem: str):
-    """A sink that is not configured can neither be tried nor be switched on."""
-    assert (await house.post(f"/v1/sinks/{name}/{act}")).problem == problem
+async def test_sinks_reject_unknown_names(daemon: LiveDaemon, act: str, name: str, problem: str):
+    """A sink that is not configured can neither be tested nor enabled."""
+    assert (await daemon.post(f"/v1/sinks/{name}/{act}")).problem == problem
 
 
-async def test_the_sinks_that_there_are_are_named(house: House):
-    """Who tries a sink that is not configured is told which are."""
-    detail = (await house.post("/v1/sinks/nobody/test")).body["detail"]
+async def test_sinks_test_lists_the_configured_sinks(daemon: LiveDaemon):
+    """The problem of an unknown sink lists those that are configured."""
+    detail = (await daemon.post("/v1/sinks/nobody/test")).body["detail"]
 
     assert detail == "no such sink; configured: log, webhook"
 
 
 @pytest.mark.parametrize("act", ["enable", "test"])
-async def test_no_body_is_passed_over(house: House, act: str):
-    """What stands in a body where none is read is refused, and nothing is done."""
-    answer = await house.post(f"/v1/sinks/webhook/{act}", {"dry_run": True})
+async def test_sinks_reject_a_body(daemon: LiveDaemon, act: str):
+    """A body is rejected, and nothing is done."""
+    response = await daemon.post(f"/v1/sinks/webhook/{act}", {"dry_run": True})
 
-    assert (answer.status, answer.problem) == (400, "invalid")
-    assert "poller.test" not in [it.type for it in house.receiver.receipts]
+    assert (response.status, response.problem) == (400, "invalid")
+    assert "poller.test" not in [receipt.type for receipt in daemon.receiver.receipts]
 
 
-async def test_the_status(house: House):
-    """The status says what runs, how it is, what it watches and what waits."""
-    status = (await house.get("/v1/status")).body
+async def test_status_of_a_working_daemon(daemon: LiveDaemon):
+    """The status has the version, readiness, jobs and backlogs."""
+    status = (await daemon.get("/v1/status")).body
 
     assert (status["version"], status["ready"], status["issues"]) == (__version__, True, [])
     assert status["jobs"] == {"RUNNING": 1, "SUCCEEDED": 1}
     assert status["api"]["last_response_at"]
     assert status["api"]["failing_since"] is None
     assert status["store"] == {"error": None}
-    assert [it["sink"] for it in status["sinks"]] == ["log", "webhook"]
+    assert [sink["sink"] for sink in status["sinks"]] == ["log", "webhook"]
 
 
-async def test_a_refused_key(tmp_path: Path):
-    """A refused key is a trouble, with what to do about it, and no ill of the daemon."""
-    async with a_house(tmp_path, RUNS) as house:
-        await house.seen("job-1", "RUNNING")
-        house.api.key = "another"
-        gate = house.app._rate_limiter.gate
+async def test_status_reports_a_rejected_key(tmp_path: Path):
+    """A rejected API key is an issue with a remedy; the daemon stays ready."""
+    async with live_daemon(tmp_path, RUNS) as daemon:
+        await daemon.wait_for_job("job-1", "RUNNING")
+        daemon.api.key = "another"
+        gate = daemon.app._rate_limiter.gate
         await until(lambda: gate.opens_at)
-        house.app.reload()
+        daemon.app.reload()
         await until(lambda: gate.is_rejected)
-        status = (await house.get("/v1/status")).body
+        status = (await daemon.get("/v1/status")).body
 
-    (issue,) = [it for it in status["issues"] if it["name"] == "api_key_rejected"]
+    (issue,) = [issue for issue in status["issues"] if issue["name"] == "api_key_rejected"]
     assert "set SUTRO_API_KEY" in issue["remedy"]
     assert status["ready"]

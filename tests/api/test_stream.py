@@ -1,4 +1,4 @@
-"""Events as they are recorded, for whoever listens."""
+"""The event stream of the HTTP API."""
 
 import json
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from poller.api import stream
 from poller.api.context import ApiContext
 from poller.sutro.simulator.script import JobScript
 from tests.api.conftest import RUNS
-from tests.support.api_server import House, a_house
+from tests.support.api_server import LiveDaemon, live_daemon
 from tests.support.builders import check_event
 from tests.support.secret_canaries import found_in
 from tests.support.waiting import until
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.anyio
 
 
 @dataclass
-class Listener:
-    """Somebody who listens: what was heard, as a browser's EventSource would read it."""
+class StreamClient:
+    """A client of the stream, which parses it as a browser's EventSource does."""
 
     status: int
     headers: dict[str, str]
@@ -34,11 +34,13 @@ class Listener:
 
     @property
     def subjects(self) -> list[str]:
-        """The jobs that were heard of."""
-        return [check_event(it["data"].encode())["data"]["job"]["job_id"] for it in self.events]
+        """The jobs of the events."""
+        return [
+            check_event(event["data"].encode())["data"]["job"]["job_id"] for event in self.events
+        ]
 
-    def hear(self, block: str) -> None:
-        """Take in one block of lines."""
+    def receive(self, block: str) -> None:
+        """Parse one block of lines."""
         fields = dict(line.split(": ", 1) for line in block.split("\n") if line[:1].isalpha())
         self.comments += block.startswith(":")
         if "data" in fields:
@@ -46,172 +48,176 @@ class Listener:
 
 
 @asynccontextmanager
-async def listening(house: House, query: str = "", **headers: str) -> AsyncIterator[Listener]:
-    """Listen while the block runs."""
-    async with house.session.get(f"{house.url}/v1/events/stream{query}", headers=headers) as answer:
-        listener = Listener(answer.status, dict(answer.headers))
+async def streaming(
+    daemon: LiveDaemon, query: str = "", **headers: str
+) -> AsyncIterator[StreamClient]:
+    """Read the stream while the block runs."""
+    async with daemon.session.get(
+        f"{daemon.url}/v1/events/stream{query}", headers=headers
+    ) as response:
+        client = StreamClient(response.status, dict(response.headers))
         async with anyio.create_task_group() as group:
-            group.start_soon(_hear, answer, listener)
-            yield listener
+            group.start_soon(_read_stream, response, client)
+            yield client
             group.cancel_scope.cancel()
 
 
-async def _hear(answer: aiohttp.ClientResponse, listener: Listener) -> None:
+async def _read_stream(response: aiohttp.ClientResponse, client: StreamClient) -> None:
     with suppress(aiohttp.ClientPayloadError):
-        while not listener.has_ended:
-            block = await answer.content.readuntil(b"\n\n")
+        while not client.has_ended:
+            block = await response.content.readuntil(b"\n\n")
             assert not found_in(block)
-            listener.has_ended = not block
-            listener.hear(block.decode().removesuffix("\n\n"))
+            client.has_ended = not block
+            client.receive(block.decode().removesuffix("\n\n"))
 
 
-async def end(house: House, job_id: str) -> None:
-    """Let a job end, and its event be recorded."""
-    house.api.add(JobScript(job_id=job_id, queue_seconds=0.0, run_seconds=0.0))
-    await house.post("/v1/jobs", {"job_ids": [job_id]})
-    await until(lambda: job_id in house.receiver.ends)
+async def end_job(daemon: LiveDaemon, job_id: str) -> None:
+    """Let a job end, and wait until its event is delivered."""
+    daemon.api.add(JobScript(job_id=job_id, queue_seconds=0.0, run_seconds=0.0))
+    await daemon.post("/v1/jobs", {"job_ids": [job_id]})
+    await until(lambda: job_id in daemon.receiver.ends)
 
 
-async def test_events_are_heard_at_once(house: House, monkeypatch):
-    """Who listens hears of an event when it is recorded, with its id, its type and its body."""
+async def test_stream_sends_an_event_when_it_is_recorded(daemon: LiveDaemon, monkeypatch):
+    """An event is streamed when it is recorded, with its id, type and body."""
     monkeypatch.setattr(stream, "KEEP_ALIVE_INTERVAL", 3_600.0)
-    await until(lambda: house.receiver.ends)
-    async with listening(house, "?type=job.succeeded") as listener:
-        await end(house, "job-3")
-        await until(lambda: listener.events)
+    await until(lambda: daemon.receiver.ends)
+    async with streaming(daemon, "?type=job.succeeded") as client:
+        await end_job(daemon, "job-3")
+        await until(lambda: client.events)
 
-    assert listener.status == 200
-    assert listener.headers["Content-Type"] == "text/event-stream"
-    assert listener.subjects == ["job-3"]
-    (heard,) = listener.events
-    sent = next(it for it in house.receiver.receipts if it.subject == "job-3")
-    assert (heard["id"], heard["event"]) == (sent.id, "job.succeeded")
-    assert heard["data"].encode() == sent.body
+    assert client.status == 200
+    assert client.headers["Content-Type"] == "text/event-stream"
+    assert client.subjects == ["job-3"]
+    (event,) = client.events
+    sent = next(receipt for receipt in daemon.receiver.receipts if receipt.subject == "job-3")
+    assert (event["id"], event["event"]) == (sent.id, "job.succeeded")
+    assert event["data"].encode() == sent.body
 
 
-async def test_who_comes_back_misses_nothing(house: House):
-    """After the event that was heard last come all that were recorded meanwhile, in order."""
-    await until(lambda: house.receiver.ends)
-    (last,) = [it.id for it in house.receiver.receipts if it.subject == "job-2"]
+async def test_stream_resumes_after_an_event(daemon: LiveDaemon):
+    """After a given event, all that were recorded since are streamed in order."""
+    await until(lambda: daemon.receiver.ends)
+    (last,) = [receipt.id for receipt in daemon.receiver.receipts if receipt.subject == "job-2"]
     for number in range(3, 6):
-        await end(house, f"job-{number}")
+        await end_job(daemon, f"job-{number}")
     async with (
-        listening(house, "?type=job.succeeded", **{"Last-Event-ID": last}) as browser,
-        listening(house, f"?type=job.succeeded&after={last}") as shell,
+        streaming(daemon, "?type=job.succeeded", **{"Last-Event-ID": last}) as browser,
+        streaming(daemon, f"?type=job.succeeded&after={last}") as shell,
     ):
         await until(lambda: len(browser.events) == len(shell.events) == 3)
 
     assert browser.subjects == shell.subjects == ["job-3", "job-4", "job-5"]
 
 
-async def test_a_browser_that_comes_back_by_itself(house: House):
-    """A browser asks by the address that it began with: what it heard last counts before that."""
-    await until(lambda: house.receiver.ends)
+async def test_stream_prefers_last_event_id_to_after(daemon: LiveDaemon):
+    """A browser reconnects to the same URL: its Last-Event-ID overrides `after`."""
+    await until(lambda: daemon.receiver.ends)
     for number in (3, 4):
-        await end(house, f"job-{number}")
-    ids = {it.subject: it.id for it in house.receiver.receipts}
+        await end_job(daemon, f"job-{number}")
+    ids = {receipt.subject: receipt.id for receipt in daemon.receiver.receipts}
     query = f"?type=job.succeeded&after={ids['job-2']}"
-    async with listening(house, query, **{"Last-Event-ID": ids["job-3"]}) as browser:
+    async with streaming(daemon, query, **{"Last-Event-ID": ids["job-3"]}) as browser:
         await until(lambda: browser.events)
 
     assert browser.subjects == ["job-4"]
 
 
-async def test_what_is_recorded_during_a_look_is_heard_at_once(house: House, monkeypatch):
-    """An event that just misses the last look before a wait does not wait with the listener."""
-    await until(lambda: house.receiver.ends)
-    look, missed = ApiContext.query, iter(["job-3"])
+async def test_stream_misses_no_event_recorded_during_a_read(daemon: LiveDaemon, monkeypatch):
+    """An event that is recorded just after a read is streamed at once."""
+    await until(lambda: daemon.receiver.ends)
+    query, missed = ApiContext.query, iter(["job-3"])
 
-    async def look_slowly(context, run, *args, **kwargs):
-        rows = await look(context, run, *args, **kwargs)
+    async def query_slowly(context, run, *args, **kwargs):
+        rows = await query(context, run, *args, **kwargs)
         if rows == [] and (job_id := next(missed, None)):
-            await end(house, job_id)
+            await end_job(daemon, job_id)
         return rows
 
-    monkeypatch.setattr(ApiContext, "query", look_slowly)
+    monkeypatch.setattr(ApiContext, "query", query_slowly)
     monkeypatch.setattr(stream, "KEEP_ALIVE_INTERVAL", 3_600.0)
-    async with listening(house, "?type=job.succeeded") as listener:
-        await until(lambda: listener.events)
+    async with streaming(daemon, "?type=job.succeeded") as client:
+        await until(lambda: client.events)
 
-    assert listener.subjects == ["job-3"]
-
-
-async def test_who_names_what_is_forgotten_gets_all(house: House):
-    """An event that is not known any more stands before all that are kept."""
-    await until(lambda: house.receiver.ends)
-    async with listening(house, "?type=job.succeeded&after=evt_" + "a" * 52) as listener:
-        await until(lambda: listener.events)
-
-    assert listener.subjects == ["job-2"]
+    assert client.subjects == ["job-3"]
 
 
-async def test_filters(house: House, monkeypatch):
-    """Who wants some events only hears of no others, and is not stopped by them."""
+async def test_stream_after_an_unknown_event_sends_all(daemon: LiveDaemon):
+    """After an event that is no longer stored, all stored events are streamed."""
+    await until(lambda: daemon.receiver.ends)
+    async with streaming(daemon, "?type=job.succeeded&after=evt_" + "a" * 52) as client:
+        await until(lambda: client.events)
+
+    assert client.subjects == ["job-2"]
+
+
+async def test_stream_filters(daemon: LiveDaemon, monkeypatch):
+    """A filtered stream has only matching events; others do not stop it."""
     monkeypatch.setattr(stream, "EVENTS_PER_READ", 1)
-    await until(lambda: house.receiver.ends)
+    await until(lambda: daemon.receiver.ends)
     async with (
-        listening(house, "?job=job-4") as one,
-        listening(house, "?type=job.failed") as other,
-        listening(house, "?type=job.succeeded") as all_of_them,
+        streaming(daemon, "?job=job-4") as one,
+        streaming(daemon, "?type=job.failed") as other,
+        streaming(daemon, "?type=job.succeeded") as all_of_them,
     ):
-        await end(house, "job-3")
-        await end(house, "job-4")
+        await end_job(daemon, "job-3")
+        await end_job(daemon, "job-4")
         await until(lambda: len(all_of_them.events) == 2 and one.events)
 
     assert (one.subjects, other.events) == (["job-4"], [])
 
 
-async def test_silence_is_told(house: House, monkeypatch):
-    """While nothing happens a comment says that the connection still is one."""
+async def test_stream_sends_keep_alive_comments(daemon: LiveDaemon, monkeypatch):
+    """While no event is recorded, comments keep the connection alive."""
     monkeypatch.setattr(stream, "KEEP_ALIVE_INTERVAL", 0.05)
-    async with listening(house) as listener:
-        await until(lambda: listener.comments > 3)
+    async with streaming(daemon) as client:
+        await until(lambda: client.comments > 3)
 
-    assert listener.events == []
-
-
-async def test_a_stop_ends_the_streams(tmp_path: Path):
-    """A daemon that stops does not wait for those who listen."""
-    async with a_house(tmp_path, RUNS) as house, listening(house) as listener:
-        house.app.stop()
-        await until(lambda: listener.has_ended)
-
-    assert not [it for it in house.log if it["event"] == "api.request_failed"]
+    assert client.events == []
 
 
-async def test_too_many_who_listen(house: House, monkeypatch):
-    """Of too many listeners the last is refused; it may come when another has gone."""
+async def test_stream_ends_when_the_daemon_stops(tmp_path: Path):
+    """A daemon that stops does not wait for streams."""
+    async with live_daemon(tmp_path, RUNS) as daemon, streaming(daemon) as client:
+        daemon.app.stop()
+        await until(lambda: client.has_ended)
+
+    assert not [entry for entry in daemon.log if entry["event"] == "api.request_failed"]
+
+
+async def test_stream_limit(daemon: LiveDaemon, monkeypatch):
+    """Above the limit, a stream is rejected; it can start when another has ended."""
     monkeypatch.setattr(stream, "MAX_STREAMS", 1)
     monkeypatch.setattr(stream, "KEEP_ALIVE_INTERVAL", 0.05)
-    async with listening(house):
-        refused = await house.get("/v1/events/stream")
-    await until(lambda: house.app._api.streams == 0)
-    async with listening(house) as listener:
+    async with streaming(daemon):
+        rejected = await daemon.get("/v1/events/stream")
+    await until(lambda: daemon.app._api.streams == 0)
+    async with streaming(daemon) as client:
         pass
 
-    assert (refused.status, refused.problem) == (503, "too-many-streams")
-    assert listener.status == 200
+    assert (rejected.status, rejected.problem) == (503, "too-many-streams")
+    assert client.status == 200
 
 
-async def test_who_does_not_read_is_let_go_of(house: House, monkeypatch):
-    """A listener that stops reading costs no more than its connection, and not that for long."""
+async def test_stream_closes_a_client_that_does_not_read(daemon: LiveDaemon, monkeypatch):
+    """A client that stops reading costs one connection, and only for a short time."""
     monkeypatch.setattr(stream, "WRITE_TIMEOUT", 0.2)
     monkeypatch.setattr(stream, "KEEP_ALIVE_INTERVAL", 0.0)
     monkeypatch.setattr(stream, "KEEP_ALIVE_COMMENT", b": " + b"x" * 1_000_000 + b"\n\n")
-    async with house.session.get(f"{house.url}/v1/events/stream"):
-        await until(lambda: house.app._api.streams == 1)
-        await until(lambda: house.app._api.streams == 0)
+    async with daemon.session.get(f"{daemon.url}/v1/events/stream"):
+        await until(lambda: daemon.app._api.streams == 1)
+        await until(lambda: daemon.app._api.streams == 0)
 
 
-async def test_odd_listeners(house: House):
-    """What is not understood is refused before anything is sent."""
+async def test_stream_rejects_invalid_queries(daemon: LiveDaemon):
+    """An invalid query is rejected before anything is sent."""
     for query in ("?after=evt_", "?job=a/b", "?type=x", "?since=now"):
-        assert (await house.get(f"/v1/events/stream{query}")).problem == "invalid"
-    assert (await house.ask("HEAD", "/v1/events/stream")).status == 400
+        assert (await daemon.get(f"/v1/events/stream{query}")).problem == "invalid"
+    assert (await daemon.request("HEAD", "/v1/events/stream")).status == 400
 
 
-def test_a_body_is_one_line():
-    """A frame holds the body in one line, as its freezing leaves no line break in it."""
+def test_stream_frame_has_the_body_in_one_line():
+    """A frame has the body in one line: encoded bodies contain no line break."""
     row = {"id": "evt_x", "type": "job.failed", "body": json.dumps({"a": "b\nc"}).encode()}
 
     assert stream._frame(row).count(b"\n") == 4

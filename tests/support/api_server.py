@@ -1,4 +1,4 @@
-"""A daemon with a door, in this process: an API before it, a receiver behind it."""
+"""A daemon with the HTTP API in this process, with a simulated Sutro API and a receiver."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -29,8 +29,8 @@ PROBLEM: Final = "application/problem+json"
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One answer of the door."""
+class Response:
+    """A response of the HTTP API."""
 
     status: int
     headers: Any
@@ -38,20 +38,20 @@ class Answer:
 
     @property
     def body(self) -> Any:
-        """The body, which has to be JSON."""
+        """The JSON body."""
         return json.loads(self.text)
 
     @property
     def problem(self) -> str:
-        """The kind of the problem that it has to be."""
+        """The type of the problem document."""
         assert self.headers["Content-Type"].startswith(PROBLEM)
         assert self.body["status"] == self.status
         return self.body["type"].rpartition("#problem-")[2]
 
 
 @dataclass(frozen=True)
-class House:
-    """A daemon with a door, and what is around it."""
+class LiveDaemon:
+    """A daemon with the HTTP API, and its surroundings."""
 
     app: App
     api: Simulator
@@ -61,22 +61,22 @@ class House:
     api_port: int
     log: list[dict[str, Any]]
 
-    async def ask(self, method: str, path: str, **options: Any) -> Answer:
-        """Make one request. No answer may hold a secret."""
+    async def request(self, method: str, path: str, **options: Any) -> Response:
+        """Send one request. No response may contain a secret."""
         async with self.session.request(method, self.url + path, **options) as response:
             body = await response.read()
             assert not found_in(body + repr(response.headers).encode())
-            return Answer(response.status, response.headers, body.decode())
+            return Response(response.status, response.headers, body.decode())
 
-    async def get(self, path: str, **options: Any) -> Answer:
-        """Get something."""
-        return await self.ask("GET", path, **options)
+    async def get(self, path: str, **options: Any) -> Response:
+        """Send a GET request."""
+        return await self.request("GET", path, **options)
 
-    async def post(self, path: str, body: object = None, **options: Any) -> Answer:
-        """Post JSON, or nothing."""
-        return await self.ask("POST", path, **({"json": body} if body else {}), **options)
+    async def post(self, path: str, body: object = None, **options: Any) -> Response:
+        """Send a POST request with JSON, or without a body."""
+        return await self.request("POST", path, **({"json": body} if body else {}), **options)
 
-    async def seen(self, job_id: str, state: str) -> dict[str, Any]:
+    async def wait_for_job(self, job_id: str, state: str) -> dict[str, Any]:
         """Wait until a job is in a state."""
         while True:
             found = await self.get(f"/v1/jobs/{job_id}")
@@ -86,8 +86,8 @@ class House:
 
 
 def settings(folder: Path, api_url: str, hook: str, **changes: str) -> dict[str, str]:
-    """Give the variables of a daemon with a door at any free port."""
-    given = PACE | {
+    """Return the variables of a daemon with the HTTP API at any free port."""
+    defaults = PACE | {
         "SUTRO_API_KEY": KEY,
         "SUTRO_API_URL": api_url,
         "POLLER_JOB_IDS": "job-1",
@@ -97,11 +97,11 @@ def settings(folder: Path, api_url: str, hook: str, **changes: str) -> dict[str,
         "POLLER_STORE": str(folder / "state.db"),
         "POLLER_LISTEN": "127.0.0.1:0",
     }
-    return given | changes
+    return defaults | changes
 
 
 @asynccontextmanager
-async def a_house(
+async def live_daemon(
     folder: Path,
     *scripts: JobScript,
     status: int = 204,
@@ -109,8 +109,8 @@ async def a_house(
     is_ready: bool = True,
     new_store: Callable[[Config, Clock], Store] = build_store,
     **changes: str,
-) -> AsyncIterator[House]:
-    """Run a daemon with a door while the block runs; wait until it is ready, or not."""
+) -> AsyncIterator[LiveDaemon]:
+    """Run a daemon with the HTTP API while the block runs; first wait until it is ready, or not."""
     api, receiver = Simulator(key=KEY), Receiver()
     receiver.status = status
     for script in scripts:
@@ -126,8 +126,10 @@ async def a_house(
             async with anyio.create_task_group() as group:
                 group.start_soon(app.serve)
                 (opened,) = await until(
-                    lambda: [it for it in log if it["event"] == "api.listening"]
+                    lambda: [entry for entry in log if entry["event"] == "api.listening"]
                 )
                 await until(lambda: app.status.health.is_ready == is_ready)
-                yield House(app, api, receiver, session, opened["address"], URL(api_url).port, log)
+                yield LiveDaemon(
+                    app, api, receiver, session, opened["address"], URL(api_url).port, log
+                )
                 app.stop()
