@@ -190,6 +190,7 @@ class App:
             random=self.random,
             secrets=self.config.secrets,
             counters=self.counters,
+            retry_delays=self.config.settings.retry_schedule,
         )
 
     async def _watch(self, stack: AsyncExitStack, store: Store, dispatcher: Dispatcher) -> None:

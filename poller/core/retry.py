@@ -3,6 +3,7 @@
 Times are seconds of one monotonic clock, which the caller reads.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,9 +34,14 @@ RETRY_AFTER_CAP: Final = 24 * HOUR
 """The longest pause that a sink can demand, in seconds."""
 
 
-def retry_delay(failures: int, error: DeliveryError, random: Random) -> float:
+def retry_delay(
+    failures: int,
+    error: DeliveryError,
+    random: Random,
+    delays: Sequence[float] = RETRY_DELAYS,
+) -> float:
     """Return the seconds until the next attempt: the delay with jitter, or the sink's own pause."""
-    step = RETRY_DELAYS[min(failures, len(RETRY_DELAYS)) - 1]
+    step = delays[min(failures, len(delays)) - 1]
     return max(step * (1.0 + random() / 10.0), min(error.retry_after or 0.0, RETRY_AFTER_CAP))
 
 

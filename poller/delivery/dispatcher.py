@@ -4,7 +4,7 @@ Every delivery has one owner: the worker that claimed it. A delivery whose outco
 after a crash for example, stays pending in the store and is sent again under the same event id.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -16,6 +16,7 @@ from poller.core.errors import StoreUnavailable
 from poller.core.events import DaemonEventType, EventOrigin, daemon_event
 from poller.core.outbox import Delivery, Outcome, WriteBatch
 from poller.core.pacing import Random
+from poller.core.retry import RETRY_DELAYS
 from poller.delivery.worker import SinkWorker
 from poller.runtime.clock import Clock
 from poller.runtime.liveness import HEARTBEAT_INTERVAL, HeartbeatRegistry
@@ -49,6 +50,7 @@ class Dispatcher:
         random: Random,
         secrets: Secrets,
         counters: Counters | None = None,
+        retry_delays: Sequence[float] = RETRY_DELAYS,
     ) -> None:
         self.heartbeats = HeartbeatRegistry(clock.steady)
         self._heartbeat = self.heartbeats.add("outcomes")
@@ -72,6 +74,7 @@ class Dispatcher:
                 counters=counters,
                 acknowledge=self._acknowledge,
                 disable_sink=self._disable_sink,
+                retry_delays=retry_delays,
             )
             for name, sink in sinks.items()
         }

@@ -7,7 +7,7 @@ is written, so that the events of one job reach one sink in order, one after the
 import heapq
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,7 +18,13 @@ from poller.core.counters import Counters
 from poller.core.errors import DeliveryError, StoreUnavailable
 from poller.core.outbox import Delivery, DeliveryStatus, Outcome
 from poller.core.pacing import Random
-from poller.core.retry import FAILURE_THRESHOLD, MAX_DELIVERY_AGE, CircuitBreaker, retry_delay
+from poller.core.retry import (
+    FAILURE_THRESHOLD,
+    MAX_DELIVERY_AGE,
+    RETRY_DELAYS,
+    CircuitBreaker,
+    retry_delay,
+)
 from poller.delivery.attempt import SEND_TIMEOUT, attempt
 from poller.runtime.clock import Clock
 from poller.runtime.liveness import HEARTBEAT_INTERVAL, STALL_TIMEOUT, Heartbeat
@@ -54,6 +60,7 @@ class SinkWorker:
     counters: Counters
     acknowledge: Callable[["SinkWorker", Delivery, Outcome], None]
     disable_sink: Callable[[str, str], Awaitable[None]]
+    retry_delays: Sequence[float] = RETRY_DELAYS
     heartbeat: Heartbeat = field(init=False)
     _breaker: CircuitBreaker = field(init=False)
     _is_back: bool = field(default=False, init=False)
@@ -208,7 +215,7 @@ class SinkWorker:
         is_expired = now - delivery.created_at >= MAX_DELIVERY_AGE and failures >= FAILURE_THRESHOLD
         if error.is_permanent or is_expired:
             return self._dead_letter(delivery, error.reason)
-        due = now + retry_delay(failures, error, self.random)
+        due = now + retry_delay(failures, error, self.random, self.retry_delays)
         heapq.heappush(self._retries, due)
         if failures & (failures - 1) == 0:
             self._log_failure(

@@ -14,6 +14,7 @@ from poller.settings.types import (
     BaseUrl,
     CertificateFile,
     Duration,
+    Durations,
     HostNames,
     JobIds,
     ListPages,
@@ -110,6 +111,11 @@ class Settings(EnvSettings):
 
     sinks: SinkNames = setting(
         "log", "Sinks that receive events; if not set, log, and webhook if its URL is set"
+    )
+
+    retry_schedule: Durations = setting(
+        "5s,30s,2m,5m,15m,1h,2h,4h,6h",
+        "How long to wait after each failed attempt of a delivery; the last one repeats",
     )
 
     store: StorePath = setting(

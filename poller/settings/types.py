@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from poller.core.events import EVENT_TYPES
 from poller.core.jobs import is_job_id
@@ -41,13 +41,21 @@ def parse_list(value: object) -> object:
     """Return the words of a list with commas, white space or in JSON, each of them once."""
     if not isinstance(value, str):
         return value
-    if value.startswith("["):
-        items = _parse_json_list(value)
+    return tuple(dict.fromkeys(_split(value)))
+
+
+def _parse_durations(value: object) -> object:
+    return tuple(map(parse_duration, _split(value))) if isinstance(value, str) else value
+
+
+def _split(text: str) -> list[str]:
+    if text.startswith("["):
+        items = _parse_json_list(text)
     else:
-        items = [item for item in re.split(r"[,\s]+", value) if item]
+        items = [item for item in re.split(r"[,\s]+", text) if item]
     if not items:
         raise ValueError("must name at least one")
-    return tuple(dict.fromkeys(items))
+    return items
 
 
 def _parse_json_list(text: str) -> list[str]:
@@ -138,6 +146,7 @@ def _lower(value: object) -> object:
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
+Durations = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_parse_durations)]
 StringList = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
 AnyCase = BeforeValidator(_lower)
 ListPages = Annotated[Literal["auto", "off"], AnyCase]

@@ -1,6 +1,7 @@
 """The daemon as a whole: how it starts, reloads and stops."""
 
 import signal
+from itertools import pairwise
 
 import anyio
 import pytest
@@ -68,6 +69,17 @@ async def test_stop_waits_for_deliveries_in_flight(api, hook):
 
     assert hook[0].types == ["job.succeeded"]
     assert anyio.current_time() - stopped_at <= 6.0
+
+
+async def test_retry_schedule_is_configurable(api, hook):
+    """Failed deliveries are retried after the delays of POLLER_RETRY_SCHEDULE."""
+    hook[0].status = 503
+    async with living(an_app(api[1], hook[1], POLLER_RETRY_SCHEDULE="10s,100s")):
+        await anyio.sleep(400.0)
+    times = [at for at, _ in hook[0].tried]
+
+    waits = [after - before for before, after in pairwise(times)]
+    assert waits[:3] == pytest.approx([10.0, 100.0, 100.0], rel=0.1)
 
 
 async def test_stop_waits_six_seconds_at_most(api, hook):

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from poller.core.retry import RETRY_DELAYS
 from poller.settings.types import UNITS, Duration, StringList
 from tests.support.config_builders import load_with
 
@@ -102,6 +103,12 @@ def test_plain_http_can_be_allowed():
     settings = load_with(SUTRO_API_URL="http://proxy.internal", POLLER_ALLOW_HTTP="on").settings
 
     assert settings.api_url == "http://proxy.internal"
+
+
+def test_retry_schedule_is_a_list_of_durations():
+    """It may repeat a duration; its default is the schedule that the worker has without it."""
+    assert load_with(POLLER_RETRY_SCHEDULE="1s, 1s 1m").settings.retry_schedule == (1.0, 1.0, 60.0)
+    assert load_with().settings.retry_schedule == RETRY_DELAYS
 
 
 def test_equal_intervals_are_valid():
