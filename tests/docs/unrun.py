@@ -5,16 +5,12 @@ from typing import Final
 UNRUN: Final = {
     "git clone ": "needs a network",
     "docker ": "needs a container engine: tests/deploy builds and runs the image",
-    "systemctl ": "needs a running systemd: tests/deploy boots one",
     "journalctl ": "needs a running systemd: tests/deploy boots one",
-    "sudo ": "needs root: tests/deploy installs and runs the unit",
     "pip install ": "needs a package index: tests/e2e installs the wheel",
     "python3 -m venv ": "comes before pip install: tests/e2e makes such a venv",
-    "uv tool run ": "needs a package index: the tests of the SDK run it",
     "npm install ": "needs a package index",
     'const { Webhook } = require("standardwebhooks");': "needs npm: tests/adapters runs it",
     "make ": "runs this suite, or longer",
-    "sutro-poller demo": "takes 20 s, and .ci/run runs it",
     "webhook -hooks ": "a program of Debian: tests/adapters/test_receivers.py runs these commands",
 }
 """How a command, or the first line of a block, begins, and the reason not to run it."""
