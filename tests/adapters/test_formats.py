@@ -1,4 +1,4 @@
-"""The formats of a webhook: the bytes of each, and that others read them as they are meant."""
+"""The formats of a webhook: their bytes, and that other software reads them."""
 
 import json
 from dataclasses import replace
@@ -36,66 +36,66 @@ ATTRIBUTES = {
 
 
 def delivery(event: Event = END) -> Delivery:
-    """Give a delivery of an event to a webhook."""
+    """Return a delivery of an event to a webhook."""
     return replace(DELIVERY, event=event)
 
 
 async def sent(event: Event = END, **variables: str) -> tuple[dict[str, str], bytes]:
-    """Send an event, and give headers and body as they arrive."""
-    async with peer(answers(200)) as it, sink(it.base, **variables) as hook:
+    """Send an event, and return headers and body as they arrive."""
+    async with peer(answers(200)) as receiver, sink(receiver.base, **variables) as hook:
         await hook.send(delivery(event))
-        return received(it)
+        return received(receiver)
 
 
-def told(kind: str = "job.succeeded", **fields: Any) -> list[str]:
-    """Give the lines that Slack gets of the end of a job with some fields."""
+def job_message(kind: str = "job.succeeded", **fields: Any) -> list[str]:
+    """Return the lines that Slack gets for the event of a job with some fields."""
     event = an_event(kind, job=a_job(**{"status": "SUCCEEDED"} | fields))
-    return said(event)
+    return message(event)
 
 
-def said(event: Event) -> list[str]:
-    """Give the lines that Slack gets of an event."""
+def message(event: Event) -> list[str]:
+    """Return the lines that Slack gets for an event."""
     body = json.loads(slack(event).body)
     assert body.keys() == {"text", "mrkdwn"}
     return body["text"].split("\n")
 
 
-def a_poller_event(kind: DaemonEventType, **detail: str) -> Event:
-    """Give an event that is about the daemon."""
+def a_daemon_event(kind: DaemonEventType, **detail: str) -> Event:
+    """Return an event of the daemon."""
     return daemon_event(kind, ORIGIN, OBSERVED, instance="i", occurrence=1, detail=detail)
 
 
 @pytest.mark.parametrize("kind", sorted(EVENT_TYPES))
-def test_every_event_has_words(kind: str):
-    """Whatever is announced can be told to people."""
+def test_message_exists_for_every_event_type(kind: str):
+    """Every event type has a message for people."""
     detail = {"sink": "webhook", "reason": "the receiver returned 410"}
     is_of_job = kind.startswith("job.")
-    event = an_event(kind) if is_of_job else a_poller_event(DaemonEventType(kind), **detail)
+    event = an_event(kind) if is_of_job else a_daemon_event(DaemonEventType(kind), **detail)
 
-    assert said(event)[0]
+    assert message(event)[0]
 
 
-def test_every_name_has_a_format():
-    """What POLLER_WEBHOOK_FORMAT takes is what there is, those for people included."""
+def test_formats_match_the_setting():
+    """The values of POLLER_WEBHOOK_FORMAT are the formats that exist, with those for people."""
     assert set(FORMATS) == set(get_args(FormatName)) > HUMAN_FORMATS
 
 
-def test_standard_is_the_stored_body():
-    """Unless it is told otherwise a webhook sends the stored bytes."""
+def test_standard_format_is_the_stored_body():
+    """The default format sends the stored bytes."""
     assert FORMATS["standard"](END).body is END.body
 
 
-@pytest.mark.parametrize("name", [it for it in FORMATS if it != "standard"])
-def test_bytes_of_a_format(name: FormatName):
-    """The bytes of a format are written down: a retry of today is one of tomorrow's version."""
-    message = FORMATS[name](END)
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "standard"])
+def test_format_has_fixed_bytes(name: FormatName):
+    """The bytes of a format are written down: a retry may be sent by a later version."""
+    content = FORMATS[name](END)
 
-    assert message.body == (GOLDEN / f"job-12345.{name}.json").read_bytes().rstrip(b"\n")
+    assert content.body == (GOLDEN / f"job-12345.{name}.json").read_bytes().rstrip(b"\n")
 
 
 @pytest.mark.parametrize("name", FORMATS)
-async def test_retry_sends_the_same_again(name: str):
-    """A retry differs in the timestamp and the signature alone."""
+async def test_format_of_a_retry_is_the_same(name: str):
+    """A retry differs in the timestamp and the signature only."""
     fresh = {"webhook-timestamp", "webhook-signature", "host"}
     (first, body), (again, body_again) = [await sent(format=name, secret=NEW) for _ in range(2)]
 
@@ -106,8 +106,8 @@ async def test_retry_sends_the_same_again(name: str):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-async def test_signature_is_that_of_the_bytes_sent(name: str):
-    """With a secret every format is signed, over its own bytes and under the event's id."""
+async def test_format_is_signed_over_the_bytes_sent(name: str):
+    """With a secret every format is signed, over its own bytes and with the id of the event."""
     headers, body = await sent(format=name, secret=NEW)
 
     assert headers["webhook-id"] == END.id
@@ -115,7 +115,7 @@ async def test_signature_is_that_of_the_bytes_sent(name: str):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-async def test_no_signature_without_a_secret(name: str):
+async def test_format_is_not_signed_without_a_secret(name: str):
     """Without a secret nothing is signed."""
     headers, _ = await sent(format=name)
 
@@ -129,7 +129,7 @@ async def test_no_signature_without_a_secret(name: str):
         ("cloudevents-binary", "application/json"),
     ],
 )
-async def test_cloudevents_are_read_by_the_official_sdk(name: str, content_type: str):
+async def test_cloudevents_format_is_read_by_the_official_sdk(name: str, content_type: str):
     """In both modes the official SDK finds the attributes and the data."""
     headers, body = await sent(format=name)
     event = from_http(headers, body)
@@ -139,29 +139,29 @@ async def test_cloudevents_are_read_by_the_official_sdk(name: str, content_type:
     assert event.get_data() == DATA
 
 
-async def test_cloudevent_of_the_poller():
-    """What the daemon tells of itself has the same source and the subject `poller`."""
-    event = a_poller_event(DaemonEventType.AUTH_FAILED, reason="the API refuses the key")
+async def test_cloudevents_format_of_a_daemon_event():
+    """An event of the daemon has the same source and the subject `poller`."""
+    event = a_daemon_event(DaemonEventType.AUTH_FAILED, reason="the API rejects the key")
     found = from_http(*await sent(event, format="cloudevents"))
 
     assert found["type"] == "sh.sutro.poller.poller.auth_failed"
     assert (found["source"], found["subject"]) == ("//api.sutro.sh", "poller")
 
 
-# What people read.
+# Messages for people.
 
 
-def test_success_in_words():
-    """A success tells the job's name and id, how long it ran, its cost and its tokens."""
-    assert said(END) == [
+def test_message_of_a_success():
+    """A success has the job's name and id, how long it ran, its cost and its tokens."""
+    assert message(END) == [
         "Product review sentiment (job-12345) succeeded after 2m0s",
         "Cost $0.0234; tokens 15,420 in, 8,230 out",
     ]
 
 
-def test_failure_in_words():
-    """A failure tells why."""
-    lines = told("job.failed", status="FAILED", failure_reason={"message": "out of quota"})
+def test_message_of_a_failure():
+    """A failure has its reason."""
+    lines = job_message("job.failed", status="FAILED", failure_reason={"message": "out of quota"})
 
     assert lines == [
         "job-1 failed",
@@ -170,14 +170,14 @@ def test_failure_in_words():
     ]
 
 
-def test_failure_without_a_message_in_words():
-    """A reason that has no message is told as it is."""
-    assert told(failure_reason={"code": 7})[-1] == '{"code": 7}'
+def test_message_of_a_failure_without_a_reason_text():
+    """A reason without a message is shown whole."""
+    assert job_message(failure_reason={"code": 7})[-1] == '{"code": 7}'
 
 
-def test_cost_that_may_still_change_in_words():
-    """A cost that is not final is told as that."""
-    assert told(job_cost=1234.5)[1].startswith("Cost $1,234.50 so far;")
+def test_message_of_a_cost_that_is_not_final():
+    """A cost that is not final is marked."""
+    assert job_message(job_cost=1234.5)[1].startswith("Cost $1,234.50 so far;")
 
 
 @pytest.mark.parametrize(
@@ -190,29 +190,29 @@ def test_cost_that_may_still_change_in_words():
         (100_000, "after 1d3h"),
     ],
 )
-def test_duration_in_words(seconds: float, words: str):
-    """A duration is told in the units that its length asks for."""
+def test_message_has_the_duration(seconds: float, words: str):
+    """A duration has the units that suit its length."""
     body = END.body.replace(b'"run_seconds":120.0', f'"run_seconds":{seconds}'.encode())
 
-    assert said(replace(END, body=body))[0].endswith(f"succeeded {words}")
+    assert message(replace(END, body=body))[0].endswith(f"succeeded {words}")
 
 
-def test_text_is_escaped_for_slack():
-    """A name can be neither a mention, nor a link, nor a second line."""
-    (line, *_) = told(name="<!channel> R&D\n<https://a.example|x>")
+def test_message_is_escaped_for_slack():
+    """A name cannot be a mention, a link or a second line."""
+    (line, *_) = job_message(name="<!channel> R&D\n<https://a.example|x>")
 
     assert line == ("&lt;!channel&gt; R&amp;D &lt;https://a.example|x&gt; (job-1) succeeded")
 
 
-@pytest.mark.parametrize("kind", sorted(it for it in EVENT_TYPES if it.startswith("job.")))
-def test_every_event_of_a_job_in_words(kind: str):
-    """Whatever happens to a job can be told, and names it."""
-    assert "job-1" in told(kind)[0]
+@pytest.mark.parametrize("kind", sorted(kind for kind in EVENT_TYPES if kind.startswith("job.")))
+def test_message_of_every_job_event_names_the_job(kind: str):
+    """Every message about a job has its id."""
+    assert "job-1" in job_message(kind)[0]
 
 
-def test_job_that_was_never_seen_in_words():
-    """A job of which nothing but the id is known can be told to be missing."""
-    assert said(an_event("job.missing", job=None)) == [
+def test_message_of_a_job_without_a_job_object():
+    """A job of which only the id is known can be reported missing."""
+    assert message(an_event("job.missing", job=None)) == [
         "job-1 is missing: the API does not find it any more"
     ]
 
@@ -228,6 +228,6 @@ def test_job_that_was_never_seen_in_words():
         ),
     ],
 )
-def test_event_of_the_poller_in_words(kind: DaemonEventType, words: str):
-    """What the daemon tells of itself is one line."""
-    assert said(a_poller_event(kind, sink="hook", reason="410")) == [words]
+def test_message_of_a_daemon_event(kind: DaemonEventType, words: str):
+    """An event of the daemon is one line."""
+    assert message(a_daemon_event(kind, sink="hook", reason="410")) == [words]

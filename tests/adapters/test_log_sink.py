@@ -1,4 +1,4 @@
-"""The log sink: one line an event."""
+"""The log sink: one line per event."""
 
 import errno
 import io
@@ -40,7 +40,7 @@ FAILED: Final = json.dumps(
 
 
 def a_delivery(number: int = 1, body: str = BODY) -> Delivery:
-    """Give a delivery to the log sink."""
+    """Return a delivery to the log sink."""
     event = Event(
         id=f"evt_{number}",
         type=json.loads(body)["type"],
@@ -53,14 +53,14 @@ def a_delivery(number: int = 1, body: str = BODY) -> Delivery:
 
 @pytest.fixture
 def _json_log():
-    """Write the log for machines, as a service does."""
+    """Write the log as JSON, as a service does."""
     structlog.configure(processors=[structlog.processors.JSONRenderer()])
     yield
     structlog.reset_defaults()
 
 
-async def test_line():
-    """A line begins like any other; then come the event's id and time, and its body's data."""
+async def test_log_sink_line():
+    """A line begins like any log line; then come the id and time of the event, and its data."""
     stream, wall = io.StringIO(), datetime(2024, 1, 15, 10, 32, 17, 250_000, UTC).timestamp()
     clock = Clock(wall=lambda: wall, monotonic=lambda: 0.0)
     await LogSink(NonBlockingStdout(stream), clock=clock).send(a_delivery())
@@ -77,8 +77,8 @@ async def test_line():
     assert stream.getvalue().count("\n") == 1
 
 
-async def test_line_for_people():
-    """On a console a line says when, what, how long, how much and why, in any encoding."""
+async def test_log_sink_line_on_a_console():
+    """On a console a line has the time, type, duration, cost and reason, in any encoding."""
     stream = io.StringIO()
     sink = LogSink(NonBlockingStdout(stream), is_console=True)
 
@@ -91,8 +91,8 @@ async def test_line_for_people():
 
 
 @pytest.mark.usefixtures("_json_log")
-async def test_log_level_does_not_matter(capsys):
-    """An event is written whatever the log's own level is."""
+async def test_log_sink_ignores_the_log_level(capsys):
+    """An event is written at every log level."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
     async with open_sink(Reloadable(LogSettings()), OutboundSettings()) as sink:
         await sink.send(a_delivery())
@@ -101,8 +101,8 @@ async def test_log_level_does_not_matter(capsys):
 
 
 @pytest.mark.usefixtures("_json_log")
-async def test_lines_of_many_events_stay_whole(capsys):
-    """Events that are sent at once are a line each, also among lines of the log."""
+async def test_log_sink_lines_stay_whole(capsys):
+    """Events that are sent at once are a line each, also among other log lines."""
     async with (
         open_sink(Reloadable(LogSettings()), OutboundSettings()) as sink,
         anyio.create_task_group() as group,
@@ -113,27 +113,29 @@ async def test_lines_of_many_events_stay_whole(capsys):
 
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == 200
-    assert {it.get("event_id") for it in lines} == {f"evt_{it}" for it in range(100)} | {None}
+    assert {line.get("event_id") for line in lines} == {
+        f"evt_{number}" for number in range(100)
+    } | {None}
 
 
 class Stream(io.StringIO):
-    """A stream that notes who writes to it, and may refuse."""
+    """A stream that keeps which threads write to it, and may fail."""
 
-    def __init__(self, trouble: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None) -> None:
         super().__init__()
-        self.trouble = trouble
+        self.error = error
         self.writers: list[threading.Thread] = []
 
     def write(self, text: str) -> int:
-        """Write, or raise what was asked for."""
+        """Write, or raise the given error."""
         self.writers.append(threading.current_thread())
-        if self.trouble:
-            raise self.trouble
+        if self.error:
+            raise self.error
         return super().write(text)
 
 
-async def test_writing_is_off_the_loop():
-    """A reader of the log who is slow does not hold up the daemon."""
+async def test_log_sink_writes_in_a_thread():
+    """A slow reader of stdout does not block the daemon."""
     stream = Stream()
     await LogSink(NonBlockingStdout(stream)).send(a_delivery())
 
@@ -141,19 +143,19 @@ async def test_writing_is_off_the_loop():
 
 
 @pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC])
-async def test_stdout_that_is_gone(number: int):
-    """A line that cannot be written is a failed attempt like any other, to be made again."""
-    trouble = OSError(number, "what the system says")
-    sink = LogSink(NonBlockingStdout(Stream(trouble)))
+async def test_log_sink_reports_a_stdout_that_is_gone(number: int):
+    """A line that cannot be written is a failed attempt that is retried."""
+    error = OSError(number, "Broken pipe")
+    sink = LogSink(NonBlockingStdout(Stream(error)))
 
-    with pytest.raises(DeliveryError, match="to stdout: what the system says") as caught:
+    with pytest.raises(DeliveryError, match="to stdout: Broken pipe") as caught:
         await sink.send(a_delivery())
 
     assert (caught.value.is_permanent, caught.value.is_sink_fault) == (False, True)
 
 
-async def test_stdout_that_knows_ascii_only():
-    """Text that stdout's encoding cannot carry is written in JSON's own way."""
+async def test_log_sink_escapes_for_an_ascii_stdout():
+    """Text that the encoding of stdout cannot carry is escaped as JSON does."""
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
     await LogSink(NonBlockingStdout(stream)).send(a_delivery())
@@ -161,6 +163,6 @@ async def test_stdout_that_knows_ascii_only():
     assert json.loads(raw.getvalue())["job"] == {"name": "Tränen"}
 
 
-def test_log_is_read_by_people():
-    """The log takes what concerns the daemon itself too."""
+def test_log_sink_gets_daemon_events():
+    """The log sink gets the events of the daemon too."""
     assert KIND.wants_daemon_events

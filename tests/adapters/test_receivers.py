@@ -1,4 +1,4 @@
-"""Receivers of other people, in other languages, take what the webhook sink sends."""
+"""Third-party receivers, in other languages, accept the requests of the webhook sink."""
 
 import json
 import os
@@ -25,16 +25,16 @@ THIRD: Final = OLD[:-4] + "AAAA"
 TOKEN: Final = 'a "token" of one\'s own'
 
 needs_webhook = pytest.mark.skipif(
-    not shutil.which("webhook"), reason="adnanh's webhook is not there: apt-get install webhook"
+    not shutil.which("webhook"), reason="adnanh's webhook is not installed: apt-get install webhook"
 )
 needs_npm = pytest.mark.skipif(
-    not shutil.which("npm"), reason="npm is not there: apt-get install nodejs npm"
+    not shutil.which("npm"), reason="npm is not installed: apt-get install nodejs npm"
 )
 
 
 @asynccontextmanager
 async def webhook_program(folder: Path, secret: str, *, hooks: str) -> AsyncIterator[str]:
-    """Run Debian's `webhook` with rules and a script of the README, and give its URL."""
+    """Run Debian's `webhook` with rules and a script of the README, and yield its URL."""
     shutil.copytree(RECEIVERS, folder, dirs_exist_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -60,13 +60,13 @@ async def webhook_program(folder: Path, secret: str, *, hooks: str) -> AsyncIter
 
 
 def is_open(port: int) -> bool:
-    """Tell whether somebody listens on a port of this machine."""
+    """Return whether a port of this machine is open."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def headers(token: str = TOKEN) -> str:
-    """Give what to set POLLER_WEBHOOK_HEADERS to."""
+    """Return the value of POLLER_WEBHOOK_HEADERS."""
     return json.dumps({"X-Token": token})
 
 
@@ -74,8 +74,8 @@ def headers(token: str = TOKEN) -> str:
 @pytest.mark.parametrize(
     "secrets", [NEW, f"{NEW} {OLD}", f"{OLD} {NEW}"], ids=["one", "new first", "old first"]
 )
-async def test_webhook_program_checks_the_body_by_itself(tmp_path: Path, secrets: str):
-    """Its own rule takes the signature of the body, also while the secret is rotated."""
+async def test_adnanh_webhook_verifies_the_hub_signature(tmp_path: Path, secrets: str):
+    """Its own rule accepts the signature of the body, also during a rotation."""
     async with (
         webhook_program(tmp_path, NEW, hooks=SIMPLE) as url,
         sink(url, secret=secrets, hub_signature="on") as hook,
@@ -91,8 +91,10 @@ async def test_webhook_program_checks_the_body_by_itself(tmp_path: Path, secrets
     [(OLD, "on"), (f"{OLD} {THIRD}", "on"), (NEW, "off")],
     ids=["another", "two others", "unsigned"],
 )
-async def test_webhook_program_refuses_by_itself(tmp_path: Path, secrets: str, is_on: str):
-    """Its own rule answers 403 to another secret, to two others, and to no such signature."""
+async def test_adnanh_webhook_rejects_wrong_hub_signatures(
+    tmp_path: Path, secrets: str, is_on: str
+):
+    """Its own rule returns 403 for another secret, for two others, and without a signature."""
     async with (
         webhook_program(tmp_path, NEW, hooks=SIMPLE) as url,
         sink(url, secret=secrets, hub_signature=is_on) as hook,
@@ -104,8 +106,8 @@ async def test_webhook_program_refuses_by_itself(tmp_path: Path, secrets: str, i
 
 
 @needs_webhook
-async def test_webhook_program_takes_an_event(tmp_path: Path):
-    """A script behind it verifies the signature, also while the secret is rotated."""
+async def test_adnanh_webhook_verifies_with_a_script(tmp_path: Path):
+    """A script behind it verifies the signature, also during a rotation."""
     async with (
         webhook_program(tmp_path, NEW, hooks=WHOLE) as url,
         sink(url, secret=f"{OLD} {NEW}", headers=headers()) as hook,
@@ -119,10 +121,10 @@ async def test_webhook_program_takes_an_event(tmp_path: Path):
 @pytest.mark.parametrize(
     ("secret", "token", "status"), [(OLD, TOKEN, 500), (NEW, "none", 403)], ids=["secret", "token"]
 )
-async def test_webhook_program_refuses_a_stranger(
+async def test_adnanh_webhook_rejects_a_wrong_secret_or_token(
     tmp_path: Path, secret: str, token: str, status: int
 ):
-    """Another secret fails in the script, another token at the rule; nothing is taken."""
+    """Another secret fails in the script, another token at the rule; nothing is accepted."""
     async with (
         webhook_program(tmp_path, NEW, hooks=WHOLE) as url,
         sink(url, secret=secret, headers=headers(token)) as hook,
@@ -146,7 +148,7 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def verified_by_node(folder: Path, **given: Any) -> subprocess.CompletedProcess[str]:
-    """Let the library for Node.js judge a request."""
+    """Verify a request with the library for Node.js."""
     return subprocess.run(
         ["node", "verify.js"],
         cwd=folder,
@@ -160,25 +162,25 @@ def verified_by_node(folder: Path, **given: Any) -> subprocess.CompletedProcess[
 
 @needs_npm
 @pytest.mark.parametrize("secrets", [NEW, f"{OLD} {NEW}"], ids=["one", "rotated"])
-async def test_node_verifies_what_is_sent(node_folder: Path, secrets: str):
-    """The official library for Node.js verifies what is sent and reads what is in it."""
-    async with peer(answers(200)) as it, sink(it.base, secret=secrets) as hook:
+async def test_node_library_verifies_a_webhook(node_folder: Path, secrets: str):
+    """The official library for Node.js verifies a request and reads its body."""
+    async with peer(answers(200)) as receiver, sink(receiver.base, secret=secrets) as hook:
         await hook.send(DELIVERY)
-        sent, body = received(it)
+        sent, body = received(receiver)
 
-    judged = verified_by_node(node_folder, secret=NEW, headers=sent, body=body.decode())
+    verified = verified_by_node(node_folder, secret=NEW, headers=sent, body=body.decode())
 
-    assert json.loads(judged.stdout) == json.loads(BODY)
+    assert json.loads(verified.stdout) == json.loads(BODY)
 
 
 @needs_npm
-async def test_node_refuses_a_stranger(node_folder: Path):
-    """The same library refuses what another secret has signed."""
-    async with peer(answers(200)) as it, sink(it.base, secret=OLD) as hook:
+async def test_node_library_rejects_another_secret(node_folder: Path):
+    """The same library rejects a request that another secret has signed."""
+    async with peer(answers(200)) as receiver, sink(receiver.base, secret=OLD) as hook:
         await hook.send(DELIVERY)
-        sent, body = received(it)
+        sent, body = received(receiver)
 
-    judged = verified_by_node(node_folder, secret=NEW, headers=sent, body=body.decode())
+    verified = verified_by_node(node_folder, secret=NEW, headers=sent, body=body.decode())
 
-    assert judged.returncode == 1
-    assert "No matching signature found" in judged.stderr
+    assert verified.returncode == 1
+    assert "No matching signature found" in verified.stderr

@@ -1,4 +1,4 @@
-"""The webhook sink, against receivers of every temper and the official verifiers."""
+"""The webhook sink, with all kinds of receivers and with the official verifiers."""
 
 import hashlib
 import hmac
@@ -19,7 +19,7 @@ from poller.sinks.webhook import RESPONSE_BYTES_CAP, open_sink
 from tests.support.http_peers import BREAKING, OK, STALLING, Peer, answers, floods, peer, stalls
 from tests.support.webhook_sinks import BODY, DELIVERY, NEW, OLD, received, settings, sink
 
-RECEIPTS = {
+ACKNOWLEDGING = {
     "dripped body",
     "dripped body without a length",
     "dripped chunks",
@@ -29,54 +29,54 @@ RECEIPTS = {
     "short chunks",
     "silence after the header",
 }
-"""The peers whose 2xx comes before they break off or stall."""
+"""The peers that break off or stall after their 2xx status."""
 
 
-async def refusal(it: Peer, path: str = "/hook") -> DeliveryError:
-    """Send to a receiver that does not take it, and give what is said of that."""
-    async with sink(it.base + path) as hook:
+async def failure(receiver: Peer, path: str = "/hook") -> DeliveryError:
+    """Send to a receiver that does not accept it, and return the error."""
+    async with sink(receiver.base + path) as hook:
         with pytest.raises(DeliveryError) as caught:
             await hook.send(DELIVERY)
     return caught.value
 
 
-# What is sent.
+# Requests.
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
-async def test_receipt(status: int):
-    """Any 2xx is a receipt."""
-    async with peer(answers(status)) as it, sink(it.base + "/hook?x=1") as hook:
+async def test_webhook_2xx_acknowledges(status: int):
+    """Any 2xx response acknowledges the event."""
+    async with peer(answers(status)) as receiver, sink(receiver.base + "/hook?x=1") as hook:
         await hook.send(DELIVERY)
 
-    assert it.lines == ["POST /hook?x=1 HTTP/1.1"]
+    assert receiver.lines == ["POST /hook?x=1 HTTP/1.1"]
 
 
-async def test_body_is_the_stored_one():
-    """The bytes that are sent are those that are stored, to the last."""
-    async with peer(answers(200)) as it, sink(it.base, secret=NEW) as hook:
+async def test_webhook_body_is_the_stored_one():
+    """The bytes that are sent are exactly those that are stored."""
+    async with peer(answers(200)) as receiver, sink(receiver.base, secret=NEW) as hook:
         await hook.send(DELIVERY)
-        headers, body = received(it)
+        headers, body = received(receiver)
 
     assert body == BODY
     assert headers["content-type"] == "application/json"
     assert headers["content-length"] == str(len(BODY))
 
 
-async def test_signature_is_verified():
-    """The official library verifies what is sent."""
-    async with peer(answers(200)) as it, sink(it.base, secret=NEW) as hook:
+async def test_webhook_signature_is_verified_by_standardwebhooks():
+    """The official library verifies a request."""
+    async with peer(answers(200)) as receiver, sink(receiver.base, secret=NEW) as hook:
         await hook.send(DELIVERY)
-        headers, body = received(it)
+        headers, body = received(receiver)
 
     assert standardwebhooks.Webhook(NEW).verify(body, headers) == json.loads(BODY)
 
 
-async def test_signature_is_verified_by_others():
-    """A verifier by other people takes what is sent under the right secret, and no other."""
-    async with peer(answers(200)) as it, sink(it.base, secret=NEW) as hook:
+async def test_webhook_signature_is_verified_by_svix():
+    """A second verifier accepts a request under the right secret, and no other."""
+    async with peer(answers(200)) as receiver, sink(receiver.base, secret=NEW) as hook:
         await hook.send(DELIVERY)
-        headers, body = received(it)
+        headers, body = received(receiver)
 
     svix.Webhook(NEW).verify(body, headers)
     with pytest.raises(svix.WebhookVerificationError):
@@ -84,62 +84,62 @@ async def test_signature_is_verified_by_others():
 
 
 @pytest.mark.parametrize("secret", [OLD, NEW])
-async def test_two_secrets_during_rotation(secret: str):
-    """While a secret is rotated, receivers that know either of the two can verify."""
-    async with peer(answers(200)) as it, sink(it.base, secret=f"{NEW} {OLD}") as hook:
+async def test_webhook_signs_with_two_secrets_during_a_rotation(secret: str):
+    """During a rotation, receivers that have either of the secrets can verify."""
+    async with peer(answers(200)) as receiver, sink(receiver.base, secret=f"{NEW} {OLD}") as hook:
         await hook.send(DELIVERY)
-        headers, body = received(it)
+        headers, body = received(receiver)
 
     assert len(headers["webhook-signature"].split()) == 2
     assert standardwebhooks.Webhook(secret).verify(body, headers)
 
 
 def body_signature(secret: str, body: bytes) -> str:
-    """Sign a body as GitHub's documentation says: the key is the secret's text."""
+    """Return a signature as GitHub documents it: the key is the text of the secret."""
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
 @pytest.mark.parametrize("form", ["standard", "cloudevents", "cloudevents-binary"])
-async def test_body_alone_is_signed(form: str):
-    """When it is asked for, there is a signature of the bytes sent, beside the other one."""
+async def test_webhook_hub_signature(form: str):
+    """If it is on, there is a signature of the body beside the other one."""
     event = replace(DELIVERY.event, body=b'{"timestamp":"2024","data":{"deployment":"a"}}')
     async with (
-        peer(answers(200)) as it,
-        sink(it.base, secret=NEW, hub_signature="on", format=form) as hook,
+        peer(answers(200)) as receiver,
+        sink(receiver.base, secret=NEW, hub_signature="on", format=form) as hook,
     ):
         await hook.send(replace(DELIVERY, event=event))
-        headers, body = received(it)
+        headers, body = received(receiver)
 
     assert headers["x-hub-signature-256"] == body_signature(NEW, body)
     assert standardwebhooks.Webhook(NEW).verify(body, headers)
 
 
-async def test_body_alone_is_signed_with_both_secrets():
-    """While a secret is rotated, each secret signs: a comma and no space between the two."""
+async def test_webhook_hub_signature_with_two_secrets():
+    """During a rotation each secret signs: a comma and no space between the two."""
     async with (
-        peer(answers(200)) as it,
-        sink(it.base, secret=f" {NEW}\n{OLD}", hub_signature="on") as hook,
+        peer(answers(200)) as receiver,
+        sink(receiver.base, secret=f" {NEW}\n{OLD}", hub_signature="on") as hook,
     ):
         await hook.send(DELIVERY)
 
     both = f"{body_signature(NEW, BODY)},{body_signature(OLD, BODY)}"
-    assert it.header("X-Hub-Signature-256") == both
+    assert receiver.header("X-Hub-Signature-256") == both
 
 
-async def test_body_alone_is_not_signed_unasked():
-    """Without being asked for, there is no signature that a replay would pass."""
-    async with peer(answers(200)) as it, sink(it.base, secret=NEW) as hook:
+async def test_webhook_hub_signature_is_off_by_default():
+    """By default there is no signature that a replay would pass."""
+    async with peer(answers(200)) as receiver, sink(receiver.base, secret=NEW) as hook:
         await hook.send(DELIVERY)
 
-    assert it.header("X-Hub-Signature-256") is None
+    assert receiver.header("X-Hub-Signature-256") is None
 
 
 @pytest.mark.parametrize("change", ["secret", "body", "webhook-id", "webhook-timestamp"])
-async def test_forgery_is_noticed(change: str):
+async def test_webhook_signature_detects_forgery(change: str):
     """The signature covers the secret, the body, the id and the timestamp."""
-    async with peer(answers(200)) as it, sink(it.base, secret=NEW) as hook:
+    async with peer(answers(200)) as receiver, sink(receiver.base, secret=NEW) as hook:
         await hook.send(DELIVERY)
-        headers, body = received(it)
+        headers, body = received(receiver)
     if change in headers:
         headers[change] = headers[change][:-1] + ("1" if headers[change][-1] != "1" else "2")
     verifier = standardwebhooks.Webhook(OLD if change == "secret" else NEW)
@@ -148,12 +148,12 @@ async def test_forgery_is_noticed(change: str):
         verifier.verify(body.replace(b"job", b"jab") if change == "body" else body, headers)
 
 
-async def test_without_a_secret():
+async def test_webhook_without_a_secret_is_unsigned():
     """Without a secret there is an id and a timestamp, and no signature."""
-    async with peer(answers(200)) as it, sink(it.base) as hook:
+    async with peer(answers(200)) as receiver, sink(receiver.base) as hook:
         before = int(time.time())
         await hook.send(DELIVERY)
-        headers, _ = received(it)
+        headers, _ = received(receiver)
 
     assert headers["webhook-id"] == "evt_1"
     assert before <= int(headers["webhook-timestamp"]) <= time.time()
@@ -161,42 +161,42 @@ async def test_without_a_secret():
 
 
 @pytest.mark.parametrize(("is_replay", "mark"), [(False, None), (True, "1")])
-async def test_replay_is_marked(is_replay: bool, mark: str | None):
+async def test_webhook_marks_replays(is_replay: bool, mark: str | None):
     """A replay is marked as one, and nothing else is."""
-    async with peer(answers(200)) as it, sink(it.base) as hook:
+    async with peer(answers(200)) as receiver, sink(receiver.base) as hook:
         await hook.send(replace(DELIVERY, is_replay=is_replay))
 
-    assert it.header("webhook-replay") == mark
+    assert receiver.header("webhook-replay") == mark
 
 
-async def test_further_headers():
-    """Headers of the user's own are sent along."""
+async def test_webhook_sends_additional_headers():
+    """The user's own headers are sent too."""
     own = '{"Authorization": "Bearer canary", "User-Agent": "mine"}'
-    async with peer(answers(200)) as it, sink(it.base, headers=own) as hook:
+    async with peer(answers(200)) as receiver, sink(receiver.base, headers=own) as hook:
         await hook.send(DELIVERY)
-        headers, _ = received(it)
+        headers, _ = received(receiver)
 
     assert (headers["authorization"], headers["user-agent"]) == ("Bearer canary", "mine")
 
 
-async def test_settings_that_are_exchanged():
-    """A URL and a secret that are exchanged count from the next delivery on."""
+async def test_webhook_uses_reloaded_settings():
+    """A reloaded URL and secret apply from the next delivery on."""
     async with (
-        peer(answers(200)) as it,
+        peer(answers(200)) as receiver,
         open_sink(
-            Reloadable(settings(url=it.base + "/old", secret=OLD)), OutboundSettings()
+            Reloadable(settings(url=receiver.base + "/old", secret=OLD)), OutboundSettings()
         ) as hook,
     ):
         await hook.send(DELIVERY)
-        hook._settings.value = settings(url=it.base + "/new", secret=NEW)
+        hook._settings.value = settings(url=receiver.base + "/new", secret=NEW)
         await hook.send(DELIVERY)
-        headers, body = received(it)
+        headers, body = received(receiver)
 
-    assert it.lines == ["POST /old HTTP/1.1", "POST /new HTTP/1.1"]
+    assert receiver.lines == ["POST /old HTTP/1.1", "POST /new HTTP/1.1"]
     assert standardwebhooks.Webhook(NEW).verify(body, headers)
 
 
-# What is answered.
+# Responses.
 
 
 @pytest.mark.parametrize(
@@ -208,10 +208,10 @@ async def test_settings_that_are_exchanged():
         *((status, True) for status in (500, 501, 502, 503, 504, 520, 524, 599)),
     ],
 )
-async def test_refusal(status: int, is_sink_fault: bool):
-    """A 4xx is the event's own fault, but for three; anything else is the receiver's trouble."""
-    async with peer(answers(status)) as it:
-        error = await refusal(it)
+async def test_webhook_error_by_status(status: int, is_sink_fault: bool):
+    """Most 4xx are the event's own fault; any other status is a problem of the receiver."""
+    async with peer(answers(status)) as receiver:
+        error = await failure(receiver)
 
     assert str(error).startswith(f"the receiver returned {status}")
     assert ("redirects are not followed: set the URL" in str(error)) == (status < 400)
@@ -230,60 +230,62 @@ async def test_refusal(status: int, is_sink_fault: bool):
         ("soon", None),
     ],
 )
-async def test_pause_that_a_receiver_asks_for(status: int, text: str, pause: float | None):
-    """Retry-After is honoured in both forms, up to a day; junk is nothing."""
+async def test_webhook_honors_retry_after(status: int, text: str, pause: float | None):
+    """Retry-After is honored in both forms, up to a day; an invalid one is ignored."""
     date = "Mon, 15 Jan 2024 10:30:00 GMT"
-    async with peer(answers(status, retry_after=text, date=date)) as it:
-        error = await refusal(it)
+    async with peer(answers(status, retry_after=text, date=date)) as receiver:
+        error = await failure(receiver)
 
     assert error.retry_after == pause
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_redirect_is_not_followed(status: int):
-    """A redirect is a failure: nothing is sent to where it points."""
+async def test_webhook_does_not_follow_redirects(status: int):
+    """A redirect is a failure: nothing is sent to its target."""
     async with (
         peer(answers(200)) as other,
-        peer(answers(status, location=other.base)) as it,
+        peer(answers(status, location=other.base)) as receiver,
     ):
-        error = await refusal(it)
+        error = await failure(receiver)
 
     assert error.is_sink_fault
     assert other.requests == []
 
 
 @pytest.mark.virtual(limit=60.0)
-@pytest.mark.parametrize("name", sorted(RECEIPTS))
-async def test_receipt_without_its_body(name: str):
-    """A receiver whose 2xx has come has the event, whatever becomes of the rest."""
-    async with peer((BREAKING | STALLING)[name]) as it, sink(it.base) as hook:
+@pytest.mark.parametrize("name", sorted(ACKNOWLEDGING))
+async def test_webhook_2xx_without_its_body_acknowledges(name: str):
+    """A receiver whose 2xx has arrived has the event, whatever happens to the response body."""
+    async with peer((BREAKING | STALLING)[name]) as receiver, sink(receiver.base) as hook:
         await hook.send(DELIVERY)
 
-    assert len(it.requests) == 1
+    assert len(receiver.requests) == 1
     assert anyio.current_time() <= 16.0
 
 
 @pytest.mark.virtual(limit=60.0)
 @pytest.mark.parametrize(
-    "name", sorted(set(BREAKING | STALLING) - {"switching protocols"} - RECEIPTS)
+    "name", sorted(set(BREAKING | STALLING) - {"switching protocols"} - ACKNOWLEDGING)
 )
-async def test_hostile_receiver(name: str):
-    """A receiver that breaks off or stalls has not taken the event, and is asked once."""
-    async with peer((BREAKING | STALLING)[name]) as it:
-        error = await refusal(it, "/canary?canary")
+async def test_webhook_with_a_hostile_receiver(name: str):
+    """A receiver that breaks off or stalls does not have the event, and gets one request."""
+    async with peer((BREAKING | STALLING)[name]) as receiver:
+        error = await failure(receiver, "/canary?canary")
 
     assert (error.is_sink_fault, error.is_permanent, error.is_gone) == (True, False, False)
-    assert len(it.requests) == 1
+    assert len(receiver.requests) == 1
     assert "canary" not in repr(error) + str(error)
     assert anyio.current_time() <= 16.0
 
 
 @pytest.mark.virtual(limit=60.0)
-async def test_timeout_is_the_configured_one():
+async def test_webhook_has_the_configured_timeout():
     """A receiver has the configured time, and no more."""
     async with (
-        peer(stalls()) as it,
-        open_sink(Reloadable(settings(url=it.base, timeout="3s")), OutboundSettings()) as hook,
+        peer(stalls()) as receiver,
+        open_sink(
+            Reloadable(settings(url=receiver.base, timeout="3s")), OutboundSettings()
+        ) as hook,
     ):
         with pytest.raises(DeliveryError, match="no complete response within 3 s"):
             await hook.send(DELIVERY)
@@ -293,12 +295,12 @@ async def test_timeout_is_the_configured_one():
 
 @pytest.mark.virtual(limit=60.0)
 @pytest.mark.parametrize("size", [100_000, 50_000_000])
-async def test_long_answer_is_not_read(size: int):
-    """Of a receiver's answer 4 KiB are read: the rest of a receipt does not matter."""
+async def test_webhook_does_not_read_long_responses(size: int):
+    """Only 4 KiB of a response are read: the rest does not matter."""
     head = OK + f"Content-Length: {size}\r\n\r\n".encode()
     async with (
-        peer(floods(head + b"x" * (RESPONSE_BYTES_CAP + 1), b"x")) as it,
-        sink(it.base) as hook,
+        peer(floods(head + b"x" * (RESPONSE_BYTES_CAP + 1), b"x")) as receiver,
+        sink(receiver.base) as hook,
     ):
         await hook.send(DELIVERY)
 
@@ -306,9 +308,9 @@ async def test_long_answer_is_not_read(size: int):
 
 
 @pytest.mark.parametrize("talk", [answers(500, b"canary"), answers(302, location="/canary")])
-async def test_error_tells_no_secret(talk: Any):
-    """What is said of a failure has neither the URL's path nor the answer in it."""
-    async with peer(talk) as it:
-        error = await refusal(it, "/canary")
+async def test_webhook_errors_contain_no_secret(talk: Any):
+    """An error contains neither the path of the URL nor the response."""
+    async with peer(talk) as receiver:
+        error = await failure(receiver, "/canary")
 
     assert "canary" not in repr(error) + str(error) + error.reason

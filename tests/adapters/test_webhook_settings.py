@@ -1,4 +1,4 @@
-"""What a webhook sink can be told."""
+"""The settings of a webhook sink."""
 
 import base64
 
@@ -12,15 +12,15 @@ from poller.sinks.webhook import open_sink, signing_keys
 from tests.support.webhook_sinks import NEW, OLD, settings
 
 
-def test_signing_keys():
-    """One secret or two are read as the bytes that they stand for."""
+def test_signing_keys_of_one_and_two_secrets():
+    """One secret or two are decoded to bytes."""
     assert signing_keys(OLD) == [b"old secret, twenty-four+"]
     assert len(signing_keys(f" {NEW}\n{OLD} ")) == 2
 
 
 @pytest.mark.parametrize("size", [24, 64])
-def test_secret_of_a_legal_size(size: int):
-    """A secret may hold 24 to 64 bytes."""
+def test_signing_keys_may_have_24_to_64_bytes(size: int):
+    """A secret may have 24 to 64 bytes."""
     assert signing_keys("whsec_" + base64.b64encode(bytes(size)).decode()) == [bytes(size)]
 
 
@@ -38,8 +38,8 @@ def test_secret_of_a_legal_size(size: int):
         ("whsec_" + base64.b64encode(bytes(65)).decode(), "24 to 64 bytes"),
     ],
 )
-def test_bad_secret(secrets: str, rule: str):
-    """A secret that breaks a rule is refused with the rule."""
+def test_signing_keys_rejects_invalid_secrets(secrets: str, rule: str):
+    """An invalid secret is rejected with the rule."""
     with pytest.raises(ValueError, match=rule):
         signing_keys(secrets)
 
@@ -86,8 +86,8 @@ def test_bad_secret(secrets: str, rule: str):
         ({"headers": '{"X": "canaré"}'}, "POLLER_WEBHOOK_HEADERS: the value of header 1 is not"),
     ],
 )
-def test_bad_settings(variables: dict[str, str], words: str):
-    """A bad setting is refused with its variable and the rule, and without its value."""
+def test_webhook_settings_rejects_invalid_values(variables: dict[str, str], words: str):
+    """An invalid setting is rejected with its variable and the rule, and without its value."""
     url = {} if words.endswith("required") else {"url": "https://a.example/canary"}
     with pytest.raises(ConfigError) as caught:
         settings(**url | variables)
@@ -97,8 +97,8 @@ def test_bad_settings(variables: dict[str, str], words: str):
     assert "canar" not in problem
 
 
-def test_settings_hide_their_secrets():
-    """Settings that are printed show neither URL, nor secret, nor headers."""
+def test_webhook_settings_hide_secrets():
+    """Printed settings show neither the URL, nor the secret, nor the headers."""
     shown = settings(url="https://a.example/canary", secret=NEW, headers='{"X": "canary"}')
 
     assert "canary" not in repr(shown) + str(shown)
@@ -106,7 +106,7 @@ def test_settings_hide_their_secrets():
 
 
 @pytest.mark.parametrize(
-    ("variables", "is_told"),
+    ("variables", "is_logged"),
     [
         ({}, True),
         ({"format": "cloudevents"}, True),
@@ -114,11 +114,13 @@ def test_settings_hide_their_secrets():
         ({"secret": NEW}, False),
     ],
 )
-async def test_what_is_sent_unsigned_is_told(variables: dict[str, str], is_told: bool):
-    """A webhook without a secret is warned of, unless nobody there could verify anything."""
+async def test_webhook_settings_without_a_secret_are_logged(
+    variables: dict[str, str], is_logged: bool
+):
+    """A webhook without a secret is logged, unless its format is for people."""
     live = Reloadable(settings(url="https://h.example/x", **variables))
     with capture_logs() as lines:
         async with open_sink(live, OutboundSettings()):
             pass
 
-    assert [it["event"] for it in lines] == ["webhook.unsigned"] * is_told
+    assert [line["event"] for line in lines] == ["webhook.unsigned"] * is_logged

@@ -18,7 +18,7 @@ UNKNOWN = "evt_" + "a" * 52
 async def event_of_the_end(daemon: LiveDaemon) -> str:
     """Return the id of the event of the end of job-2, once it is delivered."""
     (receipt,) = await until(
-        lambda: [receipt for receipt in daemon.receiver.receipts if receipt.is_answered]
+        lambda: [receipt for receipt in daemon.receiver.receipts if receipt.is_acknowledged]
     )
     while True:
         shown = (await daemon.get(f"/v1/events/{receipt.id}")).body

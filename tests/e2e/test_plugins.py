@@ -1,4 +1,4 @@
-"""Sinks of other people: the example works, and a bad one harms nobody and tells nothing."""
+"""Sinks of other packages: the example works, and a bad one harms no other and leaks nothing."""
 
 import json
 from dataclasses import replace
@@ -36,7 +36,7 @@ class Odd:
         self.url = url
 
     async def send(self, delivery):
-        DEED
+        BODY
 
 
 @asynccontextmanager
@@ -49,7 +49,7 @@ KIND = SinkKind(WebhookSettings, open_sink)
 
 
 def odd(folder: Path, source: str) -> dict[str, str | None]:
-    """Install a sink `odd`, and give the settings that choose it beside the log."""
+    """Install a sink `odd`, and return the settings that add it to the log sink."""
     a_plugin(folder, "odd", source)
     return NO_WEBHOOK | {
         "PYTHONPATH": str(folder),
@@ -58,10 +58,10 @@ def odd(folder: Path, source: str) -> dict[str, str | None]:
     }
 
 
-async def test_the_example_appends_events_to_its_file(
+async def test_plugin_example_appends_events_to_its_file(
     place: Place, command_with_example: Path, tmp_path: Path
 ):
-    """A package that is installed beside the daemon is a sink with settings of its own."""
+    """An installed package adds a sink with settings of its own."""
     path = tmp_path / "events.jsonl"
     settings = {"POLLER_SINKS": "log,file", "POLLER_FILE_PATH": str(path)} | NO_WEBHOOK
     place = replace(place, command=command_with_example)
@@ -74,36 +74,38 @@ async def test_the_example_appends_events_to_its_file(
     assert (event["type"], event["data"]["job"]["job_id"]) == ("job.succeeded", "job-1")
 
 
-async def test_check_shows_the_settings_of_the_example(place: Place, command_with_example: Path):
-    """The variables of a package's sink are listed like all others, and so is what they lack."""
+async def test_plugin_settings_are_shown_by_check(place: Place, command_with_example: Path):
+    """The variables of a package's sink are listed like all others, and so are missing ones."""
     place = replace(place, command=command_with_example)
     settings = {"POLLER_JOB_IDS": "job-1", "POLLER_SINKS": "file"} | NO_WEBHOOK
 
     good, shown = await place.run("check", "-o", "json", POLLER_FILE_PATH="/events", **settings)
-    bad, refused = await place.run("check", **settings)
+    bad, failed = await place.run("check", **settings)
 
-    variables = {it["variable"]: it["value"] for it in json.loads(shown.out)["settings"]}
+    variables = {row["variable"]: row["value"] for row in json.loads(shown.out)["settings"]}
     assert (good, variables["POLLER_FILE_PATH"]) == (0, "/events")
-    assert (bad, refused.err) == (78, "sutro-poller: POLLER_FILE_PATH: is required\n")
+    assert (bad, failed.err) == (78, "sutro-poller: POLLER_FILE_PATH: is required\n")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("deed", "said"),
+    ("body", "logged"),
     [
         ("raise RuntimeError(self.url)", "sink.crashed"),
-        ("raise DeliveryError(f'{self.url} refused')", "delivery.failed"),
+        ("raise DeliveryError(f'{self.url} rejected it')", "delivery.failed"),
         ("raise DeliveryError(f'{self.url} is gone', is_gone=True)", "poller.sink_disabled"),
         ("await anyio.sleep_forever()", "job.succeeded"),
     ],
-    ids=["raises", "refuses", "goes", "hangs"],
+    ids=["raises", "rejects", "is gone", "hangs"],
 )
-async def test_a_bad_sink_harms_no_other(place: Place, tmp_path: Path, deed: str, said: str):
-    """Whatever a sink does with an event, others get it, and its secret URL shows nowhere."""
-    settings = odd(tmp_path / "packages", ODD.replace("DEED", deed))
+async def test_plugin_that_fails_harms_no_other_sink(
+    place: Place, tmp_path: Path, body: str, logged: str
+):
+    """Whatever a sink does with an event, others get it, and its secret URL appears nowhere."""
+    settings = odd(tmp_path / "packages", ODD.replace("BODY", body))
     async with place.running("run", POLLER_JOB_IDS=place.jobs(ENDED), **settings) as daemon:
         await daemon.saying("job.succeeded")
-        await daemon.saying(said)
+        await daemon.saying(logged)
         code = await daemon.stop()
 
     assert code == 0
@@ -113,7 +115,7 @@ async def test_a_bad_sink_harms_no_other(place: Place, tmp_path: Path, deed: str
 @pytest.mark.parametrize("output", ["table", "json"])
 async def test_sinks_test_redacts_the_reason_of_a_plugin(place: Place, tmp_path: Path, output: str):
     """The command reports the reason of a failed test without the secret URL in it."""
-    source = ODD.replace("DEED", "raise DeliveryError(f'cannot reach {self.url}')")
+    source = ODD.replace("BODY", "raise DeliveryError(f'cannot reach {self.url}')")
     settings = odd(tmp_path / "packages", source)
 
     code, ended = await place.run("sinks", "test", "odd", "-o", output, **settings)
@@ -124,7 +126,7 @@ async def test_sinks_test_redacts_the_reason_of_a_plugin(place: Place, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [
         (f"raise RuntimeError('{PATH}')", "cannot be loaded from odd:KIND (RuntimeError)"),
         ("import no_such_module", "cannot be loaded from odd:KIND (ModuleNotFoundError)"),
@@ -132,12 +134,14 @@ async def test_sinks_test_redacts_the_reason_of_a_plugin(place: Place, tmp_path:
     ],
     ids=["raises", "lacks", "other"],
 )
-async def test_a_broken_package_is_one_line(place: Place, tmp_path: Path, source: str, told: str):
-    """A sink that is not what it should be ends the start with 78 and says which it is."""
+async def test_plugin_package_that_is_broken_is_one_line(
+    place: Place, tmp_path: Path, source: str, message: str
+):
+    """A broken package ends the start with exit code 78 and one line that names it."""
     settings = odd(tmp_path / "packages", source)
 
     code, ended = await place.run("run", POLLER_JOB_IDS="job-1", **settings)
 
     assert (code, ended.out, ended.err.count("\n")) == (78, "", 1)
     assert ended.err.startswith("sutro-poller: POLLER_SINKS: sink 'odd' ")
-    assert told in ended.err
+    assert message in ended.err

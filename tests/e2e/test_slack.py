@@ -1,4 +1,4 @@
-"""Slack as a receiver: people are told in words, and its URL is a secret."""
+"""Slack as a receiver: it gets messages for people, and its URL is a secret."""
 
 import signal
 from collections.abc import AsyncIterator
@@ -20,15 +20,15 @@ ENDED = JobScript(job_id="job-1", name="R&D", queue_seconds=0.0, run_seconds=0.0
 
 @dataclass
 class Slack:
-    """Answers as Slack's incoming webhooks do: `ok` to a JSON object with a text."""
+    """Responds as Slack's incoming webhooks do: `ok` to a JSON object with a text."""
 
-    is_there: bool = True
+    exists: bool = True
     texts: list[str] = field(default_factory=list)
     url: str = ""
 
     async def receive(self, request: web.Request) -> web.Response:
-        """Take one message."""
-        if not self.is_there:
+        """Accept one message."""
+        if not self.exists:
             return web.Response(status=404, text="no_service")
         assert request.content_type == "application/json"
         assert "webhook-signature" not in request.headers
@@ -38,13 +38,13 @@ class Slack:
 
 @pytest.fixture
 async def slack() -> AsyncIterator[Slack]:
-    """Give an incoming webhook of Slack."""
+    """Yield an incoming webhook of Slack."""
     async with listening(Slack()) as receiver:
         yield receiver
 
 
 def settings(slack: Slack) -> dict[str, str | None]:
-    """Give the settings that send events to Slack."""
+    """Return the settings that send events to Slack."""
     return {
         "POLLER_SINKS": "webhook",
         "POLLER_WEBHOOK_URL": slack.url,
@@ -54,7 +54,7 @@ def settings(slack: Slack) -> dict[str, str | None]:
     }
 
 
-async def test_people_are_told_of_an_end(place: Place, slack: Slack):
+async def test_slack_message_of_an_ended_job(place: Place, slack: Slack):
     """The end of a job is a message with its name, its cost and its tokens."""
     jobs = place.jobs(ENDED)
     async with place.running("run", POLLER_JOB_IDS=jobs, **settings(slack)) as daemon:
@@ -65,8 +65,8 @@ async def test_people_are_told_of_an_end(place: Place, slack: Slack):
     assert text.startswith("R&amp;D (job-1) succeeded after 0s\nCost $")
 
 
-async def test_people_are_told_of_a_refused_key(place: Place, slack: Slack):
-    """A refused key is told without being asked for: nobody would hear of any job."""
+async def test_slack_message_of_a_rejected_key(place: Place, slack: Slack):
+    """A rejected API key is reported by default: no job would be reported any more."""
     place.api.key = NEW_KEY
     async with place.running("run", POLLER_JOB_IDS="job-1", **settings(slack)) as daemon:
         await daemon.saying("poll.failed")
@@ -78,9 +78,9 @@ async def test_people_are_told_of_a_refused_key(place: Place, slack: Slack):
     assert "rejects the API key: no job is being watched" in text
 
 
-async def test_the_url_of_slack_is_not_told(place: Place, slack: Slack):
-    """A webhook that Slack does not know any more is told without its path."""
-    slack.is_there = False
+async def test_slack_url_is_never_logged(place: Place, slack: Slack):
+    """A webhook that Slack has removed is logged without its path."""
+    slack.exists = False
     jobs = place.jobs(ENDED)
     async with place.running("run", POLLER_JOB_IDS=jobs, **settings(slack)) as daemon:
         (failed,) = await daemon.saying("delivery.failed")

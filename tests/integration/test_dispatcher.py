@@ -5,7 +5,7 @@ import pytest
 
 from poller.core.errors import DeliveryError
 from poller.delivery.dispatcher import Dispatcher
-from tests.integration.test_lane import GONE, counts, fill
+from tests.integration.test_worker import GONE, counts, fill
 from tests.support.fakes import (
     HOOK,
     ORIGIN,
@@ -22,14 +22,14 @@ pytestmark = pytest.mark.virtual(limit=3_600.0)
 
 
 def a_dispatcher(store, sink: TimedSink) -> Dispatcher:
-    """Make a dispatcher of one sink."""
+    """Return a dispatcher with one sink."""
     return Dispatcher(
         {HOOK: sink}, store, origin=ORIGIN, clock=virtual_clock(), random=half, secrets=tuple
     )
 
 
-async def test_outcomes_are_written_in_groups():
-    """Outcomes that come quickly share a transaction, which 64 of them do not wait for."""
+async def test_dispatcher_writes_outcomes_in_groups():
+    """Outcomes that come quickly share a transaction; a group of 64 is written at once."""
     store, sink = FailingStore(a_store()), TimedSink()
     sink.failure = lambda _: anyio.sleep(0.001)
     await fill(store.store, 640)
@@ -42,8 +42,8 @@ async def test_outcomes_are_written_in_groups():
     assert store.calls["settle"][0] == pytest.approx(sink.attempted[0][0] + 0.004, abs=0.001)
 
 
-async def test_an_outcome_is_written_soon():
-    """A single outcome waits for others no longer than 20 ms."""
+async def test_dispatcher_writes_a_single_outcome_within_20_ms():
+    """A single outcome waits for others for 20 ms at most."""
     store, sink = FailingStore(a_store()), TimedSink()
     await fill(store.store)
 
@@ -54,8 +54,8 @@ async def test_an_outcome_is_written_soon():
     assert store.calls["settle"] == [pytest.approx(sent_at + 0.02, abs=0.001)]
 
 
-async def test_outcomes_that_cannot_be_written_are_kept():
-    """While the store fails no event is sent twice, and what was sent is written afterwards."""
+async def test_dispatcher_keeps_outcomes_while_the_store_fails():
+    """While the store fails no event is sent twice, and outcomes are written afterwards."""
     store, sink = FailingStore(a_store()), TimedSink()
     await fill(store.store, 40, jobs=20)
     store.fails = {"settle"}
@@ -70,8 +70,8 @@ async def test_outcomes_that_cannot_be_written_are_kept():
     assert await counts(store.store) == {HOOK: (0, 0)}
 
 
-async def test_outcomes_of_unknown_fate_are_written_again():
-    """A group that was written, and reported as failed, is written once more without harm."""
+async def test_dispatcher_writes_outcomes_again_after_an_unknown_commit():
+    """A group that was written but reported as failed is written again without harm."""
     store, sink = FailingStore(a_store()), TimedSink()
     await fill(store.store, 40, jobs=20)
     store.lies = {"settle"}
@@ -86,8 +86,8 @@ async def test_outcomes_of_unknown_fate_are_written_again():
 
 
 @pytest.mark.parametrize("verb", ["due_deliveries", "expedite"])
-async def test_a_lane_survives_a_store_that_fails(verb):
-    """A lane that cannot read goes on within 30 s of the store's healing."""
+async def test_dispatcher_continues_after_a_store_failure(verb):
+    """A worker that cannot read the store continues within 30 s of its recovery."""
     store, sink = FailingStore(a_store()), TimedSink()
     await fill(store.store, 20)
     sink.failure = DeliveryError("503")
@@ -103,8 +103,8 @@ async def test_a_lane_survives_a_store_that_fails(verb):
     assert len(set(sink.ids)) == len(sink.ids) == 20
 
 
-async def test_closing_begins_no_new_sends():
-    """After `close` what is under way ends and is acknowledged; the rest stays pending."""
+async def test_dispatcher_close_begins_no_new_sends():
+    """After `close` the sends under way end and are acknowledged; the rest stays pending."""
     store, sink = a_store(), TimedSink()
     sink.failure = lambda _: anyio.sleep(3.0)
     await fill(store, 100)
@@ -121,7 +121,7 @@ async def test_closing_begins_no_new_sends():
     assert await counts(store) == {HOOK: (84, 0)}
 
 
-async def test_closing_an_idle_dispatcher_takes_no_time():
+async def test_dispatcher_close_returns_at_once_when_idle():
     """With nothing under way `run` returns at once."""
     dispatcher = a_dispatcher(a_store(), TimedSink())
 
@@ -133,7 +133,7 @@ async def test_closing_an_idle_dispatcher_takes_no_time():
     assert anyio.current_time() < 0.1
 
 
-async def test_closing_while_the_store_is_read_sends_nothing():
+async def test_dispatcher_close_sends_nothing_that_is_still_being_read():
     """A delivery that is read while the dispatcher closes is left for the next process."""
     store, sink = FailingStore(a_store()), TimedSink()
     await fill(store.store, 3)
@@ -153,8 +153,8 @@ async def test_closing_while_the_store_is_read_sends_nothing():
     assert sink.attempted == []
 
 
-async def test_the_deadline_leaves_what_is_under_way_pending():
-    """Sends that are cut off stay pending; those that ended are acknowledged all the same."""
+async def test_dispatcher_cancel_leaves_sends_under_way_pending():
+    """Sends that are cancelled stay pending; those that have ended are still acknowledged."""
     store, sink = a_store(), TimedSink()
     await fill(store, 16)
 
@@ -169,8 +169,8 @@ async def test_the_deadline_leaves_what_is_under_way_pending():
     assert await counts(store) == {HOOK: (8, 0)}
 
 
-async def test_a_probe_waits_for_what_is_under_way():
-    """An attempt that began before the breaker opened neither probes nor closes nor opens it."""
+async def test_dispatcher_probes_after_the_sends_under_way():
+    """An attempt from before the circuit opened neither probes nor closes nor opens it."""
     store, sink = a_store(), TimedSink()
     await fill(store, 16)
     now = virtual_clock().steady()
@@ -189,8 +189,8 @@ async def test_a_probe_waits_for_what_is_under_way():
     assert len(sink.attempted) == 17
 
 
-async def test_a_claim_ends_with_its_outcome():
-    """Of one job's events the second goes as soon as the outcome of the first is written."""
+async def test_dispatcher_sends_the_next_event_of_a_job_after_the_outcome():
+    """The second event of a job is sent as soon as the outcome of the first is written."""
     store, sink = a_store(), TimedSink()
     await fill(store, 2, jobs=1)
 
@@ -201,8 +201,8 @@ async def test_a_claim_ends_with_its_outcome():
     assert 0.0 < second - first <= 0.05
 
 
-async def test_every_switching_off_is_an_event_of_its_own():
-    """A sink that is switched off again, or in another database, is told of under another id."""
+async def test_dispatcher_reports_every_disabled_sink_with_an_own_event():
+    """A sink that is disabled again, or in another database, is reported under another id."""
     well = TimedSink()
     for _ in range(2):
         store, gone = a_store("gone", "well"), TimedSink()
@@ -213,5 +213,5 @@ async def test_every_switching_off_is_an_event_of_its_own():
             store.admin().enable_sink("gone")
             await anyio.sleep(10.0)
 
-    told = [event.id for _, event in well.received if event.type == "poller.sink_disabled"]
-    assert len(told) == len(set(told)) == 4
+    event_ids = [event.id for _, event in well.received if event.type == "poller.sink_disabled"]
+    assert len(event_ids) == len(set(event_ids)) == 4

@@ -1,4 +1,4 @@
-"""The documented example, whole: from the API's answer to the webhook's bytes."""
+"""The documented example, from the response of the API to the bytes of the webhook."""
 
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -14,9 +14,9 @@ from tests.support.virtual_time import virtual_clock
 pytestmark = pytest.mark.virtual(limit=600.0)
 
 
-async def test_the_documented_example_becomes_the_documented_event():
-    """The API's example job, seen running and then ended, is one verified webhook, to the byte."""
-    answers = [
+async def test_documented_example_becomes_the_documented_event():
+    """The API's example job, running and then ended, is one verified webhook, to the byte."""
+    responses = [
         a_job_object(status="running", datetime_completed=None, job_cost=None),
         a_job_object(),
     ]
@@ -25,7 +25,7 @@ async def test_the_documented_example_becomes_the_documented_event():
         assert request.headers["Authorization"] == f"Key {KEY}"
         assert request.path == "/v1/jobs/job-12345"
         headers = {"Date": formatdate(clock.steady(), usegmt=True)}
-        return web.json_response({"job": answers.pop(0)}, headers=headers)
+        return web.json_response({"job": responses.pop(0)}, headers=headers)
 
     receiver = Receiver()
     clock = virtual_clock(datetime(2024, 1, 15, 10, 32, 7, 120_500, UTC))

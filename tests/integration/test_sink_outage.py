@@ -1,4 +1,4 @@
-"""A sink that takes nothing is spared, noticed soon when it is back, and loses nothing."""
+"""A sink in an outage is spared, its return is detected soon, and nothing is lost."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from poller.core.errors import DeliveryError
 from poller.core.outbox import WriteBatch
-from tests.integration.test_lane import counts, fill, waits
+from tests.integration.test_worker import counts, fill, waits
 from tests.support.fakes import TimedSink, a_store, dispatching
 from tests.support.store_builders import an_event
 
@@ -20,13 +20,13 @@ pytestmark = pytest.mark.virtual(limit=12 * DAY)
 
 
 async def hang_and_fail(_delivery) -> None:
-    """Be an endpoint that never answers."""
+    """Behave as an endpoint that never responds."""
     await anyio.sleep(TIMEOUT)
     raise DOWN
 
 
-async def test_probes_after_five_failures():
-    """After five failures in a row one probe goes at 5, 10, 30, 60, 120, and then every 300 s."""
+async def test_outage_is_probed_after_five_failures():
+    """After five failures in a row one probe is sent after 5, 10, 30, 60, 120 and each 300 s."""
     store, sink = a_store(), TimedSink()
     sink.failure = DOWN
     await fill(store, 10)
@@ -39,7 +39,7 @@ async def test_probes_after_five_failures():
     assert round(probes[0]) == 5
 
 
-async def test_probes_go_over_the_jobs_in_turn():
+async def test_outage_probes_use_the_jobs_in_turn():
     """No two probes in a row are of the same job while others wait."""
     store, sink = a_store(), TimedSink()
     sink.failure = DOWN
@@ -53,8 +53,8 @@ async def test_probes_go_over_the_jobs_in_turn():
     assert len(set(probed)) == len(probed)
 
 
-async def test_refusals_of_single_events_do_not_open_the_breaker():
-    """A receiver that refuses events one by one is not taken for one that is down."""
+async def test_outage_is_not_assumed_when_single_events_are_rejected():
+    """A receiver that rejects events one by one does not open the circuit breaker."""
     store, sink = a_store(), TimedSink()
     sink.failure = DeliveryError("400", is_sink_fault=False)
     await fill(store, 100)
@@ -65,8 +65,8 @@ async def test_refusals_of_single_events_do_not_open_the_breaker():
     assert len(sink.attempted) == 100
 
 
-async def test_a_receiver_that_asks_for_a_pause_gets_it():
-    """Nothing is sent inside a receiver's Retry-After, and everything after it."""
+async def test_outage_with_retry_after_is_respected():
+    """Nothing is sent before a Retry-After has passed, and everything after it."""
     store, sink = a_store(), TimedSink()
     sink.failure = DeliveryError("429", retry_after=7_200.0)
     await fill(store, 100)
@@ -81,8 +81,8 @@ async def test_a_receiver_that_asks_for_a_pause_gets_it():
     assert len(sink.received) == 100
 
 
-async def test_what_is_dropped_during_a_pause_is_not_sent():
-    """What was read ahead of a pause is read again after it."""
+async def test_outage_pause_reads_deliveries_again():
+    """Deliveries that were read before a pause are read again after it."""
     store, sink = a_store(), TimedSink()
     await fill(store, 60)
 
@@ -99,8 +99,8 @@ async def test_what_is_dropped_during_a_pause_is_not_sent():
     assert sink.received == []
 
 
-async def test_the_backlog_follows_the_first_receipt_slowly():
-    """After a recovery one event goes alone, then twice as many at once after each success."""
+async def test_outage_backlog_is_sent_with_growing_concurrency():
+    """After a recovery one event is sent alone, then twice as many at once after each success."""
     store, sink = a_store(), TimedSink()
     sink.failure = DOWN
     await fill(store, 200)
@@ -122,12 +122,12 @@ async def test_the_backlog_follows_the_first_receipt_slowly():
     assert begun[2] <= 4
     assert max(begun) <= 16
     assert len(sink.received) == 200
-    events = [it["event"] for it in lines if it["event"].startswith("sink.")]
+    events = [line["event"] for line in lines if line["event"].startswith("sink.")]
     assert events == ["sink.unavailable", "sink.recovered"]
 
 
-async def test_a_restart_does_not_put_off_the_return():
-    """A process that begins in an outage notices the return as soon as one that saw it begin."""
+async def test_outage_end_is_detected_after_a_restart():
+    """A process that starts during an outage detects its end as soon as one that saw it begin."""
     store, sink = a_store(), TimedSink()
     sink.failure = hang_and_fail
     await fill(store, 20)
@@ -143,12 +143,12 @@ async def test_a_restart_does_not_put_off_the_return():
     assert len(sink.received) == 20
     assert sink.received[0][0] - back_at <= 300.0 + TIMEOUT
     assert sink.received[-1][0] - sink.received[0][0] < 60.0
-    events = [it["event"] for it in lines if it["event"].startswith("sink.")]
+    events = [line["event"] for line in lines if line["event"].startswith("sink.")]
     assert events == ["sink.unavailable", "sink.recovered"]
 
 
 @pytest.mark.slow
-async def test_events_older_than_seven_days_end_dead():
+async def test_outage_of_seven_days_makes_dead_letters():
     """An event that fails when it is older than a week is dead; a younger one stays pending."""
     store, sink = a_store(), TimedSink()
     sink.failure = DOWN
@@ -164,8 +164,8 @@ async def test_events_older_than_seven_days_end_dead():
 
 
 @pytest.mark.slow
-async def test_an_old_event_that_is_accepted_is_delivered():
-    """An event that no attempt buried is delivered, however old it is when the sink is back."""
+async def test_outage_of_seven_days_still_delivers_old_events():
+    """An event that is not dead yet is delivered, however old it is when the sink is back."""
     store, sink = a_store(), TimedSink()
     await fill(store, 300)
     sink.failure = DOWN

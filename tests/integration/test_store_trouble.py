@@ -8,7 +8,7 @@ from poller.core.errors import Transient
 from poller.core.pacing import PollPolicy
 from poller.store import Store
 from poller.store.sqlite import SqliteStore
-from tests.integration.test_lane import counts
+from tests.integration.test_worker import counts
 from tests.support.fakes import (
     HOOK,
     FailingStore,

@@ -1,4 +1,4 @@
-"""A receiver of webhooks that believes nothing: it verifies and validates all that it gets."""
+"""A receiver of webhooks that verifies and validates every request."""
 
 import ssl
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ ENDS = {"job.succeeded", "job.failed", "job.cancelled"}
 
 @dataclass
 class Receipt:
-    """One webhook that came in; `is_answered` once the sender could know."""
+    """One received webhook; `is_acknowledged` once the response was sent."""
 
     at: float
     id: str
@@ -26,12 +26,12 @@ class Receipt:
     subject: str
     body: bytes
     is_replay: bool = False
-    is_answered: bool = False
+    is_acknowledged: bool = False
 
 
 @dataclass
 class Receiver:
-    """Takes webhooks. `status` is its answer, `delay` how long that takes."""
+    """Accepts webhooks, and responds with `status` after `delay` seconds."""
 
     status: int = 204
     delay: float = 0.0
@@ -40,29 +40,33 @@ class Receiver:
     url: str = ""
 
     async def receive(self, request: web.Request) -> web.Response:
-        """Answer one webhook, and note it when the answer is that it was taken."""
+        """Respond to one webhook, and keep it if it is accepted."""
         arrived, body = now(), await request.read()
         if self.status != 204:
             return web.Response(status=self.status)
         try:
             receipt = _verified(request, body, arrived)
-        except Exception as error:  # noqa: BLE001 - the test that owns this tells what it was
+        except Exception as error:  # noqa: BLE001 - the test checks `troubles`
             self.troubles.append(error)
             return web.Response(status=400)
         self.receipts.append(receipt)
         await anyio.sleep(self.delay)
-        receipt.is_answered = True
+        receipt.is_acknowledged = True
         return web.Response(status=204)
 
     @property
     def ends(self) -> list[str]:
-        """The ids of the jobs whose ends came in, one for each time."""
-        return [it.subject for it in self.receipts if it.type in ENDS]
+        """The ids of the ended jobs, one for each webhook."""
+        return [receipt.subject for receipt in self.receipts if receipt.type in ENDS]
 
     @property
     def answered(self) -> set[str]:
-        """The ids of the jobs whose ends were acknowledged."""
-        return {it.subject for it in self.receipts if it.type in ENDS and it.is_answered}
+        """The ids of the ended jobs whose webhook was acknowledged."""
+        return {
+            receipt.subject
+            for receipt in self.receipts
+            if receipt.type in ENDS and receipt.is_acknowledged
+        }
 
 
 def _verified(request: web.Request, body: bytes, arrived: float) -> Receipt:
@@ -78,7 +82,7 @@ def _verified(request: web.Request, body: bytes, arrived: float) -> Receipt:
 async def listening(
     receiver: Receiver, *, port: int = 0, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Receiver]:
-    """Let a receiver listen on loopback; outside of this its connections are refused."""
+    """Serve a receiver on loopback while the block runs."""
     app = web.Application()
     app.router.add_post(PATH, receiver.receive)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)

@@ -1,4 +1,4 @@
-"""Webhook sinks for tests: their settings and secrets, what they send, and what arrives."""
+"""Webhook sinks for tests: settings, secrets, a delivery, and the requests that arrive."""
 
 import base64
 import time
@@ -35,7 +35,7 @@ DELIVERY: Final = Delivery(
 
 
 def settings(**variables: str) -> WebhookSettings:
-    """Read the settings of a webhook sink from its variables."""
+    """Return the settings of a webhook sink by its variables."""
     environ = {f"POLLER_WEBHOOK_{name.upper()}": text for name, text in variables.items()}
     return RawSettings.of(WebhookSettings, "POLLER_WEBHOOK_", EnvSources(environ=environ)).build()
 
@@ -48,8 +48,8 @@ async def sink(url: str, **variables: str) -> AsyncIterator[WebhookSink]:
         yield WebhookSink(live, http, time.time)
 
 
-def received(it: Peer) -> tuple[dict[str, str], bytes]:
-    """Give headers and body of the last request."""
-    head, _, body = it.requests[-1].partition(b"\r\n\r\n")
+def received(receiver: Peer) -> tuple[dict[str, str], bytes]:
+    """Return headers and body of the last request."""
+    head, _, body = receiver.requests[-1].partition(b"\r\n\r\n")
     lines = [line.partition(": ") for line in head.decode().split("\r\n")[1:]]
     return {name.lower(): text for name, _, text in lines}, body

@@ -1,4 +1,4 @@
-"""A lane hands over what is due, in order for each job, and suffers whatever a sink does."""
+"""A worker delivers what is due, in order for each job, whatever its sink does."""
 
 import itertools
 
@@ -14,30 +14,30 @@ from tests.support.store_builders import an_event
 
 pytestmark = pytest.mark.virtual(limit=90_000.0)
 DOWN = DeliveryError("the receiver returned 503")
-REFUSED = DeliveryError("the receiver returned 400", is_sink_fault=False)
+REJECTED = DeliveryError("the receiver returned 400", is_sink_fault=False)
 GONE = DeliveryError("the receiver returned 410", is_sink_fault=False, is_gone=True)
 
 
 async def fill(store: Store, events: int = 1, *, jobs: int | None = None) -> None:
-    """Record so many events, in turn of so many jobs."""
+    """Record events of several jobs in turn."""
     jobs = jobs or events
     batch = [an_event(str(number), f"job-{number % jobs}") for number in range(events)]
     await store.write(WriteBatch(events=batch))
 
 
 def waits(sink: TimedSink) -> list[float]:
-    """Give the waits between the attempts at a sink, in whole seconds."""
+    """Return the waits between the attempts at a sink, in whole seconds."""
     times = [at for at, _ in sink.attempted]
     return [round(b - a) for a, b in itertools.pairwise(times)]
 
 
 async def counts(store: Store) -> dict[str, tuple[int, int]]:
-    """Count by sink what is pending and what is dead."""
-    return {it.name: (it.pending, it.dead) for it in await store.backlogs()}
+    """Return how many deliveries are pending and dead, by sink."""
+    return {sink.name: (sink.pending, sink.dead) for sink in await store.backlogs()}
 
 
-async def test_every_event_is_handed_over_once():
-    """A thousand events come once each, and nothing stays pending."""
+async def test_worker_delivers_every_event_once():
+    """A thousand events are delivered once each, and none stays pending."""
     store, sink = a_store(), TimedSink()
     await fill(store, 1_000)
 
@@ -48,8 +48,8 @@ async def test_every_event_is_handed_over_once():
     assert await counts(store) == {"hook": (0, 0)}
 
 
-async def test_a_wake_up_is_enough():
-    """What is recorded later goes out at the wake-up, not at the next look into the store."""
+async def test_worker_sends_at_a_wake_up():
+    """An event that is recorded later is sent at the wake-up, not at the next store poll."""
     store, sink = a_store(), TimedSink()
 
     async with dispatching(store, hook=sink) as dispatcher:
@@ -61,8 +61,8 @@ async def test_a_wake_up_is_enough():
         assert sink.ids == ["evt_0"]
 
 
-async def test_what_another_process_wrote_is_seen_soon():
-    """Without any wake-up a lane looks into the store every five seconds."""
+async def test_worker_polls_the_store():
+    """Without a wake-up a worker reads the store every five seconds."""
     store, sink = a_store(), TimedSink()
 
     async with dispatching(store, hook=sink):
@@ -73,8 +73,8 @@ async def test_what_another_process_wrote_is_seen_soon():
         assert sink.ids == ["evt_0"]
 
 
-async def test_the_events_of_one_job_come_in_order():
-    """While one event of a job fails, those after it wait; those of other jobs do not."""
+async def test_worker_delivers_events_of_a_job_in_order():
+    """While one event of a job fails, the later ones wait; those of other jobs do not."""
     store, sink = a_store(), TimedSink()
     await fill(store, 30, jobs=3)
 
@@ -93,17 +93,17 @@ async def test_the_events_of_one_job_come_in_order():
         assert ids == [f"evt_{number}" for number in range(job, 30, 3)]
 
 
-async def test_a_slow_job_is_never_sent_twice_at_once():
+async def test_worker_sends_one_event_of_a_job_at_a_time():
     """The next event of a job waits until the outcome of the one before it is written."""
     store, sink = a_store(), TimedSink()
     await fill(store, 40, jobs=4)
-    under_way: set[str] = set()
+    sending: set[str] = set()
 
     async def slow(delivery):
-        assert delivery.event.subject not in under_way
-        under_way.add(delivery.event.subject)
+        assert delivery.event.subject not in sending
+        sending.add(delivery.event.subject)
         await anyio.sleep(3.0)
-        under_way.remove(delivery.event.subject)
+        sending.remove(delivery.event.subject)
 
     sink.failure = slow
     async with dispatching(store, hook=sink):
@@ -112,8 +112,8 @@ async def test_a_slow_job_is_never_sent_twice_at_once():
     assert len(sink.received) == 40
 
 
-async def test_a_sink_that_hangs_holds_up_no_other():
-    """Whatever one sink does, the others get their events at once."""
+async def test_worker_that_hangs_delays_no_other_sink():
+    """While one sink hangs, the others get their events at once."""
     store, hanging, well = a_store("hanging", "well"), TimedSink(), TimedSink()
     hanging.failure = lambda _: anyio.sleep_forever()
     await fill(store, 100)
@@ -124,8 +124,8 @@ async def test_a_sink_that_hangs_holds_up_no_other():
     assert len(well.received) == 100
 
 
-async def test_a_sink_that_hangs_for_ever_is_cut_off():
-    """No sink has longer than 90 seconds for one event, whatever limit it sets itself."""
+async def test_worker_cancels_a_send_after_90_seconds():
+    """A sink has at most 90 seconds for one event, whatever its own timeout is."""
     store, sink = a_store(), TimedSink()
     sink.failure = lambda _: anyio.sleep_forever()
     await fill(store)
@@ -139,8 +139,8 @@ async def test_a_sink_that_hangs_for_ever_is_cut_off():
 @pytest.mark.parametrize(
     "trouble", [ValueError("x"), ExceptionGroup("x", [OSError()]), StopAsyncIteration()]
 )
-async def test_a_sink_may_raise_anything(trouble):
-    """A bug in a sink is a failed attempt at that sink alone, with its traceback in the log."""
+async def test_worker_contains_any_exception_of_a_sink(trouble):
+    """A bug in a sink is a failed attempt of that sink alone, with its traceback in the log."""
     store, odd, well = a_store("odd", "well"), TimedSink(), TimedSink()
     odd.failure = trouble
     await fill(store)
@@ -152,11 +152,11 @@ async def test_a_sink_may_raise_anything(trouble):
             await anyio.sleep(10.0)
 
     assert (odd.ids, well.ids) == (["evt_0"], ["evt_0"])
-    assert "sink.crashed" in [it["event"] for it in lines]
+    assert "sink.crashed" in [line["event"] for line in lines]
 
 
-async def test_a_sink_that_cancels_its_own_lane_is_loud():
-    """A stray cancellation inside a sink is a crash, not a lane that is silent for ever."""
+async def test_worker_that_is_cancelled_by_its_sink_crashes():
+    """A stray cancellation in a sink is a crash, not a worker that is silent for ever."""
     store, sink = a_store(), TimedSink()
     sink.failure = anyio.get_cancelled_exc_class()()
     await fill(store)
@@ -168,8 +168,8 @@ async def test_a_sink_that_cancels_its_own_lane_is_loud():
     assert caught.group_contains(RuntimeError, match="hook")
 
 
-async def test_a_damaged_body_is_never_sent():
-    """An event whose stored bytes changed is dead, loudly, and the next of its job goes on."""
+async def test_worker_never_sends_a_damaged_body():
+    """An event whose stored bytes changed becomes a dead letter; the next of its job is sent."""
     store, sink = a_store(), TimedSink()
     await fill(store, 2, jobs=1)
     damage = "UPDATE events SET digest = x'00' WHERE id = 'evt_0'"
@@ -181,13 +181,13 @@ async def test_a_damaged_body_is_never_sent():
 
     assert sink.ids == ["evt_1"]
     assert await counts(store) == {"hook": (0, 1)}
-    dead = [it for it in lines if it["event"] == "delivery.dead_lettered"]
-    assert [it["event_id"] for it in dead] == ["evt_0"]
+    dead = [line for line in lines if line["event"] == "delivery.dead_lettered"]
+    assert [line["event_id"] for line in dead] == ["evt_0"]
     assert dead[0]["advice"] == "sutro-poller dead ls, then replay or drop"
 
 
-async def test_an_event_that_a_sink_refuses_for_good_is_dead():
-    """A final refusal is not repeated."""
+async def test_worker_does_not_retry_a_permanent_error():
+    """An event with a permanent error becomes a dead letter at once."""
     store, sink = a_store(), TimedSink()
     sink.failure = DeliveryError("too large", is_permanent=True)
     await fill(store)
@@ -199,10 +199,10 @@ async def test_an_event_that_a_sink_refuses_for_good_is_dead():
     assert await counts(store) == {"hook": (0, 1)}
 
 
-async def test_the_ladder():
-    """A refused event is tried after 5 s, 30 s, 2, 5, 15 min, 1, 2, 4 h, jittered upward."""
+async def test_worker_retries_with_growing_delays():
+    """A failed event is retried after 5 s, 30 s, 2, 5, 15 min, 1, 2, 4 h, jittered upward."""
     store, sink = a_store(), TimedSink()
-    sink.failure = REFUSED
+    sink.failure = REJECTED
     await fill(store)
 
     async with dispatching(store, hook=sink):
@@ -212,22 +212,22 @@ async def test_the_ladder():
     assert waits(sink) == pytest.approx([step * 1.05 for step in ladder], abs=1.0)
 
 
-async def test_failures_are_told_less_and_less():
-    """Of a delivery that fails again and again the 1st, 2nd, 4th and 8th attempt are logged."""
+async def test_worker_logs_repeated_failures_less_and_less():
+    """Of a delivery that keeps failing, the 1st, 2nd, 4th and 8th attempt are logged."""
     store, sink = a_store(), TimedSink()
-    sink.failure = REFUSED
+    sink.failure = REJECTED
     await fill(store)
 
     with capture_logs() as lines:
         async with dispatching(store, hook=sink):
             await anyio.sleep(80_000.0)
 
-    told = [it["attempt"] for it in lines if it["event"] == "delivery.failed"]
-    assert told == [1, 2, 4, 8]
+    logged = [line["attempt"] for line in lines if line["event"] == "delivery.failed"]
+    assert logged == [1, 2, 4, 8]
 
 
-async def test_a_receiver_that_is_gone_is_switched_off():
-    """A 410 disables the sink at once, tells the others, and keeps its events as dead."""
+async def test_worker_disables_a_sink_whose_receiver_is_gone():
+    """A 410 disables the sink at once, with an event for the others, and keeps its events."""
     store, gone, well = a_store("gone", "well"), TimedSink(), TimedSink()
     gone.failure = GONE
     await fill(store, 200)
@@ -240,8 +240,8 @@ async def test_a_receiver_that_is_gone_is_switched_off():
     assert well.types.count("poller.sink_disabled") == 1
 
 
-async def test_each_receiver_that_is_gone_is_told_of():
-    """Two sinks that answer 410 are two events, each under an id of its own."""
+async def test_worker_reports_each_receiver_that_is_gone():
+    """Two sinks with a 410 are two events, each with an id of its own."""
     store, well = a_store("left", "right", "well"), TimedSink()
     left, right = TimedSink(), TimedSink()
     left.failure = right.failure = GONE
@@ -250,12 +250,12 @@ async def test_each_receiver_that_is_gone_is_told_of():
     async with dispatching(store, left=left, right=right, well=well):
         await anyio.sleep(60.0)
 
-    told = [it.data["sink"] for _, it in well.received if it.type == "poller.sink_disabled"]
-    assert sorted(told) == ["left", "right"]
+    events = [event for _, event in well.received if event.type == "poller.sink_disabled"]
+    assert sorted(event.data["sink"] for event in events) == ["left", "right"]
 
 
-async def test_what_a_switched_off_sink_missed_comes_back():
-    """Enabling a sink brings back all of its events, the one that met the 410 too."""
+async def test_worker_delivers_missed_events_to_an_enabled_sink():
+    """Enabling a sink brings back all of its events, also the one with the 410."""
     store, sink = a_store(), TimedSink()
     sink.failure = GONE
     await fill(store, 20)
@@ -271,8 +271,8 @@ async def test_what_a_switched_off_sink_missed_comes_back():
 
 
 @pytest.mark.parametrize("verb", ["disable_sink", "write"])
-async def test_a_sink_is_switched_off_though_the_store_fails(verb):
-    """A 410 while the store fails is recorded, and told to the others, when that works again."""
+async def test_worker_disables_a_sink_after_the_store_has_recovered(verb):
+    """A 410 while the store fails is recorded and reported when the store works again."""
     memory = a_store("gone", "well")
     store, gone, well = FailingStore(memory), TimedSink(), TimedSink()
     gone.failure = GONE
