@@ -126,6 +126,11 @@ class DaemonStatus:
         """How late the last due job was polled, in units of its interval; 1 is on time."""
         return self._watcher.lateness_ratio if self._watcher else 1.0
 
+    @property
+    def stale_jobs(self) -> int:
+        """The number of running jobs whose last successful poll was long ago."""
+        return self._watcher.stale_count if self._watcher else 0
+
     async def backlog(self) -> Sequence[SinkBacklog]:
         """Return the backlog of each sink; nothing while the store cannot be read.
 

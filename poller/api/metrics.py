@@ -86,6 +86,11 @@ class Metrics:
     def _jobs(self) -> Iterator[Metric]:
         counters = self.counters
         yield _gauges("watched_jobs", "Watched jobs by state.", "state", self.status.jobs)
+        text = (
+            "Running jobs without a successful poll for three times POLLER_MAX_INTERVAL,"
+            " at least ten minutes."
+        )
+        yield _gauge("watched_jobs_stale", text, self.status.stale_jobs)
         stretch = "Actual interval before the last poll, as a multiple of the planned one."
         yield _gauge("poll_interval_stretch_ratio", stretch, self.status.lateness_ratio)
         lag = "Time from the end of a job to its detection."

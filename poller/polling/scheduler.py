@@ -18,9 +18,11 @@ class PollStatus:
     """How the polling of one job goes.
 
     `requested_at` is when the poll was begun that was applied last; `last_seen_at` that of the last
-    one that showed the job, not at its end.
+    one that showed the job, not at its end. `succeeded_at` is when a poll last succeeded, or when
+    polling began.
     """
 
+    succeeded_at: float
     requested_at: float = 0.0
     last_seen_at: float | None = None
     failures: int = 0
@@ -65,7 +67,7 @@ class PollScheduler:
             if later is None:
                 return
             delay = later
-        self._statuses[state.job_id] = PollStatus()
+        self._statuses[state.job_id] = PollStatus(now)
         self.set_deadline(state)
         # A job that was never seen may not exist: it is a bad probe of the key.
         self._put(state, now, delay, is_deferred=state.phase is Phase.NEW)
@@ -87,6 +89,8 @@ class PollScheduler:
         if delay is None:
             return False
         status.failures = failures
+        if not isinstance(result, PollError):
+            status.succeeded_at = now
         self._put(state, now, delay, is_deferred=isinstance(result, PollError))
         return True
 

@@ -28,6 +28,8 @@ from poller.runtime.liveness import HeartbeatRegistry, MonitoredLock
 from poller.runtime.retrying import STORE_RETRY_INTERVAL, until_available
 from poller.sutro.port import Known, Observation, PollRequest, Source
 
+STALE_AFTER: Final = 600.0
+"""Seconds without a successful poll until a job is stale, or three of the longest intervals."""
 MAX_REQUEST_SECONDS: Final = 7_200.0
 """A poll may wait for a pause of the host, an hour at most, before its second request."""
 
@@ -88,6 +90,16 @@ class Watcher:
     def status_counts(self) -> Mapping[str, int]:
         """The number of watched jobs by status; MISSING is one."""
         return Counter(self.tracker[job_id].display_status for job_id in self.tracker)
+
+    @property
+    def stale_count(self) -> int:
+        """The number of running jobs whose last successful poll was long ago."""
+        limit = self._now() - max(STALE_AFTER, 3 * self._scheduler.policy.maximum)
+        return sum(
+            self.tracker[job_id].phase in {Phase.NEW, Phase.ACTIVE}
+            and self._scheduler[job_id].succeeded_at < limit
+            for job_id in self.tracker
+        )
 
     async def run(self) -> None:
         """Poll the watched jobs whenever they are due."""

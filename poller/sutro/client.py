@@ -172,6 +172,8 @@ class SutroClient:
             response = await self._http.request("GET", url, headers=headers, cap=cap)
         except NoResponse as error:
             raise Transient(str(error)) from None
+        finally:
+            self._counts.request_durations[kind].observe(self._now() - requested_at)
         self._sample_clock(response, requested_at)
         try:
             body = self._decode_response(response, kind, cap)

@@ -98,6 +98,26 @@ async def test_metrics_have_durations_of_requests_and_attempts(api):
     assert 3.0 <= values[f"{name}_sum", "sink=webhook"] <= 3.5
 
 
+async def test_metrics_count_jobs_without_a_recent_poll(api):
+    """A running job is stale once no poll has succeeded for ten minutes; an ended one never is."""
+    async with served(Receiver().take) as hook:
+        app = an_app(api[1], hook, POLLER_JOB_IDS="job-1,job-2", POLLER_MAX_INTERVAL="60s")
+        async with living(app):
+            await anyio.sleep(200.0)
+            api[0].key = "another"
+            await anyio.sleep(530.0)
+            before = await metrics_of(app)
+            await anyio.sleep(90.0)
+            stale = await metrics_of(app)
+            api[0].key = KEY
+            app.reload()
+            await anyio.sleep(60.0)
+            after = await metrics_of(app)
+
+    counts = [values["sutro_poller_watched_jobs_stale",] for values in (before, stale, after)]
+    assert counts == [0, 1, 0]
+
+
 async def test_metrics_count_pending_deliveries_with_the_age_of_the_oldest(api):
     """The backlog of a receiver that is down is counted, with the age of the oldest delivery."""
     receiver = Receiver(status=500)
