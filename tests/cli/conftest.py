@@ -10,7 +10,7 @@ import structlog
 
 from poller.cli import main
 from poller.core.outbox import WriteBatch
-from tests.support.store_builders import Hands, a_store, buried
+from tests.support.store_builders import ManualClock, a_store, dead
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def now() -> Hands:
+def now() -> ManualClock:
     """Give a clock that stands at noon."""
-    return Hands()
+    return ManualClock()
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def _log_as_it_was():
 
 
 @pytest.fixture
-def keep(path: Path, now: Hands) -> Callable[..., None]:
+def keep(path: Path, now: ManualClock) -> Callable[..., None]:
     """Give a way to record states, events and marks, then to bury or disable."""
 
     def record(*, bury: str | None = None, disable: str | None = None, **batch) -> None:
@@ -73,7 +73,7 @@ def keep(path: Path, now: Hands) -> Callable[..., None]:
                 await store.write(WriteBatch(**batch))
                 if bury:
                     found = await store.due_deliveries(bury, now(), limit=99)
-                    await store.settle([buried(it) for it in found])
+                    await store.settle([dead(it) for it in found])
                 if disable:
                     await store.disable_sink(disable, "410 Gone")
 

@@ -11,7 +11,7 @@ from poller.core.parsing import parse_job
 from poller.core.state import JobState, Phase
 from tests.cli.conftest import Ask
 from tests.support.builders import a_job_object
-from tests.support.store_builders import HOOK, NOON, Hands, a_state, an_event
+from tests.support.store_builders import HOOK, NOON, ManualClock, a_state, an_event
 
 TWO = [an_event("1"), an_event("2", "job-2")]
 
@@ -35,7 +35,7 @@ def test_status_of_a_healthy_database(ask: Ask, keep):
     assert told.out.endswith("No action needed.\n")
 
 
-def test_status_of_events_that_nobody_sends(ask: Ask, keep, now: Hands):
+def test_status_of_events_that_nobody_sends(ask: Ask, keep, now: ManualClock):
     """What waits is shown with its age; while no daemon runs it needs a person."""
     now.now = time.time() - 150
     keep(events=[an_event()])
@@ -206,7 +206,7 @@ def test_costs_by_day_and_name_as_csv(ask: Ask, keep):
 
 
 @pytest.mark.parametrize("when", ["7d", "2024-01-15", "2024-01-15T13:00:00+02:00"])
-def test_since_takes_durations_and_dates(ask: Ask, keep, now: Hands, when: str):
+def test_since_takes_durations_and_dates(ask: Ask, keep, now: ManualClock, when: str):
     """What was recorded since then is listed; a date is in UTC unless it says otherwise."""
     now.now = time.time() if when == "7d" else NOON
     keep(events=[an_event()])

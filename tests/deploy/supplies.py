@@ -31,7 +31,7 @@ trusted-host = 127.0.0.1
 
 
 class Shelf(SimpleHTTPRequestHandler):
-    """Hands out files, and does not talk about it."""
+    """ManualClock out files, and does not talk about it."""
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

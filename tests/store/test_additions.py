@@ -1,4 +1,4 @@
-"""Every store remembers which jobs were added while the daemon ran."""
+"""Jobs that are added at run time."""
 
 import sqlite3
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.support.store_builders import (
     DAY,
     NOON,
     AnyStore,
-    Hands,
+    ManualClock,
     a_state,
     a_store,
     an_event,
@@ -22,8 +22,8 @@ from tests.support.store_builders import (
 )
 
 
-async def test_what_was_added_is_there_after_a_restart(store: AnyStore) -> None:
-    """Added jobs are named in the order of their coming, each once."""
+async def test_added_ids_survive_a_restart(store: AnyStore) -> None:
+    """Added jobs are returned in the order of addition, each once."""
     await store.add_ids(["job-2", "job-1"])
     await store.add_ids(["job-3", "job-1"])
     await reopen(store)
@@ -31,8 +31,8 @@ async def test_what_was_added_is_there_after_a_restart(store: AnyStore) -> None:
     assert await store.added_ids() == ["job-2", "job-1", "job-3"]
 
 
-async def test_what_was_removed_is_gone(store: AnyStore) -> None:
-    """A removed job is not named any more; one that was never added changes nothing."""
+async def test_removed_ids_are_gone(store: AnyStore) -> None:
+    """A removed job is not returned any more; removing an unknown one changes nothing."""
     await store.add_ids(["job-1", "job-2"])
     await store.remove_ids(["job-1", "job-9"])
     await reopen(store)
@@ -41,19 +41,21 @@ async def test_what_was_removed_is_gone(store: AnyStore) -> None:
 
 
 @pytest.mark.parametrize("phase", [Phase.DONE, Phase.MISSING])
-async def test_what_is_over_leaves_by_itself(store: AnyStore, now: Hands, phase: Phase) -> None:
-    """Thirty days after its end, or after it went missing, a job is not an added one any more."""
+async def test_added_ids_are_pruned_after_their_end(
+    store: AnyStore, now: ManualClock, phase: Phase
+) -> None:
+    """Thirty days after its end, or after it went missing, an added job is removed."""
     await store.add_ids(["job-1", "job-2"])
     await store.write(WriteBatch(states=[a_state("job-1", phase=phase), a_state("job-2")]))
 
-    assert await store.prune(now.turn(30 * DAY - 1), []) == 0
+    assert await store.prune(now.advance(30 * DAY - 1), []) == 0
     assert await store.added_ids() == ["job-1", "job-2"]
-    assert await store.prune(now.turn(1), []) == 1
+    assert await store.prune(now.advance(1), []) == 1
     assert await store.added_ids() == ["job-2"]
 
 
-async def test_additions_are_of_one_api(path: Path, now: Hands) -> None:
-    """What was added for one deployment is not watched at another."""
+async def test_added_ids_belong_to_one_deployment(path: Path, now: ManualClock) -> None:
+    """A job that was added for one deployment is not watched at another."""
     async with a_store(path, now) as store:
         await store.add_ids(["job-1"])
     async with a_store(path, now, deployment="elsewhere.example") as store:
@@ -64,7 +66,7 @@ async def test_additions_are_of_one_api(path: Path, now: Hands) -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2])
-async def test_migration_keeps_everything(path: Path, now: Hands, version: int) -> None:
+async def test_migration_keeps_everything(path: Path, now: ManualClock, version: int) -> None:
     """A database of an older version is migrated when it is opened, with everything in it."""
     event = event_row(an_event("1")) | {"now": NOON}
     with sqlite3.connect(path) as db:

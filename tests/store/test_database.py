@@ -1,4 +1,4 @@
-"""The file of a store: who may have it, and what becomes of it when the disk fails."""
+"""The database file: its lock, and recovery from disk errors."""
 
 import re
 import sqlite3
@@ -17,7 +17,7 @@ from poller.store import filesystem as mounts
 from poller.store.sqlite import SqliteStore
 from tests.support.store_builders import (
     NOON,
-    Hands,
+    ManualClock,
     a_state,
     a_store,
     an_event,
@@ -31,42 +31,44 @@ from tests.support.store_builders import (
 PAGE = 4096
 
 
-def beside(path: Path) -> dict[str, int]:
-    """Give the mode of every file of a folder."""
+def file_modes(path: Path) -> dict[str, int]:
+    """Return the mode of each file in the directory of a path."""
     return {entry.name: S_IMODE(entry.stat().st_mode) for entry in path.parent.iterdir()}
 
 
 def contents(*paths: Path) -> list[bytes]:
-    """Read files whole."""
+    """Return the bytes of files."""
     return [path.read_bytes() for path in paths]
 
 
-def spoil(path: Path, start: int, junk: bytes = b"\xff" * 100_000) -> None:
-    """Write junk into a file from some byte on."""
+def overwrite(path: Path, start: int, junk: bytes = b"\xff" * 100_000) -> None:
+    """Write junk into a file from an offset on."""
     with path.open("r+b" if path.exists() else "wb") as file:
         file.seek(start)
         file.write(junk)
 
 
-async def fill(path: Path, now: Hands) -> None:
-    """Make a database that has something in it."""
+async def fill(path: Path, now: ManualClock) -> None:
+    """Create a database with one job and one event."""
     async with a_store(path, now) as store:
         await store.write(WriteBatch(states=[a_state()], events=[an_event("1")]))
 
 
-async def test_files_are_for_their_owner_alone(tmp_path: Path, now: Hands) -> None:
-    """Database and lock have mode 0600, and so have the other files."""
+async def test_files_are_private(tmp_path: Path, now: ManualClock) -> None:
+    """The database, its lock and its other files have mode 0600."""
     path = tmp_path / "state.db"
     async with a_store(path, now) as store:
         await store.write(WriteBatch(events=[an_event("1")]))
-        files = beside(path)
+        files = file_modes(path)
 
     names = ("state.db", "state.db.lock", "state.db-shm", "state.db-wal")
     assert files == dict.fromkeys(names, 0o600)
 
 
-async def test_second_owner_is_locked_out(disk: SqliteStore, path: Path, now: Hands) -> None:
-    """While one process has a store no other gets it, and the first is not disturbed."""
+async def test_second_process_is_locked_out(
+    disk: SqliteStore, path: Path, now: ManualClock
+) -> None:
+    """While one process has a store open, no other can open it, and the first is not disturbed."""
     with pytest.raises(StoreLocked, match=re.escape(str(path))):
         await a_store(path, now).__aenter__()
 
@@ -74,8 +76,8 @@ async def test_second_owner_is_locked_out(disk: SqliteStore, path: Path, now: Ha
     assert await event_ids(disk, NOON) == ["evt_1"]
 
 
-async def test_lock_is_given_back(path: Path, now: Hands) -> None:
-    """A store that was closed, or could not be opened, can be opened by another."""
+async def test_lock_is_released(path: Path, now: ManualClock) -> None:
+    """A store that was closed, or failed to open, can be opened again."""
     async with a_store(path, now):
         pass
     with limited(RLIMIT_FSIZE, 0), pytest.raises(StoreUnavailable):
@@ -85,8 +87,8 @@ async def test_lock_is_given_back(path: Path, now: Hands) -> None:
         assert await store.get_flags() == {}
 
 
-async def test_newer_database_is_left_as_it_is(path: Path, now: Hands) -> None:
-    """A database of a newer version is refused, and not a byte of it changes."""
+async def test_newer_database_is_unchanged(path: Path, now: ManualClock) -> None:
+    """A database of a newer version is unusable, and not a byte of it changes."""
     await fill(path, now)
     newer = sqlite3.connect(path)
     newer.execute("PRAGMA user_version = 99")
@@ -102,8 +104,8 @@ async def test_newer_database_is_left_as_it_is(path: Path, now: Hands) -> None:
 
 
 @pytest.mark.parametrize("place", ["folder", "file/state.db", "f" * 300])
-async def test_impossible_path_is_refused(tmp_path: Path, now: Hands, place: str) -> None:
-    """A path that cannot be a database is refused in one line with the path and the rule."""
+async def test_invalid_path_is_unusable(tmp_path: Path, now: ManualClock, place: str) -> None:
+    """A path that cannot be a database is reported in one line with the path and the rule."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
 
@@ -116,10 +118,10 @@ async def test_impossible_path_is_refused(tmp_path: Path, now: Hands, place: str
     assert "\n" not in message
 
 
-async def test_network_disk_is_refused(
-    path: Path, now: Hands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_network_file_system_is_unusable(
+    path: Path, now: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A store on a network file system is refused by name, untouched, with the way around."""
+    """A network file system is reported by its type, with the setting that allows it."""
     table = tmp_path / "mountinfo"
     table.write_text("36 35 98:0 / / rw,noatime - nfs4 server:/export rw\n")
     monkeypatch.setattr(mounts, "MOUNTINFO", table)
@@ -127,16 +129,16 @@ async def test_network_disk_is_refused(
     with pytest.raises(StoreUnusable, match=r"nfs4.*POLLER_ALLOW_NETWORK_STORE=on"):
         await a_store(path, now).__aenter__()
 
-    assert "state.db" not in beside(path)
+    assert "state.db" not in file_modes(path)
     async with a_store(path, now, allow_network=True) as store:
         assert await store.get_flags() == {}
 
 
 @pytest.mark.parametrize("start", [0, PAGE])
-async def test_damaged_file_is_set_aside(path: Path, now: Hands, start: int) -> None:
-    """A database that is damaged when it is opened is kept aside, and a new one is made."""
+async def test_damaged_file_is_quarantined(path: Path, now: ManualClock, start: int) -> None:
+    """A database that is damaged when it is opened is renamed, and a new one is created."""
     await fill(path, now)
-    spoil(path, start)
+    overwrite(path, start)
     damaged = contents(path)
 
     with capture_logs() as lines:
@@ -154,10 +156,10 @@ async def test_damaged_file_is_set_aside(path: Path, now: Hands, start: int) -> 
     ]
 
 
-async def test_foreign_file_is_set_aside(path: Path, now: Hands) -> None:
-    """A file that never was a database, and what stands for its log, are kept aside too."""
-    spoil(path, 0, b"hello")
-    spoil(path.with_name("state.db-wal"), 0, b"world")
+async def test_foreign_file_is_quarantined(path: Path, now: ManualClock) -> None:
+    """A file that is not a database is renamed, with the files named like its log."""
+    overwrite(path, 0, b"hello")
+    overwrite(path.with_name("state.db-wal"), 0, b"world")
 
     async with a_store(path, now):
         pass
@@ -166,12 +168,12 @@ async def test_foreign_file_is_set_aside(path: Path, now: Hands) -> None:
     assert contents(aside, aside.with_name(f"{aside.name}-wal")) == [b"hello", b"world"]
 
 
-async def test_damage_while_running_is_set_aside(path: Path, now: Hands) -> None:
-    """A database that turns out damaged at work is kept aside; the next verb has a new one."""
+async def test_damage_while_running_is_quarantined(path: Path, now: ManualClock) -> None:
+    """A database found damaged while open is renamed; the next verb uses a new one."""
     await fill(path, now)
     async with a_store(path, now) as store:
         name = store.database_id
-        spoil(path, PAGE)
+        overwrite(path, PAGE)
         with pytest.raises(StoreUnavailable):
             await store.load_states(["job-1"])
 
@@ -180,12 +182,12 @@ async def test_damage_while_running_is_set_aside(path: Path, now: Hands) -> None
     assert len(list(path.parent.glob("state.db.corrupt-*Z"))) == 1
 
 
-async def test_outcome_of_the_old_database_does_not_touch_the_new(path: Path, now: Hands) -> None:
-    """What was under way when a database was replaced is not taken for another delivery."""
+async def test_outcome_of_a_replaced_database_is_ignored(path: Path, now: ManualClock) -> None:
+    """An attempt in flight while a database was replaced is not recorded for another delivery."""
     await fill(path, now)
     async with a_store(path, now) as store:
         (delivery,) = await due(store, NOON)
-        spoil(path, PAGE)
+        overwrite(path, PAGE)
         with pytest.raises(StoreUnavailable):
             await store.load_states(["job-1"])
         await store.write(WriteBatch(events=[an_event("2")]))
@@ -195,8 +197,8 @@ async def test_outcome_of_the_old_database_does_not_touch_the_new(path: Path, no
         assert await event_ids(store, NOON) == ["evt_2"]
 
 
-async def test_full_disk_heals(disk: SqliteStore) -> None:
-    """While the disk is full nothing is half written; with space the same batch goes through."""
+async def test_full_disk_recovers(disk: SqliteStore) -> None:
+    """On a full disk nothing is half written; with space, the same batch succeeds."""
     await disk.write(WriteBatch(events=[an_event("1")]))
     batch = WriteBatch(states=[a_state()], events=[an_event("2", "job-2")])
 
@@ -213,34 +215,34 @@ async def test_full_disk_heals(disk: SqliteStore) -> None:
 
 
 def open_files(path: Path) -> int:
-    """Count the open files of this process that are the database."""
-    return sum(it.resolve() == path for it in Path("/proc/self/fd").iterdir())
+    """Return how many open files of this process are the database."""
+    return sum(link.resolve() == path for link in Path("/proc/self/fd").iterdir())
 
 
 async def test_failed_write_leaves_no_connection_open(disk: SqliteStore, path: Path) -> None:
-    """A connection that is left after a failure is closed at once, whoever keeps the error.
+    """A connection is closed at once after a failure, even while the error is kept.
 
-    One that closes later would take the WAL away from whatever stands in its file's place.
+    A connection that closes later would remove the WAL of a file that replaced its own.
     """
     await disk.write(WriteBatch(events=[an_event("1")]))
-    (one,) = await due(disk, NOON)
+    (delivery,) = await due(disk, NOON)
 
     with limited(RLIMIT_FSIZE, PAGE), pytest.raises(StoreUnavailable):
-        await disk.settle([delivered(one)])
+        await disk.settle([delivered(delivery)])
 
     assert open_files(path) == 0
 
 
-async def test_database_at_its_limit_is_unavailable(disk: SqliteStore) -> None:
-    """SQLite's own word for a full disk is StoreUnavailable."""
+async def test_sqlite_full_is_unavailable(disk: SqliteStore) -> None:
+    """SQLite's own error for a full disk is StoreUnavailable."""
     disk._database.transact(lambda db: db.execute("PRAGMA max_page_count = 1"))
 
     with pytest.raises(StoreUnavailable, match="full"):
         await disk.write(WriteBatch(events=[an_event("1", body=b"x" * 100_000)]))
 
 
-async def test_no_files_left_is_unavailable(path: Path, now: Hands) -> None:
-    """What the system refuses for the moment, at the start, is worth another try."""
+async def test_no_file_descriptors_at_start_is_unavailable(path: Path, now: ManualClock) -> None:
+    """A temporary error of the system when the store is opened is worth a retry."""
     store = a_store(path, now, in_thread=False)
 
     with limited(RLIMIT_NOFILE, 0), pytest.raises(StoreUnavailable, match="Too many open files"):
@@ -250,8 +252,10 @@ async def test_no_files_left_is_unavailable(path: Path, now: Hands) -> None:
         assert await store.get_flags() == {}
 
 
-async def test_no_files_left_later_is_unavailable(path: Path, now: Hands) -> None:
-    """What the system refuses for the moment while the store connects anew is tried again."""
+async def test_no_file_descriptors_on_reconnect_is_unavailable(
+    path: Path, now: ManualClock
+) -> None:
+    """A temporary error of the system when the store reconnects is worth a retry."""
     async with a_store(path, now, in_thread=False) as store:
         with limited(RLIMIT_FSIZE, 0), pytest.raises(StoreUnavailable):
             await store.write(WriteBatch(flags={"a": "1"}))
@@ -261,12 +265,12 @@ async def test_no_files_left_later_is_unavailable(path: Path, now: Hands) -> Non
         assert await store.get_flags() == {}
 
 
-async def test_store_that_another_writes_to_is_unavailable(
-    path: Path, now: Hands, monkeypatch: pytest.MonkeyPatch
+async def test_busy_store_is_unavailable(
+    path: Path, now: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that holds the database for too long makes it unavailable, not broken.
+    """A process that keeps the database locked makes it unavailable, not damaged.
 
-    When that was is known.
+    The time of the error is recorded.
     """
     monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.0)
     async with a_store(path, now) as store:
@@ -274,14 +278,14 @@ async def test_store_that_another_writes_to_is_unavailable(
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StoreUnavailable, match="locked"):
                 await store.get_flags()
-        now.turn(10.0)
+        now.advance(10.0)
 
         assert await store.get_flags() == {}
         assert store.last_error_at == NOON
 
 
-async def test_bug_is_not_taken_for_a_disk(disk: SqliteStore) -> None:
-    """An error that is ours is raised as it is, and the store works on."""
+async def test_bug_is_not_a_disk_error(disk: SqliteStore) -> None:
+    """A programming error is raised unchanged, and the store still works."""
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         disk._database.transact(lambda db: db.execute("SELECT * FROM nowhere"))
 
@@ -289,31 +293,31 @@ async def test_bug_is_not_taken_for_a_disk(disk: SqliteStore) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a database with all that is beside it."""
-    for name in beside(path):
+    """Remove a database with all its files."""
+    for name in file_modes(path):
         path.with_name(name).unlink()
 
 
 def read(path: Path) -> bytes:
-    """Read a file."""
+    """Return the bytes of a file."""
     return path.read_bytes()
 
 
 def damage(path: Path) -> None:
-    """Write over a database what is none."""
+    """Overwrite a database with text."""
     path.write_bytes(b"this is no database" * 1_000)
 
 
-def a_foreign_database(path: Path) -> bytes:
-    """Make the database of another program, and give its content."""
+def foreign_database(path: Path) -> bytes:
+    """Create the database of another program, and return its bytes."""
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE bookmarks (url TEXT)")
         db.commit()
     return read(path)
 
 
-async def test_a_file_that_is_removed_is_made_anew(disk: SqliteStore, path: Path) -> None:
-    """What is recorded after the file was removed is in a new file, of a new instance."""
+async def test_removed_file_is_replaced(disk: SqliteStore, path: Path) -> None:
+    """Events that are recorded after the file was removed are in a new file with a new id."""
     before = disk.database_id
     remove(path)
 
@@ -321,12 +325,12 @@ async def test_a_file_that_is_removed_is_made_anew(disk: SqliteStore, path: Path
 
     assert disk.database_id != before
     assert await event_ids(disk, 1e12) == [an_event("1").id]
-    assert "state.db" in beside(path)
+    assert "state.db" in file_modes(path)
 
 
-async def test_the_database_of_another_program_is_left_alone(path: Path, now: Hands) -> None:
-    """A SQLite file with other tables is refused and stays as it is."""
-    content = a_foreign_database(path)
+async def test_foreign_database_is_unchanged(path: Path, now: ManualClock) -> None:
+    """A SQLite file with other tables is unusable, and not a byte of it changes."""
+    content = foreign_database(path)
 
     with pytest.raises(StoreUnusable, match="another program"):
         await a_store(path, now).__aenter__()
@@ -334,8 +338,8 @@ async def test_the_database_of_another_program_is_left_alone(path: Path, now: Ha
     assert read(path) == content
 
 
-def cut_off(path: Path) -> None:
-    """Leave a change half done in a database that is not in WAL mode, as a kill does."""
+def interrupt_change(path: Path) -> None:
+    """Leave an unfinished change in a database in rollback mode, as a killed process does."""
     poll_log = path.with_name(path.name + "-journal")
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = DELETE")
@@ -347,28 +351,26 @@ def cut_off(path: Path) -> None:
     poll_log.write_bytes(left[1])
 
 
-async def test_a_kill_while_the_file_is_made_does_not_lock_it_for_ever(
-    path: Path, now: Hands
-) -> None:
-    """What a kill left half done outside of WAL mode is undone at the next start."""
+async def test_kill_during_creation_does_not_lock_the_file(path: Path, now: ManualClock) -> None:
+    """A change that a kill interrupted outside of WAL mode is rolled back at the next start."""
     await fill(path, now)
-    cut_off(path)
+    interrupt_change(path)
 
     async with a_store(path, now) as store:
-        found = await event_ids(store, 1e12)
+        due_ids = await event_ids(store, 1e12)
 
-    assert found == [an_event("1").id]
+    assert due_ids == [an_event("1").id]
 
 
-async def test_a_damaged_file_that_cannot_be_renamed_is_waited_for(
+async def test_damaged_file_that_cannot_be_renamed_is_unavailable(
     disk: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a damaged file cannot be set aside, the store is unavailable; nothing crashes."""
+    """If a damaged file cannot be renamed, the store is unavailable; nothing crashes."""
 
-    def refuse(_self: Path, _target: Path) -> None:
+    def deny(_self: Path, _target: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(Path, "rename", deny)
     disk._database._disconnect()
     damage(path)
 

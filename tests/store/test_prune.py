@@ -1,4 +1,4 @@
-"""Every store forgets what is past its time, and nothing before."""
+"""Retention: rows are deleted after their time, and not before."""
 
 import pytest
 
@@ -9,75 +9,77 @@ from tests.support.store_builders import (
     LOG,
     NOON,
     AnyStore,
-    Hands,
+    ManualClock,
     a_state,
     an_event,
-    buried,
+    dead,
+    deferred,
     delivered,
     due,
-    postponed,
 )
 
 
-async def is_known(store: AnyStore, now: Hands) -> bool:
-    """Tell whether the store still has the first event: a known one is not delivered anew."""
+async def is_recorded(store: AnyStore, now: ManualClock) -> bool:
+    """Return whether the store has the first event: a recorded event is not delivered again."""
     before = len(await due(store, now()))
     await store.write(WriteBatch(events=[an_event("1")]))
     return len(await due(store, now())) == before
 
 
-@pytest.mark.parametrize(("end", "days"), [(delivered, 7), (buried, 30)])
-async def test_event_is_kept_for_its_time(store: AnyStore, now: Hands, end, days: int) -> None:
+@pytest.mark.parametrize(("end", "days"), [(delivered, 7), (dead, 30)])
+async def test_event_is_kept_for_its_retention(
+    store: AnyStore, now: ManualClock, end, days: int
+) -> None:
     """A delivered event is kept for 7 days after its end, a dead one for 30."""
     await store.write(WriteBatch(events=[an_event("1")]))
-    now.turn(DAY)
+    now.advance(DAY)
     await store.settle([end((await due(store, now()))[0])])
 
-    assert await store.prune(now.turn(days * DAY - 1), []) == 0
-    assert await is_known(store, now)
+    assert await store.prune(now.advance(days * DAY - 1), []) == 0
+    assert await is_recorded(store, now)
 
 
-@pytest.mark.parametrize(("end", "days"), [(delivered, 7), (buried, 30)])
-async def test_event_is_forgotten_after_its_time(
-    store: AnyStore, now: Hands, end, days: int
+@pytest.mark.parametrize(("end", "days"), [(delivered, 7), (dead, 30)])
+async def test_event_is_pruned_after_its_retention(
+    store: AnyStore, now: ManualClock, end, days: int
 ) -> None:
-    """A delivered event goes 7 days after its end, a dead one after 30."""
+    """A delivered event is deleted 7 days after its end, a dead one after 30."""
     await store.write(WriteBatch(events=[an_event("1")]))
-    now.turn(DAY)
+    now.advance(DAY)
     await store.settle([end((await due(store, now()))[0])])
 
-    assert await store.prune(now.turn(days * DAY), []) == 1
-    assert not await is_known(store, now)
+    assert await store.prune(now.advance(days * DAY), []) == 1
+    assert not await is_recorded(store, now)
 
 
-async def test_pending_event_is_never_forgotten(store: AnyStore, now: Hands) -> None:
-    """An event that waits for a sink is kept however old it is."""
+async def test_pending_event_is_never_pruned(store: AnyStore, now: ManualClock) -> None:
+    """An event that is pending for a sink is kept, however old it is."""
     await store.write(WriteBatch(events=[an_event("1")]))
-    await store.settle([postponed((await due(store, NOON))[0], NOON)])
+    await store.settle([deferred((await due(store, NOON))[0], NOON)])
 
-    assert await store.prune(now.turn(1000 * DAY), []) == 0
+    assert await store.prune(now.advance(1000 * DAY), []) == 0
     assert len(await due(store, now())) == 1
 
 
-async def test_event_is_kept_until_its_last_sink_has_it(store: AnyStore, now: Hands) -> None:
-    """An event that one sink has and another does not is kept."""
+async def test_event_is_kept_until_all_sinks_have_it(store: AnyStore, now: ManualClock) -> None:
+    """An event that is delivered to one sink but not to another is kept."""
     await store.write(WriteBatch(events=[an_event("1", type="job.failed")]))
     await store.settle([delivered((await due(store, NOON, HOOK))[0])])
 
-    assert await store.prune(now.turn(8 * DAY), []) == 0
+    assert await store.prune(now.advance(8 * DAY), []) == 0
     assert len(await due(store, now(), LOG)) == 1
 
 
-async def test_event_for_nobody_is_forgotten(store: AnyStore, now: Hands) -> None:
-    """An event that no sink takes is kept for 7 days, like one that all have."""
+async def test_event_without_deliveries_is_pruned(store: AnyStore, now: ManualClock) -> None:
+    """An event without deliveries is kept for 7 days, like one that was delivered."""
     await store.write(WriteBatch(events=[an_event("1", type="job.found")]))
 
     assert await store.prune(NOON + 7 * DAY - 1, []) == 0
     assert await store.prune(NOON + 7 * DAY, []) == 1
 
 
-async def test_old_jobs_go_unless_they_are_watched(store: AnyStore) -> None:
-    """A job's row goes 400 days after its last change, and never while it is watched."""
+async def test_old_jobs_are_pruned_unless_watched(store: AnyStore) -> None:
+    """A job's row is deleted 400 days after its last change, but never while it is watched."""
     await store.write(WriteBatch(states=[a_state("job-1"), a_state("job-2")]))
 
     assert await store.prune(NOON + 400 * DAY - 1, []) == 0

@@ -1,4 +1,4 @@
-"""Every store keeps the states of jobs, marks and its own name."""
+"""The states of jobs, the flags and the id of the database."""
 
 import pytest
 
@@ -7,13 +7,13 @@ from poller.core.outbox import WriteBatch
 from poller.core.pacing import COST_WATCH_SECONDS
 from poller.core.state import JobState, Phase
 from tests.support.builders import FINAL, a_job, a_job_object
-from tests.support.store_builders import NOON, AnyStore, Hands, a_state, reopen
+from tests.support.store_builders import NOON, AnyStore, ManualClock, a_state, reopen
 
 SUCCEEDED = a_job("SUCCEEDED", datetime_completed="2024-01-15T10:32:15Z")
 
 
 async def loaded(store: AnyStore, *job_ids: str) -> list[str]:
-    """Read which jobs are loaded when these are asked for."""
+    """Return the ids of the jobs that are loaded for these ids."""
     return sorted(state.job_id for state in await store.load_states(job_ids))
 
 
@@ -42,22 +42,22 @@ async def test_state_is_read_as_written(store: AnyStore, state: JobState) -> Non
 
 
 async def test_later_state_replaces_an_earlier_one(store: AnyStore) -> None:
-    """The last state that was recorded of a job is the one that counts."""
+    """The last recorded state of a job counts."""
     await store.write(WriteBatch(states=[a_state(sequence=1)]))
     await store.write(WriteBatch(states=[a_state(sequence=2)]))
 
     assert await store.load_states(["job-1"]) == [a_state(sequence=2)]
 
 
-async def test_only_what_is_asked_for_is_loaded(store: AnyStore) -> None:
-    """A job that nobody asks for stays where it is, and one that is not there is left out."""
+async def test_load_states_returns_requested_jobs_only(store: AnyStore) -> None:
+    """A job that is not requested is not loaded, and one without a record is left out."""
     await store.write(WriteBatch(states=[a_state("job-1"), a_state("job-2")]))
 
     assert await loaded(store, "job-2", "job-3") == ["job-2"]
 
 
-async def test_unfinished_jobs_are_loaded_unasked(store: AnyStore) -> None:
-    """A job that is settling or awaits its cost is loaded unasked; one that is final is not."""
+async def test_load_states_adds_unfinished_jobs(store: AnyStore) -> None:
+    """A job that is settling or awaits its cost is loaded without a request; others are not."""
     settling = a_state("job-1", phase=Phase.SETTLING, job=SUCCEEDED)
     awaiting = a_state("job-2", phase=Phase.DONE, job=SUCCEEDED)
     final = a_state("job-3", phase=Phase.DONE, job=a_job("SUCCEEDED", **FINAL))
@@ -66,8 +66,8 @@ async def test_unfinished_jobs_are_loaded_unasked(store: AnyStore) -> None:
     assert await loaded(store) == ["job-1", "job-2"]
 
 
-async def test_active_jobs_are_named(store: AnyStore) -> None:
-    """Every recorded job that has not ended is named; those that nobody has seen are not there."""
+async def test_unfinished_ids(store: AnyStore) -> None:
+    """Every recorded job that is not done is returned."""
     phases = {"job-1": Phase.ACTIVE, "job-2": Phase.SETTLING, "job-3": Phase.MISSING}
     states = [a_state(job_id, phase=phase, job=SUCCEEDED) for job_id, phase in phases.items()]
     done = a_state("job-4", phase=Phase.DONE, job=SUCCEEDED)
@@ -76,27 +76,27 @@ async def test_active_jobs_are_named(store: AnyStore) -> None:
     assert sorted(await store.unfinished_ids()) == ["job-1", "job-2", "job-3"]
 
 
-async def test_cost_is_not_awaited_for_ever(store: AnyStore, now: Hands) -> None:
-    """A job whose cost has not come within COST_WATCH is loaded only when it is asked for."""
+async def test_load_states_stops_awaiting_a_cost(store: AnyStore, now: ManualClock) -> None:
+    """A job whose cost is overdue is loaded only when it is requested."""
     await store.write(WriteBatch(states=[a_state(phase=Phase.DONE, job=SUCCEEDED)]))
-    now.turn(COST_WATCH_SECONDS)
+    now.advance(COST_WATCH_SECONDS)
 
     assert await loaded(store) == []
     assert await loaded(store, "job-1") == ["job-1"]
 
 
-async def test_since_ahead_becomes_now(store: AnyStore, now: Hands) -> None:
-    """A phase that began in the future, by a clock that was wrong, began now."""
+async def test_since_in_the_future_becomes_now(store: AnyStore, now: ManualClock) -> None:
+    """A phase that started in the future, by a wrong clock, started now."""
     await store.write(WriteBatch(states=[a_state(since=NOON + 500)]))
-    now.turn(100)
+    now.advance(100)
 
     (state,) = await store.load_states(["job-1"])
 
     assert state.since == NOON + 100
 
 
-async def test_marks_are_kept(store: AnyStore) -> None:
-    """Marks survive, each under its name, and the last one counts."""
+async def test_flags_are_kept(store: AnyStore) -> None:
+    """Flags survive a restart, each under its name, and the last text counts."""
     await store.write(WriteBatch(flags={"a": "1", "b": "2"}))
     await store.write(WriteBatch(flags={"a": "3"}))
     await reopen(store)
@@ -104,8 +104,8 @@ async def test_marks_are_kept(store: AnyStore) -> None:
     assert await store.get_flags() == {"a": "3", "b": "2"}
 
 
-async def test_instance_is_random_and_stays(store: AnyStore) -> None:
-    """A store has a name of 16 hexadecimal digits, the same after a restart."""
+async def test_database_id_is_random_and_stays(store: AnyStore) -> None:
+    """A database has an id of 16 hexadecimal digits, the same after a restart."""
     name = store.database_id
     await reopen(store)
 

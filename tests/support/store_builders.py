@@ -1,4 +1,4 @@
-"""What the tests of the store talk about: a clock set by hand, states, events, outcomes."""
+"""Builders for tests of the store: a manual clock, states, events, outcomes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,35 +25,35 @@ ROUTES = {
 AnyStore = SqliteStore | MemoryStore
 
 
-class Hands:
-    """A clock that stands until it is turned."""
+class ManualClock:
+    """A clock that stands still until it is advanced."""
 
     def __init__(self) -> None:
         self.now = NOON
 
     def __call__(self) -> float:
-        """Say what time it is."""
+        """Return the time."""
         return self.now
 
-    def turn(self, seconds: float) -> float:
-        """Let so many seconds pass, and say what time it is then."""
+    def advance(self, seconds: float) -> float:
+        """Advance the clock, and return the new time."""
         self.now += seconds
         return self.now
 
 
-def a_store(path: Path, now: Hands, **changes: Any) -> SqliteStore:
-    """Make a store on disk that nobody has opened."""
+def a_store(path: Path, now: ManualClock, **changes: Any) -> SqliteStore:
+    """Return a store on disk that is not open."""
     options = {"routes": ROUTES, "deployment": "api.sutro.sh"} | changes
     return SqliteStore(path, now=now, **options)
 
 
 def a_state(job_id: str = "job-1", **fields: Any) -> JobState:
-    """Give the state of a job that is watched."""
+    """Return the state of a watched job."""
     return JobState(**({"job_id": job_id, "phase": Phase.ACTIVE, "since": NOON} | fields))
 
 
 def an_event(name: str = "1", subject: str = "job-1", **fields: Any) -> Event:
-    """Give an event that goes to the webhook alone."""
+    """Return an event for the webhook alone."""
     values = {
         "id": f"evt_{name}",
         "type": "job.succeeded",
@@ -65,41 +65,41 @@ def an_event(name: str = "1", subject: str = "job-1", **fields: Any) -> Event:
 
 
 def delivered(delivery: Delivery) -> Outcome:
-    """Give the outcome of an attempt that worked."""
+    """Return the outcome of a successful attempt."""
     return Outcome(delivery_id=delivery.id, status=DeliveryStatus.DELIVERED)
 
 
-def postponed(delivery: Delivery, due: float, reason: str = "HTTP 503") -> Outcome:
-    """Give the outcome of an attempt that failed and will be made again."""
+def deferred(delivery: Delivery, due: float, reason: str = "HTTP 503") -> Outcome:
+    """Return the outcome of a failed attempt that is retried."""
     return Outcome(delivery_id=delivery.id, status=DeliveryStatus.PENDING, due=due, reason=reason)
 
 
-def buried(delivery: Delivery, reason: str = "HTTP 400") -> Outcome:
-    """Give the outcome of an attempt after which there is no other."""
+def dead(delivery: Delivery, reason: str = "HTTP 400") -> Outcome:
+    """Return the outcome of a failed attempt that is not retried."""
     return Outcome(delivery_id=delivery.id, status=DeliveryStatus.DEAD, reason=reason)
 
 
 async def reopen(store: AnyStore) -> None:
-    """Close a store and open it again, as a restart does; what is in memory stays there."""
+    """Close and reopen a store, as a restart does; a memory store keeps its contents."""
     await store.__aexit__(None, None, None)
     await store.__aenter__()
 
 
 async def due(store: Store, now: float, sink: str = HOOK, **options: Any) -> list[Delivery]:
-    """Read what is due at a sink."""
+    """Return the deliveries that are due at a sink."""
     return await store.due_deliveries(sink, now, **({"limit": 10} | options))
 
 
 async def event_ids(store: Store, now: float, sink: str = HOOK, **options: Any) -> list[str]:
-    """Read the ids of the events that are due at a sink."""
+    """Return the ids of the events that are due at a sink."""
     return [delivery.event.id for delivery in await due(store, now, sink, **options)]
 
 
 @contextmanager
-def limited(resource: int, most: int) -> Iterator[None]:
-    """Let the system refuse this process more of something."""
+def limited(resource: int, maximum: int) -> Iterator[None]:
+    """Limit a resource of this process while the block runs."""
     soft, hard = getrlimit(resource)
-    setrlimit(resource, (most, hard))
+    setrlimit(resource, (maximum, hard))
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What programs read of a database, page by page."""
+"""Pages of jobs and events, and positions in the stream of events."""
 
 import sqlite3
 from contextlib import closing
@@ -19,14 +19,14 @@ from poller.store.pagination import (
     position_of,
 )
 from poller.store.sqlite import SqliteStore
-from tests.support.store_builders import Hands, a_state, an_event
+from tests.support.store_builders import ManualClock, a_state, an_event
 
 FIVE = [str(number) for number in range(1, 6)]
 
 
 @pytest.fixture
-async def admin(path: Path, now: Hands, disk: SqliteStore) -> StoreAdmin:
-    """Give a desk on a database of five jobs and events, the last two of one moment."""
+async def admin(path: Path, now: ManualClock, disk: SqliteStore) -> StoreAdmin:
+    """Return the admin of a database of five jobs and events, the last two of one time."""
     for name in FIVE:
         await disk.write(
             WriteBatch(
@@ -34,22 +34,22 @@ async def admin(path: Path, now: Hands, disk: SqliteStore) -> StoreAdmin:
                 events=[an_event(name, f"job-{name}")],
             )
         )
-        now.turn(0.0 if name == "4" else 10.0)
+        now.advance(0.0 if name == "4" else 10.0)
     return StoreAdmin(path, now)
 
 
 def ids(page: Page) -> list[str]:
-    """Give the ids on a page."""
+    """Return the ids on a page."""
     return [row.get("job_id") or row["id"] for row in page.rows]
 
 
-async def test_pages_of_jobs_meet(admin: StoreAdmin):
-    """Each page begins where the last one ended, though two jobs changed in one moment."""
+async def test_pages_of_jobs_are_complete(admin: StoreAdmin):
+    """Each page starts where the last one ended, even between two jobs of one time."""
     first = jobs_page(admin, EventFilter(limit=1))
     second = jobs_page(admin, EventFilter(limit=3), after=first.after, unseen=["job-0", "job-5"])
     third = jobs_page(admin, EventFilter(limit=3), after=second.after, unseen=["job-0"])
 
-    assert [ids(it) for it in (first, second, third)] == [
+    assert [ids(page) for page in (first, second, third)] == [
         ["job-4"],
         ["job-5", "job-3", "job-2"],
         ["job-1", "job-0"],
@@ -64,8 +64,8 @@ async def test_pages_of_jobs_meet(admin: StoreAdmin):
     }
 
 
-async def test_watched_jobs_alone(admin: StoreAdmin):
-    """With a list of the watched only these are read, seen or not."""
+async def test_watched_limits_the_jobs(admin: StoreAdmin):
+    """With a list of watched ids only these are returned, observed or not."""
     page = jobs_page(
         admin, EventFilter(limit=9), unseen=["job-0"], watched=["job-0", "job-2", "job-x"]
     )
@@ -73,40 +73,40 @@ async def test_watched_jobs_alone(admin: StoreAdmin):
     assert ids(page) == ["job-2", "job-0"]
 
 
-async def test_pages_of_events_meet(admin: StoreAdmin):
-    """Events come latest first, each once, also those of one moment."""
+async def test_pages_of_events_are_complete(admin: StoreAdmin):
+    """Events are listed latest first, each once, also those of one time."""
     first = events_page(admin, EventFilter(limit=1), after=None)
     rest = events_page(admin, EventFilter(limit=9), after=first.after)
 
     assert ids(first) + ids(rest) == ["evt_5", "evt_4", "evt_3", "evt_2", "evt_1"]
 
 
-async def test_ids_in_a_filter_are_whole(admin: StoreAdmin):
-    """The beginning of an id is none: a program that is wrong must not get another's job."""
+async def test_filter_ids_must_be_complete(admin: StoreAdmin):
+    """A prefix of an id matches nothing: a faulty program must not get another job."""
     assert ids(jobs_page(admin, EventFilter(job="job", limit=9))) == []
     assert ids(events_page(admin, EventFilter(job="job-3", limit=9), after=None)) == ["evt_3"]
 
 
-async def test_events_in_the_order_of_their_recording(admin: StoreAdmin):
-    """After a number come the events that were recorded after it."""
+async def test_events_after_a_position(admin: StoreAdmin):
+    """After a position come the events that were recorded after it."""
     third = position_of(admin, "evt_3")
 
-    assert [it["id"] for it in events_after(admin, third, limit=9)] == ["evt_4", "evt_5"]
-    assert [it["id"] for it in events_after(admin, STREAM_START, limit=2)] == ["evt_1", "evt_2"]
+    assert [row["id"] for row in events_after(admin, third, limit=9)] == ["evt_4", "evt_5"]
+    assert [row["id"] for row in events_after(admin, STREAM_START, limit=2)] == ["evt_1", "evt_2"]
     assert events_after(admin, position_of(admin, None), limit=9) == []
 
 
-async def test_after_an_event_that_is_forgotten(path: Path, admin: StoreAdmin):
-    """An event that is gone by now has left its place: after it come those after it."""
+async def test_events_after_a_pruned_event(path: Path, admin: StoreAdmin):
+    """A pruned event keeps its position: the events after it are still returned."""
     third = position_of(admin, "evt_3")
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("DELETE FROM events WHERE id IN ('evt_2', 'evt_3')")
 
-    assert [it["id"] for it in events_after(admin, third, limit=9)] == ["evt_4", "evt_5"]
+    assert [row["id"] for row in events_after(admin, third, limit=9)] == ["evt_4", "evt_5"]
 
 
-async def test_a_number_of_another_database(admin: StoreAdmin):
-    """A number that no event of this database can have stands before all of them."""
+async def test_position_of_another_database(admin: StoreAdmin):
+    """A position that no event of this database can have is before all events."""
     assert position_of(admin, "evt_x") == STREAM_START
     assert len(events_after(admin, StreamPosition(10_000, "evt_a"), limit=9)) == 5
     assert len(events_after(admin, StreamPosition(2, "evt_a"), limit=9)) == 5

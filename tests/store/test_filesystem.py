@@ -1,10 +1,10 @@
-"""The file system of a path, from the text of /proc/self/mountinfo."""
+"""The file system type of a path."""
 
 from pathlib import Path
 
 import pytest
 
-from poller.store import filesystem as mounts
+from poller.store import filesystem
 from poller.store.filesystem import fs_type, network_fs_type
 
 MOUNTINFO = r"""
@@ -29,26 +29,24 @@ MOUNTINFO = r"""
         ("/over/state.db", "cifs"),
     ],
 )
-def test_deepest_and_last_mount_counts(path: str, kind: str) -> None:
-    """A path belongs to the deepest mount above it, and there to the one mounted last."""
+def test_deepest_and_last_mount_wins(path: str, kind: str) -> None:
+    """A path belongs to the deepest mount above it, and there to the last one."""
     assert fs_type(Path(path), MOUNTINFO) == kind
 
 
-def test_nothing_is_known_without_the_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the system has no such table, nothing is taken for a network disk."""
-    monkeypatch.setattr(mounts, "MOUNTINFO", tmp_path / "none")
+def test_unknown_without_mountinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without /proc/self/mountinfo, no path is on a network file system."""
+    monkeypatch.setattr(filesystem, "MOUNTINFO", tmp_path / "none")
 
     assert network_fs_type(tmp_path) is None
 
 
-def test_link_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link to a network disk is a network disk."""
+def test_symbolic_link_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A symbolic link to a network file system is on a network file system."""
     (tmp_path / "far").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "far")
     table = tmp_path / "mountinfo"
     table.write_text(f"1 1 0:1 / / rw - ext4 x rw\n2 1 0:2 / {tmp_path / 'far'} rw - nfs x rw\n")
-    monkeypatch.setattr(mounts, "MOUNTINFO", table)
+    monkeypatch.setattr(filesystem, "MOUNTINFO", table)
 
     assert network_fs_type(tmp_path / "link" / "state.db") == "nfs"
