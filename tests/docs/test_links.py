@@ -1,5 +1,6 @@
 """Links in Markdown lead somewhere."""
 
+import re
 from pathlib import PurePosixPath
 from posixpath import normpath
 from typing import Final
@@ -7,7 +8,7 @@ from typing import Final
 import pytest
 import yaml
 
-from tests.docs.markdown import PAGES, ROOT, anchors, links
+from tests.docs.markdown import PAGES, ROOT, anchors, links, read
 
 REPOSITORY: Final = "https://github.com/sutro-poller/sutro-poller/blob/main/"
 """How pages of docs/ name other files: the site has only the pages."""
@@ -48,6 +49,15 @@ def test_the_site_lists_every_page():
     pages = [page for section in navigation for page in _pages(*section.values())]
 
     assert sorted(pages) == sorted(it.removeprefix("docs/") for it in PAGES if "/" in it)
+
+
+@pytest.mark.parametrize("page", LINKING)
+def test_paths_lead_somewhere(page):
+    """Each path of the code or the tests that a page names is there."""
+    paths = re.findall(r"`((?:poller|tests|docs|config|deploy)/[\w*./-]+)`", read(page))
+    dead = [path for path in paths if not [*ROOT.glob(path.rstrip("/"))]]
+
+    assert not dead
 
 
 def _pages(section: str | list[dict[str, str]]) -> list[str]:
