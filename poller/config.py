@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks it
 
@@ -13,9 +13,10 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 from poller.core.errors import ConfigError
 from poller.core.events import DEFAULT_SINK_EVENTS, DaemonEventType, EventOrigin
 from poller.core.lifecycle import LifecyclePolicy
+from poller.core.outbox import Retention
 from poller.core.pacing import PollPolicy
 from poller.runtime.address import OFF, is_loopback
-from poller.runtime.http import OutboundSettings, redact_url
+from poller.runtime.http import OutboundSettings
 from poller.settings.base import (
     RawSettings,
     Reloadable,
@@ -36,14 +37,6 @@ NO_JOBS: Final = (
 )
 
 T = TypeVar("T")
-
-
-class SettingRow(NamedTuple):
-    """One setting for display; secrets are masked."""
-
-    variable: str
-    value: str
-    origin: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +110,16 @@ class Config:
         """The times after which an ended job is settled and an unknown one is missing."""
         return LifecyclePolicy(self.settings.settle_timeout, self.settings.not_found_grace)
 
+    @property
+    def retention(self) -> Retention:
+        """How long the store keeps rows."""
+        settings = self.settings
+        return Retention(
+            delivered=settings.retention_delivered,
+            dead=settings.retention_dead,
+            jobs=settings.retention_jobs,
+        )
+
     def reload_secrets(self) -> tuple[str, ...]:
         """Read the secret files again; on any error keep all old values, and return the errors."""
         try:
@@ -154,13 +157,6 @@ def load(
     """
     sources = EnvSources.of(environ, env_file)
     return _configure(sources, for_run=for_run, is_delivering=is_delivering)
-
-
-def describe(config: Config) -> list[SettingRow]:
-    """Return every setting with its value, secrets masked, and its origin."""
-    return [
-        SettingRow(name, _display(value), value.origin) for name, value in config.sourced.items()
-    ]
 
 
 def _configure(sources: EnvSources, *, for_run: bool, is_delivering: bool) -> Config:
@@ -291,9 +287,3 @@ def _changes_that_need_a_restart(old: Config, new: Config) -> tuple[str, ...]:
     if [sink.name for sink in old.sinks] != [sink.name for sink in new.sinks]:
         return ("POLLER_SINKS: restart the daemon to add or remove a sink",)
     return ()
-
-
-def _display(value: SourcedValue) -> str:
-    if not value.is_secret or not value.text:
-        return value.text
-    return redact_url(value.text) if "://" in value.text else "****"

@@ -106,11 +106,17 @@ def build_store(config: Config, clock: Clock) -> Store:
         Path(settings.store).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if settings.store == MEMORY:
         log.warning("store.not_persistent", error="undelivered events are lost at a restart")
-        return MemoryStore(routes=routes, deployment=config.deployment, now=clock.steady)
+        return MemoryStore(
+            routes=routes,
+            deployment=config.deployment,
+            now=clock.steady,
+            retention=config.retention,
+        )
     return SqliteStore(
         Path(settings.store),
         routes=routes,
         deployment=config.deployment,
         now=clock.steady,
+        retention=config.retention,
         allow_network=settings.allow_network_store,
     )

@@ -11,10 +11,11 @@ import anyio
 
 from poller.cli import add_env_file_argument, print_output, print_status
 from poller.cli import exit_codes as codes
-from poller.config import Config, describe, load
+from poller.config import Config, load
 from poller.core.errors import ConfigError, NotFound, PollError
 from poller.runtime import logging as logs
 from poller.runtime.clock import Clock
+from poller.settings.display import describe
 from poller.settings.types import MEMORY
 from poller.wiring import build_client, build_http
 
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check_paths(config)
     logs.configure("warning", "console", stream=sys.stderr, secrets=config.secrets)
     code, report = anyio.run(_test_connection, config) if arguments.api else (codes.OK, "")
-    rows = describe(config)
+    rows = describe(config.sourced)
     if arguments.output == "json":
         settings = {"settings": [row._asdict() for row in rows]} | (
             {"api": report} if report else {}

@@ -3,9 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from poller.core.events import Event
 from poller.core.state import JobState
+
+DAY: Final = 86_400.0
+MIN_JOB_RETENTION: Final = 7 * DAY
+"""Seconds: discovery ignores jobs that ended earlier, so that none is reported twice."""
 
 Routes = Mapping[str, frozenset[str]]
 """The event types of each configured sink, by the sink's name."""
@@ -56,6 +61,17 @@ class Outcome:
     status: DeliveryStatus
     due: float = 0.0
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long rows are kept, in seconds: from the delivery, the death or the last change."""
+
+    delivered: float = 7 * DAY
+    dead: float = 30 * DAY
+    jobs: float = 400 * DAY
+    added: float = 30 * DAY
+    unconfigured: float = 7 * DAY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

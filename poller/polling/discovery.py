@@ -25,12 +25,12 @@ import structlog
 
 from poller.core.errors import PollError
 from poller.core.jobs import Job
-from poller.core.outbox import WriteBatch
+from poller.core.outbox import MIN_JOB_RETENTION, WriteBatch
 from poller.core.pacing import Backoff, Random
 from poller.runtime.clock import Clock
 from poller.runtime.log_throttle import LogThrottle
 from poller.runtime.retrying import log_store_error, until_available
-from poller.store import DELIVERED_RETENTION, Store
+from poller.store import Store
 from poller.sutro.list_planner import DISABLED_SECONDS, is_list_error
 from poller.sutro.port import Observation
 
@@ -79,7 +79,7 @@ class DiscoveryFilter:
         if not job.status.is_terminal:
             return True
         ended = job.datetime_completed or job.datetime_created
-        retained_since = now - timedelta(seconds=DELIVERED_RETENTION)
+        retained_since = now - timedelta(seconds=MIN_JOB_RETENTION)
         return ended is not None and ended >= max(started_at, retained_since)
 
     def since(self, now: datetime) -> datetime:

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationInfo, field_validator
 
+from poller.core.outbox import MIN_JOB_RETENTION
 from poller.runtime.address import DEFAULT_ADDRESS, is_loopback
 from poller.settings.base import EnvSettings, setting
 from poller.settings.types import (
@@ -14,13 +15,13 @@ from poller.settings.types import (
     BaseUrl,
     CertificateFile,
     Duration,
-    Durations,
     HostNames,
     JobIds,
     ListPages,
     LogFormat,
     LogLevel,
     Namespace,
+    RetryDelays,
     SecretUrl,
     SinkNames,
     StorePath,
@@ -113,9 +114,9 @@ class Settings(EnvSettings):
         "log", "Sinks that receive events; if not set, log, and webhook if its URL is set"
     )
 
-    retry_schedule: Durations = setting(
+    retry_schedule: RetryDelays = setting(
         "5s,30s,2m,5m,15m,1h,2h,4h,6h",
-        "How long to wait after each failed attempt of a delivery; the last one repeats",
+        "Delays after each failed attempt of a delivery, one day at most; the last one repeats",
     )
 
     store: StorePath = setting(
@@ -124,6 +125,18 @@ class Settings(EnvSettings):
         " sutro-poller in $XDG_STATE_HOME or ~/.local/state",
     )
     allow_network_store: bool = setting("off", "Allow a database on a network file system")
+
+    retention_delivered: Duration = setting(
+        "7d", "How long delivered events are kept, to be listed and replayed", gt=0
+    )
+    retention_dead: Duration = setting(
+        "30d", "How long dead letters are kept, to be listed and replayed", gt=0
+    )
+    retention_jobs: Duration = setting(
+        "400d",
+        "How long jobs are kept after their last change, 7d at least; watched jobs always are",
+        ge=MIN_JOB_RETENTION,
+    )
 
     listen: Address = setting(
         DEFAULT_ADDRESS,

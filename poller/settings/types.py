@@ -146,7 +146,9 @@ def _lower(value: object) -> object:
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
-Durations = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_parse_durations)]
+RetryDelays = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=86_400)], ...], BeforeValidator(_parse_durations)
+]
 StringList = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
 AnyCase = BeforeValidator(_lower)
 ListPages = Annotated[Literal["auto", "off"], AnyCase]

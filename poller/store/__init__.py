@@ -15,13 +15,6 @@ from poller.core.state import JobState
 if TYPE_CHECKING:
     from poller.store.admin import StoreAdmin
 
-DAY: Final = 86_400.0
-DELIVERED_RETENTION: Final = 7 * DAY
-DEAD_RETENTION: Final = 30 * DAY
-JOB_RETENTION: Final = 400 * DAY
-ADDED_RETENTION: Final = 30 * DAY
-UNCONFIGURED_RETENTION: Final = 7 * DAY
-
 SINK_DISABLED: Final = "the sink was disabled"
 SINK_UNCONFIGURED: Final = "the sink was removed from the configuration"
 """Why a delivery is dead: the `reason` in its row."""

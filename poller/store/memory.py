@@ -8,11 +8,11 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 from weakref import finalize
 
-from poller.core.outbox import Routes
+from poller.core.outbox import Retention, Routes
 from poller.store import schema
 from poller.store.admin import StoreAdmin
 from poller.store.database import Work, in_transaction
-from poller.store.sqlite import SqliteStore
+from poller.store.sqlite import DEFAULT_RETENTION, SqliteStore
 
 T = TypeVar("T")
 IN_MEMORY: Final = Path(":memory:")
@@ -24,8 +24,17 @@ class MemoryStore(SqliteStore):
     It works before it is opened, and keeps its contents when it is closed.
     """
 
-    def __init__(self, *, routes: Routes, deployment: str, now: Callable[[], float]) -> None:
-        super().__init__(IN_MEMORY, routes=routes, deployment=deployment, now=now)
+    def __init__(
+        self,
+        *,
+        routes: Routes,
+        deployment: str,
+        now: Callable[[], float],
+        retention: Retention = DEFAULT_RETENTION,
+    ) -> None:
+        super().__init__(
+            IN_MEMORY, routes=routes, deployment=deployment, now=now, retention=retention
+        )
         self._lock = Lock()
         self._connection = db = sqlite3.connect(
             IN_MEMORY, isolation_level=None, check_same_thread=False

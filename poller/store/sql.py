@@ -156,7 +156,7 @@ DELETE FROM events
 
 PRUNE_JOBS: Final = """
 DELETE FROM jobs
- WHERE changed_at <= :now - :job_for
+ WHERE changed_at <= :now - :jobs_for
    AND job_id NOT IN (SELECT value FROM json_each(:watched))
 """
 

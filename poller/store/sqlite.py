@@ -14,20 +14,18 @@ from anyio import CapacityLimiter, to_thread
 
 from poller.core.errors import StoreUnavailable
 from poller.core.events import Event
-from poller.core.outbox import Delivery, Outcome, Routes, SinkBacklog, WriteBatch
+from poller.core.outbox import (
+    DAY,
+    Delivery,
+    Outcome,
+    Retention,
+    Routes,
+    SinkBacklog,
+    WriteBatch,
+)
 from poller.core.pacing import COST_WATCH_SECONDS
 from poller.core.state import JobState
-from poller.store import (
-    ADDED_RETENTION,
-    DAY,
-    DEAD_RETENTION,
-    DELIVERED_RETENTION,
-    JOB_RETENTION,
-    SINK_DISABLED,
-    SINK_UNCONFIGURED,
-    UNCONFIGURED_RETENTION,
-    sql,
-)
+from poller.store import SINK_DISABLED, SINK_UNCONFIGURED, sql
 from poller.store.admin import StoreAdmin
 from poller.store.database import Database, Work
 from poller.store.rows import event_row, read_backlog, read_delivery, read_state, state_row
@@ -36,6 +34,7 @@ T = TypeVar("T")
 
 MAX_DUE_DELAY: Final = DAY
 """No delivery is deferred for longer: a later due time was written by a wrong clock."""
+DEFAULT_RETENTION: Final = Retention()
 
 log = structlog.get_logger()
 
@@ -53,6 +52,7 @@ class SqliteStore:
         routes: Routes,
         deployment: str,
         now: Callable[[], float],
+        retention: Retention = DEFAULT_RETENTION,
         allow_network: bool = False,
         in_thread: bool = True,
     ) -> None:
@@ -61,6 +61,7 @@ class SqliteStore:
         self._routes = routes
         self._deployment = deployment
         self._now = now
+        self._retention = retention
         self._in_thread = in_thread
         self._database_id = ""
         self._last_error: str | None = None
@@ -164,7 +165,8 @@ class SqliteStore:
 
     async def prune(self, now: float, watched: Collection[str]) -> int:
         """Delete rows past their retention, and return how many."""
-        values = self._values(watched=_json(watched)) | {"now": now} | RETENTION
+        values = self._values(watched=_json(watched), reason=SINK_UNCONFIGURED) | {"now": now}
+        values |= {f"{name}_for": seconds for name, seconds in asdict(self._retention).items()}
 
         def work(db: sqlite3.Connection) -> int:
             db.execute(sql.DEAD_LETTER_UNCONFIGURED, values)
@@ -221,16 +223,6 @@ class SqliteStore:
 
     async def _run(self, call: Callable[[], T]) -> T:
         return await to_thread.run_sync(call, limiter=self._limiter) if self._in_thread else call()
-
-
-RETENTION: Final = {
-    "delivered_for": DELIVERED_RETENTION,
-    "dead_for": DEAD_RETENTION,
-    "job_for": JOB_RETENTION,
-    "added_for": ADDED_RETENTION,
-    "unconfigured_for": UNCONFIGURED_RETENTION,
-    "reason": SINK_UNCONFIGURED,
-}
 
 
 def _json(values: Iterable[str]) -> str:

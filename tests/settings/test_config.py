@@ -2,15 +2,17 @@
 
 import pytest
 
-from poller.config import describe, load
+from poller.config import load
 from poller.core.errors import ConfigError
 from poller.core.events import DEFAULT_SINK_EVENTS, EVENT_TYPES
+from poller.core.outbox import DAY, Retention
+from poller.settings.display import describe
 from tests.support.config_builders import CANARIES, KEY, SECRET, URL, WEBHOOK, load_with
 
 
 def shown_of(config, variable):
     """Return the displayed value of a variable."""
-    return {row.variable: row.value for row in describe(config)}[variable]
+    return {row.variable: row.value for row in describe(config.sourced)}[variable]
 
 
 def test_log_is_the_only_default_sink():
@@ -70,7 +72,7 @@ def test_describe_masks_secrets():
     assert shown_of(config, "POLLER_WEBHOOK_SECRET") == "****"
     assert shown_of(config, "POLLER_WEBHOOK_URL") == "https://hooks.example.com/..."
     assert shown_of(config, "POLLER_PROXY") == "http://proxy:3128/..."
-    assert not [canary for canary in CANARIES if canary in str(describe(config))]
+    assert not [canary for canary in CANARIES if canary in str(describe(config.sourced))]
 
 
 def test_describe_shows_an_unset_setting_as_empty():
@@ -106,6 +108,16 @@ def test_secrets_to_redact_are_complete():
         "http://you:pw@proxy",
     }
     assert "http://plain" not in config.secrets()
+
+
+def test_retention_is_configurable():
+    """The defaults are those of the store."""
+    config = load_with(
+        POLLER_RETENTION_DELIVERED="1d", POLLER_RETENTION_DEAD="2d", POLLER_RETENTION_JOBS="8d"
+    )
+
+    assert load_with().retention == Retention()
+    assert config.retention == Retention(delivered=DAY, dead=2 * DAY, jobs=8 * DAY)
 
 
 @pytest.mark.parametrize(

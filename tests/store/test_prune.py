@@ -1,8 +1,10 @@
 """Retention: rows are deleted after their time, and not before."""
 
+from pathlib import Path
+
 import pytest
 
-from poller.core.outbox import WriteBatch
+from poller.core.outbox import Retention, WriteBatch
 from tests.support.store_builders import (
     DAY,
     HOOK,
@@ -11,6 +13,7 @@ from tests.support.store_builders import (
     AnyStore,
     ManualClock,
     a_state,
+    a_store,
     an_event,
     dead,
     deferred,
@@ -37,6 +40,15 @@ async def test_event_is_kept_for_its_retention(
 
     assert await store.prune(now.advance(days * DAY - 1), []) == 0
     assert await is_recorded(store, now)
+
+
+async def test_retention_is_configurable(path: Path, now: ManualClock) -> None:
+    """With a shorter retention a delivered event is deleted earlier."""
+    async with a_store(path, now, retention=Retention(delivered=DAY)) as store:
+        await store.write(WriteBatch(events=[an_event("1")]))
+        await store.settle([delivered((await due(store, now()))[0])])
+
+        assert await store.prune(now.advance(DAY), []) == 1
 
 
 @pytest.mark.parametrize(("end", "days"), [(delivered, 7), (dead, 30)])
