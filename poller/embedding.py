@@ -117,7 +117,7 @@ class _Recorder(MemoryStore):
 
 
 class _LogListener:
-    """Logs problems of a wait; nobody looks at its progress."""
+    """Logs problems of a wait; its progress is not shown."""
 
     def report(self, text: str) -> None:
         """Log one problem."""

@@ -90,6 +90,18 @@ async def test_log_sink_line_on_a_console():
     )
 
 
+async def test_log_sink_line_of_a_daemon_event_on_a_console():
+    """An event of the daemon has its sink and its reason."""
+    stream = io.StringIO()
+    body = json.dumps(
+        {"type": "poller.sink_disabled", "data": {"sink": "hook", "reason": "410 Gone"}}
+    )
+
+    await LogSink(NonBlockingStdout(stream), is_console=True).send(a_delivery(body=body))
+
+    assert stream.getvalue() == "2024-01-15T10:32:15Z        poller.sink_disabled hook 410 Gone\n"
+
+
 @pytest.mark.usefixtures("_json_log")
 async def test_log_sink_ignores_the_log_level(capsys):
     """An event is written at every log level."""

@@ -32,10 +32,17 @@ async def _virtual(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     assert {"watch", "watcher"}.isdisjoint(task.get_name() for task in asyncio.all_tasks())
 
 
+def a_simulator() -> Simulator:
+    """Return a simulator on the virtual clock."""
+    return Simulator(now=virtual_clock().steady)
+
+
 @asynccontextmanager
-async def simulated(*scripts: JobScript, key: str = KEY) -> AsyncIterator[dict[str, str]]:
+async def simulated(
+    *scripts: JobScript, key: str = KEY, simulator: Simulator | None = None
+) -> AsyncIterator[dict[str, str]]:
     """Serve a simulated API, and yield the settings for it."""
-    simulator = Simulator(now=virtual_clock().steady)
+    simulator = simulator or a_simulator()
     for script in scripts:
         simulator.add(script)
     async with serve(simulator) as url:
@@ -178,6 +185,21 @@ async def test_watch_raises_unauthorized_for_a_rejected_key():
             await all_events(settings)
 
     assert anyio.current_time() < 20.0
+
+
+async def test_watch_yields_no_event_of_the_daemon():
+    """A key that is rejected later is raised after the events of the jobs, and is none itself."""
+    simulator, seen = a_simulator(), []
+    async with (
+        simulated(SUCCEEDS, simulator=simulator) as settings,
+        poller.watch("job-1", settings) as events,
+    ):
+        seen.append((await anext(events)).type)
+        simulator.key = "sk_new"
+        with pytest.raises(poller.Unauthorized):
+            await anext(events)
+
+    assert seen == ["job.started"]
 
 
 async def test_log_goes_to_the_standard_library_if_structlog_is_not_configured(caplog):

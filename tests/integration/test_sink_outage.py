@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from poller.core.errors import DeliveryError
 from poller.core.outbox import WriteBatch
 from tests.integration.test_worker import counts, fill, waits
-from tests.support.fakes import TimedSink, a_store, dispatching
+from tests.support.fakes import FailingStore, TimedSink, a_store, dispatching
 from tests.support.store_builders import an_event
 
 DAY = 86_400.0
@@ -145,6 +145,22 @@ async def test_outage_end_is_detected_after_a_restart():
     assert sink.received[-1][0] - sink.received[0][0] < 60.0
     events = [line["event"] for line in lines if line["event"].startswith("sink.")]
     assert events == ["sink.unavailable", "sink.recovered"]
+
+
+async def test_outage_is_assumed_if_the_store_fails_at_the_start():
+    """Without knowledge of earlier failures one probe is sent first, then all the rest."""
+    store, sink = FailingStore(a_store()), TimedSink()
+    await fill(store.store, 20)
+    store.fails = {"backlogs"}
+    sink.failure = hang_and_fail
+
+    async with dispatching(store, hook=sink):
+        await anyio.sleep(TIMEOUT - 1.0)
+        assert len(sink.attempted) == 1
+        store.fails, sink.failure = set(), None
+        await anyio.sleep(60.0)
+
+    assert len(sink.received) == 20
 
 
 @pytest.mark.slow
