@@ -1,4 +1,4 @@
-"""How late an end was noticed: the lag, its bound, and what the API itself held back."""
+"""The detection lag of an end, its bound, and the API's own delay."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,15 +8,17 @@ from poller.core.detection import Detection
 
 NOON = datetime(2024, 1, 15, 12, tzinfo=UTC)
 SEEN_AT = NOON.timestamp()
-SHOWN_AT = SEEN_AT - 10.0
+LAST_SEEN_AT = SEEN_AT - 10.0
 
 
 def detected(ago: float | None, **changes: float | None) -> tuple[float | None, ...]:
-    """Give lag, bound and visibility delay of an end so many seconds before noon."""
+    """Return lag, bound and visibility delay of an end so many seconds before noon."""
     happened_at = None if ago is None else NOON - timedelta(seconds=ago)
-    fields = {"detected_at": SEEN_AT, "last_seen_at": SHOWN_AT} | changes
+    fields = {"detected_at": SEEN_AT, "last_seen_at": LAST_SEEN_AT} | changes
     found = Detection(**fields).as_dict(happened_at)
-    return tuple(found[it] for it in ("lag_seconds", "lag_max_seconds", "visibility_delay_seconds"))
+    return tuple(
+        found[name] for name in ("lag_seconds", "lag_max_seconds", "visibility_delay_seconds")
+    )
 
 
 @pytest.mark.parametrize(
@@ -33,26 +35,28 @@ def detected(ago: float | None, **changes: float | None) -> tuple[float | None, 
         (1.00049, {}, (1.0, 10.0, 0.0)),
     ],
     ids=[
-        "between two looks",
+        "between two polls",
         "the API's clock is ahead",
         "the API's clock is behind",
-        "a look after it did not show it",
+        "a later poll did not show it",
         "in the future",
         "undated",
-        "at first sight",
-        "undated at first sight",
+        "at the first poll",
+        "undated at the first poll",
         "to the millisecond",
     ],
 )
 def test_lag(ago, changes, found):
-    """The lag is what our looks are to blame for; what a look did not show is the API's."""
+    """The lag is the delay of our polls, without the time for which the API withheld the change."""
     assert detected(ago, **changes) == found
 
 
-def test_the_previous_poll():
-    """The previous look is told by the wall clock, or null when there was none."""
+def test_previous_poll_at():
+    """The previous poll is reported by the wall clock, or null if there was none."""
     before = Detection(
-        detected_at=SEEN_AT, last_seen_at=SHOWN_AT, previous_poll_at=NOON - timedelta(seconds=10.25)
+        detected_at=SEEN_AT,
+        last_seen_at=LAST_SEEN_AT,
+        previous_poll_at=NOON - timedelta(seconds=10.25),
     )
 
     assert before.as_dict(NOON)["previous_poll_at"] == "2024-01-15T11:59:49.750Z"

@@ -1,4 +1,4 @@
-"""The ids of events: they never change, and no two facts share one."""
+"""Event ids: they never change, and no two events share one."""
 
 import base64
 import hashlib
@@ -51,14 +51,14 @@ IDS = {
 
 @pytest.mark.parametrize(("parts", "expected"), IDS.items())
 def test_ids_never_change(parts, expected):
-    """These ids are in the stores of receivers: no version may give others."""
+    """These ids are stored by receivers: no version may change them."""
     assert event_id(*parts) == expected
 
 
-def test_an_id_by_hand():
+def test_id_is_base32_of_sha256():
     """An id is base32 of SHA-256 over a version and the parts, each with its length before it."""
-    told = b"\0\0\0\x011\0\0\0\x05sutro\0\0\0\x05job-1\0\0\0\x0ajob.failed"
-    digest = base64.b32encode(hashlib.sha256(told).digest()).decode()
+    encoded = b"\0\0\0\x011\0\0\0\x05sutro\0\0\0\x05job-1\0\0\0\x0ajob.failed"
+    digest = base64.b32encode(hashlib.sha256(encoded).digest()).decode()
 
     assert event_id("sutro", "job-1", "job.failed") == "evt_" + digest.lower().strip("=")
 
@@ -67,8 +67,8 @@ PARTS = st.tuples(st.text(max_size=6), st.text(max_size=6), st.text(max_size=6),
 
 
 @given(PARTS, PARTS)
-def test_two_facts_never_share_an_id(one, other):
-    """However the parts of two facts run together, their ids differ."""
+def test_different_parts_have_different_ids(one, other):
+    """However the parts of two events run together, their ids differ."""
     assume(one != other)
 
     assert event_id(*one) != event_id(*other)
@@ -76,7 +76,7 @@ def test_two_facts_never_share_an_id(one, other):
 
 @given(text=st.text("ab1", max_size=8), cuts=st.lists(st.integers(0, 8), min_size=4, max_size=4))
 def test_moving_a_boundary_changes_the_id(text, cuts):
-    """The same letters cut into other parts are another fact."""
+    """The same characters in other parts are another event."""
     first, second, third, fourth = cuts
     one = (text[:first], text[first:second], text[second:])
     other = (text[:third], text[third:fourth], text[fourth:])
@@ -94,21 +94,21 @@ def test_moving_a_boundary_changes_the_id(text, cuts):
     ],
     ids=["sequence", "previous_status", "job"],
 )
-def test_an_id_depends_on_the_fact_alone(changes):
-    """Neither what was seen before, nor the job's fields, nor the count of events is in an id."""
+def test_id_depends_on_the_change_alone(changes):
+    """Neither the previous status, nor the job's fields, nor the sequence is part of an id."""
     assert an_event("job.succeeded", **changes).id == an_event("job.succeeded").id
 
 
-def test_an_id_depends_on_no_time_and_no_place():
-    """The same fact seen years later, by a daemon that asks another host, has the same id."""
+def test_id_does_not_depend_on_time_or_host():
+    """The same change observed years later, at another host, has the same id."""
     elsewhere = EventOrigin(deployment="sutro.example.com")
     transition = a_transition("job.succeeded")
 
     assert job_event(transition, elsewhere, LATER, SIGHTING).id == an_event("job.succeeded").id
 
 
-def test_a_namespace_gives_other_ids():
-    """Two daemons that must not share ids are given namespaces."""
+def test_namespace_changes_the_ids():
+    """Two daemons that must not share ids use different namespaces."""
     acme = replace(ORIGIN, namespace="acme")
 
     event = job_event(a_transition("job.failed"), acme, OBSERVED, SIGHTING)

@@ -1,4 +1,4 @@
-"""The JSON Schema of events: what it lets pass, and what not."""
+"""The JSON Schema of events."""
 
 import json
 
@@ -9,9 +9,9 @@ from poller.core.events import DEFAULT_SINK_EVENTS, EVENT_TYPES, json_schema
 from tests.support.builders import GOLDEN, check_event
 
 
-def test_the_schema_knows_every_type():
-    """The schema has one shape for each type of event, and for no other."""
-    shapes = [it["properties"]["type"]["const"] for it in json_schema()["oneOf"]]
+def test_schema_has_every_type():
+    """The schema has one shape for each event type, and for no other."""
+    shapes = [shape["properties"]["type"]["const"] for shape in json_schema()["oneOf"]]
 
     assert sorted(shapes) == sorted(EVENT_TYPES)
     assert DEFAULT_SINK_EVENTS < EVENT_TYPES
@@ -36,8 +36,8 @@ MISSHAPEN = [
 
 
 @pytest.mark.parametrize("spoil", MISSHAPEN, ids=range(len(MISSHAPEN)))
-def test_the_schema_refuses(spoil):
-    """A body that is misshapen anywhere does not pass."""
+def test_schema_rejects_invalid_bodies(spoil):
+    """A body with any invalid part is rejected."""
     event = json.loads((GOLDEN / "job-12345.succeeded.json").read_bytes())
     spoil(event)
 
@@ -45,8 +45,8 @@ def test_the_schema_refuses(spoil):
         check_event(json.dumps(event).encode())
 
 
-def test_the_schema_lets_events_grow():
-    """A key that a later version adds to the data is no error to an older schema."""
+def test_schema_allows_new_keys():
+    """A key that a later version adds to the data is valid in an older schema."""
     event = json.loads((GOLDEN / "job-12345.succeeded.json").read_bytes())
     event["data"]["eta_seconds"] = 5
 

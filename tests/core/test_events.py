@@ -1,4 +1,4 @@
-"""The bodies of events: frozen, and as documented."""
+"""Event bodies."""
 
 import hashlib
 from dataclasses import replace
@@ -14,8 +14,8 @@ from tests.support.builders import FINAL, GOLDEN, a_job, a_job_object, check_eve
 from tests.support.event_builders import OBSERVED, ORIGIN, SIGHTING, an_event
 
 
-def test_the_documented_body():
-    """The documented job, seen to end while it ran, gives exactly the golden body."""
+def test_golden_body():
+    """The documented job, observed to end while it ran, gives exactly the golden body."""
     job = parse_job(a_job_object())
     running = decide(
         JobState(job_id=job.job_id, since=0.0),
@@ -51,7 +51,7 @@ WHEN = [
 
 @pytest.mark.parametrize(("kind", "job", "timestamp"), WHEN)
 def test_timestamps(kind, job, timestamp):
-    """A start and an end happened when the API says, all else when it was observed."""
+    """A start and an end have the API's time, other events the time of observation."""
     event = an_event(kind, job=job)
 
     assert check_event(event.body)["timestamp"] == timestamp
@@ -75,49 +75,49 @@ FINALITY = [
 
 @pytest.mark.parametrize(("kind", "job", "is_final"), FINALITY)
 def test_cost_final(kind, job, is_final):
-    """An end says whether its cost is final; what is no end says null."""
+    """An end has whether its cost is final; other events have null."""
     assert check_event(an_event(kind, job=job).body)["data"]["cost_final"] is is_final
 
 
-def test_a_never_seen_job():
-    """A job that was never seen has its id and nothing else."""
+def test_unobserved_job_has_only_its_id():
+    """A job that was never observed has its id and no other field."""
     data = check_event(an_event("job.missing", job=None, occurrence=1).body)["data"]
 
     assert data["job"] == {"job_id": "job-1"}
     assert (data["queue_seconds"], data["run_seconds"]) == (None, None)
 
 
-def test_an_unknown_word_is_shown():
-    """The event of an unrecognised status carries the API's own word."""
+def test_unknown_status_is_the_api_text():
+    """The event of an unrecognised status has the API's own text."""
     event = an_event("job.unrecognised", job=a_job("Paused by admin"))
 
     assert check_event(event.body)["data"]["job"]["status"] == "Paused by admin"
 
 
-def test_prompts_stay_out():
-    """Neither prompt nor schema nor sampling parameters are in a body."""
+def test_prompts_are_left_out():
+    """No prompt, schema or sampling parameter is in a body."""
     job = parse_job(a_job_object(system_prompt="the canary", json_schema={"the canary": 1}))
 
     assert b"canary" not in an_event("job.succeeded", job=job).body
 
 
-def test_a_body_is_utf_8():
-    """Text beyond ASCII is sent as it is, not escaped."""
+def test_body_is_utf_8():
+    """Text beyond ASCII is not escaped."""
     event = an_event("job.succeeded", job=a_job("SUCCEEDED", name="Bewertungen \u2713"))
 
     assert "Bewertungen \u2713".encode() in event.body
 
 
 @pytest.mark.parametrize("end", ["SUCCEEDED", "FAILED", "CANCELLED"])
-def test_a_settled_cost_follows_the_end(end):
-    """A settled cost names the end that was told without it, whose sinks get it too."""
+def test_settled_cost_goes_to_the_sinks_of_the_end(end):
+    """A settled cost names the end that was reported without it, to reach the same sinks."""
     event = an_event("job.cost_settled", job=a_job(end, job_cost=0.5))
 
     assert event.same_sinks_as == an_event(f"job.{end.lower()}").id
 
 
-def test_other_events_follow_none():
-    """Only a settled cost follows another event."""
+def test_other_events_go_to_their_own_sinks():
+    """Only a settled cost names another event."""
     kinds = set(JobEventType) - {JobEventType.COST_SETTLED}
 
     assert {an_event(kind).same_sinks_as for kind in kinds} == {None}
@@ -132,8 +132,8 @@ DETAILS = [
 
 
 @pytest.mark.parametrize(("kind", "detail"), DETAILS)
-def test_poller_events(kind, detail):
-    """An event of the daemon carries its own keys, the host and the moment."""
+def test_daemon_events(kind, detail):
+    """An event of the daemon has its own keys, the host and the time."""
     event = daemon_event(kind, ORIGIN, OBSERVED, instance="abc", occurrence=1, detail=detail)
 
     assert check_event(event.body) == {
@@ -144,8 +144,8 @@ def test_poller_events(kind, detail):
     assert event.subject == "poller"
 
 
-def test_poller_events_of_two_daemons_differ():
-    """Each store and each occurrence gives an id of its own."""
+def test_daemon_events_of_two_daemons_differ():
+    """Each database and each occurrence gives another id."""
     ids = {
         daemon_event(
             DaemonEventType.AUTH_RECOVERED,
@@ -162,7 +162,7 @@ def test_poller_events_of_two_daemons_differ():
     assert len(ids) == 4
 
 
-def test_a_checksum_tells_one_byte():
+def test_checksum_detects_any_change():
     """The digest of a body changes with any byte of it."""
     body = an_event("job.succeeded").body
 

@@ -1,4 +1,4 @@
-"""The parser of a job object: what is understood, and what is refused."""
+"""The values of a job, and the strict part of its parser."""
 
 from datetime import UTC, datetime
 
@@ -15,8 +15,8 @@ TEN_THIRTY = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
 # What is understood.
 
 
-def test_the_documented_example():
-    """The example of the API's documentation is read in full."""
+def test_documented_example():
+    """The example of the API's documentation is parsed in full."""
     job = parse_job(a_job_object())
 
     assert job.as_dict() == {
@@ -42,8 +42,8 @@ def test_the_documented_example():
     assert job.invalid_fields == ()
 
 
-def test_only_id_and_status_are_essential():
-    """A job of two fields is a job; all else is null, and nothing of it is wrong."""
+def test_only_id_and_status_are_required():
+    """A job of two fields is valid; all other fields are None, and none is invalid."""
     job = parse_job({"job_id": "job-1", "status": "QUEUED"})
 
     assert job.as_dict() == dict.fromkeys(EVENT_FIELDS) | {"job_id": "job-1", "status": "QUEUED"}
@@ -66,16 +66,16 @@ STATUSES = [
 ]
 
 
-@pytest.mark.parametrize(("word", "status"), STATUSES)
-def test_status_words(word, status):
-    """A status is understood in any case, trimmed, cleaned and by its aliases."""
-    job = a_job(word)
+@pytest.mark.parametrize(("text", "status"), STATUSES)
+def test_status_aliases(text, status):
+    """A status is parsed in any case, trimmed, cleaned and by its aliases."""
+    job = a_job(text)
 
     assert (job.status, job.raw_status) == (status, None)
     assert job.as_dict()["status"] == status.value
 
 
-UNKNOWN_WORDS = [
+UNKNOWN_STATUSES = [
     ("PAUSED", "PAUSED"),
     ("succeeded?", "succeeded?"),
     ("not SUCCEEDED", "not SUCCEEDED"),
@@ -85,17 +85,17 @@ UNKNOWN_WORDS = [
 ]
 
 
-@pytest.mark.parametrize(("word", "kept"), UNKNOWN_WORDS)
-def test_unknown_status_words(word, kept):
-    """A word that nobody knows is UNKNOWN, and is kept, short and clean, to be shown."""
-    job = a_job(word)
+@pytest.mark.parametrize(("text", "kept"), UNKNOWN_STATUSES)
+def test_unknown_status_keeps_its_text(text, kept):
+    """An unknown status is UNKNOWN, and its text is kept, short and clean."""
+    job = a_job(text)
 
     assert (job.status, job.raw_status) == (JobStatus.UNKNOWN, kept)
     assert job.as_dict()["status"] == kept
 
 
-def test_ranks():
-    """Progress has one order, with PENDING as early as SUBMITTED, and all ends are as far."""
+def test_status_ranks():
+    """Progress has one order; PENDING ranks with SUBMITTED, and the terminal statuses are equal."""
     ranks = {status.value: status.rank for status in JobStatus}
 
     assert ranks == {
@@ -112,8 +112,8 @@ def test_ranks():
     }
 
 
-def test_ends():
-    """Three statuses are ends, and CANCELLING is none of them."""
+def test_terminal_statuses():
+    """Three statuses are terminal; CANCELLING is not."""
     ends = {status for status in JobStatus if status.is_terminal}
 
     assert ends == {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED}
@@ -134,7 +134,7 @@ TIMES = [
 
 @pytest.mark.parametrize(("text", "moment"), TIMES)
 def test_timestamps(text, moment):
-    """ISO 8601 with Z, an offset or none is understood, and becomes UTC."""
+    """ISO 8601 with Z, an offset or none is parsed, and becomes UTC."""
     job = a_job(datetime_created=text)
 
     assert job.datetime_created == moment
@@ -149,12 +149,12 @@ WRITTEN = [
 
 
 @pytest.mark.parametrize(("microsecond", "text"), WRITTEN)
-def test_moments_are_written_as_precise_as_they_are(microsecond, text):
-    """A moment is written with no, three or six digits of a second."""
+def test_format_rfc3339_keeps_the_precision(microsecond, text):
+    """A time has no, three or six digits of a second."""
     assert format_rfc3339(TEN_THIRTY.replace(microsecond=microsecond)) == text
 
 
-def test_times_that_run_backwards():
+def test_backward_times_have_no_duration():
     """A job that completed before it was created keeps its times and has no durations."""
     job = a_job(
         datetime_created="2024-01-15T12:00:00Z",
@@ -175,8 +175,8 @@ COMPLETENESS = [
 
 
 @pytest.mark.parametrize(("fields", "is_final"), COMPLETENESS)
-def test_a_job_is_final_with_its_cost_and_its_completion_time(fields, is_final):
-    """Both the cost, be it zero, and the completion time make a job final."""
+def test_complete_job_has_cost_and_completion_time(fields, is_final):
+    """Both the cost, even zero, and the completion time make a job complete."""
     assert a_job("SUCCEEDED", **fields).is_complete is is_final
 
 
@@ -190,19 +190,22 @@ REFUSED = [
     7,
     {},
     {"status": "RUNNING"},
-    *[a_job_object(job_id=it) for it in (None, 12345, "", ".", "..", "a/b", "a b", "x" * 129)],
     *[
-        a_job_object(job_id=it)
-        for it in ("job-1\n", "job-\x00", "j\u00f6b", "job-\ud800", ["job-1"])
+        a_job_object(job_id=job_id)
+        for job_id in (None, 12345, "", ".", "..", "a/b", "a b", "x" * 129)
+    ],
+    *[
+        a_job_object(job_id=job_id)
+        for job_id in ("job-1\n", "job-\x00", "j\u00f6b", "job-\ud800", ["job-1"])
     ],
     {"job_id": "job-1"},
-    *[a_job_object(status=it) for it in (None, 3, True, "", "  ", "\x00", ["RUNNING"], {})],
+    *[a_job_object(status=status) for status in (None, 3, True, "", "  ", "\x00", ["RUNNING"], {})],
 ]
 
 
 @pytest.mark.parametrize("raw", REFUSED, ids=range(len(REFUSED)))
-def test_what_is_no_job_is_refused(raw):
-    """Without an object, a usable id and a usable status there is no observation."""
+def test_malformed_jobs_are_rejected(raw):
+    """Without an object, a valid id and a valid status there is no observation."""
     with pytest.raises(MalformedResponse):
         parse_job(raw)
 
@@ -224,6 +227,6 @@ IDS = [
 
 
 @pytest.mark.parametrize(("text", "is_id"), IDS)
-def test_job_ids(text, is_id):
-    """A job id can stand in a URL's path and leads to no other path."""
+def test_valid_job_ids(text, is_id):
+    """A job id is valid in a URL path and leads to no other path."""
     assert is_job_id(text) is is_id

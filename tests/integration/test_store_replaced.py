@@ -1,4 +1,4 @@
-"""After a transaction of unknown outcome, or in a new database, nothing is taken for known."""
+"""A database that is replaced while the daemon runs."""
 
 import anyio
 import pytest
@@ -25,8 +25,8 @@ from tests.support.virtual_time import virtual_clock
 pytestmark = pytest.mark.virtual(limit=10_000.0)
 
 
-async def test_a_state_of_unknown_outcome_is_read_again():
-    """A job whose recording raised though it was written goes on from what is written."""
+async def test_state_of_unknown_outcome_is_read_again():
+    """A job whose write raised but succeeded continues from the written state."""
     api, store = FakeApi(job_1=running()), FailingStore(a_store())
     store.lies = {"record"}
 
@@ -42,19 +42,19 @@ async def test_a_state_of_unknown_outcome_is_read_again():
     assert end["data"]["sequence"] == 2
 
 
-async def test_what_a_damaged_database_held_is_told_anew(tmp_path):
-    """An end that waits in a database that is damaged is seen and told again, under its id."""
+async def test_end_in_a_damaged_database_is_reported_again(tmp_path):
+    """An end pending in a damaged database is observed and reported again, with the same id."""
     hook, path = Receiver(status=503), tmp_path / "state.db"
     simulator = Simulator(now=virtual_clock().steady, key=KEY)
     simulator.add(JobScript(job_id="job-1", run_seconds=5.0))
     stores = []
 
-    def kept(config, clock):
+    def keep_store(config, clock):
         stores.append(sqlite_inline(config, clock))
         return stores[0]
 
     async with served(hook.take) as url, serve(simulator) as api:
-        app = an_app(api, url, POLLER_STORE=str(path), new_store=kept)
+        app = an_app(api, url, POLLER_STORE=str(path), new_store=keep_store)
         async with living(app):
             await anyio.sleep(60.0)
             stores[0]._database._disconnect()  # as after any error of the disk
@@ -70,8 +70,8 @@ async def test_what_a_damaged_database_held_is_told_anew(tmp_path):
     assert list(tmp_path.glob("state.db.corrupt-*"))
 
 
-async def test_a_database_that_is_replaced_while_it_is_written_to():
-    """A job that is being recorded while all are taken in anew is watched on."""
+async def test_database_replaced_during_a_write():
+    """A job that is being written during a resync is still watched."""
     api, store = FakeApi(job_1=running()), SlowStore(a_store())
     async with watching(api, store, "job-1") as watcher:
         await anyio.sleep(1.0)
@@ -86,8 +86,8 @@ async def test_a_database_that_is_replaced_while_it_is_written_to():
     assert recorded_types(store) == ["job.succeeded"]
 
 
-async def test_a_database_that_is_replaced_while_it_is_read():
-    """All are taken in anew while a mark is read again: nothing breaks, and the end is told."""
+async def test_database_replaced_during_a_read():
+    """A resync while the flags are read again breaks nothing, and the end is reported."""
     api, store = FakeApi(job_1=running()), SlowStore(a_store())
     async with watching(api, store, "job-1") as watcher:
         await anyio.sleep(1.0)
@@ -102,8 +102,8 @@ async def test_a_database_that_is_replaced_while_it_is_read():
     assert recorded_types(store) == ["job.succeeded"]
 
 
-async def test_a_new_database_that_cannot_be_read_yet():
-    """All are taken in anew as soon as the database that replaced the old one can be read."""
+async def test_new_database_that_is_not_readable_yet():
+    """The resync happens as soon as the new database can be read."""
     api, store = FakeApi(job_1=running()), FailingStore(a_store())
     async with watching(api, store, "job-1") as watcher, anyio.create_task_group() as group:
         await settled()
@@ -117,8 +117,8 @@ async def test_a_new_database_that_cannot_be_read_yet():
     assert recorded_types(store) == ["job.succeeded"]
 
 
-async def test_a_removed_job_whose_end_the_old_database_held():
-    """An end that is still being told is told in the new database, wanted or not."""
+async def test_end_of_a_removed_job_in_the_old_database():
+    """An end that is still being reported is reported in the new database, watched or not."""
     api, store = FakeApi(job_1=a_job("SUCCEEDED")), FailingStore(a_store())
     async with watching(api, store, "job-1") as watcher:
         await settled()

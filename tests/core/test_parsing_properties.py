@@ -1,4 +1,4 @@
-"""The parser of a job object: what always holds, whatever the API sends."""
+"""Properties of the job parser that hold for any response of the API."""
 
 import json
 from datetime import UTC, datetime
@@ -45,8 +45,8 @@ JOB_OBJECTS = st.fixed_dictionaries(
 
 
 @given(raw=JSON | st.dictionaries(st.sampled_from(["job_id", *EVENT_FIELDS]), JSON) | JOB_OBJECTS)
-def test_any_json_is_a_job_or_malformed(raw):
-    """Whatever the API sends, the parser gives a job or raises MalformedAnswer."""
+def test_any_json_is_parsed_or_malformed(raw):
+    """For any JSON, the parser returns a job or raises MalformedResponse."""
     try:
         job = parse_job(raw)
     except MalformedResponse:
@@ -56,8 +56,8 @@ def test_any_json_is_a_job_or_malformed(raw):
 
 
 @given(raw=JOB_OBJECTS)
-def test_what_is_written_is_read_back(raw):
-    """A job written under the API's names reads back as an equal job with nothing wrong."""
+def test_as_dict_round_trip(raw):
+    """`as_dict` of a job is parsed to an equal job without invalid fields."""
     job = parse_job(raw)
 
     again = parse_job(json.loads(json.dumps(job.as_dict())))
@@ -83,8 +83,8 @@ def test_any_job_fits_an_event(raw):
     assert check_event(event.body)["data"]["job"] == json.loads(json.dumps(job.as_dict()))
 
 
-def test_the_largest_job_fits_an_event():
-    """A job whose every field is as long as it may be, in the widest characters, still fits."""
+def test_largest_job_fits_an_event():
+    """A job with the longest fields, in the widest characters, still fits."""
     wide = "\U0001f600" * 100_000
     fields = dict.fromkeys(("name", "description", "model", "dataset_id", "failure_reason"), wide)
     job = parse_job({"job_id": "x" * 128, "status": wide} | fields)
@@ -100,8 +100,8 @@ def test_the_largest_job_fits_an_event():
 
 
 @given(raw=JOB_OBJECTS, changes=st.fixed_dictionaries({}, optional=FIELDS | {"status": WORDS}))
-def test_a_job_that_stands_is_where_it_was(raw, changes):
-    """An object that is not read anew tells the same status, and no end that was not known."""
+def test_unchanged_job_has_the_same_status(raw, changes):
+    """An object that is unchanged has the same status, and no end that was not known."""
     job, now = parse_job(raw), parse_job(raw | changes)
 
     if is_unchanged(raw | changes, job):
@@ -110,9 +110,12 @@ def test_a_job_that_stands_is_where_it_was(raw, changes):
         assert now.datetime_completed is job.datetime_completed is None
 
 
-@given(word=st.sampled_from([it for it in JobStatus if not it.is_terminal]), raw=JOB_OBJECTS)
-def test_a_job_that_goes_on_stands(word, raw):
-    """A job that is as it was, but for its tokens, needs no reading."""
-    raw = raw | {"status": word.value, "datetime_completed": None, "datetime_started": None}
+@given(
+    status=st.sampled_from([status for status in JobStatus if not status.is_terminal]),
+    raw=JOB_OBJECTS,
+)
+def test_progress_in_tokens_is_unchanged(status, raw):
+    """A job that has only made progress in its tokens is unchanged."""
+    raw = raw | {"status": status.value, "datetime_completed": None, "datetime_started": None}
 
     assert is_unchanged(raw | {"output_tokens": 7}, parse_job(raw))

@@ -1,4 +1,4 @@
-"""When a delivery is sent again, and when its sink is spared."""
+"""Retry delays, and the circuit breaker of a sink."""
 
 from itertools import pairwise
 
@@ -18,23 +18,23 @@ shares = st.floats(0.0, 1.0, exclude_max=True)
 pauses = st.none() | st.floats(0.0, 10 * DAY)
 
 
-def asking(pause: float | None) -> DeliveryError:
-    """Give a failure with a Retry-After."""
+def rate_limited(pause: float | None) -> DeliveryError:
+    """Return a failure with a Retry-After."""
     return DeliveryError("later", retry_after=pause)
 
 
-def an_open_breaker(rungs: int = 0) -> tuple[CircuitBreaker, float]:
-    """Give a breaker that has opened and failed so many probes, and the time by then."""
+def open_breaker(probes: int = 0) -> tuple[CircuitBreaker, float]:
+    """Return an open breaker after this many failed probes, and the time."""
     breaker, now = CircuitBreaker(WIDTH), NOW
     for _ in range(FAILURE_THRESHOLD):
         breaker.record_failure(now, FAULT, is_probe=False)
-    for _ in range(rungs):
+    for _ in range(probes):
         now += breaker.delay(now, 0)
         breaker.record_failure(now, FAULT, is_probe=True)
     return breaker, now
 
 
-# The ladder.
+# Retry delays.
 
 
 @pytest.mark.parametrize(
@@ -53,54 +53,54 @@ def an_open_breaker(rungs: int = 0) -> tuple[CircuitBreaker, float]:
         (1_000, 6 * HOUR),
     ],
 )
-def test_ladder(failures: int, delay: float):
-    """Waits grow from five seconds to six hours, and stay there."""
+def test_retry_delays(failures: int, delay: float):
+    """Delays grow from five seconds to six hours, and stay there."""
     assert retry_delay(failures, FAULT, lambda: 0.0) == delay
 
 
-def test_lifetime():
-    """A delivery is tried for seven days."""
+def test_max_delivery_age():
+    """A delivery is retried for seven days."""
     assert MAX_DELIVERY_AGE == 7 * DAY
 
 
 @pytest.mark.parametrize(
     ("pause", "delay"), [(None, 5.0), (0.0, 5.0), (4.0, 5.0), (HOUR, HOUR), (30 * DAY, DAY)]
 )
-def test_pause_that_a_sink_asks_for(pause: float | None, delay: float):
-    """A Retry-After that is longer than the step counts, up to a day."""
-    assert retry_delay(1, asking(pause), lambda: 0.0) == delay
+def test_retry_after_extends_a_delay(pause: float | None, delay: float):
+    """A Retry-After that is longer than the delay counts, up to a day."""
+    assert retry_delay(1, rate_limited(pause), lambda: 0.0) == delay
 
 
 @given(failures=st.integers(1, 100), share=shares, pause=pauses)
-def test_jitter_is_only_upward(failures: int, share: float, pause: float | None):
-    """No jitter ever makes a wait shorter than its step, or than what was asked for."""
-    error = asking(pause)
-    least = retry_delay(failures, error, lambda: 0.0)
+def test_jitter_never_shortens_a_delay(failures: int, share: float, pause: float | None):
+    """Jitter never makes a delay shorter than its step, or than the sink's own pause."""
+    error = rate_limited(pause)
+    minimum = retry_delay(failures, error, lambda: 0.0)
 
-    assert least <= retry_delay(failures, error, lambda: share) <= 1.1 * least
+    assert minimum <= retry_delay(failures, error, lambda: share) <= 1.1 * minimum
 
 
 @given(failures=st.integers(1, 100), share=shares)
-def test_ladder_never_goes_down(failures: int, share: float):
-    """A later wait is never shorter than an earlier one with as much jitter."""
-    delays = [retry_delay(it, FAULT, lambda: share) for it in (failures, failures + 1)]
+def test_retry_delays_never_decrease(failures: int, share: float):
+    """A later delay is never shorter than an earlier one with the same jitter."""
+    delays = [retry_delay(number, FAULT, lambda: share) for number in (failures, failures + 1)]
 
     assert delays == sorted(delays)
 
 
-# The breaker.
+# The circuit breaker.
 
 
-def test_full_width():
-    """A healthy sink gets as many deliveries at once as the lane is wide."""
+def test_closed_breaker_allows_full_width():
+    """A healthy sink gets as many deliveries at once as its workers."""
     breaker = CircuitBreaker(WIDTH)
 
     assert breaker.delay(NOW, WIDTH - 1) == 0.0
     assert breaker.delay(NOW, WIDTH) == float("inf")
 
 
-def test_five_failures_in_a_row_open_it():
-    """The fifth failure in a row opens the breaker, and says so."""
+def test_breaker_opens_after_five_failures():
+    """The fifth consecutive failure opens the breaker, and reports it."""
     breaker = CircuitBreaker(WIDTH)
     opened = [breaker.record_failure(NOW, FAULT, is_probe=False) for _ in range(5)]
 
@@ -108,8 +108,8 @@ def test_five_failures_in_a_row_open_it():
     assert breaker.is_open
 
 
-def test_success_between_failures():
-    """Four failures and a success are no row of five."""
+def test_success_resets_the_failures():
+    """Four failures and a success are not five consecutive failures."""
     breaker = CircuitBreaker(WIDTH)
     for _ in range(10):
         for _ in range(FAILURE_THRESHOLD - 1):
@@ -119,9 +119,9 @@ def test_success_between_failures():
     assert not breaker.is_open
 
 
-def test_failures_that_were_under_way_do_not_count_as_probes():
-    """What was under way when the breaker opened neither climbs the ladder nor says it opened."""
-    breaker, now = an_open_breaker()
+def test_failures_in_flight_are_not_probes():
+    """An attempt in flight when the breaker opened neither delays the probes nor opens it again."""
+    breaker, now = open_breaker()
     opened = [breaker.record_failure(now + 4.0, FAULT, is_probe=False) for _ in range(WIDTH)]
 
     assert opened == [False] * WIDTH
@@ -129,40 +129,40 @@ def test_failures_that_were_under_way_do_not_count_as_probes():
 
 
 def test_one_probe_at_a_time():
-    """While it is open, a probe waits for everything that is under way."""
-    breaker, now = an_open_breaker()
+    """While the breaker is open, a probe waits for all attempts in flight."""
+    breaker, now = open_breaker()
 
     assert breaker.delay(now + HOUR, 1) == float("inf")
     assert breaker.delay(now + HOUR, 0) == 0.0
 
 
-def test_probes():
-    """Probes go after 5, 10, 30, 60, 120 and 300 seconds, then every 300 exactly."""
+def test_probe_delays():
+    """Probes are sent after 5, 10, 30, 60, 120 and 300 seconds, then every 300 exactly."""
     waits = []
-    for rungs in range(9):
-        breaker, now = an_open_breaker(rungs)
+    for probes in range(9):
+        breaker, now = open_breaker(probes)
         waits.append(breaker.delay(now, 0))
 
     assert waits == [5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 300.0, 300.0, 300.0]
 
 
-@given(rungs=st.integers(0, 200), outage=st.floats(0.0, DAY))
-def test_return_is_noticed_within_five_minutes(rungs: int, outage: float):
-    """However long a sink was away, a probe is never more than 300 seconds off."""
-    breaker, now = an_open_breaker(rungs)
+@given(probes=st.integers(0, 200), outage=st.floats(0.0, DAY))
+def test_recovery_is_detected_within_five_minutes(probes: int, outage: float):
+    """However long a sink was down, a probe is never more than 300 seconds away."""
+    breaker, now = open_breaker(probes)
 
     assert breaker.delay(now + outage, 0) <= 300.0
 
 
-def test_failed_probe_is_no_second_opening():
-    """A failed probe does not tell once more that the breaker opened."""
-    breaker, now = an_open_breaker()
+def test_failed_probe_does_not_open_again():
+    """A failed probe does not report again that the breaker opened."""
+    breaker, now = open_breaker()
 
     assert not breaker.record_failure(now + 5.0, FAULT, is_probe=True)
 
 
-def test_doubt():
-    """A sink that is in doubt gets one probe at once; what fails it is told as an outage."""
+def test_half_open():
+    """A half-open breaker sends one probe at once; its failure is reported as an opening."""
     breaker = CircuitBreaker(WIDTH)
     breaker.half_open(NOW)
 
@@ -172,8 +172,8 @@ def test_doubt():
 
 
 def test_slow_start():
-    """After the first success one delivery goes at a time, then twice as many after each."""
-    breaker, now = an_open_breaker()
+    """After the first success one delivery is sent at a time, then twice as many after each."""
+    breaker, now = open_breaker()
     closed = [breaker.record_success() for _ in range(6)]
     widths = [1, 2, 4, 8, 16, 16]
 
@@ -187,8 +187,8 @@ def test_slow_start():
     ("successes", "allowed"), [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (9, 16)]
 )
 def test_width_of_a_slow_start(successes: int, allowed: int):
-    """The width doubles with each success up to the whole."""
-    breaker, now = an_open_breaker()
+    """The width doubles with each success up to the full width."""
+    breaker, now = open_breaker()
     for _ in range(successes):
         breaker.record_success()
 
@@ -196,9 +196,9 @@ def test_width_of_a_slow_start(successes: int, allowed: int):
     assert breaker.delay(now, allowed) == float("inf")
 
 
-def test_ladder_of_probes_begins_anew():
-    """A sink that comes back and goes again is probed from the beginning of the ladder."""
-    breaker, now = an_open_breaker(rungs=6)
+def test_probe_delays_restart_after_recovery():
+    """A sink that recovers and fails again is probed from the shortest delay."""
+    breaker, now = open_breaker(probes=6)
     breaker.record_success()
     for _ in range(FAILURE_THRESHOLD):
         breaker.record_failure(now, FAULT, is_probe=False)
@@ -209,27 +209,27 @@ def test_ladder_of_probes_begins_anew():
 @pytest.mark.parametrize(
     ("pause", "wait"), [(90.0, 90.0), (30 * DAY, DAY), (0.0, 0.0), (None, 0.0)]
 )
-def test_pause_holds_the_whole_sink(pause: float | None, wait: float):
-    """A Retry-After holds back all deliveries of the sink, up to a day."""
+def test_retry_after_pauses_the_whole_sink(pause: float | None, wait: float):
+    """A Retry-After delays all deliveries of the sink, up to a day."""
     breaker = CircuitBreaker(WIDTH)
-    breaker.record_failure(NOW, asking(pause), is_probe=False)
+    breaker.record_failure(NOW, rate_limited(pause), is_probe=False)
 
     assert breaker.delay(NOW, 0) == wait
 
 
-def test_shorter_pause_does_not_cut_a_longer_one():
+def test_shorter_pause_does_not_end_a_longer_one():
     """Of two pauses the later end counts."""
     breaker = CircuitBreaker(WIDTH)
-    breaker.record_failure(NOW, asking(90.0), is_probe=False)
-    breaker.record_failure(NOW, asking(10.0), is_probe=False)
+    breaker.record_failure(NOW, rate_limited(90.0), is_probe=False)
+    breaker.record_failure(NOW, rate_limited(10.0), is_probe=False)
 
     assert breaker.delay(NOW, 0) == 90.0
 
 
-def test_pause_of_a_probe():
-    """A probe that is asked to wait is followed by the next one no sooner than asked."""
-    breaker, now = an_open_breaker()
-    breaker.record_failure(now, asking(HOUR), is_probe=True)
+def test_retry_after_of_a_probe():
+    """A probe that is answered with a Retry-After is followed by the next one no sooner."""
+    breaker, now = open_breaker()
+    breaker.record_failure(now, rate_limited(HOUR), is_probe=True)
 
     assert breaker.delay(now, 0) == HOUR
 
@@ -240,15 +240,15 @@ steps = st.one_of(
 
 
 @given(script=st.lists(st.tuples(st.floats(0.0, HOUR), steps), max_size=60))
-def test_breaker_never_stands_still(script):
-    """Whatever happened, an idle lane may send within a probe's wait or what was asked for."""
+def test_breaker_never_blocks_for_ever(script):
+    """After any history, an idle sink may send within a probe's delay or its own pause."""
     breaker, now, asked_until = CircuitBreaker(WIDTH), NOW, NOW
     for elapsed, (step, pause) in script:
         now += elapsed
         if step == "succeed":
             breaker.record_success()
         else:
-            breaker.record_failure(now, asking(pause), is_probe=step == "probe")
+            breaker.record_failure(now, rate_limited(pause), is_probe=step == "probe")
             asked_until = max(asked_until, now + min(pause or 0.0, DAY))
 
     assert breaker.delay(now, 0) <= max(300.0, asked_until - now)
@@ -256,8 +256,8 @@ def test_breaker_never_stands_still(script):
 
 
 @given(outcomes=st.lists(st.booleans(), max_size=60))
-def test_breaker_opens_by_a_row_alone(outcomes: list[bool]):
-    """The breaker is open exactly when the last outcomes are a row of five failures or more."""
+def test_breaker_opens_on_consecutive_failures_only(outcomes: list[bool]):
+    """The breaker is open exactly if the last outcomes are five failures or more."""
     breaker = CircuitBreaker(WIDTH)
     for is_good in outcomes:
         if is_good:
@@ -269,9 +269,9 @@ def test_breaker_opens_by_a_row_alone(outcomes: list[bool]):
     assert breaker.is_open == (len(outcomes) - last_good >= FAILURE_THRESHOLD)
 
 
-def test_probes_are_exact():
-    """On the last rung, probes are 300 seconds apart to the second, for days."""
-    breaker, now = an_open_breaker(rungs=5)
+def test_last_probe_delay_is_exact():
+    """With the last delay, probes are 300 seconds apart to the second, for days."""
+    breaker, now = open_breaker(probes=5)
     times = []
     for _ in range(300):
         now += breaker.delay(now, 0)

@@ -1,4 +1,4 @@
-"""What is counted, and what keeps the numbers few."""
+"""Counters: what they count, and the limit of their labels."""
 
 from datetime import UTC, datetime
 
@@ -14,8 +14,8 @@ NOON = datetime(2024, 1, 15, 12, tzinfo=UTC).timestamp()
 SIGHTING = Detection(detected_at=NOON, last_seen_at=NOON - 8.0)
 
 
-def an_end(previous_status: str | None = "RUNNING", **fields) -> EventDraft:
-    """Give the end of a job."""
+def ended(previous_status: str | None = "RUNNING", **fields) -> EventDraft:
+    """Return the event draft of an ended job."""
     job = a_job("SUCCEEDED", **fields)
     return EventDraft(
         type=JobEventType.SUCCEEDED,
@@ -26,13 +26,13 @@ def an_end(previous_status: str | None = "RUNNING", **fields) -> EventDraft:
     )
 
 
-def test_an_end_is_summed_by_model():
-    """An end counts once, with its tokens and its cost, and as late as it was seen."""
+def test_ended_jobs_are_counted_by_model():
+    """An end counts once, with its tokens, its cost and its detection lag."""
     counts = Counters()
 
     counts.record_events(
         [
-            an_end(
+            ended(
                 model="llama",
                 input_tokens=20,
                 output_tokens=7,
@@ -51,18 +51,18 @@ def test_an_end_is_summed_by_model():
     assert (sum(counts.delays.counts), counts.delays.total) == (1, 0.0)
 
 
-def test_what_the_api_held_back_is_counted_apart():
-    """An end that a later look did not show was held back by the API from the end to that look."""
+def test_visibility_delay_is_not_lag():
+    """An end that a later poll did not show was withheld by the API until that poll."""
     counts = Counters()
 
-    counts.record_events([an_end(datetime_completed="2024-01-15T11:59:50Z")], SIGHTING)
+    counts.record_events([ended(datetime_completed="2024-01-15T11:59:50Z")], SIGHTING)
 
     assert (counts.lags.total, counts.delays.total) == (8.0, 2.0)
 
 
-def test_a_cost_that_comes_later_counts_once():
-    """The cost of an end that was told without it is counted when it settles."""
-    counts, end = Counters(), an_end(model="llama", job_cost=None)
+def test_late_cost_counts_once():
+    """The cost of an end that was reported without it is counted when it settles."""
+    counts, end = Counters(), ended(model="llama", job_cost=None)
     settled = EventDraft(
         type=JobEventType.COST_SETTLED,
         job_id="job-1",
@@ -78,21 +78,21 @@ def test_a_cost_that_comes_later_counts_once():
     assert counts.jobs_ended == {("llama", "SUCCEEDED"): 1}
 
 
-def test_an_end_that_nobody_waited_for_is_not_late():
-    """A job that had ended when it was first seen says nothing of how late ends are seen."""
-    counts, end = Counters(), an_end(None, datetime_completed="2020-01-01T00:00:00Z")
+def test_end_before_the_first_poll_has_no_lag():
+    """A job that had ended before its first poll adds nothing to the lags."""
+    counts, end = Counters(), ended(None, datetime_completed="2020-01-01T00:00:00Z")
 
     counts.record_events([end], Detection(detected_at=NOON))
 
     assert sum(counts.lags.counts) == 0
 
 
-def test_models_do_not_grow_without_end():
-    """Of more models than are counted apart, the later ones are counted together."""
+def test_model_labels_are_limited():
+    """Beyond the limit of model labels, further models are counted together."""
     counts = Counters()
 
-    counts.record_events([an_end(model=f"model-{n}") for n in range(2 * MAX_MODELS)], SIGHTING)
-    counts.record_events([an_end(model="model-0")], SIGHTING)
+    counts.record_events([ended(model=f"model-{n}") for n in range(2 * MAX_MODELS)], SIGHTING)
+    counts.record_events([ended(model="model-0")], SIGHTING)
 
     assert len(counts.jobs_ended) == MAX_MODELS + 1
     assert counts.jobs_ended[OTHER_MODEL, "SUCCEEDED"] == MAX_MODELS
@@ -108,8 +108,8 @@ def test_models_do_not_grow_without_end():
         (PollError("no"), "failed"),
     ],
 )
-def test_requests_are_counted_by_outcome(error, outcome):
-    """Each kind of failure has its own word; one that is none of them counts too."""
+def test_requests_are_counted_by_result(error, outcome):
+    """Each kind of failure has its own label; an unknown one counts too."""
     counts = Counters()
 
     counts.record_poll(error)
@@ -128,8 +128,8 @@ def test_requests_are_counted_by_outcome(error, outcome):
         (DeliveryError("no", is_permanent=True, is_gone=True), "gone"),
     ],
 )
-def test_attempts_are_counted_by_outcome(error, outcome):
-    """An attempt to deliver has one word, which never is the receiver's own text."""
+def test_attempts_are_counted_by_result(error, outcome):
+    """An attempt has a fixed label, never the receiver's own text."""
     counts = Counters()
 
     counts.record_attempt("hook", error, seconds=0.3)
@@ -138,7 +138,7 @@ def test_attempts_are_counted_by_outcome(error, outcome):
     assert counts.delivery_durations["hook"].total == 0.3
 
 
-def test_a_spread_counts_up_to_each_bound():
+def test_histogram_counts_by_upper_bound():
     """A value on a bound is within it; one above all bounds is counted last."""
     histogram = Histogram((1.0, 2.0))
 

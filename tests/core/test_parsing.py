@@ -1,4 +1,4 @@
-"""The parser of a job object: what becomes null, and what is cut to size."""
+"""The lenient part of the job parser: invalid fields become None, long ones are cut."""
 
 import json
 import math
@@ -15,11 +15,11 @@ OPTIONAL = set(EVENT_FIELDS) - {"status"}
 
 
 def nested(depth: int) -> Any:
-    """Give an empty list in lists, so many deep."""
+    """Return an empty list in so many lists."""
     return reduce(lambda inner, _: [inner], range(depth), [])
 
 
-WRONG = [
+INVALID_FIELDS = [
     ("job_cost", math.nan),
     ("job_cost", math.inf),
     ("job_cost", json.loads("1e999")),
@@ -56,18 +56,20 @@ WRONG = [
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), WRONG, ids=[f"{it[0]}-{i}" for i, it in enumerate(WRONG)]
+    ("name", "value"),
+    INVALID_FIELDS,
+    ids=[f"{field[0]}-{number}" for number, field in enumerate(INVALID_FIELDS)],
 )
-def test_a_wrong_field_becomes_null(name, value):
-    """A field of a wrong type is null and named, and costs no other field."""
+def test_invalid_field_becomes_none(name, value):
+    """A field of a wrong type is None and named, and affects no other field."""
     job = parse_job(a_job_object(**{name: value}))
 
     assert job.invalid_fields == (name,)
     assert job == parse_job(a_job_object(**{name: None}))
 
 
-def test_all_fields_wrong_at_once():
-    """A job whose every optional field is wrong is still a job with its status."""
+def test_all_fields_invalid_at_once():
+    """A job with every optional field invalid is still a job with its status."""
     job = a_job("SUCCEEDED", **{name: [None] for name in OPTIONAL})
 
     assert job == a_job("SUCCEEDED")
@@ -75,7 +77,7 @@ def test_all_fields_wrong_at_once():
 
 
 def test_unknown_fields_are_ignored():
-    """Sixty thousand keys that nobody knows change nothing."""
+    """Sixty thousand unknown keys change nothing."""
     job = parse_job(a_job_object(**{f"key_{number}": number for number in range(60_000)}))
 
     assert job == parse_job(a_job_object())
@@ -96,7 +98,7 @@ TEXTS = [
 
 @pytest.mark.parametrize(("text", "kept"), TEXTS, ids=range(len(TEXTS)))
 def test_text_is_cleaned(text, kept):
-    """Text loses control characters and lone surrogates, and ends somewhere."""
+    """Text loses control characters and lone surrogates, and is cut at its limit."""
     job = a_job(name=text)
 
     assert job.name == kept
@@ -116,15 +118,15 @@ REASONS = [
 
 @pytest.mark.parametrize(("reason", "kept"), REASONS, ids=range(len(REASONS)))
 def test_failure_reasons(reason, kept):
-    """A reason is kept, cleaned; a text becomes a message; a large one shrinks to its message."""
+    """A reason is cleaned; a text becomes a message; a large one is reduced to its message."""
     job = a_job("FAILED", failure_reason=reason)
 
     assert job.failure_reason == kept
     assert job.invalid_fields == ()
 
 
-def test_a_large_reason_without_a_message():
-    """What of a large reason without a message is kept is the beginning of its JSON."""
+def test_large_failure_reason_without_a_message():
+    """A large reason without a message becomes the beginning of its JSON."""
     job = a_job("FAILED", failure_reason={"rows": [0] * 60_000})
 
     assert job.failure_reason == {
@@ -133,8 +135,8 @@ def test_a_large_reason_without_a_message():
     }
 
 
-def test_a_deep_reason_keeps_its_message():
-    """What lies deeper than eight levels in a reason is null, and the rest of it is kept."""
+def test_deep_failure_reason_keeps_its_message():
+    """Levels below eight are None in a reason, and the rest of it is kept."""
     reason = {"message": "out of memory", "trace": nested(900), "cause": nested(6)}
     job = a_job("FAILED", failure_reason=reason)
 
