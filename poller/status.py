@@ -33,12 +33,12 @@ class Health:
 
     @property
     def is_live(self) -> bool:
-        """Whether the process works; otherwise a restart may help."""
+        """Return whether the process works; otherwise a restart may help."""
         return not self.stalled
 
     @property
     def is_ready(self) -> bool:
-        """Whether the store is open and all loops run."""
+        """Return whether the store is open and all loops run."""
         return self.is_running and self.is_live
 
     @property
@@ -95,7 +95,7 @@ class DaemonStatus:
 
     @property
     def _is_store_failing(self) -> bool:
-        """Whether the store has failed recently: the disk is full, or the file locked."""
+        """Return whether the store has failed recently: the disk is full, or the file locked."""
         return self._store is not None and self.now() - self._store.last_error_at < STALL_TIMEOUT
 
     @property

@@ -1,6 +1,5 @@
-"""The door: what people and programs may ask of a running daemon over HTTP.
+"""The HTTP API of the running daemon.
 
-Only a daemon that has a door imports this package. The way of a request: a connection that
-`serving` lets in, `problems`, which turns whatever is raised into an answer, `guard`, which says
-who may ask, and a handler of `routes`.
+It is imported only when the API is enabled. A request passes through `server`, which limits
+connections, the middlewares of `problems` and `auth`, and a handler in `routes`.
 """

@@ -44,7 +44,7 @@ class Endpoint:
 
     @property
     def is_public(self) -> bool:
-        """Whether anyone who can connect is served."""
+        """Return whether anyone who can connect is served."""
         return self.path in PUBLIC_PATHS
 
     @property

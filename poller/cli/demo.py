@@ -99,7 +99,7 @@ async def stop_on_signal(
 
 
 async def run_jobs() -> int:
-    """Let the jobs end while the daemon watches; return the exit code."""
+    """Run the daemon until the simulated jobs have ended; return the exit code."""
     receiver = Receiver("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())
     simulator = Simulator(key="sk_demo_" + secrets.token_hex(8))
     for script in demo_jobs(JOBS):

@@ -12,7 +12,7 @@ ACCEPTED: Final = "accepted"
 
 @dataclass(frozen=True, slots=True)
 class AuthNotice:
-    """Whether the rejection of the API key is announced, and how often that has happened.
+    """Remembers whether the rejection of the API key is announced, and how often that has happened.
 
     It is kept in the store: after a restart neither a rejection is announced twice nor a recovery
     missed.

@@ -71,12 +71,12 @@ class JobState:
 
     @property
     def awaits_cost(self) -> bool:
-        """Whether the end was announced without a cost."""
+        """Return whether the end was announced without a cost."""
         return self.phase is Phase.DONE and self.job is not None and self.job.job_cost is None
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether the end, or the cost after it, still has to be announced."""
+        """Return whether the end, or the cost after it, still has to be announced."""
         return self.phase is Phase.SETTLING or self.awaits_cost
 
     @property

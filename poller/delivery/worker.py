@@ -235,7 +235,7 @@ class SinkWorker:
             self._log.info("sink.recovered")
 
     def _release_prefetched(self) -> None:
-        """Let deliveries that were read ahead be read again: they may have changed by then."""
+        """Release deliveries that were read ahead, to be read again: they may have changed."""
         self._claimed.difference_update(delivery.event.subject for delivery in self._ready)
         self._ready.clear()
 

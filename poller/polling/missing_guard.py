@@ -57,7 +57,7 @@ class MissingGuard:
 
     @property
     def is_wrong_endpoint(self) -> bool:
-        """Whether nearly all jobs have been unknown to the API for a minute."""
+        """Return whether nearly all jobs have been unknown to the API for a minute."""
         return self._wrong_endpoint.is_active
 
     def is_confirmed(self, job_id: str) -> bool:

@@ -96,7 +96,7 @@ class JobTracker:
 
     @property
     def is_recorded(self) -> bool:
-        """Whether the states are in this database: the file can be replaced."""
+        """Return whether the states are in this database: the file can be replaced."""
         return self._database_id == self._store.database_id
 
     async def load(self, job_ids: Collection[str]) -> list[JobState]:

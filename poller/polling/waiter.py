@@ -1,6 +1,6 @@
 """Waiting for the end of jobs: when it is over, and what stands in the way.
 
-The jobs are watched as the daemon watches them, with a ledger in memory and nobody to deliver to.
+The jobs are watched as the daemon watches them, with a tracker in memory and no sinks.
 """
 
 import itertools
@@ -67,13 +67,13 @@ class JobResult:
 
 
 class ProgressListener(Protocol):
-    """Somebody who is told how a wait goes."""
+    """Receives the progress of a wait."""
 
     def report(self, text: str) -> None:
-        """Hear of trouble, in one line."""
+        """Receive a problem, in one line."""
 
     def update(self, results: Sequence[JobResult]) -> None:
-        """See how all jobs stand now, changed or not."""
+        """Receive the results of all jobs so far, changed or not."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,7 +95,7 @@ class JobWaiter:
     _warned: set[str] = field(default_factory=set, init=False)
     _has_answered: bool = field(default=False, init=False)
     _silent_since: float | None = field(init=False)
-    _trouble: PollError | None = field(default=None, init=False)
+    _last_error: PollError | None = field(default=None, init=False)
     _hopeless: PollError | None = field(default=None, init=False)
     _throttle: LogThrottle = field(init=False)
     _tracker: JobTracker = field(init=False)
@@ -133,10 +133,10 @@ class JobWaiter:
         async with anyio.create_task_group() as watching:
             watching.start_soon(self._watcher.run, name="watcher")
             await self._watcher.watch(job_ids)
-            obstacle = await self._until_over()
+            error = await self._until_over()
             watching.cancel_scope.cancel()
-        if obstacle:
-            raise obstacle
+        if error:
+            raise error
 
     @property
     def results(self) -> list[JobResult]:
@@ -152,7 +152,7 @@ class JobWaiter:
             if self._hopeless or self._is_over(results):
                 return self._hopeless
             if patience <= 0.0:
-                return unreachable(self._trouble, self.options.unreachable_after)
+                return unreachable(self._last_error, self.options.unreachable_after)
             with anyio.move_on_after(patience):
                 await changed.wait()
 
@@ -174,25 +174,23 @@ class JobWaiter:
         return JobResult(job_id=job_id, job=seen)
 
     def _silence_allowed(self) -> float:
-        """Say for how many seconds the API may still be silent."""
+        """Return for how many seconds the API may still be silent."""
         if self._silent_since is None:
             return math.inf
         return self._silent_since + self.options.unreachable_after - self.clock.steady()
 
     def _at_least_as_often(self, policy: PollPolicy) -> PollPolicy:
-        """Ask often enough that one failed look is no long silence."""
+        """Poll often enough that one failed poll is no long silence."""
         most = max(self.options.unreachable_after / MIN_POLLS, policy.minimum)
         return replace(policy, maximum=min(policy.maximum, most))
 
     def _wake(self) -> None:
         self._changed.set()
 
-    # What the source said.
-
     def _note(self, seen: Observation) -> None:
-        """Note what has to be told; what it means for the job is the ledger's to say.
+        """Note what the listener gets; what it means for the job, the tracker decides.
 
-        A page of the list shows others' jobs too, and may lag.
+        A list page shows other jobs too, and may lag.
         """
         if seen.from_list and (seen.job_id not in self._tracker or self._is_old(seen)):
             return
@@ -218,13 +216,11 @@ class JobWaiter:
         )
 
     def _warn(self, job_id: str) -> None:
-        """Tell of the first 404 at once: a wrong id is not worth the wait."""
+        """Report the first 404 at once: a wrong ID is not worth the wait."""
         if job_id not in self._warned:
             self._warned.add(job_id)
             grace = f"{self.rules.not_found_grace:g} s"
-            self.listener.report(
-                f"{job_id}: no such job (404) so far, missing after {grace} of that"
-            )
+            self.listener.report(f"{job_id}: no such job (404); missing if that lasts {grace}")
 
     def _note_failure(self, seen: Observation, error: PollError) -> None:
         if self._is_hopeless(error):
@@ -232,15 +228,15 @@ class JobWaiter:
             return
         if self._silent_since is None:
             self._silent_since = seen.requested_at
-        self._trouble = error
+        self._last_error = error
         subject = f"{seen.job_id}: " if isinstance(error, Rejected) else ""
         if self._throttle.should_log(f"{subject}{error}"):
-            self.listener.report(f"{subject}{error}; asking again")
+            self.listener.report(f"{subject}{error}; retrying")
 
     def _is_hopeless(self, error: PollError) -> bool:
-        """What refuses us before anything has answered is wrong from the start; later it may pass.
+        """A rejection before the first response is wrong from the start; later it may pass.
 
-        A refused key has a second trial then, and a 403 always: it may be about one job alone.
+        A rejected key gets a second probe then, and a 403 always: it may be about one job alone.
         """
         if isinstance(error, Unauthorized) and self.source.is_key_rejected:
             return True
@@ -248,24 +244,24 @@ class JobWaiter:
         return is_wrong and not self._has_answered
 
 
-def unreachable(trouble: PollError | None, after: float) -> Transient:
-    """Say that nothing was heard for so many seconds, and why, if that is known."""
-    return Transient(f"no answer for {after:g} s" + (f": {trouble}" if trouble else ""))
+def unreachable(error: PollError | None, after: float) -> Transient:
+    """Return the error of an API that has not responded for so many seconds."""
+    return Transient(f"no response for {after:g} s" + (f": {error}" if error else ""))
 
 
 async def find_latest(client: SutroClient, listener: ProgressListener, terms: WaitOptions) -> str:
     """Name the newest job of the account. Raises PollError, NotFound when it has none."""
     backoff = Backoff()
-    trouble: PollError | None = None
+    last_error: PollError | None = None
     with anyio.move_on_after(terms.unreachable_after):
         for failures in itertools.count(1):
             try:
                 return _newest(await client.list_jobs(limit=1))
             except (Transient, RateLimited) as error:
-                trouble, pause = error, getattr(error, "retry_after", None)
-            listener.report(f"{trouble}; asking again")
+                last_error, pause = error, getattr(error, "retry_after", None)
+            listener.report(f"{last_error}; retrying")
             await anyio.sleep(pause or backoff.delay(failures, random.random))
-    raise unreachable(trouble, terms.unreachable_after)
+    raise unreachable(last_error, terms.unreachable_after)
 
 
 def _newest(page: JobPage) -> str:

@@ -41,12 +41,12 @@ class ListenAddress:
 
     @property
     def is_off(self) -> bool:
-        """Whether the HTTP API is off."""
+        """Return whether the HTTP API is off."""
         return not self.host and self.path is None
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can connect."""
+        """Return whether only this machine can connect."""
         return self.path is not None or is_loopback(self.host)
 
     def __str__(self) -> str:

@@ -27,7 +27,7 @@ class Heartbeat:
 
     @property
     def is_stalled(self) -> bool:
-        """Whether the next iteration is overdue."""
+        """Return whether the next iteration is overdue."""
         return self.now() > self._until
 
     def beat(self, within: float = STALL_TIMEOUT) -> None:

@@ -58,15 +58,15 @@ class Source(Protocol):
 
     @property
     def is_gated(self) -> bool:
-        """Whether only a probe may be sent, whether or not a job is due."""
+        """Return whether only a probe may be sent, whether or not a job is due."""
 
     @property
     def is_key_rejected(self) -> bool:
-        """Whether the API key is rejected for all jobs, confirmed by a probe."""
+        """Return whether the API key is rejected for all jobs, confirmed by a probe."""
 
     @property
     def has_answered(self) -> bool:
-        """Whether the API has responded successfully since this process started."""
+        """Return whether the API has responded successfully since this process started."""
 
     @property
     def clock_skew(self) -> float:

@@ -191,10 +191,10 @@ class ApiReachability:
 
     @property
     def is_stale(self) -> bool:
-        """Whether requests have failed for so long that what is known of the jobs is stale."""
+        """Return whether requests have failed for so long that the known states are stale."""
         return self.failing_since is not None and self.now() - self.failing_since > STALE_SECONDS
 
     @property
     def is_wrong_endpoint(self) -> bool:
-        """Whether the last response did not come from the API."""
+        """Return whether the last response did not come from the API."""
         return isinstance(self._error, WrongEndpoint)

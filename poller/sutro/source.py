@@ -48,17 +48,17 @@ class SutroSource:
 
     @property
     def is_gated(self) -> bool:
-        """Whether only a probe may be sent, whether or not a job is due."""
+        """Return whether only a probe may be sent, whether or not a job is due."""
         return self._rate_limiter.gate.opens_at is not None
 
     @property
     def is_key_rejected(self) -> bool:
-        """Whether the API key is rejected for all jobs, confirmed by a probe."""
+        """Return whether the API key is rejected for all jobs, confirmed by a probe."""
         return self._rate_limiter.gate.is_rejected
 
     @property
     def has_answered(self) -> bool:
-        """Whether the API has responded successfully since this process started."""
+        """Return whether the API has responded successfully since this process started."""
         return self._rate_limiter.has_answered
 
     @property

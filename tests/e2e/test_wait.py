@@ -77,11 +77,11 @@ CASES: Final = (
     Case("--fail-fast endless bad", 1, "bad failed after 0s: The model returned"),
     Case("good dropped lost", 3, "dropped cancelled after 0s"),
     Case("lost-1 lost-2 lost-3", 4, "lost-2 is missing: the API does not know this job ID"),
-    Case("lost", 4, "lost: no such job (404) so far, missing after 0.5 s of that"),
+    Case("lost", 4, "lost: no such job (404); missing if that lasts 0.5 s"),
     Case(
         "good --unreachable-after 300ms",
         69,
-        "sutro-poller: no answer for 0.3 s: 127.0.0.1: cannot connect",
+        "sutro-poller: no response for 0.3 s: 127.0.0.1: cannot connect",
         {"SUTRO_API_URL": nowhere()},
     ),
     Case("good", 77, "API key rejected (401): check SUTRO_API_KEY", {"SUTRO_API_KEY": NEW_KEY}),

@@ -169,7 +169,7 @@ async def test_wrong_ids_are_missing_after_a_minute():
     assert set(ends.values()) == {JobEventType.MISSING}
     assert 60.0 <= seconds <= 75.0
     assert sorted(listener.told) == [
-        f"{job_id}: no such job (404) so far, missing after 60 s of that" for job_id in ids
+        f"{job_id}: no such job (404); missing if that lasts 60 s" for job_id in ids
     ]
 
 
@@ -266,7 +266,7 @@ async def test_an_outage_is_waited_for():
     ends, _ = await waited(api, "job-1", listener=listener)
 
     assert ends == {"job-1": JobEventType.SUCCEEDED}
-    assert set(listener.told) == {"reset; asking again"}
+    assert set(listener.told) == {"reset; retrying"}
     assert len(listener.told) <= 9
 
 
@@ -275,7 +275,7 @@ async def test_a_long_silence_ends_it(began: float):
     """With `unreachable_after` it gives up after so long without an answer, and says why."""
     api = FakeApi(job_1=at(began, running(), Transient("reset")))
 
-    with pytest.raises(Transient, match=r"^no answer for 60 s: reset$"):
+    with pytest.raises(Transient, match=r"^no response for 60 s: reset$"):
         await waited(api, "job-1", options=WaitOptions(unreachable_after=60.0))
 
     assert began + 60.0 <= anyio.current_time() <= began + 80.0
@@ -350,7 +350,7 @@ async def test_the_newest_job_is_found_through_trouble():
 
     assert found == "job-5"
     assert 91.0 <= anyio.current_time() <= 92.0
-    assert listener.told == ["reset; asking again", "429; asking again"]
+    assert listener.told == ["reset; retrying", "429; retrying"]
 
 
 async def test_an_account_without_jobs_has_no_newest():
@@ -361,7 +361,7 @@ async def test_an_account_without_jobs_has_no_newest():
 
 async def test_the_newest_job_is_not_looked_for_for_ever():
     """`unreachable_after` counts here too."""
-    with pytest.raises(Transient, match=r"^no answer for 60 s: reset$"):
+    with pytest.raises(Transient, match=r"^no response for 60 s: reset$"):
         await find_latest(
             Listing(Transient("reset")), Watching(), WaitOptions(unreachable_after=60.0)
         )
