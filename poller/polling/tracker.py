@@ -23,8 +23,8 @@ from poller.runtime.clock import Clock
 from poller.store import Store
 
 REASONS: Final = {
-    DaemonEventType.AUTH_FAILED: "the API refuses the key",
-    DaemonEventType.AUTH_RECOVERED: "the API accepts the key",
+    DaemonEventType.AUTH_FAILED: "API key rejected",
+    DaemonEventType.AUTH_RECOVERED: "API key accepted",
 }
 
 log = structlog.get_logger()

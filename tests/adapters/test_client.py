@@ -1,4 +1,4 @@
-"""One request to the API: how it is made, and what each status means."""
+"""One request to the API: how it is made, and the meaning of each status."""
 
 import json
 from typing import Any, Final
@@ -25,8 +25,8 @@ from tests.support.http_peers import answers, peer
 # The request.
 
 
-async def test_request():
-    """A job is asked for by GET under the base URL, with the key in the API's own scheme."""
+async def test_client_request():
+    """A job is requested by GET under the base URL, with the key in the API's own scheme."""
     async with peer(answers(200, body())) as it, client(f"{it.base}/v1") as api:
         job = await api.get_job(JOB)
 
@@ -35,8 +35,8 @@ async def test_request():
     assert it.header("Authorization") == "Key sk_canary"
 
 
-async def test_a_job_that_stands_is_not_read_anew():
-    """A job that goes on as it is known is given as that; who asks may hold it already."""
+async def test_unchanged_job_is_not_parsed():
+    """A job that has not changed is the known one."""
     going = answers(200, body(status="RUNNING", datetime_completed=None))
     async with peer(going) as it, client(f"{it.base}/v1") as api:
         before = await api.get_job(JOB)
@@ -46,7 +46,7 @@ async def test_a_job_that_stands_is_not_read_anew():
 
 
 async def test_key_is_read_for_each_request():
-    """A key that was exchanged counts from the next request on."""
+    """A key that was replaced counts from the next request on."""
     keys = ["sk_new", "sk_old"]
     async with (
         peer(answers(200, body())) as it,
@@ -76,8 +76,8 @@ STATUSES: Final = (
 
 @pytest.mark.parametrize(("status", "kind"), sorted(STATUSES.items()))
 @pytest.mark.parametrize("html", [b"", b"<html>canary</html>"])
-async def test_status(status: int, kind: type[PollError], html: bytes):
-    """Each status means what the caller can do about it; no body but a 200's tells of a job."""
+async def test_response_statuses(status: int, kind: type[PollError], html: bytes):
+    """Each status means what the caller can do about it; only the body of a 200 shows a job."""
     html = b"" if status in {204, 304} else html
     error = await trouble(answers(status, html))
 
@@ -87,14 +87,14 @@ async def test_status(status: int, kind: type[PollError], html: bytes):
 
 
 @pytest.mark.parametrize("status", sorted(STATUSES))
-async def test_job_in_an_error_is_no_job(status: int):
-    """A job object tells nothing when its status is not 200."""
+async def test_job_in_an_error_response_is_ignored(status: int):
+    """A job object shows nothing when its status is not 200."""
     assert await trouble(answers(status, b"" if status in {204, 304} else body()))
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_refusal_says_which(status: int):
-    """A refusal keeps its status: a 403 can be about one job."""
+async def test_unauthorized_has_its_status(status: int):
+    """A rejection keeps its status: a 403 can be about one job."""
     error = await trouble(answers(status, b"{}"))
 
     assert isinstance(error, Unauthorized)
@@ -112,15 +112,15 @@ async def test_refusal_says_which(status: int):
         (503, "7", 7.0),
     ],
 )
-async def test_throttle(status: int, text: str, pause: float | None):
-    """A pause is what Retry-After says, an hour at most; without sense in it there is no time."""
+async def test_rate_limit_response(status: int, text: str, pause: float | None):
+    """A pause is what Retry-After says, an hour at most; a senseless one is no time."""
     error = await trouble(answers(status, b"{}", retry_after=text, date=DATE))
 
     assert isinstance(error, RateLimited)
     assert error.retry_after == pause
 
 
-async def test_trouble_without_a_pause():
+async def test_503_with_a_bad_retry_after_is_transient():
     """A 503 whose Retry-After is junk is an outage like any other."""
     assert type(await trouble(answers(503, b"", retry_after="junk"))) is Transient
 
@@ -136,8 +136,8 @@ async def test_trouble_without_a_pause():
         (b"", WrongEndpoint),
     ],
 )
-async def test_404(text: bytes, kind: type[PollError]):
-    """A 404 tells of the job only when it is the API's own."""
+async def test_404_of_the_api(text: bytes, kind: type[PollError]):
+    """A 404 concerns the job only when it is the API's own."""
     assert type(await trouble(answers(404, text))) is kind
 
 
@@ -147,7 +147,7 @@ async def test_404(text: bytes, kind: type[PollError]):
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("place", ["other", "same", "none"])
 async def test_redirect_is_not_followed(status: int, place: str):
-    """No redirect is followed, to wherever it points: the key would travel."""
+    """No redirect is followed, wherever it points: the key would travel."""
     async with peer(answers(200, body())) as other, peer(answers(200, body())) as it:
         base = {"other": other.base, "same": it.base}.get(place)
         headers = {"location": f"{base}/jobs/{JOB}"} if base else {}
@@ -174,8 +174,8 @@ async def test_redirect_is_not_followed(status: int, place: str):
     ],
 )
 @pytest.mark.parametrize("status", [200, 500])
-async def test_skew(date: str, clock_skew: float, status: int):
-    """Every answer's Date shows the API's clock; junk shows nothing."""
+async def test_clock_skew_of_responses(date: str, clock_skew: float, status: int):
+    """Every response's Date shows the API's clock; junk shows nothing."""
     async with peer(answers(status, body(), date=date)) as it, client(f"{it.base}/v1") as api:
         try:
             await api.get_job(JOB)
@@ -199,8 +199,8 @@ async def test_skew(date: str, clock_skew: float, status: int):
         ),
     ],
 )
-async def test_status_alone(answer: dict[str, Any], reason: dict[str, str] | None):
-    """A job's status is had without its object, with the reason of a failure."""
+async def test_get_status(answer: dict[str, Any], reason: dict[str, str] | None):
+    """A job's status is available without its object, with the reason of a failure."""
     text = json.dumps(answer).encode()
     async with peer(answers(200, text)) as it, client(f"{it.base}/v1") as api:
         job = await api.get_status(JOB)
@@ -210,8 +210,8 @@ async def test_status_alone(answer: dict[str, Any], reason: dict[str, str] | Non
 
 
 @pytest.mark.parametrize("words", [None, [], "FAILED", {}, {"job-1": "FAILED"}, {JOB: None}])
-async def test_status_of_another_job(words: object):
-    """A status that is not that of the job which was asked for is no observation."""
+async def test_get_status_of_another_job_is_malformed(words: object):
+    """A status that is not that of the requested job is no observation."""
     text = json.dumps({"job_status": words}).encode()
     async with peer(answers(200, text)) as it, client(f"{it.base}/v1") as api:
         with pytest.raises(MalformedResponse):

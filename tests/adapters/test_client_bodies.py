@@ -1,4 +1,4 @@
-"""What a 200 tells about a job, and what its connection may do to it."""
+"""The bodies of 200s: which of them show a job, and what a connection may do to them."""
 
 import json
 import zlib
@@ -36,8 +36,8 @@ from tests.support.http_peers import BREAKING, STALLING, answers, peer, says
         (body(name="old").replace(b'"name": "old"', b'"name": "old", "name": "new"'), "new"),
     ],
 )
-async def test_text_that_is_read(text: bytes, name: str):
-    """A BOM, white space, invalid UTF-8 and repeated keys do not cost the answer."""
+async def test_odd_text_is_decoded(text: bytes, name: str):
+    """A BOM, white space, invalid UTF-8 and repeated keys do not cost the response."""
     assert (await look(answers(200, text))).name == name
 
 
@@ -50,7 +50,7 @@ async def test_content_type_does_not_matter(kind: str):
 @pytest.mark.parametrize(
     "number", ["9" * 5_000, "-" + "9" * 5_000, "NaN", "Infinity", "-Infinity", "1e999", "-1"]
 )
-async def test_number_that_is_none(number: str):
+async def test_invalid_number_is_null(number: str):
     """A number that no job can have is null, is named, and costs nothing else."""
     text = body(input_tokens=1, job_cost=2).decode()
     text = text.replace('"input_tokens": 1', f'"input_tokens": {number}')
@@ -94,8 +94,8 @@ DEEP: Final = 60_000
         b'{"job":' * DEEP + b"1" + b"}" * DEEP,
     ],
 )
-async def test_200_that_tells_nothing(text: bytes):
-    """A 200 that is not a JSON object with the job that was asked for is no observation."""
+async def test_200_without_a_job_is_malformed(text: bytes):
+    """A 200 that is not a JSON object with the requested job is no observation."""
     assert type(await trouble(answers(200, text))) is MalformedResponse
 
 
@@ -116,7 +116,7 @@ def zipped(times: int) -> bytes:
         (body(), "gzip, identity"),
     ],
 )
-async def test_encoding_that_nobody_asked_for(text: bytes, encoding: str):
+async def test_unrequested_encoding_is_rejected(text: bytes, encoding: str):
     """An encoded body is no observation: it is never unpacked, so that a bomb stays small."""
     error = await trouble(answers(200, text, content_encoding=encoding))
 
@@ -124,32 +124,32 @@ async def test_encoding_that_nobody_asked_for(text: bytes, encoding: str):
 
 
 @pytest.mark.parametrize("encoding", ["identity", " Identity ", ""])
-async def test_no_encoding(encoding: str):
+async def test_identity_encoding_is_read(encoding: str):
     """A body that says that it is not encoded is read."""
     assert (await look(answers(200, body(), content_encoding=encoding))).job_id == JOB
 
 
-async def test_body_over_the_cap():
-    """A job object over the cap is told apart: its status can still be asked for."""
+async def test_body_over_the_cap_is_too_large():
+    """A job object over the cap is distinct: its status can still be requested."""
     assert type(await trouble(answers(200, b" " * (JOB_BYTES_CAP + 1)))) is ResponseTooLarge
 
 
 @pytest.mark.parametrize("value", [b"[]", b"{}", b"1", b'{"":1}'])
-async def test_body_of_a_million_values_blinds_nobody(value: bytes):
-    """Tiny values, which take a hundred times their size when they are read, are not read."""
+async def test_body_of_a_million_values_is_too_large(value: bytes):
+    """Tiny values, which take a hundred times their size in memory, are not decoded."""
     text = b'{"job": [' + (value + b",") * 100_000 + b"1]}"
 
     assert type(await trouble(answers(200, text))) is ResponseTooLarge
     assert type(await trouble(answers(404, text))) is WrongEndpoint
 
 
-async def test_error_over_the_cap():
+async def test_error_over_the_cap_keeps_its_meaning():
     """An error is what its status says, however long its body is."""
     assert type(await trouble(answers(500, b" " * (JOB_BYTES_CAP + 1)))) is Transient
 
 
-async def test_bug_in_reading_a_job_is_told_with_its_traceback(monkeypatch, capsys):
-    """A bug of ours that one odd job brings to light puts off that job, loudly."""
+async def test_parser_bug_is_logged_with_its_traceback(monkeypatch, capsys):
+    """A bug of ours that one odd job triggers is logged and concerns that job alone."""
 
     def raises(_raw: object) -> Job:
         raise ZeroDivisionError
@@ -167,8 +167,8 @@ async def test_bug_in_reading_a_job_is_told_with_its_traceback(monkeypatch, caps
 
 @pytest.mark.virtual(limit=60.0)
 @pytest.mark.parametrize("name", sorted(BREAKING | STALLING))
-async def test_hostile_peer(name: str):
-    """Whatever keeps an answer from arriving whole is transient, at the latest at the deadline."""
+async def test_hostile_peer_is_transient(name: str):
+    """Whatever keeps a response from arriving whole is transient, at the latest at the deadline."""
     error = await trouble((BREAKING | STALLING)[name])
 
     assert isinstance(error, Transient)
@@ -176,7 +176,7 @@ async def test_hostile_peer(name: str):
 
 
 ERRORS: Final = {
-    "refused": answers(401, b"canary"),
+    "unauthorized": answers(401, b"canary"),
     "throttled": answers(429, b"canary", retry_after="canary"),
     "unknown": answers(404, b'{"message": "canary"}'),
     "foreign": answers(404, b"canary"),
@@ -193,12 +193,12 @@ ERRORS: Final = {
 
 @pytest.mark.virtual(limit=60.0)
 @pytest.mark.parametrize("name", sorted(ERRORS))
-async def test_error_tells_no_secret(name: str):
-    """No error's text, representation or traceback has the key, the path or the answer in it."""
+async def test_errors_contain_no_secret(name: str):
+    """No error's text, representation or traceback has the key, the path or the body in it."""
     job_id = "canary-1"
     async with peer(ERRORS[name]) as it, client(it.base + "/canary/v1") as api:
         with pytest.raises(PollError) as caught:
             await api.get_job(job_id)
 
-    told = [str(caught.value), repr(caught.value), *format_exception(caught.value)]
-    assert "canary" not in "".join(told)
+    texts = [str(caught.value), repr(caught.value), *format_exception(caught.value)]
+    assert "canary" not in "".join(texts)

@@ -19,14 +19,14 @@ from tests.support.http_peers import answers, peer
 
 
 async def listed(body: Any, **query: Any) -> tuple[JobPage, str]:
-    """Ask a peer for a page; give it, and the line of the request."""
+    """Request a page from a peer; return it, and the line of the request."""
     async with peer(answers(200, json.dumps(body).encode())) as it, client(f"{it.base}/v1") as api:
         page = await api.list_jobs(**{"limit": 1} | query)
         return page, it.lines[0]
 
 
-async def test_a_page_is_asked_for_by_its_size():
-    """Without a cursor only the limit is sent, and the page tells where the next one begins."""
+async def test_page_request_has_a_limit():
+    """Without a cursor only the limit is sent, and the page has the cursor of the next one."""
     page, line = await listed({"jobs": [a_job_object()], "next_cursor": "more"})
 
     assert line == "GET /v1/list-jobs?limit=1 HTTP/1.1"
@@ -34,7 +34,7 @@ async def test_a_page_is_asked_for_by_its_size():
     assert page.next_cursor == "more"
 
 
-async def test_a_cursor_is_sent_as_it_was_given():
+async def test_cursor_is_sent_unchanged():
     """Whatever stands in a cursor, it cannot change the rest of the URL."""
     _, line = await listed({"jobs": []}, limit=100, cursor="a=&b/?#")
 
@@ -42,23 +42,23 @@ async def test_a_cursor_is_sent_as_it_was_given():
 
 
 @pytest.mark.parametrize("following", [None, 5, {}])
-async def test_the_last_page_has_no_cursor(following: object):
-    """A null, or what is no text, means that there is no further page."""
+async def test_last_page_has_no_cursor(following: object):
+    """A null, or a cursor that is no text, means that there is no further page."""
     page, _ = await listed({"jobs": [], "next_cursor": following})
 
     assert page == JobPage((), None)
 
 
-async def test_an_odd_job_does_not_hide_the_others():
-    """A job that cannot be read is left out of its page."""
+async def test_page_leaves_out_an_unreadable_job():
+    """A job that cannot be parsed is left out of its page."""
     odd = [{"job_id": "../x"}, {"job_id": []}, {"job_id": {}}, {"job_id": None}, 5, {}, None]
     page, _ = await listed({"jobs": [*odd, a_job_object()]}, known={}.get)
 
     assert [job.job_id for job in page.jobs] == ["job-12345"]
 
 
-async def test_a_job_that_stands_is_not_read_anew():
-    """A job that goes on as it is known is given as that; one that has moved is read."""
+async def test_unchanged_job_of_a_page_is_not_parsed():
+    """A job that has not changed is the known one; one that has is parsed."""
     going = parse_job(a_job_object(status="RUNNING", datetime_completed=None))
     shown = a_job_object(status="RUNNING", datetime_completed=None, output_tokens=9_999)
 
@@ -70,7 +70,7 @@ async def test_a_job_that_stands_is_not_read_anew():
 
 
 @pytest.mark.parametrize("body", [{}, {"jobs": None}, {"jobs": {"job-1": {}}}])
-async def test_a_page_without_a_list_is_malformed(body: object):
+async def test_page_without_a_list_is_malformed(body: object):
     """An object that has no list of jobs is not the API's page."""
     talk = answers(200, json.dumps(body).encode())
     async with peer(talk) as it, client(f"{it.base}/v1") as api:
@@ -78,14 +78,14 @@ async def test_a_page_without_a_list_is_malformed(body: object):
             await api.list_jobs(limit=1)
 
 
-async def test_a_page_may_be_larger_than_a_job():
+async def test_page_may_be_larger_than_a_job():
     """A page of many large jobs is read where a single job of that size would not be."""
     page, _ = await listed({"jobs": [a_job_object(system_prompt="x" * JOB_BYTES_CAP)]})
 
     assert len(page.jobs) == 1
 
 
-async def test_pages_of_the_simulator_are_walked_by_their_cursors():
+async def test_pages_of_the_simulator_follow_their_cursors():
     """Newest first, each job once, under the prefix that was found by the way."""
     simulator = Simulator(key="sk_canary")
     for number in range(5):
@@ -101,41 +101,41 @@ async def test_pages_of_the_simulator_are_walked_by_their_cursors():
     assert seen == ["job-4", "job-3", "job-2", "job-1", "job-0"]
 
 
-async def test_an_api_without_lists_is_an_error():
-    """The API's 404 to a list is told as such."""
+async def test_api_without_a_list_is_an_error():
+    """The API's 404 to a list is an error."""
     body = b'{"message": "no such route"}'
     async with peer(answers(404, body)) as it, client(f"{it.base}/v1") as api:
         with pytest.raises(NotFound):
             await api.list_jobs(limit=1)
 
 
-async def test_fat_jobs_cost_no_more_than_their_page():
-    """Of a page of long prompts only what is needed is made: it is read in no further memory."""
+async def test_large_jobs_cost_no_more_memory_than_their_page():
+    """Of a page of long prompts only the needed fields are created: no further memory is used."""
     fat = a_job_object(system_prompt="You are a helpful assistant. " * 2_000)
-    answer = Response(200, {}, json.dumps({"jobs": [fat] * 100}).encode(), is_truncated=False)
+    response = Response(200, {}, json.dumps({"jobs": [fat] * 100}).encode(), is_truncated=False)
 
     tracemalloc.start()
     try:
-        page = decode(answer, "list", PAGE_BYTES_CAP)
+        page = decode(response, "list", PAGE_BYTES_CAP)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
-    assert len(answer.body) > 5_000_000
+    assert len(response.body) > 5_000_000
     assert [it["job_id"] for it in page["jobs"]] == ["job-12345"] * 100
     assert most < 500_000
 
 
 @pytest.mark.parametrize("odd", [b"NaN", b"1e999", b'"\\ud800"', b'"\xff"', b"9" * 5_000])
-async def test_an_odd_value_is_read_around(odd: bytes):
+async def test_odd_value_does_not_hide_other_fields(odd: bytes):
     """Whatever one job's cost is, the page and that job's other fields are read."""
     text = json.dumps({"jobs": [a_job_object(job_cost=0), a_job_object()]}).encode()
-    answer = Response(
+    response = Response(
         200, {}, text.replace(b'"job_cost": 0,', b'"job_cost": %b,' % odd), is_truncated=False
     )
 
-    page = decode(answer, "list", PAGE_BYTES_CAP)
+    page = decode(response, "list", PAGE_BYTES_CAP)
 
-    assert odd in answer.body
+    assert odd in response.body
     assert parse_job(page["jobs"][0]).job_cost is None
     assert parse_job(page["jobs"][0]).status is parse_job(page["jobs"][1]).status

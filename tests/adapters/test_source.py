@@ -1,4 +1,4 @@
-"""The Sutro API as a source of observations: one request a turn."""
+"""The Sutro API as a source of observations: one request for each token."""
 
 import json
 import tracemalloc
@@ -35,19 +35,19 @@ NOW = START.timestamp()
 TOO_LARGE = answers(200, b" " * (JOB_BYTES_CAP + 1))
 
 
-def a_status(word: str) -> Talk:
-    """Answer with a job's status alone."""
-    return answers(200, json.dumps({"job_status": {"job-1": word}}).encode())
+def a_status(status: str) -> Talk:
+    """Return a job's status alone."""
+    return answers(200, json.dumps({"job_status": {"job-1": status}}).encode())
 
 
-def an_object(job_id: str = "job-1", word: str = "RUNNING") -> Talk:
-    """Answer with a job object."""
-    return answers(200, json.dumps({"job": {"job_id": job_id, "status": word}}).encode())
+def an_object(job_id: str = "job-1", status: str = "RUNNING") -> Talk:
+    """Return a job object."""
+    return answers(200, json.dumps({"job": {"job_id": job_id, "status": status}}).encode())
 
 
 @dataclass
-class Asker:
-    """Somebody who takes turns at a source, as the watcher does."""
+class Poller:
+    """Polls jobs of a source, as the watcher does."""
 
     source: SutroSource
     there: Peer
@@ -55,22 +55,22 @@ class Asker:
     queue: PollQueue = field(default_factory=PollQueue)
 
     def due(self, *job_ids: str) -> None:
-        """Let jobs fall due now."""
+        """Make jobs due now."""
         now = NOW + anyio.current_time()
         for job_id in job_ids:
             self.queue.put(job_id, due=now, now=now - 10.0)
 
-    async def look(self, job_id: str = "job-1") -> Job | PollError:
-        """Let a job fall due, and give what its look comes to."""
+    async def poll(self, job_id: str = "job-1") -> Job | PollError:
+        """Make a job due, and return the result of its poll."""
         self.due(job_id)
-        chosen = await self.chosen()
-        (seen,) = await chosen.send(no_known_jobs)
+        request = await self.next_request()
+        (seen,) = await request.send(no_known_jobs)
         assert seen.job_id == job_id
         assert isinstance(seen.result, Job | PollError)
         return seen.result
 
-    async def chosen(self) -> PollRequest:
-        """Wait for the host's turn, as long as it takes."""
+    async def next_request(self) -> PollRequest:
+        """Wait for the next request, and take its jobs."""
         while (request := await self.source.plan(self.queue)) is None:
             pass
         self.queue.take(request.job_ids)
@@ -78,13 +78,13 @@ class Asker:
 
     @property
     def paths(self) -> list[str]:
-        """Give the paths of all requests."""
+        """Return the paths of all requests."""
         return [line.split()[1] for line in self.there.lines]
 
 
 @asynccontextmanager
-async def asking(*talks: Talk, per_minute: float = 600.0) -> AsyncIterator[Asker]:
-    """Take turns at a source that asks a peer."""
+async def polling(*talks: Talk, per_minute: float = 600.0) -> AsyncIterator[Poller]:
+    """Poll a source whose API is a peer."""
     now, keys = virtual_clock().steady, ["sk_old"]
     async with peer(*talks) as it, HttpClient(OutboundSettings(), timeout=30.0, limit=16) as http:
         client = SutroClient(
@@ -98,108 +98,108 @@ async def asking(*talks: Talk, per_minute: float = 600.0) -> AsyncIterator[Asker
             now=now,
             renew_key=lambda: keys.append("sk_new"),
         )
-        yield Asker(source, it, keys)
+        yield Poller(source, it, keys)
 
 
 pytestmark = pytest.mark.virtual(limit=7_200.0)
 
 
-async def test_look():
-    """A due job is asked about by one request, and its answer is an observation."""
-    async with asking(an_object()) as asker:
-        job = await asker.look()
+async def test_source_polls_a_due_job():
+    """A due job is polled by one request, whose response is an observation."""
+    async with polling(an_object()) as poller:
+        job = await poller.poll()
 
     assert isinstance(job, Job)
-    assert (job.status, asker.paths) == (JobStatus.RUNNING, ["/v1/jobs/job-1"])
+    assert (job.status, poller.paths) == (JobStatus.RUNNING, ["/v1/jobs/job-1"])
 
 
-async def test_moment_of_an_observation():
-    """An observation is of the moment when its request began, not when it was chosen or ended."""
-    async with asking(drips(b"", b"x")) as asker:
-        asker.due("job-1")
-        chosen = await asker.source.plan(asker.queue)
+async def test_observation_has_the_time_of_its_request():
+    """An observation is of the moment when its request began, not when it was planned or ended."""
+    async with polling(drips(b"", b"x")) as poller:
+        poller.due("job-1")
+        request = await poller.source.plan(poller.queue)
         await anyio.sleep(5.0)
-        assert chosen
-        (seen,) = await chosen.send(no_known_jobs)
+        assert request
+        (seen,) = await request.send(no_known_jobs)
 
     assert seen.requested_at == NOW + 5.0
     assert isinstance(seen.result, Transient)
 
 
 async def test_error_is_an_observation():
-    """What a request came to is told, whatever it is."""
-    async with asking(answers(500)) as asker:
-        seen = await asker.look()
+    """The result of a request is an observation, whatever it is."""
+    async with polling(answers(500)) as poller:
+        seen = await poller.poll()
 
     assert type(seen) is Transient
 
 
-async def test_most_overdue_job_is_taken():
-    """Of the due jobs the queue's first choice is taken, and no longer in the queue."""
-    async with asking(an_object()) as asker:
-        asker.due("job-2")
+async def test_source_plans_the_most_overdue_job():
+    """Of the due jobs the queue's first choice is planned, and taken from the queue."""
+    async with polling(an_object()) as poller:
+        poller.due("job-2")
         await anyio.sleep(60.0)
-        asker.queue.put("job-1", due=NOW + 60.0, now=NOW + 59.0)
-        chosen = await asker.chosen()
-        (seen,) = await chosen.send(no_known_jobs)
+        poller.queue.put("job-1", due=NOW + 60.0, now=NOW + 59.0)
+        request = await poller.next_request()
+        (seen,) = await request.send(no_known_jobs)
 
-    assert (seen.job_id, len(asker.queue)) == ("job-2", 1)
+    assert (seen.job_id, len(poller.queue)) == ("job-2", 1)
 
 
-async def test_turn_without_a_due_job():
-    """When no job is due after all, there is no look and the turn is not lost."""
-    async with asking(an_object(), per_minute=1.0) as asker:
-        nothing = await asker.source.plan(asker.queue)
-        await asker.look()
+async def test_source_returns_an_unused_token():
+    """When no job is due after all, there is no request and the token is not lost."""
+    async with polling(an_object(), per_minute=1.0) as poller:
+        nothing = await poller.source.plan(poller.queue)
+        await poller.poll()
 
     assert nothing is None
     assert anyio.current_time() == 0.0
 
 
-async def test_skew_is_that_of_the_api():
-    """The source's clock is as wrong as the API's answers say, which tell the second of it."""
-    async with asking(answers(500, date="Mon, 15 Jan 2024 10:00:42 GMT")) as asker:
-        await asker.look()
+async def test_source_has_the_apis_clock_skew():
+    """The source's clock is as wrong as the API's responses say, which state the second of it."""
+    async with polling(answers(500, date="Mon, 15 Jan 2024 10:00:42 GMT")) as poller:
+        await poller.poll()
 
-    assert asker.source.clock_skew == 42.5
-
-
-# A refused key.
+    assert poller.source.clock_skew == 42.5
 
 
-async def test_key_is_read_again_before_a_trial():
-    """After a refusal the key is read again before each trial, and the new one is sent."""
-    async with asking(answers(401), answers(401), an_object()) as asker:
-        await asker.look()
-        gated, refused = asker.source.is_gated, asker.source.is_key_rejected
-        await asker.look()
-        confirmed = asker.source.is_key_rejected
-        await asker.look()
+# A rejected key.
 
-    assert (gated, refused, confirmed) == (True, False, True)
-    assert asker.there.header("Authorization") == "Key sk_new"
-    assert asker.keys == ["sk_old", "sk_new", "sk_new"]
-    assert not asker.source.is_gated
+
+async def test_key_is_read_before_a_probe():
+    """After a rejection the key is read again before each probe, and the new one is sent."""
+    async with polling(answers(401), answers(401), an_object()) as poller:
+        await poller.poll()
+        gated, rejected = poller.source.is_gated, poller.source.is_key_rejected
+        await poller.poll()
+        confirmed = poller.source.is_key_rejected
+        await poller.poll()
+
+    assert (gated, rejected, confirmed) == (True, False, True)
+    assert poller.there.header("Authorization") == "Key sk_new"
+    assert poller.keys == ["sk_old", "sk_new", "sk_new"]
+    assert not poller.source.is_gated
     assert anyio.current_time() == pytest.approx(45.0, abs=0.5)
 
 
-async def test_trial_takes_a_job_that_is_not_due():
-    """A trial asks about any job, since none may be due for long."""
-    async with asking(answers(401), an_object("job-2")) as asker:
-        await asker.look()
-        asker.queue.put("job-2", due=NOW + 3_600.0, now=NOW)
-        chosen = await asker.chosen()
-        (seen,) = await chosen.send(no_known_jobs)
+async def test_probe_takes_a_job_that_is_not_due():
+    """A probe polls any job, since none may be due for long."""
+    async with polling(answers(401), an_object("job-2")) as poller:
+        await poller.poll()
+        poller.queue.put("job-2", due=NOW + 3_600.0, now=NOW)
+        request = await poller.next_request()
+        (seen,) = await request.send(no_known_jobs)
 
     assert isinstance(seen.result, Job)
 
 
-async def test_trial_after_a_403_asks_about_another_job():
-    """A 403 is tried with another job at once, so that one forbidden job holds up no other."""
-    async with asking(answers(403), an_object("job-2")) as asker:
-        seen = await asker.look()
-        asker.queue.put("job-1", due=NOW + 900.0, now=NOW, is_deferred=True)
-        job = await asker.look("job-2")
+async def test_probe_after_a_403_polls_another_job():
+    """A 403 is probed with another job at once, so that one forbidden job delays no other."""
+    async with polling(answers(403), an_object("job-2")) as poller:
+        seen = await poller.poll()
+        poller.queue.put("job-1", due=NOW + 900.0, now=NOW, is_deferred=True)
+        job = await poller.poll("job-2")
 
     assert isinstance(seen, Unauthorized)
     assert isinstance(job, Job)
@@ -209,67 +209,67 @@ async def test_trial_after_a_403_asks_about_another_job():
 # A job that is too large.
 
 
-async def test_end_of_a_job_that_is_too_large():
-    """A job whose object is over the cap is asked for its status, so that its end is seen."""
-    async with asking(TOO_LARGE, a_status("SUCCEEDED")) as asker:
-        job = await asker.look()
+async def test_large_job_is_polled_by_its_status():
+    """A job whose object is over the cap is polled by its status, so that its end is seen."""
+    async with polling(TOO_LARGE, a_status("SUCCEEDED")) as poller:
+        job = await poller.poll()
 
     assert isinstance(job, Job)
     assert job.status is JobStatus.SUCCEEDED
-    assert asker.paths == ["/v1/jobs/job-1", "/v1/job-status/job-1"]
+    assert poller.paths == ["/v1/jobs/job-1", "/v1/job-status/job-1"]
 
 
 async def test_large_job_is_not_read_twice():
-    """A job that was too large once is asked for its status alone from then on."""
-    async with asking(TOO_LARGE, a_status("RUNNING")) as asker:
+    """A job that was too large once is polled by its status alone from then on."""
+    async with polling(TOO_LARGE, a_status("RUNNING")) as poller:
         for _ in range(3):
-            await asker.look()
+            await poller.poll()
 
-    assert asker.paths == ["/v1/jobs/job-1", *["/v1/job-status/job-1"] * 3]
+    assert poller.paths == ["/v1/jobs/job-1", *["/v1/job-status/job-1"] * 3]
 
 
-async def test_large_job_is_warned_of_once(capsys):
+async def test_large_job_is_logged_once(capsys):
     """A job that is too large is worth one warning."""
-    async with asking(TOO_LARGE, a_status("RUNNING")) as asker:
+    async with polling(TOO_LARGE, a_status("RUNNING")) as poller:
         for _ in range(3):
-            await asker.look()
+            await poller.poll()
 
     assert capsys.readouterr().out.count("job.too_large") == 1
 
 
-async def test_second_request_takes_a_turn_of_its_own():
-    """The request for the status keeps the pace like any other."""
-    async with asking(TOO_LARGE, a_status("RUNNING"), per_minute=6.0) as asker:
-        await asker.look()
+async def test_second_request_takes_its_own_token():
+    """The request for the status keeps the rate limit like any other."""
+    async with polling(TOO_LARGE, a_status("RUNNING"), per_minute=6.0) as poller:
+        await poller.poll()
 
     assert anyio.current_time() == pytest.approx(10.0)
 
 
-async def test_large_answer_proves_the_key():
-    """A job that is too large is an answer of the API: a closed gate opens."""
-    async with asking(answers(401), TOO_LARGE, a_status("RUNNING")) as asker:
-        await asker.look()
-        job = await asker.look()
+async def test_large_response_opens_the_gate():
+    """A job that is too large is a response of the API: a closed gate opens."""
+    async with polling(answers(401), TOO_LARGE, a_status("RUNNING")) as poller:
+        await poller.poll()
+        job = await poller.poll()
 
     assert isinstance(job, Job)
-    assert not asker.source.is_gated
+    assert not poller.source.is_gated
     assert anyio.current_time() == pytest.approx(15.0, abs=0.5)
 
 
-async def test_status_that_is_too_large():
+async def test_status_that_is_too_large_is_a_failure():
     """A status that is itself too large is a failure like any other."""
-    async with asking(TOO_LARGE) as asker:
-        seen = await asker.look()
+    async with polling(TOO_LARGE) as poller:
+        seen = await poller.poll()
 
     assert type(seen) is ResponseTooLarge
-    assert len(asker.paths) == 2
+    assert len(poller.paths) == 2
 
 
-async def test_status_of_a_large_job_that_tells_nothing():
-    """A status that cannot be read tells nothing, and is asked for again."""
-    async with asking(TOO_LARGE, answers(200, b"{}"), a_status("FAILED")) as asker:
-        seen = await asker.look()
-        job = await asker.look()
+async def test_malformed_status_of_a_large_job_is_retried():
+    """A status that cannot be decoded is no observation of the job, and is requested again."""
+    async with polling(TOO_LARGE, answers(200, b"{}"), a_status("FAILED")) as poller:
+        seen = await poller.poll()
+        job = await poller.poll()
 
     assert type(seen) is MalformedResponse
     assert isinstance(job, Job)
@@ -277,27 +277,27 @@ async def test_status_of_a_large_job_that_tells_nothing():
 
 
 @pytest.mark.parametrize("talk", [TOO_LARGE, answers(200, b" " * 100), answers(500), says()])
-async def test_error_lets_go_of_its_answer(talk: Talk):
-    """An error that waits to be told keeps no frame, and so no answer of megabytes, alive."""
-    async with asking(talk) as asker:
-        error = await asker.look()
+async def test_error_holds_no_response(talk: Talk):
+    """An error that waits to be logged keeps no frame, and so no body of megabytes, alive."""
+    async with polling(talk) as poller:
+        error = await poller.poll()
 
     assert isinstance(error, PollError)
     assert (error.__traceback__, error.__context__, error.__cause__) == (None, None, None)
 
 
 @pytest.mark.virtual(limit=60.0)
-async def test_jobs_that_are_too_large_keep_no_body_while_their_status_is_asked():
+async def test_large_jobs_hold_no_body_during_the_status_request():
     """Ten jobs whose status is slow to come after a body over the cap hold none of these bodies."""
-    turns = [TOO_LARGE] * 10 + [stalls()]
-    async with asking(*turns, per_minute=60_000.0) as asker, anyio.create_task_group() as group:
+    talks = [TOO_LARGE] * 10 + [stalls()]
+    async with polling(*talks, per_minute=60_000.0) as poller, anyio.create_task_group() as group:
         tracemalloc.start()
         for number in range(10):
-            asker.due(f"job-{number}")
-            chosen = await asker.source.plan(asker.queue)
-            assert chosen is not None
-            asker.queue.take(chosen.job_ids)
-            group.start_soon(chosen.send, no_known_jobs)
+            poller.due(f"job-{number}")
+            request = await poller.source.plan(poller.queue)
+            assert request is not None
+            poller.queue.take(request.job_ids)
+            group.start_soon(request.send, no_known_jobs)
             await anyio.sleep(1.0)
         held, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -309,7 +309,7 @@ async def test_jobs_that_are_too_large_keep_no_body_while_their_status_is_asked(
 
 
 class Book:
-    """A client whose list has three pages; `turned` is told before each is given."""
+    """A client whose list has three pages; `turned` is called before each is returned."""
 
     clock_skew = 0.0
 
@@ -317,7 +317,7 @@ class Book:
         self.turned = turned
 
     async def list_jobs(self, *, limit: int, cursor: str | None = None, known: object) -> JobPage:
-        """Give a page of some of the 250 jobs."""
+        """Return a page of some of the 250 jobs."""
         self.turned(cursor)
         begin = int(cursor or 0)
         end = min(begin + limit, 250)
@@ -325,25 +325,25 @@ class Book:
         return JobPage(jobs, str(end) if end < 250 else None)
 
 
-async def test_a_survey_that_is_cut_short_is_none():
-    """When the list is begun anew while a survey goes deeper, what is below is not known yet."""
-    listing = ListPlanner(lambda: NOW)
+async def test_scan_that_is_cut_short_starts_again():
+    """When the list is forgotten while a scan goes deeper, the rest is not known yet."""
+    planner = ListPlanner(lambda: NOW)
     cuts = ["100"]
 
     def cut(cursor: str | None) -> None:
         if cursor in cuts:
             cuts.remove(cursor)
-            listing.fail(listing.first(), Rejected("a page of somebody else"))
+            planner.fail(planner.first(), Rejected("no such cursor"))
 
     rate_limiter = RateLimiter(per_minute=1e6, now=virtual_clock().steady, random=lambda: 0.5)
     source = SutroSource(
-        Book(cut), rate_limiter, planner=listing, now=lambda: NOW, renew_key=lambda: None
+        Book(cut), rate_limiter, planner=planner, now=lambda: NOW, renew_key=lambda: None
     )
-    shown = [[it.job_id for seen in await survey(source) for it in seen] for _ in range(2)]
+    shown = [[it.job_id for seen in await scan_all(source) for it in seen] for _ in range(2)]
 
     assert [len(it) for it in shown] == [200, 250]
 
 
-async def survey(source: SutroSource) -> list[Sequence[Observation]]:
-    """Make a survey of all that there is."""
+async def scan_all(source: SutroSource) -> list[Sequence[Observation]]:
+    """Scan the whole list."""
     return [seen async for seen in source.scan(START - timedelta(days=900))]

@@ -69,7 +69,7 @@ CELLS = [
     (CANCELLING, a_job("CANCELLED"), Phase.DONE, "CANCELLED", "job.cancelled", ""),
     (CANCELLING, a_job("SUCCEEDED", **FINAL), Phase.DONE, "SUCCEEDED", "job.succeeded", ""),
     (UNKNOWN, a_job("FAILED"), Phase.DONE, "FAILED", "job.failed", ""),
-    # active, an unknown word
+    # active, an unknown status
     (RUNNING, a_job("PAUSED"), Phase.ACTIVE, "RUNNING", "", "job.unknown_status"),
     (RUNNING, a_job("UNKNOWN"), Phase.ACTIVE, "RUNNING", "", "job.unknown_status"),
     (RUNNING, a_job("PAUSED", **FINAL), Phase.ACTIVE, "RUNNING", "", "job.unknown_status"),
@@ -120,7 +120,7 @@ CELLS = [
     ("state", "seen", "phase", "status", "events", "remarks"), CELLS, ids=range(len(CELLS))
 )
 def test_every_cell(state, seen, phase, status, events, remarks):
-    """One look five seconds later means what the table says."""
+    """One observation five seconds later means what the table says."""
     decision = decide(state, seen, 5.0, RULES)
 
     assert (decision.state.phase, decision.state.status) == (phase, status)
@@ -130,8 +130,8 @@ def test_every_cell(state, seen, phase, status, events, remarks):
 
 
 @pytest.mark.parametrize("state", [NEW, QUEUED, RUNNING, UNKNOWN, DONE, COSTLESS, LOST])
-def test_time_alone_changes_nothing(state):
-    """Whatever time passes without a look, only a settling job changes."""
+def test_time_alone_changes_settling_jobs_only(state):
+    """Whatever time passes without an observation, only a settling job changes."""
     assert decide(state, Signal.TIMER, 1e9, RULES) == Decision(state)
 
 
@@ -144,8 +144,8 @@ LOOKS = [
 
 @pytest.mark.parametrize("state", STATES, ids=range(len(STATES)))
 @pytest.mark.parametrize("seen", LOOKS, ids=range(len(LOOKS)))
-def test_an_idle_look_is_one_that_changes_nothing(state, seen):
-    """What counts as idle is kept as it is and told to nobody."""
+def test_observation_without_effect_changes_nothing(state, seen):
+    """An observation that counts as unchanged keeps the state and announces nothing."""
     kept = decide(state, seen, state.since + 9.0, RULES) == Decision(state)
 
     assert kept or effect_of(state, seen) is Effect.CHANGE
@@ -165,27 +165,27 @@ LISTED = [
 
 
 @pytest.mark.parametrize(("state", "word", "effect"), LISTED, ids=range(len(LISTED)))
-def test_a_list_may_lag_behind(state, word, effect):
+def test_lagging_list_is_stale(state, word, effect):
     """A list that shows an earlier status is stale; a GET that shows it is not."""
     assert effect_of(state, a_job(word), from_list=True) is effect
     assert effect_of(state, a_job(word)) is not Effect.STALE
 
 
 @pytest.mark.parametrize("result", [a_job("SUCCEEDED", **FINAL), NotFound("404"), Transient("500")])
-def test_a_response_from_before_the_last_one_is_stale(result):
-    """What was requested before the response that was applied last changes nothing."""
+def test_outdated_response_is_stale(result):
+    """A response that was requested before the one applied last changes nothing."""
     assert effect_of(RUNNING, result, is_outdated=True) is Effect.STALE
     assert effect_of(RUNNING, result) is Effect.CHANGE
 
 
-def test_the_timer_is_never_stale():
+def test_timer_is_never_stale():
     """Passed time is no response, so it always counts."""
     assert effect_of(SETTLING, Signal.TIMER, is_outdated=True) is Effect.CHANGE
 
 
 @pytest.mark.parametrize("word", ["QUEUED", "RUNNING", "CANCELLING"])
-def test_a_job_that_goes_on_is_idle(word):
-    """The commonest look of all is idle: the job runs, or waits, as before."""
+def test_same_status_has_no_effect(word):
+    """The most common observation has no effect: the job runs, or waits, as before."""
     seen = a_job(word)
 
     assert effect_of(decide(NEW, seen, 0.0, RULES).state, seen) is Effect.NONE

@@ -1,4 +1,4 @@
-"""The state machine of a job against an oracle, whatever is seen in whatever order."""
+"""The state machine of a job against an oracle, whatever is observed in whatever order."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ RULES = LifecyclePolicy()
 
 
 class OneJob(RuleBasedStateMachine):
-    """One job of which anything is seen at any time, by a daemon that restarts now and then."""
+    """One job with any observation at any time, and a daemon that restarts now and then."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,12 +56,12 @@ class OneJob(RuleBasedStateMachine):
 
     @rule()
     def miss(self):
-        """The API says that it knows no such job."""
+        """The API returns 404 for the job."""
         self.decide(Signal.NOT_FOUND, self.oracle.misses_it(self.now))
 
     @rule(seconds=st.sampled_from([0.5, 3.0, 5.0, 20.0, 30.0, 150.0, 600.0]))
     def wait(self, seconds):
-        """Time passes, with or without looks that tell nothing."""
+        """Time passes, with or without polls that fail."""
         self.now += seconds
         before = self.state
         self.decide(Signal.TIMER, expected := self.oracle.waits(self.now))

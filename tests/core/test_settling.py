@@ -1,4 +1,4 @@
-"""Ends that are not complete: settling, revival, and the cost that comes late."""
+"""Ends that are not complete: settling, returning to work, and the cost that comes late."""
 
 from dataclasses import replace
 
@@ -18,14 +18,14 @@ from tests.support.state_builders import (
     RUNNING,
     SETTLING,
     after,
+    event_types,
     poll_delay,
-    told,
     watch,
 )
 
 
-def test_the_settle_ladder():
-    """A settling job is looked at after 1, 2, 4, 8 and 15 s, which is its timeout in all."""
+def test_settle_intervals():
+    """A settling job is polled after 1, 2, 4, 8 and 15 s, which is its timeout in all."""
     state, now, waits = after((0.0, a_job("SUCCEEDED"))), 0.0, []
     while state.phase is Phase.SETTLING:
         waits.append(poll_delay(state, now))
@@ -36,32 +36,32 @@ def test_the_settle_ladder():
     assert now == RULES.settle_timeout
 
 
-def test_the_settle_ladder_scales():
-    """With another settle timeout the steps of the ladder scale with it."""
+def test_settle_intervals_scale_with_the_timeout():
+    """With another settle timeout the intervals scale with it."""
     state = after((0.0, a_job("SUCCEEDED")))
 
     assert poll_delay(state, 0.0, rules=LifecyclePolicy(settle_timeout=60.0)) == 2.0
 
 
 def test_settling_ends_when_the_job_is_complete():
-    """A job is told as soon as cost and completion time are there."""
-    looks = [
+    """A job is announced as soon as cost and completion time are there."""
+    seen = [
         (0.0, a_job("SUCCEEDED")),
         (1.0, a_job("SUCCEEDED", **COMPLETED)),
         (3.0, a_job("SUCCEEDED", **FINAL)),
     ]
-    decisions = watch(*looks)
+    decisions = watch(*seen)
 
-    assert told(decisions) == [[], [], ["job.succeeded"]]
+    assert event_types(decisions) == [[], [], ["job.succeeded"]]
     assert decisions[-1].drafts[0].job.is_complete
 
 
 @pytest.mark.parametrize("seen", [Signal.TIMER, a_job("SUCCEEDED")])
 def test_settling_ends_after_its_timeout(seen):
-    """A job is told 30 s after the first sight of its end, seen again or not, as not final."""
+    """A job is announced 30 s after its end was first seen, polled again or not, as incomplete."""
     decisions = watch((0.0, a_job("SUCCEEDED")), (29.9, seen), (30.0, seen))
 
-    assert told(decisions) == [[], [], ["job.succeeded"]]
+    assert event_types(decisions) == [[], [], ["job.succeeded"]]
     assert not decisions[-1].drafts[0].job.is_complete
     assert decisions[-1].state.awaits_cost
 
@@ -72,19 +72,19 @@ def test_settling_has_a_deadline():
     assert [settle_deadline(it, RULES) for it in (NEW, RUNNING, DONE, LOST)] == [None] * 4
 
 
-def test_what_was_seen_last_is_told_at_the_timeout():
-    """A settling job is told as it was seen last, though no look answers at the end."""
+def test_settling_announces_the_last_job_object():
+    """A settling job is announced as it was seen last, though the last polls fail."""
     known = a_job("SUCCEEDED", job_cost=0.5)
     decisions = watch((0.0, a_job("SUCCEEDED")), (1.0, known), (30.0, Signal.TIMER))
 
     assert decisions[-1].drafts[0].job is known
 
 
-def test_without_a_settle_timeout_nothing_settles():
-    """A settle timeout of 0 tells every success at its first sight."""
+def test_nothing_settles_without_a_settle_timeout():
+    """A settle timeout of 0 announces every success when it is first seen."""
     decisions = watch((0.0, a_job("SUCCEEDED")), rules=LifecyclePolicy(settle_timeout=0.0))
 
-    assert told(decisions) == [["job.succeeded"]]
+    assert event_types(decisions) == [["job.succeeded"]]
 
 
 REVIVALS = [
@@ -97,52 +97,52 @@ REVIVALS = [
 ]
 
 
-@pytest.mark.parametrize(("looks", "phase"), REVIVALS)
-def test_revival(looks, phase):
-    """Two sights of a job that goes on, 5 s apart and with no end between, bring it back."""
-    decisions = watch(*[(at, a_job(word)) for at, word in looks], state=SETTLING)
+@pytest.mark.parametrize(("seen", "phase"), REVIVALS)
+def test_settling_job_that_goes_on_is_active_again(seen, phase):
+    """Two observations of a job that goes on, 5 s apart and with no end between, undo the end."""
+    decisions = watch(*[(at, a_job(word)) for at, word in seen], state=SETTLING)
 
     assert decisions[-1].state.phase is phase
     assert not any(it.drafts for it in decisions)
 
 
-def test_a_revived_job_goes_on():
-    """A revived job can run for long, and ends once."""
-    looks = [(1.0, a_job("RUNNING")), (7.0, a_job("RUNNING")), (1_000.0, Signal.TIMER)]
-    decisions = watch(*looks, (2_000.0, a_job("FAILED")), state=SETTLING)
+def test_job_active_again_ends_once():
+    """A job that is active again can run for long, and ends once."""
+    seen = [(1.0, a_job("RUNNING")), (7.0, a_job("RUNNING")), (1_000.0, Signal.TIMER)]
+    decisions = watch(*seen, (2_000.0, a_job("FAILED")), state=SETTLING)
 
-    assert told(decisions) == [[], [], [], ["job.failed"]]
+    assert event_types(decisions) == [[], [], [], ["job.failed"]]
 
 
-def test_a_revived_job_that_first_runs_has_started():
-    """The start of a job that seemed to end in the queue is told when it is brought back."""
-    looks = [(0.0, a_job("SUCCEEDED")), (1.0, a_job("RUNNING")), (7.0, a_job("RUNNING"))]
-    decisions = watch(*looks, state=QUEUED)
+def test_job_active_again_has_its_start():
+    """The start of a job that seemed to end in the queue is announced when it is active again."""
+    seen = [(0.0, a_job("SUCCEEDED")), (1.0, a_job("RUNNING")), (7.0, a_job("RUNNING"))]
+    decisions = watch(*seen, state=QUEUED)
 
-    assert told(decisions) == [[], [], ["job.started"]]
+    assert event_types(decisions) == [[], [], ["job.started"]]
     assert decisions[-1].state.job == a_job("RUNNING")
 
 
 # The cost that comes late.
 
 
-def test_a_late_cost_is_told_once():
-    """What was told without a cost is followed by one event when the cost comes."""
+def test_late_cost_is_announced_once():
+    """An end that was announced without a cost is followed by one event when the cost comes."""
     late = a_job("FAILED", job_cost=0.25)
     decisions = watch((60.0, a_job("FAILED")), (90.0, late), (95.0, late), state=COSTLESS)
 
-    assert told(decisions) == [[], ["job.cost_settled"], []]
+    assert event_types(decisions) == [[], ["job.cost_settled"], []]
     assert decisions[1].drafts[0].job is late
     assert decisions[1].drafts[0].sequence == COSTLESS.sequence + 1
 
 
-def test_the_watch_for_a_cost_is_slow_and_ends():
-    """A missing cost is looked for every 30 s at first, later every 5 minutes, for an hour."""
+def test_cost_watch_is_slow_and_ends():
+    """A missing cost is polled for every 30 s at first, later every 5 minutes, for an hour."""
     waits = [poll_delay(COSTLESS, now) for now in (0.0, 100.0, 1_000.0, 3_600.0)]
 
     assert waits == [30.0, 100.0, 300.0, None]
 
 
-def test_what_is_done_is_not_looked_at():
-    """A job that was told with its cost is never looked at again."""
+def test_finished_job_is_not_polled():
+    """A job that was announced with its cost is never polled again."""
     assert poll_delay(DONE, 0.0) is None

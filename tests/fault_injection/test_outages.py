@@ -8,7 +8,7 @@ import pytest
 from poller.core.errors import DeliveryError, RateLimited, Transient
 from poller.core.outbox import WriteBatch
 from tests.fault_injection.rig import SCALE, tally
-from tests.integration.test_key import FIXED, FORBIDDEN, REFUSED, an_api, poller_types
+from tests.integration.test_rejected_key import FIXED, FORBIDDEN, REJECTED, an_api, poller_types
 from tests.support.fakes import (
     FakeApi,
     TimedSink,
@@ -119,7 +119,7 @@ async def test_the_return_is_no_stampede(trouble: Transient | RateLimited):
     tally(CHEAP, cases=len(times), violations=packed + lost)
 
 
-@pytest.mark.parametrize("refusal", [REFUSED, FORBIDDEN], ids=["401", "403"])
+@pytest.mark.parametrize("refusal", [REJECTED, FORBIDDEN], ids=["401", "403"])
 @pytest.mark.parametrize("jobs", [1, 100, 10_000])
 async def test_a_revoked_key_costs_few_requests(jobs: int, refusal: Exception):
     """In the first hour of a revoked key go the requests in flight and eight more at most."""

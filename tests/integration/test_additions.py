@@ -1,4 +1,4 @@
-"""What was added while the daemon ran, when the store fails, forgets, or is replaced."""
+"""Jobs added at run time, when the store fails, prunes them, or is replaced."""
 
 import anyio
 import pytest
@@ -16,18 +16,18 @@ pytestmark = pytest.mark.virtual(limit=1_000.0)
 
 @pytest.fixture
 async def store() -> FailingStore:
-    """Give a store that can be made to fail."""
+    """Return a store that can be made to fail."""
     return FailingStore(a_store())
 
 
 @pytest.fixture
 async def additions(store: FailingStore) -> PersistentAdditions:
-    """Give additions to a watch list that has one job from elsewhere."""
+    """Return additions to a watch list that has one job from the settings."""
     return PersistentAdditions(store, Watchlist(["job-1"]))
 
 
-async def test_a_store_that_fails_at_the_start_is_waited_for(store, additions):
-    """What was added before is taken in once the store can be read."""
+async def test_additions_wait_for_the_store_at_start(store, additions):
+    """Recorded additions are loaded once the store can be read."""
     await store.add_ids(["job-2"])
     store.fails = {"added_ids"}
     async with anyio.create_task_group() as group:
@@ -39,8 +39,8 @@ async def test_a_store_that_fails_at_the_start_is_waited_for(store, additions):
 
 
 @pytest.mark.parametrize("verb", ["add", "remove"])
-async def test_what_was_not_written_is_not_done(store, additions, verb):
-    """A change that the store refuses changes nothing here either."""
+async def test_additions_change_nothing_when_the_store_fails(store, additions, verb):
+    """A change that the store cannot record changes nothing in the watch list either."""
     await additions.add(["job-2"])
     store.fails = {f"{verb}_ids"}
     with pytest.raises(StoreUnavailable):
@@ -49,8 +49,8 @@ async def test_what_was_not_written_is_not_done(store, additions, verb):
     assert additions._watchlist.job_ids == ("job-1", "job-2")
 
 
-async def test_what_the_store_has_forgotten_is_let_go_of(store, additions):
-    """What the store forgot after its time leaves the watch list."""
+async def test_additions_that_the_store_pruned_are_removed(store, additions):
+    """An id that the store has pruned leaves the watch list."""
     await additions.add(["job-2", "job-3"])
     await store.remove_ids(["job-2"])
     await additions.sync_with_store()
@@ -58,8 +58,8 @@ async def test_what_the_store_has_forgotten_is_let_go_of(store, additions):
     assert additions._watchlist.job_ids == ("job-1", "job-3")
 
 
-async def test_a_store_that_was_replaced_is_told_again(store, additions):
-    """What was added outlives a damaged database that was set aside."""
+async def test_additions_are_recorded_again_in_a_replaced_store(store, additions):
+    """Additions survive a damaged database that was set aside."""
     await additions.add(["job-2"])
     store.store = MemoryStore(routes={}, deployment="api.example", now=virtual_clock().steady)
     await additions.sync_with_store()
@@ -69,8 +69,8 @@ async def test_a_store_that_was_replaced_is_told_again(store, additions):
     assert await store.added_ids() == ["job-2"]
 
 
-async def test_a_store_that_was_replaced_is_believed_from_then_on(store, additions):
-    """Once it was told again, what the new store lets go of is let go of."""
+async def test_additions_follow_a_replaced_store_from_then_on(store, additions):
+    """Once recorded again, an id that the new store prunes is removed."""
     await additions.add(["job-2"])
     store.store = a_store()
     await additions.sync_with_store()
@@ -80,8 +80,8 @@ async def test_a_store_that_was_replaced_is_believed_from_then_on(store, additio
     assert additions._watchlist.job_ids == ("job-1",)
 
 
-async def test_a_store_that_was_replaced_and_fails(store, additions):
-    """What a new store could not be told is not taken for forgotten: it is told later."""
+async def test_additions_are_recorded_later_when_a_replaced_store_fails(store, additions):
+    """An id that the new store could not record is not taken for pruned: it is recorded later."""
     await additions.add(["job-2"])
     store.store, store.fails = a_store(), {"add_ids"}
     with pytest.raises(StoreUnavailable):
@@ -93,8 +93,8 @@ async def test_a_store_that_was_replaced_and_fails(store, additions):
     assert await store.added_ids() == ["job-2"]
 
 
-async def test_a_new_database_is_noticed_by_the_look_into_it(store, additions):
-    """Where the look for what was added is what opens a new database, it is told it all again."""
+async def test_additions_notice_a_database_that_their_query_opens(store, additions):
+    """When the query for additions is what opens a new database, they are recorded again."""
     await additions.add(["job-2"])
 
     class Replaced(FailingStore):
@@ -109,8 +109,8 @@ async def test_a_new_database_is_noticed_by_the_look_into_it(store, additions):
     assert await additions._store.store.added_ids() == ["job-2"]
 
 
-async def test_a_job_that_is_added_while_the_store_is_looked_through(store, additions):
-    """What an answer of the store is too old to hold does not count as forgotten."""
+async def test_additions_during_a_sync_stay(store, additions):
+    """An id that is added while the store is read does not count as pruned."""
 
     class Slow(FailingStore):
         async def added_ids(self):
@@ -127,8 +127,8 @@ async def test_a_job_that_is_added_while_the_store_is_looked_through(store, addi
     assert additions._watchlist.added == ("job-2",)
 
 
-async def test_changes_are_made_one_after_the_other(store, additions):
-    """A job that is removed while it is being added is gone, here and in the store."""
+async def test_additions_change_one_after_the_other(store, additions):
+    """A job that is removed while it is being added is gone, in the list and in the store."""
     additions._store = slow = SlowStore(store.store)
     slow.slow = "add_ids"
     async with anyio.create_task_group() as group:
@@ -140,8 +140,8 @@ async def test_changes_are_made_one_after_the_other(store, additions):
     assert await store.added_ids() == []
 
 
-async def test_the_store_is_looked_through_with_the_upkeep():
-    """A daemon lets go by itself of what its store has forgotten."""
+async def test_additions_are_synced_with_retention():
+    """A daemon removes by itself what its store has pruned."""
     app = an_app("http://127.0.0.1:1", "http://127.0.0.1:1")
     async with living(app):
         app._watchlist.add(["job-2"])

@@ -1,4 +1,4 @@
-"""Jobs that nobody named are found in the account's list, and watched to their end."""
+"""Jobs that are not named are discovered in the account's list, and watched to their end."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,7 +33,7 @@ BRIEF: Final = {"queue_seconds": 0.0, "run_seconds": 1.0}
 
 
 class Account:
-    """An account, a receiver, and the daemons that watch the one for the other in turn."""
+    """An account, a receiver, and the daemons that run in turn."""
 
     def __init__(self, folder: Path) -> None:
         self.clock: Clock = virtual_clock()
@@ -42,24 +42,24 @@ class Account:
         self.path = folder / "state.db"
 
     def add(self, *job_ids: str, **fields: Any) -> None:
-        """Submit jobs that run for five minutes unless told otherwise."""
+        """Submit jobs that run for five minutes by default."""
         for job_id in job_ids:
             given = {"queue_seconds": 0.0, "run_seconds": 300.0} | fields
             self.api.add(JobScript(job_id=job_id, **given))
 
     @property
     def ends(self) -> list[str]:
-        """Name the jobs whose ends came, in order."""
+        """Return the ids of the jobs whose ends were delivered, in order."""
         return [event["data"]["job"]["job_id"] for event in self.receiver.events]
 
     @property
     def pages(self) -> int:
-        """Count the pages that were asked for."""
+        """Return how many pages were requested."""
         return self.api.requests["list-jobs"]
 
     @asynccontextmanager
     async def discovering(self, **changes: str) -> AsyncIterator[App]:
-        """Let a daemon that nobody named a job to live while the block runs."""
+        """Run a daemon without named jobs while the block runs."""
         given = {"POLLER_JOB_IDS": "", "POLLER_DISCOVER": "on", "POLLER_STORE": str(self.path)}
         async with (
             served_app(application(self.api)) as url,
@@ -69,11 +69,11 @@ class Account:
             ) as app,
         ):
             yield app
-            await anyio.sleep(1.0)  # what was seen last is told
+            await anyio.sleep(1.0)  # the last events are delivered
 
 
 def a_store(config: Config, clock: Clock) -> SqliteStore:
-    """Make a store on disk for virtual time, which knows no threads."""
+    """Return a store on disk for virtual time, which knows no threads."""
     routes = {sink.name: sink.events for sink in config.sinks}
     return SqliteStore(
         Path(config.settings.store),
@@ -86,12 +86,12 @@ def a_store(config: Config, clock: Clock) -> SqliteStore:
 
 @pytest.fixture
 async def account(tmp_path: Path) -> Account:
-    """Give an account without jobs."""
+    """Return an account without jobs."""
     return Account(tmp_path)
 
 
-async def test_a_new_job_is_watched_to_its_end(account: Account):
-    """A job that is submitted while the daemon runs is told of, though nobody named it."""
+async def test_discovery_watches_a_new_job_to_its_end(account: Account):
+    """A job that is submitted while the daemon runs is announced, though it is not named."""
     async with account.discovering():
         await anyio.sleep(100.0)
         account.add("job-1")
@@ -100,8 +100,8 @@ async def test_a_new_job_is_watched_to_its_end(account: Account):
     assert account.ends == ["job-1"]
 
 
-async def test_a_job_that_ends_before_it_is_seen(account: Account):
-    """A job that began and ended between two looks at the list is told of."""
+async def test_discovery_finds_a_job_that_ended_between_scans(account: Account):
+    """A job that began and ended between two scans is announced."""
     async with account.discovering():
         await anyio.sleep(35.0)
         account.add("job-1", **(BRIEF))
@@ -110,8 +110,8 @@ async def test_a_job_that_ends_before_it_is_seen(account: Account):
     assert account.ends == ["job-1"]
 
 
-async def test_what_ended_before_is_no_news(account: Account):
-    """Ten thousand old jobs are no events, and cost a page a hundred; one that runs is watched."""
+async def test_discovery_ignores_jobs_completed_before_first_start(account: Account):
+    """Ten thousand old jobs are no events, and cost a page a hundred; a running one is watched."""
     account.add("long", run_seconds=2 * HOUR)
     for number in range(10_000):
         account.add(f"old-{number}", queue_seconds=0.0, run_seconds=0.5)
@@ -126,8 +126,8 @@ async def test_what_ended_before_is_no_news(account: Account):
     assert account.pages - at_start <= 245
 
 
-async def test_an_idle_account_costs_a_page_every_half_minute(account: Account):
-    """While nothing is new each look at the list is one request."""
+async def test_discovery_of_an_idle_account_costs_a_page_every_half_minute(account: Account):
+    """While nothing is new each scan is one request."""
     account.add(*(f"old-{number}" for number in range(150)), run_seconds=1.0)
     await anyio.sleep(10.0)
     async with account.discovering():
@@ -137,7 +137,7 @@ async def test_an_idle_account_costs_a_page_every_half_minute(account: Account):
 
 
 @pytest.mark.slow
-async def test_many_new_jobs_at_once(account: Account):
+async def test_discovery_finds_more_new_jobs_than_a_page(account: Account):
     """More new jobs than a page shows are all found."""
     async with account.discovering(POLLER_REQUESTS_PER_MINUTE="600"):
         await anyio.sleep(45.0)
@@ -147,8 +147,8 @@ async def test_many_new_jobs_at_once(account: Account):
     assert len(account.ends) == len(set(account.ends)) == 350
 
 
-async def test_a_failing_page_hides_no_job(account: Account):
-    """When the reading of several pages breaks off, what was not reached is read again."""
+async def test_discovery_rescans_after_a_failed_page(account: Account):
+    """When a scan of several pages fails, its unread part is read again."""
     async with account.discovering(POLLER_REQUESTS_PER_MINUTE="600"):
         await anyio.sleep(45.0)
         account.add(*(f"job-{number}" for number in range(350)))
@@ -159,11 +159,11 @@ async def test_a_failing_page_hides_no_job(account: Account):
     assert len(set(account.ends)) == 350
 
 
-async def test_a_restart_tells_what_ended_meanwhile(account: Account):
-    """What ran, came or went while no daemon lived is told by the next one, and nothing twice."""
+async def test_discovery_announces_what_ended_during_a_restart(account: Account):
+    """Jobs that began or ended while no daemon ran are announced by the next one, none twice."""
     async with account.discovering():
         await anyio.sleep(10.0)
-        account.add("told", run_seconds=60.0)
+        account.add("announced", run_seconds=60.0)
         account.add("runs", run_seconds=HOUR)
         account.add("ends", run_seconds=400.0)
         await anyio.sleep(200.0)
@@ -175,13 +175,13 @@ async def test_a_restart_tells_what_ended_meanwhile(account: Account):
         meanwhile = account.ends[len(before) :]
         await anyio.sleep(HOUR)
 
-    assert before == ["told"]
+    assert before == ["announced"]
     assert sorted(meanwhile) == ["brief", "ends"]
     assert account.ends[len(before) + len(meanwhile) :] == ["runs"]
 
 
-async def test_a_running_job_is_watched_past_the_window(account: Account):
-    """A job that was found stays watched when it is older than new ones may be."""
+async def test_discovered_job_is_watched_past_the_max_age(account: Account):
+    """A discovered job stays watched when it is older than new ones may be."""
     async with account.discovering(POLLER_DISCOVER_MAX_AGE="10m"):
         account.add("long", run_seconds=2 * HOUR)
         await anyio.sleep(60.0)
@@ -193,8 +193,8 @@ async def test_a_running_job_is_watched_past_the_window(account: Account):
 
 
 @pytest.mark.parametrize("days", [8, -8, 10_000])
-async def test_a_wall_clock_that_is_put_right(account: Account, days: int):
-    """A clock that is wrong when the daemon begins, and set later, hides no job."""
+async def test_discovery_survives_a_corrected_wall_clock(account: Account, days: int):
+    """A clock that is wrong when the daemon starts, and corrected later, hides no job."""
     off = -days * DAY
     account.clock = Clock(anyio.current_time, lambda: virtual_clock().steady() + off)
     async with account.discovering():
@@ -207,8 +207,8 @@ async def test_a_wall_clock_that_is_put_right(account: Account, days: int):
     assert sorted(account.ends) == ["brief", "runs"]
 
 
-async def test_a_birth_that_lies_ahead(account: Account):
-    """A daemon that began while the clock was years ahead finds jobs when it is right again."""
+async def test_discovery_survives_a_start_recorded_in_the_future(account: Account):
+    """A daemon that started while the clock was years ahead finds jobs once it is right again."""
     right = account.clock
     account.clock = Clock(anyio.current_time, lambda: right.steady() + 1_000 * DAY)
     async with account.discovering():
@@ -222,8 +222,8 @@ async def test_a_birth_that_lies_ahead(account: Account):
     assert account.ends == ["brief"]
 
 
-async def test_a_machine_that_sleeps(account: Account):
-    """What came and went while the machine slept, and its steady clock stood still, is told."""
+async def test_discovery_catches_up_after_suspend(account: Account):
+    """Jobs that began or ended while the machine was suspended are announced."""
     asleep = 0.0
     wall = account.api.now = lambda: virtual_clock().steady() + asleep
     account.clock = Clock(anyio.current_time, wall)
@@ -237,8 +237,8 @@ async def test_a_machine_that_sleeps(account: Account):
     assert account.ends == ["brief"]
 
 
-async def test_filters(account: Account):
-    """Only jobs whose name and model fit are watched."""
+async def test_discovery_filters_by_name_and_model(account: Account):
+    """Only jobs whose name and model match are watched."""
     async with account.discovering(
         POLLER_DISCOVER_NAME="nightly *", POLLER_DISCOVER_MODEL="llama*"
     ):
@@ -251,8 +251,8 @@ async def test_filters(account: Account):
     assert account.ends == ["job-1"]
 
 
-async def test_a_named_job_is_told_though_it_ended_before(account: Account):
-    """What was configured is told even if it had ended; discovery takes nothing from that."""
+async def test_named_job_that_ended_before_first_start_is_announced(account: Account):
+    """A named job is announced even if it had ended; discovery does not change that."""
     account.add("named", **BRIEF)
     account.add("other", **BRIEF)
     await anyio.sleep(60.0)
@@ -262,8 +262,8 @@ async def test_a_named_job_is_told_though_it_ended_before(account: Account):
     assert account.ends == ["named"]
 
 
-async def test_a_job_that_is_named_no_more_is_found(account: Account):
-    """A job that was named for a while is watched on, as if a page had shown it."""
+async def test_removed_job_stays_watched_while_discovery_admits_it(account: Account):
+    """A job that is named no more stays watched, as if a page had shown it."""
     account.add("job-1", run_seconds=HOUR, name="mine")
     account.add(*(f"other-{number}" for number in range(30)))
     async with account.discovering(POLLER_DISCOVER_NAME="mine") as app:
@@ -275,23 +275,23 @@ async def test_a_job_that_is_named_no_more_is_found(account: Account):
     assert account.ends == ["job-1"]
 
 
-async def test_a_refused_key_is_tried_by_the_list(account: Account):
-    """With no job to ask about, the list itself shows how the API accepted the API key."""
+async def test_rejected_key_is_probed_by_the_list(account: Account):
+    """Without a job to poll, the list itself shows that the API accepts the key again."""
     async with account.discovering(POLLER_WEBHOOK_EVENTS="*"):
         await anyio.sleep(100.0)
         account.api.key = "sk_other"
         await anyio.sleep(300.0)
-        refused = [event["type"] for event in account.receiver.events]
+        rejected = [event["type"] for event in account.receiver.events]
         account.api.key = KEY
         account.add("job-1")
         await anyio.sleep(2_000.0)
 
-    assert refused == ["poller.auth_failed"]
+    assert rejected == ["poller.auth_failed"]
     assert account.receiver.types[1:] == ["poller.auth_recovered", "job.started", "job.succeeded"]
 
 
-async def test_a_list_that_is_refused(account: Account, capsys):
-    """Without a list nothing can be found: that is said, and tried again every hour."""
+async def test_discovery_without_a_list_retries_every_hour(account: Account, capsys):
+    """An API without a list is logged, and tried again every hour."""
     account.api.fault(Fault(status=404, count=3, path="list-jobs"))
     async with account.discovering():
         await anyio.sleep(2.5 * HOUR)
@@ -301,8 +301,8 @@ async def test_a_list_that_is_refused(account: Account, capsys):
     assert account.ends == ["job-1"]
 
 
-async def test_a_date_at_the_end_of_time_ends_nothing(account: Account, monkeypatch):
-    """What such a Date says of the API's clock is not believed: its jobs are found all the same."""
+async def test_discovery_ignores_an_absurd_date_header(account: Account, monkeypatch):
+    """A Date at the end of time is not believed: the jobs are found all the same."""
     junk = "Fri, 31 Dec 9999 23:59:59 GMT"
     monkeypatch.setattr(simulator, "formatdate", lambda *_, **__: junk)
     async with account.discovering():
@@ -329,8 +329,8 @@ NOW = BORN + timedelta(days=2)
         ({"status": "FAILED", "datetime_completed": None}, False),
     ],
 )
-def test_admission(fields: dict[str, Any], is_admitted: bool):
-    """What runs and is not too old is admitted, and what ended since the daemon first ran."""
+def test_discovery_filter_admits(fields: dict[str, Any], is_admitted: bool):
+    """Young jobs are admitted while they run, or if they ended since the first start."""
     written = {
         key: it.isoformat() if hasattr(it, "isoformat") else it for key, it in fields.items()
     }
@@ -338,8 +338,8 @@ def test_admission(fields: dict[str, Any], is_admitted: bool):
     assert DiscoveryFilter().admits(a_job(**written), now=NOW, started_at=BORN) is is_admitted
 
 
-async def test_a_found_end_outlives_a_lost_database(account: Account):
-    """What waits in a database that is lost is found again, however far down the list it is."""
+async def test_discovery_finds_an_end_again_after_a_lost_database(account: Account):
+    """An event that waited in a lost database is found again, however far down the list."""
     account.receiver.status = 503
     async with account.discovering(POLLER_DISCOVER_NAME="mine"):
         await anyio.sleep(40.0)
@@ -354,8 +354,8 @@ async def test_a_found_end_outlives_a_lost_database(account: Account):
     assert account.ends == ["job-1"]
 
 
-async def test_a_lost_database_makes_nothing_old_news(account: Account):
-    """A database that is begun while the daemon runs has the age of the one before."""
+async def test_discovery_keeps_its_start_after_a_lost_database(account: Account):
+    """A database that is created while the daemon runs has the age of the one before."""
     async with account.discovering():
         await anyio.sleep(60.0)
         account.path.unlink()
@@ -368,8 +368,8 @@ async def test_a_lost_database_makes_nothing_old_news(account: Account):
     assert account.ends == ["brief"]
 
 
-async def test_a_found_job_outlives_a_lost_database():
-    """A job that was found is watched on when the store begins anew, whoever else is named then."""
+async def test_discovered_job_survives_a_lost_database():
+    """A discovered job stays watched when the store starts anew, whatever is named then."""
     clock, store = virtual_clock(), a_memory_store()
     watcher = a_watcher(FakeSource(clock), store, clock)
     await watcher.discover(lambda _job: True)

@@ -28,13 +28,13 @@ from tests.support.virtual_time import START, virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=20_000.0)
 FIXED = PollPolicy(minimum=10.0, maximum=10.0)
-UNAUTHORIZED = Unauthorized("the API refused the key (401)", status=401)
-FORBIDDEN = Unauthorized("the API refused the key (403)", status=403)
+UNAUTHORIZED = Unauthorized("API key rejected (401)", status=401)
+FORBIDDEN = Unauthorized("API key rejected (403)", status=403)
 LONG_AGO = (START - timedelta(days=2)).isoformat()
 
 
 def fleet(size: int) -> tuple[FakeApi, list[str]]:
-    """Give an API with so many running jobs, and their ids."""
+    """Return an API with so many running jobs, and their ids."""
     job_ids = [f"job-{number}" for number in range(size)]
     api = FakeApi()
     api.answers = {job_id: running(job_id) for job_id in job_ids}
@@ -42,14 +42,14 @@ def fleet(size: int) -> tuple[FakeApi, list[str]]:
 
 
 def longest_silence(api: FakeApi, job_id: str) -> float:
-    """Say for how long a job was not asked for."""
+    """Return for how long a job was not polled."""
     times = api.times(job_id)
     return max(after - before for before, after in pairwise(times))
 
 
 @pytest.mark.slow
-async def test_one_job_that_answers_401_blinds_nobody():
-    """One job that is refused for ever costs the others neither their ends nor their pace."""
+async def test_job_with_401s_delays_no_other():
+    """One job that is rejected for ever costs the others neither their ends nor their interval."""
     (api, job_ids), store = fleet(100), a_store()
     async with watching(api, store, *job_ids, policy=FIXED):
         await anyio.sleep(300.0)
@@ -65,8 +65,8 @@ async def test_one_job_that_answers_401_blinds_nobody():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("forbidden", [1, 2, 5, 20])
-async def test_forbidden_jobs_that_come_later_are_alone(forbidden):
-    """New ids that are forbidden close no gate for jobs that have answered."""
+async def test_new_forbidden_jobs_close_no_gate(forbidden):
+    """New ids that are forbidden close no gate for jobs that have responded."""
     (api, job_ids), store = fleet(40), a_store()
     others = [f"other-{number}" for number in range(forbidden)]
     api.answers |= dict.fromkeys(others, FORBIDDEN)
@@ -80,8 +80,8 @@ async def test_forbidden_jobs_that_come_later_are_alone(forbidden):
 
 
 @pytest.mark.parametrize("trouble", [NotFound("404"), Transient("500")])
-async def test_who_does_not_answer_keeps_no_gate_closed(trouble):
-    """Whether it is one job alone that is refused is tried with a job that answers."""
+async def test_gate_is_probed_with_a_job_that_responds(trouble):
+    """Whether one job alone is rejected is probed with a job that responds."""
     (api, job_ids), store = fleet(10), a_store()
     api.answers = {it: running(it, datetime_started=LONG_AGO) for it in job_ids}
     odd = [f"odd-{number}" for number in range(20)]
@@ -97,8 +97,8 @@ async def test_who_does_not_answer_keeps_no_gate_closed(trouble):
     assert recorded_types(store).count("job.succeeded") == 1
 
 
-async def test_a_404_for_all_is_no_news_of_a_young_job():
-    """Young jobs, asked often, are not missing because old ones have not been asked yet."""
+async def test_young_jobs_are_not_missing_before_old_ones_are_polled():
+    """Young jobs, polled often, are not missing because old ones have not been polled yet."""
     api, store = FakeApi(), a_store()
     old, young = ([f"{age}-{number}" for number in range(300)] for age in ("old", "young"))
     young = young[:10]
@@ -112,8 +112,8 @@ async def test_a_404_for_all_is_no_news_of_a_young_job():
     assert "job.missing" not in recorded_types(store)
 
 
-async def test_a_large_job_is_not_missing_where_its_status_cannot_be_asked():
-    """A 404 for the status of a job that was just there tells nothing of the job."""
+async def test_large_job_is_not_missing_without_a_status_endpoint():
+    """A 404 for the status of a job that was just there does not make the job missing."""
     api, store = FakeApi(job_1=ResponseTooLarge("over the cap")), a_store()
 
     async def get_status(_job_id):
@@ -126,8 +126,8 @@ async def test_a_large_job_is_not_missing_where_its_status_cannot_be_asked():
     assert recorded_types(store) == []
 
 
-async def test_a_job_that_is_added_while_all_begins_anew_stays():
-    """Beginning anew after a lost database takes in what was added meanwhile."""
+async def test_job_added_during_a_resync_stays():
+    """A resync after a lost database loads what was added meanwhile."""
     (api, job_ids), store = fleet(2), FailingStore(a_store())
     async with (
         watching(api, store, *job_ids, policy=FIXED) as watcher,
@@ -144,8 +144,8 @@ async def test_a_job_that_is_added_while_all_begins_anew_stays():
     assert recorded_types(store).count("job.succeeded") == 1
 
 
-async def test_a_settling_job_that_nobody_wants_is_told_after_a_lost_database():
-    """An end that the API has shown is told, whatever the list and the database have lost."""
+async def test_removed_settling_job_is_announced_after_a_lost_database():
+    """An end that the API has shown is announced, whatever the list and the database have lost."""
     api, store = FakeApi(job_1=running()), FailingStore(a_store())
     async with watching(api, store, "job-1", policy=FIXED) as watcher:
         await anyio.sleep(20.0)
@@ -159,8 +159,8 @@ async def test_a_settling_job_that_nobody_wants_is_told_after_a_lost_database():
     assert "job.succeeded" in recorded_types(store)
 
 
-async def test_an_event_of_a_wrong_clock_is_tried_again():
-    """An event that seems to be decades old is not dead at its first failure."""
+async def test_event_of_a_wrong_clock_is_retried():
+    """An event that seems to be decades old is no dead letter at its first failure."""
     store, sink = a_store(), TimedSink()
     event = daemon_event(
         DaemonEventType.AUTH_FAILED,

@@ -1,4 +1,4 @@
-"""Ends whose cost comes late are told in time, whatever becomes of the API meanwhile."""
+"""Ends whose cost comes late are announced in time, whatever becomes of the API meanwhile."""
 
 import anyio
 import pytest
@@ -25,8 +25,8 @@ pytestmark = pytest.mark.virtual(limit=90_000.0)
 COSTLESS = {"job_cost": None}
 
 
-async def test_a_complete_end_is_told_at_once():
-    """An end whose cost is there at first sight is not held back."""
+async def test_complete_end_is_announced_at_once():
+    """An end that has its cost at first is not held back."""
     store = a_store()
 
     async with watching(FakeApi(job_1=ended()), store, "job-1"):
@@ -35,8 +35,8 @@ async def test_a_complete_end_is_told_at_once():
         assert recorded_types(store) == ["job.succeeded"]
 
 
-async def test_a_cost_that_comes_soon_goes_out_with_the_end():
-    """While the cost is awaited the job is looked at after 1, 2, 4 and 8 seconds."""
+async def test_settling_job_is_polled_until_its_cost_comes():
+    """While the cost is awaited the job is polled after 1, 2, 4 and 8 seconds."""
     api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
 
     async with watching(api, store, "job-1"):
@@ -49,8 +49,8 @@ async def test_a_cost_that_comes_soon_goes_out_with_the_end():
     assert [it.data["cost_final"] for it in recorded(store)] == [True]
 
 
-async def test_an_end_goes_out_in_time_though_the_api_dies():
-    """An end is told 30 s after its first sight, without a cost, when no look succeeds."""
+async def test_settling_ends_in_time_though_the_api_fails():
+    """An end is announced 30 s after it was first seen, without a cost, when every poll fails."""
     api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
 
     async with watching(api, store, "job-1"):
@@ -64,8 +64,8 @@ async def test_an_end_goes_out_in_time_though_the_api_dies():
     assert recorded(store)[0].data["cost_final"] is False
 
 
-async def test_an_answer_under_way_at_the_deadline_is_not_the_last():
-    """A look that the deadline overtakes does not end the watch for the cost."""
+async def test_response_after_the_settle_deadline_keeps_the_cost_watch():
+    """A poll that the deadline overtakes does not stop the polls for the cost."""
     api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
 
     async with watching(api, store, "job-1"):
@@ -79,8 +79,8 @@ async def test_an_answer_under_way_at_the_deadline_is_not_the_last():
     assert recorded_types(store) == ["job.succeeded", "job.cost_settled"]
 
 
-async def test_a_later_cost_is_told_to_the_sinks_that_had_the_end():
-    """A cost that comes later goes to every sink that had the end, asked for or not."""
+async def test_late_cost_is_sent_to_the_sinks_of_the_end():
+    """A cost that comes later goes to every sink that had the end, whatever its event types."""
     api = FakeApi(job_1=ended(**COSTLESS))
     store = a_store(types=frozenset({"job.succeeded"}))
     store._routes = {"hook": frozenset({"job.succeeded"}), "other": frozenset({"job.failed"})}
@@ -99,8 +99,8 @@ async def test_a_later_cost_is_told_to_the_sinks_that_had_the_end():
     assert other.types == []
 
 
-async def test_the_slow_watch_for_a_cost_ends():
-    """A cost that never comes is asked for no longer than an hour."""
+async def test_cost_watch_ends_after_an_hour():
+    """A cost that never comes is polled for no longer than an hour."""
     api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
 
     async with watching(api, store, "job-1"):
@@ -110,8 +110,8 @@ async def test_the_slow_watch_for_a_cost_ends():
     assert 3_300.0 <= api.asked[-1][0] <= 4_000.0
 
 
-async def test_the_slow_watch_goes_on_after_a_restart():
-    """A cost that comes while the daemon is restarted is told by the next process."""
+async def test_cost_watch_continues_after_a_restart():
+    """A cost that comes while the daemon is restarted is announced by the next process."""
     api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
     async with watching(api, store, "job-1"):
         await anyio.sleep(60.0)
@@ -123,8 +123,8 @@ async def test_the_slow_watch_goes_on_after_a_restart():
     assert recorded_types(store) == ["job.succeeded", "job.cost_settled"]
 
 
-async def test_an_end_that_was_settling_is_told_after_a_restart():
-    """A process that finds a job settling tells its end in time though the API is down."""
+async def test_settling_end_is_announced_after_a_restart():
+    """A process that loads a settling job announces its end in time though the API is down."""
     api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
     async with watching(api, store, "job-1"):
         await settled()
@@ -137,8 +137,8 @@ async def test_an_end_that_was_settling_is_told_after_a_restart():
         assert recorded_types(store) == ["job.succeeded"]
 
 
-async def test_an_unwanted_job_that_settles_is_still_told():
-    """A job that leaves the watched ones while it settles is told to the last."""
+async def test_removed_settling_job_is_still_announced():
+    """A job that is removed while it settles is still announced."""
     api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
 
     async with watching(api, store, "job-1") as watcher:
@@ -154,8 +154,8 @@ async def test_an_unwanted_job_that_settles_is_still_told():
         assert len(api.asked) == asked
 
 
-async def test_a_settling_job_of_nobody_is_told_after_a_restart():
-    """A job that was settling when it left the configuration is told by the next process."""
+async def test_removed_settling_job_is_announced_after_a_restart():
+    """A job that was settling when it left the configuration is announced by the next process."""
     api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
     async with watching(api, store, "job-1"):
         await settled()
@@ -166,8 +166,8 @@ async def test_a_settling_job_of_nobody_is_told_after_a_restart():
     assert recorded_types(store) == ["job.succeeded"]
 
 
-async def test_two_words_on_one_job_in_one_batch_do_no_harm():
-    """An answer and the deadline that are taken in together tell one end and crash nothing."""
+async def test_response_and_deadline_in_one_batch_announce_one_end():
+    """A response and the deadline in one batch announce one end and crash nothing."""
     api, store = FakeApi(job_1=ended(**COSTLESS)), a_store()
 
     async with watching(api, store, "job-1") as watcher:
@@ -175,14 +175,14 @@ async def test_two_words_on_one_job_in_one_batch_do_no_harm():
         await watcher.watch([])
         api.trouble = Transient("reset")
         now = watcher._now()
-        answer = Observation("job-1", now, ended())
-        await watcher.ingest([answer, Observation("job-1", now, Signal.TIMER)])
+        response = Observation("job-1", now, ended())
+        await watcher.ingest([response, Observation("job-1", now, Signal.TIMER)])
         await settled()
 
     assert recorded_types(store) == ["job.succeeded"]
 
 
-async def test_a_bug_at_the_deadline_does_not_spin(monkeypatch):
+async def test_bug_at_the_settle_deadline_quarantines_the_job(monkeypatch):
     """A settling job whose deadline cannot be decided is quarantined like any other."""
     decide = tracker.decide
     monkeypatch.setattr(
@@ -199,8 +199,8 @@ async def test_a_bug_at_the_deadline_does_not_spin(monkeypatch):
     assert [it["event"] for it in lines].count("job.decision_failed") == 2
 
 
-async def test_a_revived_job_goes_on():
-    """An end that two looks 5 s apart deny was none: the job goes on, and ends once."""
+async def test_settling_job_that_goes_on_ends_once():
+    """An end that two polls 5 s apart contradict was none: the job goes on, and ends once."""
     api, store = FakeApi(job_1=running()), a_store()
 
     async with watching(api, store, "job-1"):

@@ -1,4 +1,4 @@
-"""The watcher looks at the right jobs at the right times, and applies what it sees in order."""
+"""The watcher polls the right jobs at the right times, and applies observations in order."""
 
 import itertools
 
@@ -28,12 +28,12 @@ FIXED = PollPolicy(minimum=10.0, maximum=10.0)
 
 
 def gaps(times: list[float]) -> list[float]:
-    """Give the waits between moments."""
+    """Return the waits between moments."""
     return [round(after - before, 1) for before, after in itertools.pairwise(times)]
 
 
-async def test_a_job_is_looked_at_until_its_end():
-    """A job is looked at again and again, and never again once its end is told."""
+async def test_job_is_polled_until_its_end():
+    """A job is polled again and again, and never again once its end is announced."""
     api, store = FakeApi(job_1=running()), a_store()
 
     async with watching(api, store, "job-1", policy=FIXED):
@@ -45,7 +45,7 @@ async def test_a_job_is_looked_at_until_its_end():
     assert gaps(api.times("job-1")) == [10.0, 10.0, 10.0]
 
 
-async def test_jitter_is_a_tenth_either_way():
+async def test_poll_interval_is_jittered_by_a_tenth():
     """An interval is stretched or shortened by at most a tenth."""
     api = FakeApi(job_1=running())
     clock = virtual_clock()
@@ -60,8 +60,8 @@ async def test_jitter_is_a_tenth_either_way():
     assert clock.now() > START
 
 
-async def test_a_job_that_is_added_is_looked_at_at_once():
-    """An id that joins the watched ones at run time is looked at without waiting for others."""
+async def test_added_job_is_polled_at_once():
+    """An id that is added at run time is polled without waiting for others."""
     api, store = FakeApi(job_1=running(), job_2=ended("job-2")), a_store()
 
     async with watching(api, store, "job-1", policy=FIXED) as watcher:
@@ -72,8 +72,8 @@ async def test_a_job_that_is_added_is_looked_at_at_once():
         assert recorded_types(store) == ["job.started", "job.succeeded"]
 
 
-async def test_a_watcher_without_jobs_waits_for_the_first():
-    """With nothing to watch it idles, and begins with the first job that is added."""
+async def test_watcher_without_jobs_waits_for_the_first():
+    """Without jobs the watcher idles, and starts with the first job that is added."""
     api, store = FakeApi(job_1=ended()), a_store()
 
     async with watching(api, store) as watcher:
@@ -84,8 +84,8 @@ async def test_a_watcher_without_jobs_waits_for_the_first():
         assert recorded_types(store) == ["job.succeeded"]
 
 
-async def test_a_job_that_is_removed_is_looked_at_no_more():
-    """An id that leaves the watched ones costs no further request."""
+async def test_removed_job_is_not_polled():
+    """A removed id costs no further request."""
     api = FakeApi(job_1=running(), job_2=running("job-2"))
 
     async with watching(api, a_store(), "job-1", "job-2", policy=FIXED) as watcher:
@@ -97,8 +97,8 @@ async def test_a_job_that_is_removed_is_looked_at_no_more():
         assert len(api.times("job-2")) > 5
 
 
-async def test_an_answer_about_a_removed_job_is_dropped():
-    """What comes back for a job that was removed meanwhile is not recorded."""
+async def test_response_about_a_removed_job_is_dropped():
+    """A response about a job that was removed meanwhile is not recorded."""
     api, store = FakeApi(job_1=ended()), a_store()
     api.latency = 2.0
 
@@ -110,8 +110,8 @@ async def test_an_answer_about_a_removed_job_is_dropped():
     assert recorded_types(store) == []
 
 
-async def test_a_job_that_comes_back_goes_on_from_its_record():
-    """A job that is removed and added again has not forgotten what was told of it."""
+async def test_job_added_again_continues_from_its_record():
+    """A job that is removed and added again repeats none of its events."""
     api, store = FakeApi(job_1=running()), a_store()
 
     async with watching(api, store, "job-1", policy=FIXED) as watcher:
@@ -123,8 +123,8 @@ async def test_a_job_that_comes_back_goes_on_from_its_record():
     assert recorded_types(store) == ["job.started"]
 
 
-async def test_a_job_that_is_done_costs_no_request_after_a_restart():
-    """A job whose end was told is not asked for again by the next process."""
+async def test_finished_job_is_not_polled_after_a_restart():
+    """A job whose end was announced is not polled by the next process."""
     api, store = FakeApi(job_1=ended()), a_store()
     async with watching(api, store, "job-1"):
         await settled()
@@ -136,8 +136,8 @@ async def test_a_job_that_is_done_costs_no_request_after_a_restart():
     assert api.asked == []
 
 
-async def test_an_older_answer_that_comes_late_is_dropped():
-    """An observation asked for before the one that was applied last changes nothing."""
+async def test_outdated_response_is_dropped():
+    """A response that was requested before the one applied last changes nothing."""
     clock, store = virtual_clock(), a_store()
     source = FakeSource(clock)
     watcher = a_watcher(source, store, clock, policy=FIXED)
@@ -145,16 +145,16 @@ async def test_an_older_answer_that_comes_late_is_dropped():
         group.start_soon(watcher.run)
         await watcher.watch(["job-1"])
         await settled()
-        await source.answer(running(), asked_at=clock.steady())
+        await source.answer(running(), requested_at=clock.steady())
         await anyio.sleep(10.0)
-        await source.answer(ended(), asked_at=clock.steady() - 60.0)
+        await source.answer(ended(), requested_at=clock.steady() - 60.0)
         group.cancel_scope.cancel()
 
     assert recorded_types(store) == ["job.started"]
 
 
-async def test_a_dropped_answer_does_not_end_the_watching():
-    """A job whose late answer was dropped is asked for again."""
+async def test_job_with_a_dropped_response_stays_watched():
+    """A job whose outdated response was dropped is polled again."""
     clock, store = virtual_clock(), a_store()
     source = FakeSource(clock)
     watcher = a_watcher(source, store, clock, policy=FIXED)
@@ -162,18 +162,18 @@ async def test_a_dropped_answer_does_not_end_the_watching():
         group.start_soon(watcher.run)
         await watcher.watch(["job-1"])
         await settled()
-        await source.answer(running(), asked_at=clock.steady())
+        await source.answer(running(), requested_at=clock.steady())
         await anyio.sleep(10.0)
-        await source.answer(ended(), asked_at=clock.steady() - 60.0)
+        await source.answer(ended(), requested_at=clock.steady() - 60.0)
         await anyio.sleep(60.0)
-        await source.answer(ended(), asked_at=clock.steady())
+        await source.answer(ended(), requested_at=clock.steady())
         group.cancel_scope.cancel()
 
     assert recorded_types(store) == ["job.started", "job.succeeded"]
 
 
-async def test_a_bug_in_deciding_quarantines_one_job(monkeypatch):
-    """A job that cannot be decided is tried every 15 minutes, loudly; the others go on."""
+async def test_bug_in_a_decision_quarantines_one_job(monkeypatch):
+    """A job that cannot be decided is polled every 15 minutes and logged; the others go on."""
     decide = tracker.decide
 
     def broken(state, seen, now, rules):
@@ -194,8 +194,8 @@ async def test_a_bug_in_deciding_quarantines_one_job(monkeypatch):
     assert [it["event"] for it in lines].count("job.decision_failed") == 2
 
 
-async def test_a_job_that_heals_leaves_quarantine(monkeypatch):
-    """The first look that can be decided ends a quarantine."""
+async def test_quarantine_ends_with_the_first_decision(monkeypatch):
+    """The first observation that can be decided ends a quarantine."""
     api, store = FakeApi(job_1=running()), a_store()
     async with watching(api, store, "job-1", policy=FIXED):
         with monkeypatch.context() as patch:
@@ -207,8 +207,8 @@ async def test_a_job_that_heals_leaves_quarantine(monkeypatch):
     assert gaps(api.times("job-1"))[:3] == [900.0, 10.0, 10.0]
 
 
-async def test_a_rejected_job_is_asked_for_seldom():
-    """A 4xx for one job is tried every 15 minutes and holds up no other."""
+async def test_rejected_job_is_polled_every_15_minutes():
+    """A 4xx for one job is polled every 15 minutes and delays no other."""
     api = FakeApi(job_1=Rejected("422"), job_2=running("job-2"))
 
     async with watching(api, a_store(), "job-1", "job-2", policy=FIXED):
@@ -218,8 +218,8 @@ async def test_a_rejected_job_is_asked_for_seldom():
     assert set(gaps(api.times("job-2"))) == {10.0}
 
 
-async def test_failures_back_off():
-    """A failing look is repeated after the larger of the interval and a growing backoff."""
+async def test_failed_polls_back_off():
+    """A failed poll is repeated after the larger of the interval and a growing backoff."""
     api = FakeApi(job_1=Transient("503"))
 
     async with watching(api, a_store(), "job-1", policy=FIXED):
@@ -228,8 +228,8 @@ async def test_failures_back_off():
     assert gaps(api.times("job-1"))[:7] == [10.0, 10.0, 10.0, 10.0, 20.0, 40.0, 60.0]
 
 
-async def test_an_answer_ends_the_backoff():
-    """After the first good answer a job is looked at in its usual interval again."""
+async def test_response_ends_the_backoff():
+    """After the first good response a job is polled at its usual interval again."""
     api = FakeApi(job_1=Transient("503"))
 
     async with watching(api, a_store(), "job-1", policy=FIXED):
@@ -241,8 +241,8 @@ async def test_an_answer_ends_the_backoff():
     assert set(gaps(api.times("job-1"))) == {10.0}
 
 
-async def test_a_pause_is_waited_for_by_all_jobs():
-    """No job is asked for inside the host's Retry-After, and all are asked for after it."""
+async def test_retry_after_pauses_all_jobs():
+    """No job is polled inside the API's Retry-After, and all are polled after it."""
     api = FakeApi(job_1=running(), job_2=running("job-2"))
 
     async with watching(api, a_store(), "job-1", "job-2", policy=FIXED):
@@ -258,8 +258,8 @@ async def test_a_pause_is_waited_for_by_all_jobs():
     assert paused_at + 120.0 <= min(later) <= paused_at + 121.0
 
 
-async def test_an_unknown_word_never_ends_a_job():
-    """A status that nobody knows keeps the state, and is told once in the log."""
+async def test_unknown_status_never_ends_a_job():
+    """An unknown status keeps the state, and is logged once."""
     api, store = FakeApi(job_1=running()), a_store()
 
     with capture_logs() as lines:
@@ -272,8 +272,8 @@ async def test_an_unknown_word_never_ends_a_job():
     assert [it["event"] for it in lines].count("job.unknown_status") == 1
 
 
-async def test_odd_fields_are_told_once():
-    """A field of a wrong type is logged once, whatever the number of looks and jobs."""
+async def test_invalid_field_is_logged_once():
+    """A field of a wrong type is logged once, whatever the number of polls and jobs."""
     odd = {"num_rows": "many"}
     api = FakeApi(job_1=running(**odd), job_2=running("job-2", **odd))
 
@@ -281,12 +281,12 @@ async def test_odd_fields_are_told_once():
         async with watching(api, a_store(), "job-1", "job-2", policy=FIXED):
             await anyio.sleep(100.0)
 
-    told = [it for it in lines if it["event"] == "job.invalid_field"]
-    assert [it["field"] for it in told] == ["num_rows"]
+    logged = [it for it in lines if it["event"] == "job.invalid_field"]
+    assert [it["field"] for it in logged] == ["num_rows"]
 
 
-async def test_a_binding_budget_is_told_once():
-    """When more is due than the budget allows that is one line, and its end is another."""
+async def test_late_polls_are_logged_once():
+    """When more jobs are due than the rate limit allows, that is logged once, and so is its end."""
     ids = [f"job-{number}" for number in range(30)]
     api = FakeApi(**{job_id: running(job_id) for job_id in ids})
     with capture_logs() as logs:
@@ -297,13 +297,13 @@ async def test_a_binding_budget_is_told_once():
             }
             await anyio.sleep(600.0)
 
-    told = [it for it in logs if it["event"].startswith("polling.")]
-    assert [it["event"] for it in told] == ["polling.delayed", "polling.recovered"]
-    assert told[0]["factor"] == pytest.approx(3.0, abs=0.5)
+    logged = [it for it in logs if it["event"].startswith("polling.")]
+    assert [it["event"] for it in logged] == ["polling.delayed", "polling.recovered"]
+    assert logged[0]["factor"] == pytest.approx(3.0, abs=0.5)
 
 
-async def test_a_budget_that_does_not_bind_is_not_told():
-    """First looks that wait for their turn, and an outage that ends, stretch nothing."""
+async def test_polls_on_time_are_not_logged_as_late():
+    """First polls that wait for a token, and an outage that ends, are not late polls."""
     ids = [f"job-{number}" for number in range(200)]
     api = FakeApi(**{job_id: running(job_id) for job_id in ids})
     with capture_logs() as logs:

@@ -1,4 +1,4 @@
-"""Which jobs are watched, while the file that names them comes, changes and goes."""
+"""The watched jobs, while the file that names them appears, changes and vanishes."""
 
 import os
 from collections.abc import AsyncIterator, Callable, Collection
@@ -33,13 +33,13 @@ def _inline(monkeypatch):
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Give the place of a jobs file that is not there yet."""
+    """Return the path of a jobs file that is not there yet."""
     return tmp_path / "jobs"
 
 
 @asynccontextmanager
 async def running(watchlist: Watchlist) -> AsyncIterator[list[list[str]]]:
-    """Run a watchlist; yield what it wants watched, at each change."""
+    """Run a watchlist; yield the ids that it passes on, at each change."""
     seen: list[list[str]] = []
 
     async def watch(job_ids: Collection[str]) -> None:
@@ -52,28 +52,28 @@ async def running(watchlist: Watchlist) -> AsyncIterator[list[list[str]]]:
         group.cancel_scope.cancel()
 
 
-async def a_look() -> None:
-    """Let the watchlist look at its file once more."""
+async def a_read() -> None:
+    """Wait until the watchlist has checked its file once more."""
     await anyio.sleep(FILE_POLL_INTERVAL + 0.1)
 
 
-async def test_ids_of_the_settings():
-    """The ids of the settings are watched at once, in order, each once, and told once."""
+async def test_watchlist_has_the_ids_of_the_settings():
+    """The ids of the settings are watched at once, in order, each once."""
     async with running(Watchlist(["job-2", "job-1", "job-2"])) as seen:
         await anyio.sleep(600.0)
 
     assert seen == [["job-2", "job-1"]]
 
 
-async def test_nothing_to_watch():
-    """An empty list is told too: whoever watches must know that there is nothing."""
+async def test_watchlist_passes_on_an_empty_list():
+    """An empty list is passed on too: the watcher must know that there is nothing."""
     async with running(Watchlist([])) as seen:
         pass
 
     assert seen == [[]]
 
 
-async def test_file_is_read_at_once(path):
+async def test_jobs_file_is_read_at_once(path):
     """The ids of the file come after those of the settings, without repetition."""
     path.write_text("job-3\njob-1\n")
     async with running(Watchlist(["job-1", "job-2"], path)) as seen:
@@ -82,13 +82,13 @@ async def test_file_is_read_at_once(path):
     assert seen == [["job-1", "job-2", "job-3"]]
 
 
-async def test_file_that_appears(path):
-    """A file that is not there yet is told of once, and read when it comes."""
+async def test_jobs_file_that_appears_is_read(path):
+    """A file that is not there yet is logged once, and read when it comes."""
     with capture_logs() as logs:
         async with running(Watchlist(["job-1"], path)) as seen:
             await anyio.sleep(60.0)
             path.write_text("job-2")
-            await a_look()
+            await a_read()
 
     assert seen == [["job-1"], ["job-1", "job-2"]]
     assert [(it["event"], it["error"]) for it in logs] == [
@@ -96,18 +96,18 @@ async def test_file_that_appears(path):
     ]
 
 
-async def test_file_that_changes(path):
+async def test_jobs_file_that_changes_is_read(path):
     """A changed file adds jobs and removes jobs."""
     path.write_text("job-1\njob-2\n")
     async with running(Watchlist([], path)) as seen:
         path.write_text("job-2\njob-3\njob-4\n")
-        await a_look()
+        await a_read()
 
     assert seen == [["job-1", "job-2"], ["job-2", "job-3", "job-4"]]
 
 
-async def test_file_of_the_same_size_and_time(path):
-    """A file that is put in the place of another is read, however alike the two look."""
+async def test_jobs_file_of_the_same_size_and_time_is_read(path):
+    """A file that replaces another is read, however alike the two look."""
     path.write_text("job-1\n")
     when = path.stat().st_mtime_ns
     async with running(Watchlist([], path)) as seen:
@@ -115,12 +115,12 @@ async def test_file_of_the_same_size_and_time(path):
         other.write_text("job-2\n")
         os.utime(other, ns=(when, when))
         other.rename(path)
-        await a_look()
+        await a_read()
 
     assert seen == [["job-1"], ["job-2"]]
 
 
-async def test_file_that_does_not_change(path, monkeypatch):
+async def test_jobs_file_that_does_not_change_is_not_read(path, monkeypatch):
     """A file that does not change is not read again."""
     path.write_text("job-1\n")
     reads: list[Path] = []
@@ -134,18 +134,18 @@ async def test_file_that_does_not_change(path, monkeypatch):
     assert (seen, reads) == ([["job-1"]], [path])
 
 
-async def test_change_that_changes_no_id(path):
+async def test_jobs_file_with_new_comments_changes_nothing(path):
     """A change of comments alone changes nothing."""
     path.write_text("job-1\n")
     async with running(Watchlist([], path)) as seen:
         path.write_text("# the only one\njob-1\n")
-        await a_look()
+        await a_read()
 
     assert seen == [["job-1"]]
 
 
-async def test_file_that_vanishes(path):
-    """While the file cannot be read, its last ids stay watched; every vanishing is told once."""
+async def test_jobs_file_that_vanishes_keeps_its_ids(path):
+    """While the file cannot be read, its last ids stay watched; every loss is logged once."""
     path.write_text("job-1\n")
     with capture_logs() as logs:
         async with running(Watchlist([], path)) as seen:
@@ -153,30 +153,30 @@ async def test_file_that_vanishes(path):
                 path.unlink()
                 await anyio.sleep(60.0)
                 path.write_text("job-1\n")
-                await a_look()
+                await a_read()
 
     assert seen == [["job-1"]]
     assert [it["event"] for it in logs] == ["jobs_file.unreadable"] * 2
 
 
-async def test_file_that_moves_away_and_back(path):
-    """A file that comes back unchanged is fine again: its next loss is told as well."""
+async def test_jobs_file_that_comes_back_unchanged(path):
+    """A file that comes back unchanged is fine again: its next loss is logged as well."""
     path.write_text("job-1\n")
     away = path.with_name("away")
     with capture_logs() as logs:
         async with running(Watchlist([], path)) as seen:
             for _ in range(2):
                 path.rename(away)
-                await a_look()
+                await a_read()
                 away.rename(path)
-                await a_look()
+                await a_read()
 
     assert seen == [["job-1"]]
     assert [it["event"] for it in logs] == ["jobs_file.unreadable"] * 2
 
 
-async def test_file_that_is_a_folder(path):
-    """A file that cannot be read for another reason is told with that reason."""
+async def test_jobs_file_that_is_a_folder_is_logged(path):
+    """A file that cannot be read for another reason is logged with that reason."""
     path.mkdir()
     with capture_logs() as logs:
         async with running(Watchlist(["job-1"], path)) as seen:
@@ -186,8 +186,8 @@ async def test_file_that_is_a_folder(path):
     assert [it["error"] for it in logs] == ["Is a directory"]
 
 
-async def test_bad_lines_are_named_by_number(path):
-    """A line that is no job id is told by its number alone: it may be a secret gone astray."""
+async def test_jobs_file_logs_bad_lines_by_number(path):
+    """A line that is no job id is logged by its number alone: it may be a misplaced secret."""
     path.write_text("job-1\nsk_canary key\njob-2\n../etc\n")
     with capture_logs() as logs:
         async with running(Watchlist([], path)) as seen:
@@ -198,8 +198,8 @@ async def test_bad_lines_are_named_by_number(path):
     assert "canary" not in str(logs)
 
 
-async def test_reload_looks_at_once(path):
-    """A reload reads the file now, and not at the next look."""
+async def test_reload_reads_the_jobs_file_at_once(path):
+    """A reload reads the file now, and not at the next check."""
     path.write_text("job-1\n")
     watchlist = Watchlist([], path)
     async with running(watchlist) as seen:
@@ -211,7 +211,7 @@ async def test_reload_looks_at_once(path):
     assert anyio.current_time() == 0.0
 
 
-async def test_reload_reads_what_looks_unchanged(path):
+async def test_reload_reads_an_unchanged_jobs_file(path):
     """A reload reads the file even when it looks as before."""
     path.write_text("job-1\n")
     found = path.stat()
@@ -219,7 +219,7 @@ async def test_reload_reads_what_looks_unchanged(path):
     async with running(watchlist) as seen:
         path.write_text("job-2\n")
         os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
-        await a_look()
+        await a_read()
         before = list(seen)
         watchlist.reload()
         await anyio.wait_all_tasks_blocked()
@@ -228,8 +228,8 @@ async def test_reload_reads_what_looks_unchanged(path):
     assert seen == [["job-1"], ["job-2"]]
 
 
-async def test_reload_without_a_file():
-    """A reload of what is only in the settings changes nothing."""
+async def test_reload_without_a_jobs_file_changes_nothing():
+    """A reload of a list that is only in the settings changes nothing."""
     watchlist = Watchlist(["job-1"])
     async with running(watchlist) as seen:
         watchlist.reload()
@@ -238,8 +238,8 @@ async def test_reload_without_a_file():
     assert seen == [["job-1"]]
 
 
-async def test_reload_while_somebody_is_told(path):
-    """A reload that comes while a change is being told is not lost."""
+async def test_reload_during_a_change_is_not_lost(path):
+    """A reload that comes while a change is being passed on is not lost."""
     path.write_text("job-1\n")
     watchlist = Watchlist([], path)
     seen: list[list[str]] = []
@@ -278,13 +278,13 @@ def test_parse_ids(text: str, ids: tuple[str, ...], bad: list[int]):
 
 
 @given(st.text())
-def test_parse_ids_gives_usable_ids_alone(text: str):
-    """Whatever stands in the file, only what can be a job id is watched."""
+def test_parse_ids_returns_valid_ids_only(text: str):
+    """Whatever stands in the file, only valid job ids are watched."""
     assert all(is_job_id(it) for it in parse_ids(text)[0])
 
 
 @pytest.mark.parametrize("raw", [b"\xef\xbb\xbfjob-1\njob-2\n", b"job-1\n\xff\xfe\njob-2\n"])
-async def test_file_of_another_editor(path, raw: bytes):
+async def test_jobs_file_with_odd_bytes_is_read(path, raw: bytes):
     """A byte order mark, and bytes that are no UTF-8, cost no other line."""
     path.write_bytes(raw)
     async with running(Watchlist([], path)) as seen:

@@ -108,11 +108,11 @@ class FakeSource:
         return answers
 
     async def answer(
-        self, result: Job | PollError, *, asked_at: float, is_listed: bool = False
+        self, result: Job | PollError, *, requested_at: float, from_list: bool = False
     ) -> None:
         """Let the look that began first bring home one observation."""
         job_id, done, answers = self.under_way.pop(0)
-        answers.append(Observation(job_id, asked_at, result, from_list=is_listed))
+        answers.append(Observation(job_id, requested_at, result, from_list=from_list))
         done.set()
         await settled()
 

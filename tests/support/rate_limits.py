@@ -1,4 +1,4 @@
-"""Turns at a budget, in virtual time."""
+"""Requests at a rate limiter, in virtual time."""
 
 import anyio
 
@@ -7,28 +7,27 @@ from poller.sutro.rate_limit import RateLimiter
 from tests.support.virtual_time import virtual_clock
 
 HOUR = 3_600.0
-KEY_REFUSED = Unauthorized("no", status=401)
-JOB_REFUSED = Unauthorized("no", status=403)
+KEY_REJECTED = Unauthorized("no", status=401)
+JOB_FORBIDDEN = Unauthorized("no", status=403)
 HALVE = RateLimited("slow down", retry_after=None)
 TROUBLE = Transient("trouble")
 
 
-def a_budget(
-    per_minute: float = 60.0, jitter: float = 0.0, *, is_proven: bool = True
+def a_rate_limiter(
+    per_minute: float = 60.0, jitter: float = 0.0, *, has_answered: bool = True
 ) -> RateLimiter:
-    """Make a budget whose first answer has come, unless told otherwise."""
+    """Return a rate limiter whose first response has come, by default."""
     rate_limiter = RateLimiter(
         per_minute=per_minute, now=virtual_clock().steady, random=lambda: jitter
     )
-    if is_proven:
-        rate_limiter.has_answered = True
+    rate_limiter.has_answered = has_answered
     return rate_limiter
 
 
 async def spend(
     rate_limiter: RateLimiter, seconds: float, error: PollError | None = None
 ) -> list[float]:
-    """Make requests as fast as they may go, each answered at once; say when they went."""
+    """Send requests as fast as allowed, with immediate results; return their times."""
     times: list[float] = []
     began = anyio.current_time()
     with anyio.move_on_after(seconds):

@@ -1,4 +1,4 @@
-"""Lives of a job so far, and how to go on with them, for the tests of the lifecycle."""
+"""States of a job, and sequences of observations, for the tests of the lifecycle."""
 
 from dataclasses import replace
 
@@ -13,24 +13,24 @@ POLICY = PollPolicy()
 MOMENT = "2024-01-15T10:30:15Z"
 STARTED = {"datetime_started": MOMENT}
 COMPLETED = {"datetime_completed": MOMENT}
-Look = tuple[float, Job | Signal]
+Seen = tuple[float, Job | Signal]
 
 
 def watch(
-    *looks: Look, state: JobState | None = None, rules: LifecyclePolicy = RULES
+    *observations: Seen, state: JobState | None = None, rules: LifecyclePolicy = RULES
 ) -> list[Decision]:
-    """Show looks one after the other, each with its time, to a job that begins unseen at 0."""
+    """Decide observations one after the other, each with its time; the job is unseen at 0."""
     state = state or JobState(job_id="job-1", since=0.0)
     decisions = []
-    for now, seen in looks:
+    for now, seen in observations:
         decisions.append(decide(state, seen, now, rules))
         state = decisions[-1].state
     return decisions
 
 
-def after(*looks: Look) -> JobState:
-    """Give the state that a row of looks leaves behind."""
-    return watch(*looks)[-1].state
+def after(*observations: Seen) -> JobState:
+    """Return the state after a sequence of observations."""
+    return watch(*observations)[-1].state
 
 
 def poll_delay(
@@ -49,9 +49,9 @@ def poll_delay(
     )
 
 
-def told(decisions: list[Decision]) -> list[list[str]]:
-    """Give the types of what each decision announces."""
-    return [[it.type.value for it in decision.drafts] for decision in decisions]
+def event_types(decisions: list[Decision]) -> list[list[str]]:
+    """Return the types of the events of each decision."""
+    return [[draft.type.value for draft in decision.drafts] for decision in decisions]
 
 
 NEW = JobState(job_id="job-1", since=0.0)

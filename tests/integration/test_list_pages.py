@@ -27,19 +27,19 @@ HOUR: Final = 3_600.0
 
 @dataclass
 class Account:
-    """An account with some jobs, the daemon that watches them, and what it told."""
+    """An account with some jobs, the daemon that watches them, and what it delivered."""
 
     api: Simulator
     receiver: Receiver = field(default_factory=Receiver)
 
     @property
     def ends(self) -> list[str]:
-        """Name the jobs whose ends came, in the order of their names."""
+        """Return the ids of the jobs whose ends were delivered, in the order of their names."""
         return sorted(event["data"]["job"]["job_id"] for event in self.receiver.events)
 
     @property
     def requests(self) -> tuple[int, int]:
-        """Count the GETs of single jobs and the pages."""
+        """Return the numbers of GETs and of pages."""
         return self.api.requests["jobs"], self.api.requests["list-jobs"]
 
 
@@ -58,7 +58,7 @@ async def account(*scripts: JobScript, watched: int, **changes: Any) -> AsyncIte
 
 
 def jobs(count: int, *, prefix: str = "job", **fields: Any) -> list[JobScript]:
-    """Give jobs that run for an hour unless told otherwise, a second longer each."""
+    """Return jobs that run for an hour by default, a second longer each."""
     given = {"queue_seconds": 0.0, "run_seconds": HOUR} | fields
     seconds = given.pop("run_seconds")
     return [
@@ -74,7 +74,7 @@ async def watched(*scripts: JobScript, count: int, seconds: float, **changes: An
     return it
 
 
-async def test_jobs_that_run_together_share_their_looks():
+async def test_list_pages_poll_many_jobs_at_once():
     """Ten jobs cost about as many requests as one, and each end comes as soon as before."""
     alone = await watched(*jobs(10), count=10, seconds=2 * HOUR, POLLER_LIST_PAGES="off")
     shared = await watched(*jobs(10), count=10, seconds=2 * HOUR)
@@ -84,15 +84,15 @@ async def test_jobs_that_run_together_share_their_looks():
     assert sum(shared.requests) < 150
 
 
-async def test_one_job_is_asked_for_alone():
+async def test_list_pages_are_not_used_for_one_job():
     """A page shows a single watched job no better than a GET does."""
     it = await watched(*jobs(30), count=1, seconds=1.5 * HOUR)
 
     assert it.requests[1] == 0
 
 
-async def test_pages_reach_past_other_jobs():
-    """Watched jobs below a hundred others are found by pages that follow each other."""
+async def test_list_pages_reach_past_other_jobs():
+    """Watched jobs below a hundred others are found by following pages."""
     others = jobs(250, prefix="other")
     async with account(*jobs(20), watched=20) as it:
         for script in others:
@@ -105,8 +105,8 @@ async def test_pages_reach_past_other_jobs():
     assert pages < 200
 
 
-async def test_new_jobs_push_old_ones_down():
-    """While the list grows on top nothing is lost and nothing told twice."""
+async def test_list_pages_follow_jobs_that_are_pushed_down():
+    """While the list grows on top nothing is lost and nothing is announced twice."""
     async with account(*jobs(40), watched=40) as it:
         for number in range(300):
             await anyio.sleep(20.0)
@@ -116,21 +116,21 @@ async def test_new_jobs_push_old_ones_down():
 
 
 @pytest.mark.parametrize("status", [403, 404, 405, 501])
-async def test_a_list_that_is_refused(status: int):
-    """Where the list is refused each job is asked for alone, and the list again after an hour."""
+async def test_rejected_list_is_replaced_by_gets(status: int):
+    """Where the list is rejected each job is polled alone, and the list again after an hour."""
     async with account(*jobs(5, run_seconds=3 * HOUR), watched=5) as it:
         it.api.fault(Fault(status=status, count=10_000, path="list-jobs"))
         await anyio.sleep(1.9 * HOUR)
-        refused = it.requests[1]
+        rejected = it.requests[1]
         it.api.clear_faults()
         await anyio.sleep(2 * HOUR)
 
-    assert refused == 2
+    assert rejected == 2
     assert it.requests[1] > 10
     assert len(it.ends) == 5
 
 
-async def test_a_list_that_is_broken():
+async def test_broken_list_is_replaced_by_gets():
     """Where pages fail and GETs work, the list is left alone; no end waits for it."""
     async with account(*jobs(5), watched=5) as it:
         it.api.fault(Fault(status=500, count=10_000, path="list-jobs"))
@@ -140,7 +140,7 @@ async def test_a_list_that_is_broken():
     assert len(it.ends) == 5
 
 
-async def test_an_outage_costs_no_more_than_health():
+async def test_list_pages_cost_no_more_in_an_outage():
     """While everything fails there are at most 1.1 times as many requests as before."""
     async with account(*jobs(50, run_seconds=8 * HOUR), watched=50) as it:
         await anyio.sleep(2 * HOUR)
@@ -157,8 +157,8 @@ async def test_an_outage_costs_no_more_than_health():
 @pytest.mark.parametrize(
     ("known", "phase"), [("RUNNING", Phase.ACTIVE), ("SUCCEEDED", Phase.SETTLING)]
 )
-async def test_a_list_that_lags_moves_no_job_back(known: str, phase: Phase):
-    """What a page shows of a job's past is neither a regression nor a way back from its end."""
+async def test_lagging_list_moves_no_job_back(known: str, phase: Phase):
+    """An earlier status on a page is neither a regression nor a way back from the end."""
     clock, store = virtual_clock(), a_store()
     source = FakeSource(clock)
     watcher = a_watcher(source, store, clock, policy=PollPolicy(minimum=8.0, maximum=8.0))
@@ -167,10 +167,10 @@ async def test_a_list_that_lags_moves_no_job_back(known: str, phase: Phase):
             group.start_soon(watcher.run)
             await watcher.watch(["job-1"])
             await settled()
-            await source.answer(a_job(known), asked_at=clock.steady())
+            await source.answer(a_job(known), requested_at=clock.steady())
             for _ in range(3):
                 await anyio.sleep(9.0)
-                await source.answer(a_job("QUEUED"), asked_at=clock.steady(), is_listed=True)
+                await source.answer(a_job("QUEUED"), requested_at=clock.steady(), from_list=True)
             state = watcher.tracker["job-1"]
             group.cancel_scope.cancel()
 
@@ -178,8 +178,8 @@ async def test_a_list_that_lags_moves_no_job_back(known: str, phase: Phase):
     assert (state.phase, state.job.status) == (phase, known)
 
 
-async def test_a_word_that_only_the_list_shows():
-    """A status that nobody knows is told of, though pages alone show it."""
+async def test_unknown_status_on_a_page_is_logged():
+    """An unknown status is logged, though pages alone show it."""
     clock, store = virtual_clock(), a_store()
     source = FakeSource(clock)
     watcher = a_watcher(source, store, clock, policy=PollPolicy(minimum=8.0, maximum=8.0))
@@ -187,7 +187,7 @@ async def test_a_word_that_only_the_list_shows():
         group.start_soon(watcher.run)
         await watcher.watch(["job-1"])
         await settled()
-        await source.answer(a_job("RUNNING"), asked_at=clock.steady())
+        await source.answer(a_job("RUNNING"), requested_at=clock.steady())
         odd = a_job("EXPIRED", datetime_completed="2024-01-15T10:00:00Z")
         for _ in range(2):
             await watcher.ingest([Observation("job-1", clock.steady(), odd, from_list=True)])
@@ -197,20 +197,20 @@ async def test_a_word_that_only_the_list_shows():
     assert recorded_types(store) == ["job.started", "job.unrecognised"]
 
 
-async def test_jobs_that_settle_are_looked_at_alone():
-    """A page neither hastens nor delays the looks at a job whose cost is awaited."""
+async def test_settling_jobs_are_polled_alone():
+    """A page neither hastens nor delays the polls of a job whose cost is awaited."""
     scripts = [*jobs(5, run_seconds=600.0), *jobs(1, prefix="late", run_seconds=300.0)]
     scripts[-1] = replace(scripts[-1], cost_delay=12.0)
     async with account(*scripts, watched=6) as it:
         await anyio.sleep(340.0)
-        looks = [entry.at for entry in it.api.log if entry.path.endswith("/jobs/late-000")]
+        polled = [entry.at for entry in it.api.log if entry.path.endswith("/jobs/late-000")]
 
-    (told,) = it.receiver.events
-    assert told["data"]["cost_final"] is True
-    assert [round(at - looks[-4]) for at in looks[-4:]] == [0, 2, 6, 14]
+    (event,) = it.receiver.events
+    assert event["data"]["cost_final"] is True
+    assert [round(at - polled[-4]) for at in polled[-4:]] == [0, 2, 6, 14]
 
 
-async def test_a_failing_page_is_told_once():
+async def test_failing_page_is_logged_once():
     """One page that fails is one failure, however many jobs it was to show."""
     with capture_logs() as logs:
         async with account(*jobs(50, run_seconds=8 * HOUR), watched=50) as it:

@@ -1,4 +1,4 @@
-"""Where the API is: under /v1, at the root, or where the settings say."""
+"""The prefix of the API: under /v1, at the root, or as the settings say."""
 
 from typing import Final
 
@@ -12,8 +12,8 @@ from tests.support.client_polls import JOB, KEY, NOW, UNKNOWN, body, client, tro
 from tests.support.http_peers import Talk, answers, peer, says
 
 
-async def test_api_under_v1():
-    """A bare origin's API is looked for under /v1 first, and kept there."""
+async def test_prefix_v1_is_tried_first():
+    """With a bare origin the API is tried under /v1 first, and kept there."""
     async with peer(answers(200, body())) as it, client(it.base) as api:
         before = api.base
         await api.get_job(JOB)
@@ -33,8 +33,8 @@ FOREIGN: Final = {
 
 @pytest.mark.parametrize("name", FOREIGN)
 @pytest.mark.parametrize("found", [answers(200, body()), answers(404, UNKNOWN)])
-async def test_api_at_the_root(name: str, found: Talk):
-    """Where /v1 does not answer like the API, the root is asked at once, and kept if it does."""
+async def test_prefix_root_is_tried_next(name: str, found: Talk):
+    """Where /v1 does not respond like the API, the root is tried at once, and kept if it does."""
     async with peer(FOREIGN[name], found) as it, client(it.base) as api:
         for _ in range(2):
             try:
@@ -49,8 +49,8 @@ async def test_api_at_the_root(name: str, found: Talk):
     assert api.base == it.base
 
 
-async def test_own_404_shows_the_place():
-    """The API's own 404 is an answer of the API: its place is kept from then on."""
+async def test_prefix_is_kept_after_the_apis_own_404():
+    """The API's own 404 is a response of the API: its prefix is kept from then on."""
     async with peer(answers(404, UNKNOWN), answers(404)) as it, client(it.base) as api:
         with pytest.raises(NotFound):
             await api.get_job(JOB)
@@ -61,7 +61,7 @@ async def test_own_404_shows_the_place():
 
 
 async def test_explicit_path_is_literal():
-    """A base URL with a path is taken as it is, even when nothing there is like the API."""
+    """A base URL with a path is used as it is, even when nothing there is like the API."""
     async with peer(answers(404)) as it, client(f"{it.base}/deep/er") as api:
         for _ in range(2):
             with pytest.raises(WrongEndpoint):
@@ -70,8 +70,8 @@ async def test_explicit_path_is_literal():
     assert it.lines == ["GET /deep/er/jobs/job-12345 HTTP/1.1"] * 2
 
 
-async def test_both_places_are_asked_once():
-    """Where the API is nowhere, the two places are asked at once only once, then in turns."""
+async def test_prefixes_alternate_after_the_first_request():
+    """Where the API is nowhere, both prefixes are tried at once only once, then in turns."""
     async with peer(answers(404)) as it, client(it.base) as api:
         for _ in range(4):
             with pytest.raises(WrongEndpoint):
@@ -83,7 +83,7 @@ async def test_both_places_are_asked_once():
     ]
 
 
-async def test_api_that_comes_back_under_v1():
+async def test_prefix_is_found_when_the_api_comes_up():
     """An API that was nowhere at first is found wherever it comes up."""
     async with peer(*[answers(404)] * 4, answers(200, body())) as it, client(it.base) as api:
         for _ in range(3):
@@ -97,8 +97,8 @@ async def test_api_that_comes_back_under_v1():
 
 
 @pytest.mark.parametrize("talk", [answers(401), answers(429), answers(500), says()])
-async def test_trouble_finds_no_place(talk: Talk):
-    """A refusal and an outage say nothing of where the API is, and cost one request."""
+async def test_outage_pins_no_prefix(talk: Talk):
+    """A rejection and an outage do not show where the API is, and cost one request."""
     async with peer(talk, answers(200, body())) as it, client(it.base) as api:
         with pytest.raises(PollError):
             await api.get_job(JOB)
@@ -107,8 +107,8 @@ async def test_trouble_finds_no_place(talk: Talk):
     assert it.lines == ["GET /v1/jobs/job-12345 HTTP/1.1"] * 2
 
 
-async def test_refusal_at_the_root_costs_one_request_from_then_on():
-    """A key that the root refuses is tried there again, not at the place that is not the API."""
+async def test_key_rejected_at_the_root_costs_one_request_from_then_on():
+    """A key that the root rejects is tried there again, not at the prefix that is not the API."""
     async with peer(answers(404), answers(401)) as it, client(it.base) as api:
         for _ in range(3):
             with pytest.raises(Unauthorized):
@@ -121,8 +121,8 @@ async def test_refusal_at_the_root_costs_one_request_from_then_on():
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-async def test_public_api_hints_at_an_own_deployment(status: int):
-    """What the public API refuses is told with a hint at SUTRO_API_URL."""
+async def test_error_of_the_public_api_hints_at_sutro_api_url(status: int):
+    """A rejection by the public API comes with a hint at SUTRO_API_URL."""
     async with peer(answers(status)) as it:
         outbound = OutboundSettings(proxy_for=lambda _scheme, _host: it.base)
         async with HttpClient(outbound, timeout=60.0, limit=1) as http:
@@ -136,6 +136,6 @@ async def test_public_api_hints_at_an_own_deployment(status: int):
                 await api.get_job(JOB)
 
 
-async def test_own_deployment_needs_no_hint():
-    """Another host's refusal comes without the hint."""
+async def test_error_of_an_own_deployment_has_no_hint():
+    """Another host's rejection comes without the hint."""
     assert "SUTRO_API_URL" not in str(await trouble(answers(401)))

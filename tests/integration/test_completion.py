@@ -1,4 +1,4 @@
-"""A daemon that ends when nothing is left to do."""
+"""A daemon that exits when nothing is left to do."""
 
 import anyio
 import pytest
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.virtual(limit=700_000.0)
 
 
 class Known(dict):
-    """What a ledger holds."""
+    """A tracker with the given states."""
 
     is_recorded = True
 
@@ -43,23 +43,23 @@ async def hook():
 
 
 async def lived(api, hook, within: float = 100_000.0, **changes) -> float | None:
-    """Run a daemon to its end, and say when that came; None when it did not."""
+    """Run a daemon to its end, and return when that came; None when it did not."""
     app = an_app(api[1], hook[1], POLLER_EXIT_WHEN_DONE="on", **changes)
     with anyio.move_on_after(within) as scope:
         await app.run()
     return None if scope.cancelled_caught else anyio.current_time()
 
 
-async def test_it_ends_with_the_last_job(api, hook):
-    """It exits soon after the last job has ended and its event was received, and not before."""
+async def test_exit_when_done_after_the_last_job(api, hook):
+    """It exits soon after the last job has ended and its event was delivered, and not before."""
     ended_at = await lived(api, hook, POLLER_JOB_IDS="job-1,job-2")
 
     assert 600.0 <= ended_at <= 660.0
     assert hook[0].types == ["job.succeeded", "job.succeeded"]
 
 
-async def test_it_waits_for_what_is_to_be_delivered(api, hook):
-    """An event that its receiver does not take yet keeps it; one that is dead does not."""
+async def test_exit_when_done_waits_for_deliveries(api, hook):
+    """An event that its receiver does not accept yet keeps it running; a dead letter does not."""
     hook[0].status = 503
 
     async def heal():
@@ -74,15 +74,15 @@ async def test_it_waits_for_what_is_to_be_delivered(api, hook):
     assert hook[0].types == ["job.succeeded"]
 
 
-async def test_it_ends_when_a_delivery_is_given_up(api, hook):
-    """What a receiver refuses for good is dead, and waits for a person and not for this."""
+async def test_exit_when_done_ignores_dead_letters(api, hook):
+    """An event that a receiver rejects for good is a dead letter, and is not waited for."""
     hook[0].status = 410
 
     assert await lived(api, hook) <= 100.0
 
 
-async def test_a_cost_that_is_late_does_not_hold_it_up(api, hook):
-    """An end is told with the cost that there is; the final one may come within an hour."""
+async def test_exit_when_done_does_not_wait_for_a_late_cost(api, hook):
+    """An end is announced with the cost that there is; the final one may come within an hour."""
     late = JobScript(job_id="late", queue_seconds=0.0, run_seconds=5.0, cost_delay=1e5)
     api[0].add(late)
 
@@ -93,8 +93,8 @@ async def test_a_cost_that_is_late_does_not_hold_it_up(api, hook):
     assert event["data"]["cost_final"] is False
 
 
-async def test_a_missing_job_has_ended(api, hook):
-    """A job that the API does not know is told as missing, and that is all there is of it."""
+async def test_exit_when_done_counts_a_missing_job_as_ended(api, hook):
+    """A job that the API does not know is announced as missing, and counts as ended."""
     ended_at = await lived(api, hook, POLLER_JOB_IDS="job-1,nobody")
 
     assert 600.0 <= ended_at <= 900.0
@@ -103,7 +103,7 @@ async def test_a_missing_job_has_ended(api, hook):
 
 @pytest.fixture
 def _inline(monkeypatch):
-    """Read the file of jobs in the loop: virtual time knows no threads."""
+    """Read the jobs file in the loop: virtual time knows no threads."""
 
     async def call(function, *values, limiter, abandon_on_cancel):
         function(*values)
@@ -112,8 +112,8 @@ def _inline(monkeypatch):
 
 
 @pytest.mark.usefixtures("_inline")
-async def test_it_waits_for_a_file_that_is_to_come(api, hook, tmp_path):
-    """While the file of jobs is not there, or names none, there may be something to do."""
+async def test_exit_when_done_waits_for_the_jobs_file(api, hook, tmp_path):
+    """While the jobs file is not there, or is empty, there may be something to do."""
     ids = tmp_path / "jobs.txt"
 
     async def write():
@@ -131,15 +131,15 @@ async def test_it_waits_for_a_file_that_is_to_come(api, hook, tmp_path):
 
 
 @pytest.mark.usefixtures("_inline")
-async def test_named_jobs_that_have_ended_do_not_end_it_before_the_file(api, hook, tmp_path):
+async def test_exit_when_done_waits_for_the_jobs_file_besides_named_jobs(api, hook, tmp_path):
     """With a file still to come, the jobs of the settings alone are not all."""
     given = {"POLLER_JOB_IDS": "job-1", "POLLER_JOBS_FILE": str(tmp_path / "jobs.txt")}
 
     assert await lived(api, hook, within=10_000.0, **given) is None
 
 
-async def test_it_waits_for_a_store_that_fails(api, hook):
-    """Whether something waits is not known while the store cannot be read."""
+async def test_exit_when_done_waits_for_a_failing_store(api, hook):
+    """While the store cannot be read, deliveries may be pending."""
     kept = []
 
     class Failing(FailingStore):
@@ -166,8 +166,8 @@ async def test_it_waits_for_a_store_that_fails(api, hook):
     assert 1_005.0 <= ended_at <= 1_010.0
 
 
-async def test_a_restart_when_all_is_done(api, hook, tmp_path):
-    """Started again with nothing left to do it exits at once, and tells nothing twice."""
+async def test_exit_when_done_at_once_after_a_restart(api, hook, tmp_path):
+    """Started again with nothing left to do it exits at once, and announces nothing twice."""
     given = {"POLLER_STORE": str(tmp_path / "state.db"), "new_store": sqlite_inline}
     await lived(api, hook, **given)
     began_at = anyio.current_time()
@@ -176,16 +176,16 @@ async def test_a_restart_when_all_is_done(api, hook, tmp_path):
     assert hook[0].types == ["job.succeeded"]
 
 
-async def test_without_the_setting_it_stays(api, hook):
-    """A daemon that was not told to end goes on."""
+async def test_daemon_without_exit_when_done_keeps_running(api, hook):
+    """Without the setting the daemon keeps running."""
     with anyio.move_on_after(10_000.0) as scope:
         await an_app(api[1], hook[1]).run()
 
     assert scope.cancelled_caught
 
 
-async def test_a_database_that_is_lost_keeps_it(api, hook, tmp_path):
-    """What waited in a database that is lost is not out: it is told again before all is done."""
+async def test_exit_when_done_waits_for_a_lost_database(api, hook, tmp_path):
+    """Events of a lost database are not delivered: they are announced again before the exit."""
     path = tmp_path / "state.db"
     hook[0].status = 503
 
@@ -203,8 +203,8 @@ async def test_a_database_that_is_lost_keeps_it(api, hook, tmp_path):
     assert hook[0].types == ["job.succeeded"]
 
 
-async def test_a_job_that_is_added_at_the_last_moment_is_waited_for():
-    """While the store is asked what is pending a job may be added: then nothing is over."""
+async def test_exit_when_done_waits_for_a_job_added_at_the_last_moment():
+    """A job may be added while the store counts pending deliveries: then it is not done."""
     listed = Watchlist(["job-1"])
     tracker = Known({"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.DONE)})
 
@@ -219,8 +219,8 @@ async def test_a_job_that_is_added_at_the_last_moment_is_waited_for():
     assert scope.cancelled_caught
 
 
-async def test_the_store_is_asked_when_all_have_ended():
-    """While a job goes on nobody asks what is pending: the answer could not hold its event yet."""
+async def test_exit_when_done_reads_the_store_once_all_have_ended():
+    """While a job goes on the store is not read: it could not hold the job's event yet."""
     listed, store = Watchlist(["job-1"]), FailingStore(a_store())
     tracker = Known({"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.SETTLING)})
 
@@ -230,8 +230,8 @@ async def test_the_store_is_asked_when_all_have_ended():
     assert store.calls["backlogs"] == []
 
 
-async def test_what_is_parked_does_not_hold_it_up():
-    """What waits for a sink that is not configured any more is sent by nobody."""
+async def test_exit_when_done_ignores_unconfigured_sinks():
+    """Events for a sink that is not configured any more are delivered by nobody."""
     tracker = Known({"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.DONE)})
 
     class Parked(FailingStore):

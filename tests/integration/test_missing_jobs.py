@@ -1,4 +1,4 @@
-"""Jobs that the API does not know: missing ones are told, a wrong tenant is none of them."""
+"""Jobs that the API does not know: they go missing, but a wrong tenant makes none missing."""
 
 from datetime import timedelta
 
@@ -21,7 +21,7 @@ DAY = 86_400.0
 
 
 def old_and_young(number: int) -> tuple[FakeApi, list[str]]:
-    """Give an API with so many old jobs, which are asked for seldom, and a young one."""
+    """Return an API with so many old jobs, which are polled seldom, and a young one."""
     old = [f"old-{it}" for it in range(number)]
     api = FakeApi()
     api.answers = {it: running(it, datetime_started=LONG_AGO) for it in old}
@@ -29,7 +29,7 @@ def old_and_young(number: int) -> tuple[FakeApi, list[str]]:
     return api, old
 
 
-async def test_a_job_that_never_shows_is_missing_after_the_grace():
+async def test_unseen_job_is_missing_after_the_grace():
     """A job that was never seen has ten minutes to appear."""
     store = a_store()
 
@@ -41,8 +41,8 @@ async def test_a_job_that_never_shows_is_missing_after_the_grace():
         assert recorded_types(store) == ["job.missing"]
 
 
-async def test_a_job_that_is_missing_is_found_again():
-    """A missing job is looked at every hour; what it is then is told after that it was found."""
+async def test_missing_job_is_found_again():
+    """A missing job is polled every hour; once it shows, that and its status are announced."""
     api, store = FakeApi(), a_store()
 
     async with watching(api, store, "job-1", policy=FIXED):
@@ -53,21 +53,21 @@ async def test_a_job_that_is_missing_is_found_again():
     assert recorded_types(store) == ["job.missing", "job.found", "job.succeeded"]
 
 
-async def test_a_job_that_goes_missing_twice_is_told_twice():
+async def test_job_that_goes_missing_twice_has_two_events():
     """Each time that a job goes missing has an event of its own."""
     api, store = FakeApi(job_1=running()), a_store()
 
     async with watching(api, store, "job-1", policy=FIXED):
-        for answer in (running(), ABSENT) * 2:
-            api.answers["job-1"] = answer
+        for response in (running(), ABSENT) * 2:
+            api.answers["job-1"] = response
             await anyio.sleep(8_000.0)
 
     assert recorded_types(store) == ["job.started", *["job.missing", "job.found"] * 2][:-1]
 
 
 @pytest.mark.slow
-async def test_a_missing_job_is_given_up_after_a_week():
-    """A missing job is asked for every hour, for a week."""
+async def test_missing_job_is_polled_for_a_week():
+    """A missing job is polled every hour, for a week."""
     api = FakeApi()
 
     async with watching(api, a_store(), "job-1", policy=FIXED):
@@ -79,7 +79,7 @@ async def test_a_missing_job_is_given_up_after_a_week():
 
 
 @pytest.mark.slow
-async def test_a_missing_job_is_given_up_over_restarts():
+async def test_missing_job_is_not_polled_after_its_week_and_a_restart():
     """A job that was given up costs no request in the next process."""
     api, store = FakeApi(), a_store()
     async with watching(api, store, "job-1", policy=FIXED):
@@ -92,7 +92,7 @@ async def test_a_missing_job_is_given_up_over_restarts():
     assert api.asked == []
 
 
-async def test_all_jobs_unknown_at_once_are_not_missing():
+async def test_jobs_unknown_all_at_once_are_not_missing():
     """When nearly all jobs are unknown the URL is wrong: that is logged once, no job is missing."""
     ids = [f"job-{number}" for number in range(10)]
     api, store = FakeApi(), a_store()
@@ -105,11 +105,11 @@ async def test_all_jobs_unknown_at_once_are_not_missing():
             await anyio.sleep(120.0)
 
     assert recorded_types(store) == ["job.started"] * 10
-    told = [it["event"] for it in lines if it["event"].startswith("sutro.")]
-    assert told == ["sutro.wrong_endpoint", "sutro.recovered"]
+    logged = [it["event"] for it in lines if it["event"].startswith("sutro.")]
+    assert logged == ["sutro.wrong_endpoint", "sutro.recovered"]
 
 
-async def test_a_few_jobs_unknown_are_missing():
+async def test_few_unknown_jobs_are_missing():
     """Jobs that the API does not know while it knows enough others are missing."""
     api, store = FakeApi(), a_store()
     api.answers = {f"job-{number}": running(f"job-{number}") for number in range(4)}
@@ -120,7 +120,7 @@ async def test_a_few_jobs_unknown_are_missing():
     assert recorded_types(store).count("job.missing") == 2
 
 
-async def test_a_job_that_follows_missing_ones_is_missing_too():
+async def test_missing_jobs_do_not_hide_the_next_missing_job():
     """Jobs that went missing before do not make the next one look like a wrong URL."""
     ids = [f"job-{number}" for number in range(4)]
     api, store = FakeApi(), a_store()
@@ -136,8 +136,8 @@ async def test_a_job_that_follows_missing_ones_is_missing_too():
 
 
 @pytest.mark.parametrize("old_ones", [2, 9])
-async def test_a_404_for_all_is_no_news_of_a_job_that_is_asked_first(old_ones):
-    """No job is missing before others have been asked whether the API knows any job."""
+async def test_missing_needs_a_recheck_of_other_jobs(old_ones):
+    """No job is missing before others have been polled to learn whether the API knows any job."""
     (api, _old), store = old_and_young(old_ones), a_store()
 
     async with watching(api, store, *api.answers, policy=SELDOM):
@@ -149,8 +149,8 @@ async def test_a_404_for_all_is_no_news_of_a_job_that_is_asked_first(old_ones):
 
 
 @pytest.mark.parametrize("old_ones", [2, 9])
-async def test_a_job_that_was_unknown_alone_may_be_so_no_more(old_ones):
-    """Others are asked again and again before a job is missing: by then they can be unknown too."""
+async def test_missing_rechecks_other_jobs_repeatedly(old_ones):
+    """Others are polled repeatedly before a job is missing: by then they can be unknown too."""
     (api, _old), store = old_and_young(old_ones), a_store()
 
     async with watching(api, store, *api.answers, policy=SELDOM):
@@ -163,8 +163,8 @@ async def test_a_job_that_was_unknown_alone_may_be_so_no_more(old_ones):
     assert "job.missing" not in recorded_types(store)
 
 
-async def test_jobs_that_are_asked_seldom_go_missing_together():
-    """Several lost jobs that are asked for at the same moments are told of in time."""
+async def test_seldom_polled_jobs_go_missing_together():
+    """Several lost jobs that are polled at the same moments are announced in time."""
     (api, old), store = old_and_young(9), a_store()
 
     async with watching(api, store, *api.answers, policy=PollPolicy(minimum=300.0)):
@@ -176,18 +176,18 @@ async def test_jobs_that_are_asked_seldom_go_missing_together():
     assert recorded_types(store).count("job.missing") == 4
 
 
-async def test_an_answer_that_was_asked_for_before_proves_nothing():
-    """Answers that were long under way do not tell that the API knows jobs now."""
+async def test_missing_is_not_confirmed_by_an_earlier_request():
+    """Responses that were long under way do not show that the API knows jobs now."""
     (api, old), store = old_and_young(8), a_store()
     async with watching(api, store, *api.answers, policy=SELDOM):
         await anyio.sleep(1.0)
         ask = api.get_job
 
         async def ask_slowly(job_id, known):
-            answer = api.answers[job_id]
+            response = api.answers[job_id]
             if job_id in old and anyio.current_time() < 420.0:
                 await anyio.sleep(50.0 * (1 + old.index(job_id)))
-                return answer
+                return response
             return await ask(job_id, known)
 
         api.get_job = ask_slowly
@@ -199,8 +199,8 @@ async def test_an_answer_that_was_asked_for_before_proves_nothing():
 
 
 @pytest.mark.parametrize(("number", "extra"), [(1, 0), (50, 6 * (GUARD_JOBS - 1))])
-async def test_who_asks_around_for_a_lost_job_asks_few(number, extra):
-    """One lost job is told of in time, and costs two looks a minute at others, if there are any."""
+async def test_missing_job_rechecks_few_others(number, extra):
+    """One lost job is announced in time, and costs at most two polls of others a minute."""
     (api, old), store = old_and_young(number), a_store()
 
     async with watching(api, store, *api.answers, policy=SELDOM):
@@ -212,8 +212,8 @@ async def test_who_asks_around_for_a_lost_job_asks_few(number, extra):
     assert len([it for _, it in api.asked if it in old]) <= number + extra
 
 
-async def test_jobs_that_fail_are_not_asked_to_vouch():
-    """A job whose looks fail keeps its pace, whoever is unknown; nobody is missing meanwhile."""
+async def test_failing_jobs_are_not_rechecked():
+    """A job whose polls fail keeps its backoff, and no job is missing meanwhile."""
     (api, old), store = old_and_young(2), a_store()
 
     async with watching(api, store, *api.answers, policy=FIXED):
@@ -225,8 +225,8 @@ async def test_jobs_that_fail_are_not_asked_to_vouch():
         assert len(api.times("old-0")) < 70
 
 
-async def test_jobs_that_are_rejected_hold_up_no_verdict():
-    """A job that was there once and is rejected since then is no witness that is waited for."""
+async def test_rejected_job_does_not_delay_a_missing_one():
+    """A job that was seen once and is rejected since then is not waited for."""
     (api, old), store = old_and_young(2), a_store()
 
     async with watching(api, store, *api.answers, policy=FIXED):
@@ -237,8 +237,8 @@ async def test_jobs_that_are_rejected_hold_up_no_verdict():
     assert recorded_types(store).count("job.missing") == 1
 
 
-async def test_a_foreign_404_tells_nothing_of_a_job():
-    """A 404 that is not the API's never makes a job missing."""
+async def test_foreign_404_makes_no_job_missing():
+    """A 404 that is not the API's own never makes a job missing."""
     api, store = FakeApi(job_1=WrongEndpoint("a 404 that is not the API's")), a_store()
 
     async with watching(api, store, "job-1", policy=FIXED):

@@ -1,4 +1,4 @@
-"""The pace of all requests to one host: rate, first answer, pauses."""
+"""The rate limit of all requests to the API: rate, first response, pauses."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from poller.core.errors import NotFound, PollError, RateLimited
 from poller.sutro.rate_limit import RateLimiter
-from tests.support.rate_limits import HALVE, HOUR, TROUBLE, a_budget, spend
+from tests.support.rate_limits import HALVE, HOUR, TROUBLE, a_rate_limiter, spend
 
 
 def busiest(times: Sequence[float], window: float = 1.0) -> int:
-    """Count the requests of the busiest window."""
+    """Return the number of requests in the busiest window."""
     counts = (sum(start <= it < start + window - 1e-6 for it in times) for start in times)
     return max(counts, default=0)
 
@@ -23,9 +23,9 @@ def busiest(times: Sequence[float], window: float = 1.0) -> int:
 
 @pytest.mark.virtual(limit=700.0)
 @pytest.mark.parametrize("per_minute", [6.0, 60.0, 120.0, 600.0])
-async def test_rate(per_minute: float):
+async def test_rate_is_used_and_not_exceeded(per_minute: float):
     """Over ten minutes the rate is used, and not exceeded by more than the first burst."""
-    times = await spend(a_budget(per_minute), 600.0)
+    times = await spend(a_rate_limiter(per_minute), 600.0)
 
     assert 10 * per_minute - 1 <= len(times) <= 10 * per_minute + 1 + per_minute / 120
 
@@ -40,9 +40,9 @@ outcomes = st.sampled_from([None, None, None, TROUBLE, HALVE, "unused"]) | st.bu
     per_minute=st.floats(1.0, 1_000.0),
     script=st.lists(st.tuples(outcomes, st.floats(0.0, 3.0), st.floats(0.0, 5.0)), max_size=60),
 )
-async def test_no_second_is_overfull(per_minute: float, script):
+async def test_rate_within_any_second(per_minute: float, script):
     """No second ever holds more than one and a half of the rate and one request."""
-    rate_limiter = a_budget(per_minute)
+    rate_limiter = a_rate_limiter(per_minute)
     times: list[float] = []
 
     async def request(outcome, took: float) -> None:
@@ -63,9 +63,9 @@ async def test_no_second_is_overfull(per_minute: float, script):
 
 
 @pytest.mark.virtual(limit=60.0)
-async def test_unused_turn_is_given_back():
-    """A turn that was not used can be taken again at once."""
-    rate_limiter = a_budget(1.0)
+async def test_unused_token_is_returned():
+    """A token that was not used can be taken again at once."""
+    rate_limiter = a_rate_limiter(1.0)
     await rate_limiter.acquire()
     rate_limiter.release_unused()
     await rate_limiter.acquire()
@@ -74,9 +74,9 @@ async def test_unused_turn_is_given_back():
 
 
 @pytest.mark.virtual(limit=60.0)
-async def test_unused_turn_wakes_who_waits():
-    """Whoever waits for a turn gets one that is given back."""
-    rate_limiter = a_budget(1.0)
+async def test_returned_token_wakes_a_waiter():
+    """A task that waits for a token gets one that is returned."""
+    rate_limiter = a_rate_limiter(1.0)
     await rate_limiter.acquire()
 
     async with anyio.create_task_group() as group:
@@ -87,21 +87,21 @@ async def test_unused_turn_wakes_who_waits():
     assert anyio.current_time() == 1.0
 
 
-async def test_a_rounding_error_is_no_wait():
-    """Who lacks less of a turn than the clock can show in time has it: no wait would end."""
-    rate_limiter = a_budget(60.0)
+async def test_rounding_error_is_no_wait():
+    """A token that lacks less than the clock can show is whole: no wait would end."""
+    rate_limiter = a_rate_limiter(60.0)
     rate_limiter._tokens = 1.0 - 1e-9
 
     assert rate_limiter._wait(anyio.current_time()) == 0.0
 
 
-# The first answer.
+# The first response.
 
 
 @pytest.mark.virtual(limit=60.0)
-async def test_one_request_until_the_first_answer():
-    """Until the API has answered once, one request is under way at a time."""
-    rate_limiter = a_budget(600.0, is_proven=False)
+async def test_one_request_until_the_first_response():
+    """Until the API has responded once, one request is under way at a time."""
+    rate_limiter = a_rate_limiter(600.0, has_answered=False)
     await rate_limiter.acquire()
     with anyio.move_on_after(30.0) as waiting:
         await rate_limiter.acquire()
@@ -115,9 +115,9 @@ async def test_one_request_until_the_first_answer():
 
 @pytest.mark.virtual(limit=60.0)
 @pytest.mark.parametrize("error", [TROUBLE, NotFound("unknown"), HALVE])
-async def test_error_is_no_first_answer(error: PollError):
+async def test_error_is_no_first_response(error: PollError):
     """An error proves nothing: the next request goes alone too."""
-    rate_limiter = a_budget(600.0, is_proven=False)
+    rate_limiter = a_rate_limiter(600.0, has_answered=False)
     rate_limiter.report(error, is_probe=await rate_limiter.acquire())
     await rate_limiter.acquire()
     with anyio.move_on_after(30.0) as waiting:
@@ -131,9 +131,9 @@ async def test_error_is_no_first_answer(error: PollError):
 
 @pytest.mark.virtual(limit=HOUR)
 @pytest.mark.parametrize(("jitter", "pause"), [(0.0, 90.0), (0.5, 90.5), (0.999, 90.999)])
-async def test_pause_is_kept_to_the_second(jitter: float, pause: float):
-    """A pause holds for the whole host, to the second that was asked for, never shorter."""
-    rate_limiter = a_budget(600.0, jitter)
+async def test_pause_holds_to_the_second(jitter: float, pause: float):
+    """A pause holds for all requests, to the second that was asked for, never shorter."""
+    rate_limiter = a_rate_limiter(600.0, jitter)
     await rate_limiter.acquire()
     rate_limiter.report(RateLimited("wait", retry_after=90.0), is_probe=False)
     rate_limiter._in_flight += 1
@@ -144,9 +144,9 @@ async def test_pause_is_kept_to_the_second(jitter: float, pause: float):
 
 
 @pytest.mark.virtual(limit=HOUR)
-async def test_pause_begins_while_somebody_waits():
-    """A pause that is asked for while somebody waits for a turn holds that one too."""
-    rate_limiter = a_budget(6.0)
+async def test_pause_holds_a_waiter():
+    """A pause that begins while a task waits for a token holds that one too."""
+    rate_limiter = a_rate_limiter(6.0)
     await rate_limiter.acquire()
 
     async with anyio.create_task_group() as group:
@@ -158,9 +158,9 @@ async def test_pause_begins_while_somebody_waits():
 
 
 @pytest.mark.virtual(limit=HOUR)
-async def test_throttle_without_a_time_halves_the_rate():
+async def test_429_without_retry_after_halves_the_rate():
     """Without Retry-After the next request comes at half the rate."""
-    rate_limiter = a_budget(60.0)
+    rate_limiter = a_rate_limiter(60.0)
     await spend(rate_limiter, 10.5)
     await rate_limiter.acquire()
     began = anyio.current_time()
@@ -179,8 +179,8 @@ async def _turns(rate_limiter: RateLimiter, count: int):
 @pytest.mark.parametrize("per_minute", [6.0, 12.0, 60.0, 600.0])
 @pytest.mark.parametrize("halvings", [1, 6, 50])
 async def test_halved_rate_recovers(per_minute: float, halvings: int):
-    """Five minutes after a throttle the rate is whole again, however low it had fallen."""
-    rate_limiter = a_budget(per_minute)
+    """Five minutes after a 429 the rate is whole again, however low it had fallen."""
+    rate_limiter = a_rate_limiter(per_minute)
     for _ in range(halvings):
         rate_limiter._in_flight += 1
         rate_limiter.report(HALVE, is_probe=False)
@@ -191,9 +191,9 @@ async def test_halved_rate_recovers(per_minute: float, halvings: int):
 
 
 @pytest.mark.virtual(limit=HOUR)
-async def test_slow_host_is_asked_again_soon():
+async def test_low_rate_does_not_wait_for_the_whole_recovery():
     """At a low rate that has fallen far, the next request does not wait for the whole recovery."""
-    rate_limiter = a_budget(6.0)
+    rate_limiter = a_rate_limiter(6.0)
     for _ in range(6):
         rate_limiter._in_flight += 1
         rate_limiter.report(HALVE, is_probe=False)

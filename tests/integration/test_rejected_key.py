@@ -1,4 +1,4 @@
-"""A refused key stops the asking, is told once, and is taken back once, over restarts too."""
+"""A rejected API key stops the polls, and is announced once, as is its recovery."""
 
 from functools import partial
 
@@ -22,12 +22,12 @@ from tests.support.fakes import (
 
 pytestmark = pytest.mark.virtual(limit=90_000.0)
 FIXED = PollPolicy(minimum=10.0, maximum=10.0)
-REFUSED = Unauthorized("the API refused the key (401)", status=401)
-FORBIDDEN = Unauthorized("the API refused the key (403)", status=403)
+REJECTED = Unauthorized("API key rejected (401)", status=401)
+FORBIDDEN = Unauthorized("API key rejected (403)", status=403)
 
 
 def an_api(jobs: int) -> tuple[FakeApi, list[str]]:
-    """Give an API with so many running jobs, and their ids."""
+    """Return an API with so many running jobs, and their ids."""
     ids = [f"job-{number}" for number in range(jobs)]
     api = FakeApi()
     api.answers = {job_id: running(job_id) for job_id in ids}
@@ -35,17 +35,17 @@ def an_api(jobs: int) -> tuple[FakeApi, list[str]]:
 
 
 def poller_types(store) -> list[str]:
-    """Name the recorded events that tell of the daemon."""
+    """Return the types of the recorded events about the daemon."""
     return [it for it in recorded_types(store) if it.startswith("poller.")]
 
 
-async def test_one_refusal_is_no_proof():
-    """A single 401 that a later answer denies is announced to nobody."""
+async def test_single_401_is_not_announced():
+    """A single 401 that a later response contradicts is announced to nobody."""
     (api, ids), store = an_api(3), a_store()
 
     async with watching(api, store, *ids, policy=FIXED):
         await anyio.sleep(60.0)
-        api.trouble = REFUSED
+        api.trouble = REJECTED
         await anyio.sleep(10.0)
         api.trouble = None
         await anyio.sleep(600.0)
@@ -53,8 +53,8 @@ async def test_one_refusal_is_no_proof():
     assert poller_types(store) == []
 
 
-async def test_a_key_that_is_accepted_again_is_told_once():
-    """The first answer after a refused key is announced, and every job goes on at once."""
+async def test_accepted_key_is_announced_once():
+    """The first response after a rejected key is announced, and every job goes on at once."""
     (api, ids), store = an_api(20), a_store()
 
     async with watching(api, store, *ids, policy=FIXED):
@@ -73,8 +73,8 @@ async def test_a_key_that_is_accepted_again_is_told_once():
 @pytest.mark.parametrize(
     "trouble", [NotFound("404"), Transient("500"), RateLimited("429", retry_after=None)]
 )
-async def test_a_trial_that_fails_is_followed_by_one_with_another_job(trouble):
-    """A job that will not answer, whichever is tried first, keeps the gate shut for nobody."""
+async def test_failed_probe_is_followed_by_one_with_another_job(trouble):
+    """A job that keeps failing as a probe keeps the gate shut for no other."""
     (api, ids), store = an_api(3), a_store()
     first: list[str] = []
 
@@ -84,7 +84,7 @@ async def test_a_trial_that_fails_is_followed_by_one_with_another_job(trouble):
 
     async with watching(api, store, *ids, policy=FIXED):
         await anyio.sleep(60.0)
-        api.trouble = REFUSED
+        api.trouble = REJECTED
         await anyio.sleep(7_200.0)
         api.answers, api.trouble = {it: partial(answer, it) for it in ids}, None
         await anyio.sleep(2_000.0)
@@ -92,14 +92,14 @@ async def test_a_trial_that_fails_is_followed_by_one_with_another_job(trouble):
     assert poller_types(store) == ["poller.auth_failed", "poller.auth_recovered"]
 
 
-async def test_with_another_accounts_key_no_job_is_missing():
-    """A refused key gives way to one that knows none of the jobs: none of them is missing."""
+async def test_key_of_another_account_makes_no_job_missing():
+    """A rejected key is replaced by one that knows none of the jobs: none of them is missing."""
     (api, ids), store = an_api(20), a_store()
     known = dict(api.answers)
 
     async with watching(api, store, *ids, policy=FIXED):
         await anyio.sleep(60.0)
-        api.trouble = REFUSED
+        api.trouble = REJECTED
         await anyio.sleep(36_000.0)
         api.answers, api.trouble = {}, None
         await anyio.sleep(36_000.0)
@@ -110,8 +110,8 @@ async def test_with_another_accounts_key_no_job_is_missing():
     assert poller_types(store) == ["poller.auth_failed", "poller.auth_recovered"]
 
 
-async def test_the_reasons_fit_the_events():
-    """What is announced of the key says what is so, whichever answer it came with."""
+async def test_auth_events_have_the_right_reason():
+    """An event about the key states what is true, whichever response it came with."""
     (api, ids), store = an_api(2), a_store()
 
     async with watching(api, store, *ids, policy=FIXED) as watcher:
@@ -123,15 +123,15 @@ async def test_the_reasons_fit_the_events():
 
     events = [it for it in recorded(store) if it.type.startswith("poller.")]
     assert [it.data["reason"] for it in events] == [
-        "the API refuses the key",
-        "the API accepts the key",
+        "API key rejected",
+        "API key accepted",
     ]
 
 
-async def test_a_refused_key_is_told_once_over_a_restart():
-    """A process that finds the key still refused says nothing; the one that recovers, once."""
+async def test_rejected_key_is_announced_once_over_a_restart():
+    """A process whose key is still rejected announces nothing; the one that recovers, once."""
     (api, ids), store = an_api(3), a_store()
-    api.trouble = REFUSED
+    api.trouble = REJECTED
     for _ in range(2):
         async with watching(api, store, *ids, policy=FIXED):
             await anyio.sleep(3_600.0)
@@ -145,12 +145,12 @@ async def test_a_refused_key_is_told_once_over_a_restart():
     assert poller_types(store) == ["poller.auth_failed", "poller.auth_recovered"]
 
 
-async def test_each_refusal_has_an_id_of_its_own():
-    """A key that is refused a second time is announced a second time."""
+async def test_each_rejection_has_its_own_event_id():
+    """A key that is rejected a second time is announced a second time."""
     (api, ids), store = an_api(3), a_store()
 
     async with watching(api, store, *ids, policy=FIXED):
-        for trouble in (None, REFUSED) * 2:
+        for trouble in (None, REJECTED) * 2:
             api.trouble = trouble
             await anyio.sleep(3_600.0)
 
@@ -163,14 +163,14 @@ async def test_each_refusal_has_an_id_of_its_own():
 
 
 @pytest.mark.parametrize("way", ["fails", "lies"])
-async def test_a_store_that_fails_at_the_mark_tells_it_once(way):
-    """A refused key that cannot be recorded is announced once when it can be."""
+async def test_rejected_key_is_announced_once_after_a_store_failure(way):
+    """A rejected key that cannot be recorded is announced once when it can be."""
     (api, ids), store = an_api(3), FailingStore(a_store())
 
     async with watching(api, store, *ids, policy=FIXED):
         await anyio.sleep(60.0)
         setattr(store, way, {"record"})
-        api.trouble = REFUSED
+        api.trouble = REJECTED
         await anyio.sleep(60.0)
         setattr(store, way, set())
         await anyio.sleep(3_600.0)
@@ -178,8 +178,8 @@ async def test_a_store_that_fails_at_the_mark_tells_it_once(way):
     assert poller_types(store) == ["poller.auth_failed"]
 
 
-async def test_marks_that_cannot_be_read_are_read_later():
-    """A store that fails when its marks are first read delays what was seen, and loses nothing."""
+async def test_unreadable_flags_are_read_later():
+    """A store that fails when its flags are first read delays observations, and loses nothing."""
     (api, ids), store = an_api(1), FailingStore(a_store())
     store.fails = {"get_flags"}
 
@@ -192,8 +192,8 @@ async def test_marks_that_cannot_be_read_are_read_later():
     assert recorded_types(store) == ["job.started"]
 
 
-async def test_a_job_that_is_forbidden_is_deferred_alone():
-    """A 403 for one job, while others answer, is asked every 15 minutes and told to nobody."""
+async def test_forbidden_job_is_deferred_alone():
+    """A 403 for one job, while others respond, is polled every 15 minutes and not announced."""
     (api, ids), store = an_api(5), a_store()
     api.answers["job-0"] = FORBIDDEN
 
@@ -207,10 +207,10 @@ async def test_a_job_that_is_forbidden_is_deferred_alone():
     assert poller_types(store) == []
 
 
-async def test_the_key_is_read_again_before_each_trial():
-    """A key that was put right in its file is used at the next trial."""
+async def test_key_file_is_read_before_each_probe():
+    """A key that was replaced in its file is used by the next probe."""
     api, ids = an_api(2)
-    api.trouble = REFUSED
+    api.trouble = REJECTED
     renewed: list[float] = []
 
     async with watching(

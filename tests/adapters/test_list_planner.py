@@ -1,0 +1,236 @@
+"""Plans of list pages: which page is worth a request, and what its result shows."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from poller.core.errors import NotFound, Rejected, ResponseTooLarge, Transient, Unauthorized
+from poller.core.jobs import Job
+from poller.polling.queue import PollQueue
+from poller.sutro.client import JobPage
+from poller.sutro.list_planner import (
+    DISABLED_SECONDS,
+    FAILURES_BEFORE_GET,
+    PAGE_JOBS,
+    ListPlanner,
+    PageRequest,
+)
+from tests.support.builders import a_job
+
+NOW = 1_000.0
+
+
+@dataclass
+class Reader:
+    """Reads pages at a time that a test sets, for ten jobs that are due."""
+
+    now: float = NOW
+    queue: PollQueue = field(default_factory=PollQueue)
+    planner: ListPlanner = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with nothing read."""
+        self.planner = ListPlanner(lambda: self.now)
+
+    def due(self, *job_ids: str, **fields: Any) -> None:
+        """Make jobs due now, ten seconds after their last poll."""
+        for job_id in job_ids:
+            self.queue.put(job_id, due=self.now, now=self.now - 10.0, **fields)
+
+    def pick(self, job_id: str) -> PageRequest | None:
+        """Return the page that is worth a request for a due job."""
+        return self.planner.plan(job_id, self.queue)
+
+    def read(self, *job_ids: str, cursor: str | None = None) -> PageRequest:
+        """Read a page of the unknown part of the list, which shows these jobs."""
+        self.planner._credit = 1.0
+        self.due("stray-1", "stray-2")
+        request = self.pick("stray-1") or self.pick("stray-2")
+        assert request
+        self.planner.learn_page(request, page(*job_ids, cursor=cursor))
+        return request
+
+
+def page(*job_ids: str, cursor: str | None = None, **fields: Any) -> JobPage:
+    """Return a page of running jobs."""
+    return JobPage(tuple(a_job(job_id=it, **fields) for it in job_ids), cursor)
+
+
+def names(count: int, prefix: str = "job") -> list[str]:
+    """Return the ids of some jobs."""
+    return [f"{prefix}-{number}" for number in range(count)]
+
+
+@pytest.fixture
+def reader() -> Reader:
+    """Return a reader of the first page: ten jobs, all of them due."""
+    it = Reader()
+    it.read(*names(10))
+    it.due(*names(10))
+    return it
+
+
+def test_page_shows_all_due_jobs(reader: Reader):
+    """A page is as deep as the deepest due job, and a little deeper."""
+    request = reader.pick("job-3")
+
+    assert request
+    assert (request.limit, set(request.expected)) == (15, set(names(10)))
+
+
+def test_page_is_no_deeper_than_needed(reader: Reader):
+    """Jobs that are not due for long do not make a page deeper."""
+    for job_id in names(10)[4:]:
+        reader.queue.put(job_id, due=NOW + 100.0, now=NOW)
+
+    request = reader.pick("job-3")
+
+    assert request
+    assert (request.limit, set(request.expected)) == (9, set(names(4)))
+
+
+def test_no_page_for_one_due_job(reader: Reader):
+    """Where no other job is due soon, a GET is as good and smaller."""
+    for job_id in names(10)[1:]:
+        reader.queue.put(job_id, due=NOW + 100.0, now=NOW)
+
+    assert reader.pick("job-0") is None
+
+
+def test_no_page_for_jobs_that_are_polled_singly(reader: Reader):
+    """Jobs that only a request of their own serves are no reason for a page."""
+    reader.due(*names(10)[1:], is_single=True)
+
+    assert reader.pick("job-0") is None
+
+
+def test_page_starts_where_the_one_before_ended():
+    """Jobs on different pages are polled by different pages, each from its own cursor."""
+    reader = Reader()
+    reader.read(*names(PAGE_JOBS), cursor="after-100")
+    reader.read(*names(PAGE_JOBS, "old"))
+    reader.due("old-1", "old-2", "job-1", "job-2")
+
+    cursors = [request and request.page.cursor for request in map(reader.pick, ("old-1", "job-1"))]
+
+    assert cursors == ["after-100", None]
+
+
+def test_repeated_cursor_ends_the_list():
+    """A cursor that repeats leads nowhere: no page is read for it again."""
+    reader = Reader()
+    reader.read(*names(PAGE_JOBS), cursor="again")
+    reader.read(*names(PAGE_JOBS, "old"), cursor="again")
+
+    reader.due("lost-1", "lost-2")
+
+    assert [reader.pick("lost-1"), reader.pick("lost-2")] == [None, None]
+
+
+def test_unread_pages_need_credit():
+    """After a page that showed no watched job, GETs have to allow the next one."""
+    reader = Reader()
+    reader.read(*names(PAGE_JOBS, "other"), cursor="more")
+    reader.due("job-1", "job-2")
+
+    before = reader.pick("job-1")
+    for _ in range(8):
+        reader.planner.learn_job("job-1", a_job(job_id="job-1"))
+    after = reader.pick("job-1")
+
+    assert before is None
+    assert after
+    assert after.page.cursor == "more"
+
+
+def test_job_that_left_its_page_is_polled_singly(reader: Reader):
+    """A job that its page no longer shows has no place until some page shows it."""
+    request = reader.pick("job-0")
+    assert request
+    reader.planner.learn_page(request, page(*names(10)[:-1]))
+
+    assert reader.pick("job-9") is None
+    assert reader.pick("job-0")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NotFound("no"), Rejected("no"), Unauthorized("no", status=403)],
+    ids=["404", "405", "403"],
+)
+def test_rejected_list_is_disabled_for_an_hour(reader: Reader, error):
+    """A list that is rejected is not requested again for an hour."""
+    request = reader.pick("job-0")
+    assert request
+    reader.planner.fail(request, error)
+    reader.now += DISABLED_SECONDS - 1.0
+    before = reader.planner.plan("job-0", reader.queue)
+    reader.now += 1.0
+    reader.read(*names(10))
+
+    assert before is None
+    assert reader.pick("job-0")
+
+
+def test_expired_cursor_restarts_at_the_top():
+    """A cursor that is rejected has expired: the top is read again at once."""
+    reader = Reader()
+    reader.read(*names(PAGE_JOBS), cursor="old")
+    reader.read(*names(PAGE_JOBS, "old"))
+    reader.due("old-1", "old-2")
+    request = reader.pick("old-1")
+    assert request
+
+    reader.planner.fail(request, Rejected("no such cursor"))
+
+    anew = reader.pick("old-1") or reader.pick("old-2")
+    assert anew
+    assert anew.page.cursor is None
+
+
+def test_large_pages_shrink(reader: Reader):
+    """A page over the cap is requested with half as many jobs, until single GETs are better."""
+    limits = []
+    while request := reader.pick("job-0") or reader.pick("job-1"):
+        limits.append(request.limit)
+        reader.planner.fail(request, ResponseTooLarge("over the cap"))
+
+    assert limits == [15, 7]
+
+
+def test_failing_pages_are_checked_by_a_get(reader: Reader):
+    """After some failures in a row a GET shows whether the API or its list alone fails."""
+    for _ in range(FAILURES_BEFORE_GET):
+        request = reader.pick("job-0")
+        assert request
+        reader.planner.fail(request, Transient("500"))
+    doubted = reader.pick("job-0")
+    reader.planner.learn_job("job-0", Transient("500"))
+    again = reader.pick("job-0")
+    for _ in range(2 * FAILURES_BEFORE_GET):
+        reader.planner.fail(again, Transient("500"))
+    reader.planner.learn_job("job-0", a_job(job_id="job-0"))
+
+    assert doubted is None
+    assert again
+    assert reader.pick("job-0") is None
+
+
+def test_list_pages_off():
+    """Where only GETs are wanted no page is ever planned."""
+    planner, queue = ListPlanner(lambda: NOW, is_on=False), PollQueue()
+    for job_id in names(3):
+        queue.put(job_id, due=NOW, now=NOW - 10.0)
+
+    assert [planner.plan(it, queue) for it in names(3)] == [None] * 3
+
+
+def test_ended_jobs_are_forgotten(reader: Reader):
+    """A job that a GET has shown at its end is not looked for in the list."""
+    reader.due("gone")
+    reader.pick("gone")
+    ended: Job = a_job("FAILED", job_id="gone")
+    reader.planner.learn_job("gone", ended)
+
+    assert "gone" not in reader.planner._created
