@@ -1,4 +1,4 @@
-"""Stand-ins for what the loops talk to: an API, a source, a sink and a store with troubles."""
+"""Fakes of an API, a source, a sink and a failing store, and the parts that run on them."""
 
 import math
 from collections import defaultdict
@@ -39,22 +39,22 @@ Answer = Job | PollError | Callable[[], Job | PollError]
 
 
 def half() -> float:
-    """Draw the middle: no jitter of intervals."""
+    """Return the middle of the range: no jitter of intervals."""
     return 0.5
 
 
 def ended(job_id: str = "job-1", status: str = "SUCCEEDED", **fields: Any) -> Job:
-    """Give a job whose end is complete."""
+    """Return an ended job with its cost and completion time."""
     return a_job(status, job_id=job_id, **(FINAL | fields))
 
 
 def running(job_id: str = "job-1", **fields: Any) -> Job:
-    """Give a job that runs."""
+    """Return a running job."""
     return a_job("RUNNING", job_id=job_id, **fields)
 
 
 class FakeApi:
-    """An API of two verbs. `answers` holds what it says of each job, `trouble` of all of them."""
+    """A fake API. `answers` has the response for each job; `trouble` fails all requests."""
 
     clock_skew = 0.0
 
@@ -68,7 +68,7 @@ class FakeApi:
         self.known: list[Job | None] = []
 
     async def get_job(self, job_id: str, known: Known = no_known_jobs) -> Job:
-        """Answer what was set up at the time of the request."""
+        """Return or raise the response that is set at the time of the request."""
         self.asked.append((anyio.current_time(), job_id))
         self.known.append(known(job_id))
         answer: Answer = self.trouble or self.answers.get(job_id) or NotFound("no such job")
@@ -80,12 +80,12 @@ class FakeApi:
         return answer
 
     def times(self, job_id: str) -> list[float]:
-        """Say when a job was asked for."""
+        """Return the times of the requests for a job."""
         return [at for at, asked in self.asked if asked == job_id]
 
 
 class FakeSource:
-    """A source whose answers come when the test lets them, in any order."""
+    """A source whose responses arrive when the test decides, in any order."""
 
     is_gated = False
     is_key_rejected = False
@@ -93,25 +93,25 @@ class FakeSource:
     clock_skew = 0.0
 
     def __init__(self, clock: Clock) -> None:
-        self.under_way: list[tuple[str, anyio.Event, list[Observation]]] = []
+        self.in_flight: list[tuple[str, anyio.Event, list[Observation]]] = []
         self._now = clock.steady
 
     async def plan(self, queue: QueueView) -> PollRequest | None:
-        """Return a request for whatever is due."""
+        """Return a request for a job that is due."""
         job_id = queue.due_job(self._now())
         return PollRequest((job_id,), partial(self._poll, job_id)) if job_id else None
 
     async def _poll(self, job_id: str, _known: Known) -> Sequence[Observation]:
         done, answers = anyio.Event(), []
-        self.under_way.append((job_id, done, answers))
+        self.in_flight.append((job_id, done, answers))
         await done.wait()
         return answers
 
     async def answer(
         self, result: Job | PollError, *, requested_at: float, from_list: bool = False
     ) -> None:
-        """Let the look that began first bring home one observation."""
-        job_id, done, answers = self.under_way.pop(0)
+        """Complete the oldest request in flight with one observation."""
+        job_id, done, answers = self.in_flight.pop(0)
         answers.append(Observation(job_id, requested_at, result, from_list=from_list))
         done.set()
         await settled()
@@ -154,9 +154,9 @@ class TimedSink(FakeSink):
 
 
 class FailingStore:
-    """A store whose verbs in `fails` raise; those in `lies` do their work first.
+    """A store whose verbs in `fails` raise at once; those in `lies` raise after they succeeded.
 
-    Those in `hangs` never end.
+    Those in `hangs` never return.
     """
 
     def __init__(self, store: Store) -> None:
@@ -165,40 +165,40 @@ class FailingStore:
         self.lies: set[str] = set()
         self.hangs: set[str] = set()
         self.calls: dict[str, list[float]] = defaultdict(list)
-        self._trouble: str | None = None
-        self._troubled_at = -math.inf
+        self._last_error: str | None = None
+        self._last_error_at = -math.inf
 
     @property
     def database_id(self) -> str:
-        """The random name of the store."""
+        """The random id of the database."""
         return self.store.database_id
 
     @property
     def last_error(self) -> str | None:
-        """Why the last verb failed."""
-        return self._trouble
+        """The text of the last error; None if the last verb succeeded."""
+        return self._last_error
 
     @property
     def last_error_at(self) -> float:
-        """When the last verb failed."""
-        return self._troubled_at
+        """When a verb last failed."""
+        return self._last_error_at
 
     def admin(self) -> StoreAdmin:
-        """Return the administration of the store, which never fails."""
+        """Return the admin of the store, which never fails."""
         return self.store.admin()
 
     def __getattr__(self, verb: str) -> Callable[..., Awaitable[Any]]:
-        """Stand before a verb of the store."""
+        """Return a verb of the store that fails or hangs as configured."""
         return partial(self._call, verb)
 
     async def _call(self, verb: str, *values: Any, **named: Any) -> Any:
         self.calls[verb].append(anyio.current_time())
-        self._trouble = None
+        self._last_error = None
         if verb in self.hangs:
             await anyio.sleep_forever()
         if verb in self.fails:
-            self._trouble, self._troubled_at = "the disk is full", virtual_clock().steady()
-            raise StoreUnavailable(self._trouble)
+            self._last_error, self._last_error_at = "the disk is full", virtual_clock().steady()
+            raise StoreUnavailable(self._last_error)
         result = await getattr(self.store, verb)(*values, **named)
         if verb in self.lies:
             raise StoreUnavailable("the disk may have failed")
@@ -206,7 +206,7 @@ class FailingStore:
 
 
 class SlowStore(FailingStore):
-    """A store one of whose verbs takes a second, as one does that opens a new database."""
+    """A store with one verb that takes a second, as if it opened a new database."""
 
     slow = ""
 
@@ -222,7 +222,7 @@ class SlowStore(FailingStore):
 
 
 def a_store(*sinks: str, types: frozenset[str] = EVENT_TYPES) -> MemoryStore:
-    """Make a store in memory whose sinks take every type."""
+    """Return a memory store whose sinks get every event type."""
     routes = dict.fromkeys(sinks or (HOOK,), types)
     return MemoryStore(routes=routes, deployment="api.example", now=virtual_clock().steady)
 
@@ -237,24 +237,24 @@ SELECT deliveries.*, type, occurred_at, body, digest, follows
 
 
 def recorded(store: Store, sink: str = HOOK) -> list[Event]:
-    """Give the events that a store in memory holds for a sink, in the order of recording."""
+    """Return the events that a memory store has for a sink, in the order of recording."""
     memory: MemoryStore = getattr(store, "store", store)
     rows = memory.transact(lambda db: db.execute(RECORDED, {"sink": sink}).fetchall())
     return [read_delivery(row).event for row in rows]
 
 
 def recorded_types(store: Store) -> list[str]:
-    """Name the types of the recorded events."""
+    """Return the types of the recorded events."""
     return [event.type for event in recorded(store)]
 
 
 async def settled() -> None:
-    """Let everything happen that needs no time."""
+    """Wait until everything that takes no time has happened."""
     await anyio.sleep(0.001)
 
 
 def a_watcher(source: Any, store: Store, clock: Clock, **changes: Any) -> Watcher:
-    """Make a watcher that looks without jitter."""
+    """Return a watcher that polls without jitter."""
     rules = LifecyclePolicy()
     tracker = JobTracker(
         store, rules=rules, origin=ORIGIN, clock=clock, wake=changes.pop("wake", lambda: None)
@@ -267,7 +267,7 @@ def a_watcher(source: Any, store: Store, clock: Clock, **changes: Any) -> Watche
 async def watching(
     api: FakeApi, store: Store, *job_ids: str, per_minute: float = 6_000.0, **changes: Any
 ) -> AsyncIterator[Watcher]:
-    """Watch jobs of a fake API, through the real source and budget, while the block runs."""
+    """Watch jobs of a fake API, through the real source and rate limiter, in the block."""
     clock = virtual_clock()
     rate_limiter = RateLimiter(per_minute=per_minute, now=clock.steady, random=half)
     source = SutroSource(
@@ -289,7 +289,7 @@ async def watching(
 async def dispatching(
     store: Store, *, clock: Clock | None = None, secrets: Sequence[str] = (), **sinks: Sink
 ) -> AsyncIterator[Dispatcher]:
-    """Deliver what a store holds while the block runs."""
+    """Deliver the events of a store while the block runs."""
     dispatcher = Dispatcher(
         {name.replace("_", "."): sink for name, sink in sinks.items()},
         store,
