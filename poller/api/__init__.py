@@ -1,5 +1,6 @@
 """The HTTP API of the running daemon.
 
-It is imported only when the API is enabled. A request passes through `server`, which limits
-connections, the middlewares of `problems` and `auth`, and a handler in `routes`.
+Only `context` is imported while the API is off. A request passes `server`, which limits
+connections, `middleware`, which turns errors into problem documents, `auth`, and `endpoint`, which
+reads the request as models, calls the handler that `routes` has for it, and writes its result.
 """

@@ -12,6 +12,7 @@ from poller.api.models import (
     EventId,
     EventType,
     JobId,
+    NextCursor,
     ResponseModel,
     SinkName,
     StrictModel,
@@ -72,7 +73,7 @@ class EventPage(ResponseModel):
     """A page of events."""
 
     events: list[EventSummary]
-    next_cursor: str | None
+    next_cursor: NextCursor
 
 
 class Delivery(ResponseModel):

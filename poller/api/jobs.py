@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from poller.api.context import ApiContext
-from poller.api.models import JobId, JobState, ResponseModel, StrictModel, UtcTime
+from poller.api.models import JobId, JobState, NextCursor, ResponseModel, StrictModel, UtcTime
 from poller.api.parameters import CURSOR_TEXT, JobsCursor, PageQuery, format_cursor, parse_cursor
 from poller.api.problems import Problem
 from poller.store.admin import EventFilter, Row
@@ -62,7 +62,7 @@ class JobPage(ResponseModel):
     """A page of jobs."""
 
     jobs: list[Job]
-    next_cursor: str | None
+    next_cursor: NextCursor
 
 
 class AddedJob(ResponseModel):

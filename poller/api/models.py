@@ -86,4 +86,6 @@ EventType = TypeAliasType(
     ],
 )
 DeliveryStatus = TypeAliasType("DeliveryStatus", Literal["pending", "delivered", "dead"])
-Cursor = Annotated[str, Field(description="Cursor of the next page; null on the last page.")]
+NextCursor = Annotated[
+    str | None, Field(description="`cursor` of the next page; null on the last page")
+]

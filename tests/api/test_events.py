@@ -1,5 +1,7 @@
 """Events in the HTTP API: list, show, replay."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,17 @@ async def test_events_show(daemon: LiveDaemon):
     assert shown["body"] == check_event(daemon.receiver.receipts[0].body)
     statuses = {delivery["sink"]: delivery["status"] for delivery in shown["deliveries"]}
     assert statuses == {"log": "delivered", "webhook": "delivered"}
+
+
+async def test_events_show_without_a_damaged_body(daemon: LiveDaemon, tmp_path: Path):
+    """An event whose stored body is damaged is shown without it."""
+    event_id = await event_of_the_end(daemon)
+    with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as db:
+        db.execute("UPDATE events SET body = ? WHERE id = ?", (b'{"id": "other"}', event_id))
+
+    shown = (await daemon.get(f"/v1/events/{event_id}")).body
+
+    assert (shown["id"], shown["body"]) == (event_id, None)
 
 
 async def test_events_pages(daemon: LiveDaemon):

@@ -68,16 +68,17 @@ def issues() -> str:
 
 def metrics() -> str:
     """Return the table of the metrics, in the order in which they are served."""
-    rows = ((f"`{_name(it)}`", it.type, _labels(it), _cell(it.documentation)) for it in _metrics())
+    rows = (
+        (f"`{_name(metric)}`", metric.type, _labels(metric), _cell(metric.documentation))
+        for metric in _metrics()
+    )
     return _table(("metric", "type", "labels", "meaning"), rows)
 
 
 def _metrics() -> Iterable[Metric]:
     now = Clock().steady
     daemon_status = DaemonStatus(RateLimiter(per_minute=60.0, now=now, random=lambda: 0.5), now)
-    daemon_status.rate_limiter.reachability.record(
-        None
-    )  # what is served from the first response on
+    daemon_status.rate_limiter.reachability.record(None)  # its metric appears with a response
     return Metrics(Counters(), daemon_status, now).families(())
 
 
