@@ -125,9 +125,8 @@ class Counters:
         self.tokens[model, "output"] += job.output_tokens or 0
         self.costs[model] += job.job_cost or 0.0
         ended_at = job.datetime_completed
-        if (
-            ended_at and detection.last_seen_at is not None
-        ):  # else it may have ended before we started
+        # Without an earlier poll the job may have ended before this process started.
+        if ended_at and detection.last_seen_at is not None:
             self.lags.observe(detection.lag(ended_at) or 0.0)
             self.delays.observe(detection.visibility_delay(ended_at) or 0.0)
 

@@ -3,7 +3,7 @@
 PollerError
 ├── ConfigError           a setting breaks a rule: report it, exit 78
 │   └── AddressInUse      another process listens at the HTTP API's address: retry later, exit 75
-├── PollError             a request told nothing about a job: back off, never change its state
+├── PollError             a request without a result for a job: back off, never change its state
 │   ├── NotFound          the API does not know this job: count it, the job may be missing
 │   ├── Unauthorized      401 or 403: the API key is wrong, or this one job is forbidden
 │   ├── RateLimited       429, or 503 with Retry-After: pause all requests
@@ -43,7 +43,7 @@ class AddressInUse(ConfigError):
 
 
 class PollError(PollerError):
-    """A request told nothing about a job. The text can be logged: no key, no query."""
+    """A request that gave no status of a job. The text can be logged: no key, no query."""
 
 
 class NotFound(PollError):
@@ -59,7 +59,7 @@ class Unauthorized(PollError):
 
 
 class RateLimited(PollError):
-    """The host demands a pause of `retry_after` seconds; None if it did not say how long."""
+    """The host demands a pause of `retry_after` seconds; None for an unknown time."""
 
     def __init__(self, message: str, *, retry_after: float | None) -> None:
         super().__init__(message)

@@ -239,7 +239,7 @@ class StoreAdmin:
         if code in CANNOT_OPEN_CODES:
             return self._unusable(f"cannot be opened ({error})", SAME_USER_ADVICE)
         if code in CORRUPT_CODES:
-            advice = "`sutro-poller run` sets it aside and creates a new one"
+            advice = "`sutro-poller run` renames it and creates a new one"
             return self._unusable(f"is damaged ({error})", advice)
         return StoreUnavailable(f"{self._path}: {error}; see the log of the daemon")
 

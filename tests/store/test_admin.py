@@ -396,7 +396,7 @@ def test_foreign_file_is_an_error(path: Path):
     """A file that is not a database is an error, and is not changed."""
     path.write_text("no database, whatever its name is" * 100, "utf-8")
 
-    with pytest.raises(StoreUnusable, match="`sutro-poller run` sets it aside"):
+    with pytest.raises(StoreUnusable, match="`sutro-poller run` renames it"):
         StoreAdmin(path).status()
 
 

@@ -148,11 +148,11 @@ async def test_damaged_file_is_quarantined(path: Path, now: ManualClock, start: 
             assert await event_ids(store, NOON) == ["evt_2"]
             assert await store.load_states(["job-1"]) == []
 
-    (aside,) = path.parent.glob("state.db.corrupt-*Z")
-    assert re.fullmatch(r"state\.db\.corrupt-\d{8}T\d{6}\.\d{6}Z", aside.name)
-    assert contents(aside) == damaged
+    (renamed,) = path.parent.glob("state.db.corrupt-*Z")
+    assert re.fullmatch(r"state\.db\.corrupt-\d{8}T\d{6}\.\d{6}Z", renamed.name)
+    assert contents(renamed) == damaged
     assert [(line["event"], line["quarantine"]) for line in lines] == [
-        ("store.corrupt", str(aside))
+        ("store.corrupt", str(renamed))
     ]
 
 
@@ -164,8 +164,8 @@ async def test_foreign_file_is_quarantined(path: Path, now: ManualClock) -> None
     async with a_store(path, now):
         pass
 
-    (aside,) = path.parent.glob("state.db.corrupt-*Z")
-    assert contents(aside, aside.with_name(f"{aside.name}-wal")) == [b"hello", b"world"]
+    (renamed,) = path.parent.glob("state.db.corrupt-*Z")
+    assert contents(renamed, renamed.with_name(f"{renamed.name}-wal")) == [b"hello", b"world"]
 
 
 async def test_damage_while_running_is_quarantined(path: Path, now: ManualClock) -> None:
