@@ -15,15 +15,9 @@ from poller.core.events import DEFAULT_SINK_EVENTS, DaemonEventType, EventOrigin
 from poller.core.lifecycle import LifecyclePolicy
 from poller.core.outbox import Retention
 from poller.core.pacing import PollPolicy
-from poller.runtime.address import OFF, is_loopback
+from poller.runtime.address import is_loopback
 from poller.runtime.http import OutboundSettings
-from poller.settings.base import (
-    RawSettings,
-    Reloadable,
-    SinkSettings,
-    env_prefix,
-    variables,
-)
+from poller.settings.base import RawSettings, Reloadable, SinkSettings, env_prefix, variables
 from poller.settings.daemon import PREFIX, Settings
 from poller.settings.secrets import texts_to_redact
 from poller.settings.sources import DEFAULT, EnvSources, SourcedValue, unknown_variables
@@ -81,14 +75,10 @@ class Config:
         return self.sourced[variable].origin == DEFAULT
 
     @property
-    def deployment(self) -> str:
-        """The host of the API, with its port."""
-        return urlsplit(self.settings.api_url).netloc
-
-    @property
     def origin(self) -> EventOrigin:
-        """The origin that all events carry."""
-        return EventOrigin(deployment=self.deployment, namespace=self.settings.event_id_namespace)
+        """The origin that all events carry: the host of the API with its port, and a namespace."""
+        deployment = urlsplit(self.settings.api_url).netloc
+        return EventOrigin(deployment=deployment, namespace=self.settings.event_id_namespace)
 
     @property
     def outbound(self) -> OutboundSettings:
@@ -126,8 +116,11 @@ class Config:
             fresh = _configure(self.sources, for_run=False, is_delivering=self.is_delivering)
         except ConfigError as error:
             return error.problems
-        if problems := _changes_that_need_a_restart(self, fresh):
-            return problems
+        # Secret files that have appeared or gone may change more than a secret.
+        if self.settings.api_key and not fresh.settings.api_key:
+            return (NO_KEY,)
+        if [sink.name for sink in self.sinks] != [sink.name for sink in fresh.sinks]:
+            return ("POLLER_SINKS: restart the daemon to add or remove a sink",)
         self.settings, self.secret_texts = fresh.settings, fresh.secret_texts
         for sink, new in zip(self.sinks, fresh.sinks, strict=True):
             sink.reloadable.value = new.reloadable.value
@@ -206,17 +199,13 @@ def _computed_defaults(sources: EnvSources) -> dict[str, str]:
 def _sink_names(text: str) -> tuple[str, ...]:
     """Return the names in POLLER_SINKS; none if any is invalid, which `Settings` reports."""
     try:
-        names: tuple[str, ...] = TypeAdapter(SinkNames).validate_python(text)
+        return TypeAdapter[tuple[str, ...]](SinkNames).validate_python(text)
     except ValidationError:
         return ()
-    return names
 
 
 def _read_sinks(
-    names: Iterable[str],
-    sources: EnvSources,
-    sourced: dict[str, SourcedValue],
-    problems: list[str],
+    names: Iterable[str], sources: EnvSources, sourced: dict[str, SourcedValue], problems: list[str]
 ) -> Iterator[SinkConfig]:
     """Yield the sinks without errors, and add their values to `sourced`, errors to `problems`."""
     for name in names:
@@ -274,16 +263,7 @@ def _missing_settings(
     if settings is None or settings.discover:
         sources.add("POLLER_DISCOVER")
     # An address that is set on purpose: jobs may be added there, or were.
-    if settings is None or settings.listen.lower() != OFF:
+    if settings is None or not settings.listen.is_off:
         sources.add("POLLER_LISTEN")
     if given.isdisjoint(sources):
         yield NO_JOBS
-
-
-def _changes_that_need_a_restart(old: Config, new: Config) -> tuple[str, ...]:
-    """Return an error if secret files have appeared or gone, so that more than a secret changes."""
-    if old.settings.api_key and not new.settings.api_key:
-        return (NO_KEY,)
-    if [sink.name for sink in old.sinks] != [sink.name for sink in new.sinks]:
-        return ("POLLER_SINKS: restart the daemon to add or remove a sink",)
-    return ()

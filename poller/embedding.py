@@ -45,7 +45,7 @@ async def wait(
     key, and WrongEndpoint when SUTRO_API_URL is not the Sutro API.
     """
     ids, config, clock = _job_ids(job_ids), _load(settings), Clock()
-    store = MemoryStore(routes={}, deployment=config.deployment, now=clock.steady)
+    store = MemoryStore(routes={}, deployment=config.origin.deployment, now=clock.steady)
     async with build_http(config) as http:
         waiter = _build(config, http, clock, store)
         await waiter.run(ids)
@@ -106,7 +106,7 @@ class _Recorder(MemoryStore):
     """A store in memory that also sends each event of a job to a stream."""
 
     def __init__(self, config: Config, clock: Clock, events: MemoryObjectSendStream[Event]) -> None:
-        super().__init__(routes={}, deployment=config.deployment, now=clock.steady)
+        super().__init__(routes={}, deployment=config.origin.deployment, now=clock.steady)
         self._events = events
 
     async def write(self, batch: WriteBatch) -> None:

@@ -108,14 +108,14 @@ def build_store(config: Config, clock: Clock) -> Store:
         log.warning("store.not_persistent", error="undelivered events are lost at a restart")
         return MemoryStore(
             routes=routes,
-            deployment=config.deployment,
+            deployment=config.origin.deployment,
             now=clock.steady,
             retention=config.retention,
         )
     return SqliteStore(
         Path(settings.store),
         routes=routes,
-        deployment=config.deployment,
+        deployment=config.origin.deployment,
         now=clock.steady,
         retention=config.retention,
         allow_network=settings.allow_network_store,

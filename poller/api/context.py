@@ -45,17 +45,18 @@ class ApiContext:
     counters: Counters
     status: DaemonStatus
     watchlist: Watchlist
-    address: ListenAddress = field(init=False)
     events_recorded: Wakeup = field(default_factory=Wakeup, init=False)
     busy_connections: set[object] = field(default_factory=set, init=False)
     streams: int = field(default=0, init=False)
     _daemon: RunningDaemon | None = field(default=None, init=False)
-    _query_limiter: anyio.CapacityLimiter = field(init=False)
+    _query_limiter: anyio.CapacityLimiter = field(
+        default_factory=lambda: anyio.CapacityLimiter(CONCURRENT_QUERIES), init=False
+    )
 
-    def __post_init__(self) -> None:
-        """Parse the address, which the settings have checked."""
-        self.address = ListenAddress.parse(self.config.settings.listen)
-        self._query_limiter = anyio.CapacityLimiter(CONCURRENT_QUERIES)
+    @property
+    def address(self) -> ListenAddress:
+        """The address of the HTTP API."""
+        return self.config.settings.listen
 
     def attach(
         self,

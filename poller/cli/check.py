@@ -15,7 +15,7 @@ from poller.config import Config, load
 from poller.core.errors import ConfigError, NotFound, PollError
 from poller.runtime import logging as logs
 from poller.runtime.clock import Clock
-from poller.settings.display import describe
+from poller.settings.secrets import mask
 from poller.settings.types import MEMORY
 from poller.wiring import build_client, build_http
 
@@ -38,16 +38,17 @@ def run(arguments: argparse.Namespace) -> int:
     _check_paths(config)
     logs.configure("warning", "console", stream=sys.stderr, secrets=config.secrets)
     code, report = anyio.run(_test_connection, config) if arguments.api else (codes.OK, "")
-    rows = describe(config.sourced)
+    rows = [
+        {"variable": name, "value": mask(value), "origin": value.origin}
+        for name, value in config.sourced.items()
+    ]
     if arguments.output == "json":
-        settings = {"settings": [row._asdict() for row in rows]} | (
-            {"api": report} if report else {}
-        )
-        print_output(json.dumps(settings, indent=2))
+        api = {"api": report} if report else {}
+        print_output(json.dumps({"settings": rows} | api, indent=2))
         return code
-    names, origins = (max(len(row[column]) for row in rows) for column in (0, 2))
-    for variable, value, origin in rows:
-        print_output(f"{variable:{names}}  {origin:{origins}}  {value or '-'}")
+    names, origins = (max(len(row[key]) for row in rows) for key in ("variable", "origin"))
+    for row in rows:
+        print_output(f"{row['variable']:{names}}  {row['origin']:{origins}}  {row['value'] or '-'}")
     print_output(f"\n{report or VALID}")
     return code
 

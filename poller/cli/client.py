@@ -65,7 +65,7 @@ class DaemonClient:
 def connect(env_file: Path | None) -> DaemonClient:
     """Return a client of the configured daemon. Raises ConfigError."""
     settings = load(os.environ, env_file, for_run=False).settings
-    address, token = ListenAddress.parse(settings.listen), settings.listen_token
+    address, token = settings.listen, settings.listen_token
     if address.is_off:
         raise ConfigError(NOT_LISTENING)
     return DaemonClient(address=address, token=token.get_secret_value() if token else None)

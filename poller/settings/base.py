@@ -7,7 +7,6 @@ from typing import Any, Final, Generic, Self, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -51,15 +50,10 @@ class EnvSettings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - the library passes these by name
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        cls, *_model: Any, **sources: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return no source that reads `os.environ`: `RawSettings` supplies the sources."""
-        return (init_settings,)
+        return (sources["init_settings"],)
 
 
 class LayerSource(EnvSettingsSource):
@@ -156,19 +150,14 @@ def format_errors(
 
     `names` has the variable of each field; those in `skip` are left out.
     """
-    details = error.errors(include_url=False, include_context=False, include_input=False)
-    by_variable = [(_variable(detail, names), _rule(detail)) for detail in details]
-    return [f"{name}: {rule}" for name, rule in by_variable if name not in skip]
-
-
-def _variable(detail: ErrorDetails, names: Mapping[str, str]) -> str:
-    name = str(next(iter(detail["loc"]), "settings"))
-    return names.get(name, name)
-
-
-def _rule(detail: ErrorDetails) -> str:
-    message = detail["msg"].removeprefix("Value error, ").replace("Input should", "must")
-    return RULES.get(detail["type"], message)
+    lines = []
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        field = str(next(iter(detail["loc"]), "settings"))
+        variable = names.get(field, field)
+        message = detail["msg"].removeprefix("Value error, ").replace("Input should", "must")
+        if variable not in skip:
+            lines.append(f"{variable}: {RULES.get(detail['type'], message)}")
+    return lines
 
 
 class SinkSettings(EnvSettings):

@@ -76,11 +76,7 @@ class Settings(EnvSettings):
         "30s", "How often the job list is read to discover new jobs", gt=0
     )
 
-    min_interval: Duration = setting(
-        "2s",
-        "The shortest interval between two polls of a job",
-        gt=0,
-    )
+    min_interval: Duration = setting("2s", "The shortest interval between two polls of a job", gt=0)
     max_interval: Duration = setting(
         "5m", "The longest interval between two polls of a job; intervals grow with its age", gt=0
     )

@@ -1,10 +1,14 @@
-"""The secrets in settings, for redaction."""
+"""The secrets in settings: which values are secret, and their texts for redaction."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, get_args
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr
+
+from poller.runtime.http import redact_url
+from poller.runtime.redaction import MASK
+from poller.settings.sources import SourcedValue
 
 SECRET_PATH_CHARS: Final = 8
 """A path of a secret URL is a secret by itself if it has at least so many characters."""
@@ -13,6 +17,13 @@ SECRET_PATH_CHARS: Final = 8
 def holds_secret(annotation: object) -> bool:
     """Return whether values of a type hold a SecretStr."""
     return annotation is SecretStr or any(map(holds_secret, get_args(annotation)))
+
+
+def mask(value: SourcedValue) -> str:
+    """Return the text of a setting for display."""
+    if not value.is_secret or not value.text:
+        return value.text
+    return redact_url(value.text) if "://" in value.text else MASK
 
 
 def secret_texts(value: object) -> Iterator[str]:

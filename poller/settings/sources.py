@@ -56,10 +56,9 @@ class EnvSources:
         try:
             text = env_file.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            problem = f"--env-file: cannot read {env_file}: {_reason(error)}"
-        else:
-            return cls(environ=environ, env_file=env_file, file_values=_assigned(text, env_file))
-        raise ConfigError(problem)
+            reason = _reason(error)
+            raise ConfigError(f"--env-file: cannot read {env_file}: {reason}") from None
+        return cls(environ=environ, env_file=env_file, file_values=_assigned(text, env_file))
 
     def layers(self, secrets: Collection[str] = ()) -> tuple[Layer, ...]:
         """Return the values of each source, the source that takes precedence first.
@@ -93,11 +92,11 @@ def _layer(texts: Mapping[str, str], origin: str) -> Layer:
 def _assigned(text: str, path: Path) -> dict[str, str]:
     """Parse an env file. Raises ConfigError with every line that is no assignment."""
     lines = list(parse_stream(StringIO(text)))
-    if bad := [
-        _line_number(line) for line in lines if line.error or (line.key and line.value is None)
-    ]:
+    bad = [line for line in lines if line.error or (line.key and line.value is None)]
+    if bad:
+        rule = "must be NAME=value"
         raise ConfigError(
-            *(f"--env-file: {path}, line {number}: must be NAME=value" for number in bad)
+            *(f"--env-file: {path}, line {_line_number(line)}: {rule}" for line in bad)
         )
     return {line.key: line.value for line in lines if line.key and line.value}
 

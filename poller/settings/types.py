@@ -68,28 +68,20 @@ def _parse_json_list(text: str) -> list[str]:
     return items
 
 
-def validate_http_url(url: str) -> None:
-    """Raise ValueError unless a text is an http or https URL with a host."""
+def is_http_url(url: str) -> bool:
+    """Return whether a text is an http or https URL with a host."""
     try:
         parts = urlsplit(url)
         is_whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
     except ValueError:
-        is_whole = False
-    if not is_whole or not PRINTABLE.fullmatch(url):
-        # The message of urlsplit would repeat the URL.
-        raise ValueError("must be a URL such as https://host or http://host:port")
+        return False
+    return bool(is_whole and PRINTABLE.fullmatch(url))
 
 
 def _check_base_url(url: str) -> str:
-    validate_http_url(url)
     if "@" in urlsplit(url).netloc or "?" in url or "#" in url:
         raise ValueError("must have no user, query or fragment")
     return url.rstrip("/")
-
-
-def _check_secret_url(url: SecretStr) -> SecretStr:
-    validate_http_url(url.get_secret_value())
-    return url
 
 
 def _check_certificates(path: Path) -> Path:
@@ -101,11 +93,6 @@ def _check_certificates(path: Path) -> Path:
         reason = "it contains none" if is_read else error.strerror
         raise ValueError(f"must be a file of certificates in PEM: {reason}") from None
     return path
-
-
-def _check_address(text: str) -> str:
-    ListenAddress.parse(text)
-    return text
 
 
 def _check_event_types(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -155,12 +142,12 @@ ListPages = Annotated[Literal["auto", "off"], AnyCase]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], AnyCase]
 LogFormat = Annotated[Literal["auto", "json", "console"], AnyCase]
 
-BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
-SecretUrl = Annotated[SecretStr, AfterValidator(_check_secret_url)]
+_HTTP_URL: Final = _must(is_http_url, "must be a URL such as https://host or http://host:port")
+BaseUrl = Annotated[str, _HTTP_URL, AfterValidator(_check_base_url)]
+SecretUrl = Annotated[SecretStr, _HTTP_URL]
 CertificateFile = Annotated[Path, AfterValidator(_check_certificates)]
 ApiKey = Annotated[
-    SecretStr,
-    _must(PRINTABLE.fullmatch, "must be one line of printable ASCII without spaces"),
+    SecretStr, _must(PRINTABLE.fullmatch, "must be one line of printable ASCII without spaces")
 ]
 Token = Annotated[
     SecretStr,
@@ -169,7 +156,7 @@ Token = Annotated[
         f"must be {MIN_TOKEN_CHARS} or more characters of printable ASCII without spaces",
     ),
 ]
-Address = Annotated[str, AfterValidator(_check_address)]
+Address = Annotated[ListenAddress, BeforeValidator(ListenAddress.parse)]
 HostNames = Annotated[
     StringList, BeforeValidator(_lower), _each_must(is_host, "is not a host name or address")
 ]

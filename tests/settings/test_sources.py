@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from poller.settings.display import describe
 from poller.settings.sources import EnvSources
 from tests.support.config_builders import (
     KEY,
@@ -24,7 +23,7 @@ def key_of(config):
 
 def origin_of(config, variable):
     """Return the origin of the value of a variable."""
-    return {row.variable: row.origin for row in describe(config.sourced)}[variable]
+    return config.sourced[variable].origin
 
 
 def test_environment_takes_precedence_over_the_env_file(tmp_path: Path):

@@ -99,7 +99,7 @@ async def _wait(config: Config, arguments: argparse.Namespace, job_ids: Sequence
                 config,
                 client,
                 clock,
-                store=MemoryStore(routes={}, deployment=config.deployment, now=clock.steady),
+                store=MemoryStore(routes={}, deployment=config.origin.deployment, now=clock.steady),
                 listener=listener,
                 options=_terms(arguments),
             )
