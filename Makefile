@@ -59,7 +59,7 @@ format: $(VENV)/.installed ## Format the code
 docs: build/docs/.installed ## Build the documentation into build/site; a warning fails
 	build/docs/bin/zensical build --clean --strict
 
-generate: $(VENV)/.installed ## Write config/ and the generated parts of docs/
+generate: $(VENV)/.installed ## Write config/, the OpenAPI document and the generated parts of docs/
 	$(BIN)/python tests/generate.py
 
 requirements: ## Pin what pyproject.toml asks for (needs uv)

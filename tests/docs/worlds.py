@@ -2,11 +2,11 @@
 
 import json
 import os
+import random
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from subprocess import DEVNULL
@@ -140,7 +140,7 @@ WORLDS: Final[dict[str, Setting]] = {
 @asynccontextmanager
 async def running(world: World) -> AsyncIterator[None]:
     """Run the daemon, ready, until the block ends."""
-    log = world.folder.parent / "daemon.log"
+    log, address = world.folder.parent / "daemon.log", world.environment["POLLER_LISTEN"]
     with log.open("wb") as out:
         process = await anyio.open_process(
             [str(world.command), "run"],
@@ -151,10 +151,12 @@ async def running(world: World) -> AsyncIterator[None]:
             stderr=out,
         )
     try:
-        await until(partial(_is_ready, world.environment["POLLER_LISTEN"]))
+        await until(lambda: process.returncode is not None or _is_ready(address), within=60.0)
+        assert process.returncode is None, log.read_text()
         yield
     finally:
-        process.terminate()
+        with suppress(ProcessLookupError):
+            process.terminate()
         with anyio.CancelScope(shield=True):
             await process.wait()
 
@@ -229,9 +231,10 @@ def _replaced(text: str, words: Mapping[str, str]) -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens at; they are taken all at once, so that they differ."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
+    """Return free ports that the system gives to nobody who wants just any."""
+    found: set[int] = set()
+    while len(found) < count:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.add(port)
+    return [*found]
