@@ -123,3 +123,12 @@ async def test_times_disabled_are_counted(store: AnyStore) -> None:
 
     assert first == [1, 1]
     assert await store.disable_sink(HOOK, "410 Gone") == 2
+
+
+async def test_admin_reads_the_same_data(store: AnyStore) -> None:
+    """The operator's queries read the data of a store of either kind."""
+    await store.write(WriteBatch(events=[an_event()]))
+
+    rows = store.admin().sinks()
+
+    assert [(row["sink"], row["pending"]) for row in rows] == [(LOG, 0), (HOOK, 1)]
