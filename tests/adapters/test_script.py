@@ -20,7 +20,9 @@ START = 1_705_314_600.0  # 2024-01-15T10:30:00Z
 
 def life_of(*, speed: float = 1.0, **fields: Any) -> SimulatedJob:
     """Begin the life of a job at START."""
-    return SimulatedJob.begin(JobScript(job_id="job-1", **fields), 1, now=START, speed=speed)
+    return SimulatedJob(
+        script=JobScript(job_id="job-1", **fields), number=1, created=START, speed=speed
+    )
 
 
 def test_job_object_is_like_the_documented_one() -> None:

@@ -51,7 +51,7 @@ BATCH: Final = json.dumps(
 def template(at: float, begun: float) -> bytes:
     """Give a job of the simulator as it is at a moment, without its number and its creation."""
     script = JobScript(job_id="job-0", queue_seconds=1.0, run_seconds=60.0)
-    job = SimulatedJob.begin(script, 0, now=begun, speed=1.0).as_object(at)
+    job = SimulatedJob(script=script, number=0, created=begun, speed=1.0).as_object(at)
     text = json.dumps(job | {"datetime_created": "created"}).replace("%", "%%")
     return text.replace('"job-0"', '"job-%d"').replace('"created"', '"%b"').encode()
 

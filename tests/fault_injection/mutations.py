@@ -18,7 +18,7 @@ def real_answers() -> list[dict[str, Any]]:
     told = [{"job": a_job_object()}]
     for ends_as in ("succeeded", "failed", "cancelled"):
         script = JobScript(job_id=JOB, ends_as=ends_as, name="Odd \u20ac name", cost_delay=5.0)
-        life = SimulatedJob.begin(script, 1, now=BEGAN, speed=1.0)
+        life = SimulatedJob(script=script, number=1, created=BEGAN, speed=1.0)
         told += [{"job": life.as_object(BEGAN + after)} for after in (0, 4.8, 10, 24.9, 26, 31)]
     return told
 

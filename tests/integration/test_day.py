@@ -36,7 +36,7 @@ def simulated_jobs(random: Random, now: float) -> dict[str, SimulatedJob]:
         for number in range(100)
     ]
     return {
-        script.job_id: SimulatedJob.begin(script, number, now=now, speed=1.0)
+        script.job_id: SimulatedJob(script=script, number=number, created=now, speed=1.0)
         for number, script in enumerate(scripts)
     }
 

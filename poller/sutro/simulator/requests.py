@@ -1,14 +1,14 @@
-"""Validated requests to the simulator: each form is a dataclass with a type adapter."""
+"""Validated requests to the simulator."""
 
 import base64
 import json
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from aiohttp import web
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
-
-from poller.sutro.simulator.script import JobScript
+from pydantic.dataclasses import dataclass
 
 Kind = Literal["jobs", "list-jobs", "job-status"]
 """The kind of an API request."""
@@ -36,16 +36,17 @@ class Page:
     cursor: Annotated[int, BeforeValidator(_read_cursor)] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(
+    frozen=True,
+    slots=True,
+    kw_only=True,
+    config=ConfigDict(extra="forbid", coerce_numbers_to_str=True),
+)
 class Fault:
     """The response to the next `count` API requests, of one kind (`path`) or of any.
 
     `retry_after` is sent as it is: seconds, an HTTP-date, or junk.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", coerce_numbers_to_str=True
-    )
 
     status: Annotated[int, Field(ge=400, le=599)]
     count: Annotated[int, Field(ge=1)] = 1
@@ -53,39 +54,36 @@ class Fault:
     path: Kind | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class KeyChange:
     """The only API key that is accepted from now on."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     key: Annotated[str, Field(min_length=1)]
 
 
 OBJECT: Final = TypeAdapter(dict[str, Any])
-SCRIPT: Final = TypeAdapter(JobScript)
-PAGE: Final = TypeAdapter(Page)
-FAULT: Final = TypeAdapter(Fault)
-KEY_CHANGE: Final = TypeAdapter(KeyChange)
 
 
-def read_query(request: web.Request, form: TypeAdapter[Form]) -> Form:
+def read_query(request: web.Request, form: Callable[..., Form]) -> Form:
     """Return a query string as a form. Raises the 422 that says what is wrong."""
-    return _check(form, dict(request.query))
+    with _validation():
+        return form(**dict(request.query))
 
 
-async def read_body(request: web.Request, form: TypeAdapter[Form], **defaults: object) -> Form:
+async def read_body(request: web.Request, form: Callable[..., Form], **defaults: object) -> Form:
     """Return a JSON body as a form; empty means `{}`. Raises the 422 that says what is wrong."""
     body = await request.read() or b"{}"
-    return _check(form, defaults | _check(OBJECT, body))
+    with _validation():
+        return form(**defaults | OBJECT.validate_json(body))
 
 
-def _check(form: TypeAdapter[Form], given: dict[str, Any] | bytes) -> Form:
+@contextmanager
+def _validation() -> Iterator[None]:
     try:
-        return (
-            form.validate_json(given) if isinstance(given, bytes) else form.validate_python(given)
-        )
+        yield
     except ValidationError as error:
-        problems = [".".join(map(str, it["loc"])) + ": " + it["msg"] for it in error.errors()]
+        problems = [
+            ".".join(map(str, problem["loc"])) + ": " + problem["msg"] for problem in error.errors()
+        ]
         text = json.dumps({"message": "; ".join(problems).removeprefix(": ")})
         raise web.HTTPUnprocessableEntity(text=text, content_type="application/json") from None

@@ -3,9 +3,10 @@
 import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass as validated_dataclass
 
 from poller.core.jobs import JobStatus, format_rfc3339, is_job_id
 
@@ -33,15 +34,13 @@ JobId = Annotated[str, AfterValidator(_job_id)]
 Seconds = Annotated[float, Field(ge=0)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@validated_dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class JobScript:
     """What happens to one job, in seconds at speed 1.
 
     The API answers 404 until `appears_after` the job's creation; `cost_delay` is how long after the
-    end the cost shows; `case` is that of the status words. The annotations bind what comes as JSON.
+    end the cost shows; `case` is that of the status words.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     job_id: JobId
     ends_as: Literal["succeeded", "failed", "cancelled"] = "succeeded"
@@ -60,44 +59,40 @@ class JobScript:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedJob:
-    """The moments of a script, in seconds since 1970. `number` counts jobs as they are created."""
+    """A job that follows a script since `created`, `speed` times as fast as it is written.
+
+    Moments are in seconds since 1970. `number` counts jobs as they are created.
+    """
 
     script: JobScript
     number: int
     created: float
-    appears: float
-    starting: float
-    started: float
-    cancelling: float
-    completed: float
-    costed: float
+    speed: float
 
-    @classmethod
-    def begin(cls, script: JobScript, number: int, *, now: float, speed: float) -> Self:
-        """Start a script now, `speed` times as fast as it is written."""
-        queue, run = script.queue_seconds / speed, script.run_seconds / speed
-        started, completed = now + queue, now + queue + run
-        return cls(
-            script=script,
-            number=number,
-            created=now,
-            appears=now + script.appears_after / speed,
-            starting=started - BRIEFLY * queue,
-            started=started,
-            cancelling=completed - BRIEFLY * run,
-            completed=completed,
-            costed=completed + script.cost_delay / speed,
-        )
+    def moment(self, seconds: float) -> float:
+        """Return the moment at which so many seconds of the script have passed."""
+        return self.created + seconds / self.speed
+
+    @property
+    def appears(self) -> float:
+        """Return the moment from which on the API shows the job."""
+        return self.moment(self.script.appears_after)
 
     def status(self, now: float) -> JobStatus:
         """Return the job's status at a moment."""
-        if now >= self.completed:
-            return JobStatus[self.script.ends_as.upper()]
-        if now >= self.cancelling and self.script.ends_as == "cancelled":
+        ends_as, queue, run = (
+            self.script.ends_as,
+            self.script.queue_seconds,
+            self.script.run_seconds,
+        )
+        if now >= self.moment(queue + run):
+            return JobStatus[ends_as.upper()]
+        if ends_as == "cancelled" and now >= self.moment(queue + (1 - BRIEFLY) * run):
             return JobStatus.CANCELLING
-        if now >= self.started:
+        if now >= self.moment(queue):
             return JobStatus.RUNNING
-        return JobStatus.STARTING if now >= self.starting else JobStatus.QUEUED
+        is_starting = now >= self.moment((1 - BRIEFLY) * queue)
+        return JobStatus.STARTING if is_starting else JobStatus.QUEUED
 
     def failure_reason(self, now: float) -> dict[str, str] | None:
         """Return the failure reason of a job that has failed by a moment."""
@@ -105,7 +100,13 @@ class SimulatedJob:
 
     def as_object(self, now: float) -> dict[str, Any]:
         """Return the API's job object at a moment."""
-        script, status, has_ended = self.script, self.status(now), now >= self.completed
+        script, status = self.script, self.status(now)
+        started = self.moment(script.queue_seconds)
+        completed = self.moment(script.queue_seconds + script.run_seconds)
+        costed = self.moment(script.queue_seconds + script.run_seconds + script.cost_delay)
+        input_tokens = script.rows * self._draw("input", 200, 400)
+        output_tokens = script.rows * self._draw("output", 100, 200)
+        cost = round((input_tokens + output_tokens) * DOLLARS_PER_TOKEN, 6)
         return {
             "job_id": script.job_id,
             "status": status.lower() if script.case == "lower" else status.value,
@@ -116,29 +117,17 @@ class SimulatedJob:
             "system_prompt": SYSTEM_PROMPT,
             "job_priority": script.priority,
             "datetime_created": _format_time(self.created),
-            "datetime_started": _format_time(self.started) if now >= self.started else None,
-            "datetime_completed": _format_time(self.completed) if has_ended else None,
+            "datetime_started": _format_time(started) if now >= started else None,
+            "datetime_completed": _format_time(completed) if now >= completed else None,
             "json_schema": JSON_SCHEMA,
             "sampling_params": SAMPLING_PARAMS,
-            "input_tokens": self._input_tokens if has_ended else None,
-            "output_tokens": self._output_tokens if has_ended else None,
+            "input_tokens": input_tokens if now >= completed else None,
+            "output_tokens": output_tokens if now >= completed else None,
             "num_rows": script.rows,
-            "job_cost": self._cost if now >= self.costed else None,
-            "cost_estimate": round(self._cost * self._draw("estimate", 90, 115) / 100, 6),
+            "job_cost": cost if now >= costed else None,
+            "cost_estimate": round(cost * self._draw("estimate", 90, 115) / 100, 6),
             "failure_reason": self.failure_reason(now),
         }
-
-    @property
-    def _input_tokens(self) -> int:
-        return self.script.rows * self._draw("input", 200, 400)
-
-    @property
-    def _output_tokens(self) -> int:
-        return self.script.rows * self._draw("output", 100, 200)
-
-    @property
-    def _cost(self) -> float:
-        return round((self._input_tokens + self._output_tokens) * DOLLARS_PER_TOKEN, 6)
 
     def _draw(self, what: str, low: int, high: int) -> int:
         """Return a number that is the same whenever and wherever this job is simulated."""

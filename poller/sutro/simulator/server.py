@@ -33,12 +33,10 @@ from yarl import URL
 
 from poller.core.errors import ConfigError
 from poller.sutro.simulator.requests import (
-    FAULT,
-    KEY_CHANGE,
-    PAGE,
-    SCRIPT,
     Fault,
+    KeyChange,
     Kind,
+    Page,
     read_body,
     read_query,
     write_cursor,
@@ -81,8 +79,8 @@ class Simulator:
         """Create a job now. Raises ValueError when its ID exists already."""
         if script.job_id in self._jobs:
             raise ValueError(f"there is a job with ID {script.job_id} already")
-        self._jobs[script.job_id] = SimulatedJob.begin(
-            script, next(self._numbers), now=self.now(), speed=self.speed
+        self._jobs[script.job_id] = SimulatedJob(
+            script=script, number=next(self._numbers), created=self.now(), speed=self.speed
         )
 
     def remove(self, job_id: str) -> bool:
@@ -121,8 +119,8 @@ class Simulator:
         """Return the next fault for a request of this kind, and count it as used."""
         for index, fault in enumerate(self._faults):
             if fault.path in (None, kind):
-                rest = replace(fault, count=fault.count - 1)
-                self._faults[index : index + 1] = [rest] if rest.count else []
+                rest = [replace(fault, count=fault.count - 1)] if fault.count > 1 else []
+                self._faults[index : index + 1] = rest
                 return fault
         return None
 
@@ -226,7 +224,7 @@ def _get_status(simulator: Simulator, request: web.Request) -> web.Response:
 
 
 def _list_jobs(simulator: Simulator, request: web.Request) -> web.Response:
-    page = read_query(request, PAGE)
+    page = read_query(request, Page)
     jobs = simulator.page(page.limit and page.limit + 1, page.cursor)
     shown, now = jobs[: page.limit], simulator.now()
     is_more = len(jobs) > len(shown)
@@ -240,7 +238,7 @@ def _list_jobs(simulator: Simulator, request: web.Request) -> web.Response:
 
 async def _add_job(request: web.Request) -> web.Response:
     simulator = request.app[SIMULATOR]
-    script = await read_body(request, SCRIPT, job_id=simulator.free_id())
+    script = await read_body(request, JobScript, job_id=simulator.free_id())
     try:
         simulator.add(script)
     except ValueError as error:
@@ -254,7 +252,7 @@ async def _remove_job(request: web.Request) -> web.Response:
 
 
 async def _add_fault(request: web.Request) -> web.Response:
-    request.app[SIMULATOR].fault(await read_body(request, FAULT))
+    request.app[SIMULATOR].fault(await read_body(request, Fault))
     return web.Response(status=204)
 
 
@@ -264,7 +262,7 @@ async def _clear_faults(request: web.Request) -> web.Response:
 
 
 async def _change_key(request: web.Request) -> web.Response:
-    request.app[SIMULATOR].key = (await read_body(request, KEY_CHANGE)).key
+    request.app[SIMULATOR].key = (await read_body(request, KeyChange)).key
     return web.Response(status=204)
 
 
