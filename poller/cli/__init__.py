@@ -1,9 +1,9 @@
 """The command line: one verb, its output, its exit code.
 
 Each verb is a module of this package. `add_arguments`, where there is one, declares the arguments
-of the verb; `run`, or what an action sets as `run`, executes it and returns the exit code. Only
-the module of the requested verb is imported. Data goes to stdout and everything else to stderr;
-`run` alone logs to stdout, where a service manager or a container engine expects it.
+of the verb; `run`, or what an action sets as `run`, executes it and returns the exit code, or None
+for 0. Only the module of the requested verb is imported. Data goes to stdout and everything else to
+stderr; `run` alone logs to stdout, where a service manager or a container engine expects it.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     _handle_early_signals(is_run=verb == "run")
     try:
         arguments = _parser(verb).parse_args(words)
-        code: int = arguments.run(arguments)
+        code: int = arguments.run(arguments) or codes.OK
     except ConfigError as error:
         print_error(*error.problems)
         code = codes.BAD_CONFIGURATION

@@ -3,6 +3,7 @@
 import argparse
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -16,10 +17,20 @@ from poller.polling.watchlist import JOB_ID_RULE
 from poller.settings.types import MEMORY, parse_duration
 from poller.store.admin import EventFilter, StoreAdmin
 
-IN_MEMORY: Final = (
-    "POLLER_STORE: a store in memory cannot be read by another process;"
-    " set it to a path, for the daemon too"
-)
+Run = Callable[[argparse.Namespace], int | None]
+
+
+def add_actions(
+    parser: argparse.ArgumentParser, *actions: tuple[str, Run, str]
+) -> list[argparse.ArgumentParser]:
+    """Add the actions of a verb: name, function to run, help. Return the parser of each."""
+    subparsers = parser.add_subparsers(required=True)
+    parsers = []
+    for name, run, purpose in actions:
+        action = subparsers.add_parser(name, help=purpose)
+        action.set_defaults(run=run)
+        parsers.append(action)
+    return parsers
 
 
 def parse_since(text: str) -> float:
@@ -67,10 +78,10 @@ def add_filter_arguments(parser: argparse.ArgumentParser, *names: str) -> None:
     """Add filters, and the arguments of every verb that reads the database."""
     for name in names:
         parser.add_argument(f"--{name}", **FILTERS[name])
-    add_store_arguments(parser)
+    add_output_arguments(parser)
 
 
-def add_store_arguments(parser: argparse.ArgumentParser, *, formats: tuple[str, ...] = ()) -> None:
+def add_output_arguments(parser: argparse.ArgumentParser, *, formats: tuple[str, ...] = ()) -> None:
     """Add the output format and --env-file."""
     parser.add_argument("-o", "--output", choices=("table", "json", *formats), default="table")
     add_env_file_argument(parser)
@@ -80,7 +91,10 @@ def open_store(arguments: argparse.Namespace) -> StoreAdmin:
     """Return the configured database, not opened yet. Raises ConfigError and StoreUnusable."""
     store = load(os.environ, arguments.env_file, for_run=False).settings.store
     if store == MEMORY:
-        raise StoreUnusable(IN_MEMORY)
+        raise StoreUnusable(
+            "POLLER_STORE: a store in memory cannot be read by another process;"
+            " set it to a path, for the daemon too"
+        )
     return StoreAdmin(Path(store))
 
 

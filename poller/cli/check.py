@@ -9,8 +9,9 @@ from typing import Final
 
 import anyio
 
-from poller.cli import add_env_file_argument, print_output, print_status
 from poller.cli import exit_codes as codes
+from poller.cli import print_output, print_status
+from poller.cli.arguments import add_output_arguments
 from poller.config import Config, load
 from poller.core.errors import ConfigError, NotFound, PollError
 from poller.runtime import logging as logs
@@ -28,8 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--api", action="store_true", help="send one request to the API and report the response"
     )
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
-    add_env_file_argument(parser)
+    add_output_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

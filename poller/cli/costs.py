@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from poller.cli import exit_codes as codes
-from poller.cli.arguments import FILTERS, add_store_arguments, open_store
+from poller.cli.arguments import FILTERS, add_output_arguments, open_store
 from poller.cli.output import print_rows
 from poller.store.admin import Row
 
@@ -24,17 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `costs`."""
     parser.add_argument("--by", choices=GROUPS, default="model", help="group by (default: model)")
     parser.add_argument("--since", **FILTERS["since"])
-    add_store_arguments(parser, formats=("csv",))
+    add_output_arguments(parser, formats=("csv",))
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Print the sums; a job counts when it ends."""
     jobs = open_store(arguments).ended_jobs(arguments.since or 0.0)
     rows = [{arguments.by: key} | _sum(group) for key, group in _grouped(jobs, arguments.by)]
     if arguments.output == "table" and rows:
         rows = [_readable(row) for row in (*rows, {arguments.by: "total"} | _sum(jobs))]
     print_rows(rows, (arguments.by, *SUMS), arguments.output, empty="No ended jobs.")
-    return codes.OK
 
 
 def _grouped(jobs: Iterable[Row], by: str) -> list[tuple[str | None, list[Row]]]:

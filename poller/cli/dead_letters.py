@@ -5,7 +5,7 @@ from typing import Final
 
 from poller.cli import exit_codes as codes
 from poller.cli import print_error
-from poller.cli.arguments import add_filter_arguments, build_filter, open_store
+from poller.cli.arguments import add_actions, add_filter_arguments, build_filter, open_store
 from poller.cli.output import REPLAY_COLUMNS, print_replayed, print_rows
 from poller.core.outbox import DeliveryStatus
 from poller.store.admin import EventFilter
@@ -16,28 +16,25 @@ NONE: Final = "No dead letters."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions of `dead-letters`."""
-    actions = parser.add_subparsers(required=True)
-    ls = actions.add_parser("ls", help="list dead letters, latest first")
-    add_filter_arguments(ls, "job", "sink", "type", "since", "limit")
-    ls.set_defaults(run=_list)
-    for name, run, purpose in (
+    ls, *others = add_actions(
+        parser,
+        ("ls", _list, "list dead letters, latest first"),
         ("replay", _replay, "send dead letters again, with the same ID and the same bytes"),
         ("drop", _drop, "delete dead letters; their events stay"),
-    ):
-        parser = actions.add_parser(name, help=purpose)
-        which = parser.add_mutually_exclusive_group(required=True)
+    )
+    add_filter_arguments(ls, "job", "sink", "type", "since", "limit")
+    for action in others:
+        which = action.add_mutually_exclusive_group(required=True)
         which.add_argument(
             "event_ids", metavar="ID", nargs="*", default=[], help="the ID of the event"
         )
         which.add_argument("--all", action="store_true", help="all that match the filters")
-        add_filter_arguments(parser, "job", "sink", "type", "since")
-        parser.set_defaults(run=run)
+        add_filter_arguments(action, "job", "sink", "type", "since")
 
 
-def _list(arguments: argparse.Namespace) -> int:
+def _list(arguments: argparse.Namespace) -> None:
     rows = open_store(arguments).deliveries(build_filter(arguments, state=DeliveryStatus.DEAD))
     print_rows(rows, COLUMNS, arguments.output, empty=NONE)
-    return codes.OK
 
 
 def _replay(arguments: argparse.Namespace) -> int:

@@ -9,38 +9,36 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import anyio
 from aiohttp import web
-from anyio.abc import Process, TaskStatus
+from anyio.abc import Process
 
+from poller.cli import exit_codes as codes
 from poller.cli import print_output
+from poller.core.events import TERMINAL_EVENTS
 from poller.sinks.text import format_line
 from poller.sutro.simulator.script import demo_jobs
-from poller.sutro.simulator.server import Simulator, serve
-
-
-def run(_arguments: argparse.Namespace) -> int:
-    """Run the demo to its end."""
-    return anyio.run(play_demo)
-
+from poller.sutro.simulator.server import Simulator, listen, serve
 
 JOBS: Final = 6
 TIME_LIMIT: Final = 120.0
 TOLERANCE: Final = 300.0
 """Seconds that the timestamp of a webhook may be off, as in the libraries of Standard Webhooks."""
-INTERRUPTED: Final = 1
-ENDS: Final = ("job.succeeded", "job.failed", "job.cancelled")
+
+
+def run(_arguments: argparse.Namespace) -> int:
+    """Run the demo to its end; return 0 if every end arrived with a valid signature."""
+    return anyio.run(play_demo)
 
 
 @dataclass(slots=True)
 class Receiver:
-    """Takes webhooks, verifies the signature of each, and shows what it says."""
+    """Verify the signature of each webhook, and print its event."""
 
     secret: str
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -58,9 +56,14 @@ class Receiver:
         self.events.append(event)
         self.ids.add(request.headers["webhook-id"])
         print_output(format_line(event["type"], event["data"]))
-        if sum(event["type"] in ENDS for event in self.events) >= JOBS:
+        if len(self.ends) >= JOBS:
             self.all_ended.set()
         return web.Response(status=204)
+
+    @property
+    def ends(self) -> list[dict[str, Any]]:
+        """Return the events of jobs that ended."""
+        return [event for event in self.events if event["type"] in TERMINAL_EVENTS]
 
 
 def is_genuine(secret: str, headers: Mapping[str, str], body: bytes, *, now: float) -> bool:
@@ -79,37 +82,43 @@ def is_genuine(secret: str, headers: Mapping[str, str], body: bytes, *, now: flo
 
 
 async def play_demo() -> int:
-    """Run the demo; return 0 if every end arrived with a valid signature."""
-    code = INTERRUPTED
-    async with anyio.create_task_group() as showing:
-        await showing.start(stop_on_signal, showing.cancel_scope)
-        code = await run_jobs()
-        showing.cancel_scope.cancel()
-    return code
-
-
-async def stop_on_signal(
-    showing: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-) -> None:
-    """Stop the demo and its daemon at SIGTERM or SIGINT."""
+    """Run the demo until its end or a signal, and return the exit code."""
+    code = codes.FAILURE
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
-        task_status.started()
-        await anext(received)
-        showing.cancel()
+        async with anyio.create_task_group() as showing:
+
+            async def stop_on_signal() -> None:
+                await anext(received)
+                showing.cancel_scope.cancel()
+
+            showing.start_soon(stop_on_signal)
+            code = await run_jobs()
+            showing.cancel_scope.cancel()
+    return code
 
 
 async def run_jobs() -> int:
     """Run the daemon until the simulated jobs have ended; return the exit code."""
     receiver = Receiver("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())
+    app = web.Application()
+    app.router.add_post("/events", receiver.receive)
     simulator = Simulator(key="sk_demo_" + secrets.token_hex(8))
     for script in demo_jobs(JOBS):
         simulator.add(script)
+    command = [sys.executable, "-m", "poller", "run"]
     with TemporaryDirectory(prefix="sutro-poller-demo-") as folder:
-        async with serve(simulator) as api, listen(receiver) as url:
+        async with serve(simulator) as api, listen(app, "127.0.0.1", 0) as base:
+            url = f"{base}/events"
             print_output(f"simulated Sutro API  {api}  ({JOBS} jobs)")
             print_output(f"webhook receiver     {url}")
             environment = daemon_environment(simulator, receiver, api=api, url=url, folder=folder)
-            async with daemon(environment) as process:
+            # Being cancelled in the block kills the daemon.
+            async with await anyio.open_process(
+                command, env=environment, stdout=None, stderr=None
+            ) as process:
+                print_output(
+                    f"daemon               process {process.pid}: {' '.join(command[1:])}\n"
+                )
                 code = await wait_for_ends(receiver, process)
     return report(receiver, requests=sum(simulator.requests.values()), code=code)
 
@@ -148,38 +157,9 @@ def daemon_environment(
     }
 
 
-@asynccontextmanager
-async def listen(receiver: Receiver) -> AsyncIterator[str]:
-    """Serve the receiver on loopback and yield its URL."""
-    app = web.Application()
-    app.router.add_post("/events", receiver.receive)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/events"
-    finally:
-        await runner.cleanup()
-
-
-@asynccontextmanager
-async def daemon(environment: dict[str, str]) -> AsyncIterator[Process]:
-    """Run `sutro-poller run` as a child process, killed at the end at the latest."""
-    command = [sys.executable, "-m", "poller", "run"]
-    async with await anyio.open_process(
-        command, env=environment, stdout=None, stderr=None
-    ) as process:
-        print_output(f"daemon               process {process.pid}: {' '.join(command[1:])}\n")
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-
-
 def report(receiver: Receiver, *, requests: int, code: int) -> int:
     """Print what happened; return the exit code."""
-    ends = [event for event in receiver.events if event["type"] in ENDS]
+    ends = receiver.ends
     cost = sum(event["data"]["job"]["job_cost"] or 0 for event in ends)
     is_ok = len(ends) == JOBS and not receiver.rejected and code == 0
     print_output(

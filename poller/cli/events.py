@@ -4,9 +4,14 @@ import argparse
 import json
 from typing import Final
 
-from poller.cli import exit_codes as codes
 from poller.cli import print_output
-from poller.cli.arguments import add_filter_arguments, add_store_arguments, build_filter, open_store
+from poller.cli.arguments import (
+    add_actions,
+    add_filter_arguments,
+    add_output_arguments,
+    build_filter,
+    open_store,
+)
 from poller.cli.output import as_json, as_table, print_replayed, print_rows
 from poller.core.events import checksum
 from poller.core.outbox import DeliveryStatus
@@ -18,35 +23,31 @@ DELIVERIES: Final = ("sink", "status", "failures", "last_attempt_at", "next_atte
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions of `events`."""
-    actions = parser.add_subparsers(required=True)
-    ls = actions.add_parser("ls", help="list events, latest first")
+    ls, show, replay = add_actions(
+        parser,
+        ("ls", _list, "list events, latest first"),
+        ("show", _show, "show the body of an event and its deliveries"),
+        ("replay", _replay, "send events again, with the same ID and the same bytes"),
+    )
     states = [status.value for status in DeliveryStatus]
     ls.add_argument("--state", choices=states, help="only events with a delivery in this state")
     add_filter_arguments(ls, "job", "sink", "type", "since", "limit")
-    ls.set_defaults(run=_list)
-    show = actions.add_parser("show", help="show the body of an event and its deliveries")
     show.add_argument("event_id", metavar="ID", help="a unique prefix is enough")
-    add_store_arguments(show)
-    show.set_defaults(run=_show)
-    replay = actions.add_parser(
-        "replay", help="send events again, with the same ID and the same bytes"
-    )
+    add_output_arguments(show)
     replay.add_argument("event_ids", metavar="ID", nargs="+", help="a unique prefix is enough")
     replay.add_argument(
         "--sink",
         metavar="NAME",
         help="only to this sink (default: to every sink that was to get it)",
     )
-    add_store_arguments(replay)
-    replay.set_defaults(run=_replay)
+    add_output_arguments(replay)
 
 
-def _list(arguments: argparse.Namespace) -> int:
+def _list(arguments: argparse.Namespace) -> None:
     rows = open_store(arguments).events(build_filter(arguments))
     if arguments.output == "table":
         rows = [row | {"deliveries": _delivery_summary(row)} for row in rows]
     print_rows(rows, COLUMNS, arguments.output, empty="No events recorded.")
-    return codes.OK
 
 
 def _delivery_summary(row: Row) -> str | None:
@@ -56,14 +57,14 @@ def _delivery_summary(row: Row) -> str | None:
     )
 
 
-def _show(arguments: argparse.Namespace) -> int:
+def _show(arguments: argparse.Namespace) -> None:
     event = open_store(arguments).event(arguments.event_id)
     body, digest, deliveries = event.pop("body"), event.pop("digest"), event.pop("deliveries")
     is_intact = checksum(body) == digest
     event |= {"is_intact": is_intact, "body": json.loads(body) if is_intact else None}
     if arguments.output == "json":
         print_output(as_json(event | {"deliveries": deliveries}))
-        return codes.OK
+        return
     for name, value in event.items():
         print_output(
             f"{name:12} {as_json(value) if name == 'body' else '-' if value is None else value}"
@@ -72,7 +73,6 @@ def _show(arguments: argparse.Namespace) -> int:
         "\n"
         + (as_table(deliveries, DELIVERIES) if deliveries else "No sink was configured for it.")
     )
-    return codes.OK
 
 
 def _replay(arguments: argparse.Namespace) -> int:

@@ -31,7 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         is_ready, reasons = _readiness(address)
     except (OSError, HTTPException) as error:
-        print_output(f"cannot connect to {address}: {_reason(error)}")
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        print_output(f"cannot connect to {address}: {reason}")
         return codes.FAILURE
     except (ValueError, RecursionError):
         print_output(f"the server at {address} is not sutro-poller")
@@ -60,8 +61,3 @@ def _readiness(address: ListenAddress) -> tuple[bool, list[str]]:
     if not isinstance(body, dict) or not isinstance(body.get("reasons"), list):
         raise ValueError("no reasons")
     return response.status == 200, [str(reason) for reason in body["reasons"]]
-
-
-def _reason(error: OSError | HTTPException) -> str:
-    text = error.strerror if isinstance(error, OSError) else None
-    return text or str(error) or type(error).__name__

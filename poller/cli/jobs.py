@@ -1,14 +1,14 @@
 """`jobs`: list recorded jobs; list, add and remove those that the running daemon watches."""
 
 import argparse
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 from poller.cli import exit_codes as codes
 from poller.cli.arguments import (
+    add_actions,
     add_filter_arguments,
-    add_store_arguments,
+    add_output_arguments,
     build_filter,
     open_store,
     parse_job_id,
@@ -39,8 +39,12 @@ IDS_PER_REQUEST: Final = 1_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions of `jobs`."""
-    actions = parser.add_subparsers(required=True)
-    ls = actions.add_parser("ls", help="list jobs, last changed first")
+    ls, *others = add_actions(
+        parser,
+        ("ls", _list, "list jobs, last changed first"),
+        ("add", _add, "let the running daemon watch jobs, also after a restart"),
+        ("rm", _remove, "stop watching added jobs"),
+    )
     ls.add_argument(
         "--state", type=str.upper, choices=STATES, metavar="STATE", help=", ".join(STATES)
     )
@@ -48,26 +52,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--watched", action="store_true", help="all jobs that the running daemon watches"
     )
     add_filter_arguments(ls, "job", "since", "limit")
-    ls.set_defaults(run=_list)
-    for name, run, purpose in (
-        ("add", _add, "let the running daemon watch jobs, also after a restart"),
-        ("rm", _remove, "stop watching added jobs"),
-    ):
-        parser = actions.add_parser(name, help=purpose)
-        parser.add_argument("job_ids", metavar="ID", nargs="+", type=parse_job_id)
-        add_store_arguments(parser)
-        parser.set_defaults(run=run)
+    for action in others:
+        action.add_argument("job_ids", metavar="ID", nargs="+", type=parse_job_id)
+        add_output_arguments(action)
 
 
-def _list(arguments: argparse.Namespace) -> int:
+def _list(arguments: argparse.Namespace) -> None:
     if arguments.watched:
-        return _list_watched(arguments)
+        _list_watched(arguments)
+        return
     rows = open_store(arguments).jobs(build_filter(arguments))
     print_rows(rows, COLUMNS, arguments.output, empty="No jobs recorded.")
-    return codes.OK
 
 
-def _list_watched(arguments: argparse.Namespace) -> int:
+def _list_watched(arguments: argparse.Namespace) -> None:
     if arguments.job or arguments.since or arguments.limit or arguments.state:
         raise ConfigError("--watched cannot be combined with other filters")
     client, rows, cursor = connect(arguments.env_file), [], ""
@@ -78,18 +76,17 @@ def _list_watched(arguments: argparse.Namespace) -> int:
     if arguments.output == "table":
         rows = [row | {"watched_by": ", ".join(row["watched_by"])} for row in rows]
     print_rows(rows, WATCHED, arguments.output, empty="No watched jobs.")
-    return codes.OK
 
 
-def _add(arguments: argparse.Namespace) -> int:
+def _add(arguments: argparse.Namespace) -> None:
     client, rows = connect(arguments.env_file), []
-    for job_ids in _in_portions(arguments.job_ids):
+    for start in range(0, len(arguments.job_ids), IDS_PER_REQUEST):
+        job_ids = arguments.job_ids[start : start + IDS_PER_REQUEST]
         rows += client.request("POST", "/v1/jobs", {"job_ids": job_ids})["jobs"]
     results = [
         {"job_id": row["job_id"], "result": ADDED if row["is_new"] else KNOWN} for row in rows
     ]
     print_rows(results, CHANGED, arguments.output, empty="")
-    return codes.OK
 
 
 def _remove(arguments: argparse.Namespace) -> int:
@@ -109,8 +106,3 @@ def _remove_one(client: DaemonClient, job_id: str) -> str:
             raise
         return str(error)
     return REMOVED
-
-
-def _in_portions(job_ids: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(job_ids), IDS_PER_REQUEST):
-        yield job_ids[start : start + IDS_PER_REQUEST]

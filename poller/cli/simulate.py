@@ -9,7 +9,6 @@ from typing import Final
 
 import anyio
 
-from poller.cli import exit_codes as codes
 from poller.cli import print_output
 from poller.cli.arguments import parse_count
 from poller.sutro.simulator.script import demo_jobs
@@ -41,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT; print the variables that point the daemon here."""
     simulator = Simulator(key=arguments.key, speed=arguments.speed)
     # New IDs at each start: a daemon remembers ended jobs, and event IDs derive from job IDs.
@@ -62,7 +61,6 @@ def run(arguments: argparse.Namespace) -> int:
                 await anext(received)
 
     anyio.run(serve_until_signal)
-    return codes.OK
 
 
 def _port(text: str) -> int:

@@ -9,7 +9,7 @@ import anyio
 
 from poller.cli import exit_codes as codes
 from poller.cli import print_error, print_output
-from poller.cli.arguments import add_store_arguments, open_store
+from poller.cli.arguments import add_actions, add_output_arguments, open_store
 from poller.cli.output import REPLAY_COLUMNS, REPLAYED, as_json, print_rows, when_sent
 from poller.config import Config, SinkConfig, load
 from poller.core.errors import NoMatch
@@ -23,28 +23,26 @@ COLUMNS: Final = ("sink", "state", "pending", "oldest_at", "dead", "reason")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions of `sinks`."""
-    actions = parser.add_subparsers(required=True)
-    for name, run, purpose in (
+    ls, *others = add_actions(
+        parser,
         ("ls", _list, "list sinks and their backlogs"),
         ("test", _test, "send a test event and report the result"),
         ("enable", _enable, "enable a sink that a 410 response disabled; its events are sent"),
-    ):
-        parser = actions.add_parser(name, help=purpose)
-        if run is not _list:
-            parser.add_argument("sink", metavar="NAME", help="such as webhook or webhook.audit")
-        add_store_arguments(parser)
-        parser.set_defaults(run=run)
+    )
+    add_output_arguments(ls)
+    for action in others:
+        action.add_argument("sink", metavar="NAME", help="such as webhook or webhook.audit")
+        add_output_arguments(action)
 
 
-def _list(arguments: argparse.Namespace) -> int:
+def _list(arguments: argparse.Namespace) -> None:
     rows = open_store(arguments).sinks()
     print_rows(
         rows, COLUMNS, arguments.output, empty="No sinks recorded: start `sutro-poller run` first."
     )
-    return codes.OK
 
 
-def _enable(arguments: argparse.Namespace) -> int:
+def _enable(arguments: argparse.Namespace) -> None:
     admin = open_store(arguments)
     rows = admin.enable_sink(arguments.sink)
     results = [row | {"result": REPLAYED} for row in rows or ()]
@@ -56,7 +54,6 @@ def _enable(arguments: argparse.Namespace) -> int:
         print_error(
             f"{arguments.sink} is enabled; {len(rows)} events will be sent{when_sent(admin)}"
         )
-    return codes.OK
 
 
 def _test(arguments: argparse.Namespace) -> int:
@@ -75,11 +72,10 @@ def _test(arguments: argparse.Namespace) -> int:
 
 
 def _configured(config: Config, name: str) -> SinkConfig:
-    for sink in config.sinks:
-        if sink.name == name:
-            return sink
-    known = ", ".join(sink.name for sink in config.sinks)
-    raise NoMatch(f"POLLER_SINKS: no sink {name!r}; configured: {known}")
+    sinks = {sink.name: sink for sink in config.sinks}
+    if name not in sinks:
+        raise NoMatch(f"POLLER_SINKS: no sink {name!r}; configured: {', '.join(sinks)}")
+    return sinks[name]
 
 
 async def _send(config: Config, sink: SinkConfig, delivery: Delivery) -> str | None:

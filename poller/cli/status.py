@@ -9,16 +9,16 @@ from typing import Final
 
 from poller.cli import exit_codes as codes
 from poller.cli import print_output
-from poller.cli.arguments import add_store_arguments, open_store
+from poller.cli.arguments import add_output_arguments, open_store
 from poller.cli.output import as_json, as_table
 from poller.core.formatting import format_duration
 from poller.core.issues import REMEDIES, Issue
-from poller.store.admin import Row, StoreStatus
+from poller.store.admin import StoreStatus
 
 COLUMNS: Final = ("sink", "state", "pending", "oldest", "dead")
 BYTES_PER_MB: Final = 1_000_000
 
-add_arguments = add_store_arguments
+add_arguments = add_output_arguments
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -57,21 +57,17 @@ def _actions(status: StoreStatus) -> Iterator[str]:
     if waiting and not status.is_running:
         yield f"{waiting} deliveries are pending but no daemon runs: start `sutro-poller run`."
     for row in status.sinks:
-        yield from _sink_actions(row)
-
-
-def _sink_actions(row: Row) -> Iterator[str]:
-    sink = row["sink"]
-    if row["state"] == "disabled":
-        yield (
-            f"{sink} is disabled ({row['reason']}): fix its receiver, then run"
-            f" `sutro-poller sinks enable {sink}`."
-        )
-    elif row["dead"]:
-        yield (
-            f"{sink} has dead letters: see `sutro-poller dead-letters ls --sink {sink}`,"
-            " then replay or drop them."
-        )
+        sink = row["sink"]
+        if row["state"] == "disabled":
+            yield (
+                f"{sink} is disabled ({row['reason']}): fix its receiver, then run"
+                f" `sutro-poller sinks enable {sink}`."
+            )
+        elif row["dead"]:
+            yield (
+                f"{sink} has dead letters: see `sutro-poller dead-letters ls --sink {sink}`,"
+                " then replay or drop them."
+            )
 
 
 def _age(moment: str | None) -> str | None:

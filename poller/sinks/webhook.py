@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 import structlog
@@ -148,25 +149,20 @@ def hub_signature(secrets: str, body: bytes) -> str:
     return ",".join(f"sha256={digest}" for digest in digests)
 
 
+@dataclass(frozen=True, slots=True)
 class WebhookSink:
     """Send each event as a POST request; any 2xx response acknowledges it."""
 
-    def __init__(
-        self,
-        settings: Reloadable[WebhookSettings],
-        http: HttpClient,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        self._settings = settings
-        self._http = http
-        self._now = now
+    settings: Reloadable[WebhookSettings]
+    http: HttpClient
+    now: Callable[[], float] = time.time
 
     async def send(self, delivery: Delivery) -> None:
         """Send one event with a new timestamp and signature. Raises DeliveryError."""
-        url = self._settings.value.url.get_secret_value()
-        content = FORMATS[self._settings.value.format](delivery.event)
+        url = self.settings.value.url.get_secret_value()
+        content = FORMATS[self.settings.value.format](delivery.event)
         try:
-            response = await self._http.request(
+            response = await self.http.request(
                 "POST",
                 url,
                 headers=self._headers(delivery, content),
@@ -181,7 +177,7 @@ class WebhookSink:
             raise _delivery_error(response)
 
     def _headers(self, delivery: Delivery, content: WebhookRequest) -> dict[str, str]:
-        settings, event_id, timestamp = self._settings.value, delivery.event.id, int(self._now())
+        settings, event_id, timestamp = self.settings.value, delivery.event.id, int(self.now())
         own = settings.headers or {}
         headers = {name: value.get_secret_value() for name, value in own.items()}
         headers |= content.headers

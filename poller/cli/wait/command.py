@@ -39,10 +39,7 @@ CODES: Final = {
 }
 """The exit code of each end but success; if ends differ, the first in this order counts."""
 
-ADVICE: Final = {
-    codes.UNREACHABLE: "; the jobs go on: wait for them again",
-}
-"""What to do next, where the error message does not say it."""
+ADVICE: Final = "; the jobs go on: wait for them again"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +98,12 @@ async def _wait(config: Config, arguments: argparse.Namespace, job_ids: Sequence
                 clock,
                 store=MemoryStore(routes={}, deployment=config.origin.deployment, now=clock.steady),
                 listener=listener,
-                options=_terms(arguments),
+                options=WaitOptions(
+                    is_any=arguments.any,
+                    is_fail_fast=arguments.fail_fast,
+                    timeout=arguments.timeout,
+                    unreachable_after=arguments.unreachable_after,
+                ),
             )
             failure = await _follow(waiter, client, job_ids)
     return _report(waiter.results, failure, is_json=arguments.output == "json")
@@ -118,10 +120,10 @@ async def _follow(
             )
     except TimeoutError:
         waited = format_duration(waiter.options.timeout)
-        return codes.TIMED_OUT, f"timed out after {waited}; the jobs go on: wait for them again"
+        return codes.TIMED_OUT, f"timed out after {waited}{ADVICE}"
     except PollError as error:
         code = codes.for_poll_error(error)
-        return code, f"{error}{ADVICE.get(code, '')}"
+        return code, f"{error}{ADVICE if code == codes.UNREACHABLE else ''}"
     return None
 
 
@@ -137,15 +139,6 @@ def _report(results: Sequence[JobResult], failure: tuple[int, str] | None, *, is
         return failure[0]
     ends = {result.end for result in results}
     return next((code for end, code in CODES.items() if end in ends), codes.OK)
-
-
-def _terms(arguments: argparse.Namespace) -> WaitOptions:
-    return WaitOptions(
-        is_any=arguments.any,
-        is_fail_fast=arguments.fail_fast,
-        timeout=arguments.timeout,
-        unreachable_after=arguments.unreachable_after,
-    )
 
 
 def _configured_ids(config: Config) -> tuple[str, ...]:

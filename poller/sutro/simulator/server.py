@@ -21,7 +21,7 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from itertools import count, islice
@@ -128,19 +128,23 @@ class Simulator:
 SIMULATOR: Final = web.AppKey("SIMULATOR", Simulator)
 
 
-@asynccontextmanager
-async def serve(
+def serve(
     simulator: Simulator, *, host: str = "127.0.0.1", port: int = 0
-) -> AsyncIterator[str]:
-    """Serve on loopback and yield the base URL; port 0 takes any that is free.
+) -> AbstractAsyncContextManager[str]:
+    """Return a context that serves the API on loopback and yields its base URL.
 
-    Raises ConfigError for a host that is not loopback, and where it cannot listen.
+    Port 0 takes any that is free. Raises ConfigError for a host that is not loopback, and where it
+    cannot listen.
     """
     if host not in LOOPBACK:
         raise ConfigError(f"the simulator listens on loopback only, not on {host!r}")
-    runner = web.AppRunner(
-        application(simulator), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS
-    )
+    return listen(application(simulator), host, port)
+
+
+@asynccontextmanager
+async def listen(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
+    """Serve an application and yield its base URL. Raises ConfigError where it cannot listen."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
         yield await _listen(runner, host, port)
