@@ -184,11 +184,12 @@ async def test_webhook_uses_reloaded_settings():
     async with (
         peer(answers(200)) as receiver,
         open_sink(
-            Reloadable(settings(url=receiver.base + "/old", secret=OLD)), OutboundSettings()
+            reloadable := Reloadable(settings(url=receiver.base + "/old", secret=OLD)),
+            OutboundSettings(),
         ) as hook,
     ):
         await hook.send(DELIVERY)
-        hook._settings.value = settings(url=receiver.base + "/new", secret=NEW)
+        reloadable.value = settings(url=receiver.base + "/new", secret=NEW)
         await hook.send(DELIVERY)
         headers, body = received(receiver)
 
