@@ -31,15 +31,8 @@ from poller.runtime.systemd import SystemdNotifier
 from poller.status import DaemonStatus
 from poller.store import Store
 from poller.store.maintenance import run_retention, watch_for_replacement
-from poller.sutro.rate_limit import RateLimiter
 from poller.sutro.source import SutroSource
-from poller.wiring import (
-    build_client,
-    build_http,
-    build_rate_limiter,
-    build_source,
-    build_store,
-)
+from poller.wiring import build_client, build_http, build_rate_limiter, build_source, build_store
 
 SHUTDOWN_GRACE: Final = 6.0
 """Seconds that deliveries in flight get to end after SIGTERM."""
@@ -64,15 +57,14 @@ class App:
     status: DaemonStatus = field(init=False)
     _until_stop: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _watchlist: Watchlist = field(init=False)
-    _rate_limiter: RateLimiter = field(init=False)
     _api: ApiContext = field(init=False)
 
     def __post_init__(self) -> None:
         """Build the parts that SIGHUP needs: it may arrive before the store is open."""
         settings = self.config.settings
         self._watchlist = Watchlist(settings.job_ids, settings.jobs_file)
-        self._rate_limiter = build_rate_limiter(self.config, self.clock, self.random, self.counters)
-        self.status = DaemonStatus(self._rate_limiter, self.clock.steady)
+        rate_limiter = build_rate_limiter(self.config, self.clock, self.random, self.counters)
+        self.status = DaemonStatus(rate_limiter, self.clock.steady)
         self._api = ApiContext(
             config=self.config,
             clock=self.clock,
@@ -103,7 +95,13 @@ class App:
             dispatcher = None
             with self._until_stop:
                 store = await self._open_store(stack)
-                self._log_start()
+                log.info(
+                    "poller.started",
+                    version=__version__,
+                    api=self.config.settings.api_url,
+                    store=self.config.settings.store,
+                    sinks=",".join(sink.name for sink in self.config.sinks),
+                )
                 dispatcher = await self._make_dispatcher(stack, store)
                 delivering.start_soon(dispatcher.run, name="dispatcher")
                 await self._watch(stack, store, dispatcher)
@@ -112,16 +110,6 @@ class App:
             if dispatcher:
                 dispatcher.close()  # no new sends; workers return when theirs have ended
             delivering.cancel_scope.deadline = anyio.current_time() + SHUTDOWN_GRACE
-
-    def _log_start(self) -> None:
-        settings = self.config.settings
-        log.info(
-            "poller.started",
-            version=__version__,
-            api=settings.api_url,
-            store=settings.store,
-            sinks=",".join(sink.name for sink in self.config.sinks),
-        )
 
     def stop(self) -> None:
         """Start to stop: no new polls and no new sends."""
@@ -137,7 +125,7 @@ class App:
                 log.error("reload.failed", error=problem)
             log.info("poller.reloaded", problems=len(problems))
             self._watchlist.reload()
-            self._rate_limiter.retry()
+            self.status.rate_limiter.retry()
 
     async def _handle_signals(
         self, everything: anyio.CancelScope, *, task_status: TaskStatus[None]
@@ -167,7 +155,7 @@ class App:
 
         def report(error: StoreUnavailable) -> None:
             log_store_error(throttle, error)
-            self.status.note_store_unavailable(str(error))
+            self.status.open_error = str(error)
             self.notifier.status(self.status.startup_line)
 
         return await until_available(
@@ -252,7 +240,7 @@ class App:
         return build_source(
             self.config,
             build_client(self.config, http, self.clock, self.counters),
-            self._rate_limiter,
+            self.status.rate_limiter,
             self.clock,
             on_reload_error=lambda problem: log.warning("reload.failed", error=problem),
         )
@@ -275,10 +263,9 @@ class App:
         )
 
     def _make_watcher(self, source: SutroSource, store: Store, wake: Callable[[], None]) -> Watcher:
-        rules = self.config.lifecycle_policy
         tracker = JobTracker(
             store,
-            rules=rules,
+            rules=self.config.lifecycle_policy,
             origin=self.config.origin,
             clock=self.clock,
             wake=wake,

@@ -55,27 +55,24 @@ class Health:
 class DaemonStatus:
     """The current state of the daemon; nothing here waits for the API or a receiver.
 
-    The store and the loops are known from `attach` to `detach`. `now` is the clock of all of them.
+    The store and the loops are known from `attach` to `detach`; until then, `open_error` is why the
+    store cannot be opened. `now` is the clock of all of them.
     """
 
     rate_limiter: RateLimiter
     now: Callable[[], float]
+    open_error: str | None = field(default=None, init=False)
     _store: Store | None = field(default=None, init=False)
     _watcher: Watcher | None = field(default=None, init=False)
     _heartbeats: tuple[HeartbeatRegistry, ...] = field(default=(), init=False)
-    _open_error: str | None = field(default=None, init=False)
     _is_stopping: bool = field(default=False, init=False)
     _backlog: Sequence[SinkBacklog] = field(default=(), init=False)
     _backlog_read_at: float = field(default=-math.inf, init=False)
     _reading: anyio.Lock = field(default_factory=anyio.Lock, init=False)
 
-    def note_store_unavailable(self, reason: str) -> None:
-        """Record why the store cannot be opened yet."""
-        self._open_error = reason
-
     def attach(self, store: Store, watcher: Watcher, delivery: HeartbeatRegistry) -> None:
         """Record that the store is open and that polling and delivery run."""
-        self._store, self._watcher, self._open_error = store, watcher, None
+        self._store, self._watcher, self.open_error = store, watcher, None
         self._heartbeats = (watcher.heartbeats, delivery)
 
     def detach(self) -> None:
@@ -87,16 +84,11 @@ class DaemonStatus:
     def health(self) -> Health:
         """The health of the daemon itself."""
         stalled = tuple(name for loops in self._heartbeats for name in loops.stalled)
-        if self._is_store_failing:
+        if self._store and self.now() - self._store.last_error_at < STALL_TIMEOUT:
             stalled = ()  # a loop that waits for a failing store has not stalled
         return Health(
             is_running=bool(self._heartbeats), is_stopping=self._is_stopping, stalled=stalled
         )
-
-    @property
-    def _is_store_failing(self) -> bool:
-        """Return whether the store has failed recently: the disk is full, or the file locked."""
-        return self._store is not None and self.now() - self._store.last_error_at < STALL_TIMEOUT
 
     @property
     def issues(self) -> tuple[Issue, ...]:
@@ -114,7 +106,7 @@ class DaemonStatus:
     @property
     def store_error(self) -> str | None:
         """The error of the last call of the store, or why it cannot be opened."""
-        return self._store.last_error if self._store else self._open_error
+        return self._store.last_error if self._store else self.open_error
 
     @property
     def jobs(self) -> Mapping[str, int]:
@@ -148,7 +140,7 @@ class DaemonStatus:
     @property
     def startup_line(self) -> str:
         """The summary in one line while the store is not open yet."""
-        return f"waiting for the store: {self._open_error or 'not open yet'}"
+        return f"waiting for the store: {self.open_error or 'not open yet'}"
 
     async def summary_line(self) -> str:
         """Return a summary in one line for people."""

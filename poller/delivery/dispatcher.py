@@ -72,14 +72,13 @@ class Dispatcher:
                 random=random,
                 secrets=secrets,
                 counters=counters,
+                heartbeat=self.heartbeats.add(f"sink {name}"),
                 acknowledge=self._acknowledge,
                 disable_sink=self._disable_sink,
                 retry_delays=retry_delays,
             )
             for name, sink in sinks.items()
         }
-        for name, worker in self._workers.items():
-            self.heartbeats.include(f"sink {name}", worker.heartbeat)
 
     async def run(self) -> None:
         """Send what is due until `close`."""

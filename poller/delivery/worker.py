@@ -58,10 +58,10 @@ class SinkWorker:
     random: Random
     secrets: Secrets
     counters: Counters
+    heartbeat: Heartbeat
     acknowledge: Callable[["SinkWorker", Delivery, Outcome], None]
     disable_sink: Callable[[str, str], Awaitable[None]]
     retry_delays: Sequence[float] = RETRY_DELAYS
-    heartbeat: Heartbeat = field(init=False)
     _breaker: CircuitBreaker = field(init=False)
     _is_back: bool = field(default=False, init=False)
     _ready: deque[Delivery] = field(default_factory=deque, init=False)
@@ -76,7 +76,6 @@ class SinkWorker:
 
     def __post_init__(self) -> None:
         """Start at full width, with nothing read."""
-        self.heartbeat = Heartbeat(self.clock.steady)
         self._breaker = CircuitBreaker(CONCURRENT_SENDS)
         self._throttle = LogThrottle(self.clock.steady)
         self._log = log.bind(sink=self.name)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache, lru_cache
-from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
 
@@ -96,12 +95,7 @@ class HttpClient:
         self._session._retry_connection = False  # noqa: SLF001
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         """Close every connection."""
         await self._stack.aclose()
 

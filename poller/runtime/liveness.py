@@ -7,7 +7,6 @@ pause that the API has asked for.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Final
 
 import anyio
@@ -51,12 +50,7 @@ class MonitoredLock:
         await self._lock.acquire()
         self.heartbeat.beat()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         """Release the lock."""
         self.heartbeat.pause()
         self._lock.release()
@@ -71,13 +65,8 @@ class HeartbeatRegistry:
 
     def add(self, name: str) -> Heartbeat:
         """Return the heartbeat of a new loop; it promises nothing before its first beat."""
-        heartbeat = Heartbeat(self.now)
-        self.include(name, heartbeat)
+        heartbeat = self._heartbeats[name] = Heartbeat(self.now)
         return heartbeat
-
-    def include(self, name: str, heartbeat: Heartbeat) -> None:
-        """Register an existing heartbeat."""
-        self._heartbeats[name] = heartbeat
 
     @property
     def stalled(self) -> tuple[str, ...]:

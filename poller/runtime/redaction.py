@@ -30,11 +30,8 @@ def redacting_processor(secrets: Secrets) -> Processor:
 
     def redact_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         pattern = _pattern(tuple(secrets()))
-        keys = (
-            *(key for key in LEADING_KEYS if key in event),
-            *(key for key in event if key not in LEADING_KEYS),
-        )
-        return {key: _redact_value(event[key], pattern) for key in keys}
+        ordered = {key: event[key] for key in LEADING_KEYS if key in event} | dict(event)
+        return {key: _redact_value(value, pattern) for key, value in ordered.items()}
 
     return redact_event
 

@@ -7,30 +7,10 @@ caller can retry.
 
 import queue
 import threading
-from dataclasses import dataclass, field
+from concurrent.futures import Future
 from typing import Final, TextIO
 
 MAX_QUEUED_LINES: Final = 10_000
-
-
-@dataclass(slots=True)
-class PendingWrite:
-    """A text in the queue; `error` is set if it could not be written."""
-
-    text: str
-    error: OSError | None = None
-    _done: threading.Event = field(default_factory=threading.Event)
-
-    def wait(self) -> None:
-        """Block until the text is written. Raises OSError if that fails."""
-        self._done.wait()
-        if self.error:
-            raise self.error
-
-    def close(self, error: OSError | None) -> None:
-        """Record the result and wake up the waiting thread."""
-        self.error = error
-        self._done.set()
 
 
 class NonBlockingStdout:
@@ -38,7 +18,7 @@ class NonBlockingStdout:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._writes: queue.Queue[PendingWrite | None] = queue.Queue(MAX_QUEUED_LINES)
+        self._writes: queue.Queue[tuple[str, Future[None]] | None] = queue.Queue(MAX_QUEUED_LINES)
         self._dropped = 0
         self._thread = threading.Thread(target=self._write_queued, name="output", daemon=True)
         self._thread.start()
@@ -58,14 +38,17 @@ class NonBlockingStdout:
     def flush(self) -> None:
         """Do nothing: the thread flushes every text."""
 
-    def submit(self, text: str) -> PendingWrite:
-        """Queue a text, and return it to wait for. Raises OSError if the queue is full."""
-        pending = PendingWrite(text)
+    def submit(self, text: str) -> Future[None]:
+        """Queue a text; return a future that is done when it is written, or has the OSError.
+
+        Raises OSError if the queue is full.
+        """
+        written = Future[None]()
         try:
-            self._writes.put_nowait(pending)
+            self._writes.put_nowait((text, written))
         except queue.Full:
             raise BlockingIOError(0, "its reader does not keep up") from None
-        return pending
+        return written
 
     def close(self, within: float) -> None:
         """Write the rest of the queue, for this many seconds at most."""
@@ -76,16 +59,16 @@ class NonBlockingStdout:
         self._thread.join(within)
 
     def _write_queued(self) -> None:
-        while pending := self._writes.get():
+        while write := self._writes.get():
+            text, written = write
             dropped, self._dropped = self._dropped, 0
             if dropped:
-                self._put(f"({dropped} log lines dropped here: the reader did not keep up)\n")
-            pending.close(self._put(pending.text))
-
-    def _put(self, text: str) -> OSError | None:
-        try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (OSError, ValueError) as error:
-            return error if isinstance(error, OSError) else OSError(0, "stdout is closed")
-        return None
+                text = f"({dropped} log lines dropped here: the reader did not keep up)\n{text}"
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except (OSError, ValueError) as error:
+                is_closed = isinstance(error, ValueError)
+                written.set_exception(OSError(0, "stdout is closed") if is_closed else error)
+            else:
+                written.set_result(None)

@@ -45,8 +45,8 @@ class LogSink:
         event = delivery.event
         line = _text(event) if self.is_console else _json(event, self.clock.now())
         try:
-            write = self.output.submit(f"{line}\n")
-            await run_sync(write.wait, limiter=self._one_writer, abandon_on_cancel=True)
+            written = self.output.submit(f"{line}\n")
+            await run_sync(written.result, limiter=self._one_writer, abandon_on_cancel=True)
         except OSError as error:
             raise DeliveryError(f"cannot write to stdout: {error.strerror}") from None
 

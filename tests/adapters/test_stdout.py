@@ -61,8 +61,8 @@ def test_stdout_drops_and_counts_lines_when_full(blocked: tuple[NonBlockingStdou
         stdout.write(f"{number}\n")
 
     stream.is_open.set()
-    second.wait()
-    stdout.submit("last\n").wait()
+    second.result()
+    stdout.submit("last\n").result()
 
     lines = stream.getvalue().splitlines()
     assert lines[0] == "first"
@@ -87,12 +87,12 @@ def test_stdout_submit_raises_when_full(
     ("make", "message"),
     [(lambda: OSError(28, "No space left"), "No space left"), (lambda: ValueError("x"), "closed")],
 )
-def test_stdout_failure_is_raised_only_by_wait(make: Callable[[], Exception], message: str):
-    """A log line is lost silently; `wait` raises the reason."""
+def test_stdout_failure_is_raised_only_by_its_future(make: Callable[[], Exception], message: str):
+    """A log line is lost silently; the future of a write raises the reason."""
     stream = Stream(make())
     stream.is_open.set()
     stdout = NonBlockingStdout(stream)
     stdout.write("log\n")
 
     with pytest.raises(OSError, match=message):
-        stdout.submit("event\n").wait()
+        stdout.submit("event\n").result()

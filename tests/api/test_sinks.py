@@ -99,7 +99,7 @@ async def test_status_reports_a_rejected_key(tmp_path: Path):
     async with live_daemon(tmp_path, RUNS) as daemon:
         await daemon.wait_for_job("job-1", "RUNNING")
         daemon.api.key = "another"
-        gate = daemon.app._rate_limiter.gate
+        gate = daemon.app.status.rate_limiter.gate
         await until(lambda: gate.opens_at)
         daemon.app.reload()
         await until(lambda: gate.is_rejected)
