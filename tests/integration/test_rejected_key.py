@@ -169,7 +169,7 @@ async def test_rejected_key_is_announced_once_after_a_store_failure(way):
 
     async with watching(api, store, *ids, policy=FIXED):
         await anyio.sleep(60.0)
-        setattr(store, way, {"record"})
+        setattr(store, way, {"write"})
         api.trouble = REJECTED
         await anyio.sleep(60.0)
         setattr(store, way, set())

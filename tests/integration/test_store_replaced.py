@@ -28,7 +28,7 @@ pytestmark = pytest.mark.virtual(limit=10_000.0)
 async def test_state_of_unknown_outcome_is_read_again():
     """A job whose write raised but succeeded continues from the written state."""
     api, store = FakeApi(job_1=running()), FailingStore(a_store())
-    store.lies = {"record"}
+    store.lies = {"write"}
 
     async with watching(api, store, "job-1"):
         await anyio.sleep(1.0)

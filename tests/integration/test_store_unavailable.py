@@ -79,7 +79,7 @@ async def test_end_survives_a_failing_store(store, verb, way):
 async def test_sequence_continues_after_an_unknown_outcome(store):
     """An event that was written despite an error counts: no sequence number is used twice."""
     api, sink = FakeApi(job_1=running()), TimedSink()
-    store.lies = {"record"}
+    store.lies = {"write"}
 
     async def steps():
         await anyio.sleep(1.0)
@@ -133,7 +133,7 @@ async def test_settling_end_survives_a_failing_store(store, way):
 
     async def steps():
         await anyio.sleep(10.0)
-        setattr(store, way, {"record"})
+        setattr(store, way, {"write"})
         api.trouble = Transient("reset")
         await anyio.sleep(300.0)
         setattr(store, way, set())
@@ -149,7 +149,7 @@ async def test_failed_commit_leaves_no_state_in_memory(store):
 
     async def steps():
         await anyio.sleep(15.0)
-        store.lies = {"record"}
+        store.lies = {"write"}
         api.answers["job-1"] = ended(job_cost=None)
         await anyio.sleep(12.0)
         store.lies = set()
