@@ -157,9 +157,7 @@ Token = Annotated[
     ),
 ]
 Address = Annotated[ListenAddress, BeforeValidator(ListenAddress.parse)]
-HostNames = Annotated[
-    StringList, BeforeValidator(_lower), _each_must(is_host, "is not a host name or address")
-]
+HostNames = Annotated[StringList, AnyCase, _each_must(is_host, "is not a host name or address")]
 JobIds = Annotated[
     StringList,
     _each_must(is_job_id, "is not a job ID: use 1 to 128 letters, digits, '.', '_' or '-'"),

@@ -6,7 +6,6 @@ seconds of `Clock.steady`.
 """
 
 from collections.abc import Collection, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from poller.core.outbox import Delivery, Outcome, SinkBacklog, WriteBatch
@@ -41,12 +40,7 @@ class Store(Protocol):
         Raises StoreLocked, StoreUnusable (then the file is unchanged) or StoreUnavailable.
         """
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         """Close and unlock the database."""
 
     def admin(self) -> "StoreAdmin":

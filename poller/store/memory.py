@@ -4,7 +4,6 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
 from typing import Final, Self, TypeVar
 from weakref import finalize
 
@@ -49,12 +48,7 @@ class MemoryStore(SqliteStore):
         """Return the store."""
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         """Do nothing."""
 
     def admin(self) -> StoreAdmin:
