@@ -21,7 +21,6 @@ from poller.settings.types import MEMORY
 from poller.wiring import build_client, build_http
 
 UNLIKELY_ID: Final = "sutro-poller-check"
-VALID: Final = "Configuration is valid. Use --api to test the connection."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     names, origins = (max(len(row[key]) for row in rows) for key in ("variable", "origin"))
     for row in rows:
         print_output(f"{row['variable']:{names}}  {row['origin']:{origins}}  {row['value'] or '-'}")
-    print_output(f"\n{report or VALID}")
+    print_output("\n" + (report or "Configuration is valid. Use --api to test the connection."))
     return code
 
 

@@ -15,11 +15,6 @@ from poller.core.errors import ConfigError
 from poller.runtime.address import ListenAddress
 
 TIMEOUT_SECONDS: Final = 30.0
-NOT_LISTENING: Final = (
-    "POLLER_LISTEN: is off, but this command needs the daemon's HTTP API;"
-    " set it, for the daemon too"
-)
-WRONG_TOKEN: Final = "the daemon rejected the token: set POLLER_LISTEN_TOKEN to the daemon's token"  # noqa: S105 - a message
 STATUS_CODES: Final = {401: codes.KEY_REJECTED, 403: codes.KEY_REJECTED, 503: codes.LOCKED}
 
 
@@ -67,7 +62,10 @@ def connect(env_file: Path | None) -> DaemonClient:
     settings = load(os.environ, env_file, for_run=False).settings
     address, token = settings.listen, settings.listen_token
     if address.is_off:
-        raise ConfigError(NOT_LISTENING)
+        raise ConfigError(
+            "POLLER_LISTEN: is off, but this command needs the daemon's HTTP API;"
+            " set it, for the daemon too"
+        )
     return DaemonClient(address=address, token=token.get_secret_value() if token else None)
 
 
@@ -78,6 +76,7 @@ def _decode(status: int, text: bytes) -> Any:
         raise DaemonError("the server there is not sutro-poller", status=status) from None
     if status >= 400:
         detail = content.get("detail") if isinstance(content, dict) else None
-        detail = WRONG_TOKEN if status == 401 else detail
+        if status == 401:
+            detail = "the daemon rejected the token: set POLLER_LISTEN_TOKEN to the daemon's token"
         raise DaemonError(str(detail or f"the daemon responded with {status}"), status=status)
     return content

@@ -16,7 +16,6 @@ GROUPS: Final[Mapping[str, Callable[[Row], str | None]]] = {
     "day": lambda job: str(job["ended_at"])[:10],
 }
 SUMS: Final = ("jobs", "input_tokens", "output_tokens", "cost_unknown", "cost_usd")
-UNKNOWN: Final = "unknown"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,4 +55,4 @@ def _sum(jobs: Sequence[Row]) -> dict[str, Any]:
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {"cost_usd": UNKNOWN if row["cost_usd"] is None else row["cost_usd"]}
+    return row | {"cost_usd": "unknown" if row["cost_usd"] is None else row["cost_usd"]}

@@ -107,7 +107,7 @@ async def run_jobs() -> int:
         simulator.add(script)
     command = [sys.executable, "-m", "poller", "run"]
     with TemporaryDirectory(prefix="sutro-poller-demo-") as folder:
-        async with serve(simulator) as api, listen(app, "127.0.0.1", 0) as base:
+        async with serve(simulator) as api, listen(app) as base:
             url = f"{base}/events"
             print_output(f"simulated Sutro API  {api}  ({JOBS} jobs)")
             print_output(f"webhook receiver     {url}")

@@ -12,10 +12,8 @@ from poller.cli import exit_codes as codes
 from poller.cli import print_error, print_output
 from poller.store.admin import Row, StoreAdmin
 
-GAP: Final = "  "
 COLUMN_WIDTHS: Final = {"id": 16, "event_id": 16, "name": 30, "model": 30}
 """Where a table cuts a column. 16 characters of an event ID are still enough to select it."""
-NO_VALUE: Final = "-"
 
 
 def print_rows(
@@ -50,12 +48,12 @@ def as_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     cells = [heads, *([_cell(name, row[name]) for name in columns] for row in rows)]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
     rights = [any(isinstance(row[name], int | float | Decimal) for row in rows) for name in columns]
-    return "\n".join(GAP.join(map(_pad, line, widths, rights)).rstrip() for line in cells)
+    return "\n".join("  ".join(map(_pad, line, widths, rights)).rstrip() for line in cells)
 
 
 def _cell(name: str, value: object) -> str:
     # A name may hold line breaks, which would tear the table.
-    text = NO_VALUE if value is None else " ".join(str(value).split())
+    text = "-" if value is None else " ".join(str(value).split())
     width = COLUMN_WIDTHS.get(name, len(text))
     if len(text) <= width:
         return text

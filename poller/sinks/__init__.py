@@ -33,10 +33,7 @@ __all__ = [
 
 ENTRY_POINT_GROUP: Final = "sutro_poller.sinks"
 
-BUILT_IN: Final = {
-    "log": "poller.sinks.log:KIND",
-    "webhook": "poller.sinks.webhook:KIND",
-}
+BUILT_IN: Final = ("log", "webhook")
 
 
 class Sink(Protocol):
@@ -72,15 +69,14 @@ def load_kind(name: str) -> SinkKind:
     """
     kind_name = name.partition(".")[0]
     if kind_name in BUILT_IN:
-        module, _, attribute = BUILT_IN[kind_name].partition(":")
-        kind: SinkKind = getattr(import_module(module), attribute)
+        kind: SinkKind = import_module(f"poller.sinks.{kind_name}").KIND
         return kind
     for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=kind_name):
         return _load(entry_point)
     close = get_close_matches(kind_name, BUILT_IN, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise ConfigError(
-        f"POLLER_SINKS: unknown sink {kind_name!r} (built in: {', '.join(sorted(BUILT_IN))}){hint}"
+        f"POLLER_SINKS: unknown sink {kind_name!r} (built in: {', '.join(BUILT_IN)}){hint}"
     )
 
 

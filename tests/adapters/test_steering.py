@@ -34,8 +34,8 @@ async def test_fault_for_so_many_requests(customer: Customer) -> None:
 
 async def test_fault_of_one_kind(customer: Customer) -> None:
     """A fault with a path leaves the other requests alone."""
-    customer.simulator.fault(Fault(status=503, path="list-jobs"))
-    customer.simulator.fault(Fault(status=524))
+    customer.simulator.faults.append(Fault(status=503, path="list-jobs"))
+    customer.simulator.faults.append(Fault(status=524))
 
     seen = [(await customer.ask(path))[0] for path in ("/jobs/a", "/list-jobs", "/jobs/a")]
 
@@ -44,7 +44,7 @@ async def test_fault_of_one_kind(customer: Customer) -> None:
 
 async def test_faults_come_before_the_key(customer: Customer) -> None:
     """An edge that fails does not look at the key."""
-    customer.simulator.fault(Fault(status=502))
+    customer.simulator.faults.append(Fault(status=502))
     customer.key = "sk_other"
 
     assert (await customer.ask("/list-jobs"))[0] == 502
@@ -52,7 +52,7 @@ async def test_faults_come_before_the_key(customer: Customer) -> None:
 
 async def test_faults_are_taken_back(customer: Customer) -> None:
     """After DELETE /simulator/faults no request fails any more."""
-    customer.simulator.fault(Fault(status=500, count=1_000))
+    customer.simulator.faults.append(Fault(status=500, count=1_000))
 
     status, _ = await customer.ask("/simulator/faults", "DELETE")
 

@@ -37,7 +37,7 @@ async def test_nothing_is_asked_during_a_pause(place: Place, *, is_date: bool):
     async with place.running("run", POLLER_JOB_IDS=place.jobs(LONG)):
         await until(lambda: answers(place, 200))
         pause = formatdate(now() + 2.0, usegmt=True) if is_date else "1"
-        place.api.fault(Fault(status=429, retry_after=pause))
+        place.api.faults.append(Fault(status=429, retry_after=pause))
         (told,) = await until(lambda: answers(place, 429))
         after = await until(lambda: [it for it in place.api.log if it.at > told.at])
 

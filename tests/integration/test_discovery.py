@@ -153,7 +153,7 @@ async def test_discovery_rescans_after_a_failed_page(account: Account):
         await anyio.sleep(45.0)
         account.add(*(f"job-{number}" for number in range(350)))
         await anyio.sleep(16.1)  # the second of four pages has come
-        account.api.fault(Fault(status=500, count=3, path="list-jobs"))
+        account.api.faults.append(Fault(status=500, count=3, path="list-jobs"))
         await anyio.sleep(600.0)
 
     assert len(set(account.ends)) == 350
@@ -292,7 +292,7 @@ async def test_rejected_key_is_probed_by_the_list(account: Account):
 
 async def test_discovery_without_a_list_retries_every_hour(account: Account, capsys):
     """An API without a list is logged, and tried again every hour."""
-    account.api.fault(Fault(status=404, count=3, path="list-jobs"))
+    account.api.faults.append(Fault(status=404, count=3, path="list-jobs"))
     async with account.discovering():
         await anyio.sleep(2.5 * HOUR)
         account.add("job-1")

@@ -119,10 +119,10 @@ async def test_list_pages_follow_jobs_that_are_pushed_down():
 async def test_rejected_list_is_replaced_by_gets(status: int):
     """Where the list is rejected each job is polled alone, and the list again after an hour."""
     async with account(*jobs(5, run_seconds=3 * HOUR), watched=5) as it:
-        it.api.fault(Fault(status=status, count=10_000, path="list-jobs"))
+        it.api.faults.append(Fault(status=status, count=10_000, path="list-jobs"))
         await anyio.sleep(1.9 * HOUR)
         rejected = it.requests[1]
-        it.api.clear_faults()
+        it.api.faults.clear()
         await anyio.sleep(2 * HOUR)
 
     assert rejected == 2
@@ -133,7 +133,7 @@ async def test_rejected_list_is_replaced_by_gets(status: int):
 async def test_broken_list_is_replaced_by_gets():
     """Where pages fail and GETs work, the list is left alone; no end waits for it."""
     async with account(*jobs(5), watched=5) as it:
-        it.api.fault(Fault(status=500, count=10_000, path="list-jobs"))
+        it.api.faults.append(Fault(status=500, count=10_000, path="list-jobs"))
         await anyio.sleep(1.2 * HOUR)
 
     assert it.requests[1] < 8
@@ -147,7 +147,7 @@ async def test_list_pages_cost_no_more_in_an_outage():
         before = sum(it.requests)
         await anyio.sleep(HOUR)
         healthy = sum(it.requests) - before
-        it.api.fault(Fault(status=500, count=100_000))
+        it.api.faults.append(Fault(status=500, count=100_000))
         await anyio.sleep(HOUR)
         failed = sum(it.requests) - before - healthy
 
@@ -215,7 +215,7 @@ async def test_failing_page_is_logged_once():
     with capture_logs() as logs:
         async with account(*jobs(50, run_seconds=8 * HOUR), watched=50) as it:
             await anyio.sleep(300.0)
-            it.api.fault(Fault(status=500, count=1, path="list-jobs"))
+            it.api.faults.append(Fault(status=500, count=1, path="list-jobs"))
             await anyio.sleep(60.0)
 
     assert [line["event"] for line in logs].count("poll.failed") == 1

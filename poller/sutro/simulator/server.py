@@ -29,7 +29,6 @@ from typing import Final, NamedTuple
 
 import anyio
 from aiohttp import web
-from yarl import URL
 
 from poller.core.errors import ConfigError
 from poller.sutro.simulator.requests import (
@@ -43,7 +42,7 @@ from poller.sutro.simulator.requests import (
 )
 from poller.sutro.simulator.script import JobScript, SimulatedJob
 
-LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
+LOOPBACK: Final = "127.0.0.1"
 LOG_ENTRIES: Final = 10_000
 SHUTDOWN_SECONDS: Final = 1.0
 
@@ -62,7 +61,7 @@ class Simulator:
     """The jobs of one simulated account, and a log of the requests.
 
     `now` returns seconds since 1970. `requests` counts API requests by kind, `log` keeps the last
-    LOG_ENTRIES requests of any kind.
+    LOG_ENTRIES requests of any kind. `faults` make the next requests fail, one after the other.
     """
 
     now: Callable[[], float] = time.time
@@ -71,9 +70,9 @@ class Simulator:
     prefixes: tuple[str, ...] = ("", "/v1")
     requests: Counter[Kind] = field(default_factory=Counter, init=False)
     log: deque[Entry] = field(default_factory=lambda: deque(maxlen=LOG_ENTRIES), init=False)
+    faults: list[Fault] = field(default_factory=list, init=False)
     _jobs: dict[str, SimulatedJob] = field(default_factory=dict, init=False)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1), init=False)
-    _faults: list[Fault] = field(default_factory=list, init=False)
 
     def add(self, script: JobScript) -> None:
         """Create a job now. Raises ValueError when its ID exists already."""
@@ -107,20 +106,12 @@ class Simulator:
         )
         return list(islice(shown, limit))
 
-    def fault(self, fault: Fault) -> None:
-        """Make the next requests fail, after the faults that were added before."""
-        self._faults.append(fault)
-
-    def clear_faults(self) -> None:
-        """Remove all faults."""
-        self._faults.clear()
-
     def take_fault(self, kind: Kind) -> Fault | None:
         """Return the next fault for a request of this kind, and count it as used."""
-        for index, fault in enumerate(self._faults):
+        for index, fault in enumerate(self.faults):
             if fault.path in (None, kind):
                 rest = [replace(fault, count=fault.count - 1)] if fault.count > 1 else []
-                self._faults[index : index + 1] = rest
+                self.faults[index : index + 1] = rest
                 return fault
         return None
 
@@ -128,40 +119,35 @@ class Simulator:
 SIMULATOR: Final = web.AppKey("SIMULATOR", Simulator)
 
 
-def serve(
-    simulator: Simulator, *, host: str = "127.0.0.1", port: int = 0
-) -> AbstractAsyncContextManager[str]:
-    """Return a context that serves the API on loopback and yields its base URL.
-
-    Port 0 takes any that is free. Raises ConfigError for a host that is not loopback, and where it
-    cannot listen.
-    """
-    if host not in LOOPBACK:
-        raise ConfigError(f"the simulator listens on loopback only, not on {host!r}")
-    return listen(application(simulator), host, port)
+def serve(simulator: Simulator, *, port: int = 0) -> AbstractAsyncContextManager[str]:
+    """Return a context that serves the API of a simulator like `listen`."""
+    return listen(application(simulator), port)
 
 
 @asynccontextmanager
-async def listen(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
-    """Serve an application and yield its base URL. Raises ConfigError where it cannot listen."""
+async def listen(app: web.Application, port: int = 0) -> AsyncIterator[str]:
+    """Serve an application on loopback, and nowhere else, and yield its base URL.
+
+    Port 0 takes any that is free. Raises ConfigError where it cannot listen.
+    """
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
-        yield await _listen(runner, host, port)
+        yield await _listen(runner, port)
     finally:
         with anyio.move_on_after(2 * SHUTDOWN_SECONDS, shield=True):
             await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
+async def _listen(runner: web.AppRunner, port: int) -> str:
     try:
-        await web.TCPSite(runner, host, port).start()
+        await web.TCPSite(runner, LOOPBACK, port).start()
     except OSError as error:
-        why = os.strerror(error.errno) if error.errno else "no such address"
+        why = os.strerror(error.errno or 0)
         raise ConfigError(
             f"the simulator cannot listen on port {port}: {why}; use another"
         ) from None
-    return str(URL.build(scheme="http", host=host, port=runner.addresses[0][1]))
+    return f"http://{LOOPBACK}:{runner.addresses[0][1]}"
 
 
 def application(simulator: Simulator) -> web.Application:
@@ -256,12 +242,12 @@ async def _remove_job(request: web.Request) -> web.Response:
 
 
 async def _add_fault(request: web.Request) -> web.Response:
-    request.app[SIMULATOR].fault(await read_body(request, Fault))
+    request.app[SIMULATOR].faults.append(await read_body(request, Fault))
     return web.Response(status=204)
 
 
 async def _clear_faults(request: web.Request) -> web.Response:
-    request.app[SIMULATOR].clear_faults()
+    request.app[SIMULATOR].faults.clear()
     return web.Response(status=204)
 
 
