@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from poller.core.errors import PollError
 from poller.core.lifecycle import LifecyclePolicy, settle_deadline
@@ -11,6 +12,9 @@ from poller.core.state import JobState, Phase
 from poller.polling.queue import PollQueue
 from poller.runtime.liveness import HEARTBEAT_INTERVAL
 from poller.runtime.wakeup import Wakeup
+
+STALE_SECONDS: Final = 600.0
+"""Seconds without a successful poll until a job is stale, or three of the longest intervals."""
 
 
 @dataclass(slots=True)
@@ -78,6 +82,15 @@ class PollScheduler:
         self._statuses.pop(job_id, None)
         self._deadlines.pop(job_id, None)
         self.queue.drop(job_id)
+
+    def count_stale(self, states: Iterable[JobState]) -> int:
+        """Return how many of these jobs run, and had no successful poll for long."""
+        limit = self.now() - max(STALE_SECONDS, 3 * self.policy.maximum)
+        return sum(
+            state.phase in {Phase.NEW, Phase.ACTIVE}
+            and self._statuses[state.job_id].succeeded_at < limit
+            for state in states
+        )
 
     # When to poll next.
 

@@ -157,7 +157,7 @@ class JobWaiter:
                 await changed.wait()
 
     def _is_over(self, results: Sequence[JobResult]) -> bool:
-        ends = [it.end for it in results if it.end]
+        ends = [result.end for result in results if result.end]
         if self.options.is_fail_fast and not FAILED_ENDS.isdisjoint(ends):
             return True
         return len(ends) >= (1 if self.options.is_any else len(results))

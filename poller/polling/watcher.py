@@ -28,8 +28,6 @@ from poller.runtime.liveness import HeartbeatRegistry, MonitoredLock
 from poller.runtime.retrying import STORE_RETRY_INTERVAL, until_available
 from poller.sutro.port import Known, Observation, PollRequest, Source
 
-STALE_AFTER: Final = 600.0
-"""Seconds without a successful poll until a job is stale, or three of the longest intervals."""
 MAX_REQUEST_SECONDS: Final = 7_200.0
 """A poll may wait for a pause of the host, an hour at most, before its second request."""
 
@@ -78,7 +76,7 @@ class Watcher:
 
     @property
     def is_wrong_endpoint(self) -> bool:
-        """Return whether nearly all jobs have been unknown to the API for a minute."""
+        """Whether nearly all jobs have been unknown to the API for a minute."""
         return self._missing_guard.is_wrong_endpoint
 
     @property
@@ -94,12 +92,7 @@ class Watcher:
     @property
     def stale_count(self) -> int:
         """The number of running jobs whose last successful poll was long ago."""
-        limit = self._now() - max(STALE_AFTER, 3 * self._scheduler.policy.maximum)
-        return sum(
-            self.tracker[job_id].phase in {Phase.NEW, Phase.ACTIVE}
-            and self._scheduler[job_id].succeeded_at < limit
-            for job_id in self.tracker
-        )
+        return self._scheduler.count_stale(self.tracker[job_id] for job_id in self.tracker)
 
     async def run(self) -> None:
         """Poll the watched jobs whenever they are due."""
@@ -115,10 +108,7 @@ class Watcher:
         log.info("watchlist.changed", jobs=len(self._named), ended=ended)
 
     async def discover(self, admits: Callable[[Job], bool]) -> None:
-        """Watch from now on each job that a page shows and `admits`.
-
-        Jobs that were discovered in an earlier run, and have not ended, stay watched.
-        """
+        """Watch jobs that a page shows and `admits`, and those discovered in an earlier run."""
         self.discovered.admits = admits
         self.discovered.add(await self._until_available(self.tracker.unfinished))
 
@@ -126,15 +116,11 @@ class Watcher:
         """Load all jobs anew: the store has lost what was recorded of them."""
         unfinished = [job_id for job_id in self.tracker if self.tracker[job_id].is_unfinished]
         self.discovered.forget_ended()
-
-        async def reload() -> None:
-            async with self._applying:  # what is being recorded would come back
-                for job_id in list(self.tracker):
-                    self._drop(job_id)
-                    self.tracker.drop(job_id)
-            await self._track(self._named.union(unfinished))
-
-        await self._until_available(reload)
+        async with self._applying:  # what is being recorded would come back
+            for job_id in list(self.tracker):
+                self._drop(job_id)
+                self.tracker.drop(job_id)
+        await self._until_available(lambda: self._track(self._named.union(unfinished)))
 
     # Which jobs are watched.
 
