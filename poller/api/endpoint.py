@@ -1,46 +1,50 @@
-"""An operation of the API: its route, its handler, and the models that it is documented by."""
+"""An operation of the API: its route, its handler, and how its requests are read.
 
-from collections.abc import Awaitable, Callable
+Unknown input is rejected, never ignored.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+import anyio
 from aiohttp import web
+from pydantic import ValidationError
 
 from poller.api.context import ApiContext
 from poller.api.models import ResponseModel, StrictModel
-from poller.api.parameters import read_body, read_path, read_query, reject_body
+from poller.api.problems import InvalidInput, Problem
 
 CONTEXT: Final = web.AppKey("CONTEXT", ApiContext)
 PUBLIC_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/version"})
 """Served without a token and for any host name. Their queries are ignored."""
+BODY_TIMEOUT: Final = 10.0
+"""Seconds within which a body must arrive."""
+MESSAGES: Final = {
+    "extra_forbidden": "is unknown",
+    "missing": "is required",
+    "string_pattern_mismatch": "has the wrong format",
+    "too_short": "must not be empty",
+    "too_long": "has too many items",
+}
+"""Messages in place of pydantic's, by the type of the error."""
 
 Result = ResponseModel | web.StreamResponse | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One operation.
+    """One operation, which the docstring of its handler documents.
 
     `handler` takes the context and, by the names of its parameters, the request, or the models of
     its `path`, `query` and `body`. `problems` are the types that only some operations raise.
     """
 
-    route: str
-    name: str
+    method: str
+    path: str
     handler: Callable[..., Awaitable[Result]]
-    summary: str
-    description: str = ""
     problems: tuple[str, ...] = ()
-
-    @property
-    def method(self) -> str:
-        """The HTTP method."""
-        return self.route.partition(" ")[0]
-
-    @property
-    def path(self) -> str:
-        """The path, with the names of its variable parts."""
-        return self.route.partition(" ")[2]
 
     @property
     def is_public(self) -> bool:
@@ -64,18 +68,45 @@ class Endpoint:
 
     async def _arguments(self, request: web.Request) -> dict[str, Any]:
         models = self.models
-        arguments: dict[str, Any] = {}
-        if "request" in models:
-            arguments["request"] = request
-        if self.is_public:
-            return arguments
-        query = read_query(request, models.get("query", StrictModel))
-        if "query" in models:
-            arguments["query"] = query
-        if "path" in models:
-            arguments["path"] = read_path(request, models["path"])
-        if "body" in models:
-            arguments["body"] = await read_body(request, models["body"])
-        else:
-            reject_body(request)
-        return arguments
+        arguments: dict[str, Any] = {"request": request}
+        if not self.is_public:
+            if len(request.query) > len(set(request.query)):
+                raise Problem("invalid", "query: a parameter is repeated")
+            for place, values in (("query", request.query), ("path", request.match_info)):
+                with _reporting(place):
+                    model = models.get(place, StrictModel)
+                    arguments[place] = model.model_validate(dict(values))
+            if "body" in models:
+                text = await _read_body(request)
+                with _reporting("body"):
+                    arguments["body"] = models["body"].model_validate_json(text, strict=True)
+            elif request.body_exists:  # it may have been meant to limit the request
+                raise Problem("invalid", "body: must be empty; use query parameters")
+        return {name: value for name, value in arguments.items() if name in models}
+
+
+async def _read_body(request: web.Request) -> bytes:
+    try:
+        with anyio.fail_after(BODY_TIMEOUT):
+            return await request.read()
+    except TimeoutError:
+        raise Problem("request-timeout", f"no complete body within {BODY_TIMEOUT:g} s") from None
+
+
+@contextmanager
+def _reporting(where: str) -> Iterator[None]:
+    """Raise Problem for what is invalid in this part of a request."""
+    try:
+        yield
+    except ValidationError as error:
+        errors = [
+            InvalidInput(where="/".join([where, *map(str, found["loc"])]), detail=_message(found))
+            for found in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+        detail = f"{errors[0].where}: {errors[0].detail}"
+        raise Problem("invalid", detail, errors=errors) from None
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    text: str = MESSAGES.get(error["type"], error["msg"])
+    return text.removeprefix("Value error, ").replace("Input should", "must")

@@ -1,24 +1,29 @@
 """Recorded events and their deliveries."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field
 
 from poller.api.context import ApiContext
 from poller.api.models import (
+    CURSOR_TEXT,
     Count,
     DeliveryStatus,
     EventId,
+    EventsCursor,
     EventType,
     JobId,
     NextCursor,
+    PageQuery,
     ResponseModel,
     SinkName,
     StrictModel,
     UtcTime,
+    format_cursor,
+    parse_cursor,
 )
-from poller.api.parameters import CURSOR_TEXT, EventsCursor, PageQuery, format_cursor, parse_cursor
 from poller.api.problems import Problem
 from poller.core.events import checksum
 from poller.store.admin import EventFilter, StoreAdmin
@@ -66,7 +71,7 @@ class EventSummary(ResponseModel):
     subject: str = Field(description="The job's id, or `poller`")
     occurred_at: UtcTime
     recorded_at: UtcTime
-    deliveries: list[DeliverySummary]
+    deliveries: Sequence[DeliverySummary]
 
 
 class EventPage(ResponseModel):
@@ -76,11 +81,9 @@ class EventPage(ResponseModel):
     next_cursor: NextCursor
 
 
-class Delivery(ResponseModel):
+class Delivery(DeliverySummary):
     """A delivery to one sink."""
 
-    sink: SinkName
-    status: DeliveryStatus
     failures: Count
     next_attempt_at: UtcTime | None
     last_attempt_at: UtcTime | None
@@ -88,19 +91,14 @@ class Delivery(ResponseModel):
     reason: str | None = Field(description="Why the last attempt failed")
 
 
-class Event(ResponseModel):
+class Event(EventSummary):
     """An event, its body and its deliveries."""
 
-    id: EventId
-    type: EventType
-    subject: str = Field(description="The job's id, or `poller`")
-    occurred_at: UtcTime
-    recorded_at: UtcTime
     body: dict[str, Any] | None = Field(
         description="The body that sinks get, by the schema of `sutro-poller schema`;"
         " null if the stored bytes are damaged"
     )
-    deliveries: list[Delivery]
+    deliveries: Sequence[Delivery]
 
 
 class Replay(ResponseModel):
@@ -117,7 +115,7 @@ class Replays(ResponseModel):
 
 
 async def list_events(context: ApiContext, query: EventsQuery) -> EventPage:
-    """Return one page of events."""
+    """List events, the latest first."""
     wanted = EventFilter(
         job=query.job,
         type=query.type,
@@ -134,17 +132,11 @@ async def show_event(context: ApiContext, path: EventPath) -> Event:
     """Return one event with its body and its deliveries."""
     row = await context.query(StoreAdmin.event, path.event_id)
     is_intact = checksum(row["body"]) == row["digest"]
-    return Event(
-        id=row["id"],
-        type=row["type"],
+    return Event.of_row(
+        row,
         subject=row["job_id"],
-        occurred_at=row["occurred_at"],
-        recorded_at=row["recorded_at"],
         body=json.loads(row["body"]) if is_intact else None,
-        deliveries=[
-            Delivery(**{name: delivery[name] for name in Delivery.model_fields})
-            for delivery in row["deliveries"]
-        ],
+        deliveries=[Delivery.of_row(delivery) for delivery in row["deliveries"]],
     )
 
 
@@ -155,6 +147,4 @@ async def replay_event(context: ApiContext, path: EventPath, query: ReplayQuery)
     context.daemon.dispatcher.wake()
     if not rows:
         raise Problem("conflict", "the event was for no sink: name one with ?sink=NAME")
-    return Replays(
-        deliveries=[Replay(sink=row["sink"], skipped_reason=row["skipped_reason"]) for row in rows]
-    )
+    return Replays(deliveries=[Replay.of_row(row) for row in rows])

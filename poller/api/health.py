@@ -42,19 +42,30 @@ class Version(ResponseModel):
 
 
 async def livez(context: ApiContext) -> Liveness:
-    """Return whether no loop has stalled."""
+    """Return whether no loop has stalled; otherwise a restart would help (503)."""
     health = context.status.health
     return Liveness(live=health.is_live, reasons=[] if health.is_live else list(health.reasons))
 
 
 async def readyz(context: ApiContext) -> Readiness:
-    """Return whether the store is open and the loops run, whatever the Sutro API does."""
+    """Return whether the store is open and the loops run, whatever the Sutro API does.
+
+    503 until they do, and while the daemon stops.
+    """
     health = context.status.health
     return Readiness(ready=health.is_ready, reasons=list(health.reasons))
 
 
+async def healthz(context: ApiContext) -> Readiness:
+    """Return the readiness, as /readyz does."""
+    return await readyz(context)
+
+
 async def metrics(context: ApiContext, request: web.Request) -> web.Response:
-    """Return the metrics in the format that the client accepts."""
+    """Return metrics for Prometheus.
+
+    In the text format, or in OpenMetrics if the client accepts it.
+    """
     from poller.api.metrics import Metrics  # noqa: PLC0415 - 1 MiB, only when they are scraped
 
     exposition = Metrics(context.counters, context.status, context.clock.steady)

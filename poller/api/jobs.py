@@ -5,8 +5,19 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from poller.api.context import ApiContext
-from poller.api.models import JobId, JobState, NextCursor, ResponseModel, StrictModel, UtcTime
-from poller.api.parameters import CURSOR_TEXT, JobsCursor, PageQuery, format_cursor, parse_cursor
+from poller.api.models import (
+    CURSOR_TEXT,
+    JobId,
+    JobsCursor,
+    JobState,
+    NextCursor,
+    PageQuery,
+    ResponseModel,
+    StrictModel,
+    UtcTime,
+    format_cursor,
+    parse_cursor,
+)
 from poller.api.problems import Problem
 from poller.store.admin import EventFilter, Row
 from poller.store.pagination import jobs_page
@@ -79,7 +90,7 @@ class AddedJobs(ResponseModel):
 
 
 async def list_jobs(context: ApiContext, query: JobsQuery) -> JobPage:
-    """Return one page of jobs."""
+    """List jobs, the last changed first."""
     wanted = EventFilter(state=query.state, since=query.start, limit=query.limit)
     page = await context.query(
         jobs_page,
@@ -103,7 +114,10 @@ async def show_job(context: ApiContext, path: JobPath) -> Job:
 
 
 async def add_jobs(context: ApiContext, body: NewJobs) -> AddedJobs:
-    """Watch jobs; return which of them are new."""
+    """Watch jobs; return which of them are new.
+
+    They stay watched after a restart. Idempotent.
+    """
     job_ids = list(dict.fromkeys(body.job_ids))
     watchlist = context.watchlist
     jobs = [AddedJob(job_id=job_id, is_new=not watchlist.sources(job_id)) for job_id in job_ids]
@@ -114,7 +128,10 @@ async def add_jobs(context: ApiContext, body: NewJobs) -> AddedJobs:
 
 
 async def remove_job(context: ApiContext, path: JobPath) -> None:
-    """Stop watching a job that was added; if its end is being settled, it is still announced."""
+    """Stop watching a job that was added; if its end is being settled, it is still announced.
+
+    Jobs of the settings, the jobs file or discovery cannot be removed (409).
+    """
     additions, sources = context.daemon.additions, context.watchlist.sources(path.job_id)
     if not sources:
         raise Problem("not-found", "no job with this id is watched")
@@ -124,6 +141,4 @@ async def remove_job(context: ApiContext, path: JobPath) -> None:
 
 
 def _job(row: Row, context: ApiContext) -> Job:
-    names = ("job_id", "state", "changed_at", "deployment", "job")
-    watched_by = context.watchlist.sources(row["job_id"])
-    return Job.model_validate({name: row[name] for name in names} | {"watched_by": watched_by})
+    return Job.of_row(row, watched_by=context.watchlist.sources(row["job_id"]))

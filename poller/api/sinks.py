@@ -57,7 +57,7 @@ async def list_sinks(context: ApiContext) -> Sinks:
 
 
 async def enable_sink(context: ApiContext, path: SinkPath) -> EnabledSink:
-    """Enable a sink that a 410 disabled, and send what was kept for it."""
+    """Enable a sink that a 410 disabled, and send all events that were kept for it."""
     rows = await context.query(StoreAdmin.enable_sink, path.name)
     context.daemon.dispatcher.wake()
     return EnabledSink(sink=path.name, was_disabled=rows is not None, pending_again=len(rows or ()))

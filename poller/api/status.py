@@ -61,23 +61,23 @@ class Status(ResponseModel):
     sinks: list[Backlog]
 
 
-async def show_status(context: ApiContext) -> Status:
-    """Return readiness, issues, jobs and backlogs."""
-    status = context.status
-    reachability, health = status.rate_limiter.reachability, status.health
+async def status(context: ApiContext) -> Status:
+    """Return readiness, issues, jobs by state and the backlog of each sink."""
+    daemon, health = context.status, context.status.health
+    reachability = daemon.rate_limiter.reachability
     return Status(
         version=__version__,
         ready=health.is_ready,
         reasons=list(health.reasons),
-        issues=[IssueReport(name=issue, remedy=REMEDIES[issue]) for issue in status.issues],
+        issues=[IssueReport(name=issue, remedy=REMEDIES[issue]) for issue in daemon.issues],
         api=ApiStatus(
             url=context.config.settings.api_url,
             last_response_at=_utc_time(reachability.last_response_at),
             failing_since=_utc_time(reachability.failing_since),
         ),
-        store=StoreHealth(error=status.store_error),
-        jobs=cast("dict[JobState, int]", dict(sorted(status.jobs.items()))),
-        sinks=[_backlog(sink) for sink in await status.backlog()],
+        store=StoreHealth(error=daemon.store_error),
+        jobs=cast("dict[JobState, int]", dict(sorted(daemon.jobs.items()))),
+        sinks=[_backlog(sink) for sink in await daemon.backlog()],
     )
 
 

@@ -45,7 +45,11 @@ class StreamQuery(StrictModel):
 async def stream_events(
     context: ApiContext, request: web.Request, query: StreamQuery
 ) -> web.StreamResponse:
-    """Send events as they are recorded, until the client or the daemon ends it."""
+    """Stream events as they are recorded, until the client or the daemon ends it.
+
+    Server-sent events: `id` is the event's id, `event` its type, `data` its body. A comment is sent
+    every 15 seconds.
+    """
     after = request.headers.get("Last-Event-ID") or query.after
     position = await context.query(position_of, after)
     if context.streams >= MAX_STREAMS:

@@ -165,7 +165,7 @@ async def test_server_closes_connections_without_a_complete_header(
 
 async def test_server_rejects_a_body_that_does_not_arrive(daemon: LiveDaemon, monkeypatch):
     """A body that does not arrive in time is a problem."""
-    monkeypatch.setattr("poller.api.parameters.BODY_TIMEOUT", 0.2)
+    monkeypatch.setattr("poller.api.endpoint.BODY_TIMEOUT", 0.2)
 
     async def drip() -> AsyncIterator[bytes]:
         yield b'{"job_ids": '

@@ -1,5 +1,6 @@
 """Write poller/api/openapi.json from the table of operations and the models of their handlers."""
 
+import inspect
 import json
 from collections.abc import Iterator
 from typing import Any, Final
@@ -111,12 +112,12 @@ class Document:
 
     def _operation(self, endpoint: Endpoint) -> Node:
         operation: Node = {
-            "operationId": endpoint.name,
+            "operationId": _operation_id(endpoint),
             "tags": [_tag(endpoint)],
-            "summary": endpoint.summary,
+            "summary": _summary(endpoint),
         }
-        if endpoint.description:
-            operation["description"] = endpoint.description
+        if description := _documentation(endpoint)[2]:
+            operation["description"] = description.replace("\n", " ")
         if endpoint.is_public:
             operation["security"] = []
         if parameters := [*self._parameters(endpoint)]:
@@ -133,7 +134,7 @@ class Document:
                     yield _parameter(
                         name, place, found, is_required=name in schema.get("required", ())
                     )
-        yield from HEADER_PARAMETERS.get(endpoint.name, ())
+        yield from HEADER_PARAMETERS.get(_operation_id(endpoint), ())
 
     def _responses(self, endpoint: Endpoint) -> Node:
         responses = {}
@@ -154,16 +155,17 @@ class Document:
         return responses
 
     def _success(self, endpoint: Endpoint, model: type[Any]) -> Node:
-        response: Node = {"description": endpoint.summary, "content": {}}
+        name = _operation_id(endpoint)
+        response: Node = {"description": _summary(endpoint), "content": {}}
         if issubclass(model, ResponseModel):
             response = {"description": model.__doc__, "content": self._content(model)}
-        elif texts := TEXTS.get(endpoint.name):
+        elif texts := TEXTS.get(name):
             response["content"] = {kind: {"schema": {"type": "string"}} for kind in texts}
         else:
             response["content"] = {"application/json": {"schema": {"type": "object"}}}
-        if endpoint.name in LINKS:
-            name, place, operations = LINKS[endpoint.name]
-            link = {"parameters": {name: f"$response.body#{place}"}}
+        if name in LINKS:
+            parameter, place, operations = LINKS[name]
+            link = {"parameters": {parameter: f"$response.body#{place}"}}
             response["links"] = {target: {"operationId": target} | link for target in operations}
         return response
 
@@ -179,6 +181,21 @@ class Document:
         schema = model.model_json_schema(ref_template=SCHEMAS + "{model}", schema_generator=_Schema)
         self._schemas |= schema.pop("$defs", {})
         return schema
+
+
+def _operation_id(endpoint: Endpoint) -> str:
+    """Return the name of the handler in camel case."""
+    first, *others = endpoint.handler.__name__.split("_")
+    return first + "".join(word.capitalize() for word in others)
+
+
+def _summary(endpoint: Endpoint) -> str:
+    return _documentation(endpoint)[0].removesuffix(".")
+
+
+def _documentation(endpoint: Endpoint) -> tuple[str, str, str]:
+    """Return the first line of the handler's docstring, a separator, and the rest."""
+    return (inspect.getdoc(endpoint.handler) or "").partition("\n\n")
 
 
 def _tag(endpoint: Endpoint) -> str:
