@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 
 from poller import __version__
 from poller.cli import exit_codes as codes
-from poller.core.errors import ConfigError, NoMatch, PollerError, StoreError, StoreUnavailable
+from poller.core.errors import ConfigError, PollerError, StoreError
 
 VERBS: Final = {
     "run": "watch the configured jobs and send events until stopped",
@@ -35,13 +35,6 @@ VERBS: Final = {
     "demo": "run a local demo with simulator, daemon and receiver",
 }
 ALIASES: Final = {"dead-letters": ("dead",)}
-
-STORE_EXIT_CODES: Final[tuple[tuple[type[StoreError], int], ...]] = (
-    (NoMatch, codes.USAGE),
-    (StoreUnavailable, codes.LOCKED),
-    (StoreError, codes.BAD_CONFIGURATION),
-)
-"""The exit code of each store error; the first row that matches counts."""
 
 
 class CommandError(PollerError):
@@ -65,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = codes.BAD_CONFIGURATION
     except StoreError as error:
         print_error(str(error))
-        code = next(code for kind, code in STORE_EXIT_CODES if isinstance(error, kind))
+        code = codes.for_error(error)
     except CommandError as error:
         print_error(str(error))
         code = error.code

@@ -77,5 +77,5 @@ async def _test_connection(config: Config) -> tuple[int, str]:
             detail = unknown if config.settings.job_ids else ""
             return codes.OK, f"{client.base} accepted the API key{detail}."
         except PollError as error:
-            return codes.for_poll_error(error), f"{client.base} cannot be used: {error}."
+            return codes.for_error(error), f"{client.base} cannot be used: {error}."
         return codes.OK, f"{client.base} accepted the API key; job {job_id} is {job.status}."

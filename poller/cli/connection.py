@@ -2,7 +2,6 @@
 
 import socket
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import Final
 
 from poller.runtime.address import LOCALHOST, ListenAddress
@@ -16,16 +15,11 @@ def connection(address: ListenAddress, *, timeout: float) -> HTTPConnection:
     host = LOOPBACK_FOR.get(address.host, address.host or LOCALHOST)
     http = HTTPConnection(host, address.port or None, timeout=timeout)
     if address.path:
-        http.sock = _connect_to_unix_socket(address.path, timeout)
+        http.sock = socket.socket(socket.AF_UNIX)
+        try:
+            http.sock.settimeout(timeout)
+            http.sock.connect(str(address.path))
+        except OSError:
+            http.close()
+            raise
     return http
-
-
-def _connect_to_unix_socket(path: Path, timeout: float) -> socket.socket:
-    peer = socket.socket(socket.AF_UNIX)
-    try:
-        peer.settimeout(timeout)
-        peer.connect(str(path))
-    except OSError:
-        peer.close()
-        raise
-    return peer

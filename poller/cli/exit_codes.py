@@ -2,7 +2,19 @@
 
 from typing import Final
 
-from poller.core.errors import NotFound, PollError, Unauthorized, WrongEndpoint
+from poller.core.errors import (
+    AddressInUse,
+    ConfigError,
+    NoMatch,
+    NotFound,
+    PollerError,
+    PollError,
+    StoreError,
+    StoreLocked,
+    StoreUnavailable,
+    Unauthorized,
+    WrongEndpoint,
+)
 
 OK: Final = 0
 CRASHED: Final = 1
@@ -20,15 +32,21 @@ TIMED_OUT: Final = 124
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 
-POLL_ERROR_CODES: Final[tuple[tuple[type[PollError], int], ...]] = (
+ERROR_CODES: Final[tuple[tuple[type[PollerError], int], ...]] = (
     (Unauthorized, KEY_REJECTED),
     (WrongEndpoint, BAD_CONFIGURATION),
     (NotFound, JOB_MISSING),
     (PollError, UNREACHABLE),
+    (NoMatch, USAGE),
+    (StoreLocked, LOCKED),
+    (StoreUnavailable, LOCKED),
+    (StoreError, BAD_CONFIGURATION),
+    (AddressInUse, LOCKED),
+    (ConfigError, BAD_CONFIGURATION),
 )
-"""The exit code of each poll error; the first row that matches counts."""
+"""The exit code of each error; the first row that matches counts."""
 
 
-def for_poll_error(error: PollError) -> int:
-    """Return the exit code of an error that keeps a verb from polling."""
-    return next(code for kind, code in POLL_ERROR_CODES if isinstance(error, kind))
+def for_error(error: PollerError) -> int:
+    """Return the exit code of an error that ends a verb."""
+    return next(code for kind, code in ERROR_CODES if isinstance(error, kind))

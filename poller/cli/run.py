@@ -12,7 +12,7 @@ from poller.app import App
 from poller.cli import add_env_file_argument, print_error
 from poller.cli import exit_codes as codes
 from poller.config import Config, load
-from poller.core.errors import AddressInUse, ConfigError, StoreLocked, StoreUnusable
+from poller.core.errors import ConfigError, StoreLocked, StoreUnusable
 from poller.runtime import logging as logs
 from poller.runtime.stdout import NonBlockingStdout
 from poller.runtime.systemd import SystemdNotifier
@@ -55,8 +55,7 @@ def _fail(error: BaseException) -> int:
         error = error.exceptions[0]
     if isinstance(error, StoreLocked | StoreUnusable | ConfigError):
         print_error(str(error))
-        is_in_use = isinstance(error, StoreLocked | AddressInUse)
-        return codes.LOCKED if is_in_use else codes.BAD_CONFIGURATION
+        return codes.for_error(error)
     # Log the traceback instead of letting the interpreter print it: the log redacts secrets.
     log.critical("poller.crashed", exc_info=error)
     return codes.CRASHED

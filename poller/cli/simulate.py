@@ -4,7 +4,6 @@ import argparse
 import math
 import secrets
 import signal
-from dataclasses import replace
 from typing import Final
 
 import anyio
@@ -44,10 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT; print the variables that point the daemon here."""
     simulator = Simulator(key=arguments.key, speed=arguments.speed)
     # New IDs at each start: a daemon remembers ended jobs, and event IDs derive from job IDs.
-    tag = secrets.token_hex(2)
-    scripts = [
-        replace(script, job_id=f"{script.job_id}-{tag}") for script in demo_jobs(arguments.jobs)
-    ]
+    scripts = demo_jobs(arguments.jobs, suffix=f"-{secrets.token_hex(2)}")
     for script in scripts:
         simulator.add(script)
 

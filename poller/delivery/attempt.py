@@ -21,8 +21,6 @@ REASON_CHARS: Final = 1_000
 """Characters of a reason that are logged and stored."""
 REDACTED_CHARS: Final = 100_000
 """Characters of a reason that are searched for secrets. The rest is cut off before."""
-TEST_DELIVERY_ID: Final = 0
-"""The id of test deliveries. No delivery in a store has it."""
 
 log = structlog.get_logger()
 
@@ -75,4 +73,4 @@ def test_delivery(sink: str, origin: EventOrigin, clock: Clock) -> Delivery:
         occurrence=1,
         detail={"sink": sink},
     )
-    return Delivery(id=TEST_DELIVERY_ID, sink=sink, event=event, created_at=clock.steady())
+    return Delivery(id=0, sink=sink, event=event, created_at=clock.steady())

@@ -1,6 +1,6 @@
 """Events in words, for people: what happened, how long the job ran, its cost, why it failed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from poller.core.events import TERMINAL_EVENTS, Event
@@ -28,18 +28,16 @@ TYPES_WITH_COST: Final = TERMINAL_EVENTS | {JobEventType.COST_SETTLED}
 
 def format_message(event: Event) -> str:
     """Return an event in one to three lines of plain text."""
-    return "\n".join(_message_lines(event.type, event.data))
-
-
-def _message_lines(event_type: str, data: Mapping[str, Any]) -> Iterator[str]:
+    data = event.data
     job, seconds = data.get("job", {}), data.get("run_seconds")
     after = "" if seconds is None else f" after {format_duration(seconds)}"
-    yield HEADLINES[event_type].format_map({**data, "job": _job_name(job), "after": after})
-    if event_type in TYPES_WITH_COST:
+    lines = [HEADLINES[event.type].format_map({**data, "job": _job_name(job), "after": after})]
+    if event.type in TYPES_WITH_COST:
         tokens = f"{_count(job['input_tokens'])} in, {_count(job['output_tokens'])} out"
-        yield f"Cost {_cost(data)}; tokens {tokens}"
+        lines.append(f"Cost {_cost(data)}; tokens {tokens}")
     if failure := failure_message(job.get("failure_reason")):
-        yield failure
+        lines.append(failure)
+    return "\n".join(lines)
 
 
 def _job_name(job: Mapping[str, Any]) -> str:

@@ -122,7 +122,7 @@ async def _follow(
         waited = format_duration(waiter.options.timeout)
         return codes.TIMED_OUT, f"timed out after {waited}{ADVICE}"
     except PollError as error:
-        code = codes.for_poll_error(error)
+        code = codes.for_error(error)
         return code, f"{error}{ADVICE if code == codes.UNREACHABLE else ''}"
     return None
 

@@ -25,7 +25,6 @@ STYLES: Final = {
     JobEventType.CANCELLED: "yellow",
     JobEventType.MISSING: "bold red",
 }
-REFRESHES_PER_SECOND: Final = 4.0
 MIN_TABLE_COLUMNS: Final = 60
 """In a narrower terminal every cell of the table would be cut."""
 
@@ -98,7 +97,7 @@ def live(console: "Console", clock: Clock) -> Iterator[LiveTable]:
     from rich.live import Live  # noqa: PLC0415 - an extra
 
     table = LiveTable(console, clock)
-    with Live(console=console, get_renderable=table.draw, refresh_per_second=REFRESHES_PER_SECOND):
+    with Live(console=console, get_renderable=table.draw):
         yield table
 
 

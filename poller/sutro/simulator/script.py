@@ -151,14 +151,14 @@ TEMPLATES: Final = (
 )
 
 
-def demo_jobs(count: int) -> list[JobScript]:
+def demo_jobs(count: int, *, suffix: str = "") -> list[JobScript]:
     """Return scripts with mixed ends, spread from FIRST_END to LAST_END seconds."""
     step = (LAST_END - FIRST_END) / max(count - 1, 1)
     ends = [FIRST_END + step * index for index in range(count)]
     return [
         replace(
             TEMPLATES[index % len(TEMPLATES)],
-            job_id=f"job-{index + 1}",
+            job_id=f"job-{index + 1}{suffix}",
             queue_seconds=end / 4,
             run_seconds=end * 3 / 4,
         )
