@@ -1,4 +1,4 @@
-"""What every test has: a backend, virtual time on request, and properties that never flake."""
+"""Fixtures and markers of every test: a backend, virtual time, and fixed Hypothesis examples."""
 
 import logging
 import os
@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Fail what skips where everything is meant to run: a test that never runs shows nothing."""
+    """Fail skipped tests where all are to run: a test that never runs proves nothing."""
     report = yield
     if report.skipped and "CI" in os.environ:
         report.outcome = "failed"
@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_timeout_set_timer(settings: Any) -> Generator[None, bool, bool]:
-    """Repeat the alarm of pytest-timeout: the first may strike a task that nothing waits for."""
+    """Repeat the alarm of pytest-timeout: the first one may reach a task that nothing awaits."""
     is_set = yield
     if settings.method == "signal":
         signal.setitimer(signal.ITIMER_REAL, settings.timeout, ALARM_INTERVAL)
@@ -67,8 +67,8 @@ def pytest_timeout_set_timer(settings: Any) -> Generator[None, bool, bool]:
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Generator[None, None, None]:
-    """Take back what a verb that ran in this process made of the log of libraries."""
+def _restore_logging() -> Generator[None, None, None]:
+    """Restore the root logger, which commands in this process configure."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -86,7 +86,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the `sutro-poller` of a wheel that was built and installed once for this test run."""
+    """Return the `sutro-poller` of a wheel that is built and installed once for this test run."""
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         root = root.parent

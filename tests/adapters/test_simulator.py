@@ -11,46 +11,46 @@ from yarl import URL
 from poller.core.errors import ConfigError
 from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
-from tests.support.simulator_client import START, Customer, open_customer
+from tests.support.simulator_client import START, SimulatorClient, simulator_client
 from tests.support.virtual_time import virtual_clock
 
 
 @pytest.fixture
-async def customer() -> AsyncIterator[Customer]:
+async def customer() -> AsyncIterator[SimulatorClient]:
     """Serve a simulator to a customer whose clock stands still."""
-    async with open_customer() as somebody:
+    async with simulator_client() as somebody:
         yield somebody
 
 
-async def test_job_that_is_asked_for(customer: Customer) -> None:
+async def test_job_that_is_asked_for(customer: SimulatorClient) -> None:
     """A job is answered under the key `job`, as it stands at the moment of the request."""
     customer.simulator.add(JobScript(job_id="job-1", queue_seconds=5))
-    customer.clock.at += 5
+    customer.clock.now += 5
 
-    status, body = await customer.ask("/jobs/job-1")
+    status, body = await customer.request("/jobs/job-1")
 
     assert (status, list(body)) == (200, ["job"])
     assert (body["job"]["job_id"], body["job"]["status"]) == ("job-1", "RUNNING")
 
 
-async def test_job_that_appears_late(customer: Customer) -> None:
+async def test_job_that_appears_late(customer: SimulatorClient) -> None:
     """A job that the API does not show yet is a 404, and afterwards it is as old as it is."""
     customer.simulator.add(JobScript(job_id="job-1", appears_after=30))
 
-    customer.clock.at += 29
-    hidden, _ = await customer.ask("/jobs/job-1")
-    customer.clock.at += 1
-    _, body = await customer.ask("/jobs/job-1")
+    customer.clock.now += 29
+    hidden, _ = await customer.request("/jobs/job-1")
+    customer.clock.now += 1
+    _, body = await customer.request("/jobs/job-1")
 
     assert hidden == 404
     assert body["job"]["datetime_created"] == "2024-01-15T10:30:00Z"
 
 
-async def test_job_status_is_in_capitals(customer: Customer) -> None:
+async def test_job_status_is_in_capitals(customer: SimulatorClient) -> None:
     """The words of job-status are in capitals even when those of the job object are not."""
     customer.simulator.add(JobScript(job_id="job-1", case="lower"))
 
-    _, body = await customer.ask("/job-status/job-1")
+    _, body = await customer.request("/job-status/job-1")
 
     assert body["job_status"] == {"job-1": "QUEUED"}
 
@@ -88,66 +88,66 @@ async def test_cancelled_server_hangs_up() -> None:
             await stream.receive()
 
 
-async def test_job_that_nobody_knows(customer: Customer) -> None:
+async def test_job_that_nobody_knows(customer: SimulatorClient) -> None:
     """An unknown id gets the API's own 404."""
-    seen = await customer.ask("/jobs/job-9"), await customer.ask("/job-status/job-9")
+    seen = await customer.request("/jobs/job-9"), await customer.request("/job-status/job-9")
 
     assert seen == ((404, {"message": "No job found with ID job-9"}),) * 2
 
 
-async def test_job_status_of_a_healthy_job(customer: Customer) -> None:
+async def test_job_status_of_a_healthy_job(customer: SimulatorClient) -> None:
     """The status alone has no metadata while there is nothing to explain."""
     customer.simulator.add(JobScript(job_id="job-1"))
 
-    status, body = await customer.ask("/job-status/job-1")
+    status, body = await customer.request("/job-status/job-1")
 
     assert (status, body["job_status"]) == (200, {"job-1": "QUEUED"})
     assert body["metadata"] is None
 
 
-async def test_job_status_of_a_failed_job(customer: Customer) -> None:
+async def test_job_status_of_a_failed_job(customer: SimulatorClient) -> None:
     """The status alone explains a failure."""
     customer.simulator.add(JobScript(job_id="job-1", ends_as="failed", failure="no GPU"))
-    customer.clock.at += 25
+    customer.clock.now += 25
 
-    _, body = await customer.ask("/job-status/job-1")
+    _, body = await customer.request("/job-status/job-1")
 
     assert body["metadata"] == {"failure_reason": {"message": "no GPU"}}
 
 
-async def test_list_without_limit(customer: Customer) -> None:
+async def test_list_without_limit(customer: SimulatorClient) -> None:
     """A list without a limit has every job that shows, newest first, and no cursor."""
     for index in range(150):
         customer.simulator.add(JobScript(job_id=f"job-{index}"))
     customer.simulator.add(JobScript(job_id="later", appears_after=1))
 
-    _, body = await customer.ask("/list-jobs")
+    _, body = await customer.request("/list-jobs")
 
     assert [job["job_id"] for job in body["jobs"]] == [f"job-{149 - i}" for i in range(150)]
     assert body["next_cursor"] is None
 
 
 @pytest.mark.parametrize("removed", ["job-2", "job-3"])
-async def test_list_pages(customer: Customer, removed: str) -> None:
+async def test_list_pages(customer: SimulatorClient, removed: str) -> None:
     """Pages give each job once, also when jobs come and go between two of them."""
     for index in range(5):
         customer.simulator.add(JobScript(job_id=f"job-{index}"))
 
-    _, first = await customer.ask("/list-jobs?limit=3")
+    _, first = await customer.request("/list-jobs?limit=3")
     customer.simulator.add(JobScript(job_id="new"))
     customer.simulator.remove(removed)
-    _, second = await customer.ask(f"/list-jobs?limit=3&cursor={first['next_cursor']}")
+    _, second = await customer.request(f"/list-jobs?limit=3&cursor={first['next_cursor']}")
 
     assert [job["job_id"] for job in first["jobs"]] == ["job-4", "job-3", "job-2"]
     assert [job["job_id"] for job in second["jobs"]] == ["job-1", "job-0"]
     assert second["next_cursor"] is None
 
 
-async def test_last_page_that_is_full(customer: Customer) -> None:
+async def test_last_page_that_is_full(customer: SimulatorClient) -> None:
     """A page that ends with the oldest job has no cursor."""
     customer.simulator.add(JobScript(job_id="job-1"))
 
-    _, body = await customer.ask("/list-jobs?limit=1")
+    _, body = await customer.request("/list-jobs?limit=1")
 
     assert (len(body["jobs"]), body["next_cursor"]) == (1, None)
 
@@ -162,29 +162,29 @@ async def test_last_page_that_is_full(customer: Customer) -> None:
         ("cursor=abcd", "this is no cursor"),
     ],
 )
-async def test_list_refuses_a_bad_query(customer: Customer, query: str, words: str) -> None:
+async def test_list_refuses_a_bad_query(customer: SimulatorClient, query: str, words: str) -> None:
     """A limit outside 1 to 100 and a cursor that the API never gave are answered 422."""
-    status, body = await customer.ask(f"/list-jobs?{query}")
+    status, body = await customer.request(f"/list-jobs?{query}")
 
     assert status == 422
     assert words in body["message"]
 
 
 @pytest.mark.parametrize("path", ["/jobs/job-1", "/list-jobs", "/job-status/job-1"])
-async def test_wrong_key(customer: Customer, path: str) -> None:
+async def test_wrong_key(customer: SimulatorClient, path: str) -> None:
     """A request with another key gets 401 and a message, and no job."""
     customer.simulator.add(JobScript(job_id="job-1"))
     customer.key = "sk_other"
 
-    assert await customer.ask(path) == (401, {"message": "The API key is not valid."})
+    assert await customer.request(path) == (401, {"message": "The API key is not valid."})
 
 
 @pytest.mark.parametrize("path", ["/jobs/job-1", "/list-jobs", "/job-status/job-1"])
-async def test_both_prefixes(customer: Customer, path: str) -> None:
+async def test_both_prefixes(customer: SimulatorClient, path: str) -> None:
     """The API answers alike under /v1 and under no prefix."""
     customer.simulator.add(JobScript(job_id="job-1"))
 
-    bare, prefixed = await customer.ask(path), await customer.ask(f"/v1{path}")
+    bare, prefixed = await customer.request(path), await customer.request(f"/v1{path}")
 
     assert bare == prefixed
     assert bare[0] == 200
@@ -204,17 +204,17 @@ async def test_one_prefix_alone() -> None:
     assert [entry.status for entry in simulator.log] == [404]
 
 
-async def test_date_is_of_the_clock_that_jobs_live_by(customer: Customer) -> None:
+async def test_date_is_of_the_clock_that_jobs_live_by(customer: SimulatorClient) -> None:
     """The Date of an answer agrees with the times in it, in virtual time too."""
-    await customer.ask("/list-jobs")
+    await customer.request("/list-jobs")
 
-    assert parsedate_to_datetime(customer.answer.headers["Date"]).timestamp() == START
+    assert parsedate_to_datetime(customer.response.headers["Date"]).timestamp() == START
 
 
-async def test_requests_are_counted_and_logged(customer: Customer) -> None:
+async def test_requests_are_counted_and_logged(customer: SimulatorClient) -> None:
     """Each request is counted by kind and logged with its time, path and status."""
-    await customer.ask("/v1/jobs/job-1")
-    await customer.ask("/list-jobs?limit=5")
+    await customer.request("/v1/jobs/job-1")
+    await customer.request("/list-jobs?limit=5")
 
     assert customer.simulator.requests == {"jobs": 1, "list-jobs": 1}
     assert list(customer.simulator.log) == [
@@ -232,7 +232,7 @@ async def test_the_simulator_listens_on_loopback_only() -> None:
             await anyio.connect_tcp("127.0.0.2", port or 0)
 
 
-async def test_port_that_is_taken(customer: Customer) -> None:
+async def test_port_that_is_taken(customer: SimulatorClient) -> None:
     """A port that is in use is the person's to change."""
     port = URL(customer.base).port
 

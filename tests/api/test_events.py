@@ -20,7 +20,7 @@ UNKNOWN = "evt_" + "a" * 52
 async def event_of_the_end(daemon: LiveDaemon) -> str:
     """Return the id of the event of the end of job-2, once it is delivered."""
     (receipt,) = await until(
-        lambda: [receipt for receipt in daemon.receiver.receipts if receipt.is_acknowledged]
+        lambda: [receipt for receipt in daemon.receiver.received if receipt.is_acknowledged]
     )
     while True:
         shown = (await daemon.get(f"/v1/events/{receipt.id}")).body
@@ -35,7 +35,7 @@ async def test_events_show(daemon: LiveDaemon):
     shown = (await daemon.get(f"/v1/events/{event_id}")).body
 
     assert (shown["type"], shown["subject"]) == ("job.succeeded", "job-2")
-    assert shown["body"] == check_event(daemon.receiver.receipts[0].body)
+    assert shown["body"] == check_event(daemon.receiver.received[0].body)
     statuses = {delivery["sink"]: delivery["status"] for delivery in shown["deliveries"]}
     assert statuses == {"log": "delivered", "webhook": "delivered"}
 
@@ -99,11 +99,11 @@ async def test_events_replay(daemon: LiveDaemon):
 
     response = await daemon.post(f"/v1/events/{event_id}/replay?sink=webhook")
     again = await until(
-        lambda: [receipt for receipt in daemon.receiver.receipts if receipt.is_replay], within=4.0
+        lambda: [receipt for receipt in daemon.receiver.received if receipt.is_replay], within=4.0
     )
 
     assert response.body == {"deliveries": [{"sink": "webhook", "skipped_reason": None}]}
-    first = daemon.receiver.receipts[0]
+    first = daemon.receiver.received[0]
     assert [(receipt.id, receipt.body) for receipt in again] == [(first.id, first.body)]
 
 
@@ -163,7 +163,7 @@ async def test_events_replay_of_an_event_for_no_sink(tmp_path: Path):
         (event,) = (await daemon.get("/v1/events")).body["events"]
         rejected = await daemon.post(f"/v1/events/{event['id']}/replay")
         accepted = await daemon.post(f"/v1/events/{event['id']}/replay?sink=webhook")
-        await until(lambda: daemon.receiver.receipts)
+        await until(lambda: daemon.receiver.received)
 
     assert (rejected.status, rejected.problem) == (409, "conflict")
     assert accepted.status == 200

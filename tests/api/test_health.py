@@ -128,7 +128,7 @@ async def test_probes_of_a_stopping_daemon(tmp_path: Path):
     """While sends under way end, the daemon is live and not ready, and serves no data."""
     async with live_daemon(tmp_path, JobScript(job_id="job-1", run_seconds=0.0)) as daemon:
         daemon.receiver.delay = 1.0
-        await until(lambda: daemon.receiver.receipts)
+        await until(lambda: daemon.receiver.received)
         daemon.app.stop()
         responses = await probe(daemon)
         rejected = await daemon.get("/v1/jobs")

@@ -45,7 +45,7 @@ async def test_sinks_test(daemon: LiveDaemon):
     """A test event is sent at once, signed, and the response reports the delivery."""
     response = (await daemon.post("/v1/sinks/webhook/test")).body
 
-    tests = [receipt.id for receipt in daemon.receiver.receipts if receipt.type == "poller.test"]
+    tests = [receipt.id for receipt in daemon.receiver.received if receipt.type == "poller.test"]
     assert response == {"sink": "webhook", "event_id": tests[0], "delivered": True, "reason": None}
 
 
@@ -79,7 +79,7 @@ async def test_sinks_reject_a_body(daemon: LiveDaemon, act: str):
     response = await daemon.post(f"/v1/sinks/webhook/{act}", {"dry_run": True})
 
     assert (response.status, response.problem) == (400, "invalid")
-    assert "poller.test" not in [receipt.type for receipt in daemon.receiver.receipts]
+    assert "poller.test" not in [receipt.type for receipt in daemon.receiver.received]
 
 
 async def test_status_of_a_working_daemon(daemon: LiveDaemon):

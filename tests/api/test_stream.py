@@ -90,7 +90,7 @@ async def test_stream_sends_an_event_when_it_is_recorded(daemon: LiveDaemon, mon
     assert client.headers["Content-Type"] == "text/event-stream"
     assert client.subjects == ["job-3"]
     (event,) = client.events
-    sent = next(receipt for receipt in daemon.receiver.receipts if receipt.subject == "job-3")
+    sent = next(receipt for receipt in daemon.receiver.received if receipt.subject == "job-3")
     assert (event["id"], event["event"]) == (sent.id, "job.succeeded")
     assert event["data"].encode() == sent.body
 
@@ -98,7 +98,7 @@ async def test_stream_sends_an_event_when_it_is_recorded(daemon: LiveDaemon, mon
 async def test_stream_resumes_after_an_event(daemon: LiveDaemon):
     """After a given event, all that were recorded since are streamed in order."""
     await until(lambda: daemon.receiver.ends)
-    (last,) = [receipt.id for receipt in daemon.receiver.receipts if receipt.subject == "job-2"]
+    (last,) = [receipt.id for receipt in daemon.receiver.received if receipt.subject == "job-2"]
     for number in range(3, 6):
         await end_job(daemon, f"job-{number}")
     async with (
@@ -115,7 +115,7 @@ async def test_stream_prefers_last_event_id_to_after(daemon: LiveDaemon):
     await until(lambda: daemon.receiver.ends)
     for number in (3, 4):
         await end_job(daemon, f"job-{number}")
-    ids = {receipt.subject: receipt.id for receipt in daemon.receiver.receipts}
+    ids = {receipt.subject: receipt.id for receipt in daemon.receiver.received}
     query = f"?type=job.succeeded&after={ids['job-2']}"
     async with streaming(daemon, query, **{"Last-Event-ID": ids["job-3"]}) as browser:
         await until(lambda: browser.events)

@@ -1,7 +1,7 @@
-"""Measure everything, or some chapters: python -m tests.bench [--rounds N] [CHAPTER...].
+"""Run all benchmarks, or some chapters: python -m tests.bench [--rounds N] [CHAPTER...].
 
-All chapters together write RESULTS.md; some are only shown. It takes about a quarter of an hour,
-and wants a machine that does nothing else.
+All chapters together write RESULTS.md; some are only printed. All take about a quarter of an hour,
+on a machine that does nothing else.
 """
 
 import argparse
@@ -27,7 +27,7 @@ CHAPTERS: Final[dict[str, Callable[[int], Chapter]]] = {
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Run the chapters of the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each is started")
     parser.add_argument("chapters", nargs="*", choices=[*CHAPTERS, []], metavar="chapter")

@@ -1,4 +1,4 @@
-"""A bare loop that polls jobs with aiohttp, tuned as well as we know: what a poll costs at least.
+"""A bare loop that polls jobs with aiohttp, tuned as well as possible: the least cost of a poll.
 
 python tests/bench/bare.py VARIANT URL CA_FILE CONCURRENCY JOBS
 """

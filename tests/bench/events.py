@@ -1,4 +1,4 @@
-"""Events per second, from the page that shows the ends to the receiver that has them."""
+"""Events per second, from the page that shows the ends to the receiver."""
 
 from pathlib import Path
 from statistics import median
@@ -10,7 +10,7 @@ from tests.bench.race import histogram
 from tests.bench.results import Chapter, Row
 
 JOBS: Final = 4_000
-TO_REACH: Final = 1_000
+TARGET: Final = 1_000
 SINKS: Final = (1, 4)
 SECRET: Final = "whsec_" + 32 * "A"
 
@@ -29,13 +29,13 @@ class Sent(NamedTuple):
 
 
 def deliver(sinks: int) -> Sent:
-    """Let all jobs end, and see how fast that is told."""
+    """Measure how fast the ends of all jobs are delivered."""
     names = ["webhook", *(f"webhook.n{number}" for number in range(1, sinks))]
     with Server.serving(JOBS) as server, TemporaryDirectory() as name:
         folder = Path(name)
         hooks = {}
-        for it in names:
-            prefix = f"POLLER_{it.upper().replace('.', '_')}"
+        for sink in names:
+            prefix = f"POLLER_{sink.upper().replace('.', '_')}"
             hooks |= {f"{prefix}_URL": f"{server.http}/events", f"{prefix}_SECRET": SECRET}
         program = daemon(
             server, folder, newest(JOBS, JOBS), POLLER_SINKS=",".join(names), **hooks, **FLAT_OUT
@@ -45,27 +45,27 @@ def deliver(sinks: int) -> Sent:
             used = running.cpu_seconds
             server.end(0.0)
             server.until("events", JOBS * sinks)
-            used, told = running.cpu_seconds - used, server.counts()
-    return Sent(JOBS / (told["last events"] - told["first events"]), JOBS / used)
+            used, counts = running.cpu_seconds - used, server.counts()
+    return Sent(JOBS / (counts["last events"] - counts["first events"]), JOBS / used)
 
 
 def chapter(rounds: int) -> Chapter:
-    """Measure with one sink and with four, in turns."""
-    sent: dict[int, list[Sent]] = {it: [] for it in SINKS}
+    """Measure one sink and four sinks by turns."""
+    sent: dict[int, list[Sent]] = {sinks: [] for sinks in SINKS}
     for _ in range(rounds):
         for sinks in SINKS:
             sent[sinks].append(deliver(sinks))
     rows = []
     for sinks in SINKS:
-        rates = [it.a_second for it in sent[sinks]]
+        rates = [rate.a_second for rate in sent[sinks]]
         rows.append(
             Row(
                 what=f"{sinks} {'sink' if sinks == 1 else 'sinks'}: events per second",
                 figure=histogram(rates),
-                to_reach=f"{TO_REACH:,}" if sinks == 1 else "",
-                is_reached=median(rates) >= TO_REACH if sinks == 1 else None,
+                to_reach=f"{TARGET:,}" if sinks == 1 else "",
+                is_reached=median(rates) >= TARGET if sinks == 1 else None,
             )
         )
-        figure = histogram([it.a_cpu_second for it in sent[sinks]])
+        figure = histogram([rate.a_cpu_second for rate in sent[sinks]])
         rows.append(Row(what=f"{sinks}: events per CPU second", figure=figure))
     return Chapter("Events", HOW, rows)

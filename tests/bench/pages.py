@@ -1,4 +1,4 @@
-"""Jobs observed through pages: by fleets of all sizes flat out, and by a large one at rest."""
+"""Jobs observed through pages: fleets of all sizes as fast as possible, and a large one at rest."""
 
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,10 @@ from tests.bench.results import Chapter, Row
 
 JOBS: Final = 100_000
 FLEETS: Final = (10, 100, 1_000, JOBS)
-TO_REACH: Final = 100_000
+TARGET: Final = 100_000
 LINEAR: Final = 2.0
 DEMAND: Final = 200_000
-"""Jobs that a fleet wants to be seen in a second: more than can be."""
+"""Jobs that a fleet polls in a second: more than is possible."""
 
 HOW: Final = f"""\
 The newest of {JOBS:,} jobs that run, watched as fast as it goes, by pages as the daemon chooses
@@ -23,9 +23,9 @@ them. Counted are the jobs on the pages that were sent."""
 
 
 def a_fleet(server: Server, folder: Path, *, watched: int, jobs: int) -> Program:
-    """Give a daemon that watches the newest of so many jobs flat out.
+    """Return a daemon that watches the newest of so many jobs as fast as possible.
 
-    Each is to be seen again before all can have been, but not before most have been.
+    Each job is due again before all can have been polled, but not before most have been.
     """
     interval = f"{max(watched / DEMAND, 0.001):.3f}"
     pace = {"POLLER_MIN_INTERVAL": interval, "POLLER_MAX_INTERVAL": interval}
@@ -33,26 +33,26 @@ def a_fleet(server: Server, folder: Path, *, watched: int, jobs: int) -> Program
 
 
 def runner(server: Server, watched: int, jobs: int = JOBS) -> Runner:
-    """Watch the newest of so many jobs, and count those that are seen, once each has been.
+    """Watch the newest of so many jobs; count the jobs on pages, once each was on one.
 
-    Many are seen again before all have been: the unknown part of the list is read with restraint.
+    Many are polled again before all have been: the unknown part of the list is read slowly.
     """
     fleet = partial(a_fleet, server, watched=watched, jobs=jobs)
     return Runner(fleet, "listed", 6 * watched + 10_000)
 
 
 def chapter(race: Race) -> Chapter:
-    """Measure fleets of all sizes against each other."""
+    """Compare fleets of all sizes."""
     with on_one_core(), Server.serving(JOBS) as server:
-        seen = race.run(server, {str(it): runner(server, it) for it in FLEETS})
+        seen = race.run(server, {str(watched): runner(server, watched) for watched in FLEETS})
         usual = partial(a_fleet, server, watched=FLEETS[2], jobs=JOBS)
-        more = profiled.told("the CPU of the daemon's pages", usual)
+        more = profiled.describe("the CPU of the daemon's pages", usual)
     rows = [
         Row(
             what=f"{watched:,} watched jobs: seen per CPU second",
             figure=histogram(seen[str(watched)]),
-            to_reach=f"{TO_REACH:,}" if watched >= 100 else "",
-            is_reached=median(seen[str(watched)]) >= TO_REACH if watched >= 100 else None,
+            to_reach=f"{TARGET:,}" if watched >= 100 else "",
+            is_reached=median(seen[str(watched)]) >= TARGET if watched >= 100 else None,
         )
         for watched in FLEETS
     ]

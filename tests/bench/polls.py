@@ -1,6 +1,6 @@
-"""Polls per CPU second: the daemon, a bare loop, and what people use today.
+"""Polls per CPU second: the daemon, a bare loop, and other programs in use today.
 
-Each asks for one job a request, again and again; no job ever changes.
+Each requests one job at a time, again and again; no job ever changes.
 """
 
 import json
@@ -19,7 +19,7 @@ JOBS: Final = 500
 CONCURRENCIES: Final = (1, 32, 256)
 USUAL: Final = 32
 VARIANTS: Final = ("status", "json", "bytes")
-"""Bare loops. The first is the best that we know of those that look at the status."""
+"""Bare loops. The first is the best that parses the status."""
 
 HOW: Final = f"""\
 {JOBS} jobs that run, one GET a poll (`POLLER_LIST_PAGES=off`), as fast as it goes. The server is
@@ -30,7 +30,7 @@ of 0 and logging at WARNING, without supervisor, database and heartbeat (`trigge
 
 
 def a_daemon(server: Server, folder: Path, *, scheme: str, concurrency: int) -> Program:
-    """Give a daemon that polls flat out."""
+    """Return a daemon that polls as fast as possible."""
     return daemon(
         server,
         folder,
@@ -45,14 +45,14 @@ def a_daemon(server: Server, folder: Path, *, scheme: str, concurrency: int) -> 
 def a_bare_loop(
     server: Server, _folder: Path, *, scheme: str, concurrency: int, variant: str = VARIANTS[0]
 ) -> Program:
-    """Give a bare loop."""
+    """Return a bare loop."""
     numbers = (str(concurrency), str(JOBS))
     script = (sys.executable, str(BENCH / "bare.py"), variant)
     return Program((*script, server.url(scheme), server.ca_file, *numbers), {})
 
 
 def an_sdk(server: Server, *words: str, scheme: str = "http") -> Program:
-    """Give the official SDK. At its start it would look for its newest version."""
+    """Return the official SDK, which would check for its newest version at the start."""
     variables = {
         "SUTRO_API_URL": server.url(scheme),
         "SUTRO_API_KEY": KEY,
@@ -64,7 +64,7 @@ def an_sdk(server: Server, *words: str, scheme: str = "http") -> Program:
 
 
 def a_triggerer(server: Server, folder: Path) -> Program:
-    """Give a loop of Airflow's triggers."""
+    """Return a loop of Airflow's triggers."""
     connection = {"conn_type": "openai", "password": KEY, "host": f"{server.http}/v1"}
     variables = {
         "AIRFLOW_HOME": str(folder / "airflow"),
@@ -76,17 +76,17 @@ def a_triggerer(server: Server, folder: Path) -> Program:
 
 
 def ours(server: Server, scheme: str, concurrency: int, *variants: str) -> dict[str, Runner]:
-    """Give the daemon and bare loops to run against each other."""
+    """Return the daemon and bare loops to compare."""
     options = {"scheme": scheme, "concurrency": concurrency}
     runners = {"daemon": Runner(partial(a_daemon, server, **options), "jobs", 4 * JOBS)}
-    for it in variants or VARIANTS[:1]:
-        loop = partial(a_bare_loop, server, **options, variant=it)
-        runners[it] = Runner(loop, "jobs", 4 * JOBS)
+    for variant in variants or VARIANTS[:1]:
+        loop = partial(a_bare_loop, server, **options, variant=variant)
+        runners[variant] = Runner(loop, "jobs", 4 * JOBS)
     return runners
 
 
 def theirs(server: Server, scheme: str) -> dict[str, Runner]:
-    """Give what people use today."""
+    """Return the other programs."""
     sdk = an_sdk(server, "poll", str(USUAL), scheme=scheme)
     runners = {"SDK": Runner(lambda _folder: sdk, "job-status", 200)}
     if scheme == "http":
@@ -95,7 +95,7 @@ def theirs(server: Server, scheme: str) -> dict[str, Runner]:
 
 
 def chapter(race: Race) -> Chapter:
-    """Measure all of it."""
+    """Measure all programs."""
     rows: list[Row] = []
     with on_one_core(), Server.serving(JOBS) as server:
         for concurrency in CONCURRENCIES:
@@ -107,11 +107,11 @@ def chapter(race: Race) -> Chapter:
         runners = ours(server, "https", USUAL) | theirs(server, "https")
         rows += _rows(race.run(server, runners), f"TLS, concurrency {USUAL}")
         usual = partial(a_daemon, server, scheme="http", concurrency=USUAL)
-        more = profiled.told("the CPU of the daemon's polls", usual)
+        more = profiled.describe("the CPU of the daemon's polls", usual)
     return Chapter("Polls per CPU second", HOW, rows, more)
 
 
-TO_REACH: Final[dict[tuple[str, str], float]] = {
+TARGETS: Final[dict[tuple[str, str], float]] = {
     ("http, concurrency 32", "status"): 0.80,
     ("http, concurrency 32", "SDK"): 15.0,
     ("http, concurrency 32", "Airflow"): 8.0,
@@ -143,7 +143,7 @@ def _rows(results: dict[str, list[float]], where: str) -> list[Row]:
 
 
 def _against(name: str, times: list[float], where: str) -> Row:
-    least = TO_REACH.get((where, name))
+    least = TARGETS.get((where, name))
     return Row(
         what=f"the daemon against {NAMES[name]}, {where}",
         figure=f"{histogram(times, '.2f')} x",

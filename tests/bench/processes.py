@@ -1,4 +1,4 @@
-"""Programs under measure, each a process of its own, and the server that they all ask."""
+"""Programs to measure, each a process of its own, and the server that they all poll."""
 
 import json
 import os
@@ -18,24 +18,24 @@ from urllib.parse import urlsplit
 PROJECT: Final = Path(__file__).parents[2]
 BENCH: Final = Path(__file__).parent
 KEY: Final = "sk_bench"
-PATIENCE: Final = 300.0
-GLANCE: Final = 0.02
+TIMEOUT_SECONDS: Final = 300.0
+POLL_SECONDS: Final = 0.02
 KIB_A_MIB: Final = 1024
 
 ALLOCATOR: Final = {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "4194304"}
-"""What unit and image set. Every program is measured with it."""
+"""The settings of the unit and the image. Every program is measured with them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """How a program is started: its command and its environment."""
+    """The command and the environment of a program."""
 
     command: Sequence[str]
     variables: Mapping[str, str]
 
     @contextmanager
     def running(self, folder: Path) -> Iterator["Running"]:
-        """Run it in a folder while the block runs; its output goes into the file `out`."""
+        """Run it in a folder while the block runs; its output goes to the file `out`."""
         with (
             (folder / "out").open("wb") as out,
             subprocess.Popen(
@@ -59,32 +59,32 @@ class Running:
 
     @property
     def cpu_seconds(self) -> float:
-        """How much CPU it has used, all its threads together (clock_getcpuclockid(3))."""
+        """The CPU seconds of all its threads (clock_getcpuclockid(3))."""
         return time.clock_gettime(~self.process.pid << 3 | 2)
 
     @property
     def resident_mib(self) -> float:
-        """How much memory it holds (proc(5))."""
+        """The memory that it holds (proc(5))."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         (kib,) = (line.split()[1] for line in lines if line.startswith("VmRSS"))
         return int(kib) / KIB_A_MIB
 
     def until_ended(self) -> None:
-        """Wait for its end, after which it still can be asked what it has used."""
+        """Wait for its end, after which its CPU time can still be read."""
         os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
 
     def pause(self) -> None:
-        """Let it do nothing."""
+        """Stop it."""
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Continue it."""
         self.process.send_signal(signal.SIGCONT)
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The other end: where it listens, with and without TLS, and what it has counted."""
+    """The server: its URLs, with and without TLS, and its counters."""
 
     http: str
     https: str
@@ -109,38 +109,40 @@ class Server:
                     process.kill()
 
     def url(self, scheme: str) -> str:
-        """Give its URL for a scheme."""
+        """Return its URL for a scheme."""
         return {"http": self.http, "https": self.https}[scheme]
 
     def counts(self) -> Mapping[str, float]:
-        """Tell what was asked so far, by kind."""
-        counts: Mapping[str, float] = self._ask("/bench/counts")
+        """Return the number of requests so far, by kind."""
+        counts: Mapping[str, float] = self._get("/bench/counts")
         return counts
 
     def count(self, kind: str) -> int:
-        """Tell how often one kind was asked."""
+        """Return the number of requests of one kind."""
         return int(self.counts().get(kind, 0))
 
     def end(self, over: float) -> None:
-        """Let the jobs end, one by one within so many seconds."""
-        self._ask(f"/bench/end?over={over}")
+        """End the jobs, one by one within so many seconds."""
+        self._get(f"/bench/end?over={over}")
 
     def until(self, kind: str, count: int) -> None:
-        """Wait until a kind was asked so often."""
-        deadline = time.monotonic() + PATIENCE
+        """Wait until there were so many requests of a kind."""
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while self.count(kind) < count:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{self.count(kind)} of {count} {kind} after {PATIENCE:.0f} s")
-            time.sleep(GLANCE)
+                raise TimeoutError(
+                    f"{self.count(kind)} of {count} {kind} after {TIMEOUT_SECONDS:.0f} s"
+                )
+            time.sleep(POLL_SECONDS)
 
     def until_quiet(self, seconds: float) -> None:
-        """Wait until nothing has been asked for so long."""
+        """Wait until nothing has been requested for so long."""
         before = None
         while (counts := self.counts()) != before:
             before = counts
             time.sleep(seconds)
 
-    def _ask(self, path: str) -> Any:
+    def _get(self, path: str) -> Any:
         connection = HTTPConnection(urlsplit(self.http).netloc)
         try:
             connection.request("GET", path)
@@ -150,8 +152,8 @@ class Server:
 
 
 def daemon(server: Server, folder: Path, job_ids: Sequence[str], **variables: str) -> Program:
-    """Give `sutro-poller run` as users run it: SQLite, the log, and what is asked for."""
-    (folder / "jobs").write_text("".join(f"{it}\n" for it in job_ids))
+    """Return `sutro-poller run` as users run it, with SQLite and a log."""
+    (folder / "jobs").write_text("".join(f"{job_id}\n" for job_id in job_ids))
     settings = {
         "PYTHONPATH": str(PROJECT),
         "SUTRO_API_URL": server.http,
@@ -170,12 +172,12 @@ FLAT_OUT: Final = {
     "POLLER_REQUESTS_PER_MINUTE": "1e9",
     "POLLER_REQUEST_TIMEOUT": "1h",
 }
-"""Settings with which there always is a job to look at, and never a wait.
+"""Settings with which a job is always due.
 
 No request may time out while its process is stopped.
 """
 
 
 def newest(jobs: int, watched: int) -> list[str]:
-    """Name the newest jobs of so many."""
+    """Return the ids of the newest jobs of so many."""
     return [f"job-{number}" for number in range(jobs - watched, jobs)]

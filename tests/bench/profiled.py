@@ -1,6 +1,6 @@
-"""Where the CPU of a daemon goes: it is run under cProfile, in a process of its own.
+"""The CPU time of a daemon by module: it runs under cProfile, in a process of its own.
 
-What is built into Python counts for who calls it. Profiling makes calls dearer than they are, so
+Built-in functions count for their callers. Profiling makes calls more expensive than they are, so
 the shares show where to look, and no more.
 """
 
@@ -25,23 +25,25 @@ from tests.bench.processes import Program
 
 WARM_UP: Final = 4.0
 SECONDS: Final = 4.0
-LEAST: Final = 0.01
+MIN_SHARE: Final = 0.01
 BUILT_IN: Final = "~"
 
 
-def told(what: str, program: Callable[[Path], Program]) -> str:
-    """Profile a daemon, and tell of it as Markdown."""
+def describe(what: str, program: Callable[[Path], Program]) -> str:
+    """Profile a daemon, and return the shares as a sentence."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         command = (sys.executable, "-m", "tests.bench.profiled")
         with replace(program(folder), command=command).running(folder) as running:
             running.until_ended()
         spent = json.loads((folder / "out").read_text())
-    return f"Where {what} goes: {', '.join(f'{name} {it:.0%}' for name, it in spent.items())}."
+    return (
+        f"Where {what} goes: {', '.join(f'{name} {share:.0%}' for name, share in spent.items())}."
+    )
 
 
 async def profile() -> pstats.Stats:
-    """Let the daemon of the environment serve, and look at it for some seconds."""
+    """Run the daemon of the environment under the profiler for some seconds."""
     app, profiler = App(load(os.environ)), cProfile.Profile()
     async with anyio.create_task_group() as group:
         group.start_soon(app.serve)
@@ -54,7 +56,7 @@ async def profile() -> pstats.Stats:
 
 
 def shares(stats: pstats.Stats) -> dict[str, float]:
-    """Give the share of each part that has one worth mentioning, largest first."""
+    """Return the share of each part that has a notable one, largest first."""
     spent: Counter[str] = Counter()
     for function, (_, _, own, _, callers) in stats.stats.items():
         if function[0] != BUILT_IN:
@@ -64,11 +66,15 @@ def shares(stats: pstats.Stats) -> dict[str, float]:
             spent[part(caller[0])] += times[2]
     spent.pop(BUILT_IN, None)
     total = spent.total()
-    return {name: it / total for name, it in spent.most_common() if it / total >= LEAST}
+    return {
+        name: seconds / total
+        for name, seconds in spent.most_common()
+        if seconds / total >= MIN_SHARE
+    }
 
 
 def part(file: str) -> str:
-    """Name a module of ours, a package of others, or a module of Python."""
+    """Return the name of a module of ours, a package of others, or a module of Python."""
     path = Path(file)
     if "site-packages" in path.parts:
         return path.parts[path.parts.index("site-packages") + 1]

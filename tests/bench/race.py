@@ -1,8 +1,8 @@
-"""Races: programs take turns on one core, so that whatever else the machine does hits them all.
+"""Races: programs take turns on one core, so that other load on the machine hits them all.
 
-All run at once, but all save one are stopped. So turns can be short, and what is compared has
-happened within a second or two. They and the server share one core: waking an idle core for every
-answer would be paid by whoever asks, the more the slower they are.
+All are started, and all but one are stopped. So turns can be short, and what is compared happens
+within a second or two. They and the server share one core: otherwise the wake-up of an idle core
+for every response would count for the client, and more for slower clients.
 """
 
 import os
@@ -22,7 +22,7 @@ SETTLE: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """A program in a race, the kind of request that counts, and how many make it warm."""
+    """A program in a race, the kind of request that counts, and the number that warms it up."""
 
     program: Callable[[Path], Program]
     kind: str
@@ -31,18 +31,18 @@ class Runner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Race:
-    """How many rounds, each with all programs started anew; how many turns a round, how long."""
+    """The rounds, in each of which all programs start anew; the turns a round, and their length."""
 
     rounds: int
     turns: int = 4
     seconds: float = 0.6
 
     def run(self, server: Server, runners: Mapping[str, Runner]) -> dict[str, list[float]]:
-        """Give what each did per CPU second in each of its turns."""
+        """Return what each program did per CPU second in each of its turns."""
         results: dict[str, list[float]] = {name: [] for name in runners}
         for _ in range(self.rounds):
             with ExitStack() as stack:
-                warm = {it: stack.enter_context(_warm(server, runners[it])) for it in runners}
+                warm = {name: stack.enter_context(_warm(server, runners[name])) for name in runners}
                 for _ in range(self.turns):
                     for name, running in warm.items():
                         results[name].append(self._turn(server, runners[name], running))
@@ -84,11 +84,11 @@ def on_one_core() -> Iterator[None]:
 
 
 def ratios(these: list[float], those: list[float]) -> list[float]:
-    """Compare turn by turn."""
+    """Return the ratios of each turn."""
     return [this / that for this, that in zip(these, those, strict=True)]
 
 
 def histogram(values: list[float], form: str = ",.0f") -> str:
-    """Write the median, and from where to where the values go."""
+    """Return the median and the range."""
     low, middle, high = min(values), median(values), max(values)
     return f"{middle:{form}} ({low:{form}} to {high:{form}})"

@@ -1,4 +1,4 @@
-"""What was measured, as rows, and the file that shows them."""
+"""The results as rows, and the file that shows them."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ LIBRARIES: Final = ("aiohttp", "anyio", "uvloop", "pydantic", "structlog")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One figure. `is_reached` is None where there is nothing to reach."""
+    """One figure. `is_reached` is None where there is no target."""
 
     what: str
     figure: str
@@ -27,14 +27,14 @@ class Row:
     is_reached: bool | None = None
 
     def __str__(self) -> str:
-        """Write it as a row of a table."""
+        """Return it as a row of a table."""
         applied = {True: "yes", False: "**no**", None: ""}[self.is_reached]
         return f"| {self.what} | {self.figure} | {self.to_reach} | {applied} |"
 
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
-    """What one module measured, how it was done, and what else is to be told of it."""
+    """The results of one module, its method, and a remark."""
 
     title: str
     how: str
@@ -42,7 +42,7 @@ class Chapter:
     more: str = ""
 
     def __str__(self) -> str:
-        """Write it as Markdown."""
+        """Return it as Markdown."""
         head = ("| what | figure | to reach | reached |", "|---|---|---|---|")
         table = "\n".join((*head, *map(str, self.rows)))
         parts = (f"## {self.title}", self.how, table, self.more)
@@ -55,8 +55,8 @@ def write(chapters: Iterable[Chapter], command: str) -> None:
 
 
 def _preface(command: str) -> str:
-    libraries = ", ".join(f"{it} {version(it)}" for it in LIBRARIES)
-    peers = ", ".join(it.replace("==", " ") for it in (*venvs.SDK, *venvs.AIRFLOW))
+    libraries = ", ".join(f"{library} {version(library)}" for library in LIBRARIES)
+    peers = ", ".join(package.replace("==", " ") for package in (*venvs.SDK, *venvs.AIRFLOW))
     settings = ", ".join(f"`{name}={value}`" for name, value in ALLOCATOR.items())
     return f"""\
 # What the benchmark measured

@@ -1,6 +1,6 @@
-"""The rules by which jobs are watched: ours, and those that people use today.
+"""The rules by which jobs are polled: ours, and those of other programs in use today.
 
-Each looks at a job from its creation on until it can tell that the job has ended.
+Each polls a job from its creation until it knows that the job has ended.
 """
 
 import math
@@ -14,7 +14,7 @@ from poller.core.pacing import PollPolicy, next_poll_delay
 from poller.core.state import JobState
 
 
-class Life(NamedTuple):
+class Timeline(NamedTuple):
     """When a job starts to run and when it ends, in seconds after its creation."""
 
     started: float
@@ -22,67 +22,67 @@ class Life(NamedTuple):
 
 
 class Watched(NamedTuple):
-    """What the watching of one job came to."""
+    """The requests for one job, and the lag of its end."""
 
     requests: int
     lag: float
 
 
-Watch = Callable[[Life, Random, float], Watched]
-"""Watches one job by a rule whose pauses are multiplied by a factor."""
+Watch = Callable[[Timeline, Random, float], Watched]
+"""Polls one job by a rule whose pauses are multiplied by a factor."""
 
 
-def sutro_poller(life: Life, random: Random, factor: float) -> Watched:
-    """Look as the daemon does: once it has seen a job run, the job is as old as its run."""
+def sutro_poller(timeline: Timeline, random: Random, factor: float) -> Watched:
+    """Poll as the daemon does: once a job was observed running, its age is that of the run."""
     policy = PollPolicy(factor=factor)
-    at, looks = 0.0, 1
-    while at < life.ended:
-        began = life.started if at >= life.started else 0.0
+    at, polls = 0.0, 1
+    while at < timeline.ended:
+        began = timeline.started if at >= timeline.started else 0.0
         state = JobState(job_id="", since=began)
         at += next_poll_delay(
             state, None, 0, now=at, policy=policy, rules=LifecyclePolicy(), random=random.random
         )
-        looks += 1
-    return Watched(looks, at - life.ended)
+        polls += 1
+    return Watched(polls, at - timeline.ended)
 
 
-def fixed(life: Life, _random: Random, seconds: float) -> Watched:
-    """Look at once and then at an interval, like `await_job_completion` of sutro 0.1.67: 5 s."""
-    pauses = math.ceil(life.ended / seconds)
-    return Watched(1 + pauses, pauses * seconds - life.ended)
+def fixed(timeline: Timeline, _random: Random, seconds: float) -> Watched:
+    """Poll at once and then at an interval, like `await_job_completion` of sutro 0.1.67: 5 s."""
+    pauses = math.ceil(timeline.ended / seconds)
+    return Watched(1 + pauses, pauses * seconds - timeline.ended)
 
 
-def google_api_core(life: Life, random: Random, factor: float) -> Watched:
-    """Look as google-api-core 2.44.0 waits for an operation, but without giving up after 900 s.
+def google_api_core(timeline: Timeline, random: Random, factor: float) -> Watched:
+    """Poll as google-api-core 2.44.0 does for an operation, but without the limit of 900 s.
 
     `future.polling.DEFAULT_POLLING`, by `retry.retry_base.exponential_sleep_generator`.
     """
-    at, looks, longest = 0.0, 1, 1.0
-    while at < life.ended:
+    at, polls, longest = 0.0, 1, 1.0
+    while at < timeline.ended:
         at += factor * random.uniform(0.0, longest)
         longest = min(longest * 1.5, 20.0)
-        looks += 1
-    return Watched(looks, at - life.ended)
+        polls += 1
+    return Watched(polls, at - timeline.ended)
 
 
-def airflow_aws_batch(life: Life, random: Random, factor: float) -> Watched:
-    """Look as `BatchClientHook.wait_for_job` of apache-airflow-providers-amazon 9.39.0 does.
+def airflow_aws_batch(timeline: Timeline, random: Random, factor: float) -> Watched:
+    """Poll as `BatchClientHook.wait_for_job` of apache-airflow-providers-amazon 9.39.0 does.
 
     It waits until the job runs and then, anew, until it has ended.
     """
-    at, looks = factor * random.uniform(1.0, 10.0), 0
-    for moment in life:
+    at, polls = factor * random.uniform(1.0, 10.0), 0
+    for moment in timeline:
         at += factor * random.uniform(1.0, 10.0)
-        looks, tries = looks + 1, 0
+        polls, tries = polls + 1, 0
         while at < moment:
             tries += 1
             at += factor * _airflow_pause(tries, random)
-            looks += 1
-    return Watched(looks, at - life.ended)
+            polls += 1
+    return Watched(polls, at - timeline.ended)
 
 
 def _airflow_pause(tries: int, random: Random) -> float:
-    """Draw `exponential_delay`, then what `delay` makes of it."""
+    """Draw `exponential_delay`, then the jitter of `delay`."""
     longest = min(1.0 + (tries * 0.6) ** 2, 600.0)
     delay = random.uniform(longest / 3.0, longest)
     return random.uniform(max(delay - 1.0, 0.0), delay + 1.0)
@@ -90,7 +90,7 @@ def _airflow_pause(tries: int, random: Random) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A way to watch, and the factors that it is used with."""
+    """A polling rule, and the factors that it is used with."""
 
     label: str
     watch: Watch

@@ -1,14 +1,13 @@
-"""Hold our schedule against those of others, in simulation: python tests/bench/schedules.py.
+"""Compare our polling schedule with others, in simulation: python tests/bench/schedules.py.
 
-Every rule watches the same jobs. Its requests are its looks at a job; its lag is what passes from a
-job's end to the look that tells it. A request takes no time and never fails, and nothing but the
-rule holds it back.
+Every rule polls the same jobs. The lag is the time from a job's end to the poll that detects it. A
+request takes no time and never fails, and nothing but the rule delays it.
 
 A rule is measured as it is used, and again with its pauses scaled until it makes as many requests
 as ours. Its scores say how many times its requests a fixed interval needs for the same lag.
 
-Ours is for lengths of every size. Where all are of one size a fixed interval is hard to beat, and
-for ours the end of a rare long job comes late: `losses` says where others do better.
+Our rule is for lengths of every size. If all are of one size a fixed interval is hard to beat, and
+our rule detects the end of a rare long job late: `losses` returns where others do better.
 """
 
 import math
@@ -20,7 +19,7 @@ from statistics import fmean, quantiles
 from typing import Final, NamedTuple
 
 from tests.bench import results
-from tests.bench.rules import OURS, PEERS, Life, Rule
+from tests.bench.rules import OURS, PEERS, Rule, Timeline
 
 SEED: Final = 20240115
 JOBS: Final = 2_000
@@ -31,7 +30,7 @@ HALVINGS: Final = 12
 
 
 class Kind(NamedTuple):
-    """Why people send a batch: medians, and the spreads of their logarithms."""
+    """A reason to send a batch: medians, and the spreads of their logarithms."""
 
     share: float
     rows: float
@@ -50,37 +49,37 @@ SECONDS_PER_ROW: Final = (0.02, 0.7)
 HALF_AN_HOUR: Final = 1_800.0
 
 
-def llm_batch(random: Random) -> Life:
-    """Draw a job that waits for its turn, loads its model and then goes through its rows."""
-    kind = random.choices(KINDS, [it.share for it in KINDS])[0]
+def llm_batch(random: Random) -> Timeline:
+    """Draw a job that is queued, loads its model and then processes its rows."""
+    kind = random.choices(KINDS, [kind.share for kind in KINDS])[0]
     queue = _about(random, kind.queue_seconds, kind.queue_spread)
     rows = _about(random, kind.rows, kind.rows_spread)
     run = _about(random, *LOADING_SECONDS) + rows * _about(random, *SECONDS_PER_ROW)
-    return Life(queue, queue + run)
+    return Timeline(queue, queue + run)
 
 
 def _about(random: Random, median: float, histogram: float) -> float:
     return random.lognormvariate(math.log(median), histogram)
 
 
-Draw = Callable[[Random], Life]
+Draw = Callable[[Random], Timeline]
 
 WORKLOADS: Final[dict[str, Draw]] = {
     "LLM batches": llm_batch,
-    "exponential": lambda random: Life(0.0, random.expovariate(1.0 / HALF_AN_HOUR)),
-    "uniform": lambda random: Life(0.0, random.uniform(0.0, 2.0 * HALF_AN_HOUR)),
-    "Pareto": lambda random: Life(0.0, 60.0 * random.paretovariate(1.16)),
+    "exponential": lambda random: Timeline(0.0, random.expovariate(1.0 / HALF_AN_HOUR)),
+    "uniform": lambda random: Timeline(0.0, random.uniform(0.0, 2.0 * HALF_AN_HOUR)),
+    "Pareto": lambda random: Timeline(0.0, 60.0 * random.paretovariate(1.16)),
 }
 """The three plain ones have no queue. 1.16 is the index at which a fifth holds four fifths."""
 
 
-def sample(draw: Draw, jobs: int = JOBS, seed: int = SEED) -> list[Life]:
+def sample(draw: Draw, jobs: int = JOBS, seed: int = SEED) -> list[Timeline]:
     """Draw jobs of one workload."""
     random = Random(seed)
     return [draw(random) for _ in range(jobs)]
 
 
-# The measuring.
+# The measurement.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +99,7 @@ LAGS: Final = ("mean", "median", "p95", "p99", "longest")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """Requests that a fixed interval needs for the same lag, in units of those used."""
+    """The requests that a fixed interval needs for the same lag, in units of those used."""
 
     mean: float
     median: float
@@ -109,7 +108,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One rule on one workload. `is_scaled`: it was made to use as many requests as ours."""
+    """One rule on one workload. `is_scaled`: with as many requests as our rule."""
 
     workload: str
     rule: str
@@ -118,14 +117,14 @@ class Row:
     scores: Scores
 
 
-def measure(rule: Rule, lives: Sequence[Life], factor: float = 1.0) -> Figures:
-    """Watch every job by a rule."""
+def measure(rule: Rule, timelines: Sequence[Timeline], factor: float = 1.0) -> Figures:
+    """Poll every job by a rule."""
     random = Random(SEED)
-    watched = [rule.watch(life, random, factor) for life in lives]
-    lags = [it.lag for it in watched]
+    watched = [rule.watch(timeline, random, factor) for timeline in timelines]
+    lags = [job.lag for job in watched]
     percentiles = quantiles(lags, n=100, method="inclusive")
     return Figures(
-        requests=fmean(it.requests for it in watched),
+        requests=fmean(job.requests for job in watched),
         mean=fmean(lags),
         median=percentiles[49],
         p95=percentiles[94],
@@ -134,12 +133,12 @@ def measure(rule: Rule, lives: Sequence[Life], factor: float = 1.0) -> Figures:
     )
 
 
-def score(lives: Sequence[Life], used: Figures) -> Scores:
+def score(timelines: Sequence[Timeline], used: Figures) -> Scores:
     """Compare with a fixed interval that begins at any moment.
 
-    Its lags are spread evenly over the interval, and it looks once more than a job has intervals.
+    Its lags are spread evenly over the interval, and it polls once more than a job has intervals.
     """
-    length = fmean(it.ended for it in lives)
+    length = fmean(timeline.ended for timeline in timelines)
 
     def ratio(interval: float) -> float:
         return (1.0 + length / interval) / used.requests
@@ -149,11 +148,11 @@ def score(lives: Sequence[Life], used: Figures) -> Scores:
     )
 
 
-def equal_factor(rule: Rule, lives: Sequence[Life], requests: float) -> float:
-    """Find the factor at which a rule makes so many requests per job, by bisection."""
+def equal_factor(rule: Rule, timelines: Sequence[Timeline], requests: float) -> float:
+    """Return the factor at which a rule makes so many requests per job, by bisection."""
 
     def is_over(factor: float) -> bool:
-        return measure(rule, lives, factor).requests > requests
+        return measure(rule, timelines, factor).requests > requests
 
     low = high = 1.0
     while not is_over(low):
@@ -175,27 +174,27 @@ def rows(jobs: int = JOBS, seed: int = SEED) -> list[Row]:
     ]
 
 
-def compare(workload: str, lives: Sequence[Life]) -> Iterator[Row]:
+def compare(workload: str, timelines: Sequence[Timeline]) -> Iterator[Row]:
     """Measure every rule on the same jobs, as it is used and then at as many requests as ours."""
-    requests = measure(OURS, lives).requests
+    requests = measure(OURS, timelines).requests
     for rule in (OURS, *PEERS):
         for factor in rule.natural:
-            yield _row(workload, lives, rule, factor, is_scaled=False)
+            yield _row(workload, timelines, rule, factor, is_scaled=False)
     for rule in PEERS:
-        factor = equal_factor(rule, lives, requests)
-        yield _row(workload, lives, rule, factor, is_scaled=True)
+        factor = equal_factor(rule, timelines, requests)
+        yield _row(workload, timelines, rule, factor, is_scaled=True)
 
 
 def _row(
-    workload: str, lives: Sequence[Life], rule: Rule, factor: float, *, is_scaled: bool
+    workload: str, timelines: Sequence[Timeline], rule: Rule, factor: float, *, is_scaled: bool
 ) -> Row:
-    figures = measure(rule, lives, factor)
+    figures = measure(rule, timelines, factor)
     return Row(
         workload=workload,
         rule=rule.label.format(factor),
         is_scaled=is_scaled,
         figures=figures,
-        scores=score(lives, figures),
+        scores=score(timelines, figures),
     )
 
 
@@ -203,7 +202,7 @@ def _row(
 
 
 class Loss(NamedTuple):
-    """A lag that another rule has shorter than ours at as many requests."""
+    """A lag that is shorter by another rule with as many requests."""
 
     workload: str
     rule: str
@@ -213,7 +212,7 @@ class Loss(NamedTuple):
 
 
 def losses(measured: Iterable[Row]) -> Iterator[Loss]:
-    """Say where others do better than ours; the rows of ours come first."""
+    """Return where others do better than our rule, whose rows come first."""
     ours: dict[str, Figures] = {}
     for row in measured:
         best = ours.setdefault(row.workload, row.figures)
@@ -223,7 +222,7 @@ def losses(measured: Iterable[Row]) -> Iterator[Loss]:
 
 
 def report(measured: Sequence[Row]) -> str:
-    """Write everything as Markdown."""
+    """Return everything as Markdown."""
     return "\n".join([*_table(measured), "", *_worst(measured)])
 
 
@@ -233,18 +232,20 @@ def _table(measured: Iterable[Row]) -> Iterator[str]:
         "| score: mean | median | p99 |"
     )
     yield "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
-    for it in measured:
-        lags = " | ".join(f"{getattr(it.figures, lag):.1f}" for lag in LAGS)
-        scores = f"{it.scores.mean:.2f} | {it.scores.median:.2f} | {it.scores.p99:.2f}"
-        rule = f"{it.rule} (equal)" if it.is_scaled else it.rule
-        yield f"| {it.workload} | {rule} | {it.figures.requests:.1f} | {lags} | {scores} |"
+    for row in measured:
+        lags = " | ".join(f"{getattr(row.figures, lag):.1f}" for lag in LAGS)
+        scores = f"{row.scores.mean:.2f} | {row.scores.median:.2f} | {row.scores.p99:.2f}"
+        rule = f"{row.rule} (equal)" if row.is_scaled else row.rule
+        yield f"| {row.workload} | {rule} | {row.figures.requests:.1f} | {lags} | {scores} |"
 
 
 def _worst(measured: Iterable[Row]) -> Iterator[str]:
     yield "At as many requests others have shorter lags than ours:"
     yield ""
-    for (workload, rule), group in groupby(losses(measured), key=lambda it: (it.workload, it.rule)):
-        lags = (f"{it.lag} {it.theirs:.1f} s against {it.ours:.1f} s" for it in group)
+    for (workload, rule), group in groupby(
+        losses(measured), key=lambda loss: (loss.workload, loss.rule)
+    ):
+        lags = (f"{loss.lag} {loss.theirs:.1f} s against {loss.ours:.1f} s" for loss in group)
         yield f"- {workload}, {rule}: {', '.join(lags)}"
 
 
@@ -252,12 +253,12 @@ HOW: Final = f"""\
 Simulated: {JOBS:,} jobs of each workload, seed {SEED}. A score says how many times our requests a
 fixed interval needs for the same lag. In brackets what it uses is made equal to ours."""
 
-TO_REACH: Final = {"mean": 1.55, "median": 2.4}
+TARGETS: Final = {"mean": 1.55, "median": 2.4}
 """Scores on LLM batches."""
 
 
 def chapter() -> results.Chapter:
-    """Measure everything; the figures to reach are those of the first row."""
+    """Measure everything; the targets are those of the first row."""
     measured = rows()
     ours = measured[0].scores
     scores = [
@@ -267,7 +268,7 @@ def chapter() -> results.Chapter:
             to_reach=f"{least:g}",
             is_reached=getattr(ours, lag) >= least,
         )
-        for lag, least in TO_REACH.items()
+        for lag, least in TARGETS.items()
     ]
     return results.Chapter("Schedules", HOW, scores, report(measured))
 

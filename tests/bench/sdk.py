@@ -1,6 +1,6 @@
-"""Let the official SDK look after jobs, each in a thread: poll JOBS, or await JOBS.
+"""Poll or await jobs with the official SDK, each in a thread: poll JOBS, or await JOBS.
 
-It is run by the interpreter that has the SDK. The SDK draws spinners on stdout.
+The interpreter that has the SDK runs this program. The SDK prints spinners to stdout.
 """
 
 import sys
@@ -10,7 +10,7 @@ from sutro import Sutro
 
 
 def poll(sdk: Sutro, job_id: str) -> None:
-    """Ask for a job's status, again and again."""
+    """Poll a job's status, again and again."""
     while True:
         sdk.get_job_status(job_id)
 
@@ -21,8 +21,8 @@ def wait(sdk: Sutro, job_id: str) -> None:
 
 
 if __name__ == "__main__":
-    look_after = {"poll": poll, "await": wait}[sys.argv[1]]
+    action = {"poll": poll, "await": wait}[sys.argv[1]]
     count, client = int(sys.argv[2]), Sutro()
     with ThreadPoolExecutor(count) as threads:
         for number in range(count):
-            threads.submit(look_after, client, f"job-{number}")
+            threads.submit(action, client, f"job-{number}")

@@ -1,13 +1,13 @@
-"""The other end of every benchmark, a process of its own: an API, and a receiver of webhooks.
+"""The server of every benchmark, a process of its own: an API, and a receiver of webhooks.
 
-It answers canned bodies over keep-alive as fast as Python can, so that what is measured is the
-client. Its jobs, `job-0` the oldest, run until they are told to end:
+It sends canned bodies over keep-alive as fast as Python can, so that the client is measured. Its
+jobs, `job-0` the oldest, run until they are ended:
 
-    GET  /v1/jobs/ID, /v1/list-jobs, /v1/job-status/ID   as the Sutro API answers, see the simulator
-    GET  /v1/batches/ID                                  a batch in progress, as OpenAI answers
-    POST /events...                                      a receiver that takes every webhook
-    GET  /bench/counts                                   what was asked so far, by kind
-    POST /bench/end?over=SECONDS                         the jobs end, one by one within that time
+    GET  /v1/jobs/ID, /v1/list-jobs, /v1/job-status/ID   as the Sutro API, see the simulator
+    GET  /v1/batches/ID                                  a batch in progress, as OpenAI responds
+    POST /events...                                      a receiver that accepts every webhook
+    GET  /bench/counts                                   the number of requests so far, by kind
+    POST /bench/end?over=SECONDS                         end the jobs, one by one within that time
 """
 
 import asyncio
@@ -49,7 +49,7 @@ BATCH: Final = json.dumps(
 
 
 def template(at: float, begun: float) -> bytes:
-    """Give a job of the simulator as it is at a moment, without its number and its creation."""
+    """Return a job of the simulator at a moment, without its number and its creation."""
     script = JobScript(job_id="job-0", queue_seconds=1.0, run_seconds=60.0)
     job = SimulatedJob(script=script, number=0, created=begun, speed=1.0).as_object(at)
     text = json.dumps(job | {"datetime_created": "created"}).replace("%", "%%")
@@ -58,40 +58,40 @@ def template(at: float, begun: float) -> bytes:
 
 @dataclass(slots=True)
 class Api:
-    """The jobs, and what was asked of them."""
+    """The jobs, and the number of requests."""
 
     jobs: int
     counts: Counter[str] = field(default_factory=Counter)
     moments: dict[str, float] = field(default_factory=dict)
-    _ends: tuple[float, float] = (float("inf"), 0.0)
+    _end_times: tuple[float, float] = (float("inf"), 0.0)
     _created: list[bytes] = field(init=False)
     _running: bytes = field(init=False)
     _ended: bytes = field(init=False)
 
     def __post_init__(self) -> None:
-        """Write what every job is made of; each was created a tenth of a second after the last."""
+        """Prepare the parts of every job; each was created a tenth of a second after the last."""
         now = datetime.now(UTC)
-        ages = (timedelta(seconds=200.0 + it / 10) for it in range(self.jobs, 0, -1))
+        ages = (timedelta(seconds=200.0 + number / 10) for number in range(self.jobs, 0, -1))
         self._created = [format_rfc3339(now - age).encode() for age in ages]
         at = now.timestamp()
         self._running, self._ended = template(at, at - 10.0), template(at, at - 100.0)
 
     def end(self, over: float) -> None:
-        """Let the jobs end, one by one within so many seconds."""
-        self._ends = time.monotonic(), over / max(self.jobs, 1)
+        """End the jobs, one by one within so many seconds."""
+        self._end_times = time.monotonic(), over / max(self.jobs, 1)
 
     def has_ended(self, number: int) -> bool:
-        """Tell whether a job has ended."""
-        begun, step = self._ends
+        """Return whether a job has ended."""
+        begun, step = self._end_times
         return time.monotonic() >= begun + (number + 1) * step
 
     def job(self, number: int) -> bytes:
-        """Write a job."""
+        """Return a job."""
         text = self._ended if self.has_ended(number) else self._running
         return text % (number, self._created[number])
 
-    def answer(self, path: str, query: str) -> bytes:
-        """Give the body for a path."""
+    def response_body(self, path: str, query: str) -> bytes:
+        """Return the body for a path."""
         kind, _, name = path.removeprefix("/v1").lstrip("/").partition("/")
         self._count(kind)
         match kind:
@@ -124,8 +124,12 @@ class Api:
 
     def _status(self, name: str) -> bytes:
         word = "SUCCEEDED" if self.has_ended(int(name.removeprefix("job-"))) else "RUNNING"
-        answer = {"message": "Job status retrieved.", "job_status": {name: word}, "metadata": None}
-        return json.dumps(answer).encode()
+        response_body = {
+            "message": "Job status retrieved.",
+            "job_status": {name: word},
+            "metadata": None,
+        }
+        return json.dumps(response_body).encode()
 
 
 class Connection(asyncio.Protocol):
@@ -137,11 +141,11 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection."""
+        """Keep the connection."""
         self._transport = transport
 
     def data_received(self, text: bytes) -> None:
-        """Answer every request that has come whole."""
+        """Answer every request that is complete."""
         self._text += text
         while (head := self._text.find(b"\r\n\r\n")) >= 0:
             size = head + 4 + self._length(self._text[:head])
@@ -161,7 +165,7 @@ class Connection(asyncio.Protocol):
     def _respond(self, target: str) -> bytes:
         path, _, query = target.partition("?")
         steer = {"/bench/counts": self._counts, "/bench/end": self._end}.get(path)
-        body = steer(query) if steer else self._api.answer(path, query)
+        body = steer(query) if steer else self._api.response_body(path, query)
         return b"%bContent-Length: %d\r\n\r\n%b" % (_head(int(time.time())), len(body), body)
 
     def _counts(self, _query: str) -> bytes:
@@ -174,13 +178,13 @@ class Connection(asyncio.Protocol):
 
 @lru_cache(maxsize=1)
 def _head(now: int) -> bytes:
-    """Write what every answer of a second begins with."""
+    """Return the first lines of the responses of a second."""
     lines = ("HTTP/1.1 200 OK", "Server: bench", f"Date: {formatdate(now, usegmt=True)}")
     return "\r\n".join((*lines, "Content-Type: application/json", "")).encode()
 
 
 async def serve(api: Api, ca_file: Path) -> None:
-    """Listen with and without TLS, say where, and serve until stdin is closed."""
+    """Listen with and without TLS, print the URLs, and serve until stdin is closed."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(ca_file)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -188,9 +192,9 @@ async def serve(api: Api, ca_file: Path) -> None:
     loop = asyncio.get_running_loop()
     urls = {}
     for scheme, context in {"http": None, "https": tls}.items():
-        door = await loop.create_server(partial(Connection, api), "127.0.0.1", 0, ssl=context)
-        urls[scheme] = f"{scheme}://127.0.0.1:{door.sockets[0].getsockname()[1]}"
-    print(json.dumps(urls), flush=True)  # noqa: T201 - whoever started this reads it
+        server = await loop.create_server(partial(Connection, api), "127.0.0.1", 0, ssl=context)
+        urls[scheme] = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    print(json.dumps(urls), flush=True)  # noqa: T201 - read by the parent process
     await loop.run_in_executor(None, sys.stdin.read)
 
 

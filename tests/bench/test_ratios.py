@@ -1,4 +1,4 @@
-"""The ratios of the benchmark that hold on any machine, with room for noise."""
+"""The ratios of the benchmark that hold on any machine, with some tolerance."""
 
 from statistics import median
 
@@ -15,24 +15,26 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def done():
-    """Give what each did per CPU second, turn by turn: polls, or jobs seen on pages."""
+def per_cpu_second():
+    """Return what each program did per CPU second, turn by turn: polls, or jobs on pages."""
     with on_one_core(), Server.serving(MANY) as server:
         runners = polls.ours(server, "http", polls.USUAL)
-        runners |= {f"pages of {it}": pages.runner(server, it, MANY) for it in (FEW, MANY)}
+        runners |= {f"pages of {jobs}": pages.runner(server, jobs, MANY) for jobs in (FEW, MANY)}
         return SHORT.run(server, runners)
 
 
-def test_a_poll_against_a_bare_loop(done):
-    """All that the daemon does for a poll costs at most three bare requests more."""
-    assert median(ratios(done["daemon"], done["status"])) >= 0.25
+def test_poll_costs_at_most_four_bare_polls(per_cpu_second):
+    """A poll of the daemon costs at most three bare requests more than a bare one."""
+    assert median(ratios(per_cpu_second["daemon"], per_cpu_second["status"])) >= 0.25
 
 
-def test_a_page_against_polls(done):
-    """A job that is seen on a page costs at most a quarter of one that is asked for alone."""
-    assert median(ratios(done[f"pages of {FEW}"], done["daemon"])) >= 4.0
+def test_job_on_a_page_is_cheaper_than_a_poll(per_cpu_second):
+    """A job on a page costs at most a quarter of one that is polled alone."""
+    assert median(ratios(per_cpu_second[f"pages of {FEW}"], per_cpu_second["daemon"])) >= 4.0
 
 
-def test_cost_is_linear_in_pages(done):
-    """A job on one of twenty pages costs at most twice what it costs where there is one page."""
-    assert median(ratios(done[f"pages of {FEW}"], done[f"pages of {MANY}"])) <= 2.0
+def test_cost_is_linear_in_pages(per_cpu_second):
+    """A job on one of twenty pages costs at most twice as much as one on a single page."""
+    assert (
+        median(ratios(per_cpu_second[f"pages of {FEW}"], per_cpu_second[f"pages of {MANY}"])) <= 2.0
+    )

@@ -1,4 +1,4 @@
-"""The simulated schedules, held against sums by hand, the daemon itself and what is promised."""
+"""The simulated schedules, compared with sums by hand, the daemon itself and the targets."""
 
 from collections import Counter
 from random import Random
@@ -11,7 +11,7 @@ from poller.sutro.simulator.server import Simulator, serve
 from tests.bench.rules import (
     FIXED,
     OURS,
-    Life,
+    Timeline,
     Watched,
     airflow_aws_batch,
     fixed,
@@ -42,36 +42,36 @@ class Middle(Random):
 
 
 BY_HAND = [
-    # At 0, sqrt(60) and, the job having been seen to run, sqrt(7.746 - 5 + 60) later.
-    (sutro_poller, Life(5.0, 15.0), Watched(3, 0.667)),
+    # At 0, sqrt(60) and, once the job was observed running, sqrt(7.746 - 5 + 60) later.
+    (sutro_poller, Timeline(5.0, 15.0), Watched(3, 0.667)),
     # The same without a start, by its age since creation: sqrt(7.746 + 60) later.
-    (sutro_poller, Life(15.5, 15.6), Watched(3, 0.377)),
+    (sutro_poller, Timeline(15.5, 15.6), Watched(3, 0.377)),
     # At 0, 10, 20, 30.
-    (fixed, Life(5.0, 25.0), Watched(4, 5.0)),
+    (fixed, Timeline(5.0, 25.0), Watched(4, 5.0)),
     # At 0, 0.5, 1.25, 2.375: half of 1, of 1.5 and of 2.25.
-    (google_api_core, Life(0.0, 2.0), Watched(4, 0.375)),
-    # At 11 it runs or has ended; that it has ended is asked for at 16.5 alone.
-    (airflow_aws_batch, Life(0.0, 5.0), Watched(2, 11.5)),
+    (google_api_core, Timeline(0.0, 2.0), Watched(4, 0.375)),
+    # At 11 it runs or has ended; the end is requested at 16.5 alone.
+    (airflow_aws_batch, Timeline(0.0, 5.0), Watched(2, 11.5)),
     # Then after the middle of 0 and 1.907, for 0.907 is the middle of 1.36 / 3 and 1.36.
-    (airflow_aws_batch, Life(0.0, 17.0), Watched(3, 0.453)),
+    (airflow_aws_batch, Timeline(0.0, 17.0), Watched(3, 0.453)),
 ]
 
 
-@pytest.mark.parametrize(("watch", "life", "expected"), BY_HAND)
-def test_rules_by_hand(watch, life, expected):
-    """Each rule looks when its source says, if every draw is the middle."""
-    watched = watch(life, Middle(), 10.0 if watch is fixed else 1.0)
+@pytest.mark.parametrize(("watch", "timeline", "expected"), BY_HAND)
+def test_rules_by_hand(watch, timeline, expected):
+    """Each rule polls when its source says, if every draw is the middle."""
+    watched = watch(timeline, Middle(), 10.0 if watch is fixed else 1.0)
 
     assert watched.requests == expected.requests
     assert watched.lag == pytest.approx(expected.lag, abs=1e-3)
 
 
-def test_a_fixed_interval_in_the_mean():
-    """Ten seconds are five of lag on average, a look for each of them and one more."""
-    lives = sample(WORKLOADS["uniform"])
-    mean = sum(it.ended for it in lives) / len(lives)
-    figures = measure(FIXED, lives, 10.0)
-    scores = score(lives, figures)
+def test_fixed_interval_has_the_expected_mean():
+    """Ten seconds are five of lag on average, a poll for each of them and one more."""
+    timelines = sample(WORKLOADS["uniform"])
+    mean = sum(timeline.ended for timeline in timelines) / len(timelines)
+    figures = measure(FIXED, timelines, 10.0)
+    scores = score(timelines, figures)
 
     assert figures.mean == pytest.approx(5.0, rel=0.03)
     assert figures.p99 == pytest.approx(9.9, rel=0.01)
@@ -79,29 +79,29 @@ def test_a_fixed_interval_in_the_mean():
     assert (scores.mean, scores.median, scores.p99) == pytest.approx((1.0, 1.0, 1.0), rel=0.03)
 
 
-def test_a_score_by_hand():
-    """An interval of 10 s has 5 s of lag, and looks four times in half a minute."""
+def test_score_by_hand():
+    """An interval of 10 s has 5 s of lag, and polls four times in half a minute."""
     used = Figures(requests=2.0, mean=5.0, median=2.5, p95=9.5, p99=29.7, longest=30.0)
 
-    scores = score([Life(0.0, 20.0), Life(0.0, 40.0)], used)
+    scores = score([Timeline(0.0, 20.0), Timeline(0.0, 40.0)], used)
 
     assert scores == Scores(mean=2.0, median=3.5, p99=1.0)
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_the_score_on_llm_batches(seed):
+def test_score_on_llm_batches(seed):
     """A fixed interval needs 1.55 times the requests for the mean lag, 2.4 for the median."""
-    lives = sample(WORKLOADS["LLM batches"], jobs=1_000, seed=seed)
-    scores = score(lives, measure(OURS, lives))
+    timelines = sample(WORKLOADS["LLM batches"], jobs=1_000, seed=seed)
+    scores = score(timelines, measure(OURS, timelines))
 
     assert scores.mean >= 1.55
     assert scores.median >= 2.4
 
 
-def test_the_worst_is_told():
-    """Lengths spread evenly are the worst for ours, and the report says so, at equal requests."""
-    lives = sample(WORKLOADS["uniform"], jobs=150)
-    measured = list(compare("uniform", lives))
+def test_report_shows_the_worst_case():
+    """The report shows the worst case of our rule, evenly spread lengths, at equal requests."""
+    timelines = sample(WORKLOADS["uniform"], jobs=150)
+    measured = list(compare("uniform", timelines))
     ours, scaled = measured[0], [row for row in measured if row.is_scaled]
     lost = {loss.lag for loss in losses(measured) if loss.rule == scaled[0].rule}
     means = (
@@ -115,21 +115,21 @@ def test_the_worst_is_told():
     assert means in report(measured)
 
 
-LIVES = {
-    "short": Life(2.0, 20.0),
-    "queued": Life(900.0, 960.0),
-    "long": Life(30.0, 1_500.0),
+TIMELINES = {
+    "short": Timeline(2.0, 20.0),
+    "queued": Timeline(900.0, 960.0),
+    "long": Timeline(30.0, 1_500.0),
 }
 
 
 @pytest.mark.virtual(limit=2_000.0)
-async def test_the_daemon_looks_as_often_as_the_simulation():
-    """The real daemon, asking for single jobs, makes the simulated number of requests."""
+async def test_daemon_polls_as_often_as_the_simulation():
+    """The real daemon, polling single jobs, makes the simulated number of requests."""
     api = Simulator(now=virtual_clock().steady, key=KEY)
-    for job_id, life in LIVES.items():
-        run = life.ended - life.started
-        api.add(JobScript(job_id=job_id, queue_seconds=life.started, run_seconds=run))
-    listing = {"POLLER_LIST_PAGES": "off", "POLLER_JOB_IDS": ",".join(LIVES)}
+    for job_id, timeline in TIMELINES.items():
+        run = timeline.ended - timeline.started
+        api.add(JobScript(job_id=job_id, queue_seconds=timeline.started, run_seconds=run))
+    listing = {"POLLER_LIST_PAGES": "off", "POLLER_JOB_IDS": ",".join(TIMELINES)}
     receiver = Receiver()
     async with (
         serve(api) as url,
@@ -139,7 +139,7 @@ async def test_the_daemon_looks_as_often_as_the_simulation():
         await anyio.sleep(1_600.0)
 
     asked = Counter(entry.path.rpartition("/")[2] for entry in api.log)
-    assert len(receiver.got) == len(LIVES)
-    for job_id, life in LIVES.items():
-        simulated = sutro_poller(life, Middle(), 1.0)
+    assert len(receiver.got) == len(TIMELINES)
+    for job_id, timeline in TIMELINES.items():
+        simulated = sutro_poller(timeline, Middle(), 1.0)
         assert asked[job_id] == pytest.approx(simulated.requests, abs=1)

@@ -1,8 +1,8 @@
-"""Run triggers of Airflow's OpenAI provider in one loop, as the triggerer does: TRIGGERS of them.
+"""Run TRIGGERS triggers of Airflow's OpenAI provider in one loop, as the triggerer does.
 
-It is run by the interpreter that has Airflow. Each polls a batch of its own for ever, without a
-pause between two polls. Left out, to Airflow's advantage, is all that surrounds them: the
-supervisor, the database, the heartbeat and the log of each trigger.
+The interpreter that has Airflow runs this program. Each trigger polls a batch of its own for ever,
+without a pause between two polls. To Airflow's advantage, the supervisor, the database, the
+heartbeat and the log of each trigger are left out.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from airflow.providers.openai.triggers.openai import OpenAIBatchTrigger
 
 
 async def run(trigger: OpenAIBatchTrigger) -> None:
-    """Take what a trigger tells, as the triggerer takes it."""
+    """Await the events of a trigger, as the triggerer does."""
     async for event in trigger.run():
         raise RuntimeError(event)
 
 
 async def main(triggers: int) -> None:
-    """Run so many triggers."""
+    """Run all triggers."""
     async with asyncio.TaskGroup() as group:
         for number in range(triggers):
             trigger = OpenAIBatchTrigger("openai_default", f"batch_{number}", 0.0, timeout=3_600.0)

@@ -1,6 +1,6 @@
-"""What the daemon weighs: its start, its memory, and its CPU while it watches at the default pace.
+"""The start of the daemon, its memory, and its CPU while it watches at the default pace.
 
-It is run as users run it, with the log and a webhook as sinks and SQLite.
+It runs as users run it, with the log and a webhook as sinks and SQLite.
 """
 
 import time
@@ -18,7 +18,7 @@ from tests.bench.results import Chapter, Row
 FLEETS: Final = (0, 1_000, 10_000, 100_000)
 AT_REST: Final = 10_000
 FIRST: Final = ("list-jobs", "jobs")
-"""What is asked for first, without and with jobs: until the API is known, that is one job."""
+"""The first request, without and with jobs: until the API is known, it is for one job."""
 SETTLED: Final = 3.0
 WARM_UP: Final = 30.0
 MEASURED: Final = 30.0
@@ -28,7 +28,7 @@ ONCE: Final = {
     "POLLER_MAX_INTERVAL": "1d",
     "POLLER_REQUESTS_PER_MINUTE": "1e9",
 }
-"""Settings with which every job is looked at once, as fast as it goes."""
+"""Settings with which every job is polled once, as fast as possible."""
 KIB_A_MIB: Final = 1024
 
 HOW: Final = f"""\
@@ -40,7 +40,7 @@ the daemon looks as fast as it can. {AT_REST:,} jobs at the default pace are mea
 
 
 class Weight(NamedTuple):
-    """What one start came to."""
+    """The cost of one start."""
 
     seconds: float
     cpu_seconds: float
@@ -48,7 +48,7 @@ class Weight(NamedTuple):
 
 
 def program(server: Server, folder: Path, jobs: int, **variables: str) -> Program:
-    """Give a daemon that watches so many jobs, or whatever an empty account has."""
+    """Return a daemon that watches so many jobs, or an empty account."""
     if not jobs:
         variables["POLLER_DISCOVER"] = "on"
     return daemon(server, folder, newest(jobs, jobs), POLLER_WEBHOOK_URL=NOBODY, **variables)
@@ -56,7 +56,7 @@ def program(server: Server, folder: Path, jobs: int, **variables: str) -> Progra
 
 @contextmanager
 def _started(server: Server, folder: Path, jobs: int, **variables: str) -> Iterator[Running]:
-    """Run a daemon, and give it once it has asked for something."""
+    """Run a daemon, and yield it once it has sent a request."""
     asked = server.count(FIRST[bool(jobs)])
     with program(server, folder, jobs, **variables).running(folder) as running:
         server.until(FIRST[bool(jobs)], asked + 1)
@@ -64,7 +64,7 @@ def _started(server: Server, folder: Path, jobs: int, **variables: str) -> Itera
 
 
 def weigh(jobs: int) -> Weight:
-    """Start with so many jobs, let each be seen, and give what that took."""
+    """Start with so many jobs, wait until each was polled, and return the cost."""
     with Server.serving(jobs) as server, TemporaryDirectory() as name:
         began = time.monotonic()
         with _started(server, Path(name), jobs, **ONCE) as running:
@@ -75,7 +75,7 @@ def weigh(jobs: int) -> Weight:
 
 
 def rest(jobs: int) -> float:
-    """Watch so many jobs at the default pace, and give the share of a core that this takes."""
+    """Watch so many jobs at the default pace, and return the CPU share of a core."""
     with Server.serving(jobs) as server, TemporaryDirectory() as name:
         with _started(server, Path(name), jobs, **ONCE):
             server.until_quiet(SETTLED)
@@ -87,8 +87,8 @@ def rest(jobs: int) -> float:
 
 
 def chapter(rounds: int) -> Chapter:
-    """Weigh fleets of all sizes, in turns."""
-    weights: dict[int, list[Weight]] = {it: [] for it in FLEETS}
+    """Measure fleets of all sizes by turns."""
+    weights: dict[int, list[Weight]] = {jobs: [] for jobs in FLEETS}
     for _ in range(rounds):
         for jobs in FLEETS:
             weights[jobs].append(weigh(jobs))
@@ -107,7 +107,7 @@ def _rows(jobs: int, weighed: list[Weight]) -> Iterator[Row]:
         ("cpu_seconds", "CPU s to the first request", None if jobs else 0.6),
         ("resident_mib", "MiB resident", None if jobs else 60.0),
     ):
-        values = [getattr(it, name) for it in weighed]
+        values = [getattr(weight, name) for weight in weighed]
         yield Row(
             what=f"{jobs:,} jobs: {unit}",
             figure=histogram(values, ".2f"),
@@ -117,7 +117,7 @@ def _rows(jobs: int, weighed: list[Weight]) -> Iterator[Row]:
 
 
 def _growth(weights: dict[int, list[Weight]]) -> Row:
-    """Tell what each job more takes; what pages take while they are read is in both."""
+    """Return the memory of each further job; the memory for reading pages is in both."""
     some, all_ = FLEETS[1], FLEETS[-1]
     pairs = zip(weights[some], weights[all_], strict=True)
     kib = [

@@ -1,4 +1,4 @@
-"""A command line in this process, beside a database that a daemon has left."""
+"""Run the command line in this process, on a database that a daemon has left."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from tests.support.store_builders import ManualClock, a_store, dead
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a verb printed, and its exit code."""
+class CommandResult:
+    """The output of a command, and its exit code."""
 
     code: int
     out: str
@@ -23,36 +23,38 @@ class Told:
 
     @property
     def lines(self) -> list[list[str]]:
-        """The lines of stdout, each in its words."""
+        """The lines of stdout, each split into words."""
         return [line.split() for line in self.out.splitlines()]
 
 
-Ask = Callable[..., Told]
+RunCli = Callable[..., CommandResult]
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Give a place for a database."""
+    """Return the path of a database."""
     return tmp_path / "state.db"
 
 
 @pytest.fixture
 def now() -> ManualClock:
-    """Give a clock that stands at noon."""
+    """Return a clock that stands at noon."""
     return ManualClock()
 
 
 @pytest.fixture
-def ask(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
-    """Give a way to run a verb on the database; variables can be added."""
+def run_cli(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> RunCli:
+    """Return a function that runs a command on the database; variables can be added."""
 
-    def run(*argv: str, **variables: str) -> Told:
+    def run(*argv: str, **variables: str) -> CommandResult:
         with monkeypatch.context() as patch:
             for name, text in ({"POLLER_STORE": str(path)} | variables).items():
                 patch.setenv(name, text)
             with pytest.raises(SystemExit) as ended:
                 main(argv)
-        return Told(ended.value.code, *capsys.readouterr())
+        return CommandResult(ended.value.code, *capsys.readouterr())
 
     return run
 
@@ -64,16 +66,16 @@ def _log_as_it_was():
 
 
 @pytest.fixture
-def keep(path: Path, now: ManualClock) -> Callable[..., None]:
-    """Give a way to record states, events and marks, then to bury or disable."""
+def seed_store(path: Path, now: ManualClock) -> Callable[..., None]:
+    """Return a function that records a batch, then dead letters or a disabled sink."""
 
     def record(*, bury: str | None = None, disable: str | None = None, **batch) -> None:
         async def work() -> None:
             async with a_store(path, now) as store:
                 await store.write(WriteBatch(**batch))
                 if bury:
-                    found = await store.due_deliveries(bury, now(), limit=99)
-                    await store.settle([dead(it) for it in found])
+                    result = await store.due_deliveries(bury, now(), limit=99)
+                    await store.settle([dead(delivery) for delivery in result])
                 if disable:
                     await store.disable_sink(disable, "410 Gone")
 

@@ -1,4 +1,4 @@
-"""The verification of the demo's receiver, held against the official library."""
+"""The verification of the demo's receiver, compared with the official library."""
 
 import base64
 from datetime import UTC, datetime
@@ -25,12 +25,12 @@ def headers(*, secret: str = SECRET, at: int = NOW) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("drift", [-TOLERANCE, 0.0, TOLERANCE])
-def test_a_webhook_signed_by_the_official_library_is_genuine(drift: float):
+def test_demo_accepts_a_webhook_signed_by_the_official_library(drift: float):
     """A right signature with a timestamp of at most five minutes off is accepted."""
     assert is_genuine(SECRET, headers(), BODY, now=NOW + drift)
 
 
-def test_one_right_signature_of_several_is_enough():
+def test_demo_accepts_one_right_signature_of_several():
     """While a secret is rotated, the signature by either secret is accepted."""
     both = headers(secret=OTHER)["webhook-signature"] + " " + headers()["webhook-signature"]
 
@@ -38,7 +38,7 @@ def test_one_right_signature_of_several_is_enough():
 
 
 @pytest.mark.parametrize("part", ["id", "timestamp", "signature"])
-def test_a_webhook_without_a_header_is_rejected(part: str):
+def test_demo_rejects_a_webhook_without_a_header(part: str):
     """Each of the three headers is required."""
     received = headers()
     del received[f"webhook-{part}"]
@@ -56,17 +56,17 @@ def test_a_webhook_without_a_header_is_rejected(part: str):
         ("webhook-signature", "v1,ü"),
     ],
 )
-def test_a_webhook_with_a_changed_header_is_rejected(name: str, text: str):
+def test_demo_rejects_a_webhook_with_a_changed_header(name: str, text: str):
     """ID, timestamp and signature belong together."""
     assert not is_genuine(SECRET, headers() | {name: text}, BODY, now=NOW)
 
 
-def test_a_webhook_with_a_changed_body_is_rejected():
+def test_demo_rejects_a_webhook_with_a_changed_body():
     """The signature covers every byte of the body."""
     assert not is_genuine(SECRET, headers(), BODY + b" ", now=NOW)
 
 
 @pytest.mark.parametrize("drift", [-TOLERANCE - 1, TOLERANCE + 1])
-def test_an_old_or_early_webhook_is_rejected(drift: float):
+def test_demo_rejects_an_old_or_early_webhook(drift: float):
     """A timestamp of more than five minutes off may be a replay."""
     assert not is_genuine(SECRET, headers(), BODY, now=NOW + drift)

@@ -1,4 +1,4 @@
-"""What `health` makes of the answers of a door, and of none."""
+"""The `health` command, with and without a daemon."""
 
 import json
 import socket
@@ -12,7 +12,7 @@ from threading import Thread
 import pytest
 
 from poller.runtime.address import ADDRESS_RULE
-from tests.cli.conftest import Ask
+from tests.cli.conftest import RunCli
 
 READY = json.dumps({"reasons": []})
 WHY = ["the store is not open yet", "the loop 'watcher' has stalled"]
@@ -23,13 +23,13 @@ class UnixHTTPServer(UnixStreamServer):
     """HTTP on a Unix socket."""
 
     def get_request(self):
-        """Give a connection whose peer has a name, as the handler of HTTP wants it."""
+        """Return a connection whose peer has a name, as the HTTP handler requires."""
         return self.socket.accept()[0], ("peer", 0)
 
 
 @contextmanager
-def a_door(status: int, body: str, at: object = ("127.0.0.1", 0)) -> Iterator[str]:
-    """Answer one request, and give the address to ask at."""
+def http_server(status: int, body: str, at: object = ("127.0.0.1", 0)) -> Iterator[str]:
+    """Answer one request, and return the address."""
 
     class Door(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -50,43 +50,45 @@ def a_door(status: int, body: str, at: object = ("127.0.0.1", 0)) -> Iterator[st
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "told"),
+    ("status", "body", "expected"),
     [
         (200, READY, (0, "ready\n")),
         (503, NOT_READY, (1, f"not ready: {'; '.join(WHY)}\n")),
         (503, READY, (1, "not ready: no reason given\n")),
     ],
 )
-def test_it_says_what_the_daemon_says(ask: Ask, status: int, body: str, told: tuple[int, str]):
-    """One line and an exit code; what counts is the status."""
-    with a_door(status, body) as address:
-        found = ask("health", POLLER_LISTEN=address)
+def test_health_prints_the_status_of_the_daemon(
+    run_cli: RunCli, status: int, body: str, expected: tuple[int, str]
+):
+    """`health` prints one line; the HTTP status makes the exit code."""
+    with http_server(status, body) as address:
+        result = run_cli("health", POLLER_LISTEN=address)
 
-    assert (found.code, found.out, found.err) == (*told, "")
+    assert (result.code, result.out, result.err) == (*expected, "")
 
 
 @pytest.mark.parametrize("body", ["", "<html>", "[]", "{}", '{"reasons": "none"}', "[" * 60_000])
-def test_a_stranger_is_not_the_daemon(ask: Ask, body: str):
-    """Whatever else answers at that port makes nobody healthy."""
-    with a_door(200, body) as address:
-        found = ask("health", POLLER_LISTEN=address)
+def test_health_rejects_non_poller_response(run_cli: RunCli, body: str):
+    """Another server at that port is not healthy."""
+    with http_server(200, body) as address:
+        result = run_cli("health", POLLER_LISTEN=address)
 
-    assert (found.code, found.out) == (1, f"the server at http://{address} is not sutro-poller\n")
+    assert (result.code, result.out) == (1, f"the server at http://{address} is not sutro-poller\n")
 
 
-def test_it_asks_over_a_unix_socket(ask: Ask, tmp_path: Path):
-    """Where the door is a Unix socket, it is asked there."""
-    with a_door(200, READY, str(tmp_path / "door")) as address:
-        found = ask("health", POLLER_LISTEN=address)
+def test_health_uses_the_unix_socket(run_cli: RunCli, tmp_path: Path):
+    """`health` uses the Unix socket on which the daemon listens."""
+    with http_server(200, READY, str(tmp_path / "door")) as address:
+        result = run_cli("health", POLLER_LISTEN=address)
 
-    assert (found.code, found.out) == (0, "ready\n")
+    assert (result.code, result.out) == (0, "ready\n")
 
 
 @pytest.mark.parametrize("everywhere", ["0.0.0.0", "[::]"])
-def test_what_listens_everywhere_is_asked_here(
-    ask: Ask, everywhere: str, monkeypatch: pytest.MonkeyPatch
+def test_health_requests_a_wildcard_address_on_loopback(
+    run_cli: RunCli, everywhere: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """An address that stands for all of them is asked on loopback."""
+    """A wildcard address is requested on loopback."""
     asked: list[tuple[str, int]] = []
 
     def create_connection(address: tuple[str, int], *_: object, **__: object) -> None:
@@ -94,21 +96,21 @@ def test_what_listens_everywhere_is_asked_here(
         raise ConnectionRefusedError(111, "Connection refused")
 
     monkeypatch.setattr(socket, "create_connection", create_connection)
-    found = ask("health", POLLER_LISTEN=f"{everywhere}:8377")
+    result = run_cli("health", POLLER_LISTEN=f"{everywhere}:8377")
 
     assert asked == [("127.0.0.1" if everywhere == "0.0.0.0" else "::1", 8377)]
-    assert (found.code, found.out) == (
+    assert (result.code, result.out) == (
         1,
         f"cannot connect to http://{everywhere}:8377: Connection refused\n",
     )
 
 
-def test_nobody_is_there(ask: Ask, tmp_path: Path):
-    """A closed port and a socket that is not there are not healthy."""
+def test_health_reports_a_closed_port_or_socket(run_cli: RunCli, tmp_path: Path):
+    """A closed port and a missing socket are not healthy."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    at_port = ask("health", POLLER_LISTEN=f"127.0.0.1:{port}")
-    at_path = ask("health", POLLER_LISTEN=f"unix:{tmp_path}/door")
+    at_port = run_cli("health", POLLER_LISTEN=f"127.0.0.1:{port}")
+    at_path = run_cli("health", POLLER_LISTEN=f"unix:{tmp_path}/door")
 
     assert (at_port.code, at_path.code) == (1, 1)
     assert at_port.out == f"cannot connect to http://127.0.0.1:{port}: Connection refused\n"
@@ -119,19 +121,19 @@ def test_nobody_is_there(ask: Ask, tmp_path: Path):
     ("text", "problem"),
     [("off", "is off: a health check needs the HTTP API"), ("8377", ADDRESS_RULE)],
 )
-def test_there_is_nowhere_to_ask(ask: Ask, text: str, problem: str):
-    """Without a door nobody can be asked; that is a matter of the configuration."""
-    found = ask("health", POLLER_LISTEN=text)
+def test_health_without_http_api_is_a_configuration_error(run_cli: RunCli, text: str, problem: str):
+    """Without an HTTP API `health` is a configuration error."""
+    result = run_cli("health", POLLER_LISTEN=text)
 
-    assert (found.code, found.out) == (78, "")
-    assert found.err == f"sutro-poller: POLLER_LISTEN: {problem}\n"
+    assert (result.code, result.out) == (78, "")
+    assert result.err == f"sutro-poller: POLLER_LISTEN: {problem}\n"
 
 
-def test_the_env_file_counts(ask: Ask, tmp_path: Path):
-    """The address may stand where the daemon has it from."""
+def test_health_reads_the_env_file(run_cli: RunCli, tmp_path: Path):
+    """`health` reads the address from the env file."""
     path = tmp_path / "poller.env"
-    with a_door(200, READY) as address:
+    with http_server(200, READY) as address:
         path.write_text(f"POLLER_LISTEN={address}\n", "utf-8")
-        found = ask("health", "--env-file", str(path))
+        result = run_cli("health", "--env-file", str(path))
 
-    assert found.code == 0
+    assert result.code == 0

@@ -1,4 +1,4 @@
-"""What is shown while a wait goes on."""
+"""The progress that `wait` shows."""
 
 import sys
 from datetime import UTC, datetime
@@ -20,15 +20,15 @@ SETTLING = a_job("SUCCEEDED", datetime_completed="2024-01-15T10:30:15Z")
 
 
 class Terminal(StringIO):
-    """A stream that says that it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
-        """Say so."""
+        """Return true."""
         return True
 
 
 def drawn(*results: JobResult) -> list[list[str]]:
-    """Draw a table of jobs, and give the words of each line."""
+    """Draw a table of jobs, and return the words of each line."""
     console = Console(file=StringIO(), width=100)
     table = LiveTable(console, CLOCK)
     table.update(results)
@@ -36,11 +36,11 @@ def drawn(*results: JobResult) -> list[list[str]]:
     return [line.split() for line in console.file.getvalue().splitlines()]
 
 
-def test_a_change_is_a_line(capsys: pytest.CaptureFixture[str]):
-    """A status is told on stderr when it is another than before, and never before it is seen."""
+def test_progress_prints_a_line_for_each_change(capsys: pytest.CaptureFixture[str]):
+    """A changed status is printed to stderr, and none before the first response."""
     lines = Lines()
-    for it in (None, RUNNING, RUNNING, SETTLING):
-        lines.update([JobResult(job_id="job-1", job=it)])
+    for job in (None, RUNNING, RUNNING, SETTLING):
+        lines.update([JobResult(job_id="job-1", job=job)])
     lines.update([JobResult(job_id="job-1", job=SETTLING, end=JobEventType.SUCCEEDED)])
     lines.report("trouble")
 
@@ -54,8 +54,8 @@ def test_a_change_is_a_line(capsys: pytest.CaptureFixture[str]):
     ]
 
 
-def test_the_table_shows_what_is_known():
-    """Status, whole seconds so far, rows, tokens and cost; nothing for what is not known."""
+def test_progress_table_shows_known_fields():
+    """The table has status, elapsed seconds, rows, tokens and cost, as far as they are known."""
     done = a_job("SUCCEEDED", input_tokens=15_420, output_tokens=8_230, job_cost=0.0234)
     header, *rows = drawn(
         JobResult(job_id="job-1", job=RUNNING),
@@ -73,8 +73,8 @@ def test_the_table_shows_what_is_known():
     ]
 
 
-def test_the_time_of_a_run_stands_still_at_its_end():
-    """A job that has ended shows how long it ran, a queued one how long it has waited."""
+def test_progress_table_shows_run_time():
+    """An ended job shows how long it ran, a queued one how long it has waited."""
     times = {
         "datetime_started": "2024-01-15T10:30:15Z",
         "datetime_completed": "2024-01-15T10:30:19Z",
@@ -89,15 +89,15 @@ def test_the_time_of_a_run_stands_still_at_its_end():
     assert waiting == ["job-2", "QUEUED", "10s"]
 
 
-def test_a_status_is_no_markup():
-    """What the API says cannot colour the terminal."""
+def test_progress_table_escapes_markup():
+    """The text of a status cannot colour the terminal."""
     _, row = drawn(JobResult(job_id="job-1", job=a_job("[red]ODD[/red]")))
 
     assert row == ["job-1", "[red]ODD[/red]"]
 
 
-def test_trouble_stands_above_the_table():
-    """A line is printed while the table lives, and the last table stays."""
+def test_progress_prints_messages_above_the_table():
+    """A message is printed above the live table, and the last table stays."""
     console = Console(file=StringIO(), width=100, force_terminal=True, color_system=None)
     with live(console, CLOCK) as table:
         table.update([JobResult(job_id="job-1", job=RUNNING)])
@@ -108,7 +108,7 @@ def test_trouble_stands_above_the_table():
     assert shown.rindex("RUNNING") > shown.index("[trouble]")
 
 
-def test_a_terminal_gets_the_table(monkeypatch: pytest.MonkeyPatch):
+def test_progress_on_a_terminal_is_a_table(monkeypatch: pytest.MonkeyPatch):
     """On a terminal with rich there is a table."""
     monkeypatch.setattr(sys, "stderr", Terminal())
 
@@ -116,8 +116,8 @@ def test_a_terminal_gets_the_table(monkeypatch: pytest.MonkeyPatch):
         assert isinstance(listener, LiveTable)
 
 
-def test_a_narrow_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch):
-    """Where every cell of a table would be cut, lines are read more easily."""
+def test_progress_on_a_narrow_terminal_is_lines(monkeypatch: pytest.MonkeyPatch):
+    """A terminal too narrow for the table gets lines."""
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("COLUMNS", "40")
 
@@ -125,8 +125,8 @@ def test_a_narrow_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch):
         assert isinstance(listener, Lines)
 
 
-def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch):
-    """The extra is not needed."""
+def test_progress_without_rich_is_lines(monkeypatch: pytest.MonkeyPatch):
+    """Without rich a terminal gets lines."""
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setitem(sys.modules, "rich.console", None)
 
@@ -134,8 +134,8 @@ def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch):
         assert isinstance(listener, Lines)
 
 
-def test_a_file_gets_lines(monkeypatch: pytest.MonkeyPatch):
-    """Without a terminal nothing is drawn."""
+def test_progress_in_a_file_is_lines(monkeypatch: pytest.MonkeyPatch):
+    """A file gets lines."""
     monkeypatch.setattr(sys, "stderr", StringIO())
 
     with progress(CLOCK) as listener:

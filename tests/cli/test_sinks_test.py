@@ -1,4 +1,4 @@
-"""`sinks test`: one event through the real sink, at once, without any database."""
+"""`sinks test`: one event through the real sink, without a database."""
 
 import json
 
@@ -6,27 +6,29 @@ import pytest
 
 from poller.core.errors import DeliveryError
 from poller.sinks import log as log_sink
-from tests.cli.conftest import Ask
+from tests.cli.conftest import RunCli
 from tests.support.builders import check_event
 
 SECRET = "whsec_" + "c4n4" * 8
 
 
-def test_a_sink_takes_the_test(ask: Ask, path):
-    """The log sink gets a valid event of its own type; there is still no database."""
-    told = ask("sinks", "test", "log")
+def test_sinks_test_sends_one_event(run_cli: RunCli, path):
+    """The log sink gets a valid test event; no database is created."""
+    result = run_cli("sinks", "test", "log")
 
-    line, last = told.out.splitlines()
+    line, last = result.out.splitlines()
     event = json.loads(line)
-    assert told.code == 0
+    assert result.code == 0
     assert event["event"] == "poller.test"
     assert last == f"Test event {event['event_id']} delivered to log."
     assert not path.exists()
 
 
-def test_every_test_has_an_id_of_its_own(ask: Ask):
-    """A receiver that drops repetitions sees the second test too."""
-    ids = {json.loads(ask("sinks", "test", "log").out.splitlines()[0])["event_id"] for _ in "ab"}
+def test_sinks_test_uses_a_new_id_each_time(run_cli: RunCli):
+    """Each test event has its own id, so that a receiver does not drop it as a repetition."""
+    ids = {
+        json.loads(run_cli("sinks", "test", "log").out.splitlines()[0])["event_id"] for _ in "ab"
+    }
 
     assert len(ids) == 2
 
@@ -39,8 +41,8 @@ def test_every_test_has_an_id_of_its_own(ask: Ask):
     ],
     ids=["foreseen", "bug"],
 )
-def test_what_came_back_is_told(ask: Ask, monkeypatch, error: Exception, reason: str):
-    """A sink that does not take it is exit 1 and the reason; a plugin's bug is one too."""
+def test_sinks_test_reports_a_failure(run_cli: RunCli, monkeypatch, error: Exception, reason: str):
+    """A sink that fails is exit 1 and the reason; so is a plug-in's bug."""
     got = []
 
     async def send(_sink, delivery) -> None:
@@ -49,31 +51,31 @@ def test_what_came_back_is_told(ask: Ask, monkeypatch, error: Exception, reason:
 
     monkeypatch.setattr(log_sink.LogSink, "send", send)
 
-    told = ask(
+    result = run_cli(
         "sinks", "test", "log", "-o", "json",
         POLLER_WEBHOOK_URL="https://h.example/x", POLLER_WEBHOOK_SECRET=SECRET,
     )  # fmt: skip
 
-    answer = json.loads(told.out)
-    assert told.code == 1
+    answer = json.loads(result.out)
+    assert result.code == 1
     assert answer["sink"] == "log"
     assert reason in answer["error"]
-    assert SECRET not in told.out + told.err
+    assert SECRET not in result.out + result.err
     assert check_event(got[0].body)["data"]["sink"] == "log"
 
 
-def test_refusal_is_a_sentence(ask: Ask):
-    """A receiver that cannot be reached is told in a line."""
-    told = ask("sinks", "test", "webhook", POLLER_WEBHOOK_URL="http://127.0.0.1:9/secret")
+def test_sinks_test_reports_an_unreachable_receiver(run_cli: RunCli):
+    """A receiver that cannot be reached is reported in one line."""
+    result = run_cli("sinks", "test", "webhook", POLLER_WEBHOOK_URL="http://127.0.0.1:9/secret")
 
-    assert told.code == 1
-    assert told.out.startswith("Test event evt_")
-    assert "secret" not in told.out
+    assert result.code == 1
+    assert result.out.startswith("Test event evt_")
+    assert "secret" not in result.out
 
 
-def test_unknown_sink(ask: Ask):
-    """A sink that is not configured is exit 2 and a line that says which are."""
-    told = ask("sinks", "test", "pager")
+def test_sinks_test_rejects_an_unknown_sink(run_cli: RunCli):
+    """An unknown sink is exit 2 and a line with the configured ones."""
+    result = run_cli("sinks", "test", "pager")
 
-    assert (told.code, told.out) == (2, "")
-    assert told.err == "sutro-poller: POLLER_SINKS: no sink 'pager'; configured: log\n"
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "sutro-poller: POLLER_SINKS: no sink 'pager'; configured: log\n"

@@ -1,4 +1,4 @@
-"""What deploy/kubernetes renders to, as it is and as a user changes it."""
+"""The manifests of deploy/kubernetes, as they are and as a user changes them."""
 
 import json
 import os
@@ -18,24 +18,24 @@ Manifest = dict[str, Any]
 
 
 def render(folder: Path) -> str:
-    """Render a kustomization with the tool that people have."""
+    """Render a kustomization with kubectl."""
     return output(["kubectl", "kustomize", folder])
 
 
 def manifests(text: str) -> list[Manifest]:
-    """Read what was rendered."""
+    """Parse rendered manifests."""
     return list(yaml.safe_load_all(text))
 
 
 def of_kind(kind: str, rendered: list[Manifest]) -> Manifest:
-    """Give the one manifest of a kind."""
-    (it,) = (manifest for manifest in rendered if manifest["kind"] == kind)
-    return it
+    """Return the one manifest of a kind."""
+    (found,) = (manifest for manifest in rendered if manifest["kind"] == kind)
+    return found
 
 
 def pod_of(rendered: list[Manifest]) -> Manifest:
-    """Give what the Pods of a Deployment or a Job are like."""
-    (spec,) = (it["spec"] for it in rendered if "template" in it.get("spec", {}))
+    """Return the Pod spec of a Deployment or a Job."""
+    (spec,) = (manifest["spec"] for manifest in rendered if "template" in manifest.get("spec", {}))
     return spec["template"]["spec"]
 
 

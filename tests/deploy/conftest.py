@@ -1,4 +1,4 @@
-"""What tests of deploy/ share: an engine, the image that it has built, an API and a receiver."""
+"""Fixtures of the tests of deploy/: an engine, the image that it builds, an API and a receiver."""
 
 import os
 from collections.abc import Iterator
@@ -15,21 +15,21 @@ from tests.support.secret_canaries import KEY, SECRET
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
-    """Give a Docker engine."""
+    """Yield a Docker engine."""
     need("dockerd", "mmdebstrap")
-    with an_engine() as it:
-        yield it
+    with an_engine() as engine:
+        yield engine
 
 
 @pytest.fixture(scope="session")
 def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Give the name of the image, built from this tree."""
+    """Return the name of the image, built from this tree."""
     return build(engine, tmp_path_factory.mktemp("image"))
 
 
 @pytest.fixture
 def secrets(tmp_path: Path) -> Path:
-    """Give a folder of secrets that only the user of the image can read."""
+    """Return a folder of secrets that only the user of the image can read."""
     folder = tmp_path / "secrets"
     folder.mkdir(mode=0o500)
     for name, text in {"SUTRO_API_KEY": KEY, "POLLER_WEBHOOK_SECRET": SECRET}.items():
@@ -42,9 +42,9 @@ def secrets(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """Give an API and a receiver on this machine's loopback, who work beside the test."""
+    """Yield an API and a receiver on loopback, which run beside the test."""
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(a_place(Path(), tmp_path / "place")) as it,
+        portal.wrap_async_context_manager(a_place(Path(), tmp_path / "place")) as opened,
     ):
-        yield it
+        yield opened

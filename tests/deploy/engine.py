@@ -1,4 +1,4 @@
-"""A Docker engine for these tests alone, its containers, and what it leaves behind: nothing."""
+"""A Docker engine for these tests alone, and its containers; nothing is left behind."""
 
 import json
 import subprocess
@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from tests.deploy.programs import Ended, end_of, eventually, remove_groups
-from tests.deploy.supplies import fetch, make_base, served
+from tests.deploy.programs import Ended, eventually, remove_groups, run_to_end
+from tests.deploy.supplies import fetch, make_base, package_index
 from tests.support.installed_wheel import PROJECT
 
 DOCKER: Final = "/usr/bin/docker"
@@ -19,41 +19,41 @@ DOCKERFILE: Final = PROJECT / "deploy" / "container" / "Dockerfile"
 BASE: Final = "base:made-here"
 IMAGE: Final = "localhost/sutro-poller:tested"
 USER: Final = 10001
-ALONE: Final = ("--bridge=none", "--iptables=false", "--ip-forward=false")
-"""The engine leaves the network of this machine as it is."""
-APART: Final = """\
+NETWORK_OPTIONS: Final = ("--bridge=none", "--iptables=false", "--ip-forward=false")
+"""Options that leave the network of this machine as it is."""
+START_SCRIPT: Final = """\
 for it in /run /opt /etc/docker; do mkdir -p $it; mount -t tmpfs none $it; done
 exec dockerd "$@"
 """
-"""What it mounts, and writes beside its folders, goes with it."""
+"""A script whose mounts end with the engine."""
 HARDENED: Final = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 GRACE: Final = 30.0
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A Docker engine, spoken to by Docker's own command line."""
+    """A Docker engine, used through Docker's own command line."""
 
     folder: Path
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """The address where it listens."""
         return f"unix://{self.folder}/docker.sock"
 
-    def end_of(self, *words: object, within: float = 60.0) -> Ended:
-        """Run a command of Docker's to its end."""
+    def run_to_end(self, *words: object, within: float = 60.0) -> Ended:
+        """Run a command of Docker to its end."""
         settings = {"DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": str(self.folder)}
-        return end_of([DOCKER, "--host", self.address, *words], within=within, env=settings)
+        return run_to_end([DOCKER, "--host", self.address, *words], within=within, env=settings)
 
     def run(self, *words: object, within: float = 60.0) -> str:
-        """Run a command of Docker's that has to succeed, and give what it prints."""
-        ended = self.end_of(*words, within=within)
+        """Run a command of Docker that must succeed, and return its output."""
+        ended = self.run_to_end(*words, within=within)
         assert ended.code == 0, (words, ended)
         return ended.out.strip()
 
     def inspect(self, name: str) -> dict[str, Any]:
-        """Give all that is known of an image or a container."""
+        """Return the description of an image or a container."""
         (known,) = json.loads(self.run("inspect", name))
         return known
 
@@ -67,27 +67,27 @@ class Container:
 
     @property
     def state(self) -> dict[str, Any]:
-        """How it is."""
+        """Its state."""
         return self.engine.inspect(self.name)["State"]
 
     @property
     def is_healthy(self) -> bool:
-        """Whether its own health check says so."""
+        """Whether its own health check succeeds."""
         return self.state["Health"]["Status"] == "healthy"
 
     @property
     def process(self) -> Path:
-        """What the kernel knows of its process 1."""
+        """Its process 1 below /proc."""
         return Path("/proc", str(self.state["Pid"]))
 
     @property
     def log(self) -> str:
-        """What it has written."""
-        ended = self.engine.end_of("logs", self.name)
+        """Its output."""
+        ended = self.engine.run_to_end("logs", self.name)
         return ended.out + ended.err
 
     def said(self, event: str) -> list[dict[str, Any]]:
-        """Give the log lines of one name."""
+        """Return the log lines of an event."""
         lines = [json.loads(line) for line in self.log.splitlines()]
         return [line for line in lines if line["event"] == event]
 
@@ -117,13 +117,13 @@ def an_engine() -> Iterator[Engine]:
     with TemporaryDirectory(prefix="sutro-docker-") as name:
         folder = Path(name)
         engine = Engine(folder)
-        places = [f"--{it}-root={folder / it}" for it in ("data", "exec")]
-        places += [f"--host={engine.address}", f"--cgroup-parent=/{folder.name}", *ALONE]
+        places = [f"--{name}-root={folder / name}" for name in ("data", "exec")]
+        places += [f"--host={engine.address}", f"--cgroup-parent=/{folder.name}", *NETWORK_OPTIONS]
         with (folder / "log").open("w") as log:
-            command = ["unshare", "--mount", "sh", "-euc", APART, "dockerd", *places]
+            command = ["unshare", "--mount", "sh", "-euc", START_SCRIPT, "dockerd", *places]
             process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            eventually(lambda: engine.end_of("--version").code == 0, within=GRACE)
+            eventually(lambda: engine.run_to_end("--version").code == 0, within=GRACE)
             yield engine
         finally:
             process.terminate()
@@ -135,7 +135,7 @@ def an_engine() -> Iterator[Engine]:
 def build(engine: Engine, folder: Path) -> str:
     """Build the image as people do, from a base and packages that are fetched here and now."""
     engine.run("import", make_base(folder), BASE)
-    with served(fetch(folder)) as pip_conf:
+    with package_index(fetch(folder)) as pip_conf:
         words = ["--network=host", f"--build-arg=BASE_IMAGE={BASE}"]
         words += [f"--secret=id=pip.conf,src={pip_conf}", f"--file={DOCKERFILE}", f"--tag={IMAGE}"]
         engine.run("build", *words, PROJECT, within=300.0)

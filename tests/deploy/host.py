@@ -1,8 +1,8 @@
-"""A host with a real systemd: a copy of this machine, booted, which is gone when the tests are.
+"""A host with a real systemd: a copy of this machine, booted, which ends with the tests.
 
 Its holder has mounts and process ids of its own, with an overlay of `/` that writes to memory. It
-reads its stdin until that ends: whatever becomes of the tests, the kernel then ends all that runs
-there, and the mounts go with it. The network is this machine's, so that loopback is shared.
+reads its stdin until that ends: however the tests end, the kernel then ends all that runs there,
+and the mounts go with it. The network is this machine's, so that loopback is shared.
 """
 
 import os
@@ -18,24 +18,24 @@ from anyio.abc import Process
 
 T = TypeVar("T")
 
-HOLD: Final = Path(__file__).with_name("hold.sh")
-JOIN: Final = 'for it in $GROUPS_OF_IT; do echo 0 > "$it/cgroup.procs"; done; exec "$@"'
+HOLD_SCRIPT: Final = Path(__file__).with_name("hold.sh")
+JOIN_SCRIPT: Final = 'for it in $GROUPS_OF_IT; do echo 0 > "$it/cgroup.procs"; done; exec "$@"'
 """A script that joins control groups, then becomes a command."""
 HIERARCHIES: Final = ("", "systemd", "unified")
-"""Where systemd may keep its control groups below /sys/fs/cgroup."""
+"""The places where systemd may keep its control groups below /sys/fs/cgroup."""
 NETWORK: Final = ("PIP_", "SSL_CERT_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-"""How variables begin that tell pip the way to the index from here."""
+"""Beginnings of variables that configure pip's way to the package index."""
 ROOT: Final = {
     "HOME": "/root",
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 }
-"""What a shell of root knows."""
+"""The environment of a root shell."""
 BOOT: Final = 30.0
 
 
 @dataclass(slots=True)
 class Host:
-    """A machine to boot. `binds` are paths here, and where it has them, read-only."""
+    """A machine to boot. `binds` maps paths here to read-only paths there."""
 
     root: Path
     holder: int
@@ -51,46 +51,50 @@ class Host:
         nspawn = ["systemd-nspawn", "--boot", f"--directory={self.root}", *options, *binds]
         enter = ["nsenter", f"--target={self.holder}", "--mount", "--pid"]
         self._machine = await anyio.open_process(
-            [*enter, "sh", "-c", JOIN, "sh", *nspawn],
+            [*enter, "sh", "-c", JOIN_SCRIPT, "sh", *nspawn],
             env=os.environ | {"GROUPS_OF_IT": " ".join(map(str, self.groups))},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=None,
         )
-        self._leader = await eventually(self._born, within=BOOT)
-        await eventually(self._is_up, within=BOOT)
+        self._leader = await eventually(self._find_systemd, within=BOOT)
+        await eventually(self._is_booted, within=BOOT)
 
-    async def _born(self) -> int | None:
-        """Give the number here of the process that is number 1 there."""
+    async def _find_systemd(self) -> int | None:
+        """Return the id here of the process that is number 1 there."""
         assert self._machine
-        grandchildren = [it for child in children(self._machine.pid) for it in children(child)]
-        return next((it for it in grandchildren if name(it) == "systemd"), None)
+        grandchildren = [
+            grandchild for child in children(self._machine.pid) for grandchild in children(child)
+        ]
+        return next((process for process in grandchildren if name(process) == "systemd"), None)
 
-    async def _is_up(self) -> bool:
+    async def _is_booted(self) -> bool:
         ended = await self._run(("systemctl", "is-system-running", "--wait"))
         return ended.stdout.strip() in {b"running", b"degraded"}
 
     async def power_off(self) -> None:
-        """Stop everything in order; what was written is there at the next boot."""
+        """Stop everything in order; files are there at the next boot."""
         assert self._machine
         await self.run("systemctl", "poweroff")
         with anyio.fail_after(BOOT):
             await self._machine.wait()
 
     async def run(self, *words: str, stdin: str = "") -> str:
-        """Run a command there as root, and give its stdout. It has to succeed."""
+        """Run a command there as root that must succeed, and return its stdout."""
         ended = await self._run(words, stdin)
         assert ended.returncode == 0, (words, ended.stdout.decode(), ended.stderr.decode())
         return ended.stdout.decode()
 
     async def code(self, *words: str) -> int:
-        """Run a command there as root, and give its exit code."""
+        """Run a command there as root, and return its exit code."""
         return (await self._run(words)).returncode
 
     async def _run(
         self, words: tuple[str, ...], stdin: str = ""
     ) -> subprocess.CompletedProcess[bytes]:
-        outside = {it: text for it, text in os.environ.items() if it.upper().startswith(NETWORK)}
+        outside = {
+            name: text for name, text in os.environ.items() if name.upper().startswith(NETWORK)
+        }
         return await anyio.run_process(
             ["nsenter", f"--target={self._leader}", "--all", "--", *words],
             input=stdin.encode(),
@@ -99,21 +103,23 @@ class Host:
         )
 
     async def write(self, path: str, text: str, *, mode: str = "0600") -> None:
-        """Put a file there."""
+        """Write a file there."""
         await self.run("install", "-D", "-m", mode, "/dev/stdin", path, stdin=text)
 
     async def end(self) -> None:
-        """Wait for the end of what the holder has taken with it."""
+        """Wait for the end of systemd."""
         if self._machine:
             await self._machine.aclose()
 
 
 @asynccontextmanager
-async def held(folder: Path) -> AsyncIterator[Host]:
-    """Make a host of a copy of this machine, not booted yet. Nothing of it outlives this block."""
+async def prepared_host(folder: Path) -> AsyncIterator[Host]:
+    """Yield a host made of a copy of this machine, not booted yet; remove it afterwards."""
     unshare = ["unshare", "--mount", "--mount-proc", "--pid", "--fork"]
     with grouped(f"sutro-poller-{os.getpid()}") as groups:
-        holder = await anyio.open_process([*unshare, "sh", str(HOLD), str(folder)], stderr=None)
+        holder = await anyio.open_process(
+            [*unshare, "sh", str(HOLD_SCRIPT), str(folder)], stderr=None
+        )
         host = Host(folder / "root", 0, groups)
         try:
             assert holder.stdout
@@ -129,9 +135,9 @@ async def held(folder: Path) -> AsyncIterator[Host]:
 
 @contextmanager
 def grouped(title: str) -> Iterator[list[Path]]:
-    """Make a control group for a host, and remove it with all that systemd made in it."""
-    tops = [Path("/sys/fs/cgroup", it) for it in HIERARCHIES]
-    groups = [it / title for it in tops if (it / "cgroup.procs").exists()]
+    """Create a control group for a host; remove it with all that systemd created in it."""
+    tops = [Path("/sys/fs/cgroup", hierarchy) for hierarchy in HIERARCHIES]
+    groups = [top / title for top in tops if (top / "cgroup.procs").exists()]
     for group in groups:
         group.mkdir()
     try:
@@ -143,17 +149,17 @@ def grouped(title: str) -> Iterator[list[Path]]:
 
 
 def children(process: int) -> list[int]:
-    """Give the ids of the children of a process."""
-    return [int(it) for it in read(f"/proc/{process}/task/{process}/children").split()]
+    """Return the ids of the children of a process."""
+    return [int(child) for child in read(f"/proc/{process}/task/{process}/children").split()]
 
 
 def name(process: int) -> str:
-    """Say what a process is called."""
+    """Return the name of a process."""
     return read(f"/proc/{process}/comm").strip()
 
 
 def read(path: str) -> str:
-    """Read what the kernel says of a process; nothing when it has ended."""
+    """Read a file of /proc; it is empty when the process has ended."""
     try:
         return Path(path).read_text("utf-8")
     except OSError:
@@ -161,8 +167,8 @@ def read(path: str) -> str:
 
 
 async def eventually(claim: Callable[[], Awaitable[T]], *, within: float = 15.0) -> T:
-    """Wait until a claim is true that takes a look, and give what it says."""
+    """Wait until a condition is true, and return its value."""
     with anyio.fail_after(within):
-        while not (found := await claim()):  # noqa: ASYNC110 - it comes true in another process
+        while not (found := await claim()):  # noqa: ASYNC110 - it changes in another process
             await anyio.sleep(0.1)
     return found

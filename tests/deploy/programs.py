@@ -1,4 +1,4 @@
-"""Programs of others: which are there, what they print, how long one waits for what they do."""
+"""External programs: which are installed, what they print, and waiting for their effects."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ import pytest
 from tests.support.installed_wheel import PROJECT
 
 CHECKERS: Final = PROJECT / "build" / "deploy" / "bin"
-"""Where `make test-deploy` installs what checks the files of deploy/."""
+"""The folder where `make test-deploy` installs the programs that check deploy/."""
 
 GROUPS: Final = Path("/sys/fs/cgroup")
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Ended(NamedTuple):
-    """How a program ended."""
+    """The exit code and the output of a program."""
 
     code: int
     out: str
@@ -33,11 +33,11 @@ def need(*programs: str) -> None:
     """Skip the test where it is not run as root, or a program is not installed."""
     if os.geteuid():
         pytest.skip("must be root")
-    if missing := [it for it in programs if not shutil.which(it)]:
+    if missing := [program for program in programs if not shutil.which(program)]:
         pytest.skip(f"not installed: {', '.join(missing)}")
 
 
-def end_of(
+def run_to_end(
     command: Sequence[object],
     *,
     within: float = 60.0,
@@ -58,19 +58,19 @@ def end_of(
 
 
 def output(command: Sequence[object], *, within: float = 60.0, **more: str) -> str:
-    """Run a program that has to succeed, and give what it prints."""
-    ended = end_of(command, within=within, **more)
+    """Run a program that must succeed, and return its output."""
+    ended = run_to_end(command, within=within, **more)
     assert ended.code == 0, (command, ended)
     return ended.out
 
 
 def check(program: str, *arguments: object) -> Ended:
-    """Run one of the checkers."""
-    return end_of([CHECKERS / program, *arguments])
+    """Run one of the programs that check deploy/."""
+    return run_to_end([CHECKERS / program, *arguments])
 
 
 def eventually(claim: Callable[[], T], *, within: float = 20.0) -> T:
-    """Wait until a claim is true, and give what it says."""
+    """Wait until a condition is true, and return its value."""
     deadline = time.monotonic() + within
     while not (found := claim()):
         assert time.monotonic() < deadline, "it did not come true"

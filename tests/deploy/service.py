@@ -1,4 +1,4 @@
-"""The service `sutro-poller` of a host: its environment file, its verbs, what it shows and logs."""
+"""The service `sutro-poller` of a host: its environment file, commands, properties and log."""
 
 import json
 import shlex
@@ -17,13 +17,13 @@ from tests.support.waiting import now
 UNIT: Final = "sutro-poller.service"
 FOLDER: Final = "/etc/sutro-poller"
 STATE: Final = "/var/lib/sutro-poller/state.db"
-ELSEWHERE: Final = dict.fromkeys(("PATH", "HOME", "SUTRO_API_KEY", "POLLER_STORE", "POLLER_LISTEN"))
-"""Variables that the unit brings, or replaces by what a unit has."""
+REPLACED: Final = dict.fromkeys(("PATH", "HOME", "SUTRO_API_KEY", "POLLER_STORE", "POLLER_LISTEN"))
+"""Variables that the unit sets or replaces."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The installed unit, between the API and the receiver of a place."""
+    """The installed unit, between an API and a receiver."""
 
     host: Host
     place: Place
@@ -31,17 +31,17 @@ class Service:
 
     async def configure(self, **changes: str | None) -> None:
         """Write its environment file."""
-        variables = self.place.environment(ELSEWHERE | changes)
+        variables = self.place.environment(REPLACED | changes)
         lines = [f"{name}={shlex.quote(text)}\n" for name, text in variables.items()]
         await self.host.write(f"{FOLDER}/poller.env", "".join(lines))
 
     async def start(self, **changes: str | None) -> None:
-        """Start it with some variables; this is over when it has said that it is ready."""
+        """Start it with some variables, and wait until it is ready."""
         await self.configure(**changes)
         await self.ctl("start")
 
     async def ctl(self, *words: str) -> None:
-        """Do something with it that has to succeed."""
+        """Run a command of systemctl that must succeed."""
         verb, *options = words
         await self.host.run("systemctl", verb, *options, UNIT)
 
@@ -59,50 +59,52 @@ class Service:
                 await self.host.run("systemctl", "daemon-reload")
 
     async def show(self, *names: str) -> list[str]:
-        """Give properties of it, in the order of the names."""
-        text = await self.host.run("systemctl", "show", *(f"--property={it}" for it in names), UNIT)
+        """Return its properties, in the order of the names."""
+        text = await self.host.run(
+            "systemctl", "show", *(f"--property={name}" for name in names), UNIT
+        )
         found = dict(line.split("=", 1) for line in text.splitlines())
-        return [found[it] for it in names]
+        return [found[name] for name in names]
 
     async def pid(self) -> int:
-        """Give its process id there."""
+        """Return its process id there."""
         (pid,) = await self.show("MainPID")
         return int(pid)
 
     async def becomes(self, *, within: float = 30.0, **wanted: str) -> None:
-        """Wait until properties are what is wanted."""
+        """Wait until its properties have the given values."""
 
         async def is_so() -> bool:
             return await self.show(*wanted) == list(wanted.values())
 
         await eventually(is_so, within=within)
 
-    async def poll_log(self, *matches: str) -> list[str]:
-        """Give what the journal has of a service since this one's test began."""
+    async def journal(self, *matches: str) -> list[str]:
+        """Return the journal of a service since the test began."""
         since = f"--since=@{self.since:.6f}"
         options = ["--output=cat", "--no-pager", "--quiet", since]
         return (await self.host.run("journalctl", *options, *matches)).splitlines()
 
     async def said(self, event: str) -> list[dict[str, Any]]:
-        """Give its log lines of one name."""
-        lines = await self.poll_log(f"_SYSTEMD_UNIT={UNIT}")
-        told = [json.loads(it) for it in lines if it.startswith("{")]
-        return [it for it in told if it["event"] == event]
+        """Return its log lines of an event."""
+        lines = await self.journal(f"_SYSTEMD_UNIT={UNIT}")
+        entries = [json.loads(line) for line in lines if line.startswith("{")]
+        return [entry for entry in entries if entry["event"] == event]
 
     async def saying(self, event: str) -> list[dict[str, Any]]:
-        """Wait for a log line of a name."""
+        """Wait for a log line of an event."""
         return await eventually(partial(self.said, event))
 
 
 @asynccontextmanager
-async def serving(host: Host, place: Place) -> AsyncIterator[Service]:
-    """Give the service without a state; afterwards leave in the place all that it logged."""
-    it = Service(host, place, now())
+async def clean_service(host: Host, place: Place) -> AsyncIterator[Service]:
+    """Yield the service without a state; write its journal to the folder afterwards."""
+    service = Service(host, place, now())
     try:
-        yield it
+        yield service
     finally:
         with anyio.CancelScope(shield=True):
             await host.code("systemctl", "stop", UNIT)
-            (place.folder / "journal").write_text("\n".join(await it.poll_log()), "utf-8")
-            await host.code("systemctl", "reset-failed", UNIT)  # it need not have failed
-            await it.ctl("clean", "--what=state")
+            (place.folder / "journal").write_text("\n".join(await service.journal()), "utf-8")
+            await host.code("systemctl", "reset-failed", UNIT)  # it may not have failed
+            await service.ctl("clean", "--what=state")

@@ -1,7 +1,7 @@
-"""What images are built from, fetched by this machine's pip and handed to the build on loopback.
+"""The packages of which images are built, fetched by this machine's pip and served on loopback.
 
-How this machine comes to the package index is none of an image's business: the build sees a
-`pip.conf` that points here, and nothing else.
+The image does not depend on how this machine reaches the package index: the build sees a `pip.conf`
+that points to loopback, and nothing else.
 """
 
 import sys
@@ -17,10 +17,10 @@ from tests.deploy.programs import output
 from tests.support.installed_wheel import PROJECT
 
 DEBIAN: Final = ("--variant=minbase", "--include=python3,python3-venv,ca-certificates")
-UNREAD: Final = ("doc", "info", "locale", "man")
+EXCLUDED_DOCS: Final = ("doc", "info", "locale", "man")
 PINNED: Final = ("deploy/requirements.txt", "deploy/container/build.txt")
-OF_DEBIAN: Final = ("--python-version", "3.11", "--only-binary=:all:")
-"""The wheels for the Python of the base, whatever runs these tests."""
+WHEEL_OPTIONS: Final = ("--python-version", "3.11", "--only-binary=:all:")
+"""Options for the wheels of the base image's Python, independent of the Python of these tests."""
 
 PIP_CONF: Final = """\
 [global]
@@ -30,38 +30,40 @@ trusted-host = 127.0.0.1
 """
 
 
-class Shelf(SimpleHTTPRequestHandler):
-    """ManualClock out files, and does not talk about it."""
+class QuietFileHandler(SimpleHTTPRequestHandler):
+    """Serves files without a log."""
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def make_base(folder: Path) -> Path:
-    """Make a Debian with Python of what Debian has now, as an archive of its root."""
+    """Create a Debian root with Python, as a tar archive."""
     archive = folder / "base.tar"
-    spared = [f"--dpkgopt=path-exclude=/usr/share/{it}/*" for it in UNREAD]
+    spared = [f"--dpkgopt=path-exclude=/usr/share/{kind}/*" for kind in EXCLUDED_DOCS]
     output(["mmdebstrap", "--quiet", *DEBIAN, *spared, "bookworm", archive], within=300.0)
     return archive
 
 
 def fetch(folder: Path) -> Path:
-    """Fetch every package that an image is built from, by its hash."""
-    shelf = folder / "shelf"
+    """Fetch every package of the image, by its hash."""
+    packages = folder / "shelf"
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--no-deps"]
     for pinned in PINNED:
-        output([*pip, *OF_DEBIAN, "--dest", shelf, "-r", PROJECT / pinned], within=300.0)
-    return shelf
+        output([*pip, *WHEEL_OPTIONS, "--dest", packages, "-r", PROJECT / pinned], within=300.0)
+    return packages
 
 
 @contextmanager
-def served(shelf: Path) -> Iterator[Path]:
-    """Serve a folder of packages on loopback, and give the `pip.conf` that takes them there."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Shelf, directory=str(shelf))) as server:
+def package_index(packages: Path) -> Iterator[Path]:
+    """Serve a folder of packages on loopback, and yield a `pip.conf` for it."""
+    with ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(QuietFileHandler, directory=str(packages))
+    ) as server:
         serving = Thread(target=server.serve_forever, name="shelf")
         serving.start()
         try:
-            conf = shelf / "pip.conf"
+            conf = packages / "pip.conf"
             conf.write_text(PIP_CONF.format(url=f"http://127.0.0.1:{server.server_port}/"), "utf-8")
             yield conf
         finally:

@@ -28,37 +28,37 @@ CHANGES: Final = {
         },
     }
 }
-"""The app is a simulated API, alone with the poller in a network that leads nowhere."""
+"""The app is a simulated API, in a network with the poller alone."""
 
-ADD: Final = """\
+ADD_JOBS: Final = """\
 import json, sys, urllib.request
 request = urllib.request.Request("http://127.0.0.1:8377/v1/jobs", method="POST")
 request.add_header("Content-Type", "application/json")
 with urllib.request.urlopen(request, json.dumps({"job_ids": sys.argv[1:]}).encode()) as answer:
     print(answer.status)
 """
-"""What an app does to have its jobs watched."""
+"""The request of an app that adds its jobs."""
 
 
 @dataclass(frozen=True)
 class Project:
-    """The services of the compose file, for as long as they run."""
+    """The running services of the compose file."""
 
     engine: Engine
     command: tuple[object, ...]
 
     def run(self, *words: str) -> str:
-        """Run a command of docker-compose's."""
+        """Run a command of docker-compose."""
         return output([*self.command, *words], env={"DOCKER_HOST": self.engine.address})
 
     def __getitem__(self, service: str) -> Container:
-        """Give the container of a service."""
+        """Return the container of a service."""
         return Container(self.engine, self.run("ps", "--quiet", service).strip())
 
 
 @contextmanager
 def a_project(engine: Engine, image: str, folder: Path) -> Iterator[Project]:
-    """Bring the services up in a folder; afterwards they are gone, and their volumes too."""
+    """Start the services in a folder; remove them and their volumes afterwards."""
     changes = folder / "changes.json"
     changes.write_text(json.dumps(CHANGES), "utf-8")
     (folder / ".env").write_text(f"APP_IMAGE={image}\nPOLLER_IMAGE={image}\n", "utf-8")
@@ -74,26 +74,26 @@ def a_project(engine: Engine, image: str, folder: Path) -> Iterator[Project]:
         project.run("down", "--volumes")
 
 
-def test_it_is_what_the_specification_allows():
-    """The schema of the compose specification takes the file."""
+def test_compose_file_is_valid():
+    """The file is valid by the schema of the compose specification."""
     ended = check("check-jsonschema", "--builtin-schema", "vendor.compose-spec", FILE)
 
     assert ended.code == 0, ended
 
 
-def test_it_takes_a_job_over_loopback(engine: Engine, image: str, secrets: Path):
-    """In the app's network the poller takes the app's job, tells its end, and stops with 0."""
+def test_compose_services_report_a_job(engine: Engine, image: str, secrets: Path):
+    """In the app's network the poller adds the app's job, reports its end, and stops with 0."""
     need("docker-compose")
     with a_project(engine, image, secrets.parent) as project:
         app, poller = project["app"], project["poller"]
         eventually(lambda: poller.is_healthy)
         job_id = app.log.partition("POLLER_JOB_IDS=")[2].strip()
-        added = project.run("exec", "-T", "app", "python3", "-c", ADD, job_id)
+        added = project.run("exec", "-T", "app", "python3", "-c", ADD_JOBS, job_id)
         ended = eventually(lambda: poller.said("job.succeeded"))
         code, seconds = poller.stop()
 
         assert (app.state["Running"], poller.process.name) == (True, "0")
         assert added == "200\n"
-        assert [it["job"]["job_id"] for it in ended] == [job_id]
+        assert [event["job"]["job_id"] for event in ended] == [job_id]
         assert code == 0
         assert seconds < 8.0

@@ -13,34 +13,34 @@ from tests.support.secret_canaries import found_in
 
 pytestmark = pytest.mark.deploy
 
-ELSEWHERE: Final = dict.fromkeys(
+REPLACED: Final = dict.fromkeys(
     ("PATH", "HOME", "POLLER_STORE", "SUTRO_API_KEY", "POLLER_WEBHOOK_SECRET")
 )
-"""What the image says, or files do."""
+"""Variables that the image or files set."""
 
-SOON: Final = "--health-interval=1s"
+HEALTH_INTERVAL: Final = "--health-interval=1s"
 
 
-def told(place: Place, secrets: Path, **changes: str | None) -> list[str]:
-    """Tell `docker run` where a container finds the API, the receiver and its secrets."""
-    given = place.environment({**ELSEWHERE, "POLLER_LISTEN": "unix:/state/door", **changes})
+def container_options(place: Place, secrets: Path, **changes: str | None) -> list[str]:
+    """Return the options of `docker run` for the API, the receiver and the secrets."""
+    given = place.environment({**REPLACED, "POLLER_LISTEN": "unix:/state/door", **changes})
     environment = [f"--env={name}={text}" for name, text in given.items()]
     return ["--network=host", f"--volume={secrets}:/run/secrets:ro", *environment]
 
 
 def status_of(container: Container) -> dict[str, str]:
-    """Read what the kernel says of process 1: its users, its capabilities."""
+    """Return the status of process 1: its users and capabilities."""
     lines = (container.process / "status").read_text("utf-8").splitlines()
     return {name: text.strip() for name, _, text in (line.partition(":") for line in lines)}
 
 
-def test_the_linter_has_nothing_to_say():
-    """Hadolint finds the Dockerfile clean."""
+def test_dockerfile_passes_hadolint():
+    """Hadolint reports nothing for the Dockerfile."""
     assert check("hadolint", DOCKERFILE) == (0, "", "")
 
 
-def test_the_image_says_how_it_is_to_be_run(engine: Engine, image: str):
-    """It has a user of its own, a volume, a health check, and starts without a shell."""
+def test_image_configuration(engine: Engine, image: str):
+    """The image has a user of its own, a volume, a health check, and starts without a shell."""
     config = engine.inspect(image)["Config"]
 
     assert config["User"] == f"{USER}:{USER}"
@@ -50,12 +50,12 @@ def test_the_image_says_how_it_is_to_be_run(engine: Engine, image: str):
     assert config["Healthcheck"]["Test"] == ["CMD", "sutro-poller", "health"]
 
 
-def test_nothing_of_the_build_is_left(engine: Engine, image: str):
-    """Neither pip nor the build's tools are there, nor where the packages came from."""
+def test_image_has_nothing_of_the_build(engine: Engine, image: str):
+    """Neither pip nor the build's tools are in the image, nor the origin of the packages."""
     listing = ["run", "--rm", "--network=none", "--entrypoint=find", image]
     installed = engine.run(*listing, "/opt/sutro-poller", "-maxdepth", 5).splitlines()
-    names = {Path(it).name.partition("-")[0] for it in installed}
-    others = {Path(it) for it in engine.run(*listing, "/", "/etc", "-maxdepth", 1).splitlines()}
+    names = {Path(path).name.partition("-")[0] for path in installed}
+    others = {Path(path) for path in engine.run(*listing, "/", "/etc", "-maxdepth", 1).splitlines()}
 
     assert {"aiohttp", "poller", "sutro_poller"} <= names
     assert names.isdisjoint({"pip", "setuptools", "hatchling"})
@@ -63,18 +63,18 @@ def test_nothing_of_the_build_is_left(engine: Engine, image: str):
     assert "127.0.0.1" not in engine.run("history", "--no-trunc", image)
 
 
-def test_a_wrong_configuration_ends_it(engine: Engine, image: str):
-    """With nothing configured it says what is needed, and exits with 78."""
-    ended = engine.end_of("run", "--rm", "--network=none", *HARDENED, image)
+def test_container_without_configuration_exits_78(engine: Engine, image: str):
+    """Without a configuration the container prints what is required, and exits with 78."""
+    ended = engine.run_to_end("run", "--rm", "--network=none", *HARDENED, image)
 
     assert (ended.code, ended.out) == (78, "")
     assert "SUTRO_API_KEY: is required" in ended.err
 
 
-def test_it_lives_in_a_hardened_container(engine: Engine, image: str, place: Place, secrets: Path):
-    """Read-only, as its own user, it gets healthy, tells of an end, and stops with 0 in time."""
+def test_container_runs_hardened(engine: Engine, image: str, place: Place, secrets: Path):
+    """Read-only and unprivileged, the container gets healthy, reports an end, and stops in time."""
     jobs = place.jobs(JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=1.0))
-    words = [SOON, *HARDENED, *told(place, secrets, POLLER_JOB_IDS=jobs)]
+    words = [HEALTH_INTERVAL, *HARDENED, *container_options(place, secrets, POLLER_JOB_IDS=jobs)]
 
     with a_container(engine, *words, image) as container:
         eventually(lambda: container.is_healthy)
@@ -89,17 +89,22 @@ def test_it_lives_in_a_hardened_container(engine: Engine, image: str, place: Pla
         assert children == ""
         assert code == 0
         assert seconds < 8.0
-        assert [it["job"]["job_id"] for it in container.said("job.succeeded")] == ["job-1"]
+        assert [event["job"]["job_id"] for event in container.said("job.succeeded")] == ["job-1"]
         assert not found_in(container.log.encode())
 
 
-def test_its_state_outlives_it(engine: Engine, image: str, place: Place, secrets: Path):
-    """What was told from one container is not told again from the next with the same volume."""
+def test_container_state_survives(engine: Engine, image: str, place: Place, secrets: Path):
+    """An end that one container has reported is not reported by the next with the same volume."""
     jobs = place.jobs(JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=0.0))
-    words = [SOON, *HARDENED, *told(place, secrets, POLLER_JOB_IDS=jobs), "--volume=kept:/state"]
+    words = [
+        HEALTH_INTERVAL,
+        *HARDENED,
+        *container_options(place, secrets, POLLER_JOB_IDS=jobs),
+        "--volume=kept:/state",
+    ]
 
     with a_container(engine, *words, image) as first:
-        eventually(lambda: place.receiver.answered)
+        eventually(lambda: place.receiver.acknowledged)
         assert first.stop()[0] == 0
     with a_container(engine, *words, image) as second:
         eventually(lambda: second.is_healthy)

@@ -13,8 +13,8 @@ import pytest
 from poller.cli.exit_codes import UNREACHABLE
 from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import serve
-from tests.deploy.host import Host, held
-from tests.deploy.service import FOLDER, STATE, UNIT, Service, serving
+from tests.deploy.host import Host, prepared_host
+from tests.deploy.service import FOLDER, STATE, UNIT, Service, clean_service
 from tests.support.daemon_process import a_place
 from tests.support.installed_wheel import PROJECT
 from tests.support.secret_canaries import KEY
@@ -31,14 +31,14 @@ TREE: Final = "/srv/sutro-poller"
 PROGRAM: Final = "/opt/sutro-poller/bin/sutro-poller"
 SHIPPED: Final = f"/etc/systemd/system/{UNIT}"
 JOBS: Final = f"{FOLDER}/jobs.txt"
-DOOR: Final = "/run/sutro-poller/api.sock"
+API_SOCKET: Final = "/run/sutro-poller/api.sock"
 NOBODY: Final = ("--reuid=65534", "--regid=65534", "--clear-groups")
 DYNAMIC: Final = range(61_184, 65_520)
-"""The ids of the users that systemd makes up."""
+"""The ids of systemd's dynamic users."""
 
 
 def ended(job_id: str, *, after: float = 0.0) -> JobScript:
-    """Give a job that ends so many seconds from now."""
+    """Return a job that ends so many seconds from now."""
     return JobScript(job_id=job_id, queue_seconds=0.0, run_seconds=after)
 
 
@@ -50,36 +50,36 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 def wheel(command: Path) -> Path:
-    """Give the wheel that is installed."""
-    (it,) = command.parents[2].glob("*.whl")
-    return it
+    """Return the wheel that is installed."""
+    (wheel,) = command.parents[2].glob("*.whl")
+    return wheel
 
 
 @pytest.fixture(scope="module")
 async def host(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Host]:
-    """Give a booted host on which `make install` was run, and the key was put where it belongs."""
-    async with held(tmp_path_factory.mktemp("host")) as it:
-        it.binds = {PROJECT: TREE, wheel: f"/srv/{wheel.name}"}
-        await it.boot()
-        await install(it, wheel)
-        await it.write(f"{FOLDER}/SUTRO_API_KEY", KEY)
-        yield it
+    """Yield a booted host after `make install`, with the API key in its place."""
+    async with prepared_host(tmp_path_factory.mktemp("host")) as host:
+        host.binds = {PROJECT: TREE, wheel: f"/srv/{wheel.name}"}
+        await host.boot()
+        await install(host, wheel)
+        await host.write(f"{FOLDER}/SUTRO_API_KEY", KEY)
+        yield host
 
 
 async def install(host: Host, wheel: Path) -> None:
-    """Install the wheel, or install it anew."""
+    """Install the wheel, or install it again."""
     await host.run("make", f"--directory={TREE}", "install", f"WHEEL=/srv/{wheel.name}")
 
 
 @pytest.fixture
 async def service(host: Host, command: Path, tmp_path: Path) -> AsyncIterator[Service]:
-    """Give the service, and look afterwards for secrets in all that the journal has."""
-    async with a_place(command, tmp_path / "place") as place, serving(host, place) as it:
-        yield it
+    """Yield the service; fail if the journal has a secret."""
+    async with a_place(command, tmp_path / "place") as place, clean_service(host, place) as service:
+        yield service
 
 
-async def test_the_unit_that_ships_is_flawless(host: Host):
-    """It is installed as it is; systemd finds nothing odd in it, and an exposure of at most 1.1."""
+async def test_unit_verifies(host: Host):
+    """The unit is installed unchanged; systemd verifies it, with an exposure of at most 1.1."""
     shipped = (PROJECT / "deploy" / "systemd" / UNIT).read_text("utf-8")
     verified = await host.run("sh", "-c", f"systemd-analyze verify {SHIPPED} 2>&1")
     security = ["systemd-analyze", "security", "--offline=true", SHIPPED]
@@ -90,10 +90,10 @@ async def test_the_unit_that_ships_is_flawless(host: Host):
     assert await host.code(*security, "--threshold=10") == 1
 
 
-async def test_it_is_ready_though_the_api_is_down(service: Service):
-    """Its start is over while nothing listens where the API is; once it does, an end is told."""
+async def test_service_is_ready_while_the_api_is_down(service: Service):
+    """The service starts while the API is down, and reports an end once it is up."""
     async with serve(service.place.api) as url:
-        pass  # from here on it is down
+        pass  # from here on the API is down
     await service.start(SUTRO_API_URL=url, POLLER_JOB_IDS=service.place.jobs(ended("job-1")))
     await service.saying("poll.failed")
     *state, status = await service.show("ActiveState", "SubState", "NRestarts", "StatusText")
@@ -104,10 +104,10 @@ async def test_it_is_ready_though_the_api_is_down(service: Service):
     assert status.startswith("jobs: ")
 
 
-async def test_what_it_is_allowed(service: Service):
-    """It is a user of its own without a privilege, and its key is a file that it alone may read."""
+async def test_service_is_unprivileged(service: Service):
+    """The service has a user of its own without privileges, and a key that it alone can read."""
     await service.start(POLLER_JOB_IDS=service.place.jobs(ended("job-1")))
-    await until(lambda: service.place.receiver.ends)  # the API takes no other key
+    await until(lambda: service.place.receiver.ends)  # the API accepts no other key
     process = f"/proc/{await service.pid()}"
     lines = (await service.host.run("cat", f"{process}/status")).splitlines()
     status = {name: text.split() for name, text in (line.split(":", 1) for line in lines)}
@@ -116,17 +116,17 @@ async def test_what_it_is_allowed(service: Service):
     environment = await service.host.run("cat", f"{process}/environ")
 
     assert int(status["Uid"][0]) in DYNAMIC
-    assert {int(status[it][0], 16) for it in ("CapEff", "CapPrm", "CapBnd")} == {0}
+    assert {int(status[name][0], 16) for name in ("CapEff", "CapPrm", "CapBnd")} == {0}
     assert status["NoNewPrivs"] == ["1"]
     assert status["Seccomp"] == ["2"]
     assert mode.strip() in {"400", "440"}
     assert KEY not in environment
 
 
-async def test_the_door_is_for_root_alone(service: Service):
-    """Root adds a job through its socket; no other user of the host can come to it."""
+async def test_api_socket_is_for_root_alone(service: Service):
+    """Root adds a job through the socket of the API; no other user of the host can."""
     host, receiver = service.host, service.place.receiver
-    add = ("env", f"POLLER_LISTEN=unix:{DOOR}", PROGRAM, "jobs", "add")
+    add = ("env", f"POLLER_LISTEN=unix:{API_SOCKET}", PROGRAM, "jobs", "add")
     await service.start(POLLER_JOB_IDS=service.place.jobs(ended("job-1")))
     service.place.jobs(ended("job-2"), ended("job-3"))
     refused = await host.code("setpriv", *NOBODY, *add, "job-3")
@@ -137,8 +137,8 @@ async def test_the_door_is_for_root_alone(service: Service):
     assert sorted(receiver.ends) == ["job-1", "job-2"]
 
 
-async def test_a_reload_reads_the_file_of_jobs(service: Service):
-    """`systemctl reload` takes in even a file that looks unchanged; systemd hears of every step."""
+async def test_reload_reads_the_jobs_file(service: Service):
+    """`systemctl reload` reads a file that looks unchanged; systemd gets every notification."""
     host, receiver = service.host, service.place.receiver
     service.place.jobs(ended("job-1"), ended("job-2"))
     await write_jobs(host, "job-1\n")
@@ -146,35 +146,37 @@ async def test_a_reload_reads_the_file_of_jobs(service: Service):
     await service.start(POLLER_JOBS_FILE=JOBS)
     await until(lambda: receiver.ends)
     await write_jobs(host, "job-2\n")
-    await anyio.sleep(2.5)  # a changed file would have been noticed by now
+    await anyio.sleep(2.5)  # a changed file would have been read by now
     before = list(receiver.ends)
     await service.ctl("reload")
     await until(lambda: len(receiver.ends) == 2)
     await service.ctl("stop")
     await host.run("systemctl", "log-level", "info")
-    heard = [it for it in await service.poll_log("_PID=1") if it.startswith(f"{UNIT}: Got notif")]
+    notifications = [
+        line for line in await service.journal("_PID=1") if line.startswith(f"{UNIT}: Got notif")
+    ]
 
     assert before == ["job-1"]
     assert receiver.ends == ["job-1", "job-2"]
-    steps = re.findall(r"\((READY|RELOADING|STOPPING)=1", "\n".join(heard))
+    steps = re.findall(r"\((READY|RELOADING|STOPPING)=1", "\n".join(notifications))
     assert steps == ["READY", "RELOADING", "READY", "STOPPING"]
 
 
 async def write_jobs(host: Host, text: str) -> None:
-    """Write the file of jobs so that its time and place stay what they are."""
+    """Write the jobs file without a change of its time and inode."""
     await host.run("sh", "-c", f"cat > {JOBS}; touch --date=2024-01-15 {JOBS}", stdin=text)
     await host.run("chmod", "0644", JOBS)
 
 
-async def test_a_stop_lets_deliveries_end(service: Service):
-    """What is under way at a stop is received; the exit code is 0, and nothing comes twice."""
+async def test_stop_waits_for_deliveries(service: Service):
+    """Deliveries in flight at a stop succeed; the exit code is 0, and nothing comes twice."""
     receiver = service.place.receiver
     receiver.delay = 2.0
     await service.start(POLLER_JOB_IDS=service.place.jobs(ended("job-1"), ended("job-2")))
-    await until(lambda: len(receiver.receipts) == 2)
-    before = set(receiver.answered)
+    await until(lambda: len(receiver.received) == 2)
+    before = set(receiver.acknowledged)
     await service.ctl("stop")
-    after = set(receiver.answered)
+    after = set(receiver.acknowledged)
     state = await service.show("ActiveState", "Result", "ExecMainStatus")
     receiver.delay = 0.0
     await service.start(POLLER_JOB_IDS=service.place.jobs(ended("job-3")))
@@ -186,10 +188,10 @@ async def test_a_stop_lets_deliveries_end(service: Service):
     assert sorted(receiver.ends) == ["job-1", "job-2", "job-3"]
 
 
-async def test_a_process_that_stands_still_is_replaced(service: Service):
-    """The watchdog ends it with its stacks in the journal, and the next one loses nothing.
+async def test_watchdog_restarts_a_stopped_process(service: Service):
+    """The watchdog ends a stopped process with its stacks in the journal; nothing is lost.
 
-    The time of the watchdog is shortened by a drop-in; the unit stays as it is.
+    A drop-in shortens the time of the watchdog; the unit is not changed.
     """
     receiver = service.place.receiver
     receiver.delay = 60.0
@@ -203,20 +205,20 @@ async def test_a_process_that_stands_still_is_replaced(service: Service):
         receiver.delay = 0.0
         await service.becomes(NRestarts="1", SubState="running")
         await until(lambda: len(receiver.ends) == 3)
-    told = "\n".join(await service.poll_log())
+    journal_text = "\n".join(await service.journal())
 
     assert alive == ["0"]
     assert sorted(receiver.ends) == ["job-1", "job-1", "job-2"]
-    assert len({it.id for it in receiver.receipts}) == 2
-    assert "Failed with result 'watchdog'" in told
-    assert "Fatal Python error: Aborted" in told
-    assert "most recent call first" in told
+    assert len({event.id for event in receiver.received}) == 2
+    assert "Failed with result 'watchdog'" in journal_text
+    assert "Fatal Python error: Aborted" in journal_text
+    assert "most recent call first" in journal_text
 
 
-async def test_a_full_disk_at_the_start_is_waited_for(service: Service):
-    """Its status says what it waits for; a start that takes too long is begun again, for ever.
+async def test_full_disk_at_the_start_is_retried(service: Service):
+    """The status shows a full disk at the start; a start that takes too long is repeated.
 
-    The time that a start may take is shortened by a drop-in.
+    A drop-in shortens the time that a start may take.
     """
     host, disk = service.host, "/var/lib/private/sutro-poller"
     await service.configure(POLLER_JOB_IDS=service.place.jobs(ended("job-1")))
@@ -236,8 +238,8 @@ async def test_a_full_disk_at_the_start_is_waited_for(service: Service):
     assert status.startswith("waiting for the store: ")
 
 
-async def test_a_wrong_configuration_is_not_tried_again(service: Service):
-    """With exit code 78 the start has failed, and stays so until somebody mends it."""
+async def test_invalid_configuration_is_not_restarted(service: Service):
+    """Exit code 78 fails the start, and the service is not started again."""
     await service.configure(POLLER_MIN_INTERVAL="often")
     code = await service.host.code("systemctl", "start", UNIT)
     state = await service.show("ActiveState", "ExecMainStatus", "NRestarts")
@@ -247,19 +249,19 @@ async def test_a_wrong_configuration_is_not_tried_again(service: Service):
     assert await service.show("StartLimitIntervalUSec") == ["0"]
 
 
-async def test_the_state_survives(service: Service):
-    """After a restart, and after one of the host, nothing is told twice and no job forgotten."""
+async def test_state_survives_restarts(service: Service):
+    """After a restart of the service or the host, nothing is reported twice and no job is lost."""
     host, receiver, place = service.host, service.place.receiver, service.place
     await service.start(POLLER_JOB_IDS=place.jobs(ended("job-1")))
-    await until(lambda: len(receiver.answered) == 1)
+    await until(lambda: len(receiver.acknowledged) == 1)
     await service.configure(POLLER_JOB_IDS="job-1," + place.jobs(ended("job-2")))
     await service.ctl("restart")
-    await until(lambda: len(receiver.answered) == 2)
+    await until(lambda: len(receiver.acknowledged) == 2)
     await service.ctl("enable")
     await service.configure(POLLER_JOB_IDS="job-1,job-2," + place.jobs(ended("job-3")))
     await host.power_off()
     await host.boot()
-    await until(lambda: len(receiver.answered) == 3)
+    await until(lambda: len(receiver.acknowledged) == 3)
     mode = await host.run("stat", "--format=%a", STATE)
     jobs = await host.run("env", f"POLLER_STORE={STATE}", PROGRAM, "jobs", "ls")
 
@@ -268,8 +270,8 @@ async def test_the_state_survives(service: Service):
     assert jobs.count("SUCCEEDED") == 3
 
 
-async def test_a_new_version_keeps_the_settings(service: Service, wheel: Path):
-    """`make install` over an installation leaves the environment file as it is, and private."""
+async def test_upgrade_keeps_the_settings(service: Service, wheel: Path):
+    """`make install` over an installation keeps the environment file and its mode."""
     await service.configure(POLLER_JOB_IDS="job-1")
     settings = await service.host.run("cat", f"{FOLDER}/poller.env")
     await install(service.host, wheel)

@@ -8,13 +8,13 @@ import pytest
 from poller.sutro.simulator.script import JobScript
 from tests.support.daemon_process import Place
 from tests.support.waiting import now, until
-from tests.support.webhook_receiver import ENDS, Receiver, listening
+from tests.support.webhook_receiver import END_TYPES, Receiver, listening
 
 pytestmark = pytest.mark.anyio
 
 
 def ended(count: int) -> list[JobScript]:
-    """Give jobs that have succeeded already."""
+    """Return jobs that have succeeded already."""
     return [
         JobScript(job_id=f"job-{number}", queue_seconds=0.0, run_seconds=0.0)
         for number in range(count)
@@ -22,7 +22,7 @@ def ended(count: int) -> list[JobScript]:
 
 
 def mixed(count: int) -> list[JobScript]:
-    """Give jobs of every ends_as, of which some end at once and some seconds from now."""
+    """Return jobs of every outcome; some end at once, some seconds from now."""
     fates = zip(range(count), cycle(("succeeded", "failed", "cancelled")), strict=False)
     return [
         JobScript(
@@ -36,27 +36,27 @@ def mixed(count: int) -> list[JobScript]:
     ]
 
 
-async def test_every_one_of_fifty_jobs_arrives_once(place: Place):
-    """Fifty jobs of mixed ends_as reach the webhook and the log, each once and as what it was."""
+async def test_fifty_jobs_are_delivered_once_each(place: Place):
+    """Fifty jobs with mixed outcomes reach the webhook and the log, each once and correctly."""
     scripts = mixed(50)
     async with place.running("run", POLLER_JOB_IDS=place.jobs(*scripts)) as daemon:
         await until(lambda: len(place.receiver.ends) >= 50)
         code = await daemon.stop()
 
-    # On a slow machine the costs that came late are told too.
-    ends = [it for it in place.receiver.receipts if it.type in ENDS]
-    logged = {it["event_id"] for it in daemon.lines if it["event"] in ENDS}
+    # On a slow machine there are also events of late costs.
+    ends = [event for event in place.receiver.received if event.type in END_TYPES]
+    logged = {line["event_id"] for line in daemon.lines if line["event"] in END_TYPES}
     assert code == 0
     assert not daemon.err
-    assert {it.subject: it.type for it in ends} == {
-        it.job_id: f"job.{it.ends_as}" for it in scripts
+    assert {event.subject: event.type for event in ends} == {
+        script.job_id: f"job.{script.ends_as}" for script in scripts
     }
     assert len(ends) == 50
-    assert logged == {it.id for it in ends}
+    assert logged == {event.id for event in ends}
 
 
-async def test_a_stop_under_load_is_quick_and_sends_nothing_twice(place: Place):
-    """SIGTERM ends it with 0 within 8 s; the next start sends what was left, and only that."""
+async def test_stop_under_load_is_quick_and_repeats_nothing(place: Place):
+    """SIGTERM ends the daemon with 0 within 8 s; the next start sends only what was left."""
     jobs = place.jobs(*ended(40))
     place.receiver.delay = 0.3
     async with place.running("run", POLLER_JOB_IDS=jobs) as daemon:
@@ -64,7 +64,7 @@ async def test_a_stop_under_load_is_quick_and_sends_nothing_twice(place: Place):
         code = await daemon.stop()
     sent_first = len(place.receiver.ends)
     async with place.running("run", POLLER_JOB_IDS=jobs) as daemon:
-        await until(lambda: len(place.receiver.answered) == 40)
+        await until(lambda: len(place.receiver.acknowledged) == 40)
         second_code = await daemon.stop()
 
     assert (code, second_code) == (0, 0)
@@ -72,8 +72,8 @@ async def test_a_stop_under_load_is_quick_and_sends_nothing_twice(place: Place):
     assert sorted(place.receiver.ends) == sorted(jobs.split(","))
 
 
-async def test_a_second_signal_ends_it_at_once(place: Place):
-    """A send under way gets its grace after one SIGTERM, and none after two."""
+async def test_second_signal_exits_at_once(place: Place):
+    """A send in flight gets its grace after one SIGTERM, and none after two."""
     place.receiver.delay = 20.0
     async with place.running("run", POLLER_JOB_IDS=place.jobs(*ended(1))) as daemon:
         await until(lambda: place.receiver.ends)
@@ -88,8 +88,8 @@ async def test_a_second_signal_ends_it_at_once(place: Place):
 
 
 @pytest.mark.slow
-async def test_a_receiver_that_was_down_gets_all_once_it_is_up(place: Place):
-    """A refused connection and a 503 cost no event, and neither sink waits for the other."""
+async def test_receiver_outage_loses_no_event(place: Place):
+    """A refused connection and a 503 lose no event, and no sink waits for another."""
     async with listening(Receiver()) as gone:
         pass
     troubled = place.receiver
@@ -109,11 +109,11 @@ async def test_a_receiver_that_was_down_gets_all_once_it_is_up(place: Place):
         await daemon.stop()
 
     assert sorted(gone.ends) == sorted(troubled.ends) == ["job-0", "job-1", "job-2"]
-    assert {it.id for it in gone.receipts} == {it.id for it in troubled.receipts}
+    assert {event.id for event in gone.received} == {event.id for event in troubled.received}
 
 
-async def test_a_lost_database_makes_no_second_id(place: Place):
-    """A daemon that starts anew tells the same ends again under the same ids."""
+async def test_lost_database_keeps_event_ids(place: Place):
+    """A daemon with a new database reports the same ends under the same ids."""
     jobs = place.jobs(*ended(3))
     for number in range(2):
         store = str(place.folder / "state" / f"{number}.db")
@@ -121,5 +121,5 @@ async def test_a_lost_database_makes_no_second_id(place: Place):
             await until(lambda number=number: len(place.receiver.ends) == 3 * (number + 1))
             await daemon.stop()
 
-    assert len(place.receiver.receipts) == 6
-    assert len({it.id for it in place.receiver.receipts}) == 3
+    assert len(place.receiver.received) == 6
+    assert len({event.id for event in place.receiver.received}) == 3

@@ -21,42 +21,42 @@ finally:
 
 
 def a_port() -> int:
-    """Give a port of this machine where nobody listens."""
+    """Return a port of this machine where nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return taken.getsockname()[1]
 
 
-async def test_it_imports_little(place: Place):
-    """What is run every half a minute must not cost what the daemon costs."""
+async def test_health_imports_little(place: Place):
+    """`health` imports no library of the daemon, since it runs every half a minute."""
     python = str(place.command.with_name("python"))
     environment = {"POLLER_LISTEN": f"127.0.0.1:{a_port()}"}
     async with place.started([python, "-c", IMPORTED], environment) as asked:
         code = await asked.end()
 
-    told, modules = asked.out.splitlines()
-    assert (code, told.startswith("cannot connect to ")) == (1, True)
+    message, modules = asked.out.splitlines()
+    assert (code, message.startswith("cannot connect to ")) == (1, True)
     assert HEAVY.isdisjoint(modules.split())
 
 
 @pytest.mark.parametrize("kind", ["port", "socket"])
-async def test_it_is_well_while_the_daemon_runs(place: Place, kind: str):
-    """Healthy from when the daemon is ready until it has stopped, whatever the API says."""
+async def test_health_is_ready_while_the_daemon_runs(place: Place, kind: str):
+    """The daemon is healthy from ready to stopped, even if the API fails."""
     address = f"127.0.0.1:{a_port()}" if kind == "port" else f"unix:{place.folder}/door"
-    door = {"POLLER_LISTEN": address, "SUTRO_API_URL": "http://127.0.0.1:9"}
-    async with place.running("run", POLLER_JOB_IDS="job-1", **door) as daemon:
+    settings = {"POLLER_LISTEN": address, "SUTRO_API_URL": "http://127.0.0.1:9"}
+    async with place.running("run", POLLER_JOB_IDS="job-1", **settings) as daemon:
         await daemon.saying("poller.started")
-        with_daemon = await until_ready(place, door)
+        with_daemon = await until_ready(place, settings)
         await daemon.stop()
-    code, without = await place.run("health", **door)
+    code, without = await place.run("health", **settings)
 
     assert with_daemon == "ready\n"
     assert (code, without.out.startswith("cannot connect to ")) == (1, True)
 
 
-async def until_ready(place: Place, door: dict[str, str]) -> str:
-    """Ask until the daemon is well, and give what was said of it."""
+async def until_ready(place: Place, settings: dict[str, str]) -> str:
+    """Run `health` until the daemon is ready, and return its output."""
     for _ in range(50):
-        code, ended = await place.run("health", **door)
+        code, ended = await place.run("health", **settings)
         if code == 0:
             return ended.out
     raise AssertionError(ended.out)

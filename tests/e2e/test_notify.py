@@ -1,4 +1,4 @@
-"""The process tells who started it how it is, as systemd expects it."""
+"""The notifications of the daemon to systemd."""
 
 import signal
 
@@ -11,8 +11,8 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_life_as_systemd_hears_it(place: Place):
-    """It is ready, lives, reloads and stops; the variables of systemd are all that it needs."""
+async def test_notify_sends_every_step(place: Place):
+    """The daemon notifies ready, watchdog, reload and stop, given the variables of systemd."""
     with listening() as systemd:
         variables = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "200000"}
         async with place.running("run", POLLER_JOB_IDS="job-1", **variables) as daemon:
@@ -20,14 +20,14 @@ async def test_a_life_as_systemd_hears_it(place: Place):
             daemon.process.send_signal(signal.SIGHUP)
             await until(lambda: "RELOADING" in systemd.names)
             code = await daemon.stop()
-        steps = [it for it in systemd.names if it != "WATCHDOG"]
+        steps = [name for name in systemd.names if name != "WATCHDOG"]
 
     assert code == 0
     assert steps == ["READY", "RELOADING", "MONOTONIC_USEC", "READY", "STOPPING"]
 
 
-async def test_a_configuration_that_is_wrong_is_never_ready(place: Place):
-    """Whoever waits for the start sees it fail, and not a start that ends at once."""
+async def test_notify_sends_nothing_for_an_invalid_configuration(place: Place):
+    """A daemon with an invalid configuration never notifies that it is ready."""
     with listening() as systemd:
         code, _ = await place.run("run", POLLER_MIN_INTERVAL="often", NOTIFY_SOCKET=systemd.address)
 

@@ -26,7 +26,7 @@ class Slack:
     texts: list[str] = field(default_factory=list)
     url: str = ""
 
-    async def receive(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.Response:
         """Accept one message."""
         if not self.exists:
             return web.Response(status=404, text="no_service")

@@ -1,4 +1,4 @@
-"""Whoever reads the log may be slow, gone or full: deliveries and signals go on."""
+"""A reader of the log that is slow, gone or full stops neither deliveries nor signals."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ JOBS = 40
 
 @pytest.fixture
 def full() -> Iterator[int]:
-    """Give a device that is always full."""
+    """Yield a device that is always full."""
     device = os.open("/dev/full", os.O_WRONLY)
     yield device
     os.close(device)
@@ -24,7 +24,7 @@ def full() -> Iterator[int]:
 
 @pytest.fixture
 def gone() -> Iterator[int]:
-    """Give a pipe whose reader has gone."""
+    """Yield a pipe whose reader has gone."""
     reading, writing = os.pipe()
     os.close(reading)
     yield writing
@@ -33,7 +33,7 @@ def gone() -> Iterator[int]:
 
 @pytest.fixture
 def unread() -> Iterator[int]:
-    """Give a pipe that nobody reads and that is full already."""
+    """Yield a full pipe that is never read."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     while True:
@@ -49,11 +49,11 @@ def unread() -> Iterator[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["full", "gone", "unread"])
-async def test_a_log_that_nobody_takes_holds_up_nothing(
-    place: Place, where: str, request: pytest.FixtureRequest
-):
-    """All webhooks come, SIGHUP is heeded, and SIGTERM ends it with 0 within 8 s."""
-    jobs = place.jobs(*(JobScript(job_id=f"job-{it}", run_seconds=0.2) for it in range(JOBS)))
+async def test_unread_log_delays_nothing(place: Place, where: str, request: pytest.FixtureRequest):
+    """All webhooks arrive, SIGHUP is handled, and SIGTERM ends the daemon with 0 within 8 s."""
+    jobs = place.jobs(
+        *(JobScript(job_id=f"job-{number}", run_seconds=0.2) for number in range(JOBS))
+    )
     variables = place.environment({"POLLER_JOB_IDS": jobs, "POLLER_SINKS": "log,webhook"})
     command = [str(place.command), "run"]
     async with place.started(command, variables, onto=request.getfixturevalue(where)) as daemon:

@@ -1,4 +1,4 @@
-"""`wait` as a process: how it exits, what it prints, what it needs."""
+"""`wait` as a process: its exit codes, its output, and what it needs."""
 
 import json
 import os
@@ -14,8 +14,8 @@ import pytest
 from anyio.to_thread import run_sync
 
 from poller.sutro.simulator.script import JobScript
-from tests.e2e.test_refusal import run_each
-from tests.e2e.test_verbs import nowhere
+from tests.e2e.test_commands import closed_url
+from tests.e2e.test_configuration_errors import run_each
 from tests.support.daemon_process import PACE, Daemon, Place
 from tests.support.secret_canaries import KEY, NEW_KEY
 from tests.support.waiting import until
@@ -31,18 +31,18 @@ ENDLESS: Final = JobScript(job_id="endless", queue_seconds=600.0)
 LATE: Final = JobScript(job_id="late", queue_seconds=0.2, run_seconds=0.4, appears_after=0.2)
 NEWEST: Final = JobScript(job_id="newest", queue_seconds=0.0, run_seconds=0.0, cost_delay=0.3)
 
-LANES: Final = 3
+WORKERS: Final = 3
 HIDE_CURSOR: Final = b"\x1b[?25l"
 SHOW_CURSOR: Final = b"\x1b[?25h"
-SCANTY: Final = PACE | {"SUTRO_API_KEY": KEY, "POLLER_NOT_FOUND_GRACE": "0.5s"}
+MINIMAL: Final = PACE | {"SUTRO_API_KEY": KEY, "POLLER_NOT_FOUND_GRACE": "0.5s"}
 
 
 class Case(NamedTuple):
-    """A wait: its arguments, its exit code, what it says on stdout or stderr, its variables."""
+    """A wait: its arguments, its exit code, a part of its output, and its variables."""
 
     arguments: str
     code: int
-    told: str
+    shown: str
     changes: Mapping[str, str] = MappingProxyType({})
 
     @property
@@ -51,8 +51,8 @@ class Case(NamedTuple):
         return ["wait", *self.arguments.split()]
 
     def environment(self, place: Place) -> dict[str, str]:
-        """Give little more than the key; `{api}` and `{folder}` are those of a place."""
-        given = SCANTY | {"SUTRO_API_URL": "{api}"} | self.changes
+        """Return little more than the API key; `{api}` and `{folder}` are replaced."""
+        given = MINIMAL | {"SUTRO_API_URL": "{api}"} | self.changes
         return {
             name: text.format(api=place.api_url, folder=place.folder)
             for name, text in given.items()
@@ -82,7 +82,7 @@ CASES: Final = (
         "good --unreachable-after 300ms",
         69,
         "sutro-poller: no response for 0.3 s: 127.0.0.1: cannot connect",
-        {"SUTRO_API_URL": nowhere()},
+        {"SUTRO_API_URL": closed_url()},
     ),
     Case("good", 77, "API key rejected (401): check SUTRO_API_KEY", {"SUTRO_API_KEY": NEW_KEY}),
     Case("good", 78, "SUTRO_API_KEY: is required", {"SUTRO_API_KEY": ""}),
@@ -99,7 +99,7 @@ CASES: Final = (
 
 @asynccontextmanager
 async def waiting(place: Place, arguments: str) -> AsyncIterator[Daemon]:
-    """Run `wait` with an environment of little more than the key."""
+    """Run `wait` with an environment of little more than the API key."""
     case = Case(arguments, 0, "")
     command = [str(place.command), *case.words]
     async with place.started(command, case.environment(place)) as process:
@@ -108,7 +108,7 @@ async def waiting(place: Place, arguments: str) -> AsyncIterator[Daemon]:
 
 @pytest.fixture
 def jobs(place: Place) -> Place:
-    """Give a place with jobs of every ends_as."""
+    """Create jobs of every outcome."""
     place.jobs(GOOD, BAD, CANCELLED, ENDLESS, LATE, NEWEST)
     (place.folder / "jobs.txt").write_text("# ours\ngood # ended\n\n", "utf-8")
     (place.folder / "empty.txt").write_text("# none yet\n", "utf-8")
@@ -116,30 +116,30 @@ def jobs(place: Place) -> Place:
     return place
 
 
-async def test_each_end_has_its_exit_code(jobs: Place):
-    """The code says how the jobs ended, and the worst counts: failed, cancelled, missing."""
-    told: list[list] = [[] for _ in range(LANES)]
+async def test_wait_exit_codes(jobs: Place):
+    """The exit code shows how the jobs ended; the worst end counts."""
+    shown: list[list] = [[] for _ in range(WORKERS)]
 
     async def play(worker: int) -> None:
-        cases = [(it.words, it.environment(jobs)) for it in CASES[worker::LANES]]
-        told[worker] = await run_sync(run_each, jobs.command, cases)
+        cases = [(case.words, case.environment(jobs)) for case in CASES[worker::WORKERS]]
+        shown[worker] = await run_sync(run_each, jobs.command, cases)
 
     async with anyio.create_task_group() as group:
-        for worker in range(LANES):
+        for worker in range(WORKERS):
             group.start_soon(play, worker)
 
-    (jobs.folder / "told.json").write_text(json.dumps(told), "utf-8")  # it is searched for secrets
+    (jobs.folder / "told.json").write_text(json.dumps(shown), "utf-8")  # searched for secrets
     wrong = [
         (case, code, out, err)
-        for worker in range(LANES)
-        for case, (code, out, err) in zip(CASES[worker::LANES], told[worker], strict=True)
-        if code != case.code or case.told not in out + err or "Traceback" in err
+        for worker in range(WORKERS)
+        for case, (code, out, err) in zip(CASES[worker::WORKERS], shown[worker], strict=True)
+        if code != case.code or case.shown not in out + err or "Traceback" in err
     ]
     assert not wrong
 
 
-async def test_the_result_alone_is_on_stdout(jobs: Place):
-    """One line for people; what changed, and why a job failed, is on stderr."""
+async def test_wait_prints_only_the_result_to_stdout(jobs: Place):
+    """The result is one line of stdout; changes and the reasons of failures go to stderr."""
     async with waiting(jobs, "late bad") as process:
         await process.end(within=60.0)
 
@@ -149,27 +149,27 @@ async def test_the_result_alone_is_on_stdout(jobs: Place):
     assert "late SUCCEEDED" in process.err
 
 
-async def test_json_lists_every_job(jobs: Place):
+async def test_wait_json_lists_every_job(jobs: Place):
     """With `-o json` stdout is a list with an object for each job, in the order of the ids."""
     async with waiting(jobs, "-o json lost bad bad good") as process:
         code = await process.end(within=60.0)
 
-    told = json.loads(process.out)
+    shown = json.loads(process.out)
     assert code == 1
-    assert [it["job"]["job_id"] for it in told] == ["lost", "bad", "good"]
-    assert [it["type"] for it in told] == ["job.missing", "job.failed", "job.succeeded"]
-    assert told[1]["reason"] == "The model returned no output for 3 rows."
+    assert [result["job"]["job_id"] for result in shown] == ["lost", "bad", "good"]
+    assert [result["type"] for result in shown] == ["job.missing", "job.failed", "job.succeeded"]
+    assert shown[1]["reason"] == "The model returned no output for 3 rows."
 
 
-async def test_only_a_key_is_needed(jobs: Place):
-    """Neither a home nor a store nor settings; a sink that would not work does not matter."""
+async def test_wait_needs_only_an_api_key(jobs: Place):
+    """`wait` needs no home, store or settings, and ignores the settings of sinks."""
     given = {"SUTRO_API_URL": jobs.api_url, "SUTRO_API_KEY": KEY, "POLLER_WEBHOOK_URL": "junk"}
     async with jobs.started([str(jobs.command), "wait", "good"], given) as process:
         code = await process.end(within=60.0)
 
     assert (code, process.err) == (0, "good SUCCEEDED\n")
     assert not list((jobs.folder / "state").iterdir())
-    assert sorted(it.name for it in jobs.folder.iterdir()) == [
+    assert sorted(path.name for path in jobs.folder.iterdir()) == [
         "bad.txt",
         "empty.txt",
         "jobs.txt",
@@ -178,7 +178,7 @@ async def test_only_a_key_is_needed(jobs: Place):
     ]
 
 
-async def test_an_interrupted_wait_exits_with_130(jobs: Place):
+async def test_wait_interrupted_exits_130(jobs: Place):
     """Ctrl-C ends it at once, without a traceback."""
     async with waiting(jobs, "endless") as process:
         await until(lambda: "QUEUED" in process.err)
@@ -188,8 +188,8 @@ async def test_an_interrupted_wait_exits_with_130(jobs: Place):
     assert (code, process.err) == (130, "endless QUEUED\n")
 
 
-async def test_the_exit_code_counts_if_nobody_reads(jobs: Place):
-    """A reader that has gone does not make a failed job a success."""
+async def test_wait_keeps_its_exit_code_without_a_reader(jobs: Place):
+    """A failed job makes the exit code 1 even if the reader of stdout has gone."""
     reader, writer = os.pipe()
     os.close(reader)
     command = [str(jobs.command), "wait", "bad"]
@@ -203,8 +203,8 @@ async def test_the_exit_code_counts_if_nobody_reads(jobs: Place):
     assert code == 1
 
 
-async def test_a_terminal_gets_a_table(jobs: Place):
-    """With `rich` a table is drawn on stderr, and the result still is one line of stdout."""
+async def test_wait_draws_a_table_on_a_terminal(jobs: Place):
+    """With `rich` a table is drawn on stderr, and the result is still one line of stdout."""
     master, terminal = os.openpty()
     given = {"SUTRO_API_URL": jobs.api_url, "SUTRO_API_KEY": KEY, "TERM": "xterm"}
     out = jobs.folder / "table.out"
@@ -224,8 +224,8 @@ async def test_a_terminal_gets_a_table(jobs: Place):
     assert out.read_text("utf-8").count("\n") == 1
 
 
-async def test_a_terminal_has_its_cursor_back(jobs: Place):
-    """SIGTERM, as `timeout` sends it, ends a wait with 143, and what it hid is shown again."""
+async def test_wait_restores_the_cursor(jobs: Place):
+    """SIGTERM, as `timeout` sends it, ends a wait with 143, and the cursor is shown again."""
     master, terminal = os.openpty()
     given = {"SUTRO_API_URL": jobs.api_url, "SUTRO_API_KEY": KEY, "TERM": "xterm"}
     async with await anyio.open_process(

@@ -1,7 +1,7 @@
-"""Answers that go wrong before anybody reads JSON: each tells nothing, whatever it carries.
+"""HTTP responses that are broken before their JSON is parsed; none is an observation.
 
-Each class is given the body of a claim, a whole answer that says that the job was cancelled. A
-client that believes any part of such an answer tells an end that never was.
+Each class gets the body of a complete response which says that the job was cancelled. A client that
+trusts any part of a broken response reports an end that never happened.
 """
 
 import base64
@@ -30,47 +30,47 @@ from tests.support.http_peers import (
 )
 
 Transport = Callable[[bytes], Talk]
-"""How an answer with this body goes wrong."""
+"""How a response with this body is broken."""
 
 BROTLI_BOMB: Final = base64.b64decode(
     "y///P/glQOKxQCD3/o///3/wSwDEYRGA7v0f////4JcAiMMCAN37P/7//8EvARCHBQC693/8//+D"
     "XwIgDgsAdO//8g9eD78EQBwWAOig6wE="
 )
-"""50 MB of blanks."""
+"""50 MB of spaces."""
 
 REDIRECTS: Final = (301, 302, 303, 307, 308)
 
 
 @cache
 def gzip_bomb(megabytes: int = 20) -> bytes:
-    """Pack so much of nothing."""
+    """Compress so many megabytes of zeros."""
     return zlib.compress(bytes(megabytes * 1_000_000), wbits=31)
 
 
 def zstd_bomb(blocks: int = 400) -> bytes:
-    """Write a frame of RFC 8878 whose blocks each repeat one byte 131,071 times."""
+    """Return a frame of RFC 8878 whose blocks each repeat one byte 131,071 times."""
     block = (131_071 << 3 | 1 << 1).to_bytes(3, "little") + b" "
     last = (1 << 3 | 1 << 1 | 1).to_bytes(3, "little") + b" "
     return b"\x28\xb5\x2f\xfd\x00\x58" + block * blocks + last
 
 
-def headed(*lines: bytes, status: bytes = b"200 OK") -> Transport:
-    """Put more lines into the head of a claim."""
+def with_headers(*lines: bytes, status: bytes = b"200 OK") -> Transport:
+    """Add lines to the head of a response."""
 
-    def told(body: bytes) -> Talk:
+    def handler(body: bytes) -> Talk:
         head = b"".join(line + b"\r\n" for line in lines)
         return says(b"HTTP/1.1 " + status + b"\r\n" + head + b"\r\n" + body)
 
-    return told
+    return handler
 
 
 def chunk(body: bytes) -> bytes:
-    """Write one chunk."""
+    """Encode one chunk."""
     return b"%x\r\n%s\r\n" % (len(body), body)
 
 
-def within(seconds: float, talk: Talk) -> Talk:
-    """Hang up on a talk after so long: nobody floods a whole minute of virtual time."""
+def closed_after(seconds: float, talk: Talk) -> Talk:
+    """Close the connection after so many seconds, so that no flood lasts for a virtual minute."""
 
     async def bounded(stream: ByteStream) -> None:
         with anyio.move_on_after(seconds):
@@ -79,8 +79,8 @@ def within(seconds: float, talk: Talk) -> Talk:
     return bounded
 
 
-def told_as(status: int, **headers: str) -> Transport:
-    """Tell a claim under another status."""
+def with_status(status: int, **headers: str) -> Transport:
+    """Send the body with another status."""
     return partial(_reply, status, headers)
 
 
@@ -88,41 +88,41 @@ def _reply(status: int, headers: dict[str, str], body: bytes) -> Talk:
     return answers(status, body, **headers)
 
 
-def as_it_is(talk: Talk) -> Transport:
-    """Take a talk that carries no claim."""
+def without_body(talk: Talk) -> Transport:
+    """Use a handler that sends no body."""
     return lambda _body: talk
 
 
 def long_header(body: bytes) -> Talk:
-    """Send a line of 200 kB before a claim."""
+    """Send a header of 200 kB before the body."""
     return says(reply(200, body, x_long="a" * 200_000))
 
 
 def many_headers(body: bytes) -> Talk:
-    """Send 5,000 lines before a claim."""
-    return says(OK + b"".join(b"X-%d: 1\r\n" % it for it in range(5_000)) + b"\r\n" + body)
+    """Send 5,000 headers before the body."""
+    return says(OK + b"".join(b"X-%d: 1\r\n" % number for number in range(5_000)) + b"\r\n" + body)
 
 
 BROKEN: Final[dict[str, Transport]] = {
-    **{name: as_it_is(talk) for name, talk in BREAKING.items()},
+    **{name: without_body(talk) for name, talk in BREAKING.items()},
     "reset after a whole body": lambda body: resets(
         OK + b"Content-Length: %d\r\n\r\n" % (len(body) + 1) + body
     ),
-    "whole JSON in a short body": headed(b"Content-Length: 99999"),
+    "whole JSON in a short body": with_headers(b"Content-Length: 99999"),
     "chunks that never end, cut": lambda body: says(CHUNKED + chunk(body)),
     "bad chunk after a whole body": lambda body: says(CHUNKED + chunk(body) + b"zz\r\n"),
     "long header before a claim": long_header,
     "many headers before a claim": many_headers,
-    "header without a colon": headed(b"what is this"),
+    "header without a colon": with_headers(b"what is this"),
     "garbage before the status line": lambda body: says(b"\x00\xff" + reply(200, body)),
     "HTTP/9.9": lambda body: says(b"HTTP/9.9" + reply(200, body).removeprefix(b"HTTP/1.1")),
-    "status of four digits": headed(status=b"2000 OK"),
-    "Content-Length and chunks": headed(b"Content-Length: 5", b"Transfer-Encoding: chunked"),
+    "status of four digits": with_headers(status=b"2000 OK"),
+    "Content-Length and chunks": with_headers(b"Content-Length: 5", b"Transfer-Encoding: chunked"),
 }
-"""What breaks off or is no HTTP."""
+"""Responses that break off or are not HTTP."""
 
 SLOW: Final[dict[str, Transport]] = {
-    **{name: as_it_is(talk) for name, talk in STALLING.items()},
+    **{name: without_body(talk) for name, talk in STALLING.items()},
     "whole JSON, then silence": lambda body: stalls(CHUNKED + chunk(body)),
     "whole JSON, then dripped chunks": lambda body: drips(
         CHUNKED + chunk(body), chunk(b" "), every=2.0
@@ -130,48 +130,51 @@ SLOW: Final[dict[str, Transport]] = {
     "trailers without end": lambda body: drips(
         CHUNKED + chunk(body) + b"0\r\n", b"X-Trailer: 1\r\n", every=2.0
     ),
-    "1xx and never an answer": as_it_is(
+    "1xx and never an answer": without_body(
         drips(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n", every=2.0)
     ),
 }
-"""What never comes to an end: it ends at the deadline of the request."""
+"""Responses that never end: the request ends at its deadline."""
 
-PACKED: Final[dict[str, Transport]] = {
+COMPRESSED: Final[dict[str, Transport]] = {
     "gzip bomb": lambda _body: answers(200, gzip_bomb(), content_encoding="gzip"),
-    "br bomb": as_it_is(answers(200, BROTLI_BOMB, content_encoding="br")),
-    "zstd bomb": as_it_is(answers(200, zstd_bomb(), content_encoding="zstd")),
+    "br bomb": without_body(answers(200, BROTLI_BOMB, content_encoding="br")),
+    "zstd bomb": without_body(answers(200, zstd_bomb(), content_encoding="zstd")),
     "gzip that nobody asked for": lambda body: answers(
         200, zlib.compress(body, wbits=31), content_encoding="gzip"
     ),
     "deflate that nobody asked for": lambda body: answers(
         200, zlib.compress(body), content_encoding="deflate"
     ),
-    "invalid gzip": as_it_is(answers(200, b"\x1f\x8b junk", content_encoding="gzip")),
-    "plain under gzip": told_as(200, content_encoding="gzip"),
-    "unknown encoding": told_as(200, content_encoding="x-unknown"),
-    "two encodings": told_as(200, content_encoding="identity, gzip"),
+    "invalid gzip": without_body(answers(200, b"\x1f\x8b junk", content_encoding="gzip")),
+    "plain under gzip": with_status(200, content_encoding="gzip"),
+    "unknown encoding": with_status(200, content_encoding="x-unknown"),
+    "two encodings": with_status(200, content_encoding="identity, gzip"),
 }
-"""What came packed though it was asked for plain; it is never unpacked."""
+"""Responses that are compressed although plain was requested; they are never decompressed."""
 
 LARGE: Final[dict[str, Transport]] = {
-    "endless chunks": lambda _body: within(20.0, floods(CHUNKED, chunk(b" " * 65_536))),
-    "endless body": lambda body: within(20.0, floods(OK + b"\r\n" + body, b" " * 65_536)),
+    "endless chunks": lambda _body: closed_after(20.0, floods(CHUNKED, chunk(b" " * 65_536))),
+    "endless body": lambda body: closed_after(20.0, floods(OK + b"\r\n" + body, b" " * 65_536)),
     "body over the cap": lambda body: answers(200, body + b" " * JOB_BYTES_CAP),
 }
-"""What is more than is read of a job: then its status alone is asked for."""
+"""Responses over the size limit of a job: the client then requests the status alone."""
 
 STATUSES: Final[dict[str, Transport]] = {
-    **{f"{code} with a claim": told_as(code) for code in (201, 203, 206, 299, 408, 425, 500, 599)},
-    "204": headed(status=b"204 No Content"),
-    "205": headed(b"Content-Length: 0", status=b"205 Reset Content"),
-    "304": headed(status=b"304 Not Modified"),
-    "304 with a claim": told_as(304),
-    "404 of others": told_as(404),
-    "404 in HTML": as_it_is(answers(404, b"<html>Not Found</html>", content_type="text/html")),
-    "101 and a claim": headed(
+    **{
+        f"{code} with a claim": with_status(code)
+        for code in (201, 203, 206, 299, 408, 425, 500, 599)
+    },
+    "204": with_headers(status=b"204 No Content"),
+    "205": with_headers(b"Content-Length: 0", status=b"205 Reset Content"),
+    "304": with_headers(status=b"304 Not Modified"),
+    "304 with a claim": with_status(304),
+    "404 of others": with_status(404),
+    "404 in HTML": without_body(answers(404, b"<html>Not Found</html>", content_type="text/html")),
+    "101 and a claim": with_headers(
         b"Upgrade: h2c", b"Connection: upgrade", status=b"101 Switching Protocols"
     ),
 }
-"""What only a 200 can tell."""
+"""Responses whose status is not 200."""
 
-TRANSPORTS: Final = BROKEN | SLOW | PACKED | LARGE | STATUSES
+TRANSPORTS: Final = BROKEN | SLOW | COMPRESSED | LARGE | STATUSES

@@ -1,4 +1,4 @@
-"""What the cruel tests share beside their rig."""
+"""Fixtures of the fault injection tests."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -19,14 +19,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 async def place(command: Path, tmp_path: Path) -> AsyncIterator[Place]:
-    """Give a place to run the product, and look afterwards for secrets in all that it wrote."""
-    async with a_place(command, tmp_path / "place") as it:
-        yield it
+    """Yield what a daemon needs to run; fail if it wrote a secret anywhere."""
+    async with a_place(command, tmp_path / "place") as opened:
+        yield opened
 
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
-    """Drop every log line of this process: virtual days fill it."""
+    """Drop every log line of this process, of which virtual days write millions."""
     structlog.configure(processors=[_drop])
     yield
     structlog.reset_defaults()

@@ -1,4 +1,4 @@
-"""What can befall the disk of a database, and how it passes."""
+"""Faults of the disk that holds a database, and their end."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from tests.fault_injection.syscall_shim import Failure
 
 MIB: Final = 1 << 20
 MAIN: Final = "*/state.db"
-"""What a checkpoint writes to, and nothing else does."""
+"""The file that only a checkpoint writes to."""
 WAL: Final = "*/state.db-wal"
 ALL: Final = "*/state.db*"
 WRITES: Final = ("pwrite", "fsync", "change")
@@ -21,24 +21,24 @@ ALL_CALLS: Final = ("open", *WRITES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ailment:
-    """Something that befalls the disk under a process; `begin` and `heal` get its pid.
+class DiskFault:
+    """A fault of the disk; `begin` and `end` get the id of the process.
 
-    `order` is for its environment. `is_its_own`: it is the process that has it, not the disk, and
-    what it bears inherits it. `is_refusal`: a daemon that starts with it ends with code 78.
+    `environment` is that of the process. `is_per_process`: the process has the fault, not the disk,
+    and forked processes inherit it. `is_fatal`: a daemon that starts with it exits with code 78.
     """
 
     begin: Callable[[int], None]
-    heal: Callable[[int], None]
-    order: Mapping[str, str] = field(default_factory=dict)
-    is_its_own: bool = False
-    is_for_ever: bool = False
-    is_refusal: bool = False
+    end: Callable[[int], None]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    is_per_process: bool = False
+    is_permanent: bool = False
+    is_fatal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
-    """Where an ailment strikes: which calls on which files; `spare` bytes of space are left."""
+class FaultTarget:
+    """Which calls on which files fail; `spare` bytes of space are left."""
 
     folder: Path
     files: str
@@ -47,69 +47,69 @@ class Where:
 
     @property
     def disk(self) -> Path:
-        """Where the database is, and nothing else."""
+        """The folder that holds nothing but the database."""
         return self.folder / "disk"
 
 
-Onset = Callable[[Where], AbstractContextManager[Ailment]]
+FaultSetup = Callable[[FaultTarget], AbstractContextManager[DiskFault]]
 
 
-def failing(name: str, *kinds: str, times: int = 0, is_for_ever: bool = False) -> Onset:
-    """Let calls fail in the process itself."""
+def failing_calls(name: str, *kinds: str, times: int = 0, is_permanent: bool = False) -> FaultSetup:
+    """Make calls fail inside the process."""
 
     @contextmanager
-    def onset(where: Where) -> Iterator[Ailment]:
-        switch = where.folder / "switch"
+    def setup(target: FaultTarget) -> Iterator[DiskFault]:
+        switch = target.folder / "switch"
         failure = Failure(
-            name=name, kinds=kinds or where.calls, path=where.files, switch=switch, times=times
+            name=name, kinds=kinds or target.calls, path=target.files, switch=switch, times=times
         )
-        yield Ailment(
+        yield DiskFault(
             begin=lambda _: switch.touch(),
-            heal=lambda _: switch.unlink(),
-            order=failure.order,
-            is_for_ever=is_for_ever,
+            end=lambda _: switch.unlink(),
+            environment=failure.environment,
+            is_permanent=is_permanent,
         )
 
-    return onset
+    return setup
 
 
 @contextmanager
-def limited(where: Where) -> Iterator[Ailment]:
-    """Let no file grow."""
+def file_size_limit(target: FaultTarget) -> Iterator[DiskFault]:
+    """Forbid that files grow."""
 
     def begin(pid: int) -> None:
-        wal = where.disk / "state.db-wal"
+        wal = target.disk / "state.db-wal"
         size = wal.stat().st_size if wal.exists() else 0
-        prlimit(pid, RLIMIT_FSIZE, (max(size + where.spare, 8192), RLIM_INFINITY))
+        prlimit(pid, RLIMIT_FSIZE, (max(size + target.spare, 8192), RLIM_INFINITY))
 
-    yield Ailment(
+    yield DiskFault(
         begin=begin,
-        heal=lambda pid: prlimit(pid, RLIMIT_FSIZE, (RLIM_INFINITY, RLIM_INFINITY)) and None,
-        is_its_own=True,
+        end=lambda pid: prlimit(pid, RLIMIT_FSIZE, (RLIM_INFINITY, RLIM_INFINITY)) and None,
+        is_per_process=True,
     )
 
 
 @contextmanager
-def full(where: Where) -> Iterator[Ailment]:
-    """Let there be no space."""
-    filler = where.disk / "filler"
+def full_disk(target: FaultTarget) -> Iterator[DiskFault]:
+    """Fill the disk."""
+    filler = target.disk / "filler"
 
     def begin(_: int) -> None:
-        free = os.statvfs(where.disk)
-        filler.write_bytes(bytes(free.f_bavail * free.f_frsize - where.spare))
+        free = os.statvfs(target.disk)
+        filler.write_bytes(bytes(free.f_bavail * free.f_frsize - target.spare))
 
-    with _mounted(where.disk):
-        yield Ailment(begin=begin, heal=lambda _: filler.unlink())
+    with _mounted(target.disk):
+        yield DiskFault(begin=begin, end=lambda _: filler.unlink())
 
 
 @contextmanager
-def read_only(where: Where) -> Iterator[Ailment]:
-    """Let the file system be mounted read-only; this cannot be done while files are open."""
-    with _mounted(where.disk):
-        yield Ailment(
-            begin=lambda _: _mount("-o", "remount,ro", where.disk),
-            heal=lambda _: _mount("-o", "remount,rw", where.disk),
-            is_refusal=True,
+def read_only(target: FaultTarget) -> Iterator[DiskFault]:
+    """Mount the file system read-only, which is not possible while files are open."""
+    with _mounted(target.disk):
+        yield DiskFault(
+            begin=lambda _: _mount("-o", "remount,ro", target.disk),
+            end=lambda _: _mount("-o", "remount,rw", target.disk),
+            is_fatal=True,
         )
 
 
@@ -126,14 +126,14 @@ def _mount(*words: str | Path) -> None:
     subprocess.run(["mount", *words], check=True, timeout=30)
 
 
-ANYWHERE: Final[Mapping[str, Onset]] = {
-    "ENOSPC once": failing("ENOSPC", times=1),
-    "ENOSPC": failing("ENOSPC"),
-    "EIO once": failing("EIO", times=1),
-    "EIO for ever": failing("EIO", is_for_ever=True),
-    "EIO of fsync": failing("EIO", "fsync"),
-    "EROFS": failing("EROFS"),
-    "RLIMIT_FSIZE": limited,
+ANY_USER: Final[Mapping[str, FaultSetup]] = {
+    "ENOSPC once": failing_calls("ENOSPC", times=1),
+    "ENOSPC": failing_calls("ENOSPC"),
+    "EIO once": failing_calls("EIO", times=1),
+    "EIO for ever": failing_calls("EIO", is_permanent=True),
+    "EIO of fsync": failing_calls("EIO", "fsync"),
+    "EROFS": failing_calls("EROFS"),
+    "RLIMIT_FSIZE": file_size_limit,
 }
-AS_ROOT: Final[Mapping[str, Onset]] = {"a full disk": full}
-AS_ROOT_AT_START: Final[Mapping[str, Onset]] = AS_ROOT | {"a read-only disk": read_only}
+AS_ROOT: Final[Mapping[str, FaultSetup]] = {"a full disk": full_disk}
+AS_ROOT_AT_START: Final[Mapping[str, FaultSetup]] = AS_ROOT | {"a read-only disk": read_only}

@@ -1,7 +1,7 @@
-"""A fleet: jobs come, end, and are named or not, while the API, its list and the store fail.
+"""A fleet: jobs start, end, and are added or removed while the API, its list and the store fail.
 
-Watcher, source, pages, budget, discovery and ledger are real. There are no sockets, so a case
-replays from its seed exactly, given the same PYTHONHASHSEED.
+Watcher, source, pages, rate limiter, discovery and tracker are real. There are no sockets, so a
+case replays exactly from its seed, given the same PYTHONHASHSEED.
 """
 
 from collections.abc import Callable
@@ -23,18 +23,24 @@ from poller.polling.watcher import Watcher
 from poller.sutro.list_planner import ListPlanner
 from poller.sutro.rate_limit import RateLimiter
 from poller.sutro.source import SutroSource
-from tests.fault_injection.faulty_source import ERRORS, UNKNOWN, Course, ShakyApi, Trouble
-from tests.fault_injection.job_stories import FATES
+from tests.fault_injection.scripted_jobs import OUTCOMES
+from tests.fault_injection.unreliable_api import (
+    ERRORS,
+    UNKNOWN,
+    ApiFault,
+    JobTimeline,
+    UnreliableApi,
+)
 from tests.support.fakes import FailingStore, a_store, a_watcher, recorded
 from tests.support.virtual_time import START, virtual_clock
 
-ENDS: Final = {f"job.{ends_as}" for ends_as in FATES}
-CALM: Final = 9 * 3_600.0
-"""Seconds after which all have ended, and what was put off has had its turn."""
+ENDS: Final = {f"job.{ends_as}" for ends_as in OUTCOMES}
+RECOVERY_SECONDS: Final = 9 * 3_600.0
+"""Seconds after which all jobs have ended and every deferred poll was made."""
 
 
 class Fleet:
-    """Jobs under a daemon that is disturbed in every way until it grows calm."""
+    """Jobs under a daemon that is disturbed in every way, and then left alone."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
@@ -44,70 +50,70 @@ class Fleet:
             minimum=random.choice([2.0, 20.0]), maximum=random.choice([60.0, 300.0, 900.0])
         )
         self.per_minute = random.choice([120.0, 600.0])
-        self.api = ShakyApi(random)
+        self.api = UnreliableApi(random)
         self.store = FailingStore(a_store())
-        self.named: set[str] = set()
-        self.troubled: set[str] = set()
+        self.watched_ids: set[str] = set()
+        self.faulty_jobs: set[str] = set()
         self.databases: list[list[Event]] = []
-        self.life = anyio.CancelScope()
+        self.daemon_scope = anyio.CancelScope()
         self.watcher: Watcher | None = None
         self.discovery: Discovery | None = None
 
     async def run(self) -> None:
-        """Live one life after the other while the fleet is disturbed, and then in calm."""
+        """Run the daemon while the fleet is disturbed, and then without faults."""
         await self._begin_store()
         async with anyio.create_task_group() as self.group:
-            self.group.start_soon(self._live_on)
-            while len(self.api.courses) < self.size or self.random.random() < 0.95:
+            self.group.start_soon(self._restart_forever)
+            while len(self.api.timelines) < self.size or self.random.random() < 0.95:
                 if self.random.random() < 0.5:
                     self._submit(self.random.choice([1, 3, 20]))
                 await self.random.choice(DISTURBANCES)(self)
                 await anyio.sleep(self.random.choice([1.0, 5.0, 30.0, 100.0, 600.0]))
-            self.api.troubles, self.api.lag = {}, 0.0
+            self.api.faults, self.api.list_lag = {}, 0.0
             self.store.fails, self.store.lies = set(), set()
-            await anyio.sleep(CALM)
+            await anyio.sleep(RECOVERY_SECONDS)
             self.group.cancel_scope.cancel()
-        self._keep_what_was_told()
+        self._keep_events()
 
     @property
     def violations(self) -> list[str]:
-        """Name each end that was not told once, each second id, and each false `job.missing`."""
+        """Ends that were not reported once, duplicate ids, and false `job.missing` events."""
         ids: dict[tuple[str, str], set[str]] = {}
         for event in chain.from_iterable(self.databases):
             ids.setdefault((event.subject, event.type), set()).add(event.id)
         found = [
-            f"{course} was told as {ends}"
-            for course in self.api.courses.values()
-            if (ends := [it for it in ENDS if (course.job_id, it) in ids]) != [course.end]
+            f"{timeline} was reported as {ends}"
+            for timeline in self.api.timelines.values()
+            if (ends := [end for end in ENDS if (timeline.job_id, end) in ids]) != [timeline.end]
         ]
         found += [
             f"ids of {key}: {of}" for key, of in ids.items() if key[1] in ENDS and len(of) > 1
         ]
         return found + [
-            f"missing at {it.occurred_at}: {it.subject}"
-            for told in self.databases
-            for number, it in enumerate(told)
-            if it.type == JobEventType.MISSING and self._is_false(it.subject, told[:number])
+            f"missing at {event.occurred_at}: {event.subject}"
+            for events in self.databases
+            for number, event in enumerate(events)
+            if event.type == JobEventType.MISSING and self._is_false(event.subject, events[:number])
         ]
 
     def _is_false(self, job_id: str, before: list[Event]) -> bool:
-        """Tell whether a job was unknown with all others: no trouble was ever its own alone.
+        """Return whether a job was unknown together with all others, which is no fault of the job.
 
-        `before` is what the same database had told by then: what it does not know nobody asks for.
+        `before` holds the events recorded before in the same database: it polls only what it knows.
         """
-        going = {it.subject for it in before if it.type == JobEventType.STARTED}
-        going -= {it.subject for it in before if it.type in ENDS} | self.troubled
+        going = {event.subject for event in before if event.type == JobEventType.STARTED}
+        going -= {event.subject for event in before if event.type in ENDS} | self.faulty_jobs
         return job_id in going and len(going) >= GUARD_JOBS
 
-    # A daemon's lives.
+    # The daemon.
 
-    async def _live_on(self) -> None:
+    async def _restart_forever(self) -> None:
         while True:
-            with anyio.CancelScope() as self.life:
-                await self._live()
+            with anyio.CancelScope() as self.daemon_scope:
+                await self._run_daemon()
             await anyio.sleep(200.0 * self.random.random())
 
-    async def _live(self) -> None:
+    async def _run_daemon(self) -> None:
         clock = virtual_clock()
         source = SutroSource(
             self.api,  # type: ignore[arg-type]
@@ -130,109 +136,111 @@ class Fleet:
                 await watcher.discover(discovery.admits)
                 group.start_soon(discovery.run, watcher.ingest)
             group.start_soon(watcher.run)
-            group.start_soon(self._name_jobs, watcher)
+            group.start_soon(self._sync_watch_list, watcher)
 
-    async def _name_jobs(self, watcher: Watcher) -> None:
-        known: frozenset[str] | None = None
+    async def _sync_watch_list(self, watcher: Watcher) -> None:
+        watched: frozenset[str] | None = None
         while True:
-            if known != self.named:
-                known = frozenset(self.named)
-                await watcher.watch(known)
+            if watched != self.watched_ids:
+                watched = frozenset(self.watched_ids)
+                await watcher.watch(watched)
             await anyio.sleep(2.0)
 
-    # What becomes of it.
+    # Disturbances.
 
     def _submit(self, jobs: int) -> None:
-        number, now = len(self.api.courses), anyio.current_time()
-        for job_id in [f"job-{it}" for it in range(number, min(number + jobs, self.size))]:
+        number, now = len(self.api.timelines), anyio.current_time()
+        for job_id in [f"job-{number}" for number in range(number, min(number + jobs, self.size))]:
             ended = now + 5.0 + self.random.choice([1.0, 30.0, 300.0, 2_000.0, 20_000.0])
             cost_at = ended + self.random.choice([0.0, 0.0, 10.0, 100.0])
-            ends_as = self.random.choice(FATES)
-            self.api.courses[job_id] = Course(job_id, ends_as, now, now + 5.0, ended, cost_at)
+            ends_as = self.random.choice(OUTCOMES)
+            self.api.timelines[job_id] = JobTimeline(
+                job_id, ends_as, now, now + 5.0, ended, cost_at
+            )
             if not self.is_discovering or self.random.random() < 0.3:
-                self.named.add(job_id)
+                self.watched_ids.add(job_id)
 
-    async def kill(self) -> None:
-        """Let the daemon die, and begin anew after some time."""
-        self.life.cancel()
+    async def crash(self) -> None:
+        """Crash the daemon, which starts again after some time."""
+        self.daemon_scope.cancel()
 
     async def fail_store(self) -> None:
-        """Let verbs of the store fail; of some nobody knows whether they did."""
+        """Make store methods fail; some of them do their work first."""
         verbs = ["write", "load_states", "get_flags", "unfinished_ids"]
         self.store.fails = set(self.random.sample(verbs, self.random.randint(0, 3)))
         self.store.lies = set(self.random.sample(verbs, self.random.randint(0, 2)))
 
-    async def heal_store(self) -> None:
-        """Let the store work."""
+    async def restore_store(self) -> None:
+        """Make the store work again."""
         self.store.fails, self.store.lies = set(), set()
 
     async def fail_api(self) -> None:
-        """Let all requests meet some trouble."""
-        self.api.troubles[None] = self._trouble(*ERRORS, odds=[0.1, 0.5, 1.0])
+        """Make all requests fail with some probability."""
+        self.api.faults[None] = self._random_fault(*ERRORS, odds=[0.1, 0.5, 1.0])
 
-    async def forget(self) -> None:
-        """Let the API know no job, as that of another account does."""
-        self.api.troubles[None] = Trouble(UNKNOWN, 1.0)
+    async def fail_as_other_account(self) -> None:
+        """Make the API return 404 for every job, as that of another account does."""
+        self.api.faults[None] = ApiFault(UNKNOWN, 1.0)
 
     async def fail_one(self) -> None:
-        """Let the looks at one job meet some trouble."""
-        if self.api.courses:
-            job_id = self.random.choice(list(self.api.courses))
-            self.api.troubles[job_id] = self._trouble(*ERRORS, UNKNOWN, odds=[0.3, 1.0])
-            self.troubled.add(job_id)
+        """Make the polls of one job fail."""
+        if self.api.timelines:
+            job_id = self.random.choice(list(self.api.timelines))
+            self.api.faults[job_id] = self._random_fault(*ERRORS, UNKNOWN, odds=[0.3, 1.0])
+            self.faulty_jobs.add(job_id)
 
-    async def heal_api(self) -> None:
-        """Let the API work."""
-        self.api.troubles.clear()
+    async def restore_api(self) -> None:
+        """Make the API work again."""
+        self.api.faults.clear()
 
-    async def lag(self) -> None:
-        """Let the list be late."""
-        self.api.lag = self.random.choice([0.0, 5.0, 60.0, 400.0])
+    async def delay_list(self) -> None:
+        """Make the list late."""
+        self.api.list_lag = self.random.choice([0.0, 5.0, 60.0, 400.0])
 
-    async def rename(self) -> None:
-        """Name a job no more, and again after a while."""
-        if self.named:
-            job_id = self.random.choice(sorted(self.named))
-            self.named.discard(job_id)
+    async def remove_and_add_job(self) -> None:
+        """Remove a job from the watch list, and add it again after a while."""
+        if self.watched_ids:
+            job_id = self.random.choice(sorted(self.watched_ids))
+            self.watched_ids.discard(job_id)
             await anyio.sleep(20.0 * self.random.random())
-            self.named.add(job_id)
+            self.watched_ids.add(job_id)
 
     async def lose_store(self) -> None:
-        """Replace the database of a living daemon, which notices it after some seconds."""
-        if self.watcher is None or self.discovery is None or self.life.cancel_called:
-            return  # it would begin with the new one
-        self._keep_what_was_told()
+        """Replace the database of a running daemon, which detects that after some seconds."""
+        if self.watcher is None or self.discovery is None or self.daemon_scope.cancel_called:
+            return  # the daemon would start with the new one
+        self._keep_events()
         await self._begin_store()
-        self.group.start_soon(self._start_over, self.watcher, self.discovery)
+        self.group.start_soon(self._detect_replacement, self.watcher, self.discovery)
 
     async def _begin_store(self) -> None:
-        """Begin a database that knows its age: a daemon that finds a new one has no other way."""
+        """Create a database with a start time, which a daemon cannot take from a new one."""
         self.store.store = a_store()
         await self.store.store.write(WriteBatch(flags={STARTED_AT_FLAG: format_rfc3339(START)}))
 
-    async def _start_over(self, watcher: Watcher, discovery: Discovery) -> None:
+    async def _detect_replacement(self, watcher: Watcher, discovery: Discovery) -> None:
         await anyio.sleep(10.0 * self.random.random())
         await watcher.resync()
         discovery.rescan()
 
-    def _trouble(self, *errors: PollError, odds: list[float]) -> Trouble:
-        return Trouble(self.random.choice(errors), self.random.choice(odds))
+    def _random_fault(self, *errors: PollError, odds: list[float]) -> ApiFault:
+        return ApiFault(self.random.choice(errors), self.random.choice(odds))
 
-    def _keep_what_was_told(self) -> None:
+    def _keep_events(self) -> None:
         self.databases.append(recorded(self.store))
 
 
 Disturbance = Callable[[Fleet], Any]
 DISTURBANCES: Final[tuple[Disturbance, ...]] = (
-    Fleet.kill,
+    Fleet.crash,
     Fleet.fail_store,
-    Fleet.heal_store,
+    Fleet.restore_store,
     Fleet.fail_api,
-    Fleet.forget,
-    Fleet.heal_api,
+    Fleet.fail_as_other_account,
+    Fleet.restore_api,
     Fleet.fail_one,
-    Fleet.heal_api,
-    Fleet.rename,
-    Fleet.lag,
+    Fleet.restore_api,
+    Fleet.remove_and_add_job,
+    Fleet.delay_list,
     Fleet.lose_store,
 )

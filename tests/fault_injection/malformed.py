@@ -1,4 +1,4 @@
-"""Every class of malformed answer, and an API over bare TCP that gives them to a job."""
+"""Every class of malformed response, and an API over bare TCP that sends them."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -10,10 +10,16 @@ import anyio
 from anyio.abc import ByteStream
 
 from tests.fault_injection.broken_transports import REDIRECTS, TRANSPORTS, Transport
-from tests.fault_injection.odd_bodies import LOST, TOLD, Body, JobObject, written
+from tests.fault_injection.response_bodies import (
+    UNUSABLE_BODIES,
+    USABLE_BODIES,
+    Body,
+    JobObject,
+    job_body,
+)
 from tests.support.builders import a_job_object
 from tests.support.http_peers import Peer, Talk, answers, peer
-from tests.support.run_checker import Shown
+from tests.support.run_checker import ExpectedEvent
 
 ENDS: Final = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 DATED: Final = {"date": "Mon, 15 Jan 2024 10:30:00 GMT"}
@@ -21,79 +27,81 @@ DATED: Final = {"date": "Mon, 15 Jan 2024 10:30:00 GMT"}
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """One class of answers. `tells`: it is still an observation of the job that it is about."""
+    """One class of responses. `is_usable`: it is still an observation of its job."""
 
     name: str
     write: Callable[[JobObject, str], Talk]
-    tells: bool = False
+    is_usable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One answer in the life of a job: about this object, written well or as some class does."""
+class JobResponse:
+    """One response about a job: this object, written well or malformed."""
 
     job: JobObject
-    of: Malformed | None = None
+    malformed: Malformed | None = None
 
     @property
-    def owes(self) -> str | None:
-        """Name the event that is owed once this has been answered."""
-        if self.of and not self.of.tells:
+    def event_type(self) -> str | None:
+        """The event that this response causes."""
+        if self.malformed and not self.malformed.is_usable:
             return None
         status = self.job["status"]
         return f"job.{status.lower()}" if status in ENDS else STARTED.get(status)
 
     def talk(self, base: str, *, is_status: bool) -> Talk:
-        """Give the answer, that to a question for the status alone in its own shape."""
-        if self.of and not (is_status and self.of.tells):
-            return self.of.write(self.job, base)
-        return answers(200, status_alone(self.job) if is_status else written(self.job), **DATED)
+        """Return the response, which has its own shape when the status alone is requested."""
+        if self.malformed and not (is_status and self.malformed.is_usable):
+            return self.malformed.write(self.job, base)
+        return answers(200, status_alone(self.job) if is_status else job_body(self.job), **DATED)
 
 
 STARTED: Final = {"RUNNING": "job.started"}
 
 
 def status_alone(job: JobObject) -> bytes:
-    """Answer as the API's way to ask for a status does."""
+    """Return the body of a response with the status alone."""
     reason = {"failure_reason": job["failure_reason"]}
     return json.dumps({"job_status": {job["job_id"]: job["status"]}, "metadata": reason}).encode()
 
 
 @dataclass
-class Life:
-    """A job's answers in turn; the last one is given for ever. `asked` says when each was."""
+class JobResponses:
+    """The responses for one job, the last one repeated. `polled_at` holds the times of polls."""
 
     job_id: str
-    turns: list[Turn]
-    asked: list[float] = field(default_factory=list)
+    responses: list[JobResponse]
+    polled_at: list[float] = field(default_factory=list)
 
-    def turn(self) -> Turn:
-        """Give the answer to the next look."""
-        self.asked.append(anyio.current_time())
-        return self.turns[min(len(self.asked), len(self.turns)) - 1]
+    def next_response(self) -> JobResponse:
+        """Return the response to the next poll."""
+        self.polled_at.append(anyio.current_time())
+        return self.responses[min(len(self.polled_at), len(self.responses)) - 1]
 
     @property
-    def owed(self) -> set[tuple[str, str]]:
-        """Say which events this life owes in all."""
-        return {(self.job_id, it.owes) for it in self.turns if it.owes}
+    def expected_events(self) -> set[tuple[str, str]]:
+        """The events that these responses cause in all."""
+        return {
+            (self.job_id, response.event_type) for response in self.responses if response.event_type
+        }
 
 
 @dataclass
-class Api:
-    """Lives by job id, and what they have shown. `page` is what its list always is.
+class MalformedApi:
+    """Responses by job id, and the events they cause. `page` is its list at any time.
 
-    `curt` names the jobs that were asked for their status alone, `followed` the paths that only
-    somebody who follows a redirect asks for.
+    `status_only` holds the jobs whose status alone was requested, `redirected` the paths that only
+    a client that follows redirects requests.
     """
 
-    lives: dict[str, Life]
+    jobs: dict[str, JobResponses]
     now: Callable[[], float]
     page: Any = None
     base: str = ""
     listed: int = 0
-    shown: list[Shown] = field(default_factory=list)
-    curt: set[str] = field(default_factory=set)
-    followed: list[str] = field(default_factory=list)
+    expected: list[ExpectedEvent] = field(default_factory=list)
+    status_only: set[str] = field(default_factory=set)
+    redirected: list[str] = field(default_factory=list)
 
     async def answer(self, stream: ByteStream, line: str) -> None:
         """Answer the request that begins with this line."""
@@ -102,89 +110,103 @@ class Api:
             self.listed += 1
             await answers(200, json.dumps(self.page).encode(), **DATED)(stream)
             return
-        life = self.lives.get(path.rpartition("/")[2])
-        if life is None:
-            self.followed.append(path)
+        job = self.jobs.get(path.rpartition("/")[2])
+        if job is None:
+            self.redirected.append(path)
             return
-        turn, is_status = life.turn(), "/job-status/" in path
+        next_response, is_status = job.next_response(), "/job-status/" in path
         if is_status:
-            self.curt.add(life.job_id)
-        await turn.talk(self.base, is_status=is_status)(stream)
-        if turn.owes:
-            self.shown.append(Shown(self.now(), life.job_id, turn.owes))
+            self.status_only.add(job.job_id)
+        await next_response.talk(self.base, is_status=is_status)(stream)
+        if next_response.event_type:
+            self.expected.append(ExpectedEvent(self.now(), job.job_id, next_response.event_type))
 
 
 @asynccontextmanager
-async def speaking(api: Api) -> AsyncIterator[Peer]:
-    """Let an API answer over bare TCP."""
+async def serving_api(api: MalformedApi) -> AsyncIterator[Peer]:
+    """Serve an API over bare TCP."""
 
     async def talk(stream: ByteStream) -> None:
-        await api.answer(stream, it.lines[-1])
+        await api.answer(stream, server.lines[-1])
 
-    async with peer(talk) as it:
-        api.base = f"{it.base}/v1"
-        yield it
+    async with peer(talk) as server:
+        api.base = f"{server.base}/v1"
+        yield server
 
 
-def objects(job_id: str, ends_as: str = "SUCCEEDED") -> tuple[JobObject, JobObject, JobObject]:
-    """Give what a job shows queued, running and ended."""
+def job_objects(job_id: str, ends_as: str = "SUCCEEDED") -> tuple[JobObject, JobObject, JobObject]:
+    """Return the objects of a job that is queued, running and ended."""
     cost = {"job_cost": None, "datetime_completed": None}
     queued = a_job_object(job_id=job_id, status="QUEUED", datetime_started=None, **cost)
     running = a_job_object(job_id=job_id, status="RUNNING", **cost)
     return queued, running, a_job_object(job_id=job_id, status=ends_as)
 
 
-def first(job_id: str, of: Malformed) -> Life:
-    """Give a life whose first answer is of a class."""
-    queued, running, ended = objects(job_id)
-    return Life(job_id, [_bad(queued, of), Turn(queued), Turn(running), Turn(ended)])
+def first(job_id: str, malformed: Malformed) -> JobResponses:
+    """Return responses of which the first one is malformed."""
+    queued, running, ended = job_objects(job_id)
+    return JobResponses(
+        job_id,
+        [
+            _malformed(queued, malformed),
+            JobResponse(queued),
+            JobResponse(running),
+            JobResponse(ended),
+        ],
+    )
 
 
-def middle(job_id: str, of: Malformed) -> Life:
-    """Give a life that shows that it runs by an answer of a class, if that can tell it."""
-    queued, running, ended = objects(job_id)
-    runs = [] if of.tells else [Turn(running)]
-    return Life(job_id, [Turn(queued), _bad(running, of), *runs, Turn(ended)])
+def middle(job_id: str, malformed: Malformed) -> JobResponses:
+    """Return responses whose RUNNING status is malformed, and sent again well if unusable."""
+    queued, running, ended = job_objects(job_id)
+    runs = [] if malformed.is_usable else [JobResponse(running)]
+    return JobResponses(
+        job_id, [JobResponse(queued), _malformed(running, malformed), *runs, JobResponse(ended)]
+    )
 
 
-def terminal(job_id: str, of: Malformed) -> Life:
-    """Give a life that shows its end by answers of a class alone, if they can tell it."""
-    queued, running, ended = objects(job_id, "FAILED" if "reason" in of.name else "SUCCEEDED")
-    ends = [] if of.tells else [Turn(ended)]
-    return Life(job_id, [Turn(queued), Turn(running), _bad(ended, of), *ends])
+def last(job_id: str, malformed: Malformed) -> JobResponses:
+    """Return responses whose end is malformed, and sent well only if that is unusable."""
+    queued, running, ended = job_objects(
+        job_id, "FAILED" if "reason" in malformed.name else "SUCCEEDED"
+    )
+    ends = [] if malformed.is_usable else [JobResponse(ended)]
+    return JobResponses(
+        job_id, [JobResponse(queued), JobResponse(running), _malformed(ended, malformed), *ends]
+    )
 
 
-POSITIONS: Final = {"first": first, "middle": middle, "terminal": terminal}
+POSITIONS: Final = {"first": first, "middle": middle, "terminal": last}
 
 
-def _bad(job: JobObject, of: Malformed) -> Turn:
-    """Put an answer in the place of a good one; what tells nothing claims an end that is none."""
-    if of.tells:
-        return Turn(job, of)
+def _malformed(job: JobObject, malformed: Malformed) -> JobResponse:
+    """Return a malformed response; an unusable one claims an end that never happened."""
+    if malformed.is_usable:
+        return JobResponse(job, malformed)
     claim = {"status": "CANCELLED", "datetime_completed": "2024-01-15T10:32:15Z", "job_cost": 9}
-    return Turn(job | claim, of)
+    return JobResponse(job | claim, malformed)
 
 
-def mixed(job_id: str, gaps: Sequence[Sequence[Malformed]]) -> Life:
-    """Give a life with malformed answers before, between and after its good ones."""
-    turns: list[Turn] = []
-    for job, gap in zip(objects(job_id), gaps, strict=True):
-        turns += [*(_bad(job, it) for it in gap), Turn(job)]
-    return Life(job_id, turns)
+def mixed(job_id: str, gaps: Sequence[Sequence[Malformed]]) -> JobResponses:
+    """Return responses with malformed ones before, between and after the good ones."""
+    responses: list[JobResponse] = []
+    for job, gap in zip(job_objects(job_id), gaps, strict=True):
+        responses += [*(_malformed(job, malformed) for malformed in gap), JobResponse(job)]
+    return JobResponses(job_id, responses)
 
 
-def _of_body(name: str, body: Body, *, tells: bool) -> Malformed:
-    return Malformed(name, lambda job, _base: answers(200, body(job), **DATED), tells)
+def _of_body(name: str, body: Body, *, is_usable: bool) -> Malformed:
+    return Malformed(name, lambda job, _base: answers(200, body(job), **DATED), is_usable)
 
 
 def _of_transport(name: str, transport: Transport) -> Malformed:
-    return Malformed(name, lambda job, _base: transport(written(job)))
+    return Malformed(name, lambda job, _base: transport(job_body(job)))
 
 
 def _redirects(code: int, name: str, place: Callable[[JobObject, str], str | None]) -> Malformed:
     def write(job: JobObject, base: str) -> Talk:
         to = place(job, base)
-        return answers(code, written(job), **({"location": to} if to else {}))
+        return answers(code, job_body(job), **({"location": to} if to else {}))
 
     return Malformed(f"{code} to {name}", write)
 
@@ -198,14 +220,14 @@ PLACES: Final[dict[str, Callable[[JobObject, str], str | None]]] = {
 
 
 def _text_plain(job: JobObject, _base: str) -> Talk:
-    return answers(200, written(job), content_type="text/plain; charset=latin-1")
+    return answers(200, job_body(job), content_type="text/plain; charset=latin-1")
 
 
 CLASSES: Final = (
-    *(_of_transport(name, it) for name, it in TRANSPORTS.items()),
-    *(_redirects(code, name, it) for code in REDIRECTS for name, it in PLACES.items()),
-    *(_of_body(name, it, tells=False) for name, it in LOST.items()),
-    *(_of_body(name, it, tells=True) for name, it in TOLD.items()),
-    Malformed("JSON as text/plain", _text_plain, tells=True),
+    *(_of_transport(name, transport) for name, transport in TRANSPORTS.items()),
+    *(_redirects(code, name, place) for code in REDIRECTS for name, place in PLACES.items()),
+    *(_of_body(name, body, is_usable=False) for name, body in UNUSABLE_BODIES.items()),
+    *(_of_body(name, body, is_usable=True) for name, body in USABLE_BODIES.items()),
+    Malformed("JSON as text/plain", _text_plain, is_usable=True),
 )
-"""Every class, by what it does to the transport, then to the body."""
+"""Every class, ordered by its defect: first of the transport, then of the body."""

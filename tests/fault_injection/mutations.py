@@ -1,4 +1,4 @@
-"""Mutations of real answers: of their bytes, and of what stands in them."""
+"""Mutations of real responses: of their bytes and of their values."""
 
 import copy
 import json
@@ -13,14 +13,14 @@ JOB: Final = "job-12345"
 BEGAN: Final = 1_705_314_600.0
 
 
-def real_answers() -> list[dict[str, Any]]:
-    """Give what the API answers about one job in each stage of each ends_as."""
-    told = [{"job": a_job_object()}]
+def real_responses() -> list[dict[str, Any]]:
+    """Return what the API sends about one job in each stage of each outcome."""
+    bodies = [{"job": a_job_object()}]
     for ends_as in ("succeeded", "failed", "cancelled"):
         script = JobScript(job_id=JOB, ends_as=ends_as, name="Odd \u20ac name", cost_delay=5.0)
-        life = SimulatedJob(script=script, number=1, created=BEGAN, speed=1.0)
-        told += [{"job": life.as_object(BEGAN + after)} for after in (0, 4.8, 10, 24.9, 26, 31)]
-    return told
+        job = SimulatedJob(script=script, number=1, created=BEGAN, speed=1.0)
+        bodies += [{"job": job.as_object(BEGAN + after)} for after in (0, 4.8, 10, 24.9, 26, 31)]
+    return bodies
 
 
 WORDS: Final = (
@@ -41,7 +41,7 @@ PLAIN: Final = (None, True, False, [], {}, [[]], {"": {}}, [None] * 50, {"messag
 
 
 def _tree(random: Random) -> Any:
-    """Nest something, now and then deeper than any reader goes."""
+    """Nest a value, sometimes deeper than any parser goes."""
     tree: Any = random.choice(PLAIN)
     for _ in range(random.choice((1, 7, 8, 9, 60, 400))):
         tree = [tree] if random.random() < 0.5 else {random.choice(("in", "message", "\0")): tree}
@@ -49,7 +49,7 @@ def _tree(random: Random) -> Any:
 
 
 def odd_value(random: Random) -> Any:
-    """Give a value that hardly any field is meant to have."""
+    """Return a value that hardly any field should have."""
     kinds: tuple[Callable[[], Any], ...] = (
         lambda: random.choice(WORDS),
         lambda: random.choice(TEXTS),
@@ -66,9 +66,9 @@ Structural = Callable[[dict[str, Any], Random], Any]
 
 
 def _swap_field(raw: dict[str, Any], random: Random) -> Any:
-    """Give up to four fields odd values; the id stays three times of four."""
+    """Give up to four fields odd values; the id stays in three cases out of four."""
     job = raw["job"]
-    names = [it for it in job if it != "job_id" or random.random() < 0.25]
+    names = [name for name in job if name != "job_id" or random.random() < 0.25]
     for name in random.sample(names, random.randrange(1, 5)):
         job[name] = odd_value(random)
     return raw
@@ -125,7 +125,7 @@ def _cut(body: bytes, random: Random) -> bytes:
 
 
 def _splice(body: bytes, random: Random) -> bytes:
-    """Copy one piece over another."""
+    """Copy one part over another."""
     start, end, to = (random.randrange(len(body) + 1) for _ in range(3))
     return body[:to] + body[start:end] + body[to + random.randrange(20) :]
 
@@ -154,7 +154,7 @@ BYTEWISE: Final[tuple[Bytewise, ...]] = (_flip, _cut, _splice, _insert)
 
 
 def mutated(raw: dict[str, Any], random: Random) -> bytes:
-    """Mutate an answer: what stands in it, its bytes, or both."""
+    """Mutate the values of a response, its bytes, or both."""
     kind, tree = random.random(), copy.deepcopy(raw)
     if kind < 0.75:
         tree = random.choice(STRUCTURAL)(tree, random)

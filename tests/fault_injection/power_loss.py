@@ -1,11 +1,11 @@
-"""A disk that loses power: what is on it, what may be, and every state in which it may be found.
+"""A disk that loses power, and every state in which it may be found.
 
-The model. A file's content is on the disk once fsync or fdatasync of it returned, its name once
-that of its folder did. Of everything since, any part may be there: each write or none of it, or
-some of its 512-byte sectors; a file's new length without the bytes (then zeros) or with them; a
-new name, a removed one, both or neither. What was written without a sync outlives the end of a
-process, not that of the power. Bytes beside a write stay what they are, as SQLite assumes too
-(https://www.sqlite.org/psow.html). `-shm` is never on the disk: SQLite makes it anew.
+The model. The content of a file is on the disk once fsync or fdatasync of it returned, its name
+once that of its folder did. Any part of later changes may be there: a write, none of it, or some of
+its 512-byte sectors; a new length without the bytes (then zeros) or with them; a new name, a
+removed one, both or neither. What was written without a sync survives the end of a process, but not
+a power loss. Bytes beside a write do not change, as SQLite assumes too
+(https://www.sqlite.org/psow.html). `-shm` is never on the disk: SQLite recreates it.
 """
 
 from collections.abc import Iterable
@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from tests.fault_injection.syscall_trace import Made, Removed, Resized, Step, Synced, Written
+from tests.fault_injection.syscall_trace import Created, Removed, Resized, Step, Synced, Written
 
 SECTOR: Final = 512
 Image = dict[str, bytes]
-"""A folder after the loss: the content of each file by its name."""
+"""The folder after the loss: the content of each file by its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A name begins to mean a file, or no file."""
+    """A change of the file that a name refers to; None removes the name."""
 
     name: str
     file: int | None
@@ -30,7 +30,7 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Some bytes of a file become others."""
+    """A change of some bytes of a file."""
 
     file: int
     offset: int
@@ -38,11 +38,11 @@ class Extent:
 
     @property
     def end(self) -> int:
-        """Where the bytes end."""
+        """The offset after the last byte."""
         return self.offset + len(self.content)
 
     def sectors(self) -> "Iterable[Extent]":
-        """Give the parts that a sector each of the file holds."""
+        """Split the write into the parts that lie in one sector each."""
         start = self.offset
         while start < self.end:
             stop = min(start - start % SECTOR + SECTOR, self.end)
@@ -53,7 +53,7 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A file becomes shorter or longer."""
+    """A change of the length of a file."""
 
     file: int
     size: int
@@ -64,34 +64,34 @@ Change = Name | Extent | Size
 
 @dataclass(slots=True)
 class Content:
-    """Names and files, as far as changes have been made to them."""
+    """Names and files, with the changes applied so far."""
 
     names: dict[str, int] = field(default_factory=dict)
     files: dict[int, bytearray] = field(default_factory=dict)
 
     def copy(self) -> "Content":
-        """Give one that changes by itself."""
-        return Content(dict(self.names), {it: bytearray(old) for it, old in self.files.items()})
+        """Return an independent copy."""
+        return Content(dict(self.names), {file: bytearray(old) for file, old in self.files.items()})
 
     def apply(self, change: Change) -> None:
-        """Make one change."""
+        """Apply one change."""
         if isinstance(change, Name):
             self._rename(change)
         elif isinstance(change, Size):
             content = self.files.setdefault(change.file, bytearray())
             del content[change.size :]
-            self.reach(change.file, change.size)
+            self.extend(change.file, change.size)
         else:
-            self.reach(change.file, change.end)
+            self.extend(change.file, change.end)
             self.files[change.file][change.offset : change.end] = change.content
 
-    def reach(self, file: int, size: int) -> None:
-        """Make a file at least so long, with zeros."""
+    def extend(self, file: int, size: int) -> None:
+        """Extend a file with zeros to at least this size."""
         content = self.files.setdefault(file, bytearray())
         content.extend(bytes(max(0, size - len(content))))
 
     def image(self) -> Image:
-        """Give the folder that this is."""
+        """Return the folder."""
         return {name: bytes(self.files.get(file, b"")) for name, file in self.names.items()}
 
     def _rename(self, change: Name) -> None:
@@ -103,16 +103,16 @@ class Content:
 
 @dataclass(slots=True)
 class Disk:
-    """One folder on a disk: what is durable, and what has been asked for since."""
+    """One folder on a disk: durable content, and changes that are pending."""
 
     durable: Content = field(default_factory=Content)
     pending: list[Change] = field(default_factory=list)
     _names: dict[str, int] = field(default_factory=dict)
     _count: int = 0
 
-    def take(self, step: Step) -> None:
-        """Do one step."""
-        if isinstance(step, Made):
+    def apply_step(self, step: Step) -> None:
+        """Apply one step."""
+        if isinstance(step, Created):
             self._make(step.name)
         elif isinstance(step, Removed):
             del self._names[step.name]
@@ -124,23 +124,23 @@ class Disk:
         elif isinstance(step, Synced):
             self._sync(self._names[step.name] if step.name else None)
 
-    def found(self, random: Random, odds: float) -> Image:
-        """Say how the folder may be found when each change has some odds to be on the disk."""
+    def image(self, random: Random, probability: float) -> Image:
+        """Return a folder to which each pending change was applied with some probability."""
         content = self.durable.copy()
         for change in self.pending:
-            if random.random() < odds:
+            if random.random() < probability:
                 content.apply(change)
-            elif isinstance(change, Extent) and odds > 0.0 and random.random() < 0.5:
-                self._tear(content, change, random)
+            elif isinstance(change, Extent) and probability > 0.0 and random.random() < 0.5:
+                self._apply_sectors(content, change, random)
         return content.image()
 
-    def _tear(self, content: Content, change: Extent, random: Random) -> None:
-        """Put some sectors of a write on the disk, with or without the length that it gave."""
-        odds = random.choice([0.0, 0.1, 0.5, 0.9])
+    def _apply_sectors(self, content: Content, change: Extent, random: Random) -> None:
+        """Apply some sectors of a write, with or without its new length."""
+        probability = random.choice([0.0, 0.1, 0.5, 0.9])
         if random.random() < 0.5:
-            content.reach(change.file, change.end)
+            content.extend(change.file, change.end)
         for part in change.sectors():
-            if random.random() < odds:
+            if random.random() < probability:
                 content.apply(part)
 
     def _make(self, name: str) -> None:
@@ -150,12 +150,12 @@ class Disk:
             self.pending.append(Name(name, self._count))
 
     def _sync(self, file: int | None) -> None:
-        """Make durable what one file holds, or the folder with all names."""
+        """Make the content of one file durable, or the names in the folder."""
         rest: list[Change] = []
         for change in self.pending:
-            is_of_folder = isinstance(change, Name)
-            is_meant = is_of_folder if file is None else not is_of_folder and change.file == file
-            if is_meant:
+            is_name = isinstance(change, Name)
+            is_synced_here = is_name if file is None else not is_name and change.file == file
+            if is_synced_here:
                 self.durable.apply(change)
             else:
                 rest.append(change)

@@ -1,4 +1,4 @@
-"""Write what `make test-faults` found: a file for machines and the table of docs/reliability.md.
+"""Write the results of `make test-faults`: results.json and the table of docs/reliability.md.
 
 Usage: python tests/fault_injection/report.py ROWS SEED
 """
@@ -21,7 +21,7 @@ UNTESTED: Final = {
     "a disk or hypervisor that reports a write as synced and loses it": "no such disk here",
     "kernel crashes on other file systems": "images of the file are built instead",
 }
-"""What cannot be tried on a plain machine, and why."""
+"""Faults that cannot be tested on a plain machine, and the reason."""
 
 Row = dict[str, Any]
 
@@ -39,7 +39,7 @@ def _sum(rows: list[Row]) -> Row:
 
 
 def table(rows: list[Row], *, seed: int, day: str) -> str:
-    """Draw the table of the page."""
+    """Return the table of the page."""
     lines = [
         f"`make test-faults SEED={seed}` on {day}:",
         "",
@@ -54,7 +54,7 @@ def table(rows: list[Row], *, seed: int, day: str) -> str:
 
 
 def write(rows: list[Row], seed: str) -> None:
-    """Write both."""
+    """Write both files."""
     now = datetime.now(UTC)
     result = {
         "at": f"{now:%Y-%m-%dT%H:%M:%SZ}",

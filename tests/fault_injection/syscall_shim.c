@@ -1,17 +1,17 @@
-/* Strike a process at one of its own calls: kill it there, or let the call fail.
+/* Kill a process at one of its own calls, or make the call fail.
 
-   Preloaded into the nursery, this lets everything pass until the environment holds an order; a
-   child gets its own after the fork. Calls are counted for each kind from then on.
+   Preloaded into the server that forks, this does nothing until the environment sets it up; a
+   child gets its environment after the fork. Calls are counted for each kind from then on.
 
-     STRIKE_KIND  which kind of call kills the process
-     STRIKE_AT    at which of them, from 1
-     STRIKE_MODE  before, middle (half of the bytes are written, sent or received) or after
+     KILL_KIND  which kind of call kills the process
+     KILL_AT    at which of them, from 1
+     KILL_MODE  before, middle (half of the bytes are written, sent or received) or after
 
      FAULT_KINDS  which kinds of calls fail, separated by commas
      FAULT_PATH   on files whose path fits this pattern
      FAULT_ERRNO  with which number
      FAULT_TIMES  how often; 0 is for ever
-     FAULT_WHILE  only while this file exists; the first failure makes another beside it, .struck */
+     FAULT_WHILE  only while this file exists; the first failure makes another beside it, .failed */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -77,7 +77,7 @@ static int may_fail(void)
     long times = atol(getenv("FAULT_TIMES"));
     if (__atomic_add_fetch(&failures, 1, __ATOMIC_SEQ_CST) > times && times)
         return 0;
-    snprintf(mark, sizeof mark, "%s.struck", getenv("FAULT_WHILE"));
+    snprintf(mark, sizeof mark, "%s.failed", getenv("FAULT_WHILE"));
     close(creat(mark, 0600));
     return 1;
 }
@@ -93,14 +93,14 @@ static int is_faulty(enum kind kind, int fd, const char *path)
     return may_fail();
 }
 
-static enum verdict struck(enum kind kind)
+static enum verdict verdict_of(enum kind kind)
 {
-    const char *wanted = getenv("STRIKE_KIND");
+    const char *wanted = getenv("KILL_KIND");
     if (!wanted || strcmp(wanted, NAMES[kind]))
         return PASS;
-    if (__atomic_add_fetch(&counts[kind], 1, __ATOMIC_SEQ_CST) != atol(getenv("STRIKE_AT")))
+    if (__atomic_add_fetch(&counts[kind], 1, __ATOMIC_SEQ_CST) != atol(getenv("KILL_AT")))
         return PASS;
-    const char *mode = getenv("STRIKE_MODE");
+    const char *mode = getenv("KILL_MODE");
     if (!strcmp(mode, "before"))
         die();
     return strcmp(mode, "after") ? MIDDLE : AFTER;
@@ -113,7 +113,7 @@ static enum verdict judge(enum kind kind, int fd, const char *path)
         errno = atoi(getenv("FAULT_ERRNO"));
         return FAIL;
     }
-    enum verdict verdict = struck(kind);
+    enum verdict verdict = verdict_of(kind);
     errno = before;
     return verdict;
 }

@@ -1,4 +1,4 @@
-"""The library that strikes a process at one of its own calls, and the orders that it takes."""
+"""The library that kills a process at one of its system calls, or makes calls fail."""
 
 import errno
 import fcntl
@@ -19,11 +19,11 @@ POINTS: Final[Mapping[str, Sequence[str]]] = {
     "send": ("before", "middle", "after"),
     "receive": ("before", "middle", "after"),
 }
-"""Where a process can be killed: by the kind of call, the places around one."""
+"""Where a process can be killed: the places around each kind of call."""
 
 
 def compiled(root: Path) -> Path:
-    """Compile once below a folder, whoever asks first."""
+    """Compile the library once below a folder."""
     library = root / "shim.so"
     with (root / "shim.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -33,7 +33,7 @@ def compiled(root: Path) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Strike:
+class KillPoint:
     """`kill -9` at the nth call of a kind: before it, after it, or with half of it done."""
 
     kind: str
@@ -41,14 +41,14 @@ class Strike:
     at: int
 
     @property
-    def order(self) -> dict[str, str]:
-        """What a child has to find in its environment."""
-        return {"STRIKE_KIND": self.kind, "STRIKE_MODE": self.mode, "STRIKE_AT": str(self.at)}
+    def environment(self) -> dict[str, str]:
+        """The variables that a process needs."""
+        return {"KILL_KIND": self.kind, "KILL_MODE": self.mode, "KILL_AT": str(self.at)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Calls on files that fail while the file `switch` exists; `times` is 0 for ever."""
+    """Calls on files that fail while the file `switch` exists; `times` 0 means always."""
 
     name: str
     kinds: Sequence[str]
@@ -57,13 +57,13 @@ class Failure:
     times: int = 0
 
     @property
-    def has_struck(self) -> bool:
+    def has_failed(self) -> bool:
         """Whether a call has failed."""
-        return Path(f"{self.switch}.struck").exists()
+        return Path(f"{self.switch}.failed").exists()
 
     @property
-    def order(self) -> dict[str, str]:
-        """What a child has to find in its environment."""
+    def environment(self) -> dict[str, str]:
+        """The variables that a process needs."""
         return {
             "FAULT_ERRNO": str(getattr(errno, self.name)),
             "FAULT_KINDS": ",".join(self.kinds),

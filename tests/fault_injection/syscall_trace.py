@@ -1,4 +1,4 @@
-"""What a process asked of the disk and told the world: a life under strace, read back as steps."""
+"""The writes and sends of a process, recorded by strace and parsed into steps."""
 
 import os
 import re
@@ -23,27 +23,27 @@ STRACE: Final = (
     *("-s", "65536", "-e", f"trace={CALLS}"),
 )
 
-PASSING: Final = (".lock", "-shm")
-"""Ends of names of files in which nothing is kept: SQLite makes -shm anew from the -wal."""
+DATALESS: Final = (".lock", "-shm")
+"""Endings of files that hold no data: SQLite recreates -shm from the -wal."""
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A file appeared under a name."""
+class Created:
+    """A file was created."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A name is gone."""
+    """A file was removed."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Bytes went into a file."""
+    """Bytes were written to a file."""
 
     name: str
     offset: int
@@ -52,7 +52,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Resized:
-    """A file was cut or stretched."""
+    """A file was truncated or extended."""
 
     name: str
     size: int
@@ -60,31 +60,31 @@ class Resized:
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """A file is on the disk as it is; an empty name means the folder."""
+    """A file was synced; an empty name means the folder."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The first bytes of an event may be on their way."""
+    """The first bytes of an event may have been sent."""
 
     event_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A process ended well: what was acknowledged to it is done with."""
+    """A process ended with 0: its acknowledged events are settled."""
 
     event_ids: frozenset[str]
 
 
-Step = Made | Removed | Written | Resized | Synced | Sent | Settled
+Step = Created | Removed | Written | Resized | Synced | Sent | Settled
 
 
 @dataclass(frozen=True, slots=True)
-class Traced:
-    """A life under strace, which ends as the life does and has then written everything."""
+class TracedRun:
+    """A process under strace, which ends with it and has then written the whole trace."""
 
     strace: Process
     trace: Path
@@ -95,7 +95,7 @@ class Traced:
         return self.strace.returncode is not None
 
     async def stop(self) -> int:
-        """Ask for an end, unless it has come already, and give the exit code."""
+        """Send SIGTERM unless it has ended, and return the exit code."""
         if not self.is_over:
             os.kill(int(self.trace.read_text("ascii").split(maxsplit=1)[0]), signal.SIGTERM)
         with anyio.fail_after(15.0):
@@ -103,12 +103,12 @@ class Traced:
 
 
 @asynccontextmanager
-async def traced(
+async def tracing(
     command: Path, environment: Mapping[str, str], trace: Path, *, killed_at: int = 0
-) -> AsyncIterator[Traced]:
-    """Run the product under strace; it does not outlive this block.
+) -> AsyncIterator[TracedRun]:
+    """Run the daemon under strace, and stop it afterwards.
 
-    `killed_at` kills it when it begins its nth sync: all is written, and nothing is on the disk.
+    `killed_at` kills it at the start of its nth sync: all is written, and nothing is on the disk.
     """
     kill = ["-e", f"inject=fdatasync:signal=SIGKILL:when={killed_at}"] if killed_at else []
     strace = await anyio.open_process(
@@ -118,12 +118,12 @@ async def traced(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    it = Traced(strace, trace)
+    run = TracedRun(strace, trace)
     try:
-        yield it
+        yield run
     finally:
         with anyio.CancelScope(shield=True):
-            await it.stop()
+            await run.stop()
 
 
 PATH: Final = r"<((?:\\x[0-9a-f]{2})*)>"
@@ -137,67 +137,67 @@ SEND: Final = re.compile(rf"(?:write|sendto|writev|sendmsg)\(\d+<.*?{TEXT}")
 EVENT: Final = re.compile(rb"^POST .*?webhook-id: (evt_[a-z2-7]+)\r\n", re.DOTALL | re.IGNORECASE)
 
 
-def _hexed(text: bytes) -> str:
+def _to_hex(text: bytes) -> str:
     return "".join(f"\\x{byte:02x}" for byte in text)
 
 
-def _plain(text: str) -> bytes:
+def _from_hex(text: str) -> bytes:
     return bytes.fromhex(text.replace("\\x", ""))
 
 
-POST: Final = _hexed(b"POST ")
+POST: Final = _to_hex(b"POST ")
 
 
 @dataclass(slots=True)
 class Reader:
-    """Read what one process did to a folder. A call that the model does not know is an error."""
+    """Parses what one process did in a folder. A call that the model does not know is an error."""
 
     folder: Path
 
     def steps(self, trace: Path) -> Iterator[Step]:
-        """Give the steps in the order in which they took effect.
+        """Return the steps in the order in which they took effect.
 
-        A call counts when it has returned, and a sending when it begins.
+        A call counts when it returns, and a send when it begins.
         """
-        begun: dict[str, str] = {}
-        ours = _hexed(bytes(self.folder))
+        unfinished: dict[str, str] = {}
+        folder_hex = _to_hex(bytes(self.folder))
         with trace.open(encoding="ascii") as lines:
             for line in lines:
                 pid, call = line.rstrip("\n").split(maxsplit=1)
                 if call.startswith("<... "):
-                    call = begun.pop(pid, "") + call.partition(" resumed>")[2]
+                    call = unfinished.pop(pid, "") + call.partition(" resumed>")[2]
                 elif call.endswith(" <unfinished ...>") and POST not in call:
-                    begun[pid] = call.removesuffix(" <unfinished ...>")
+                    unfinished[pid] = call.removesuffix(" <unfinished ...>")
                     continue
                 is_failed = call.rpartition(" = ")[2].startswith("-1 ")
-                if (ours in call or POST in call) and not is_failed:
+                if (folder_hex in call or POST in call) and not is_failed:
                     yield from self._step(re.sub(r"\)\s+= ", ") = ", call))
 
     def _step(self, call: str) -> Iterator[Step]:
         if sent := SEND.match(call):
-            if event := EVENT.match(_plain(sent[1])):
+            if event := EVENT.match(_from_hex(sent[1])):
                 yield Sent(event[1].decode())
         elif opened := OPEN.match(call):
-            yield from self._opened(_plain(opened[2]), opened[3], int(opened[4]))
+            yield from self._opened(_from_hex(opened[2]), opened[3], int(opened[4]))
         else:
             yield from self._changed(call)
 
     def _opened(self, path: bytes, flags: str, result: int) -> Iterator[Step]:
         if result >= 0 and "O_CREAT" in flags and (name := self._name(path)):
             assert "O_TRUNC" not in flags
-            yield Made(name)
+            yield Created(name)
 
     def _changed(self, call: str) -> Iterator[Step]:
         if written := WRITE.match(call):
-            name, content = self._name(_plain(written[1])), _plain(written[2])
+            name, content = self._name(_from_hex(written[1])), _from_hex(written[2])
             assert len(content) == int(written[3]) == int(written[5]), "a write was cut short"
             step: Step = Written(name, int(written[4]), content)
         elif resized := RESIZE.match(call):
-            step = Resized(name := self._name(_plain(resized[1])), int(resized[2]))
+            step = Resized(name := self._name(_from_hex(resized[1])), int(resized[2]))
         elif removed := REMOVAL.match(call):
-            step = Removed(name := self._name(_plain(removed[1])))
+            step = Removed(name := self._name(_from_hex(removed[1])))
         elif synced := SYNC.match(call):
-            path = _plain(synced[1])
+            path = _from_hex(synced[1])
             is_known = synced[2] == "0" and (path == bytes(self.folder) or self._name(path))
             name, step = str(is_known or ""), Synced(self._name(path))
         else:
@@ -206,6 +206,6 @@ class Reader:
             yield step
 
     def _name(self, path: bytes) -> str:
-        """Give the name of a file in the folder; none for what does not matter."""
-        it = Path(os.fsdecode(path))
-        return it.name if it.parent == self.folder and not it.name.endswith(PASSING) else ""
+        """Return the name of a file in the folder; empty if the file holds no data."""
+        file = Path(os.fsdecode(path))
+        return file.name if file.parent == self.folder and not file.name.endswith(DATALESS) else ""

@@ -1,4 +1,4 @@
-"""A wall clock that is set by days, while the daemon runs and between two lives."""
+"""A wall clock that is set by days, during a run and between two runs."""
 
 import shutil
 import subprocess
@@ -16,10 +16,10 @@ import pytest
 from aiohttp import web
 from standardwebhooks import Webhook
 
-from tests.fault_injection.job_stories import FATES
-from tests.fault_injection.rig import SCALE, Child, Nursery, nursery, tally
-from tests.fault_injection.world import World, environment, inhabited
-from tests.support.run_checker import examine
+from tests.fault_injection.fake_servers import FakeServers, environment, serving
+from tests.fault_injection.harness import SCALE, ForkedProcess, ProcessForker, process_forker, tally
+from tests.fault_injection.scripted_jobs import OUTCOMES
+from tests.support.run_checker import check_run
 from tests.support.secret_canaries import leaks
 from tests.support.waiting import now, until
 
@@ -32,8 +32,8 @@ PROMISE: Final = (
 )
 LONGEST_GAP: Final = 2.0
 """Seconds between two looks at jobs that are looked at every tenth of a second."""
-SOON: Final = 20.0
-"""Seconds in which all has to come: the first steps of the ladder, on a slow machine."""
+RECOVERY_SECONDS: Final = 20.0
+"""Seconds in which every event must arrive: the first retry delays, on a slow machine."""
 
 pytestmark = [
     pytest.mark.anyio,
@@ -42,119 +42,119 @@ pytestmark = [
 
 
 @dataclass
-class Timeless(World):
-    """A world that takes a signature of any day, and none at all when it is down."""
+class AnyDayServers(FakeServers):
+    """Servers that accept signatures of any day, and no event while they are down."""
 
     is_down: bool = False
-    refused: int = 0
+    rejected: int = 0
 
     def verify(self, headers: dict[str, str], body: bytes) -> None:
-        """Verify a signature by the time that it says."""
+        """Verify a signature by its own timestamp."""
         at = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
         signed = Webhook(self.secret).sign(headers["webhook-id"], at, body.decode())
         assert signed in headers["webhook-signature"].split()
 
-    async def take(self, request: web.Request) -> web.StreamResponse:
-        """Take one event."""
+    async def handle_event(self, request: web.Request) -> web.StreamResponse:
+        """Accept one event."""
         if self.is_down:
-            self.refused += 1
+            self.rejected += 1
             return web.Response(status=500)
-        return await World.take(self, request)
+        return await FakeServers.handle_event(self, request)
 
 
 @dataclass(frozen=True)
-class Era:
-    """Lives whose wall clock is that of this machine plus what a file says."""
+class ShiftedClock:
+    """Daemons whose wall clock is that of this machine plus an offset from a file."""
 
-    world: Timeless
-    births: Nursery
+    servers: AnyDayServers
+    forker: ProcessForker
     folder: Path
 
     def set_clock(self, days: float) -> None:
-        """Set the wall clock of whoever lives now or later, in one write."""
+        """Set the wall clock of all daemons, in one write."""
         with (self.folder / "clock").open("r+b", buffering=0) as file:
             file.write(pack("<q", round(days * DAY)))
 
-    async def bear(self) -> Child:
-        """Start a life."""
-        return await self.births.bear(environment(self.world, self.folder), self.folder / "log")
+    async def start(self) -> ForkedProcess:
+        """Start a daemon."""
+        return await self.forker.start(environment(self.servers, self.folder), self.folder / "log")
 
-    async def told(self) -> list[str]:
-        """Wait until all is told, and name what is not."""
-        with anyio.move_on_after(SOON):
-            await until(lambda: self.world.is_told, within=2 * SOON)
-        return [f"still: {it.job_id}" for it in self.world.jobs.values() if not it.is_told]
+    async def wait_for_events(self) -> list[str]:
+        """Wait until every event is acknowledged; return the jobs for which that failed."""
+        with anyio.move_on_after(RECOVERY_SECONDS):
+            await until(lambda: self.servers.is_reported, within=2 * RECOVERY_SECONDS)
+        return [f"still: {job.job_id}" for job in self.servers.jobs.values() if not job.is_reported]
 
 
 def compiled(folder: Path) -> Path:
-    """Compile what is preloaded into every life."""
+    """Compile the library that is preloaded into every daemon."""
     library = folder / "clock.so"
     subprocess.run([*GCC, "-o", library, CLOCK, "-ldl"], check=True, timeout=60)
     return library
 
 
 @asynccontextmanager
-async def an_era(command: Path, folder: Path, name: str) -> AsyncIterator[Era]:
-    """Open a world whose lives have a clock that can be set."""
-    world, shim = Timeless(now, SCALE.random(name)), compiled(folder)
+async def shifted_clock(command: Path, folder: Path, name: str) -> AsyncIterator[ShiftedClock]:
+    """Run servers and daemons with a clock that can be set."""
+    servers, shim = AnyDayServers(now, SCALE.random(name)), compiled(folder)
     (folder / "clock").write_bytes(pack("<q", 0))
     preloaded = {"LD_PRELOAD": str(shim), "WALL_CLOCK": str(folder / "clock")}
-    async with inhabited(world), nursery(command, **preloaded) as births:
-        yield Era(world, births, folder)
+    async with serving(servers), process_forker(command, **preloaded) as forker:
+        yield ShiftedClock(servers, forker, folder)
 
 
-def some(world: World, name: object) -> None:
-    """Begin a few jobs."""
+def add_jobs(servers: FakeServers, name: object) -> None:
+    """Create a few jobs."""
     for number in range(3):
-        world.add(f"job-{name}-{number}", world.random.choice(FATES))
+        servers.add(f"job-{name}-{number}", servers.random.choice(OUTCOMES))
 
 
-async def looks(world: World, seconds: float) -> list[str]:
+async def poll_gaps(servers: FakeServers, seconds: float) -> list[str]:
     """Watch the looks for so long, and name a gap that their pace does not explain."""
-    asked = len(world.asked)
+    polls = len(servers.polls)
     await anyio.sleep(seconds)
-    moments = [now() - seconds, *world.asked[asked:], now()]
+    moments = [now() - seconds, *servers.polls[polls:], now()]
     gap = max(after - before for before, after in pairwise(moments))
     return [f"no look for {gap:.1f} s"] if gap > LONGEST_GAP else []
 
 
-async def test_the_clock_jumps_in_a_life(command: Path, tmp_path: Path):
-    """Looks go on at their pace, and failed deliveries come when they would have come."""
+async def test_clock_jumps_during_a_run(command: Path, tmp_path: Path):
+    """Polls continue at their interval, and failed deliveries are retried on time."""
     jumps, wrong = SCALE.cases(4, 40), []
-    async with an_era(command, tmp_path, "jumps") as era:
-        world = era.world
+    async with shifted_clock(command, tmp_path, "jumps") as clock:
+        servers = clock.servers
         for jump in range(jumps):
-            some(world, jump)
-            child = await era.bear()
-            world.is_down, refused = True, world.refused
-            await until(lambda refused=refused: world.refused > refused)
-            era.set_clock(world.random.choice(DAYS))
-            wrong += await looks(world, 2.5)
-            world.is_down = False
-            wrong += await era.told()
+            add_jobs(servers, jump)
+            child = await clock.start()
+            servers.is_down, rejected = True, servers.rejected
+            await until(lambda rejected=rejected: servers.rejected > rejected)
+            clock.set_clock(servers.random.choice(DAYS))
+            wrong += await poll_gaps(servers, 2.5)
+            servers.is_down = False
+            wrong += await clock.wait_for_events()
             assert await child.stop() == 0
 
-    wrong += examine(world.shown, world.arrivals, store=tmp_path / "state.db").violations
+    wrong += check_run(servers.expected, servers.received, store=tmp_path / "state.db").violations
     tally(PROMISE, cases=jumps, hits=jumps, violations=wrong + leaks(tmp_path))
 
 
-async def test_the_clock_jumps_between_two_lives(command: Path, tmp_path: Path):
-    """What a life put off by a wrong clock comes soon in the next, and is not taken for old."""
-    lives, wrong, hits = SCALE.cases(4, 40), [], 0
-    async with an_era(command, tmp_path, "lives") as era:
-        world = era.world
-        for life in range(lives):
-            some(world, life)
+async def test_clock_jumps_between_runs(command: Path, tmp_path: Path):
+    """A delivery deferred by a wrong clock comes soon in the next run, and does not expire."""
+    runs, wrong, hits = SCALE.cases(4, 40), [], 0
+    async with shifted_clock(command, tmp_path, "lives") as clock:
+        servers = clock.servers
+        for number in range(runs):
+            add_jobs(servers, number)
             for is_down in (True, False):
-                world.is_down, refused = is_down, world.refused
-                era.set_clock(world.random.choice(DAYS))
-                child = await era.bear()
+                servers.is_down, rejected = is_down, servers.rejected
+                clock.set_clock(servers.random.choice(DAYS))
+                child = await clock.start()
                 if is_down:
-                    await until(lambda refused=refused: world.refused >= refused + 3)
+                    await until(lambda rejected=rejected: servers.rejected >= rejected + 3)
                     hits += 1
                 else:
-                    wrong += await era.told()
+                    wrong += await clock.wait_for_events()
                 assert await child.stop() == 0
 
-    wrong += examine(world.shown, world.arrivals, store=tmp_path / "state.db").violations
-    tally(PROMISE, cases=lives, hits=hits, violations=wrong + leaks(tmp_path))
+    wrong += check_run(servers.expected, servers.received, store=tmp_path / "state.db").violations
+    tally(PROMISE, cases=runs, hits=hits, violations=wrong + leaks(tmp_path))

@@ -1,11 +1,11 @@
-"""Fleets: whatever is done to the daemon, the API and the store, each end is told once."""
+"""Fleets: whatever fails, each end is reported once."""
 
 from typing import Final
 
 import pytest
 
 from tests.fault_injection.fleet import Fleet
-from tests.fault_injection.rig import SCALE, tally
+from tests.fault_injection.harness import SCALE, tally
 
 pytestmark = [
     pytest.mark.anyio,
@@ -18,12 +18,12 @@ PROMISE = "whatever API, list and store do, each end of many jobs is reported wi
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
-async def test_each_end_of_a_fleet_is_told(shard: int):
-    """After any disturbance each end has been told once, and no job was taken for missing."""
+async def test_fleet_reports_each_end_once(shard: int):
+    """After any disturbance each end was reported once, and no job was missing by mistake."""
     cases, violations = range(shard, SCALE.cases(24, 200), SHARDS), []
     for case in cases:
         fleet = Fleet(SCALE.random("fleets", case))
         await fleet.run()
-        violations += [f"fleet {case}: {it}" for it in fleet.violations]
+        violations += [f"fleet {case}: {line}" for line in fleet.violations]
 
     tally(PROMISE, cases=len(cases), violations=violations)

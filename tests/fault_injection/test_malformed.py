@@ -1,4 +1,4 @@
-"""Malformed answers, each as the first, a middle and the last of a job's life, in virtual time."""
+"""Malformed responses as the first, a middle and the last one of a job, in virtual time."""
 
 import json
 from dataclasses import dataclass, field
@@ -11,22 +11,22 @@ from structlog.testing import capture_logs
 
 from poller.core.errors import PollError
 from tests.fault_injection.broken_transports import LARGE, SLOW, STATUSES
+from tests.fault_injection.fake_servers import FakeServers
+from tests.fault_injection.harness import SCALE, tally
 from tests.fault_injection.malformed import (
     CLASSES,
     POSITIONS,
-    Api,
-    Life,
-    Turn,
+    JobResponse,
+    JobResponses,
+    MalformedApi,
+    job_objects,
     mixed,
-    objects,
-    speaking,
+    serving_api,
 )
-from tests.fault_injection.rig import SCALE, tally
-from tests.fault_injection.world import World
 from tests.support.builders import a_job_object
 from tests.support.client_polls import client
 from tests.support.http_peers import answers, peer
-from tests.support.run_checker import examine
+from tests.support.run_checker import check_run
 from tests.support.running_app import an_app, living, served
 from tests.support.secret_canaries import KEY, SECRET
 from tests.support.virtual_time import START
@@ -37,8 +37,8 @@ PROMISE = "a malformed response never changes a job's state, and the next good o
 SHARDS = 4
 INTERVAL = 5.0
 SETTLE = 30.0
-PATIENCE = 240.0
-"""Virtual seconds in which a life with one malformed answer is over."""
+LONGEST_RUN = 240.0
+"""Virtual seconds in which a job with one malformed response ends."""
 
 PACE = {
     "POLLER_LIST_PAGES": "off",
@@ -51,148 +51,162 @@ PACE = {
 }
 
 
-def healthy(job_id: str) -> Life:
-    """Give a life of good answers that lasts as long as what is tried beside it."""
-    queued, running, ended = objects(job_id)
-    return Life(job_id, [*[Turn(queued)] * 3, *[Turn(running)] * 6, Turn(ended)])
+def healthy_job(job_id: str) -> JobResponses:
+    """Return good responses of a job that runs as long as those beside it."""
+    queued, running, ended = job_objects(job_id)
+    return JobResponses(
+        job_id, [*[JobResponse(queued)] * 3, *[JobResponse(running)] * 6, JobResponse(ended)]
+    )
 
 
 @dataclass
 class Run:
-    """One life of the daemon among these jobs, and what was wrong with it."""
+    """One run of the daemon with these jobs, and what was wrong with it."""
 
-    lives: list[Life]
-    patience: float = PATIENCE
+    jobs: list[JobResponses]
+    patience: float = LONGEST_RUN
     page: Any = None
     violations: list[str] = field(default_factory=list)
 
-    async def through(self) -> list[str]:
-        """Live until all is told and a while more; name every violation."""
+    async def run(self) -> list[str]:
+        """Run until all events have come and a while longer; return the violations."""
         start = START.timestamp() - anyio.current_time()
-        world = World(lambda: start + anyio.current_time(), SCALE.random("unused"))
-        api = Api({it.job_id: it for it in self.lives}, world.now, self.page)
+        servers = FakeServers(lambda: start + anyio.current_time(), SCALE.random("unused"))
+        api = MalformedApi({job.job_id: job for job in self.jobs}, servers.now, self.page)
         with capture_logs() as lines:
-            async with speaking(api), served(world.take) as hook:
-                variables = PACE | {"POLLER_JOB_IDS": ",".join(api.lives)}
+            async with serving_api(api), served(servers.handle_event) as hook:
+                variables = PACE | {"POLLER_JOB_IDS": ",".join(api.jobs)}
                 variables |= {"POLLER_LIST_PAGES": "auto"} if self.page else {}
                 async with living(an_app(api.base, hook, **variables)):
-                    await self._wait(world)
+                    await self._wait(servers)
                     await anyio.sleep(30.0)
-        self._judge(world, api)
-        self.violations += [f"bug: {it}" for it in lines if "exc_info" in it]
+        self._check(servers, api)
+        self.violations += [f"bug: {line}" for line in lines if "exc_info" in line]
         return self.violations
 
-    async def _wait(self, world: World) -> None:
-        owed = set().union(*(it.owed for it in self.lives))
+    async def _wait(self, servers: FakeServers) -> None:
+        expected_events = set().union(*(job.expected_events for job in self.jobs))
         with anyio.move_on_after(self.patience):
-            while owed - {(it.job_id, it.type) for it in world.arrivals}:  # noqa: ASYNC110
+            while expected_events - {(event.job_id, event.type) for event in servers.received}:  # noqa: ASYNC110
                 await anyio.sleep(1.0)
 
-    def _judge(self, world: World, api: Api) -> None:
-        owed = set().union(*(it.owed for it in self.lives))
-        self.violations += examine(api.shown, world.arrivals).violations
-        self.violations += [f"never told: {it}" for it in owed - {*_facts(world)}]
-        self.violations += [f"followed: {it}" for it in api.followed]
-        self.violations += [f"trouble: {it!r}" for it in world.troubles]
-        self.violations += [f"late: {it}" for it in self._late(world, api)]
-        looks = sum(len(it.asked) for it in self.lives)
-        self.violations += [f"{api.listed} pages"] if api.listed > looks else []
-        self.violations += [f"disturbed: {it}" for it in self._disturbed()]
+    def _check(self, servers: FakeServers, api: MalformedApi) -> None:
+        expected_events = set().union(*(job.expected_events for job in self.jobs))
+        self.violations += check_run(api.expected, servers.received).violations
+        self.violations += [
+            f"never reported: {event}" for event in expected_events - {*_events(servers)}
+        ]
+        self.violations += [f"followed: {path}" for path in api.redirected]
+        self.violations += [f"trouble: {error!r}" for error in servers.errors]
+        self.violations += [f"late: {line}" for line in self._late(servers, api)]
+        polls = sum(len(job.polled_at) for job in self.jobs)
+        self.violations += [f"{api.listed} pages"] if api.listed > polls else []
+        self.violations += [f"disturbed: {line}" for line in self._polled_late()]
 
-    def _late(self, world: World, api: Api) -> list[str]:
-        """Name what was told later than at once, or than an end without its cost has to wait."""
-        shown = {(it.job_id, it.type): it.at for it in reversed(api.shown)}
-        slow = api.curt | {it.job_id for it in self.lives if it.turns[-1].of}
+    def _late(self, servers: FakeServers, api: MalformedApi) -> list[str]:
+        """Return the events that came late, allowing for the wait for a cost."""
+        expected = {(event.job_id, event.type): event.at for event in reversed(api.expected)}
+        slow = api.status_only | {job.job_id for job in self.jobs if job.responses[-1].malformed}
         return [
-            f"{it.type} of {it.job_id} by {lag:.1f} s"
-            for it in world.arrivals
-            if (lag := it.at - shown.get((it.job_id, it.type), it.at))
-            > (SETTLE + 1.0 if it.job_id in slow else 1.0)
+            f"{event.type} of {event.job_id} by {lag:.1f} s"
+            for event in servers.received
+            if (lag := event.at - expected.get((event.job_id, event.type), event.at))
+            > (SETTLE + 1.0 if event.job_id in slow else 1.0)
         ]
 
-    def _disturbed(self) -> list[str]:
-        """Name each healthy job that was not looked at for longer than its interval.
+    def _polled_late(self) -> list[str]:
+        """Return the healthy jobs that were not polled within their interval.
 
-        A page that fails may have been its look: it is backed off as a GET that fails is.
+        A failed page may have been the poll of a job: it is retried as a failed GET is.
         """
         longest = INTERVAL * (2.2 if self.page else 1.2)
         return [
-            f"{it.job_id} for {after - before:.1f} s"
-            for it in self.lives
-            if it.job_id.startswith("a-")
-            for before, after in zip(it.asked, it.asked[1:], strict=False)
+            f"{job.job_id} for {after - before:.1f} s"
+            for job in self.jobs
+            if job.job_id.startswith("a-")
+            for before, after in zip(job.polled_at, job.polled_at[1:], strict=False)
             if after - before > longest
         ]
 
 
-def _facts(world: World) -> list[tuple[str, str]]:
-    return [(it.job_id, it.type) for it in world.arrivals]
+def _events(servers: FakeServers) -> list[tuple[str, str]]:
+    return [(event.job_id, event.type) for event in servers.received]
 
 
 @pytest.fixture(autouse=True)
 def _quiet():
-    """Let no other test's setting of the log drop what is captured here."""
+    """Reset the log, so that what is captured here is not dropped by an earlier setting."""
     structlog.reset_defaults()
     yield
     structlog.reset_defaults()
 
 
-def test_there_are_all_classes():
-    """At least 64 classes are tried, each under a name of its own."""
-    assert len({it.name for it in CLASSES}) == len(CLASSES) >= 64
+def test_malformed_classes_are_complete():
+    """At least 64 classes are tested, each with its own name."""
+    assert len({malformed.name for malformed in CLASSES}) == len(CLASSES) >= 64
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
-async def test_malformed_answers_are_no_state(shard: int):
-    """A class in any place of a life brings no event of its own, and takes none away."""
+async def test_malformed_responses_change_no_state(shard: int):
+    """A malformed response anywhere causes no event, and prevents none."""
     violations = []
     classes = CLASSES[shard::SHARDS]
-    for of in classes:
-        lives = [life(f"b-{name}", of) for name, life in POSITIONS.items()]
-        found = await Run([healthy("a-healthy"), *lives]).through()
-        violations += [f"{of.name}: {it}" for it in found]
+    for malformed in classes:
+        jobs = [job(f"b-{name}", malformed) for name, job in POSITIONS.items()]
+        found = await Run([healthy_job("a-healthy"), *jobs]).run()
+        violations += [f"{malformed.name}: {line}" for line in found]
 
     tally(PROMISE, cases=len(classes) * len(POSITIONS), violations=violations)
 
 
-async def test_malformed_answers_in_any_mixture():
-    """However many malformed answers lie between good ones, only the good ones count."""
+async def test_malformed_responses_in_any_mixture():
+    """Among any number of malformed responses, only the good ones count."""
     random, violations = SCALE.random("mixed"), []
-    lost = [it for it in CLASSES if not it.tells]
+    unusable = [malformed for malformed in CLASSES if not malformed.is_usable]
     runs = SCALE.cases(2, 200)
     for number in range(runs):
-        lives = [
-            mixed(f"b-{one}", [random.choices(lost, k=random.randrange(4)) for _ in range(3)])
+        jobs = [
+            mixed(f"b-{one}", [random.choices(unusable, k=random.randrange(4)) for _ in range(3)])
             for one in range(8)
         ]
-        found = await Run([healthy("a-healthy"), *lives], patience=1_800.0).through()
-        names = [[it.of.name for it in life.turns if it.of] for life in lives]
-        violations += [f"{number}: {it} of {names}" for it in found]
+        found = await Run([healthy_job("a-healthy"), *jobs], patience=1_800.0).run()
+        names = [
+            [response.malformed.name for response in job.responses if response.malformed]
+            for job in jobs
+        ]
+        violations += [f"{number}: {line} of {names}" for line in found]
 
     tally(PROMISE, cases=8 * runs, violations=violations)
 
 
-async def test_what_tells_nothing_tells_nothing_for_long():
-    """A job of which only malformed answers come for many minutes is neither ended nor missing."""
-    quick = [it for it in CLASSES if not it.tells and it.name not in (*SLOW, *LARGE, *STATUSES)]
+async def test_malformed_responses_for_a_long_time_change_nothing():
+    """A job that has only malformed responses for many minutes is neither ended nor missing."""
+    quick = [
+        malformed
+        for malformed in CLASSES
+        if not malformed.is_usable and malformed.name not in (*SLOW, *LARGE, *STATUSES)
+    ]
     some = SCALE.random("lasting").sample(quick, SCALE.cases(20, len(quick)))
-    lasting = [it for it in CLASSES if it.name in STATUSES] + some
-    # A 404 that was believed would be asked for at the usual pace, without any backing off.
-    often = [[of] * (80 if "404" in of.name else 14) for of in lasting]
-    lives = [mixed(f"b-{it}", [[], [], many]) for it, many in enumerate(often)]
+    lasting = [malformed for malformed in CLASSES if malformed.name in STATUSES] + some
+    # A 404 that was trusted would be polled at the usual interval, without backoff.
+    often = [[malformed] * (80 if "404" in malformed.name else 14) for malformed in lasting]
+    jobs = [mixed(f"b-{number}", [[], [], many]) for number, many in enumerate(often)]
 
-    found = await Run([healthy("a-healthy"), *lives], patience=7_200.0).through()
+    found = await Run([healthy_job("a-healthy"), *jobs], patience=7_200.0).run()
 
-    tally(PROMISE, cases=len(lives), violations=found)
+    tally(PROMISE, cases=len(jobs), violations=found)
 
 
 async def test_cancelling_is_no_end():
-    """A job that shows CANCELLING for minutes may yet succeed: only its end is told."""
-    queued, running, ended = objects("b-life")
-    cancelling = Turn(running | {"status": "CANCELLING"})
-    life = Life("b-life", [Turn(queued), Turn(running), *[cancelling] * 30, Turn(ended)])
+    """CANCELLING for minutes is no end: the job may yet succeed."""
+    queued, running, ended = job_objects("b-cancelling")
+    cancelling = JobResponse(running | {"status": "CANCELLING"})
+    job = JobResponses(
+        "b-cancelling",
+        [JobResponse(queued), JobResponse(running), *[cancelling] * 30, JobResponse(ended)],
+    )
 
-    violations = await Run([life]).through()
+    violations = await Run([job]).run()
 
     tally(PROMISE, cases=1, violations=violations)
 
@@ -215,21 +229,21 @@ PAGES = {
 }
 
 
-async def test_malformed_pages_tell_nothing_of_others():
-    """Whatever the list is, jobs that it does not show keep their pace, and it is asked seldom."""
+async def test_malformed_pages_do_not_delay_other_jobs():
+    """With any list, jobs that it does not show keep their interval, and it is requested seldom."""
     violations = []
     for name, (page, _, _) in PAGES.items():
-        run = Run([healthy(f"a-{number}") for number in range(3)], page=page)
-        violations += [f"{name}: {it}" for it in await run.through()]
+        run = Run([healthy_job(f"a-{number}") for number in range(3)], page=page)
+        violations += [f"{name}: {line}" for line in await run.run()]
 
     tally(PROMISE, cases=len(PAGES), violations=violations)
 
 
 @pytest.mark.parametrize("name", PAGES)
 async def test_malformed_pages(name: str):
-    """A page is what can be read of it, under any cursor, or an error that is foreseen."""
+    """A page is what can be parsed of it, with any cursor, or a PollError."""
     body, count, following = PAGES[name]
-    async with peer(answers(200, json.dumps(body).encode())) as it, client(it.base) as api:
+    async with peer(answers(200, json.dumps(body).encode())) as server, client(server.base) as api:
         for cursor in (None, "same"):
             try:
                 page = await api.list_jobs(limit=1, cursor=cursor)

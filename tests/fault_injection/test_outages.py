@@ -1,4 +1,4 @@
-"""Outages of days in virtual time: what they cost the other side, and how soon they are over."""
+"""Outages of days in virtual time: their cost for the other side, and the recovery."""
 
 from itertools import pairwise
 
@@ -7,7 +7,7 @@ import pytest
 
 from poller.core.errors import DeliveryError, RateLimited, Transient
 from poller.core.outbox import WriteBatch
-from tests.fault_injection.rig import SCALE, tally
+from tests.fault_injection.harness import SCALE, tally
 from tests.integration.test_rejected_key import FIXED, FORBIDDEN, REJECTED, an_api, poller_types
 from tests.support.fakes import (
     FakeApi,
@@ -41,13 +41,13 @@ SETTLED = "an end whose cost is late is sent within 30 s, whatever the API does"
 
 
 async def hang_and_fail(_delivery) -> None:
-    """Be an endpoint that never answers."""
+    """Time out, as a receiver that never responds does."""
     await anyio.sleep(TIMEOUT)
     raise DOWN
 
 
-async def test_a_webhook_that_is_down_for_seven_days():
-    """Every event arrives after a week, in order, the first within a probe and a time limit."""
+async def test_webhook_down_for_seven_days_gets_every_event():
+    """After a week down, every event arrives in order, the first within a probe and a timeout."""
     store, sink, events = a_store(), TimedSink(), 500
     sink.failure = hang_and_fail
     async with dispatching(store, hook=sink) as dispatcher:
@@ -67,7 +67,7 @@ async def test_a_webhook_that_is_down_for_seven_days():
     wrong += [f"noticed after {late:.0f} s"] if late > PROBE + TIMEOUT else []
     order = {event_id: place for place, event_id in enumerate(sink.ids)}
     for job in range(events // 2):
-        first, then = (order.get(f"evt_{2 * job + it}", -1) for it in (0, 1))
+        first, then = (order.get(f"evt_{2 * job + offset}", -1) for offset in (0, 1))
         wrong += [f"out of order: job-{job}"] if first > then else []
     tally(WEEK, cases=events, violations=wrong)
 
@@ -75,10 +75,12 @@ async def test_a_webhook_that_is_down_for_seven_days():
 async def requests(
     trouble: Transient | RateLimited | None, hours: float
 ) -> tuple[list[float], int]:
-    """Watch a few jobs through hours of trouble; give the times of all looks, and the ends told."""
+    """Watch jobs through hours of trouble; return the times of polls and the number of ends."""
     ids, began = [f"job-{number}" for number in range(6)], anyio.current_time()
     api, store, random = FakeApi(), a_store(), SCALE.random("requests", hours)
-    api.answers = {it: running(it, datetime_started="2024-01-15T09:59:50Z") for it in ids}
+    api.answers = {
+        job_id: running(job_id, datetime_started="2024-01-15T09:59:50Z") for job_id in ids
+    }
     async with watching(api, store, *ids, per_minute=60 * RATE) as watcher:
         watcher._scheduler.random = random.random
         await anyio.sleep(600.0)
@@ -93,8 +95,8 @@ async def requests(
 
 
 @pytest.mark.parametrize("hours", [1, 72])
-async def test_an_outage_costs_no_more_than_health(hours: float):
-    """Requests while the API is down are at most 1.1 times those while it is well."""
+async def test_api_outage_costs_no_more_requests(hours: float):
+    """Requests while the API is down are at most 1.1 times those while it is up."""
     span = hours * HOUR + 600.0
     well, down = [
         sum(at < span for at in (await requests(trouble, hours))[0])
@@ -105,8 +107,8 @@ async def test_an_outage_costs_no_more_than_health(hours: float):
 
 
 @pytest.mark.parametrize("trouble", [Transient("503"), RateLimited("429", retry_after=HOUR)])
-async def test_the_return_is_no_stampede(trouble: Transient | RateLimited):
-    """After an outage no second holds more than 1.5 times the rate and one, and all ends come."""
+async def test_api_return_is_no_stampede(trouble: Transient | RateLimited):
+    """After an outage no second has more than 1.5 times the rate and one, and all ends come."""
     times, ends = await requests(trouble, 3)
 
     most = int(1.5 * RATE + 1)
@@ -121,12 +123,12 @@ async def test_the_return_is_no_stampede(trouble: Transient | RateLimited):
 
 @pytest.mark.parametrize("refusal", [REJECTED, FORBIDDEN], ids=["401", "403"])
 @pytest.mark.parametrize("jobs", [1, 100, 10_000])
-async def test_a_revoked_key_costs_few_requests(jobs: int, refusal: Exception):
-    """In the first hour of a revoked key go the requests in flight and eight more at most."""
+async def test_revoked_key_costs_few_requests(jobs: int, refusal: Exception):
+    """The first hour of a revoked key costs the requests in flight and eight more at most."""
     (api, ids), store = an_api(jobs), a_store()
     api.latency = 1.0
     async with watching(api, store, *ids, policy=FIXED):
-        await anyio.sleep(300.5)  # between two looks, which take a second
+        await anyio.sleep(300.5)  # between two polls, which take a second
         api.trouble, revoked_at = refusal, anyio.current_time()
         under_way = sum(at > revoked_at - api.latency for at, _ in api.asked)
         await anyio.sleep(HOUR)
@@ -137,19 +139,19 @@ async def test_a_revoked_key_costs_few_requests(jobs: int, refusal: Exception):
     tally(KEY, cases=jobs, violations=wrong)
 
 
-async def test_ends_go_out_in_time_though_the_api_dies():
-    """Whenever the API dies after the first sight of an end, that end is told within 30 s."""
+async def test_ends_are_sent_in_time_when_the_api_fails():
+    """If the API fails after the first observation of an end, the event is sent within 30 s."""
     ids, random = [f"job-{number}" for number in range(SCALE.cases(60, 2_000))], SCALE.random("end")
     wrong, cases = [], 0
     for start in range(0, len(ids), 20):
         fleet, api, store = ids[start : start + 20], FakeApi(), a_store()
-        api.answers = {it: ended(it, job_cost=None) for it in fleet}
+        api.answers = {job_id: ended(job_id, job_cost=None) for job_id in fleet}
         async with watching(api, store, *fleet):
             await anyio.sleep(random.uniform(0.1, 29.0))
             api.trouble = Transient("reset")
             seen = {job_id: times[0] for job_id in fleet if (times := api.times(job_id))}
             await anyio.sleep(max(seen.values()) + SETTLE + 0.1 - anyio.current_time())
-            told = {it.subject for it in recorded(store) if it.type == "job.succeeded"}
+            told = {event.subject for event in recorded(store) if event.type == "job.succeeded"}
         wrong += [f"not told: {job_id}" for job_id in seen if job_id not in told]
         cases += len(seen)
     tally(SETTLED, cases=cases, violations=wrong)

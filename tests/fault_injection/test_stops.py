@@ -1,4 +1,4 @@
-"""Stops under load: what was acknowledged does not come again, what was not comes later."""
+"""Stops under load: acknowledged events are not sent again, the others later."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,53 +8,53 @@ import anyio
 import pytest
 from aiohttp import web
 
-from tests.fault_injection.job_stories import FATES
-from tests.fault_injection.request_faults import FAR
-from tests.fault_injection.rig import SCALE, Child, nursery, tally
-from tests.fault_injection.world import World, environment, inhabited
-from tests.support.run_checker import examine
+from tests.fault_injection.fake_servers import FakeServers, environment, serving
+from tests.fault_injection.harness import SCALE, ForkedProcess, process_forker, tally
+from tests.fault_injection.request_faults import BEYOND_TIMEOUT
+from tests.fault_injection.scripted_jobs import OUTCOMES
+from tests.support.run_checker import check_run
 from tests.support.secret_canaries import leaks
 from tests.support.waiting import now, until
 
 pytestmark = pytest.mark.anyio
 
 SHARDS = 2
-JOBS_A_LIFE = 4
-AT_ONCE = 5.0
-"""Seconds that are less than the grace of a stop, also after the half second of before."""
+JOBS_A_RUN = 4
+QUICK_SECONDS = 5.0
+"""Seconds, less than the grace of a stop even after the half second before."""
 GRACEFUL = "SIGTERM under load: exit 0 within 8 s, and nothing that was acknowledged is sent again"
 HARD = "a second SIGTERM exits at once, even if a receiver hangs, and loses nothing"
 
 
 @dataclass
-class Busy(World):
-    """A world that knows how many deliveries are under way."""
+class CountingServers(FakeServers):
+    """Servers that count the deliveries in flight."""
 
-    under_way: int = 0
+    in_flight: int = 0
 
-    async def take(self, request: web.Request) -> web.StreamResponse:
-        """Take one event."""
-        self.under_way += 1
+    async def handle_event(self, request: web.Request) -> web.StreamResponse:
+        """Accept one event."""
+        self.in_flight += 1
         try:
-            return await World.take(self, request)
+            return await FakeServers.handle_event(self, request)
         finally:
-            self.under_way -= 1
+            self.in_flight -= 1
 
-    def add_some(self, life: int) -> None:
-        """Begin the jobs of one life."""
-        for number in range(JOBS_A_LIFE):
-            self.add(f"job-{life}-{number}", self.random.choice(FATES))
+    def add_jobs(self, run: int) -> None:
+        """Create the jobs of one run."""
+        for number in range(JOBS_A_RUN):
+            self.add(f"job-{run}-{number}", self.random.choice(OUTCOMES))
 
 
-def wrong_in(world: World, folder: Path, *, begins: list[float]) -> list[str]:
-    """Name all that is wrong when all should be told."""
-    found = examine(world.shown, world.arrivals, begins=begins, store=folder / "state.db")
-    still = [f"still: {it.job_id}" for it in world.jobs.values() if not it.is_told]
+def problems_of(servers: FakeServers, folder: Path, *, begins: list[float]) -> list[str]:
+    """Return all that is wrong once every event should be acknowledged."""
+    found = check_run(servers.expected, servers.received, begins=begins, store=folder / "state.db")
+    still = [f"still: {job.job_id}" for job in servers.jobs.values() if not job.is_reported]
     return found.violations + still + leaks(folder)
 
 
-async def stopped(child: Child) -> list[str]:
-    """Stop a life, and name what is wrong with how it ended."""
+async def stop_problems(child: ForkedProcess) -> list[str]:
+    """Stop a daemon, and return what is wrong with its end."""
     try:
         code = await child.stop()
     except TimeoutError:
@@ -63,53 +63,60 @@ async def stopped(child: Child) -> list[str]:
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
-async def test_a_stop_under_load_repeats_nothing(command: Path, tmp_path: Path, shard: int):
-    """Each of many stops in a row waits for the receiver, and no event ever comes twice."""
+async def test_stop_under_load_repeats_nothing(command: Path, tmp_path: Path, shard: int):
+    """Each of many stops in a row waits for the receiver, and no event comes twice."""
     random = SCALE.random("stops", shard)
     stops, hits, wrong = SCALE.cases(15, 50), 0, []
-    async with inhabited(Busy(now, random)) as world, nursery(command) as births:
-        for life in range(stops):
-            world.add_some(life)
-            world.delay = random.uniform(0.05, 1.0)
-            child = await births.bear(environment(world, tmp_path), tmp_path / "log")
-            await until(lambda: world.under_way)
-            await anyio.sleep(random.uniform(0.0, world.delay))
-            hits += bool(world.under_way)
-            wrong += await stopped(child)
-        world.delay = 0.0
-        child = await births.bear(environment(world, tmp_path), tmp_path / "log")
+    async with serving(CountingServers(now, random)) as servers, process_forker(command) as forker:
+        for run in range(stops):
+            servers.add_jobs(run)
+            servers.delay = random.uniform(0.05, 1.0)
+            child = await forker.start(environment(servers, tmp_path), tmp_path / "log")
+            await until(lambda: servers.in_flight)
+            await anyio.sleep(random.uniform(0.0, servers.delay))
+            hits += bool(servers.in_flight)
+            wrong += await stop_problems(child)
+        servers.delay = 0.0
+        child = await forker.start(environment(servers, tmp_path), tmp_path / "log")
         with anyio.move_on_after(30.0):
-            await until(lambda: world.is_told, within=60.0)
-        wrong += await stopped(child)
+            await until(lambda: servers.is_reported, within=60.0)
+        wrong += await stop_problems(child)
 
-    # No begin counts as one after a kill: whatever comes again is a violation.
-    wrong += wrong_in(world, tmp_path, begins=[])
+    # No start counts as one after a kill: every repeated event is a violation.
+    wrong += problems_of(servers, tmp_path, begins=[])
     tally(GRACEFUL, cases=stops, hits=hits, violations=wrong)
 
 
-async def test_a_second_signal_ends_at_once(command: Path, tmp_path: Path):
-    """A life that waits for a hanging receiver ends with the next signal; nothing is lost."""
+async def test_second_signal_exits_at_once(command: Path, tmp_path: Path):
+    """A daemon that waits for a hanging receiver ends with the next signal; nothing is lost."""
     random = SCALE.random("second signals")
     stops, begins, wrong = SCALE.cases(6, 50), [], []
-    async with inhabited(Busy(now, random, delay=FAR)) as world, nursery(command) as births:
-        for life in range(stops):
-            world.add_some(life)
-            before = world.under_way
-            child = await births.bear(environment(world, tmp_path), tmp_path / "log")
-            await until(lambda before=before: world.under_way > before)
+    async with (
+        serving(CountingServers(now, random, delay=BEYOND_TIMEOUT)) as servers,
+        process_forker(command) as forker,
+    ):
+        for run in range(stops):
+            servers.add_jobs(run)
+            before = servers.in_flight
+            child = await forker.start(environment(servers, tmp_path), tmp_path / "log")
+            await until(lambda before=before: servers.in_flight > before)
             child.send(SIGTERM)
             await anyio.sleep(random.uniform(0.0, 0.5))
             wrong += [] if child.code is None else [f"{child.pid} did not wait"]
             child.send(SIGTERM)
-            asked = now()
+            signalled_at = now()
             await child.end()
-            wrong += [f"ended after {now() - asked:.1f} s"] if now() - asked > AT_ONCE else []
+            wrong += (
+                [f"ended after {now() - signalled_at:.1f} s"]
+                if now() - signalled_at > QUICK_SECONDS
+                else []
+            )
             begins.append(now())
-        world.delay = 0.0
-        child = await births.bear(environment(world, tmp_path), tmp_path / "log")
+        servers.delay = 0.0
+        child = await forker.start(environment(servers, tmp_path), tmp_path / "log")
         with anyio.move_on_after(60.0):
-            await until(lambda: world.is_told, within=90.0)
-        wrong += await stopped(child)
+            await until(lambda: servers.is_reported, within=90.0)
+        wrong += await stop_problems(child)
 
-    wrong += wrong_in(world, tmp_path, begins=begins)
+    wrong += problems_of(servers, tmp_path, begins=begins)
     tally(HARD, cases=stops, violations=wrong)

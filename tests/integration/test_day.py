@@ -9,7 +9,7 @@ from aiohttp import web
 
 from poller.core.events import DEFAULT_NAMESPACE, event_id
 from poller.sutro.simulator.script import JobScript, SimulatedJob
-from tests.support.faulty_api import HostileApi
+from tests.support.faulty_api import FaultyApi
 from tests.support.running_app import Receiver, an_app, living, served
 from tests.support.virtual_time import virtual_clock
 
@@ -55,18 +55,18 @@ class FailingReceiver(Receiver):
 async def day():
     """Run the daemon for a day, and return its API and its receiver."""
     clock, random = virtual_clock(), Random(7)
-    api = HostileApi(
+    api = FaultyApi(
         simulated_jobs(random, clock.steady()), clock.steady, random, outages=API_OUTAGES
     )
     receiver = FailingReceiver()
     types = "job.started,job.succeeded,job.failed,job.cancelled,job.missing"
-    async with served(api.take) as url, served(receiver.take) as hook:
+    async with served(api.handle) as url, served(receiver.take) as hook:
         app = an_app(
             url + "/v1",
             hook,
             clock=clock,
             random=random.random,
-            POLLER_JOB_IDS=",".join(api.lives),
+            POLLER_JOB_IDS=",".join(api.jobs),
             POLLER_WEBHOOK_EVENTS=types,
             POLLER_MAX_INTERVAL="15m",
             POLLER_INTERVAL_FACTOR="4",
@@ -86,11 +86,11 @@ async def test_day_of_outages_delivers_each_event_once(day):
     check_rate(api)
 
 
-def check_ends(api: HostileApi, receiver: Receiver) -> None:
+def check_ends(api: FaultyApi, receiver: Receiver) -> None:
     """Assert that every end and every other event was delivered exactly once."""
     ends = {
         event_id(DEFAULT_NAMESPACE, life.script.job_id, f"job.{life.script.ends_as}")
-        for life in api.lives.values()
+        for life in api.jobs.values()
     }
     counted = Counter(message_id for _, message_id, _ in receiver.got)
 
@@ -118,11 +118,11 @@ def check_order(receiver: Receiver) -> None:
         assert sequence == sorted(sequence)
 
 
-def check_rate(api: HostileApi) -> None:
+def check_rate(api: FaultyApi) -> None:
     """Assert that no request came in a pause, nor more in a second than the limit allows."""
     for start, end in api.pauses:
-        inside = [at for at in api.asked if start + 0.5 < at < end]
+        inside = [at for at in api.requested_at if start + 0.5 < at < end]
         assert not inside
     most = int(1.5 * REQUESTS_PER_SECOND + 1)
-    for first, after in zip(api.asked, api.asked[most:], strict=False):
+    for first, after in zip(api.requested_at, api.requested_at[most:], strict=False):
         assert after - first > 0.999

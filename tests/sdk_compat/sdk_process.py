@@ -1,4 +1,4 @@
-"""Visits of the official SDK to the simulator: processes that have nothing of ours in them."""
+"""Processes of the official SDK that use the simulator, without any code of ours."""
 
 import json
 import os
@@ -9,32 +9,32 @@ from typing import Any
 from tests.support.daemon_process import Place
 from tests.support.secret_canaries import KEY
 
-ASK = str(Path(__file__).with_name("sdk_wait.py"))
+WAIT_SCRIPT = str(Path(__file__).with_name("sdk_wait.py"))
 CLOSED = "http://127.0.0.1:9"
 
 
 @dataclass(frozen=True)
-class Visit:
-    """What the SDK told of a job: its status, all jobs, and what it printed meanwhile."""
+class SdkView:
+    """The SDK's status of a job, its list of jobs, and its output."""
 
     status: str | None
     jobs: list[dict[str, Any]] | None
-    said: str
+    printed: str
 
 
 @dataclass(frozen=True)
-class Witness:
-    """The SDK, and the place whose API it asks."""
+class SdkClient:
+    """The SDK, and the API that it uses."""
 
     programs: Path
     place: Place
 
-    async def ask(self, job_id: str, *, key: str = KEY) -> Visit:
-        """Let the SDK wait for a job and then tell of it."""
-        return Visit(**json.loads(await self._run("python", ASK, job_id, key=key)))
+    async def wait_for(self, job_id: str, *, key: str = KEY) -> SdkView:
+        """Wait for a job with the SDK, and return what it shows."""
+        return SdkView(**json.loads(await self._run("python", WAIT_SCRIPT, job_id, key=key)))
 
     async def list(self) -> list[dict[str, str]]:
-        """Give the rows that the SDK's own command shows of all jobs."""
+        """Return the rows that the SDK's own command prints of all jobs."""
         table = await self._run("sutro", "jobs", "list", "--all", key=KEY)
         lines = [line.strip("│").split("┆") for line in table.splitlines() if "┆" in line]
         names, _, _, *rows = [[cell.strip() for cell in line] for line in lines]
@@ -42,10 +42,10 @@ class Witness:
 
     async def _run(self, program: str, *arguments: str, key: str) -> str:
         command = [str(self.programs / program), *arguments]
-        async with self.place.started(command, self._environment(key)) as visit:
-            code = await visit.end(within=60.0)
-        assert code == 0, visit.err
-        return visit.out
+        async with self.place.started(command, self._environment(key)) as view:
+            code = await view.end(within=60.0)
+        assert code == 0, view.err
+        return view.out
 
     def _environment(self, key: str) -> dict[str, str]:
         return {
@@ -54,7 +54,7 @@ class Witness:
             "TZ": "UTC",
             "SUTRO_API_URL": self.place.api_url,
             "SUTRO_API_KEY": key,
-            # At each start the SDK asks PyPI for its newest version; here it gets no answer.
+            # At each start the SDK requests its newest version from PyPI; here it gets no response.
             "HTTPS_PROXY": CLOSED,
             "POLARS_TABLE_WIDTH": "2000",
         }

@@ -1,7 +1,7 @@
-"""Let the official SDK wait for a job, then tell of it in every way that it has.
+"""Wait for a job with the official SDK, then print what it shows, in each of its ways.
 
-It is run by the interpreter that has the SDK. The argument is a job's id, the answer one line of
-JSON. The SDK prints spinners and messages to stdout: they are `said`.
+The interpreter that has the SDK runs this program. The argument is a job id, the result one line of
+JSON. `printed` holds the spinners and messages that the SDK prints to stdout.
 """
 
 import json
@@ -12,16 +12,16 @@ from io import StringIO
 from sutro import Sutro
 
 
-def ask(job_id: str) -> dict[str, object]:
-    """Ask for one job."""
-    with redirect_stdout(StringIO()) as said:
+def wait_for(job_id: str) -> dict[str, object]:
+    """Wait for one job."""
+    with redirect_stdout(StringIO()) as printed:
         sdk = Sutro()
         sdk.await_job_completion(job_id, timeout=50, obtain_results=False)
         sdk.attach(job_id)
         status, jobs = sdk.get_job_status(job_id), sdk.list_jobs()
-    return {"status": status, "jobs": jobs, "said": said.getvalue()}
+    return {"status": status, "jobs": jobs, "printed": printed.getvalue()}
 
 
 if __name__ == "__main__":
-    answer = ask(sys.argv[1])
-    print(json.dumps(answer))  # noqa: T201 - this is the answer
+    answer = wait_for(sys.argv[1])
+    print(json.dumps(answer))  # noqa: T201 - the result

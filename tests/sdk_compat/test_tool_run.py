@@ -1,4 +1,4 @@
-"""The wheel runs from where it lies, with what the index has: nothing of these tests is in it."""
+"""The wheel runs without an installation, with packages of the index alone."""
 
 import os
 
@@ -12,22 +12,22 @@ from tests.support.daemon_process import Place
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sdk]
 
-LONG = 300.0
-"""Seconds for a first run, which fetches what the wheel needs."""
+FIRST_RUN_SECONDS = 300.0
+"""Seconds for a first run, which fetches the dependencies."""
 
 
 @pytest.fixture
 def watched(place: Place) -> Place:
-    """Give a place whose one job has ended."""
+    """Create one job that has ended."""
     place.jobs(JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=0.0))
     return place
 
 
-async def test_the_wheel_runs_without_being_installed(watched: Place, tool_runner: ToolRunner):
-    """It says in lines how the job ended, and exits by that."""
+async def test_wheel_runs_without_installation(watched: Place, tool_runner: ToolRunner):
+    """`wait` prints how the job ended, and exits with the code for that."""
     command, environment = tool_runner.command("wait", "job-1"), tool_runner.environment(watched)
     async with watched.started(command, environment) as process:
-        code = await process.end(within=LONG)
+        code = await process.end(within=FIRST_RUN_SECONDS)
 
     assert code == 0, process.err
     assert process.err.splitlines()[-1] == "job-1 SUCCEEDED"
@@ -35,19 +35,19 @@ async def test_the_wheel_runs_without_being_installed(watched: Place, tool_runne
     assert process.out.count("\n") == 1
 
 
-async def test_a_job_that_failed_is_the_code_of_the_runner(place: Place, tool_runner: ToolRunner):
-    """The exit code goes through uv: a script may rely on it."""
+async def test_exit_code_goes_through_uv(place: Place, tool_runner: ToolRunner):
+    """The exit code goes through uv."""
     place.jobs(JobScript(job_id="job-1", ends_as="failed", queue_seconds=0.0, run_seconds=0.0))
     command, environment = tool_runner.command("wait", "job-1"), tool_runner.environment(place)
     async with place.started(command, environment) as process:
-        code = await process.end(within=LONG)
+        code = await process.end(within=FIRST_RUN_SECONDS)
 
     assert code == 1, process.err
     assert process.out == "job-1 failed after 0s: The model returned no output for 3 rows.\n"
 
 
-async def test_the_extra_brings_the_table(watched: Place, tool_runner: ToolRunner):
-    """With `[rich]` a terminal gets the table, and stdout still is one line."""
+async def test_rich_extra_draws_the_table(watched: Place, tool_runner: ToolRunner):
+    """With `[rich]` a terminal gets the table, and stdout is still one line."""
     master, terminal = os.openpty()
     out = watched.folder / "table.out"
     with out.open("wb") as stdout:
@@ -59,7 +59,7 @@ async def test_the_extra_brings_the_table(watched: Place, tool_runner: ToolRunne
         )
     os.close(terminal)
     async with process:
-        with anyio.fail_after(LONG):
+        with anyio.fail_after(FIRST_RUN_SECONDS):
             drawn = await run_sync(read_all, master, abandon_on_cancel=True)
             code = await process.wait()
 
@@ -69,12 +69,12 @@ async def test_the_extra_brings_the_table(watched: Place, tool_runner: ToolRunne
 
 
 def read_all(master: int) -> str:
-    """Read a terminal until nobody writes to it any more."""
+    """Read a terminal until no process writes to it any more."""
     drawn = b""
     try:
         while part := os.read(master, 100_000):
             drawn += part
-    except OSError:  # what Linux says when the last writer has gone
+    except OSError:  # the error of Linux after the last writer has gone
         pass
     finally:
         os.close(master)

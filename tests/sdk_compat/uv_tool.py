@@ -1,6 +1,6 @@
-"""The wheel, run by `uv tool run` without being installed.
+"""The wheel, run by `uv tool run` without an installation.
 
-It is uv and not pipx, since the README names uv: one program, which takes a wheel with its extras.
+The documentation names uv: one program, which runs a wheel with its extras.
 """
 
 import os
@@ -12,25 +12,27 @@ from tests.support.daemon_process import Place
 from tests.support.secret_canaries import KEY
 
 NETWORK = ("UV_", "SSL_CERT_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-"""How variables begin that tell uv the way to the index from here."""
+"""Beginnings of variables that configure uv's way to the package index."""
 
 
 @dataclass(frozen=True)
 class ToolRunner:
-    """uv, the wheel that it runs, and all that it may write to."""
+    """uv, the wheel that it runs, and the folder that it may write to."""
 
     uv: Path
     wheel: Path
     home: Path
 
-    def command(self, *words: str, extra: str = "") -> list[str]:
-        """Give the command line of `sutro-poller` with some words, as the README has it."""
+    def command(self, *messages: str, extra: str = "") -> list[str]:
+        """Return a command line of `sutro-poller`, as the documentation has it."""
         source = f"{self.wheel}{extra}"
-        return [str(self.uv), "tool", "run", "--from", source, "sutro-poller", *words]
+        return [str(self.uv), "tool", "run", "--from", source, "sutro-poller", *messages]
 
     def environment(self, place: Place) -> dict[str, str]:
-        """Give all that it gets to know; it finds an empty home, and this Python."""
-        outside = {it: text for it, text in os.environ.items() if it.upper().startswith(NETWORK)}
+        """Return the whole environment, with an empty home and this Python."""
+        outside = {
+            name: text for name, text in os.environ.items() if name.upper().startswith(NETWORK)
+        }
         return outside | {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),

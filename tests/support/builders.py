@@ -1,4 +1,4 @@
-"""Builders of what tests talk about: job objects, jobs, and the check of an event's body."""
+"""Builders of job objects and jobs, and the validation of an event's body."""
 
 import json
 from functools import cache
@@ -22,17 +22,17 @@ FINAL: Final = {"job_cost": 0.5, "datetime_completed": "2024-01-15T10:32:15Z"}
 
 
 def a_job_object(**fields: Any) -> dict[str, Any]:
-    """Give the documented example as the API sends it, with some fields changed."""
+    """Return the documented example as the API sends it, with some fields changed."""
     return EXAMPLE | fields
 
 
 def a_job(status: str = "RUNNING", **fields: Any) -> Job:
-    """Give a job of which little is known beside its status."""
+    """Return a job of which little is known beside its status."""
     return parse_job({"job_id": "job-1", "status": status} | fields)
 
 
 def check_event(body: bytes) -> dict[str, Any]:
-    """Read an event's body, after checking its size, its text and its shape."""
+    """Parse an event's body after checking its size, its text and its shape."""
     assert len(body) <= 20_000
     assert not [byte for byte in body if byte < 0x20]
     event: dict[str, Any] = json.loads(body.decode())

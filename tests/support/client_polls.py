@@ -1,4 +1,4 @@
-"""Looks at the documented job, through a client that asks a peer."""
+"""Polls of the documented job, through a client and a fake server."""
 
 import json
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ UNKNOWN: Final = b'{"message": "No job found with ID job-12345"}'
 
 
 def body(**fields: Any) -> bytes:
-    """Write the documented answer, with some fields of the job changed."""
+    """Return the documented response, with some fields of the job changed."""
     return json.dumps({"job": a_job_object(**fields)}).encode()
 
 
@@ -35,14 +35,14 @@ async def client(base: str, key: str = KEY) -> AsyncIterator[SutroClient]:
 
 
 async def look(talk: Talk) -> Job:
-    """Ask a peer about the documented job."""
-    async with peer(talk) as it, client(f"{it.base}/v1") as api:
+    """Poll the documented job."""
+    async with peer(talk) as server, client(f"{server.base}/v1") as api:
         return await api.get_job(JOB)
 
 
 async def trouble(talk: Talk) -> PollError:
-    """Ask a peer about the documented job, and give the error that this must raise."""
-    async with peer(talk) as it, client(f"{it.base}/v1") as api:
+    """Poll the documented job, and return the error that this must raise."""
+    async with peer(talk) as server, client(f"{server.base}/v1") as api:
         with pytest.raises(PollError) as caught:
             await api.get_job(JOB)
     return caught.value

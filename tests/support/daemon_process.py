@@ -1,4 +1,4 @@
-"""The installed product as a process: its environment, its output, its signals, its end."""
+"""The installed daemon as a process: its environment, output, signals and exit."""
 
 import json
 import os
@@ -30,7 +30,7 @@ PACE = {
 
 @dataclass(frozen=True)
 class Daemon:
-    """One process of the product. Its output goes to files, so that nothing can block it."""
+    """One process of the daemon. Its output goes to files, so that nothing can block it."""
 
     process: Process
     stdout: Path
@@ -38,41 +38,41 @@ class Daemon:
 
     @property
     def out(self) -> str:
-        """What it has written to stdout."""
+        """The text on stdout."""
         return self.stdout.read_text("utf-8")
 
     @property
     def err(self) -> str:
-        """What it has written to stderr."""
+        """The text on stderr."""
         return self.stderr.read_text("utf-8")
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """The whole lines of stdout, each of which has to be JSON."""
+        """The complete lines of stdout, each of which must be JSON."""
         return [json.loads(line) for line in self.out.split("\n")[:-1]]
 
     def said(self, event: str) -> list[dict[str, Any]]:
-        """Give the log lines of one name."""
+        """Return the log lines of one event."""
         return [line for line in self.lines if line["event"] == event]
 
     async def saying(self, event: str) -> list[dict[str, Any]]:
-        """Wait for a log line of a name."""
+        """Wait for a log line of an event."""
         return await until(lambda: self.said(event))
 
     async def end(self, *, within: float = 30.0) -> int:
-        """Wait for its end and give its exit code."""
+        """Wait for its end and return the exit code."""
         with anyio.fail_after(within):
             return await self.process.wait()
 
     async def stop(self) -> int:
-        """Ask it to stop, and return its exit code."""
+        """Send SIGTERM, and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return await self.end()
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a test runs the product: an API, a receiver, and a folder for state and output."""
+    """What a daemon needs to run: an API, a receiver, and a folder for state and output."""
 
     command: Path
     folder: Path
@@ -81,13 +81,13 @@ class Place:
     receiver: Receiver
 
     def jobs(self, *scripts: JobScript) -> str:
-        """Create jobs, and give what to set POLLER_JOB_IDS to."""
+        """Create jobs, and return the value of POLLER_JOB_IDS."""
         for script in scripts:
             self.api.add(script)
         return ",".join(script.job_id for script in scripts)
 
     def environment(self, changes: dict[str, str | None]) -> dict[str, str]:
-        """Give all that a process gets to know; None takes a variable out."""
+        """Return the whole environment of a process; None removes a variable."""
         given = PACE | {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder / "home"),
@@ -104,15 +104,17 @@ class Place:
 
     @asynccontextmanager
     async def running(self, *arguments: str, **changes: str | None) -> AsyncIterator[Daemon]:
-        """Run `sutro-poller` with some arguments; it does not outlive this block."""
-        async with self.started([str(self.command), *arguments], self.environment(changes)) as it:
-            yield it
+        """Run `sutro-poller` with some arguments, and kill it afterwards."""
+        async with self.started(
+            [str(self.command), *arguments], self.environment(changes)
+        ) as daemon:
+            yield daemon
 
     @asynccontextmanager
     async def started(
         self, command: list[str], environment: dict[str, str], *, onto: int | None = None
     ) -> AsyncIterator[Daemon]:
-        """Start a command with nothing but an environment, and kill what is left of it.
+        """Start a command with an environment alone, and kill it afterwards.
 
         `onto` is a file descriptor for its stdout, in place of a file of the test.
         """
@@ -137,21 +139,21 @@ class Place:
     def _outputs(self) -> tuple[Path, Path]:
         folder = self.folder / "output"
         folder.mkdir(exist_ok=True)
-        stem = next(str(it) for it in count(1) if not (folder / f"{it}.out").exists())
+        stem = next(str(number) for number in count(1) if not (folder / f"{number}.out").exists())
         return folder / f"{stem}.out", folder / f"{stem}.err"
 
     async def run(self, *arguments: str, **changes: str | None) -> tuple[int, Daemon]:
-        """Run `sutro-poller` to its end, and give its exit code and its output."""
+        """Run `sutro-poller` to its end, and return its exit code and its output."""
         async with self.running(*arguments, **changes) as ended:
             return await ended.end(), ended
 
 
 @asynccontextmanager
 async def a_place(command: Path, folder: Path) -> AsyncIterator[Place]:
-    """Open a place, and look afterwards for secrets in all that was written there."""
+    """Yield what a daemon needs to run; fail if it wrote a secret anywhere."""
     (folder / "state").mkdir(parents=True)
     api = Simulator(key=KEY)
     async with serve(api) as api_url, listening(Receiver()) as receiver:
         yield Place(command, folder, api, api_url, receiver)
-    assert not receiver.troubles
+    assert not receiver.errors
     assert not leaks(folder)

@@ -1,4 +1,4 @@
-"""Transitions and their events, for the tests of events."""
+"""Event drafts and their events."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ SIGHTING = Detection(
 
 
 def a_transition(kind: str, **changes) -> EventDraft:
-    """Give a transition of a job that ended without a cost, with some of it changed."""
+    """Return the draft of a job that ended without a cost, with some fields changed."""
     job = a_job("SUCCEEDED", datetime_started="2024-01-15T10:30:15Z")
     whole = EventDraft(
         type=JobEventType(kind), job_id="job-1", job=job, previous_status=None, sequence=1
@@ -28,5 +28,5 @@ def a_transition(kind: str, **changes) -> EventDraft:
 
 
 def an_event(kind: str, **changes) -> Event:
-    """Give the event of such a transition."""
+    """Return the event of such a draft."""
     return job_event(a_transition(kind, **changes), ORIGIN, OBSERVED, SIGHTING)

@@ -1,4 +1,4 @@
-"""What a forked child does in both of the programs here that fork them: be the product."""
+"""The child of the two programs here that fork."""
 
 import os
 import sys
@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 from poller.cli import main
 
 
-def be(arguments: Sequence[str], environment: dict[str, str]) -> NoReturn:
-    """Be the product; an exit in any other way than by its own code is told as 255."""
+def run_cli(arguments: Sequence[str], environment: dict[str, str]) -> NoReturn:
+    """Run the command line and exit; 255 means any other end than by an exit code."""
     os.environ.clear()
     os.environ.update(environment)
     code: Any = 255

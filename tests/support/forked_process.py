@@ -1,8 +1,8 @@
-"""Run the product in children that are forked after the imports: a life costs no start-up.
+"""Run `sutro-poller` in children that are forked after the imports, which saves their start-up.
 
-Each line of stdin is `{"arguments": [...], "environment": {...}, "output": path}`; it is run by the
-interpreter of the installed product. Each line of stdout is `{"pid": n}` for a birth, in the order
-of the lines, and `{"pid": n, "code": c}` for a death.
+Each line of stdin is `{"arguments": [...], "environment": {...}, "output": path}`. Each line of
+stdout is `{"pid": n}` for a start, in the order of the lines, and `{"pid": n, "code": c}` for an
+end. The interpreter of the installed wheel runs this program.
 """
 
 import json
@@ -12,38 +12,38 @@ import sys
 from importlib import import_module
 from typing import NoReturn
 
-from forked_child import be  # this is run as a program
+from forked_child import run_cli  # this is run as a program
 
-# What every child would take anew: half a second.
+# Imports of every child that take half a second.
 for name in ("poller.cli.run", "poller.sinks.webhook", "anyio._backends._asyncio", "uvloop"):
     import_module(name)
 
 
-def born(arguments: list[str], environment: dict[str, str], output: str) -> int:
-    """Start one child, and give its process id."""
+def start(arguments: list[str], environment: dict[str, str], output: str) -> int:
+    """Fork one child, and return its process id."""
     child = os.fork()
     if child == 0:
-        _live(arguments, environment, output)
+        _run_child(arguments, environment, output)
     return child
 
 
-def _live(arguments: list[str], environment: dict[str, str], output: str) -> NoReturn:
-    """Be the product, with no file of the nursery but the output."""
+def _run_child(arguments: list[str], environment: dict[str, str], output: str) -> NoReturn:
+    """Run the command line with no open file but the output."""
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for number in (1, 2):
         os.dup2(file, number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.closerange(3, 64)
-    be(arguments, environment)
+    run_cli(arguments, environment)
 
 
-def tell(**news: int) -> None:
+def report(**values: int) -> None:
     """Write one line."""
-    print(json.dumps(news), flush=True)  # noqa: T201 - this is the answer
+    print(json.dumps(values), flush=True)  # noqa: T201 - the result
 
 
-def keep() -> None:
-    """Start children as they are asked for, and tell of each one's end."""
+def serve() -> None:
+    """Fork the children that are requested, and report the end of each."""
     watch = selectors.DefaultSelector()
     watch.register(sys.stdin.buffer.raw, selectors.EVENT_READ)
     rest = b""
@@ -53,16 +53,16 @@ def keep() -> None:
                 watch.unregister(key.fileobj)
                 os.close(key.fd)
                 status = os.waitstatus_to_exitcode(os.waitpid(key.data, 0)[1])
-                tell(pid=key.data, code=status)
+                report(pid=key.data, code=status)
                 continue
             if not (more := os.read(0, 65_536)):
                 return
             *lines, rest = (rest + more).split(b"\n")
             for line in lines:
-                pid = born(**json.loads(line))
+                pid = start(**json.loads(line))
                 watch.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
-                tell(pid=pid)
+                report(pid=pid)
 
 
 if __name__ == "__main__":
-    keep()
+    serve()

@@ -13,7 +13,7 @@ from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSListener
 
 Talk = Callable[[ByteStream], Awaitable[None]]
-"""What a peer does with a connection whose request it has read."""
+"""Handles a connection whose request has been read."""
 
 NEVER: Final = 1_000_000.0
 HANG_UP: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
@@ -21,18 +21,18 @@ HANG_UP: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.En
 
 @dataclass
 class Peer:
-    """A peer that listens: where, and the requests that it has read, head and body."""
+    """A peer that listens: its URL, and the requests that it has read."""
 
     base: str
     requests: list[bytes] = field(default_factory=list)
 
     @property
     def lines(self) -> list[str]:
-        """Give the first line of each request."""
-        return [it.split(b"\r\n", 1)[0].decode() for it in self.requests]
+        """The first line of each request."""
+        return [request.split(b"\r\n", 1)[0].decode() for request in self.requests]
 
     def header(self, name: str) -> str | None:
-        """Give a header of the last request."""
+        """Return a header of the last request."""
         head = self.requests[-1].partition(b"\r\n\r\n")[0].decode()
         for line in head.split("\r\n")[1:]:
             key, _, value = line.partition(":")
@@ -45,20 +45,20 @@ class Peer:
 async def peer(
     *talks: Talk, tls: ssl.SSLContext | None = None, is_rude: bool = False
 ) -> AsyncIterator[Peer]:
-    """Listen; the nth connection gets the nth talk, later ones the last.
+    """Listen; the nth connection gets the nth handler, later ones the last.
 
-    `is_rude`: talk without having read the request.
+    `is_rude`: respond without reading the request.
     """
     queue = list(talks)
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     port = listener.extra(SocketAttribute.local_port)
-    it = Peer(f"{'https' if tls else 'http'}://127.0.0.1:{port}")
+    server = Peer(f"{'https' if tls else 'http'}://127.0.0.1:{port}")
 
     async def serve(stream: ByteStream) -> None:
         talk = queue.pop(0) if len(queue) > 1 else queue[0]
         try:
             if not is_rude:
-                it.requests.append(await read_request(stream))
+                server.requests.append(await read_request(stream))
             await talk(stream)
         except HANG_UP:
             return
@@ -69,7 +69,7 @@ async def peer(
     door = TLSListener(listener, tls, standard_compatible=False) if tls else listener
     async with listener, anyio.create_task_group() as group:
         group.start_soon(door.serve, serve)
-        yield it
+        yield server
         group.cancel_scope.cancel()
 
 
@@ -86,7 +86,7 @@ async def read_request(stream: ByteStream) -> bytes:
     while b"\r\n\r\n" not in text:
         text += await stream.receive()
     head, _, body = text.partition(b"\r\n\r\n")
-    lengths = [it for it in head.lower().split(b"\r\n") if it.startswith(b"content-length:")]
+    lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
     missing = int(lengths[0].split(b":")[1]) - len(body) if lengths else 0
     while missing > 0:
         more = await stream.receive()
@@ -95,7 +95,7 @@ async def read_request(stream: ByteStream) -> bytes:
 
 
 def reply(status: int = 200, body: bytes = b"", **headers: str) -> bytes:
-    """Write a whole answer; `retry_after="1"` becomes Retry-After: 1."""
+    """Return a complete response; `retry_after="1"` becomes Retry-After: 1."""
     lines = {"Content-Length": str(len(body)), "Connection": "close"}
     lines |= {name.replace("_", "-").title(): text for name, text in headers.items()}
     head = "".join(f"{name}: {text}\r\n" for name, text in lines.items())
@@ -103,12 +103,12 @@ def reply(status: int = 200, body: bytes = b"", **headers: str) -> bytes:
 
 
 def answers(status: int = 200, body: bytes = b"", **headers: str) -> Talk:
-    """Answer once, whole."""
+    """Send one complete response."""
     return says(reply(status, body, **headers))
 
 
 def says(*parts: bytes) -> Talk:
-    """Send these parts and hang up."""
+    """Send these parts and close the connection."""
 
     async def talk(stream: ByteStream) -> None:
         for part in parts:
@@ -128,7 +128,7 @@ def stalls(beginning: bytes = b"") -> Talk:
 
 
 def drips(beginning: bytes, drop: bytes, every: float = 0.5) -> Talk:
-    """Send a beginning, then a drop now and then, for ever."""
+    """Send a beginning, then a few bytes now and then, for ever."""
 
     async def talk(stream: ByteStream) -> None:
         await stream.send(beginning)
@@ -140,7 +140,7 @@ def drips(beginning: bytes, drop: bytes, every: float = 0.5) -> Talk:
 
 
 def floods(beginning: bytes, wave: bytes) -> Talk:
-    """Send a beginning, then as much as the other end takes, for ever."""
+    """Send a beginning, then as much as the client reads, for ever."""
 
     async def talk(stream: ByteStream) -> None:
         await stream.send(beginning)
@@ -182,11 +182,13 @@ BREAKING: Final[dict[str, Talk]] = {
     "short chunks": says(CHUNKED + b"2\r\n{}\r\n"),
     "garbage": says(b"\x00\xff\x00 what? \r\n\r\n"),
     "status line of letters": says(b"HTTP/1.1 OK OK\r\n\r\n"),
-    "many headers": says(OK + b"".join(b"X-%d: 1\r\n" % it for it in range(5_000)) + b"\r\n"),
+    "many headers": says(
+        OK + b"".join(b"X-%d: 1\r\n" % number for number in range(5_000)) + b"\r\n"
+    ),
     "long header": says(OK + b"X-Long: " + b"a" * 200_000 + b"\r\n\r\n"),
     "switching protocols": says(b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\n\r\n"),
 }
-"""Peers whose answer breaks off or is none; the request ends at once."""
+"""Peers whose response breaks off or is not HTTP; the request ends at once."""
 
 STALLING: Final[dict[str, Talk]] = {
     "silence": stalls(),
@@ -199,7 +201,7 @@ STALLING: Final[dict[str, Talk]] = {
     "dripped body without a length": drips(OK + b"\r\n", b" "),
     "endless 1xx": drips(b"", b"HTTP/1.1 102 Processing\r\n\r\n", every=0.1),
 }
-"""Peers that never come to an end; the request ends at its deadline."""
+"""Peers whose response never ends; the request ends at its deadline."""
 
 
 @asynccontextmanager
@@ -214,7 +216,7 @@ async def proxy() -> AsyncIterator[Peer]:
             return
 
     async def talk(stream: ByteStream) -> None:
-        method, target, _ = it.lines[-1].split()
+        method, target, _ = server.lines[-1].split()
         if method != "CONNECT":
             await stream.send(reply(200, target.encode()))
             return
@@ -228,5 +230,5 @@ async def proxy() -> AsyncIterator[Peer]:
             await pass_on(there, stream)
             both.cancel_scope.cancel()
 
-    async with peer(talk) as it:
-        yield it
+    async with peer(talk) as server:
+        yield server

@@ -1,4 +1,4 @@
-"""Single requests through a session, each with a key that nobody must see."""
+"""Single requests through a session, each with a secret API key."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,12 +25,12 @@ async def session(
 
 
 async def get(http: HttpClient, url: str, *, cap: int = CAP) -> Response:
-    """Make one request."""
+    """Send one request."""
     return await http.request("GET", url, headers={"Authorization": KEY}, cap=cap)
 
 
 async def failure(url: str, outbound: OutboundSettings | None = None, *, limit: float = 5.0) -> str:
-    """Make one request that must fail; give what is said of it."""
+    """Send one request that must fail; return the error message."""
     async with session(outbound, limit=limit) as http:
         with pytest.raises(NoResponse) as caught:
             await get(http, url)
@@ -38,7 +38,7 @@ async def failure(url: str, outbound: OutboundSettings | None = None, *, limit: 
 
 
 async def fails(http: HttpClient, url: str, ended: list[float]) -> None:
-    """Make one request that must fail, and note when it has."""
+    """Send one request that must fail, and record the time of its end."""
     with pytest.raises(NoResponse):
         await get(http, url)
     ended.append(anyio.current_time())

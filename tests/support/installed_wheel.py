@@ -1,4 +1,4 @@
-"""The product as people have it: a wheel, built from this tree and installed into a venv."""
+"""The wheel as users install it: built from this tree and installed into a venv."""
 
 import fcntl
 import subprocess
@@ -12,7 +12,7 @@ PROJECT: Final = Path(__file__).parents[2]
 
 
 def installed(root: Path) -> Path:
-    """Build and install once below a folder, whoever asks first, and give the venv."""
+    """Build and install the wheel once below a folder, and return the venv."""
     folder = root / "installed"
     with (root / "installed.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -29,10 +29,10 @@ def build(project: Path, out: Path) -> Path:
 
 
 def install(folder: Path, *wheels: Path) -> None:
-    """Install wheels into a venv that finds everything else where these tests find it."""
+    """Install wheels into a venv that finds every other package where these tests find it."""
     venv.create(folder, symlinks=True)
     packages = sysconfig.get_path("purelib", "venv", vars={"base": str(folder)})
-    # What a .pth file names comes behind the venv's own packages, and its own .pth files, such
+    # The paths of a .pth file come after the venv's own packages, and .pth files there, such
     # as that of an editable install, are not read.
     Path(packages, "theirs.pth").write_text(sysconfig.get_path("purelib"), "utf-8")
     python = str(folder / "bin" / "python")
@@ -41,7 +41,7 @@ def install(folder: Path, *wheels: Path) -> None:
 
 
 def install_example(command: Path, folder: Path) -> Path:
-    """Install the wheel of a command and the example of a sink; return the command of both."""
+    """Install the wheel of a command and the example sink; return the new command."""
     (wheel,) = command.parents[2].glob("*.whl")
     both = folder / "with_example"
     install(both, wheel, build(PROJECT / "tests" / "example_sink", folder / "wheels"))

@@ -1,4 +1,4 @@
-"""What must be announced about one job, told a second time and in another way.
+"""The events that must be reported about one job, implemented a second time.
 
 This file shares nothing with the package, on purpose: words, numbers and rules are its own.
 """
@@ -9,7 +9,7 @@ GOING = EARLY | {"RUNNING", "CANCELLING"}
 
 
 class Oracle:
-    """Says after each look which events have to come of it."""
+    """Returns the events that must follow each poll."""
 
     def __init__(self):
         self.end = self.waiting_since = None
@@ -18,12 +18,12 @@ class Oracle:
         self.restart()
 
     def restart(self):
-        """Forget what a restart may forget: doubts, and all but the first sight of a success."""
+        """Forget what a restart may forget: misses, and later observations of a success."""
         self.misses, self.doubted_at, self.completing_since = [], None, None
         self.last_cost = self.first_cost
 
     def sees(self, now, word, *, started, completed, cost):
-        """Expect the events of one job object."""
+        """Return the events that one job object must cause."""
         found = ["job.found"] if self.missing else []
         self.seen, self.missing, self.misses = True, False, []
         if self.end:
@@ -40,7 +40,7 @@ class Oracle:
         return found + events + self._only_once("job.unrecognised", is_long and word not in GOING)
 
     def misses_it(self, now):
-        """Expect the events of a 404."""
+        """Return the events that a 404 must cause."""
         if self.end or self.missing or self.waiting_since is not None:
             return []
         self.misses.append(now)
@@ -49,7 +49,7 @@ class Oracle:
         return ["job.missing"] if self.missing else []
 
     def waits(self, now):
-        """Expect the events of mere time."""
+        """Return the events that the passing of time must cause."""
         is_over = self.waiting_since is not None and now - self.waiting_since >= 30
         return self._ends("SUCCEEDED", self.last_cost) if is_over else []
 

@@ -1,7 +1,7 @@
-"""What went wrong in a run, however cruel it was: what was shown, against what arrived.
+"""Violations in a run: the events that had to arrive, compared with those that did.
 
-A test notes each end that a successful answer showed to the daemon, and each event that came to a
-receiver. `examine` holds one against the other, and against the database that is left.
+A test records each end that a good response showed to the daemon, and each event that reached a
+receiver. `check_run` compares the two, and the database that is left.
 """
 
 import hashlib
@@ -16,13 +16,13 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-REPEATABLE: Final = frozenset({"job.missing", "job.found"})
-"""Types that one job can have more than once, each time under an id of its own."""
+REPEATABLE_TYPES: Final = frozenset({"job.missing", "job.found"})
+"""Types that one job can have more than once, each time under another id."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What an answer of the API told: from then on an event of this type is owed."""
+class ExpectedEvent:
+    """An event that a response of the API caused."""
 
     at: float
     job_id: str
@@ -30,8 +30,8 @@ class Shown:
 
 
 @dataclass(slots=True, kw_only=True)
-class Arrival:
-    """One event that reached a sink. `acknowledged_at` is when the sender could know of it."""
+class ReceivedEvent:
+    """One event that reached a sink. `acknowledged_at` is when the sender could know that."""
 
     at: float
     event_id: str
@@ -46,15 +46,15 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What `examine` found. Every field but `explained` names violations, a line each.
+    """The result of `check_run`. Every field but `explained` names violations, a line each.
 
-    `explained` counts what came again as it may: no acknowledgement had been sent, or the process
-    that got it was killed before the next one began.
+    `explained` counts allowed repetitions: no acknowledgement had been sent, or the process that
+    got it was killed before the next one began.
     """
 
     lost: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
-    second_ids: list[str] = field(default_factory=list)
+    duplicate_ids: list[str] = field(default_factory=list)
     changed_bodies: list[str] = field(default_factory=list)
     redelivered: list[str] = field(default_factory=list)
     out_of_order: list[str] = field(default_factory=list)
@@ -64,40 +64,40 @@ class Findings:
 
     @property
     def violations(self) -> list[str]:
-        """Give every line, behind the name of its field."""
+        """All violations, each after the name of its field."""
         return [
-            f"{it.name}: {line}"
-            for it in fields(self)
-            if it.name != "explained"
-            for line in getattr(self, it.name)
+            f"{group.name}: {line}"
+            for group in fields(self)
+            if group.name != "explained"
+            for line in getattr(self, group.name)
         ]
 
 
-def examine(
-    shown: Iterable[Shown],
-    arrivals: Sequence[Arrival],
+def check_run(
+    expected: Iterable[ExpectedEvent],
+    received: Sequence[ReceivedEvent],
     *,
     sinks: Collection[str] = ("webhook",),
     begins: Sequence[float] = (),
     store: Path | None = None,
-    is_store_whole: bool = True,
+    was_store_kept: bool = True,
 ) -> Findings:
-    """Examine a run that is over, when all that was owed has had its time to arrive.
+    """Check a run that is over, when all events have had their time to arrive.
 
-    `begins` are the moments, in order, at which processes began whose predecessor was killed.
-    `is_store_whole`: the database was never lost, so that bodies may not change either.
+    `begins` are the times, in order, at which processes began whose predecessor was killed.
+    `was_store_kept`: the database was never lost, so that bodies may not change either.
     """
-    owed = {(it.job_id, it.type) for it in shown}
-    redelivered, explained = _redelivered(arrivals, begins)
+    expected_events = {(event.job_id, event.type) for event in expected}
+    redelivered, explained = _redelivered(received, begins)
     return Findings(
-        lost=_lost(owed, arrivals, sinks),
-        unexpected=_unexpected(owed, arrivals),
-        second_ids=_several(arrivals, _fact, lambda it: it.event_id),
-        changed_bodies=_several(arrivals, lambda it: it.event_id, _digest)
-        if is_store_whole
+        lost=_lost(expected_events, received, sinks),
+        unexpected=_unexpected(expected_events, received),
+        duplicate_ids=_conflicts(received, _key, lambda event: event.event_id),
+        changed_bodies=_conflicts(received, lambda event: event.event_id, _digest)
+        if was_store_kept
         else [],
         redelivered=redelivered,
-        out_of_order=_out_of_order(arrivals),
+        out_of_order=_out_of_order(received),
         unsettled=_unsettled(store, sinks) if store else [],
         damaged=_damaged(store) if store else [],
         explained=explained,
@@ -105,68 +105,79 @@ def examine(
 
 
 def _lost(
-    owed: Iterable[tuple[str, str]], arrivals: Iterable[Arrival], sinks: Iterable[str]
+    expected_events: Iterable[tuple[str, str]],
+    received: Iterable[ReceivedEvent],
+    sinks: Iterable[str],
 ) -> list[str]:
-    came = {(it.sink, it.job_id, it.type) for it in arrivals}
+    arrived = {(event.sink, event.job_id, event.type) for event in received}
     return [
-        f"{fact} to {sink}" for fact in sorted(owed) for sink in sinks if (sink, *fact) not in came
+        f"{fact} to {sink}"
+        for fact in sorted(expected_events)
+        for sink in sinks
+        if (sink, *fact) not in arrived
     ]
 
 
-def _unexpected(owed: Collection[tuple[str, str]], arrivals: Iterable[Arrival]) -> list[str]:
-    return [f"{_fact(it)}" for it in arrivals if _fact(it) not in owed]
-
-
-def _several(
-    arrivals: Iterable[Arrival],
-    key: Callable[[Arrival], Hashable],
-    value: Callable[[Arrival], str],
+def _unexpected(
+    expected_events: Collection[tuple[str, str]], received: Iterable[ReceivedEvent]
 ) -> list[str]:
-    """Name each key that has more than one value."""
-    found: dict[Hashable, set[str]] = defaultdict(set)
-    for it in arrivals:
-        if it.type not in REPEATABLE:
-            found[key(it)].add(value(it))
-    return [f"{one}: {sorted(several)}" for one, several in found.items() if len(several) > 1]
+    return [f"{_key(event)}" for event in received if _key(event) not in expected_events]
 
 
-def _redelivered(arrivals: Iterable[Arrival], begins: Sequence[float]) -> tuple[list[str], int]:
-    """Name what came again though the living process could know that it had arrived.
+def _conflicts(
+    received: Iterable[ReceivedEvent],
+    key: Callable[[ReceivedEvent], Hashable],
+    value: Callable[[ReceivedEvent], str],
+) -> list[str]:
+    """Return each key that has more than one value."""
+    values: dict[Hashable, set[str]] = defaultdict(set)
+    for event in received:
+        if event.type not in REPEATABLE_TYPES:
+            values[key(event)].add(value(event))
+    return [f"{key}: {sorted(several)}" for key, several in values.items() if len(several) > 1]
 
-    What a process had sent when it was killed may be taken in a moment later, but long before the
-    next one has done its imports: an arrival belongs to the process that began last.
+
+def _redelivered(
+    received: Iterable[ReceivedEvent], begins: Sequence[float]
+) -> tuple[list[str], int]:
+    """Return the repetitions of events whose delivery the running process could know.
+
+    What a process had sent when it was killed may be recorded a moment later, but long before the
+    next one has done its imports: an event belongs to the process that began last.
     """
     unexplained, explained = [], 0
-    known: dict[tuple[str, str], Arrival] = {}
-    for it in sorted(arrivals, key=lambda it: it.at):
-        before = known.get((it.sink, it.event_id))
-        known[it.sink, it.event_id] = it
-        if before is None or it.is_replay:
+    first_seen: dict[tuple[str, str], ReceivedEvent] = {}
+    for event in sorted(received, key=lambda event: event.at):
+        earlier = first_seen.get((event.sink, event.event_id))
+        first_seen[event.sink, event.event_id] = event
+        if earlier is None or event.is_replay:
             continue
-        is_known = before.acknowledged_at is not None and before.acknowledged_at <= it.at
-        if is_known and bisect_right(begins, before.at) == bisect_right(begins, it.at):
-            unexplained.append(f"{it.event_id} of {_fact(it)} to {it.sink}")
+        was_acknowledged = (
+            earlier.acknowledged_at is not None and earlier.acknowledged_at <= event.at
+        )
+        if was_acknowledged and bisect_right(begins, earlier.at) == bisect_right(begins, event.at):
+            unexplained.append(f"{event.event_id} of {_key(event)} to {event.sink}")
         else:
             explained += 1
     return unexplained, explained
 
 
-def _out_of_order(arrivals: Iterable[Arrival]) -> list[str]:
-    """Name each event that came for the first time after a later one of the same job."""
+def _out_of_order(received: Iterable[ReceivedEvent]) -> list[str]:
+    """Return the events that came for the first time after a later one of the same job."""
     last: dict[tuple[str, str], int] = defaultdict(int)
     seen: set[tuple[str, str]] = set()
-    wrong = []
-    for it in sorted(arrivals, key=lambda it: it.at):
-        if (it.sink, it.event_id) in seen:
+    late = []
+    for event in sorted(received, key=lambda event: event.at):
+        if (event.sink, event.event_id) in seen:
             continue
-        seen.add((it.sink, it.event_id))
-        if it.sequence < last[it.sink, it.job_id]:
-            wrong.append(f"{_fact(it)} to {it.sink}")
-        last[it.sink, it.job_id] = max(it.sequence, last[it.sink, it.job_id])
-    return wrong
+        seen.add((event.sink, event.event_id))
+        if event.sequence < last[event.sink, event.job_id]:
+            late.append(f"{_key(event)} to {event.sink}")
+        last[event.sink, event.job_id] = max(event.sequence, last[event.sink, event.job_id])
+    return late
 
 
-UNSETTLED: Final = """
+UNSETTLED_DELIVERIES: Final = """
 SELECT events.type || ' of ' || events.subject || ' to ' || sinks.value || ': '
        || coalesce(group_concat(status), 'never')
   FROM events
@@ -178,23 +189,23 @@ HAVING count(*) <> 1 OR coalesce(status, '') NOT IN ('delivered', 'dead')
 
 
 def _unsettled(store: Path, sinks: Iterable[str]) -> list[str]:
-    """Name each event that is not either delivered to a sink or dead, once."""
-    names = ",".join(f'"{it}"' for it in sinks)
-    return _ask(store, UNSETTLED, {"sinks": f"[{names}]"})
+    """Return the events that are not exactly once delivered to a sink or dead."""
+    names = ",".join(f'"{sink}"' for sink in sinks)
+    return _query(store, UNSETTLED_DELIVERIES, {"sinks": f"[{names}]"})
 
 
 def _damaged(store: Path) -> list[str]:
-    return [line for line in _ask(store, "PRAGMA integrity_check", {}) if line != "ok"]
+    return [line for line in _query(store, "PRAGMA integrity_check", {}) if line != "ok"]
 
 
-def _ask(store: Path, statement: str, values: dict[str, str]) -> list[str]:
+def _query(store: Path, statement: str, values: dict[str, str]) -> list[str]:
     with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as db:
         return [text for (text,) in db.execute(statement, values)]
 
 
-def _fact(it: Arrival) -> tuple[str, str]:
-    return it.job_id, it.type
+def _key(event: ReceivedEvent) -> tuple[str, str]:
+    return event.job_id, event.type
 
 
-def _digest(it: Arrival) -> str:
-    return hashlib.sha256(it.body).hexdigest()
+def _digest(event: ReceivedEvent) -> str:
+    return hashlib.sha256(event.body).hexdigest()

@@ -1,4 +1,4 @@
-"""Secrets that are easy to find again: what they are, and where they turn up."""
+"""Secrets that are easy to find, and the search for them."""
 
 import base64
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ CANARIES: Final = (KEY, NEW_KEY, SECRET, SIGNING.decode(), PATH, HEADER, PASSWOR
 
 
 def leaks(folder: Path) -> list[str]:
-    """Name every file below a folder that holds a canary in any form, and the form."""
+    """Return the files below a folder that hold a secret in any form, with the form."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return [
         f"{path.relative_to(folder)}: {form.decode()}"
@@ -29,20 +29,20 @@ def leaks(folder: Path) -> list[str]:
 
 
 def found_in(content: bytes) -> list[bytes]:
-    """Give the forms of canaries that are in some bytes."""
+    """Return the forms of secrets that are in some bytes."""
     return [form for canary in CANARIES for form in _forms(canary) if form in content]
 
 
 def _forms(canary: str) -> set[bytes]:
     raw = canary.encode()
-    quoted = {it.encode() for it in (quote(canary), quote(canary, safe=""), quote_plus(canary))}
+    quoted = {text.encode() for text in (quote(canary), quote(canary, safe=""), quote_plus(canary))}
     return {raw, *quoted, *_based(raw)}
 
 
 def _based(raw: bytes) -> Iterator[bytes]:
-    """Give the middle of a text's base64 for each of the three places where it may begin."""
+    """Return the middle of a text's base64 for each of the three offsets at which it may begin."""
     for shift in range(3):
         whole = base64.b64encode(b"\0" * shift + raw)
-        # The first and the last group depend on what stands beside the text.
+        # The first and the last group depend on the bytes beside the text.
         middle = whole[4 if shift else 0 : -4]
         yield from (middle, middle.replace(b"+", b"-").replace(b"/", b"_"))

@@ -1,4 +1,4 @@
-"""Somebody who talks to a simulator, on a clock that is moved by hand."""
+"""A client of a simulator whose clock is set by hand."""
 
 import json
 from collections.abc import AsyncIterator
@@ -14,42 +14,42 @@ START = 1_705_314_600.0  # 2024-01-15T10:30:00Z
 
 
 @dataclass
-class Hand:
-    """A clock that a test moves by hand."""
+class ManualClock:
+    """A clock that a test sets by hand."""
 
-    at: float = START
+    now: float = START
 
     def __call__(self) -> float:
-        """Say what time it is."""
-        return self.at
+        """Return the time."""
+        return self.now
 
 
 @dataclass
-class Customer:
-    """Somebody who talks to a simulator that is being served."""
+class SimulatorClient:
+    """A client of a simulator that is being served."""
 
     base: str
     simulator: Simulator
-    clock: Hand
+    clock: ManualClock
     session: aiohttp.ClientSession
     key: str = "sk_simulator"
-    answer: aiohttp.ClientResponse = field(init=False, repr=False)
+    response: aiohttp.ClientResponse = field(init=False, repr=False)
 
-    async def ask(self, path: str, method: str = "GET", /, **fields: Any) -> tuple[int, Any]:
-        """Make a request; say its status and its JSON, None for no body."""
+    async def request(self, path: str, method: str = "GET", /, **fields: Any) -> tuple[int, Any]:
+        """Send a request; return its status and its JSON, None for no body."""
         headers = {"Authorization": f"Key {self.key}"}
         body = json.dumps(fields) if fields else None
         async with self.session.request(
             method, self.base + path, headers=headers, data=body
-        ) as self.answer:
-            text = await self.answer.text()
-        return self.answer.status, json.loads(text) if text else None
+        ) as self.response:
+            text = await self.response.text()
+        return self.response.status, json.loads(text) if text else None
 
 
 @asynccontextmanager
-async def open_customer() -> AsyncIterator[Customer]:
-    """Serve a simulator to a customer whose clock stands still."""
-    clock = Hand()
+async def simulator_client() -> AsyncIterator[SimulatorClient]:
+    """Serve a simulator with a clock that stands still, and yield its client."""
+    clock = ManualClock()
     simulator = Simulator(now=clock)
     async with serve(simulator) as base, aiohttp.ClientSession() as session:
-        yield Customer(base, simulator, clock, session)
+        yield SimulatorClient(base, simulator, clock, session)

@@ -1,4 +1,4 @@
-"""Real time in these tests: what it is, and how they wait for a claim to come true."""
+"""Real time: the clock, and waiting for a condition."""
 
 import time
 from collections.abc import Callable
@@ -10,13 +10,13 @@ T = TypeVar("T")
 
 
 def now() -> float:
-    """Give the seconds since 1970, as the simulator counts them."""
+    """Return the seconds since 1970, as the simulator counts them."""
     return time.time()
 
 
 async def until(claim: Callable[[], T], *, within: float = 30.0) -> T:
-    """Wait until a claim is true and give what it says."""
+    """Wait until a condition is true and return its value."""
     with anyio.fail_after(within):
-        while not (found := claim()):  # noqa: ASYNC110 - it comes true in another process
+        while not (found := claim()):  # noqa: ASYNC110 - it changes in another process
             await anyio.sleep(0.01)
     return found

@@ -13,11 +13,11 @@ from tests.support.builders import check_event
 from tests.support.secret_canaries import HEADER, PATH, SECRET
 from tests.support.waiting import now
 
-ENDS = {"job.succeeded", "job.failed", "job.cancelled"}
+END_TYPES = {"job.succeeded", "job.failed", "job.cancelled"}
 
 
 @dataclass
-class Receipt:
+class ReceivedWebhook:
     """One received webhook; `is_acknowledged` once the response was sent."""
 
     at: float
@@ -35,47 +35,49 @@ class Receiver:
 
     status: int = 204
     delay: float = 0.0
-    receipts: list[Receipt] = field(default_factory=list)
-    troubles: list[Exception] = field(default_factory=list)
+    received: list[ReceivedWebhook] = field(default_factory=list)
+    errors: list[Exception] = field(default_factory=list)
     url: str = ""
 
-    async def receive(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.Response:
         """Respond to one webhook, and keep it if it is accepted."""
         arrived, body = now(), await request.read()
         if self.status != 204:
             return web.Response(status=self.status)
         try:
-            receipt = _verified(request, body, arrived)
-        except Exception as error:  # noqa: BLE001 - the test checks `troubles`
-            self.troubles.append(error)
+            webhook = _verified(request, body, arrived)
+        except Exception as error:  # noqa: BLE001 - the test checks `errors`
+            self.errors.append(error)
             return web.Response(status=400)
-        self.receipts.append(receipt)
+        self.received.append(webhook)
         await anyio.sleep(self.delay)
-        receipt.is_acknowledged = True
+        webhook.is_acknowledged = True
         return web.Response(status=204)
 
     @property
     def ends(self) -> list[str]:
         """The ids of the ended jobs, one for each webhook."""
-        return [receipt.subject for receipt in self.receipts if receipt.type in ENDS]
+        return [webhook.subject for webhook in self.received if webhook.type in END_TYPES]
 
     @property
-    def answered(self) -> set[str]:
+    def acknowledged(self) -> set[str]:
         """The ids of the ended jobs whose webhook was acknowledged."""
         return {
-            receipt.subject
-            for receipt in self.receipts
-            if receipt.type in ENDS and receipt.is_acknowledged
+            webhook.subject
+            for webhook in self.received
+            if webhook.type in END_TYPES and webhook.is_acknowledged
         }
 
 
-def _verified(request: web.Request, body: bytes, arrived: float) -> Receipt:
+def _verified(request: web.Request, body: bytes, arrived: float) -> ReceivedWebhook:
     Webhook(SECRET).verify(body, dict(request.headers))
     assert request.headers["X-Team"] == HEADER
     event = check_event(body)
     subject = event["data"].get("job", {}).get("job_id", "poller")
     is_replay = request.headers.get("webhook-replay") == "1"
-    return Receipt(arrived, request.headers["webhook-id"], event["type"], subject, body, is_replay)
+    return ReceivedWebhook(
+        arrived, request.headers["webhook-id"], event["type"], subject, body, is_replay
+    )
 
 
 @asynccontextmanager
@@ -84,7 +86,7 @@ async def listening(
 ) -> AsyncIterator[Receiver]:
     """Serve a receiver on loopback while the block runs."""
     app = web.Application()
-    app.router.add_post(PATH, receiver.receive)
+    app.router.add_post(PATH, receiver.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:

@@ -1,4 +1,4 @@
-"""An API without sockets: slow, late, and in trouble with all requests or with one job's."""
+"""An API without sockets: slow, late, and failing for all requests or for one job."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,8 +27,8 @@ from tests.support.virtual_time import START
 LATENCIES: Final = (0.01, 0.05, 0.3, 2.0, 8.0)
 
 
-class Trouble(NamedTuple):
-    """An error, and with which odds a request meets it."""
+class ApiFault(NamedTuple):
+    """An error, and the probability that a request meets it."""
 
     error: PollError
     odds: float
@@ -49,8 +49,8 @@ ERRORS: Final[tuple[PollError, ...]] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """The life of one job, in seconds of the loop's clock."""
+class JobTimeline:
+    """When one job changes, in seconds of the loop's clock."""
 
     job_id: str
     ends_as: str
@@ -61,11 +61,11 @@ class Course:
 
     @property
     def end(self) -> str:
-        """The type of the event that is owed for its end."""
+        """The type of the event that its end causes."""
         return f"job.{self.ends_as}"
 
     def at(self, now: float) -> Job:
-        """Give the job as it is at some time."""
+        """Return the job as it is at a time."""
         moments = {"created": self.created, "started": self.started, "completed": self.ended}
         fields: dict[str, Any] = {
             f"datetime_{name}": format_rfc3339(START + timedelta(seconds=at))
@@ -78,25 +78,25 @@ class Course:
         return a_job(status, job_id=self.job_id, job_cost=cost, **fields)
 
 
-class ShakyApi:
-    """An API of three verbs, slow and in trouble; its list lags."""
+class UnreliableApi:
+    """An API of three methods that is slow and fails; its list lags."""
 
     clock_skew = 0.0
 
     def __init__(self, random: Random) -> None:
-        self.courses: dict[str, Course] = {}
-        self.troubles: dict[str | None, Trouble] = {}
-        self.lag = 0.0
+        self.timelines: dict[str, JobTimeline] = {}
+        self.faults: dict[str | None, ApiFault] = {}
+        self.list_lag = 0.0
         self._random = random
 
     async def get_job(self, job_id: str, known: Known = no_known_jobs) -> Job:
-        """Show a job as it was at the begin or at the end of the request."""
-        asked_at = anyio.current_time()
-        await self._take_time(job_id)
-        return self.courses[job_id].at(self._random.choice([asked_at, anyio.current_time()]))
+        """Return a job as it was at the beginning or at the end of the request."""
+        requested_at = anyio.current_time()
+        await self._delay_or_fail(job_id)
+        return self.timelines[job_id].at(self._random.choice([requested_at, anyio.current_time()]))
 
     async def get_status(self, job_id: str) -> Job:
-        """Show its status alone."""
+        """Return its status alone."""
         return a_job((await self.get_job(job_id)).status, job_id=job_id)
 
     async def list_jobs(
@@ -106,18 +106,18 @@ class ShakyApi:
         cursor: str | None = None,
         known: Known = no_known_jobs,
     ) -> JobPage:
-        """Show a page, newest first, as it was some time ago."""
-        asked_at = anyio.current_time()
-        await self._take_time(None)
-        newest = list(reversed(self.courses.values()))
+        """Return a page, newest first, as it was some time ago."""
+        requested_at = anyio.current_time()
+        await self._delay_or_fail(None)
+        newest = list(reversed(self.timelines.values()))
         start = int(cursor or 0)
         end = start + limit
-        shown = [it.at(max(it.created, asked_at - self.lag)) for it in newest[start:end]]
-        return JobPage(tuple(shown), str(end) if end < len(newest) else None)
+        jobs = [job.at(max(job.created, requested_at - self.list_lag)) for job in newest[start:end]]
+        return JobPage(tuple(jobs), str(end) if end < len(newest) else None)
 
-    async def _take_time(self, job_id: str | None) -> None:
+    async def _delay_or_fail(self, job_id: str | None) -> None:
         await anyio.sleep(self._random.choice(LATENCIES))
-        for whom in dict.fromkeys([None, job_id]):
-            trouble = self.troubles.get(whom)
-            if trouble and self._random.random() < trouble.odds:
-                raise trouble.error.with_traceback(None)
+        for scope in dict.fromkeys([None, job_id]):
+            fault = self.faults.get(scope)
+            if fault and self._random.random() < fault.odds:
+                raise fault.error.with_traceback(None)

@@ -1,4 +1,4 @@
-"""What cannot work is refused at the start: an exit code, one line a problem, nothing touched."""
+"""Invalid configurations are rejected at the start: an exit code and one line for each problem."""
 
 import json
 import os
@@ -17,14 +17,14 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-FORKS = Path(__file__).parents[1] / "support/fork_server.py"
+FORK_SERVER = Path(__file__).parents[1] / "support/fork_server.py"
 
 
 def run_each(command: Path, cases: list[tuple[list[str], dict[str, str]]]) -> list[list]:
-    """Run each case in a process of its own; give its exit code and what it wrote."""
-    given = [json.dumps({"arguments": it[0], "environment": it[1]}) for it in cases]
+    """Run each case in a process of its own; return its exit code and its output."""
+    given = [json.dumps({"arguments": case[0], "environment": case[1]}) for case in cases]
     ended = subprocess.run(
-        [command.with_name("python"), "-Es", FORKS],
+        [command.with_name("python"), "-Es", FORK_SERVER],
         input="\n".join(given),
         capture_output=True,
         check=True,
@@ -34,13 +34,13 @@ def run_each(command: Path, cases: list[tuple[list[str], dict[str, str]]]) -> li
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
-def test_every_broken_rule_is_one_line_and_exit_code_78(command: Path):
+def test_each_broken_rule_is_one_line_and_exit_code_78(command: Path):
     """A line names the variable and the rule, stdout stays empty, and no secret is shown."""
-    told = run_each(command, [(["run"], GOOD | changes) for changes, _, _ in BAD])
+    shown = run_each(command, [(["run"], GOOD | changes) for changes, _, _ in BAD])
 
     wrong = [
         (variable, code, out, err)
-        for (_, variable, rule), (code, out, err) in zip(BAD, told, strict=True)
+        for (_, variable, rule), (code, out, err) in zip(BAD, shown, strict=True)
         if (code, out, err.count("\n")) != (78, "", 1)
         or not err.startswith(f"sutro-poller: {variable}: ")
         or rule not in err
@@ -50,7 +50,7 @@ def test_every_broken_rule_is_one_line_and_exit_code_78(command: Path):
     assert not wrong
 
 
-async def test_all_problems_are_told_at_once(place: Place):
+async def test_all_problems_are_reported_at_once(place: Place):
     """Three broken rules are three lines of one start."""
     code, ended = await place.run(
         "run", POLLER_JOB_IDS="../key", POLLER_CONCURRENCY="0", POLLER_WEBHOK_URL="x"
@@ -62,8 +62,8 @@ async def test_all_problems_are_told_at_once(place: Place):
 
 
 @pytest.mark.parametrize("arguments", [[], ["watch"], ["run", "--fast"], ["check", "-o", "xml"]])
-def test_misuse_is_exit_code_2(command: Path, arguments: list[str]):
-    """A missing or unknown verb, option or choice is told with the usage."""
+def test_usage_error_is_exit_code_2(command: Path, arguments: list[str]):
+    """A missing or unknown command, option or choice is reported with the usage."""
     ((code, out, err),) = run_each(command, [(arguments, {})])
 
     assert (code, out) == (2, "")
@@ -82,8 +82,8 @@ def test_misuse_is_exit_code_2(command: Path, arguments: list[str]):
         ("--speed", "fast"),
     ],
 )
-def test_simulate_takes_only_what_makes_sense(command: Path, odd):
-    """A number out of bounds is misuse, told in a line below the usage."""
+def test_simulate_rejects_invalid_numbers(command: Path, odd):
+    """A number out of bounds is a usage error, reported in a line below the usage."""
     ((code, out, err),) = run_each(command, [(["simulate", *odd], {})])
 
     assert (code, out) == (2, "")
@@ -91,33 +91,33 @@ def test_simulate_takes_only_what_makes_sense(command: Path, odd):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "shown"),
     [
         ("events", "the following arguments are required: {ls,show,replay}"),
         ("jobs ls --state nope", "invalid choice: 'NOPE' (choose from 'UNKNOWN', 'SUBMITTED',"),
     ],
 )
-def test_misuse_names_what_can_be_said(command: Path, words: str, told: str):
-    """The choices are given in the words that a person would type."""
+def test_usage_error_lists_the_choices(command: Path, words: str, shown: str):
+    """The choices are shown as a user types them."""
     ((code, _, err),) = run_each(command, [(words.split(), {})])
 
     assert code == 2
-    assert told in err
+    assert shown in err
 
 
-def test_a_full_disk_behind_stdout_is_told(command: Path):
-    """What cannot be printed is one line and exit code 74, not a traceback."""
+def test_full_disk_behind_stdout_is_exit_code_74(command: Path):
+    """A full disk behind stdout is one line and exit code 74, not a traceback."""
     with Path("/dev/full").open("wb") as full:
-        told = subprocess.run(
+        shown = subprocess.run(
             [command, "schema"], stdout=full, stderr=subprocess.PIPE, check=False, timeout=30
         )
 
-    assert told.returncode == 74
-    assert told.stderr == b"sutro-poller: cannot write to stdout: No space left on device\n"
+    assert shown.returncode == 74
+    assert shown.stderr == b"sutro-poller: cannot write to stdout: No space left on device\n"
 
 
-async def test_a_second_process_on_one_database_is_refused(place: Place):
-    """It exits with 75 and a line that says why; the first one goes on."""
+async def test_second_daemon_on_one_database_exits_75(place: Place):
+    """A second daemon exits with 75 and the reason; the first one continues."""
     async with place.running("run", POLLER_JOB_IDS="job-1") as first:
         await until(place.api.requests.total)
         code, second = await place.run("run", POLLER_JOB_IDS="job-1")
@@ -130,7 +130,7 @@ async def test_a_second_process_on_one_database_is_refused(place: Place):
     )
 
 
-async def test_a_path_that_cannot_be_written_is_refused(place: Place):
+async def test_unwritable_database_path_exits_78(place: Place):
     """A database below a file is exit code 78 and a line with the variable and the rule."""
     (place.folder / "file").touch()
 
@@ -144,8 +144,8 @@ async def test_a_path_that_cannot_be_written_is_refused(place: Place):
     assert "a directory that this user can write to" in ended.err
 
 
-async def test_a_database_of_a_newer_version_is_left_alone(place: Place):
-    """It is refused with 78, and not a byte of it changes."""
+async def test_database_of_a_newer_version_is_not_changed(place: Place):
+    """A database of a newer version is rejected with 78, and no byte of it changes."""
     path = place.folder / "newer.db"
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
@@ -158,11 +158,11 @@ async def test_a_database_of_a_newer_version_is_left_alone(place: Place):
     assert path.read_bytes() == before
 
 
-def test_the_daemon_draws_nothing():
-    """`run` imports no library for drawing on terminals, installed or not: it takes 4 MiB."""
+def test_daemon_does_not_import_rich():
+    """`run` does not import rich, installed or not: it takes 4 MiB."""
     importing = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "poller", "run"],
-        cwd=FORKS.parents[2],
+        cwd=FORK_SERVER.parents[2],
         env={"PATH": os.environ["PATH"]},
         stderr=subprocess.PIPE,
         text=True,
@@ -173,4 +173,4 @@ def test_the_daemon_draws_nothing():
     imported = {line.rpartition("|")[2].strip() for line in importing.stderr.splitlines()}
     assert importing.returncode == 78
     assert {"poller.app", "structlog.dev"} < imported
-    assert not {it for it in imported if it.startswith(("rich.", "pygments"))}
+    assert not {module for module in imported if module.startswith(("rich.", "pygments"))}

@@ -1,4 +1,4 @@
-"""The other verbs: what they print and how they exit."""
+"""The other commands: their output and exit codes."""
 
 import json
 import os
@@ -17,30 +17,30 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.anyio
 
 
-def nowhere() -> str:
-    """Give a URL on this machine where nobody listens."""
+def closed_url() -> str:
+    """Return a URL on this machine where nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
-async def test_it_is_the_wheel_that_is_tested(place: Place):
-    """The installed command imports the package from beside itself, with all of its files."""
+async def test_command_comes_from_the_wheel(place: Place):
+    """The installed command imports the package beside it, with all of its files."""
     python, code = place.command.with_name("python"), "import poller; print(poller.__file__)"
-    async with place.started([str(python), "-c", code], {}) as asked:
-        await asked.end()
-    package = Path(asked.out.strip()).parent
+    async with place.started([str(python), "-c", code], {}) as process:
+        await process.end()
+    package = Path(process.out.strip()).parent
 
     assert package.is_relative_to(place.command.parents[1])
     assert (package / "event.schema.json").is_file()
 
 
-async def test_version_is_that_of_the_package(place: Place):
-    """`python -m poller` is the same program, and `version` prints one line."""
+async def test_version_is_the_version_of_the_package(place: Place):
+    """`python -m poller` is the same program, and `--version` prints one line."""
     python = str(place.command.with_name("python"))
-    async with place.started([python, "-m", "poller", "--version"], {}) as asked:
-        code = await asked.end()
+    async with place.started([python, "-m", "poller", "--version"], {}) as process:
+        code = await process.end()
 
-    assert (code, asked.out, asked.err) == (0, f"sutro-poller {__version__}\n", "")
+    assert (code, process.out, process.err) == (0, f"sutro-poller {__version__}\n", "")
 
 
 async def test_check_shows_every_setting_and_no_secret(place: Place):
@@ -56,55 +56,55 @@ async def test_check_shows_every_setting_and_no_secret(place: Place):
     assert shown["POLLER_CONCURRENCY"] == ["default", "16"]
 
 
-async def test_check_speaks_json(place: Place):
-    """With `-o json` the same is one JSON object on stdout."""
+async def test_check_prints_json(place: Place):
+    """With `-o json` the output is one JSON object."""
     code, ended = await place.run("check", "-o", "json", POLLER_JOB_IDS="job-1")
 
-    settings = {it["variable"]: it for it in json.loads(ended.out)["settings"]}
+    settings = {row["variable"]: row for row in json.loads(ended.out)["settings"]}
     assert code == 0
     assert settings["SUTRO_API_KEY"]["value"] == "****"
     assert settings["POLLER_JOB_IDS"]["value"] == "job-1"
 
 
 @pytest.mark.parametrize(
-    ("changes", "code", "told"),
+    ("changes", "code", "shown"),
     [
         ({"POLLER_JOB_IDS": "job-1"}, 0, "accepted the API key; job job-1 is QUEUED."),
         ({"POLLER_JOB_IDS": "job-9"}, 0, "accepted the API key, but does not know job job-9"),
         ({"POLLER_JOB_IDS": None}, 0, "accepted the API key."),
         ({"SUTRO_API_KEY": NEW_KEY}, 77, "API key rejected (401): check SUTRO_API_KEY."),
-        ({"SUTRO_API_URL": nowhere()}, 69, "cannot connect (Connection refused)"),
+        ({"SUTRO_API_URL": closed_url()}, 69, "cannot connect (Connection refused)"),
     ],
     ids=["known", "unknown", "no job", "refused", "unreachable"],
 )
-async def test_check_asks_the_api(place: Place, changes, code, told):
-    """With `--api` one request is made, and the exit code is what came of it."""
+async def test_check_tests_the_api(place: Place, changes, code, shown):
+    """`--api` makes one request, and the exit code is its result."""
     place.jobs(JobScript(job_id="job-1", queue_seconds=60.0))
 
     found, ended = await place.run("check", "--api", **changes)
 
     assert found == code
-    assert told in ended.out.splitlines()[-1]
+    assert shown in ended.out.splitlines()[-1]
 
 
-async def test_check_looks_at_the_places(place: Place, tmp_path: Path):
-    """A database that cannot be there is refused, as by `run`; a jobs file may be still to come."""
+async def test_check_tests_the_paths(place: Place, tmp_path: Path):
+    """`check` rejects a database path as `run` does; a jobs file need not exist yet."""
     lost, jobs = tmp_path / "no-such-folder", tmp_path / "jobs.txt"
 
-    refused, told = await place.run(
+    refused, shown = await place.run(
         "check", POLLER_JOB_IDS="a", POLLER_STORE=str(lost / "state.db")
     )
     taken, noted = await place.run("check", POLLER_JOBS_FILE=str(jobs))
 
-    assert (refused, told.out) == (78, "")
+    assert (refused, shown.out) == (78, "")
     rule = "must be a directory that this user can write to"
-    assert told.err == f"sutro-poller: POLLER_STORE: {lost} {rule}\n"
+    assert shown.err == f"sutro-poller: POLLER_STORE: {lost} {rule}\n"
     assert (taken, noted.err.count("\n")) == (0, 1)
     assert noted.err.startswith(f"POLLER_JOBS_FILE: {jobs} does not exist yet")
 
 
-async def test_simulate_prints_what_run_needs(place: Place):
-    """Its output is an env file with which `run` tells of jobs; SIGTERM ends it."""
+async def test_simulate_prints_an_env_file_for_run(place: Place):
+    """The output of `simulate` is an env file with which `run` works; SIGTERM ends it."""
     command = str(place.command)
     async with place.started(
         [command, "simulate", "--port", "0", "--jobs", "2", "--speed", "20"], {}
@@ -121,7 +121,7 @@ async def test_simulate_prints_what_run_needs(place: Place):
 
 
 @pytest.mark.slow
-async def test_the_demo_ends_well_and_by_itself(place: Place):
+async def test_demo_ends_by_itself(place: Place):
     """Six simulated jobs end, all signatures verify, and nothing is left running."""
     async with place.started([str(place.command), "demo"], {"PATH": os.environ["PATH"]}) as demo:
         code = await demo.end(within=150.0)
@@ -131,7 +131,7 @@ async def test_the_demo_ends_well_and_by_itself(place: Place):
     assert "all signatures verified" in demo.out
 
 
-async def test_a_stopped_demo_leaves_no_daemon(place: Place):
+async def test_stopped_demo_leaves_no_daemon(place: Place):
     """SIGTERM ends the demo and the daemon that it has started."""
     async with place.started([str(place.command), "demo"], {"PATH": os.environ["PATH"]}) as demo:
         await until(lambda: "process " in demo.out)
@@ -140,4 +140,4 @@ async def test_a_stopped_demo_leaves_no_daemon(place: Place):
         await demo.end()
 
     with pytest.raises(ProcessLookupError):
-        os.kill(daemon, signal.SIGKILL)  # should it be there, at least it does not stay
+        os.kill(daemon, signal.SIGKILL)  # if the daemon is there, it must not stay

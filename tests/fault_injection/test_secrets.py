@@ -1,4 +1,4 @@
-"""No secret is in anything that a process writes. Every process test looks; these provoke."""
+"""No secret is in any output or file; these tests provoke what would show one."""
 
 import json
 import socket
@@ -13,7 +13,7 @@ from poller import config as configuration
 from poller.app import App
 from poller.sutro.simulator.script import JobScript
 from poller.wiring import build_client, build_http
-from tests.fault_injection.rig import nursery, tally
+from tests.fault_injection.harness import process_forker, tally
 from tests.support.daemon_process import Daemon, Place
 from tests.support.plugin_packages import a_plugin
 from tests.support.secret_canaries import (
@@ -33,9 +33,9 @@ from tests.support.webhook_receiver import Receiver, listening
 pytestmark = pytest.mark.anyio
 
 PROMISE = "no key, secret, URL or password is in any output or file, raw, base64 or URL-encoded"
-ENDED = JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=0.0)
+ENDED_JOB = JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=0.0)
 
-LEAKY = """
+LEAKING_SINK = """
 import base64
 import os
 from contextlib import asynccontextmanager
@@ -69,14 +69,14 @@ async def connect(settings, egress):
 
 KIND = SinkKind(WebhookSettings, connect)
 """
-"""A sink of others that tells all it knows: in `connect` with a timeout of 1 s, else in `send`."""
+"""A plug-in that raises with its secrets: in `connect` with a timeout of 1 s, else in `send`."""
 
 
 @pytest.fixture
-def leaky(place: Place, tmp_path: Path) -> dict[str, str]:
-    """Install the leaky sink, and give the settings that choose it."""
+def leaking_sink(place: Place, tmp_path: Path) -> dict[str, str]:
+    """Install the leaking sink, and return the settings that select it."""
     folder = tmp_path / "packages"
-    a_plugin(folder, "leaky", LEAKY)
+    a_plugin(folder, "leaky", LEAKING_SINK)
     return {
         "PYTHONPATH": str(folder),
         "POLLER_SINKS": "leaky",
@@ -89,24 +89,26 @@ def leaky(place: Place, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def stranger() -> ssl.SSLContext:
-    """Give the TLS identity of a host that nobody vouches for."""
+def untrusted() -> ssl.SSLContext:
+    """Return the TLS identity of a host whose certificate no CA has signed."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     return context
 
 
 @pytest.mark.parametrize("canary", CANARIES)
-def test_the_search_finds_a_planted_secret(tmp_path: Path, canary: str):
-    """A secret in the middle of a file is found, so that finding none means something."""
+def test_secret_search_finds_a_planted_secret(tmp_path: Path, canary: str):
+    """A secret in the middle of a file is found."""
     (tmp_path / "log").write_text(f"x{canary}y", "utf-8")
 
     assert leaks(tmp_path)
 
 
-async def test_a_crash_tells_no_secret(place: Place, leaky: dict[str, str]):
-    """An exception with secrets in its text and its frames is logged whole but for them."""
-    code, ended = await place.run("run", POLLER_JOB_IDS="job-1", POLLER_LEAKY_TIMEOUT="1s", **leaky)
+async def test_crash_logs_no_secret(place: Place, leaking_sink: dict[str, str]):
+    """A crash with secrets in its text and frames is logged with them redacted."""
+    code, ended = await place.run(
+        "run", POLLER_JOB_IDS="job-1", POLLER_LEAKY_TIMEOUT="1s", **leaking_sink
+    )
 
     (crash,) = ended.said("poller.crashed")
     assert (code, ended.err) == (1, "")
@@ -114,10 +116,10 @@ async def test_a_crash_tells_no_secret(place: Place, leaky: dict[str, str]):
     tally(PROMISE, cases=1, violations=leaks(place.folder))
 
 
-async def test_a_failing_sink_tells_no_secret(place: Place, leaky: dict[str, str]):
-    """A plugin that raises with secrets in its text is logged without them, and it runs on."""
-    jobs = place.jobs(ENDED)
-    async with place.running("run", POLLER_JOB_IDS=jobs, **leaky) as daemon:
+async def test_failing_sink_logs_no_secret(place: Place, leaking_sink: dict[str, str]):
+    """A plug-in that raises with secrets in its text is logged without them; the daemon runs on."""
+    jobs = place.jobs(ENDED_JOB)
+    async with place.running("run", POLLER_JOB_IDS=jobs, **leaking_sink) as daemon:
         (raised, *_) = await daemon.saying("sink.crashed")
         code = await daemon.stop()
 
@@ -126,10 +128,10 @@ async def test_a_failing_sink_tells_no_secret(place: Place, leaky: dict[str, str
     tally(PROMISE, cases=1, violations=leaks(place.folder))
 
 
-async def test_a_refusal_tells_no_secret(place: Place):
-    """Neither a 401 of the API nor a refusing receiver brings a secret into the log."""
+async def test_http_errors_log_no_secret(place: Place):
+    """Neither a 401 of the API nor a failing receiver puts a secret into the log."""
     place.receiver.status = 500
-    async with place.running("run", POLLER_JOB_IDS=place.jobs(ENDED)) as daemon:
+    async with place.running("run", POLLER_JOB_IDS=place.jobs(ENDED_JOB)) as daemon:
         await daemon.saying("delivery.failed")
         await daemon.stop()
     place.api.key = NEW_KEY
@@ -142,22 +144,22 @@ async def test_a_refusal_tells_no_secret(place: Place):
     tally(PROMISE, cases=1, violations=leaks(place.folder))
 
 
-async def test_a_tls_failure_tells_no_secret(place: Place, stranger: ssl.SSLContext):
-    """A certificate that nobody vouches for is told with the host alone, and gets no request."""
-    async with listening(Receiver(), tls=stranger) as receiver:
+async def test_tls_failure_logs_no_secret(place: Place, untrusted: ssl.SSLContext):
+    """A certificate that is not trusted is logged with the host alone, and gets no request."""
+    async with listening(Receiver(), tls=untrusted) as receiver:
         api = receiver.url.removesuffix(PATH)
-        settings = {"POLLER_JOB_IDS": place.jobs(ENDED), "POLLER_WEBHOOK_URL": receiver.url}
+        settings = {"POLLER_JOB_IDS": place.jobs(ENDED_JOB), "POLLER_WEBHOOK_URL": receiver.url}
         async with place.running("run", **settings) as daemon:
-            (unsent, *_) = await daemon.saying("delivery.failed")
+            (delivery_failed, *_) = await daemon.saying("delivery.failed")
             await daemon.stop()
         settings = {"POLLER_JOB_IDS": place.jobs(JobScript(job_id="job-2")), "SUTRO_API_URL": api}
         async with place.running("run", **settings) as daemon:
-            (unseen, *_) = await daemon.saying("poll.failed")
+            (poll_failed, *_) = await daemon.saying("poll.failed")
             await daemon.stop()
 
-    assert unsent["error"] == unseen["error"]
-    assert unsent["error"].startswith("127.0.0.1: its TLS certificate is not trusted")
-    assert not receiver.receipts
+    assert delivery_failed["error"] == poll_failed["error"]
+    assert delivery_failed["error"].startswith("127.0.0.1: its TLS certificate is not trusted")
+    assert not receiver.received
     tally(PROMISE, cases=1, violations=leaks(place.folder))
 
 
@@ -178,34 +180,36 @@ VERBS = (
 
 
 @pytest.mark.parametrize("kind", ["well", "broken", "behind a dead proxy"])
-async def test_no_verb_tells_a_secret(place: Place, kind: str):
-    """Whatever an operator asks, and however wrong the settings are, secrets stay masked."""
-    settings = {"POLLER_JOB_IDS": place.jobs(ENDED)}
-    known, output = place.environment(settings | CHANGES[kind]), place.folder / "verbs"
-    async with nursery(place.command) as births:
-        daemon = await births.bear(place.environment(settings), place.folder / "log")
-        await until(lambda: place.receiver.receipts)
+async def test_commands_print_no_secret(place: Place, kind: str):
+    """Commands mask secrets, also those in invalid settings."""
+    settings = {"POLLER_JOB_IDS": place.jobs(ENDED_JOB)}
+    environment, output = place.environment(settings | CHANGES[kind]), place.folder / "verbs"
+    async with process_forker(place.command) as forker:
+        daemon = await forker.start(place.environment(settings), place.folder / "log")
+        await until(lambda: place.receiver.received)
         await daemon.stop()
         for verb in VERBS:
-            child = await births.bear(known, output, *verb.split(), *(HURRIED.get(verb[:4], ())))
+            child = await forker.start(
+                environment, output, *verb.split(), *(EXTRA_ARGUMENTS.get(verb[:4], ()))
+            )
             await child.end(within=30.0)
 
     assert output.stat().st_size > 1_000
     tally(PROMISE, cases=len(VERBS), violations=leaks(place.folder))
 
 
-def nowhere() -> str:
-    """Give a host and port on this machine where nobody listens."""
+def unused_address() -> str:
+    """Return a host and port on this machine where nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return f"127.0.0.1:{taken.getsockname()[1]}"
 
 
-BEHIND = {
-    "POLLER_PROXY": f"http://me:{quote(PASSWORD, safe='')}@{nowhere()}",
+BEHIND_PROXY = {
+    "POLLER_PROXY": f"http://me:{quote(PASSWORD, safe='')}@{unused_address()}",
     "SUTRO_API_URL": "https://sutro.invalid",
     "POLLER_WEBHOOK_URL": f"https://hooks.invalid{PATH}",
 }
-"""What is on this machine is never reached through a proxy; this goes no further than to it."""
+"""Hosts that are reached through the proxy, which does not run: loopback never uses a proxy."""
 
 CHANGES: dict[str, dict[str, str | None]] = {
     "well": {},
@@ -216,26 +220,26 @@ CHANGES: dict[str, dict[str, str | None]] = {
         "POLLER_WEBHOOK_HEADERS": json.dumps({HEADER: HEADER}),
         "POLLER_PROXY": f"socks5://me:{PASSWORD}@proxy",
     },
-    "behind a dead proxy": BEHIND,
+    "behind a dead proxy": BEHIND_PROXY,
 }
-HURRIED = {"wait": ("--timeout", "2s")}
+EXTRA_ARGUMENTS = {"wait": ("--timeout", "2s")}
 
 
-def leaks_on_line(daemon: Daemon) -> list[str]:
-    """Name what any user of the machine could read of a process."""
+def secrets_on_command_line(daemon: Daemon) -> list[str]:
+    """Return the secrets on the command line of a process, which every user can read."""
     line = Path(f"/proc/{daemon.process.pid}/cmdline").read_bytes()
     return [f"command line: {form.decode()}" for form in found_in(line)]
 
 
-async def test_a_running_daemon_tells_no_secret(place: Place):
+async def test_running_daemon_exposes_no_secret(place: Place):
     """Neither its command line nor the write-ahead log of a daemon behind a proxy has a secret."""
-    jobs = place.jobs(ENDED, JobScript(job_id="job-2"))
+    jobs = place.jobs(ENDED_JOB, JobScript(job_id="job-2"))
     async with place.running("run", POLLER_JOB_IDS=jobs) as daemon:
-        await until(lambda: place.receiver.receipts)
-        found = leaks_on_line(daemon) + leaks(place.folder)
+        await until(lambda: place.receiver.received)
+        found = secrets_on_command_line(daemon) + leaks(place.folder)
         is_logged = (place.folder / "state" / "state.db-wal").exists()
         await daemon.stop()
-    async with place.running("run", POLLER_JOB_IDS=jobs, **BEHIND) as daemon:
+    async with place.running("run", POLLER_JOB_IDS=jobs, **BEHIND_PROXY) as daemon:
         (failed, *_) = await daemon.saying("poll.failed")
         await daemon.stop()
 
@@ -244,14 +248,14 @@ async def test_a_running_daemon_tells_no_secret(place: Place):
     tally(PROMISE, cases=2, violations=found + leaks(place.folder))
 
 
-async def test_no_repr_tells_a_secret(place: Place):
-    """What a debugger or a stray log line would show of the daemon's parts has no secret."""
-    config = configuration.load(place.environment({"POLLER_JOB_IDS": "job-1", **BEHIND}))
+async def test_repr_has_no_secret(place: Place):
+    """The repr of the daemon's parts, as a debugger shows them, has no secret."""
+    config = configuration.load(place.environment({"POLLER_JOB_IDS": "job-1", **BEHIND_PROXY}))
     app = App(config)
     async with build_http(config) as http:
         client = build_client(config, http, app.clock)
         parts = [app, config, config.settings, config.outbound, http, client, *config.sinks]
-        parts += [config.sourced, config.secrets, [it.reloadable.value for it in config.sinks]]
+        parts += [config.sourced, config.secrets, [sink.reloadable.value for sink in config.sinks]]
         shown = [f"{part!r} {part!s}" for part in parts]
 
     found = [form.decode() for text in shown for form in found_in(text.encode())]

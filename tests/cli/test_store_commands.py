@@ -1,0 +1,264 @@
+"""Commands that list and change what the database holds."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from poller.core.jobs import JobStatus
+from poller.core.parsing import parse_job
+from poller.core.state import JobState, Phase
+from tests.cli.conftest import RunCli
+from tests.support.builders import a_job_object
+from tests.support.store_builders import HOOK, NOON, ManualClock, a_state, an_event
+
+TWO = [an_event("1"), an_event("2", "job-2")]
+
+
+def ended(job_id: str, **fields) -> JobState:
+    """Return the state of a job that has ended."""
+    job = parse_job(a_job_object(job_id=job_id, **fields))
+    return a_state(job_id, phase=Phase.DONE, status=job.status, job=job)
+
+
+def test_status_of_a_healthy_database(run_cli: RunCli, seed_store):
+    """A database that needs no action makes the exit code 0."""
+    seed_store(states=[a_state(status=JobStatus.RUNNING)])
+
+    result = run_cli("status")
+
+    assert result.code == 0
+    assert ["daemon", "not", "running"] in result.lines
+    assert ["jobs", "1", "RUNNING"] in result.lines
+    assert [HOOK, "enabled", "0", "-", "0"] in result.lines
+    assert result.out.endswith("No action needed.\n")
+
+
+def test_status_shows_pending_events_without_a_daemon(
+    run_cli: RunCli, seed_store, now: ManualClock
+):
+    """Pending events are shown with their age, and need action while no daemon runs."""
+    now.now = time.time() - 150
+    seed_store(events=[an_event()])
+
+    result = run_cli("status")
+
+    assert result.code == 1
+    (shown,) = (line for line in result.lines if line[:1] == [HOOK])
+    assert shown[1:3] == ["enabled", "1"]
+    assert shown[3].startswith("2m3")
+    assert "deliveries are pending but no daemon runs: start `sutro-poller run`." in result.out
+
+
+@pytest.mark.parametrize(
+    ("batch", "expected"),
+    [
+        (
+            {"events": TWO, "bury": HOOK},
+            "webhook has dead letters: see `sutro-poller dead-letters ls --sink w",
+        ),
+        ({"disable": HOOK}, "webhook is disabled (410 Gone): fix its receiver, then run `sutro-"),
+        ({"flags": {"auth": "rejected 1"}}, "API key rejected: set SUTRO_API_KEY"),
+    ],
+    ids=["dead", "disabled", "refused"],
+)
+def test_status_lists_required_actions(run_cli: RunCli, seed_store, batch, expected):
+    """Each issue is a line that says what to do, and makes the exit code 1."""
+    seed_store(**batch)
+
+    screen, plain = run_cli("status"), run_cli("status", "-o", "json")
+
+    assert (screen.code, plain.code) == (1, 1)
+    assert expected in screen.out
+    assert expected in json.loads(plain.out)["actions"][0]
+
+
+def test_jobs_ls_filters_by_state(run_cli: RunCli, seed_store):
+    """A job is a line with its state; the state filter ignores case."""
+    seed_store(states=[ended("job-1"), a_state("job-2", status=JobStatus.RUNNING)])
+
+    result = run_cli("jobs", "ls", "--state", "succeeded")
+
+    head, line = result.lines
+    assert head[:3] == ["JOB", "ID", "STATE"]
+    assert line[:3] == ["job-1", "SUCCEEDED", "2024-01-15T12:00:00Z"]
+    assert run_cli("jobs", "ls", "--state", "failed").out == "No jobs recorded.\n"
+
+
+def test_events_ls(run_cli: RunCli, seed_store):
+    """An event is a line with its status at each sink; in JSON it is an object."""
+    seed_store(events=TWO, bury=HOOK)
+
+    result, plain = run_cli("events", "ls", "--job", "job-2"), run_cli("events", "ls", "-o", "json")
+
+    assert result.lines[1][-3:] == ["job-2", HOOK, "dead"]
+    assert len(run_cli("events", "ls", "--limit", "1").lines) == 2
+    assert json.loads(plain.out)[0]["deliveries"] == [{"sink": HOOK, "status": "dead"}]
+
+
+def test_events_show(run_cli: RunCli, seed_store):
+    """The body is formatted, with the deliveries and their errors."""
+    seed_store(events=TWO, bury=HOOK)
+
+    result, plain = (
+        run_cli("events", "show", "evt_2"),
+        run_cli("events", "show", "evt_2", "-o", "json"),
+    )
+
+    assert '"n": "2"' in result.out
+    assert "HTTP 400" in result.out
+    assert json.loads(plain.out)["body"] == {"n": "2"}
+
+
+def test_events_show_without_sinks(run_cli: RunCli, seed_store):
+    """An event without a sink is shown, and can be replayed only to a named sink."""
+    seed_store(events=[an_event(type="job.found")])
+
+    assert run_cli("events", "show", "evt_1").out.endswith("No sink was configured for it.\n")
+    result = run_cli("events", "replay", "evt_1")
+    assert (result.code, result.out) == (
+        1,
+        "No sink was configured for it: choose one with --sink.\n",
+    )
+
+
+def test_replay_lists_each_delivery(run_cli: RunCli, seed_store):
+    """Each delivery is a line; their number and the time go to stderr."""
+    seed_store(events=TWO, bury=HOOK)
+
+    result = run_cli("dead", "replay", "--all")
+
+    assert result.code == 0
+    assert {line[0] for line in result.lines[1:]} == {"evt_1", "evt_2"}
+    assert "2 of 2 will be sent again when `sutro-poller run` is started" in result.err
+
+
+def test_replay_of_pending_deliveries_exits_1(run_cli: RunCli, seed_store):
+    """A delivery that is pending already is reported as such."""
+    seed_store(events=TWO)
+
+    result = run_cli("events", "replay", "evt_1", "evt_2")
+
+    assert (result.code, result.err) == (1, "")
+    assert result.out.count("already pending") == 2
+
+
+def test_drop_lists_each_dead_letter(run_cli: RunCli, seed_store):
+    """Each dropped dead letter is a line; one that does not exist is not dropped."""
+    seed_store(events=TWO, bury=HOOK)
+
+    result, again = run_cli("dead", "drop", "evt_2"), run_cli("dead", "drop", "evt_2")
+
+    assert (result.code, result.lines[1][0], result.lines[1][-1]) == (0, "evt_2", "dropped")
+    assert "1 dropped" in result.err
+    assert (again.code, again.out) == (1, "No dead letters.\n")
+    assert [line[0] for line in run_cli("dead", "ls").lines[1:]] == ["evt_1"]
+
+
+@pytest.mark.parametrize("act", ["replay", "drop"])
+@pytest.mark.parametrize("words", [(), ("--sink", HOOK), ("--all", "evt_1")])
+def test_replay_and_drop_need_ids_or_all(run_cli: RunCli, seed_store, act: str, words):
+    """A missing id or a filter alone does not mean all, and ids beside --all are an error."""
+    seed_store(events=TWO, bury=HOOK)
+
+    result = run_cli("dead", act, *words)
+
+    assert result.code == 2
+    assert len(run_cli("dead", "ls").lines) == 3
+
+
+def test_sinks_enable_lists_deliveries(run_cli: RunCli, seed_store):
+    """The deliveries that a sink gets back are listed; the second time there is nothing to do."""
+    seed_store(events=TWO, disable=HOOK)
+
+    result, again = run_cli("sinks", "enable", HOOK), run_cli("sinks", "enable", HOOK)
+
+    assert (result.code, len(result.lines)) == (0, 3)
+    assert "webhook is enabled; 2 events will be sent when" in result.err
+    assert (again.code, again.out) == (0, "No change.\n")
+    assert run_cli("sinks", "ls").lines[2][:3] == [HOOK, "enabled", "2"]
+
+
+def test_costs_are_summed_exactly(run_cli: RunCli, seed_store):
+    """0.1 and 0.2 are 0.3; unknown costs are counted apart, never as 0."""
+    seed_store(
+        states=[
+            ended("a", job_cost=0.1, model="m"),
+            ended("b", job_cost=0.2, model="m"),
+            ended("c", job_cost=None, model="m"),
+            ended("d", job_cost=None, model="n"),
+        ]
+    )
+
+    result, plain = run_cli("costs"), run_cli("costs", "-o", "json")
+
+    assert [[line[0], line[1], *line[-2:]] for line in result.lines[1:]] == [
+        ["m", "3", "1", "0.3"],
+        ["n", "1", "1", "unknown"],
+        ["total", "4", "2", "0.3"],
+    ]
+    assert [row["cost_usd"] for row in json.loads(plain.out)] == ["0.3", None]
+
+
+def test_costs_by_day_and_name_as_csv(run_cli: RunCli, seed_store):
+    """CSV has no total, so that a program can sum; an unknown cost is empty."""
+    seed_store(states=[ended("a", name=None, job_cost=None), ended("b", name="x", job_cost=0.5)])
+
+    by_name = run_cli("costs", "--by", "name", "-o", "csv")
+    by_day = run_cli("costs", "--by", "day", "--since", "2024-01-15", "-o", "csv")
+
+    assert by_name.out.splitlines()[1:] == [",1,15420,8230,1,", "x,1,15420,8230,0,0.5"]
+    assert by_day.out.splitlines()[1:] == ["2024-01-15,2,30840,16460,1,0.5"]
+    assert run_cli("costs", "--since", "1h").out == "No ended jobs.\n"
+
+
+@pytest.mark.parametrize("when", ["7d", "2024-01-15", "2024-01-15T13:00:00+02:00"])
+def test_since_takes_durations_and_dates(run_cli: RunCli, seed_store, now: ManualClock, when: str):
+    """`--since` lists what was recorded since then; a date is in UTC unless it has a zone."""
+    now.now = time.time() if when == "7d" else NOON
+    seed_store(events=[an_event()])
+
+    assert len(run_cli("events", "ls", "--since", when).lines) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--since", "soon"), "must be a duration such as 2h or 7d, or a date such as 2024-01-15"),
+        (("--limit", "0"), "must be a whole number, 1 or more"),
+        (("--type", "job.end"), "invalid choice: 'job.end'"),
+        (("--job", "x"), "no job ID starts with 'x'"),
+    ],
+)
+def test_invalid_filters_are_usage_errors(run_cli: RunCli, seed_store, words, expected):
+    """An invalid filter is exit 2 and a line with the valid values."""
+    seed_store(events=TWO)
+
+    result = run_cli("events", "ls", *words)
+
+    assert result.code == 2
+    assert expected in result.err
+
+
+@pytest.mark.parametrize(
+    "verb", ["status", "jobs ls", "events ls", "dead ls", "sinks ls", "costs", "dead drop --all"]
+)
+def test_missing_database_is_one_line(run_cli: RunCli, path: Path, verb: str):
+    """A missing file and a store in memory are exit 78 and one line."""
+    missing, in_memory = run_cli(*verb.split()), run_cli(*verb.split(), POLLER_STORE="memory:")
+
+    assert (missing.code, in_memory.code) == (78, 78)
+    does_not_exist = f"sutro-poller: POLLER_STORE: {path} does not exist; use the same"
+    assert missing.err.startswith(does_not_exist)
+    assert in_memory.err.endswith(
+        "cannot be read by another process; set it to a path, for the daemon too\n"
+    )
+    assert missing.err.count("\n") == in_memory.err.count("\n") == 1
+
+
+def test_schema_is_printed(run_cli: RunCli):
+    """The JSON Schema is printed without a database."""
+    result = run_cli("schema")
+
+    assert json.loads(result.out)["$id"] == "urn:sutro-poller:event"
