@@ -11,6 +11,7 @@ import pytest
 
 from poller.sutro.simulator.script import JobScript
 from tests.support.daemon_process import Daemon, Place
+from tests.support.lateness import measured_lateness
 from tests.support.secret_canaries import TOKEN, found_in
 from tests.support.waiting import until
 
@@ -82,13 +83,17 @@ async def test_api_slow_clients_delay_no_poll(place: Place):
     place.api.add(RUNS)
     pace = {"POLLER_MIN_INTERVAL": str(INTERVAL), "POLLER_MAX_INTERVAL": str(INTERVAL)}
     async with with_api(place, POLLER_JOB_IDS="job-1", POLLER_LIST_PAGES="off", **pace) as (
-        _,
+        daemon,
         url,
     ):
         await until(lambda: len(intervals(place)) > 30)
         calm = intervals(place)
         place.api.log.clear()
-        async with anyio.create_task_group() as group, aiohttp.ClientSession() as session:
+        async with (
+            measured_lateness(daemon.process.pid) as lateness,
+            anyio.create_task_group() as group,
+            aiohttp.ClientSession() as session,
+        ):
             for _ in range(SLOW_CLIENTS):
                 group.start_soon(drip, url, 4.0)
             await anyio.sleep(0.5)
@@ -97,11 +102,11 @@ async def test_api_slow_clients_delay_no_poll(place: Place):
                 async with session.get(f"{url}/livez") as response:
                     responses.append(response.status)
                 await anyio.sleep(0.25)
-        loaded = intervals(place)
+            loaded, late = intervals(place), lateness()
 
     assert responses == [200] * 10
     assert len(loaded) > 20
-    assert loaded[-2] - calm[-2] <= 1.0, (calm, loaded)
+    assert loaded[-2] - calm[-2] - late <= 0.5, (calm, loaded, late)
 
 
 PATHS = (
