@@ -37,7 +37,7 @@ async def test_retry_after_pauses_requests(place: Place, *, is_date: bool):
     async with place.running("run", POLLER_JOB_IDS=place.jobs(RUNNING_JOB)):
         await until(lambda: responses(place, 200))
         pause = formatdate(now() + 2.0, usegmt=True) if is_date else "1"
-        place.api.fault(Fault(status=429, retry_after=pause))
+        place.api.faults.append(Fault(status=429, retry_after=pause))
         (throttled,) = await until(lambda: responses(place, 429))
         after = await until(lambda: [entry for entry in place.api.log if entry.at > throttled.at])
 
