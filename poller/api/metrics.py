@@ -18,7 +18,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 
 from poller import __version__
-from poller.core.counters import FAILED, RESULT_LABELS, Counters, Histogram, new_durations
+from poller.core.counters import FAILED, RESULT_LABELS, Counters, Histogram
 from poller.core.events import EVENT_TYPES
 from poller.core.issues import Issue
 from poller.core.outbox import SinkBacklog
@@ -71,7 +71,7 @@ class Metrics:
         yield _counter("api_requests", "API requests by endpoint.", ("endpoint",), requests)
         results = dict.fromkeys((*RESULT_LABELS.values(), FAILED), 0) | counters.responses
         yield _counter("api_responses", "API requests by result.", ("result",), results)
-        durations = {endpoint: new_durations() for endpoint in ENDPOINTS}
+        durations = {endpoint: Histogram() for endpoint in ENDPOINTS}
         yield _histogram(
             "api_request_duration_seconds",
             "Duration of API requests.",

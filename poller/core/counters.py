@@ -51,7 +51,7 @@ RESULT_LABELS: Final[dict[type, str]] = {
 class Histogram:
     """A histogram: `counts` by upper bound, then the count of values above all bounds."""
 
-    bounds: tuple[float, ...]
+    bounds: tuple[float, ...] = DURATION_BUCKETS
     counts: list[int] = field(init=False)
     total: float = 0.0
 
@@ -63,11 +63,6 @@ class Histogram:
         """Count one value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
-
-
-def new_durations() -> Histogram:
-    """Return an empty histogram of durations in seconds."""
-    return Histogram(DURATION_BUCKETS)
 
 
 @dataclass(slots=True)
@@ -90,12 +85,8 @@ class Counters:
     attempts: Counter[tuple[str, str]] = field(default_factory=Counter)
     lags: Histogram = field(default_factory=lambda: Histogram(LAG_BUCKETS))
     delays: Histogram = field(default_factory=lambda: Histogram(LAG_BUCKETS))
-    request_durations: defaultdict[str, Histogram] = field(
-        default_factory=lambda: defaultdict(new_durations)
-    )
-    delivery_durations: defaultdict[str, Histogram] = field(
-        default_factory=lambda: defaultdict(new_durations)
-    )
+    request_durations: dict[str, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
+    delivery_durations: dict[str, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
     open_circuits: dict[str, bool] = field(default_factory=dict)
     loop_lag: float = 0.0
     _models: set[str] = field(default_factory=set)

@@ -74,10 +74,11 @@ def _parse_failure_reason(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError
     reason: dict[str, Any] = _clean_tree(value)
-    if _json_size(reason) <= FAILURE_REASON_BYTES:
+    text = json.dumps(reason, ensure_ascii=False)
+    if len(text.encode()) <= FAILURE_REASON_BYTES:
         return reason
     message = reason.get("message")
-    text = message if isinstance(message, str) else json.dumps(reason, ensure_ascii=False)
+    text = message if isinstance(message, str) else text
     return {"message": text[: FAILURE_REASON_BYTES // 4 - 16], "truncated": True}
 
 
@@ -94,10 +95,6 @@ def _clean_tree(value: object, depth: int = FAILURE_REASON_DEPTH) -> Any:
     if isinstance(value, int | float) and not -COUNT_MAX <= value <= COUNT_MAX:
         return None  # also NaN: every comparison with it is false
     return value
-
-
-def _json_size(value: object) -> int:
-    return len(json.dumps(value, ensure_ascii=False).encode())
 
 
 FIELD_PARSERS: Final[dict[str, Callable[[object], Any]]] = {

@@ -48,7 +48,6 @@ SKIP_REASONS: Final = {
     "enabled": None,
 }
 """Why a delivery is not replayed, by the state of its sink."""
-ALREADY_PENDING: Final = "already pending"
 
 CANNOT_OPEN_CODES: Final = frozenset(
     {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
@@ -122,9 +121,9 @@ class StoreAdmin:
 
     def event(self, prefix: str) -> Row:
         """Return one event with its stored body and its deliveries."""
+        wanted = EventFilter(event_ids=[prefix])
 
         def work(db: sqlite3.Connection) -> Row:
-            wanted = EventFilter(event_ids=[prefix])
             (event,) = _find(db, sql.EVENT, wanted)
             return event | {"deliveries": _find(db, sql.DELIVERIES, wanted)}
 
@@ -263,12 +262,8 @@ def _format(column: str, value: Any) -> Any:
 
 
 def _find(db: sqlite3.Connection, statement: str, wanted: EventFilter) -> list[Row]:
-    return select(db, statement, FIRST_PAGE | _filter_values(db, wanted))
-
-
-def _filter_values(db: sqlite3.Connection, wanted: EventFilter) -> Row:
-    """Return the parameters of a filter, with its ids in full. Raises NoMatch."""
-    values = asdict(wanted)
+    """Return the rows that match a filter, whose ids may be prefixes. Raises NoMatch."""
+    values = FIRST_PAGE | asdict(wanted)
     if wanted.event_ids is not None:
         ids = [_full_id(db, sql.EVENT_IDS, event_id, "event") for event_id in wanted.event_ids]
         values["event_ids"] = json.dumps(ids)
@@ -277,7 +272,7 @@ def _filter_values(db: sqlite3.Connection, wanted: EventFilter) -> Row:
     names = [row["name"] for row in db.execute(sql.SINK_NAMES)]
     if wanted.sink not in {None, *names}:
         raise NoMatch(f"no sink is named {wanted.sink!r}; known sinks: {', '.join(names)}")
-    return values
+    return select(db, statement, values)
 
 
 def _full_id(db: sqlite3.Connection, statement: str, prefix: str, noun: str) -> str:
@@ -295,5 +290,5 @@ def _full_id(db: sqlite3.Connection, statement: str, prefix: str, noun: str) -> 
 
 def _skipped_reason(row: Row, sink_states: Mapping[str, str]) -> str | None:
     """Return why a delivery is not replayed; a sink without a state is not configured."""
-    pending = ALREADY_PENDING if row["status"] == DeliveryStatus.PENDING else None
+    pending = "already pending" if row["status"] == DeliveryStatus.PENDING else None
     return SKIP_REASONS[sink_states.get(row["sink"], "not configured")] or pending

@@ -42,7 +42,8 @@ def network_fs_type(path: Path) -> str | None:
         resolved = path.resolve()
     except RuntimeError:  # Python 3.11 and 3.12 raise it for a loop of symbolic links
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
-    found = fs_type(resolved, _read_mountinfo())
+    table = MOUNTINFO.read_text("utf-8", "surrogateescape") if MOUNTINFO.exists() else ""
+    found = fs_type(resolved, table)
     return found if found in NETWORK_FS_TYPES else None
 
 
@@ -56,12 +57,6 @@ def fs_type(path: Path, mounts: str) -> str | None:
         if path.is_relative_to(point) and (deepest is None or len(point.parts) >= deepest[0]):
             deepest = len(point.parts), after.split()[0]
     return deepest[1] if deepest else None
-
-
-def _read_mountinfo() -> str:
-    if not MOUNTINFO.exists():
-        return ""
-    return MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
 
 
 def _unescape(text: str) -> str:

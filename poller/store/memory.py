@@ -45,14 +45,9 @@ class MemoryStore(SqliteStore):
         in_transaction(db, self._prepare)
 
     async def __aenter__(self) -> Self:
-        """Return the store."""
         return self
 
-    async def __aexit__(self, *_error: object) -> None:
-        """Do nothing."""
-
     def admin(self) -> StoreAdmin:
-        """Return the operator's queries and repairs of the same database."""
         return _MemoryAdmin(self, self._now)
 
     def transact(self, work: Work[T]) -> T:

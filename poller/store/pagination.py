@@ -1,7 +1,6 @@
 """Pages of jobs and events for programs; ids and names in a filter must be complete here."""
 
 import json
-import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, NamedTuple
@@ -71,13 +70,9 @@ STREAM_START: Final = StreamPosition(0, "")
 
 def position_of(admin: StoreAdmin, event_id: str | None) -> StreamPosition:
     """Return the position of an event, the start if it is unknown, and the last one for None."""
-
-    def work(db: sqlite3.Connection) -> StreamPosition:
-        statement = sql.LAST_POSITION if event_id is None else sql.POSITION
-        row = db.execute(statement, {"id": event_id}).fetchone()
-        return StreamPosition(*row) if row else STREAM_START
-
-    return admin.read(work)
+    statement = sql.LAST_POSITION if event_id is None else sql.POSITION
+    row = admin.read(lambda db: db.execute(statement, {"id": event_id}).fetchone())
+    return StreamPosition(*row) if row else STREAM_START
 
 
 def events_after(admin: StoreAdmin, position: StreamPosition, limit: int) -> list[Row]:

@@ -8,23 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-import structlog
 from anyio import CapacityLimiter, to_thread
 
 from poller.core.errors import StoreUnavailable
 from poller.core.events import Event
-from poller.core.outbox import (
-    DAY,
-    Delivery,
-    Outcome,
-    Retention,
-    Routes,
-    SinkBacklog,
-    WriteBatch,
-)
+from poller.core.outbox import DAY, Delivery, Outcome, Retention, Routes, SinkBacklog, WriteBatch
 from poller.core.pacing import COST_WATCH_SECONDS
 from poller.core.state import JobState
-from poller.store import SINK_DISABLED, SINK_UNCONFIGURED, sql
+from poller.store import SINK_DISABLED, SINK_UNCONFIGURED, Store, sql
 from poller.store.admin import StoreAdmin
 from poller.store.database import Database, Work
 from poller.store.rows import event_row, read_backlog, read_delivery, read_state, state_row
@@ -35,10 +26,8 @@ MAX_DUE_DELAY: Final = DAY
 """No delivery is deferred for longer: a later due time was written by a wrong clock."""
 DEFAULT_RETENTION: Final = Retention()
 
-log = structlog.get_logger()
 
-
-class SqliteStore:
+class SqliteStore(Store):
     """A store in one file. See `Store` for its verbs.
 
     `now` is `Clock.steady`. Set `in_thread` to false where time is virtual and threads are not.
@@ -68,84 +57,67 @@ class SqliteStore:
 
     @property
     def database_id(self) -> str:
-        """The random id of the database."""
         return self._database_id
 
     @property
     def last_error(self) -> str | None:
-        """The text of the StoreUnavailable that the last verb raised; None if it succeeded."""
         return self._last_error
 
     @property
     def last_error_at(self) -> float:
-        """When a verb last raised StoreUnavailable; -inf for never."""
         return self._last_error_at
 
     async def __aenter__(self) -> Self:
-        """Lock, open, check and migrate the database."""
         # One call at a time, with a limiter of its own: DNS look-ups that hang must not starve it.
         self._limiter = CapacityLimiter(1)
         await self._run(self._database.open)
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        """Close and unlock the database, without an await that a cancellation could interrupt."""
+        # Without an await, which a cancellation could interrupt.
         self._database.close()
 
     def admin(self) -> StoreAdmin:
-        """Return the operator's queries and repairs of the same database."""
         return StoreAdmin(self._path, self._now)
 
     async def load_states(self, job_ids: Collection[str]) -> list[JobState]:
-        """Return the states of these jobs, and of all that are settling or await their cost."""
         values = self._values(job_ids=_json(job_ids), cost_watch=COST_WATCH_SECONDS)
         return [state for state in await self._read(sql.LOAD_STATES, values, read_state) if state]
 
     async def unfinished_ids(self) -> list[str]:
-        """Return the ids of all recorded jobs that are not done."""
         return await self._read(sql.UNFINISHED_IDS, self._values(), lambda row: str(row["job_id"]))
 
     async def added_ids(self) -> list[str]:
-        """Return the ids of the jobs that were added at run time, in the order of addition."""
         return await self._read(sql.ADDED_IDS, self._values(), lambda row: str(row["job_id"]))
 
     async def add_ids(self, job_ids: Collection[str]) -> None:
-        """Record that these jobs were added at run time."""
         values = self._values(job_ids=_json(job_ids))
         await self._transact(lambda db: db.execute(sql.ADD_IDS, values))
 
     async def remove_ids(self, job_ids: Collection[str]) -> None:
-        """Delete these jobs from those that were added at run time."""
         values = self._values(job_ids=_json(job_ids))
         await self._transact(lambda db: db.execute(sql.REMOVE_IDS, values))
 
     async def get_flags(self) -> dict[str, str]:
-        """Return all flags by name."""
         return dict(await self._read(sql.FLAGS, {}, tuple))
 
     async def write(self, batch: WriteBatch) -> None:
-        """Write a batch, all or nothing."""
         await self._transact(lambda db: self._write_batch(db, batch))
 
     async def due_deliveries(
         self, sink: str, now: float, *, limit: int, busy: Collection[str] = (), early: bool = False
     ) -> list[Delivery]:
-        """Return deliveries that may be sent now: pending, due, and the first of their subject."""
         values = {"sink": sink, "now": now, "limit": limit, "busy": _json(busy)}
         return await self._read(sql.EARLY if early else sql.DUE, values, read_delivery)
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
-        """Record the outcomes of attempts."""
         rows = [self._values(**asdict(outcome)) for outcome in outcomes]
         await self._transact(lambda db: db.executemany(sql.SETTLE, rows))
 
     async def expedite(self, sink: str, now: float) -> None:
-        """Make all pending deliveries of a sink due now."""
         await self._transact(lambda db: db.execute(sql.EXPEDITE, {"sink": sink, "now": now}))
 
     async def disable_sink(self, sink: str, reason: str) -> int:
-        """Disable a sink, end its pending deliveries, and return how often it was disabled."""
-
         def work(db: sqlite3.Connection) -> int:
             row = db.execute(sql.DISABLE_SINK, {"sink": sink, "reason": reason}).fetchone()
             self._dead_letter_disabled(db)
@@ -154,11 +126,9 @@ class SqliteStore:
         return await self._transact(work)
 
     async def backlogs(self) -> list[SinkBacklog]:
-        """Return the backlog of each sink that is configured or has deliveries left."""
         return await self._read(sql.BACKLOGS, {}, read_backlog)
 
     async def prune(self, now: float, watched: Collection[str]) -> int:
-        """Delete rows past their retention, and return how many."""
         values = self._values(watched=_json(watched), reason=SINK_UNCONFIGURED) | {"now": now}
         values |= {f"{name}_for": seconds for name, seconds in asdict(self._retention).items()}
 
