@@ -13,7 +13,7 @@ import structlog
 from anyio.abc import TaskStatus
 
 from poller import __version__
-from poller.api.context import ApiContext
+from poller.api.context import ApiContext, RunningDaemon
 from poller.config import Config
 from poller.core.counters import Counters
 from poller.core.errors import StoreUnavailable
@@ -208,7 +208,7 @@ class App:
             if self.config.settings.exit_when_done:
                 watching.start_soon(self._stop_when_done, watcher, store, name="completion")
             self.status.attach(store, watcher, dispatcher.heartbeats)
-            self._api.attach(store, additions, watcher, dispatcher)
+            self._api.attach(RunningDaemon(store.admin(), additions, watcher, dispatcher))
             watching.start_soon(
                 self.notifier.run,
                 lambda: self.status.health.stalled,

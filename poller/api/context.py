@@ -17,7 +17,6 @@ from poller.runtime.address import ListenAddress
 from poller.runtime.clock import Clock
 from poller.runtime.wakeup import Wakeup
 from poller.status import DaemonStatus
-from poller.store import Store
 from poller.store.admin import StoreAdmin
 
 CONCURRENT_QUERIES: Final = 2
@@ -58,15 +57,9 @@ class ApiContext:
         """The address of the HTTP API."""
         return self.config.settings.listen
 
-    def attach(
-        self,
-        store: Store,
-        additions: PersistentAdditions,
-        watcher: Watcher,
-        dispatcher: Dispatcher,
-    ) -> None:
+    def attach(self, daemon: RunningDaemon) -> None:
         """Serve requests that need the store and the loops from now on."""
-        self._daemon = RunningDaemon(store.admin(), additions, watcher, dispatcher)
+        self._daemon = daemon
 
     def detach(self) -> None:
         """Reject such requests from now on, and end the streams."""

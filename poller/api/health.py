@@ -66,10 +66,10 @@ async def metrics(context: ApiContext, request: web.Request) -> web.Response:
 
     In the text format, or in OpenMetrics if the client accepts it.
     """
-    from poller.api.metrics import Metrics  # noqa: PLC0415 - 1 MiB, only when they are scraped
+    from poller.api.metrics import render  # noqa: PLC0415 - 1 MiB, only when they are scraped
 
-    exposition = Metrics(context.counters, context.status, context.clock.steady)
-    body, content_type = await exposition.render(request.headers.get("Accept", ""))
+    accept = request.headers.get("Accept", "")
+    body, content_type = await render(context.counters, context.status, accept)
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 

@@ -4,7 +4,7 @@ The metrics are built from counters and status for each scrape, in a registry of
 """
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,36 +30,35 @@ ENDPOINTS: Final = ("job", "list", "status")
 PREFIX: Final = "sutro_poller_"
 
 
-@dataclass(frozen=True, slots=True)
-class Metrics:
-    """The metrics of a daemon. `now` returns seconds since 1970."""
+async def render(counters: Counters, status: DaemonStatus, accept: str) -> tuple[bytes, str]:
+    """Return all metrics and their content type, in the best format of an Accept header."""
+    registry = CollectorRegistry(support_collectors_without_names=True)
+    ProcessCollector(registry=registry)
+    registry.register(DaemonCollector(counters, status, await status.backlog()))
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DaemonCollector:
+    """All metrics but those of the process."""
 
     counters: Counters
     status: DaemonStatus
-    now: Callable[[], float]
+    sinks: Sequence[SinkBacklog]
 
-    async def render(self, accept: str) -> tuple[bytes, str]:
-        """Return all metrics and their content type, in the best format of an Accept header."""
-        registry = CollectorRegistry(support_collectors_without_names=True)
-        ProcessCollector(registry=registry)
-        registry.register(_StaticCollector([*self.families(await self.status.backlog())]))
-        encode, content_type = choose_encoder(accept)
-        return encode(registry), content_type
-
-    def families(self, sinks: Sequence[SinkBacklog]) -> Iterator[Metric]:
-        """Return all metrics but those of the process."""
+    def collect(self) -> Iterator[Metric]:
+        """Return the metrics as they are now."""
         yield from self._daemon()
         yield from self._api()
         yield from self._jobs()
-        yield from self._outbox(sinks)
         yield from self._deliveries()
 
     def _daemon(self) -> Iterator[Metric]:
         build = {"version": __version__, "python": platform.python_version()}
         yield InfoMetricFamily(f"{PREFIX}build", "Version of sutro-poller and Python.", value=build)
-        yield _gauge(
-            "ready", "1 if the store is open and all loops run.", self.status.health.is_ready
-        )
+        ready = "1 if the store is open and all loops run."
+        yield _gauge("ready", ready, self.status.health.is_ready)
         issues = {issue.value: issue in self.status.issues for issue in Issue}
         yield _gauges("issue", "1 while the issue lasts.", "issue", issues)
         lag = "Delay of the event loop at the last check, made every second."
@@ -72,12 +71,9 @@ class Metrics:
         results = dict.fromkeys((*RESULT_LABELS.values(), FAILED), 0) | counters.responses
         yield _counter("api_responses", "API requests by result.", ("result",), results)
         durations = {endpoint: Histogram() for endpoint in ENDPOINTS}
-        yield _histogram(
-            "api_request_duration_seconds",
-            "Duration of API requests.",
-            durations | counters.request_durations,
-            label="endpoint",
-        )
+        durations |= counters.request_durations
+        duration = "Duration of API requests."
+        yield _histogram("api_request_duration_seconds", duration, durations, "endpoint")
         last_success_at = self.status.rate_limiter.reachability.last_response_at
         if last_success_at is not None:
             text = "Time of the last successful API response, in seconds since 1970."
@@ -105,42 +101,26 @@ class Metrics:
         yield _counter("tokens", tokens, ("model", "direction"), counters.tokens)
         yield _counter("job_cost_dollars", "Cost of ended jobs.", ("model",), counters.costs)
 
-    def _outbox(self, sinks: Sequence[SinkBacklog]) -> Iterator[Metric]:
-        now = self.now()
+    def _deliveries(self) -> Iterator[Metric]:
+        counters, sinks, now = self.counters, self.sinks, self.status.now()
         pending = {sink.name: sink.pending for sink in sinks}
         yield _gauges("outbox_pending_deliveries", "Pending deliveries.", "sink", pending)
         ages = {
             sink.name: now - sink.oldest_pending_at if sink.oldest_pending_at else 0.0
             for sink in sinks
         }
-        yield _gauges(
-            "outbox_oldest_age_seconds", "Age of the oldest pending delivery.", "sink", ages
-        )
+        age = "Age of the oldest pending delivery."
+        yield _gauges("outbox_oldest_age_seconds", age, "sink", ages)
         dead = {sink.name: sink.dead for sink in sinks}
         yield _gauges("dead_letters", "Dead letters.", "sink", dead)
         enabled = {sink.name: not sink.is_disabled for sink in sinks}
         yield _gauges("sink_enabled", "0 if the receiver returned 410.", "sink", enabled)
-
-    def _deliveries(self) -> Iterator[Metric]:
-        text = "1 while deliveries wait for a probe to succeed."
-        yield _gauges("sink_circuit_open", text, "sink", self.counters.open_circuits)
-        attempts = self.counters.attempts
-        text = "Delivery attempts by result."
-        yield _counter("delivery_attempts", text, ("sink", "result"), attempts)
-        yield _histogram(
-            "delivery_duration_seconds",
-            "Duration of delivery attempts.",
-            self.counters.delivery_durations,
-            label="sink",
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _StaticCollector:
-    metrics: Sequence[Metric]
-
-    def collect(self) -> Iterable[Metric]:
-        return self.metrics
+        circuit = "1 while deliveries wait for a probe to succeed."
+        yield _gauges("sink_circuit_open", circuit, "sink", counters.open_circuits)
+        attempts = "Delivery attempts by result."
+        yield _counter("delivery_attempts", attempts, ("sink", "result"), counters.attempts)
+        duration, durations = "Duration of delivery attempts.", counters.delivery_durations
+        yield _histogram("delivery_duration_seconds", duration, durations, "sink")
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
@@ -164,7 +144,7 @@ def _add_samples(
 
 
 def _histogram(
-    name: str, text: str, histograms: Mapping[str, Histogram], *, label: str | None = None
+    name: str, text: str, histograms: Mapping[str, Histogram], label: str | None = None
 ) -> Metric:
     family = HistogramMetricFamily(PREFIX + name, text, labels=[label] if label else [])
     for value, histogram in histograms.items():

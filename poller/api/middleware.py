@@ -49,12 +49,10 @@ async def report_problems(request: web.Request, handler: Handler) -> web.StreamR
         kind = "not-found" if isinstance(error, NoMatch) else "store-unavailable"
         return _response(Problem(kind, str(error)))
     except Exception:  # a bug in one request must not end the daemon
-        request_id = token_hex(4)
+        request_id, resource = token_hex(4), request.match_info.route.resource
+        route = resource.canonical if resource else ""
         log.exception(
-            "api.request_failed",
-            method=request.method,
-            route=_route(request),
-            request_id=request_id,
+            "api.request_failed", method=request.method, route=route, request_id=request_id
         )
         detail = f"the log of the daemon has the cause, with request_id {request_id}"
         return _response(Problem("internal-error", detail))
@@ -79,8 +77,3 @@ def _from_aiohttp(error: web.HTTPException) -> Problem:
     allow = error.headers.get("Allow")
     headers = {"Allow": allow} if allow else {}
     return Problem(KIND_BY_STATUS.get(error.status, "invalid"), error.reason, headers=headers)
-
-
-def _route(request: web.Request) -> str:
-    resource = request.match_info.route.resource
-    return resource.canonical if resource else ""

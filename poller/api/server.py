@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Container
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,7 @@ from aiohttp import web
 from poller.api.context import ApiContext
 from poller.api.routes import application
 from poller.core.errors import AddressInUse, ConfigError
-from poller.runtime.address import ListenAddress, format_host
+from poller.runtime.address import ListenAddress
 
 MAX_CONNECTIONS: Final = 100
 IDLE_TIMEOUT: Final = 15.0
@@ -70,8 +71,13 @@ async def _serve(context: ApiContext, listener: socket.socket) -> AsyncIterator[
     )
     AIOHTTP_LOGGER.setLevel(logging.CRITICAL)
     await runner.setup()
-    server = await _start(runner, context, listener)
-    log.info("api.listening", address=_url(context.address, listener))
+    assert runner.server is not None
+    limiter = ConnectionLimiter(runner.server, context.busy_connections)
+    server = await asyncio.get_running_loop().create_server(limiter, sock=listener)
+    address = context.address
+    if not address.path:
+        address = replace(address, port=listener.getsockname()[1])  # it was chosen for port 0
+    log.info("api.listening", address=str(address))
     try:
         async with anyio.create_task_group() as measuring:
             measuring.start_soon(_measure_lag, context, name="event loop lag")
@@ -82,20 +88,9 @@ async def _serve(context: ApiContext, listener: socket.socket) -> AsyncIterator[
         context.detach()
         with anyio.move_on_after(4 * DRAIN_SECONDS, shield=True):
             await runner.cleanup()
-        if context.address.path:
+        if address.path:
             with suppress(OSError):
-                context.address.path.unlink()
-
-
-async def _start(
-    runner: web.AppRunner, context: ApiContext, listener: socket.socket
-) -> asyncio.Server:
-    assert runner.server is not None
-    limiter = ConnectionLimiter(runner.server, context.busy_connections)
-    loop = asyncio.get_running_loop()
-    if context.address.path:
-        return await loop.create_unix_server(limiter, sock=listener)
-    return await loop.create_server(limiter, sock=listener)
+                address.path.unlink()
 
 
 class ConnectionLimiter:
@@ -173,10 +168,3 @@ def _remove_stale(path: Path) -> None:
 def _reason(error: OSError) -> str:
     # asyncio appends the address to the system's message.
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)
-
-
-def _url(address: ListenAddress, listener: socket.socket) -> str:
-    """Return the address with the port that was chosen for port 0."""
-    if address.path:
-        return str(address)
-    return f"http://{format_host(address.host)}:{listener.getsockname()[1]}"

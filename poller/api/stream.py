@@ -73,7 +73,9 @@ async def _send_events(
     """Send events until the daemon stops, which raises Problem."""
     text = RECONNECT_DELAY
     while True:
-        await _write(response, text)
+        if text:
+            with anyio.fail_after(WRITE_TIMEOUT):
+                await response.write(text)
         recorded = context.events_recorded.count
         rows = await context.query(events_after, position, EVENTS_PER_READ)
         if rows:
@@ -82,12 +84,6 @@ async def _send_events(
         else:
             is_notified = await context.events_recorded.wait(KEEP_ALIVE_INTERVAL, since=recorded)
             text = b"" if is_notified else KEEP_ALIVE_COMMENT
-
-
-async def _write(response: web.StreamResponse, text: bytes) -> None:
-    if text:
-        with anyio.fail_after(WRITE_TIMEOUT):
-            await response.write(text)
 
 
 def _frame(row: Row) -> bytes:

@@ -53,12 +53,8 @@ class ListenAddress:
         """Return the address as a URL; that of a unix socket is for display only."""
         if self.path:
             return f"unix:{self.path}"
-        return f"http://{format_host(self.host)}:{self.port}" if self.host else OFF
-
-
-def format_host(host: str) -> str:
-    """Return a host as URLs contain it: IPv6 addresses in brackets."""
-    return f"[{host}]" if ":" in host else host
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}" if host else OFF
 
 
 def is_ip(host: str) -> bool:

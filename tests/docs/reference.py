@@ -8,7 +8,7 @@ from typing import Final
 
 from prometheus_client import Metric
 
-from poller.api.metrics import Metrics
+from poller.api.metrics import DaemonCollector
 from poller.api.problems import PROBLEM_TYPES
 from poller.cli import VERBS, _parser
 from poller.core.counters import Counters
@@ -79,7 +79,7 @@ def _metrics() -> Iterable[Metric]:
     now = Clock().steady
     daemon_status = DaemonStatus(RateLimiter(per_minute=60.0, now=now, random=lambda: 0.5), now)
     daemon_status.rate_limiter.reachability.record(None)  # its metric appears with a response
-    return Metrics(Counters(), daemon_status, now).families(())
+    return DaemonCollector(Counters(), daemon_status, sinks=()).collect()
 
 
 def _name(metric: Metric) -> str:

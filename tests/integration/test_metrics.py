@@ -9,7 +9,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from poller.api.metrics import Metrics
+from poller.api.metrics import render
 from poller.core.counters import Counters
 from poller.core.errors import Transient
 from poller.sutro.simulator.script import JobScript
@@ -26,7 +26,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 async def metrics_of(app, parse=parse_text, accept=""):
     """Return the values of all metrics, rendered and parsed, by name and labels."""
-    rendered, _ = await Metrics(app.counters, app.status, app.clock.steady).render(accept)
+    rendered, _ = await render(app.counters, app.status, accept)
     return {
         (sample.name, *(f"{k}={v}" for k, v in sorted(sample.labels.items()))): sample.value
         for family in parse(rendered.decode())
