@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import anyio
 from aiohttp import web
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from poller.api.context import ApiContext
 from poller.api.models import ResponseModel, StrictModel
@@ -37,8 +37,9 @@ Result = ResponseModel | web.StreamResponse | None
 class Endpoint:
     """One operation, which the docstring of its handler documents.
 
-    `handler` takes the context and, by the names of its parameters, the request, or the models of
-    its `path`, `query` and `body`. `problems` are the types that only some operations raise.
+    `handler` takes the context and, by the names of its parameters, the request, the models of its
+    `query` and `body`, and variable parts of the path. `problems` are the types that only some
+    operations raise.
     """
 
     method: str
@@ -72,14 +73,16 @@ class Endpoint:
         if not self.is_public:
             if len(request.query) > len(set(request.query)):
                 raise Problem("invalid", "query: a parameter is repeated")
-            for place, values in (("query", request.query), ("path", request.match_info)):
-                with _reporting(place):
-                    model = models.get(place, StrictModel)
-                    arguments[place] = model.model_validate(dict(values))
+            with _reporting("query"):
+                query = models.get("query", StrictModel)
+                arguments["query"] = query.model_validate(dict(request.query))
+            for name, text in request.match_info.items():
+                with _reporting(f"path/{name}"):
+                    arguments[name] = TypeAdapter(models[name]).validate_python(text)
             if "body" in models:
-                text = await _read_body(request)
+                body = await _read_body(request)
                 with _reporting("body"):
-                    arguments["body"] = models["body"].model_validate_json(text, strict=True)
+                    arguments["body"] = models["body"].model_validate_json(body, strict=True)
             elif request.body_exists:  # it may have been meant to limit the request
                 raise Problem("invalid", "body: must be empty; use query parameters")
         return {name: value for name, value in arguments.items() if name in models}

@@ -42,12 +42,6 @@ class EventsQuery(PageQuery):
     cursor: EventsCursor | None = Field(None, description=CURSOR_TEXT)
 
 
-class EventPath(StrictModel):
-    """One event."""
-
-    event_id: EventId
-
-
 class ReplayQuery(StrictModel):
     """The sinks that get the event again."""
 
@@ -128,9 +122,9 @@ async def list_events(context: ApiContext, query: EventsQuery) -> EventPage:
     return EventPage.model_validate({"events": page.rows, "next_cursor": format_cursor(page.after)})
 
 
-async def show_event(context: ApiContext, path: EventPath) -> Event:
+async def show_event(context: ApiContext, event_id: EventId) -> Event:
     """Return one event with its body and its deliveries."""
-    row = await context.query(StoreAdmin.event, path.event_id)
+    row = await context.query(StoreAdmin.event, event_id)
     is_intact = checksum(row["body"]) == row["digest"]
     return Event.of_row(
         row,
@@ -140,9 +134,9 @@ async def show_event(context: ApiContext, path: EventPath) -> Event:
     )
 
 
-async def replay_event(context: ApiContext, path: EventPath, query: ReplayQuery) -> Replays:
+async def replay_event(context: ApiContext, event_id: EventId, query: ReplayQuery) -> Replays:
     """Send an event again: the same id and bytes, with a new timestamp and signature."""
-    wanted = EventFilter(event_ids=[path.event_id], sink=query.sink)
+    wanted = EventFilter(event_ids=[event_id], sink=query.sink)
     rows = await context.query(StoreAdmin.replay, wanted)
     context.daemon.dispatcher.wake()
     if not rows:

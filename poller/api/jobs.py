@@ -40,12 +40,6 @@ class JobsQuery(PageQuery):
     cursor: JobsCursor | None = Field(None, description=CURSOR_TEXT)
 
 
-class JobPath(StrictModel):
-    """One job."""
-
-    job_id: JobId
-
-
 class NewJobs(StrictModel):
     """The jobs to watch."""
 
@@ -103,10 +97,10 @@ async def list_jobs(context: ApiContext, query: JobsQuery) -> JobPage:
     return JobPage(jobs=jobs, next_cursor=format_cursor(page.after))
 
 
-async def show_job(context: ApiContext, path: JobPath) -> Job:
+async def show_job(context: ApiContext, job_id: JobId) -> Job:
     """Return one job."""
-    wanted = EventFilter(job=path.job_id, limit=1)
-    unseen = [path.job_id] if context.watchlist.sources(path.job_id) else []
+    wanted = EventFilter(job=job_id, limit=1)
+    unseen = [job_id] if context.watchlist.sources(job_id) else []
     page = await context.query(jobs_page, wanted, unseen=unseen)
     if not page.rows:
         raise Problem("not-found", "no job with this id is or was watched")
@@ -127,17 +121,17 @@ async def add_jobs(context: ApiContext, body: NewJobs) -> AddedJobs:
     return AddedJobs(jobs=jobs)
 
 
-async def remove_job(context: ApiContext, path: JobPath) -> None:
+async def remove_job(context: ApiContext, job_id: JobId) -> None:
     """Stop watching a job that was added; if its end is being settled, it is still announced.
 
     Jobs of the settings, the jobs file or discovery cannot be removed (409).
     """
-    additions, sources = context.daemon.additions, context.watchlist.sources(path.job_id)
+    additions, sources = context.daemon.additions, context.watchlist.sources(job_id)
     if not sources:
         raise Problem("not-found", "no job with this id is watched")
     if settings := [SETTINGS[source] for source in sources if source in SETTINGS]:
         raise Problem("managed-by-config", f"watched because of {' and '.join(settings)}")
-    await additions.remove([path.job_id])
+    await additions.remove([job_id])
 
 
 def _job(row: Row, context: ApiContext) -> Job:

@@ -5,16 +5,10 @@ from typing import Literal
 from pydantic import Field
 
 from poller.api.context import ApiContext
-from poller.api.models import Count, EventId, ResponseModel, SinkName, StrictModel, UtcTime
+from poller.api.models import Count, EventId, ResponseModel, SinkName, UtcTime
 from poller.api.problems import Problem
 from poller.delivery.attempt import attempt, test_delivery
 from poller.store.admin import StoreAdmin
-
-
-class SinkPath(StrictModel):
-    """One sink."""
-
-    name: SinkName
 
 
 class Sink(ResponseModel):
@@ -56,16 +50,16 @@ async def list_sinks(context: ApiContext) -> Sinks:
     return Sinks.model_validate({"sinks": await context.query(StoreAdmin.sinks)})
 
 
-async def enable_sink(context: ApiContext, path: SinkPath) -> EnabledSink:
+async def enable_sink(context: ApiContext, name: SinkName) -> EnabledSink:
     """Enable a sink that a 410 disabled, and send all events that were kept for it."""
-    rows = await context.query(StoreAdmin.enable_sink, path.name)
+    rows = await context.query(StoreAdmin.enable_sink, name)
     context.daemon.dispatcher.wake()
-    return EnabledSink(sink=path.name, was_disabled=rows is not None, pending_again=len(rows or ()))
+    return EnabledSink(sink=name, was_disabled=rows is not None, pending_again=len(rows or ()))
 
 
-async def test_sink(context: ApiContext, path: SinkPath) -> SinkTest:
+async def test_sink(context: ApiContext, name: SinkName) -> SinkTest:
     """Send a test event to a sink now and return the result."""
-    name, sinks = path.name, context.daemon.dispatcher.sinks
+    sinks = context.daemon.dispatcher.sinks
     if name not in sinks:
         raise Problem("not-found", f"no such sink; configured: {', '.join(sinks)}")
     delivery = test_delivery(name, context.config.origin, context.clock)

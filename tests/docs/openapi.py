@@ -2,10 +2,11 @@
 
 import inspect
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from poller.api.endpoint import Endpoint
@@ -18,6 +19,7 @@ Node = dict[str, Any]
 
 SCHEMAS: Final = "#/components/schemas/"
 RESPONSES: Final = "#/components/responses/"
+PATH_PART: Final = re.compile(r"{(\w+)}")
 HEAD: Final[Node] = {
     "openapi": "3.1.0",
     "info": {
@@ -127,10 +129,12 @@ class Document:
         return operation | {"responses": self._responses(endpoint)}
 
     def _parameters(self, endpoint: Endpoint) -> Iterator[Node]:
-        for place in ("path", "query"):
-            if model := endpoint.models.get(place):
+        names = PATH_PART.findall(endpoint.path)
+        path = create_model("Path", **{name: (endpoint.models[name], ...) for name in names})
+        for place, model in (("path", path), ("query", endpoint.models.get("query"))):
+            if model:
                 schema = self._schema(model)
-                for name, found in schema["properties"].items():
+                for name, found in schema.get("properties", {}).items():
                     yield _parameter(
                         name, place, found, is_required=name in schema.get("required", ())
                     )
