@@ -12,9 +12,9 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from poller.core.errors import ConfigError
 from poller.core.events import DEFAULT_SINK_EVENTS, DaemonEventType, EventOrigin
-from poller.core.lifecycle import LifecyclePolicy
 from poller.core.outbox import Retention
 from poller.core.pacing import PollPolicy
+from poller.core.state import LifecyclePolicy
 from poller.runtime.address import is_loopback
 from poller.runtime.http import OutboundSettings
 from poller.settings.base import RawSettings, Reloadable, SinkSettings, env_prefix, variables

@@ -8,7 +8,7 @@ a job's state.
                                  ┌───────── goes on running ──────────┐
                                  v                                    │
     NEW ── shown ─────────> ACTIVE ── SUCCEEDED, not complete ──> SETTLING
-     │                       │  ^  └─ any other end ─────┐            │ complete, or settle_timeout
+     │                       │  ^  └─ any other end ─────┐            │ complete, or end_on_timeout
      └─ 404 for long ──> MISSING                         v            v
                              └─ shown again: as before  DONE <────────┘
 
@@ -21,12 +21,22 @@ settles: it is polled often until it is complete, and is announced at the latest
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import Final
 
 from poller.core.jobs import Job, JobStatus
-from poller.core.state import Anomaly, Decision, EventDraft, JobEventType, JobState, Phase, Signal
+from poller.core.settling import announce_cost, end_on_timeout, finish, settle
+from poller.core.state import (
+    Anomaly,
+    Decision,
+    JobEventType,
+    JobState,
+    LifecyclePolicy,
+    Phase,
+    Signal,
+    emit,
+)
 
 
 class StatusKind(Enum):
@@ -35,14 +45,6 @@ class StatusKind(Enum):
     PROGRESS = "a known status that is not terminal"
     TERMINAL = "a terminal status"
     UNKNOWN = "an unknown status, or UNKNOWN itself"
-
-
-@dataclass(frozen=True, slots=True)
-class LifecyclePolicy:
-    """The settings of the machine, in seconds."""
-
-    settle_timeout: float = 30.0
-    not_found_grace: float = 600.0
 
 
 class Effect(Enum):
@@ -88,11 +90,6 @@ def effect_of(
     return Effect.NONE if _is_unchanged(state, result) else Effect.CHANGE
 
 
-def settle_deadline(state: JobState, rules: LifecyclePolicy) -> float | None:
-    """Return when `decide` must get Signal.TIMER at the latest, or None."""
-    return state.since + rules.settle_timeout if state.phase is Phase.SETTLING else None
-
-
 def _status_kind(seen: Job) -> StatusKind:
     if seen.status.is_terminal:
         return StatusKind.TERMINAL
@@ -128,23 +125,6 @@ def _progress(job: Job) -> JobStatus:
     return JobStatus.RUNNING if early and job.datetime_started else job.status
 
 
-def _emit(state: JobState, kind: JobEventType, job: Job | None, before: JobState) -> Decision:
-    """Return the state with one more event; `before` is the state until now."""
-    state = replace(state, sequence=state.sequence + 1)
-    draft = EventDraft(
-        type=kind,
-        job_id=state.job_id,
-        job=job,
-        previous_status=None if before.status is JobStatus.UNKNOWN else before.status,
-        sequence=state.sequence,
-        occurrence=state.occurrence if kind in REPEATABLE_TYPES else 0,
-    )
-    return Decision(state, (draft,))
-
-
-REPEATABLE_TYPES: Final = frozenset({JobEventType.MISSING, JobEventType.FOUND})
-"""Events that one job can have more than once."""
-
 # The rules, one for each kind of cell.
 
 
@@ -160,7 +140,7 @@ def _record(state: JobState, seen: Job, now: float, _rules: LifecyclePolicy) -> 
     )
     after = _mark_present(after, seen, now)
     if status is JobStatus.RUNNING:
-        return _emit(after, JobEventType.STARTED, seen, state)
+        return emit(after, JobEventType.STARTED, seen, state)
     return Decision(after)
 
 
@@ -173,7 +153,7 @@ def _advance(state: JobState, seen: Job, now: float, _rules: LifecyclePolicy) ->
         return Decision(after)
     after = replace(after, status=status, job=seen)
     if status is JobStatus.RUNNING:
-        return _emit(after, JobEventType.STARTED, seen, state)
+        return emit(after, JobEventType.STARTED, seen, state)
     return Decision(after)
 
 
@@ -183,36 +163,8 @@ def _unknown_status(state: JobState, seen: Job, now: float, _rules: LifecyclePol
     since = after.completing_since
     if since is None or now - since < UNRECOGNISED_SECONDS or state.is_unrecognised:
         return Decision(after, anomalies=(Anomaly.UNKNOWN_STATUS,))
-    decision = _emit(replace(after, is_unrecognised=True), JobEventType.UNRECOGNISED, seen, state)
+    decision = emit(replace(after, is_unrecognised=True), JobEventType.UNRECOGNISED, seen, state)
     return replace(decision, anomalies=(Anomaly.UNKNOWN_STATUS,))
-
-
-def _finish(state: JobState, seen: Job, now: float, rules: LifecyclePolicy) -> Decision:
-    """Settle, or end at once. `status` keeps its last value until the end is announced."""
-    if seen.status is JobStatus.SUCCEEDED and not seen.is_complete and rules.settle_timeout > 0:
-        after = replace(state, phase=Phase.SETTLING, since=now, job=seen)
-        return Decision(replace(after, settle_polls=0, misses=0, regressed_at=None))
-    return _end(state, seen, now)
-
-
-def _settle(state: JobState, seen: Job, now: float, rules: LifecyclePolicy) -> Decision:
-    is_over = now >= state.since + rules.settle_timeout
-    if seen.status is JobStatus.SUCCEEDED and not seen.is_complete and not is_over:
-        polls = state.settle_polls + 1
-        return Decision(replace(state, job=seen, settle_polls=polls, regressed_at=None))
-    return _end(state, seen, now)
-
-
-def _settle_timeout(state: JobState, now: float, rules: LifecyclePolicy) -> Decision:
-    """End a settling job in time, whether or not the API responds."""
-    if state.job is None or now < state.since + rules.settle_timeout:
-        return Decision(state)
-    return _end(state, state.job, now)
-
-
-def _end(state: JobState, job: Job, now: float) -> Decision:
-    after = replace(state, phase=Phase.DONE, since=now, status=job.status, job=job, misses=0)
-    return _emit(after, JobEventType(f"job.{job.status.value.lower()}"), job, state)
 
 
 def _unsettle(state: JobState, seen: Job, now: float, rules: LifecyclePolicy) -> Decision:
@@ -224,15 +176,6 @@ def _unsettle(state: JobState, seen: Job, now: float, rules: LifecyclePolicy) ->
         return Decision(replace(state, settle_polls=polls))
     active = replace(state, phase=Phase.ACTIVE, since=now, job=seen, regressed_at=None)
     return replace(_advance(active, seen, now, rules), anomalies=(Anomaly.REGRESSED,))
-
-
-def _settle_cost(state: JobState, seen: Job, _now: float, _rules: LifecyclePolicy) -> Decision:
-    """Announce a cost that came late: nothing else changes once a job is done."""
-    if seen.status is not state.status:
-        return Decision(state, anomalies=(Anomaly.CONTRADICTED,))
-    if not state.awaits_cost or seen.job_cost is None:
-        return Decision(state)
-    return _emit(replace(state, job=seen), JobEventType.COST_SETTLED, seen, state)
 
 
 def _contradict(state: JobState, _seen: Job, _now: float, _rules: LifecyclePolicy) -> Decision:
@@ -248,13 +191,13 @@ def _not_found(state: JobState, now: float, rules: LifecyclePolicy) -> Decision:
     if after.misses < needed or now - first < grace:
         return Decision(after)
     lost = replace(after, phase=Phase.MISSING, since=now, misses=0, occurrence=state.occurrence + 1)
-    return _emit(lost, JobEventType.MISSING, state.job, state)
+    return emit(lost, JobEventType.MISSING, state.job, state)
 
 
 def _reappear(state: JobState, seen: Job, now: float, rules: LifecyclePolicy) -> Decision:
     """Announce that a missing job is found, then go on as if it had never been away."""
     phase = Phase.ACTIVE if state.job else Phase.NEW
-    found = _emit(replace(state, phase=phase, since=now), JobEventType.FOUND, seen, state)
+    found = emit(replace(state, phase=phase, since=now), JobEventType.FOUND, seen, state)
     then = decide(found.state, seen, now, rules)
     return replace(then, drafts=found.drafts + then.drafts)
 
@@ -277,11 +220,11 @@ ON_JOB: Final[dict[tuple[Phase, StatusKind], Rule]] = {
     (phase, kind): rule
     for phase, row in {
         #                 PROGRESS     TERMINAL      UNKNOWN
-        Phase.NEW:       (_record,     _finish,      _record),
-        Phase.ACTIVE:    (_advance,    _finish,      _unknown_status),
-        Phase.SETTLING:  (_unsettle,   _settle,      _keep),
+        Phase.NEW:       (_record,     finish,      _record),
+        Phase.ACTIVE:    (_advance,    finish,      _unknown_status),
+        Phase.SETTLING:  (_unsettle,   settle,      _keep),
         Phase.MISSING:   (_reappear,   _reappear,    _reappear),
-        Phase.DONE:      (_contradict, _settle_cost, _keep),
+        Phase.DONE:      (_contradict, announce_cost, _keep),
     }.items()
     for kind, rule in zip(StatusKind, row, strict=True)
 }  # fmt: skip
@@ -291,6 +234,6 @@ ON_SIGNAL: Final[
 ] = {
     (Phase.NEW, Signal.NOT_FOUND): _not_found,
     (Phase.ACTIVE, Signal.NOT_FOUND): _not_found,
-    (Phase.SETTLING, Signal.TIMER): _settle_timeout,
+    (Phase.SETTLING, Signal.TIMER): end_on_timeout,
 }
 """Every other cell keeps the state."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from poller.core.errors import NotFound, PollError, RateLimited, Rejected, Unauthorized
-from poller.core.lifecycle import LifecyclePolicy
-from poller.core.state import JobState, Phase
+from poller.core.settling import SETTLE_INTERVALS
+from poller.core.state import JobState, LifecyclePolicy, Phase
 
 Random = Callable[[], float]
 """Returns a number of [0, 1)."""
@@ -19,8 +19,6 @@ QUARANTINE_SECONDS: Final = 900.0
 """The wait after a response that concerns this job alone, and will hardly change soon."""
 FORBIDDEN_STATUS: Final = 403
 
-SETTLE_INTERVALS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
-"""Seconds between the polls of a settling job, for a settle_timeout of 30 s; scaled for others."""
 COMPLETING_INTERVAL: Final = 2.0
 COMPLETING_SECONDS: Final = 60.0
 COST_MIN_INTERVAL: Final = 30.0

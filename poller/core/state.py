@@ -1,7 +1,8 @@
 """The state of one watched job, and the decision about an observation, as values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
+from typing import Final
 
 from poller.core.jobs import Job, JobStatus
 
@@ -112,3 +113,29 @@ class Decision:
     state: JobState
     drafts: tuple[EventDraft, ...] = ()
     anomalies: tuple[Anomaly, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LifecyclePolicy:
+    """The settings of the machine, in seconds."""
+
+    settle_timeout: float = 30.0
+    not_found_grace: float = 600.0
+
+
+REPEATABLE_TYPES: Final = frozenset({JobEventType.MISSING, JobEventType.FOUND})
+"""Events that one job can have more than once."""
+
+
+def emit(state: JobState, kind: JobEventType, job: Job | None, before: JobState) -> Decision:
+    """Return the state with one more event; `before` is the state until now."""
+    state = replace(state, sequence=state.sequence + 1)
+    draft = EventDraft(
+        type=kind,
+        job_id=state.job_id,
+        job=job,
+        previous_status=None if before.status is JobStatus.UNKNOWN else before.status,
+        sequence=state.sequence,
+        occurrence=state.occurrence if kind in REPEATABLE_TYPES else 0,
+    )
+    return Decision(state, (draft,))

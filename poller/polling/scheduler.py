@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from poller.core.errors import PollError
-from poller.core.lifecycle import LifecyclePolicy, settle_deadline
 from poller.core.pacing import PollPolicy, Random, is_failure, next_poll_delay
-from poller.core.state import JobState, Phase
+from poller.core.settling import settle_deadline
+from poller.core.state import JobState, LifecyclePolicy, Phase
 from poller.polling.queue import PollQueue
 from poller.runtime.liveness import HEARTBEAT_INTERVAL
 from poller.runtime.wakeup import Wakeup

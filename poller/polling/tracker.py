@@ -16,9 +16,9 @@ from poller.core.detection import Detection
 from poller.core.errors import StoreUnavailable
 from poller.core.events import DaemonEventType, Event, EventOrigin, daemon_event, job_event
 from poller.core.jobs import Job
-from poller.core.lifecycle import LifecyclePolicy, decide
+from poller.core.lifecycle import decide
 from poller.core.outbox import WriteBatch
-from poller.core.state import Decision, JobState, Phase, Signal
+from poller.core.state import Decision, JobState, LifecyclePolicy, Phase, Signal
 from poller.runtime.clock import Clock
 from poller.store import Store
 

@@ -23,9 +23,8 @@ from poller.core.errors import (
 )
 from poller.core.events import EventOrigin
 from poller.core.jobs import Job
-from poller.core.lifecycle import LifecyclePolicy
 from poller.core.pacing import Backoff, PollPolicy
-from poller.core.state import JobEventType, Phase
+from poller.core.state import JobEventType, LifecyclePolicy, Phase
 from poller.polling.tracker import JobTracker
 from poller.polling.watcher import Watcher
 from poller.runtime.clock import Clock

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, NamedTuple
 
-from poller.core.lifecycle import LifecyclePolicy
 from poller.core.pacing import PollPolicy, next_poll_delay
-from poller.core.state import JobState
+from poller.core.state import JobState, LifecyclePolicy
 
 
 class Timeline(NamedTuple):

@@ -7,9 +7,9 @@ import pytest
 
 from poller.core.events import DaemonEventType, checksum, daemon_event, job_event
 from poller.core.jobs import JobStatus
-from poller.core.lifecycle import LifecyclePolicy, decide
+from poller.core.lifecycle import decide
 from poller.core.parsing import parse_job
-from poller.core.state import JobEventType, JobState
+from poller.core.state import JobEventType, JobState, LifecyclePolicy
 from tests.support.builders import FINAL, GOLDEN, a_job, a_job_object, check_event
 from tests.support.event_builders import OBSERVED, ORIGIN, SIGHTING, an_event
 

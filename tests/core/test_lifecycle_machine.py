@@ -10,8 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from poller.core.detection import Detection
 from poller.core.events import EventOrigin, job_event
 from poller.core.jobs import JobStatus
-from poller.core.lifecycle import LifecyclePolicy, decide, settle_deadline
-from poller.core.state import JobState, Phase, Signal
+from poller.core.lifecycle import decide
+from poller.core.settling import settle_deadline
+from poller.core.state import JobState, LifecyclePolicy, Phase, Signal
 from tests.support.builders import a_job, check_event
 from tests.support.lifecycle_oracle import Oracle
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from poller.core.lifecycle import LifecyclePolicy, decide, settle_deadline
-from poller.core.state import Phase, Signal
+from poller.core.lifecycle import decide
+from poller.core.settling import settle_deadline
+from poller.core.state import LifecyclePolicy, Phase, Signal
 from tests.support.builders import FINAL, a_job
 from tests.support.state_builders import (
     COMPLETED,

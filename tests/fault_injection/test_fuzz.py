@@ -14,9 +14,9 @@ from poller.core.detection import Detection
 from poller.core.errors import PollError, Rejected
 from poller.core.events import EventOrigin, job_event
 from poller.core.jobs import Job, JobStatus
-from poller.core.lifecycle import LifecyclePolicy, decide
+from poller.core.lifecycle import decide
 from poller.core.parsing import parse_job
-from poller.core.state import JobEventType, JobState, Phase
+from poller.core.state import JobEventType, JobState, LifecyclePolicy, Phase
 from poller.runtime.http import Response, http_date, retry_after
 from poller.sutro.client import SutroClient
 from tests.fault_injection.harness import MAX_REPORTED, SCALE, tally

@@ -15,9 +15,8 @@ from poller.core.errors import (
     Unauthorized,
     WrongEndpoint,
 )
-from poller.core.lifecycle import LifecyclePolicy
 from poller.core.pacing import PollPolicy
-from poller.core.state import JobEventType
+from poller.core.state import JobEventType, LifecyclePolicy
 from poller.polling.waiter import JobResult, JobWaiter, WaitOptions, find_latest
 from poller.sutro import list_planner as listing
 from poller.sutro.client import JobPage

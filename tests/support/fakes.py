@@ -12,9 +12,9 @@ import anyio
 from poller.core.errors import NotFound, PollError, StoreUnavailable
 from poller.core.events import EVENT_TYPES, Event, EventOrigin
 from poller.core.jobs import Job
-from poller.core.lifecycle import LifecyclePolicy
 from poller.core.outbox import Delivery
 from poller.core.pacing import PollPolicy
+from poller.core.state import LifecyclePolicy
 from poller.delivery.dispatcher import Dispatcher
 from poller.polling.tracker import JobTracker
 from poller.polling.watcher import Watcher

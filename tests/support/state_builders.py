@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from poller.core.jobs import Job
-from poller.core.lifecycle import LifecyclePolicy, decide
+from poller.core.lifecycle import decide
 from poller.core.pacing import PollPolicy, next_poll_delay
-from poller.core.state import Decision, JobState, Phase, Signal
+from poller.core.state import Decision, JobState, LifecyclePolicy, Phase, Signal
 from tests.support.builders import FINAL, a_job
 
 RULES = LifecyclePolicy()
