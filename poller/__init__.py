@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from poller.core.errors import ConfigError, PollError, Unauthorized, WrongEndpoint
     from poller.core.events import Event
     from poller.core.jobs import Job
-    from poller.embedding import wait, watch
+    from poller.library import wait, watch
     from poller.polling.waiter import JobResult
 
 __all__ = [
@@ -43,8 +43,8 @@ _MODULES: Final = {
     "PollError": "poller.core.errors",
     "Unauthorized": "poller.core.errors",
     "WrongEndpoint": "poller.core.errors",
-    "wait": "poller.embedding",
-    "watch": "poller.embedding",
+    "wait": "poller.library",
+    "watch": "poller.library",
 }
 
 

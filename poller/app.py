@@ -18,13 +18,13 @@ from poller.config import Config
 from poller.core.counters import Counters
 from poller.core.errors import StoreUnavailable
 from poller.delivery.dispatcher import Dispatcher
-from poller.polling.completion import wait_until_complete
 from poller.polling.discovery import Discovery, DiscoveryFilter
+from poller.polling.exit_when_done import wait_until_complete
 from poller.polling.tracker import JobTracker
 from poller.polling.watcher import Watcher
 from poller.polling.watchlist import PersistentAdditions, Watchlist
 from poller.runtime.clock import Clock
-from poller.runtime.http import HttpClient
+from poller.runtime.http_client import HttpClient
 from poller.runtime.log_throttle import LogThrottle
 from poller.runtime.retrying import log_store_error, until_available
 from poller.runtime.systemd import SystemdNotifier

@@ -11,7 +11,7 @@ from poller.core.counters import Counters
 from poller.core.pacing import Random
 from poller.polling.waiter import JobWaiter, ProgressListener, WaitOptions
 from poller.runtime.clock import Clock
-from poller.runtime.http import HttpClient
+from poller.runtime.http_client import HttpClient
 from poller.settings.types import MEMORY
 from poller.store import Store
 from poller.store.memory import MemoryStore

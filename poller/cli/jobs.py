@@ -16,7 +16,7 @@ from poller.cli.arguments import (
 from poller.cli.client import DaemonClient, DaemonError, connect
 from poller.cli.output import print_rows
 from poller.core.errors import ConfigError
-from poller.core.jobs import JobStatus
+from poller.core.job_status import JobStatus
 
 STATES: Final = (*(status.value for status in JobStatus), "MISSING")
 COLUMNS: Final = (

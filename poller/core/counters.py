@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from poller.core.detection import Detection
+from poller.core.detection_lag import Detection
 from poller.core.errors import (
     DeliveryError,
     MalformedResponse,

@@ -15,7 +15,7 @@ from enum import StrEnum
 from importlib.resources import files
 from typing import Any, Final
 
-from poller.core.detection import Detection
+from poller.core.detection_lag import Detection
 from poller.core.jobs import format_rfc3339
 from poller.core.state import EventDraft, JobEventType
 

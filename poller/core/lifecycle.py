@@ -8,7 +8,7 @@ a job's state.
                                  ┌───────── goes on running ──────────┐
                                  v                                    │
     NEW ── shown ─────────> ACTIVE ── SUCCEEDED, not complete ──> SETTLING
-     │                       │  ^  └─ any other end ─────┐            │ complete, or end_on_timeout
+     │                       │  ^  └─ any other end ─────┐            │ complete, or settle_timeout
      └─ 404 for long ──> MISSING                         v            v
                              └─ shown again: as before  DONE <────────┘
 
@@ -25,7 +25,8 @@ from dataclasses import replace
 from enum import Enum
 from typing import Final
 
-from poller.core.jobs import Job, JobStatus
+from poller.core.job_status import JobStatus
+from poller.core.jobs import Job
 from poller.core.settling import announce_cost, end_on_timeout, finish, settle
 from poller.core.state import (
     Anomaly,
@@ -219,11 +220,11 @@ Rule = Callable[[JobState, Job, float, LifecyclePolicy], Decision]
 ON_JOB: Final[dict[tuple[Phase, StatusKind], Rule]] = {
     (phase, kind): rule
     for phase, row in {
-        #                 PROGRESS     TERMINAL      UNKNOWN
-        Phase.NEW:       (_record,     finish,      _record),
-        Phase.ACTIVE:    (_advance,    finish,      _unknown_status),
-        Phase.SETTLING:  (_unsettle,   settle,      _keep),
-        Phase.MISSING:   (_reappear,   _reappear,    _reappear),
+        #                 PROGRESS     TERMINAL       UNKNOWN
+        Phase.NEW:       (_record,     finish,        _record),
+        Phase.ACTIVE:    (_advance,    finish,        _unknown_status),
+        Phase.SETTLING:  (_unsettle,   settle,        _keep),
+        Phase.MISSING:   (_reappear,   _reappear,     _reappear),
         Phase.DONE:      (_contradict, announce_cost, _keep),
     }.items()
     for kind, rule in zip(StatusKind, row, strict=True)

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from poller.core.errors import MalformedResponse
-from poller.core.jobs import Job, JobStatus, is_job_id
+from poller.core.job_status import STATUS_ALIASES, JobStatus
+from poller.core.jobs import Job, is_job_id
 
 NAME_CHARS: Final = 500
 DESCRIPTION_CHARS: Final = 1_000
@@ -116,14 +117,6 @@ FIELD_PARSERS: Final[dict[str, Callable[[object], Any]]] = {
 
 
 STATUS_CHARS: Final = 64
-STATUS_ALIASES: Final = {status.value.casefold(): status for status in JobStatus} | {
-    "canceled": JobStatus.CANCELLED,
-    "completed": JobStatus.SUCCEEDED,
-    "complete": JobStatus.SUCCEEDED,
-    "success": JobStatus.SUCCEEDED,
-    "error": JobStatus.FAILED,
-}
-"""Every spelling that is accepted, case-folded."""
 
 
 def parse_job(raw: object) -> Job:

@@ -4,7 +4,6 @@ Times are seconds of one monotonic clock, which the caller reads.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from poller.core.errors import DeliveryError
@@ -26,10 +25,6 @@ RETRY_DELAYS: Final = (
 """Seconds after each failed attempt of a delivery; the last delay repeats."""
 MAX_DELIVERY_AGE: Final = 7 * 24 * HOUR
 """Seconds after which a delivery that still fails is dead."""
-PROBE_DELAYS: Final = (5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-"""Seconds before each probe of a failing sink, without jitter; the last delay repeats."""
-FAILURE_THRESHOLD: Final = 5
-"""Consecutive failures that open the circuit."""
 RETRY_AFTER_CAP: Final = 24 * HOUR
 """The longest pause that a sink can demand, in seconds."""
 
@@ -43,61 +38,3 @@ def retry_delay(
     """Return the seconds until the next attempt: the delay with jitter, or the sink's own pause."""
     step = delays[min(failures, len(delays)) - 1]
     return max(step * (1.0 + random() / 10.0), min(error.retry_after or 0.0, RETRY_AFTER_CAP))
-
-
-@dataclass(slots=True)
-class CircuitBreaker:
-    """A circuit breaker: it stops sending to a failing sink, and detects its recovery early.
-
-    Five consecutive failures open it; then one probe at a time is sent, with PROBE_DELAYS between
-    them. The first response that is no fault of the sink closes it. It starts slowly: one delivery
-    at a time, then twice as many after each success, up to `width`.
-    """
-
-    width: int
-    allowed: int = 0
-    failures: int = 0
-    opens_at: float | None = None
-    paused_until: float = 0.0
-    _probes: int = 0
-
-    def __post_init__(self) -> None:
-        """Start closed, at full width."""
-        self.allowed = self.width
-
-    @property
-    def is_open(self) -> bool:
-        """Return whether only a probe may be sent."""
-        return self.opens_at is not None
-
-    def delay(self, now: float, in_flight: int) -> float:
-        """Return the seconds until a delivery may be sent; inf while others must finish first."""
-        if in_flight >= (1 if self.is_open else self.allowed):
-            return float("inf")
-        return max(0.0, self.paused_until - now, (self.opens_at or now) - now)
-
-    def half_open(self, now: float) -> None:
-        """Require a probe first: the condition of the sink is unknown."""
-        self.opens_at = now
-
-    def record_success(self) -> bool:
-        """Record a response that is no fault of the sink; return whether it closed the circuit."""
-        was_open, self.opens_at = self.is_open, None
-        self.failures = 0
-        self._probes = 0
-        self.allowed = 1 if was_open else min(self.allowed * 2, self.width)
-        return was_open
-
-    def record_failure(self, now: float, error: DeliveryError, *, is_probe: bool) -> bool:
-        """Record a failure; return whether it opened the circuit."""
-        self.failures += 1
-        self.paused_until = max(
-            self.paused_until, now + min(error.retry_after or 0.0, RETRY_AFTER_CAP)
-        )
-        if self.is_open and not is_probe:
-            return False
-        opened = self._probes == 0 and (self.is_open or self.failures >= FAILURE_THRESHOLD)
-        if opened or self.is_open:
-            self.opens_at = now + PROBE_DELAYS[min(self._probes, len(PROBE_DELAYS) - 1)]
-            self._probes += 1
-        return opened

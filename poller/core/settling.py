@@ -7,7 +7,8 @@ often until it is complete, and is announced at the latest after `settle_timeout
 from dataclasses import replace
 from typing import Final
 
-from poller.core.jobs import Job, JobStatus
+from poller.core.job_status import JobStatus
+from poller.core.jobs import Job
 from poller.core.state import (
     Anomaly,
     Decision,

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from typing import Final
 
-from poller.core.jobs import Job, JobStatus
+from poller.core.job_status import JobStatus
+from poller.core.jobs import Job
 
 
 class Phase(StrEnum):

@@ -14,17 +14,12 @@ from typing import Final
 import anyio
 import structlog
 
+from poller.core.circuit_breaker import FAILURE_THRESHOLD, CircuitBreaker
 from poller.core.counters import Counters
 from poller.core.errors import DeliveryError, StoreUnavailable
 from poller.core.outbox import Delivery, DeliveryStatus, Outcome
 from poller.core.pacing import Random
-from poller.core.retry import (
-    FAILURE_THRESHOLD,
-    MAX_DELIVERY_AGE,
-    RETRY_DELAYS,
-    CircuitBreaker,
-    retry_delay,
-)
+from poller.core.retry import MAX_DELIVERY_AGE, RETRY_DELAYS, retry_delay
 from poller.delivery.attempt import SEND_TIMEOUT, attempt
 from poller.runtime.clock import Clock
 from poller.runtime.liveness import HEARTBEAT_INTERVAL, STALL_TIMEOUT, Heartbeat

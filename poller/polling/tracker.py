@@ -12,7 +12,7 @@ import structlog
 
 from poller.core.auth_notice import AUTH_FLAG, AuthNotice
 from poller.core.counters import Counters
-from poller.core.detection import Detection
+from poller.core.detection_lag import Detection
 from poller.core.errors import StoreUnavailable
 from poller.core.events import DaemonEventType, Event, EventOrigin, daemon_event, job_event
 from poller.core.jobs import Job

@@ -15,7 +15,7 @@ from poller.core.events import Event
 from poller.core.jobs import format_rfc3339
 from poller.core.outbox import Delivery
 from poller.runtime.clock import Clock
-from poller.runtime.http import OutboundSettings
+from poller.runtime.http_client import OutboundSettings
 from poller.runtime.logging import is_console
 from poller.runtime.stdout import NonBlockingStdout
 from poller.settings.base import Reloadable, SinkSettings

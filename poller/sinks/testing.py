@@ -5,13 +5,13 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from poller.core.detection import Detection
+from poller.core.detection_lag import Detection
 from poller.core.events import EventOrigin, job_event
-from poller.core.jobs import JobStatus
+from poller.core.job_status import JobStatus
 from poller.core.outbox import Delivery
 from poller.core.parsing import parse_job
 from poller.core.state import EventDraft, JobEventType
-from poller.runtime.http import OutboundSettings
+from poller.runtime.http_client import OutboundSettings
 from poller.settings.base import RawSettings, Reloadable, env_prefix
 from poller.settings.sources import EnvSources
 from poller.sinks import Sink, SinkKind

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo,
 from poller.core.errors import DeliveryError
 from poller.core.outbox import Delivery
 from poller.core.retry import RETRY_AFTER_CAP
-from poller.runtime.http import (
+from poller.runtime.http_client import (
     HttpClient,
     NoResponse,
     OutboundSettings,

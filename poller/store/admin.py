@@ -17,7 +17,8 @@ from typing import Any, Final, TypeVar
 
 from poller.core.auth_notice import AUTH_FLAG, AuthNotice
 from poller.core.errors import NoMatch, StoreError, StoreUnavailable, StoreUnusable
-from poller.core.jobs import TERMINAL_STATUSES, format_rfc3339
+from poller.core.job_status import TERMINAL_STATUSES
+from poller.core.jobs import format_rfc3339
 from poller.core.outbox import DeliveryStatus
 from poller.store import SINK_DISABLED, schema
 from poller.store import admin_sql as sql

@@ -16,7 +16,7 @@ import structlog
 
 from poller.core.errors import StoreLocked, StoreUnavailable, StoreUnusable
 from poller.store import schema
-from poller.store.filesystem import network_fs_type
+from poller.store.network_fs import network_fs_type
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]

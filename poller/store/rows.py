@@ -9,7 +9,8 @@ import structlog
 
 from poller.core.errors import MalformedResponse
 from poller.core.events import Event, checksum
-from poller.core.jobs import JobStatus, format_rfc3339
+from poller.core.job_status import JobStatus
+from poller.core.jobs import format_rfc3339
 from poller.core.outbox import Delivery, SinkBacklog
 from poller.core.parsing import parse_job
 from poller.core.state import JobState, Phase

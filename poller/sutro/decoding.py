@@ -15,7 +15,7 @@ from pydantic_core.core_schema import (
 
 from poller.core.errors import MalformedResponse, ResponseTooLarge
 from poller.core.jobs import EVENT_FIELDS
-from poller.runtime.http import Response
+from poller.runtime.http_client import Response
 
 BYTES_PER_VALUE: Final = 64
 """A body may hold one JSON value for this many bytes of its cap.

@@ -16,8 +16,8 @@ from poller.core.errors import (
     Unauthorized,
     WrongEndpoint,
 )
-from poller.core.jobs import JobStatus
-from poller.runtime.http import HttpClient, OutboundSettings
+from poller.core.job_status import JobStatus
+from poller.runtime.http_client import HttpClient, OutboundSettings
 from poller.sutro.client import SutroClient
 from tests.support.client_polls import DATE, JOB, NOW, UNKNOWN, body, client, trouble
 from tests.support.http_peers import answers, peer

@@ -16,7 +16,8 @@ from poller.core.errors import (
     Transient,
     WrongEndpoint,
 )
-from poller.core.jobs import Job, JobStatus
+from poller.core.job_status import JobStatus
+from poller.core.jobs import Job
 from poller.sutro import client as client_module
 from poller.sutro.client import JOB_BYTES_CAP
 from tests.support.builders import EXAMPLE

@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from poller.core.errors import NotFound, PollError, Unauthorized, WrongEndpoint
-from poller.runtime.http import HttpClient, OutboundSettings
+from poller.runtime.http_client import HttpClient, OutboundSettings
 from poller.sutro.client import SutroClient
 from tests.support.client_polls import JOB, KEY, NOW, UNKNOWN, body, client, trouble
 from tests.support.http_peers import Talk, answers, peer, says

@@ -9,7 +9,7 @@ from cloudevents.v1.http import from_http
 from standardwebhooks import Webhook
 
 from poller.core.events import EVENT_TYPES, DaemonEventType, Event, daemon_event
-from poller.core.jobs import JobStatus
+from poller.core.job_status import JobStatus
 from poller.core.outbox import Delivery
 from poller.sinks.formats import FORMATS, HUMAN_FORMATS, FormatName, slack
 from tests.support.builders import GOLDEN, a_job, a_job_object, check_event

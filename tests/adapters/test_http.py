@@ -6,7 +6,7 @@ import tracemalloc
 import anyio
 import pytest
 
-from poller.runtime.http import LARGE_BODY_BYTES
+from poller.runtime.http_client import LARGE_BODY_BYTES
 from tests.support.http_peers import (
     BREAKING,
     CHUNKED,

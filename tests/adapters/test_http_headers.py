@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.runtime.http import http_date, redact_url, retry_after
+from poller.runtime.http_client import http_date, redact_url, retry_after
 from tests.support.http_requests import DATE
 
 

@@ -15,7 +15,7 @@ from poller.core.errors import DeliveryError
 from poller.core.events import Event
 from poller.core.outbox import Delivery
 from poller.runtime.clock import Clock
-from poller.runtime.http import OutboundSettings
+from poller.runtime.http_client import OutboundSettings
 from poller.runtime.stdout import NonBlockingStdout
 from poller.settings.base import Reloadable
 from poller.sinks.log import KIND, LogSettings, LogSink, open_sink

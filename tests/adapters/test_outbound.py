@@ -10,8 +10,8 @@ import pytest
 import trustme
 from aiohttp.resolver import AsyncResolver
 
-from poller.runtime import http as http_module
-from poller.runtime.http import NoResponse, OutboundSettings
+from poller.runtime import http_client as http_module
+from poller.runtime.http_client import NoResponse, OutboundSettings
 from tests.support.http_peers import BREAKING, answers, peer, proxy, stalls
 from tests.support.http_requests import NOW, failure, get, session
 

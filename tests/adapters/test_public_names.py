@@ -13,7 +13,7 @@ DAEMON = ("poller.cli", "poller.api", "poller.delivery", "poller.app", "poller.s
 @pytest.mark.parametrize(
     ("statement", "unused"),
     [
-        ("import poller", ("anyio", "aiohttp", "pydantic", "structlog", "poller.embedding")),
+        ("import poller", ("anyio", "aiohttp", "pydantic", "structlog", "poller.library")),
         ("from poller import wait", DAEMON),
         ("from poller import watch", DAEMON),
         (

@@ -19,9 +19,10 @@ from poller.core.errors import (
     Transient,
     Unauthorized,
 )
-from poller.core.jobs import Job, JobStatus
+from poller.core.job_status import JobStatus
+from poller.core.jobs import Job
 from poller.polling.queue import PollQueue
-from poller.runtime.http import HttpClient, OutboundSettings
+from poller.runtime.http_client import HttpClient, OutboundSettings
 from poller.sutro.client import JOB_BYTES_CAP, JobPage, SutroClient, no_known_jobs
 from poller.sutro.list_planner import ListPlanner
 from poller.sutro.port import Observation, PollRequest

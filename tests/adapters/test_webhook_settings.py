@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from poller.core.errors import ConfigError
-from poller.runtime.http import OutboundSettings
+from poller.runtime.http_client import OutboundSettings
 from poller.settings.base import Reloadable
 from poller.sinks.webhook import open_sink, signing_keys
 from tests.support.webhook_sinks import NEW, OLD, settings

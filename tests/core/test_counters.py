@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from poller.core.counters import MAX_MODELS, OTHER_MODEL, Counters, Histogram
-from poller.core.detection import Detection
+from poller.core.detection_lag import Detection
 from poller.core.errors import DeliveryError, MalformedResponse, PollError, Transient
 from poller.core.state import EventDraft, JobEventType
 from tests.support.builders import a_job

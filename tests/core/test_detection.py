@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from poller.core.detection import Detection
+from poller.core.detection_lag import Detection
 
 NOON = datetime(2024, 1, 15, 12, tzinfo=UTC)
 SEEN_AT = NOON.timestamp()

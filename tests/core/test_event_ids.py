@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from poller.core.events import EventOrigin, event_id, job_event
-from poller.core.jobs import JobStatus
+from poller.core.job_status import JobStatus
 from poller.core.parsing import parse_job
 from tests.support.builders import a_job_object
 from tests.support.event_builders import OBSERVED, ORIGIN, SIGHTING, a_transition, an_event

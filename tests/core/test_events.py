@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from poller.core.events import DaemonEventType, checksum, daemon_event, job_event
-from poller.core.jobs import JobStatus
+from poller.core.job_status import JobStatus
 from poller.core.lifecycle import decide
 from poller.core.parsing import parse_job
 from poller.core.state import JobEventType, JobState, LifecyclePolicy

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from poller.core.errors import MalformedResponse
-from poller.core.jobs import EVENT_FIELDS, JobStatus, format_rfc3339, is_job_id
+from poller.core.job_status import JobStatus
+from poller.core.jobs import EVENT_FIELDS, format_rfc3339, is_job_id
 from poller.core.parsing import parse_job
 from tests.support.builders import a_job, a_job_object
 

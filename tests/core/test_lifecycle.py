@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from poller.core.jobs import JobStatus
+from poller.core.job_status import JobStatus
 from poller.core.lifecycle import decide
 from poller.core.state import Anomaly, JobEventType, Phase, Signal
 from tests.support.builders import FINAL, a_job

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from poller.core.errors import NotFound, Transient
-from poller.core.jobs import JobStatus
+from poller.core.job_status import JobStatus
 from poller.core.lifecycle import Effect, decide, effect_of
 from poller.core.state import Decision, Phase, Signal
 from tests.support.builders import FINAL, a_job

@@ -7,9 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from poller.core.detection import Detection
+from poller.core.detection_lag import Detection
 from poller.core.events import EventOrigin, job_event
-from poller.core.jobs import JobStatus
+from poller.core.job_status import JobStatus
 from poller.core.lifecycle import decide
 from poller.core.settling import settle_deadline
 from poller.core.state import JobState, LifecyclePolicy, Phase, Signal

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from poller.core.errors import MalformedResponse
 from poller.core.events import EventOrigin, job_event
-from poller.core.jobs import EVENT_FIELDS, JobStatus, is_job_id, is_unchanged
+from poller.core.job_status import JobStatus
+from poller.core.jobs import EVENT_FIELDS, is_job_id, is_unchanged
 from poller.core.parsing import FAILURE_REASON_BYTES, parse_job
 from poller.core.state import EventDraft, JobEventType
 from tests.support.builders import check_event

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poller.core.circuit_breaker import FAILURE_THRESHOLD, CircuitBreaker
 from poller.core.errors import DeliveryError
-from poller.core.retry import FAILURE_THRESHOLD, MAX_DELIVERY_AGE, CircuitBreaker, retry_delay
+from poller.core.retry import MAX_DELIVERY_AGE, retry_delay
 
 NOW = 1_705_320_000.0
 MINUTE, HOUR, DAY = 60.0, 3_600.0, 86_400.0

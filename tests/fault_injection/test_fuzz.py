@@ -10,14 +10,15 @@ from unicodedata import category
 import pytest
 from pydantic import SecretStr
 
-from poller.core.detection import Detection
+from poller.core.detection_lag import Detection
 from poller.core.errors import PollError, Rejected
 from poller.core.events import EventOrigin, job_event
-from poller.core.jobs import Job, JobStatus
+from poller.core.job_status import JobStatus
+from poller.core.jobs import Job
 from poller.core.lifecycle import decide
 from poller.core.parsing import parse_job
 from poller.core.state import JobEventType, JobState, LifecyclePolicy, Phase
-from poller.runtime.http import Response, http_date, retry_after
+from poller.runtime.http_client import Response, http_date, retry_after
 from poller.sutro.client import SutroClient
 from tests.fault_injection.harness import MAX_REPORTED, SCALE, tally
 from tests.fault_injection.mutations import JOB, mutated, real_responses

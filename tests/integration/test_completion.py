@@ -6,7 +6,7 @@ import pytest
 from poller.core.outbox import SinkBacklog
 from poller.core.state import JobState, Phase
 from poller.polling import watchlist
-from poller.polling.completion import wait_until_complete
+from poller.polling.exit_when_done import wait_until_complete
 from poller.polling.watchlist import Watchlist
 from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve

@@ -10,7 +10,7 @@ import pytest
 
 from poller.core.errors import NoMatch, StoreUnavailable, StoreUnusable
 from poller.core.events import checksum
-from poller.core.jobs import JobStatus
+from poller.core.job_status import JobStatus
 from poller.core.outbox import WriteBatch
 from poller.core.parsing import parse_job
 from poller.core.state import Phase

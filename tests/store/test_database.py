@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from poller.core.errors import StoreLocked, StoreUnavailable, StoreUnusable
 from poller.core.outbox import WriteBatch
 from poller.store import database
-from poller.store import filesystem as mounts
+from poller.store import network_fs as mounts
 from poller.store.sqlite import SqliteStore
 from tests.support.store_builders import (
     NOON,

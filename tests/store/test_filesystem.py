@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from poller.store import filesystem
-from poller.store.filesystem import fs_type, network_fs_type
+from poller.store import network_fs as filesystem
+from poller.store.network_fs import fs_type, network_fs_type
 
 MOUNTINFO = r"""
 22 27 0:21 / /proc rw,relatime - proc proc rw

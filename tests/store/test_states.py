@@ -2,7 +2,7 @@
 
 import pytest
 
-from poller.core.jobs import JobStatus
+from poller.core.job_status import JobStatus
 from poller.core.outbox import WriteBatch
 from poller.core.pacing import COST_WATCH_SECONDS
 from poller.core.state import JobState, Phase

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from poller.core.detection import Detection
+from poller.core.detection_lag import Detection
 from poller.core.events import Event, EventOrigin, job_event
 from poller.core.state import EventDraft, JobEventType
 from tests.support.builders import a_job

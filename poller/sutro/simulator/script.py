@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated_dataclass
 
-from poller.core.jobs import JobStatus, format_rfc3339, is_job_id
+from poller.core.job_status import JobStatus
+from poller.core.jobs import format_rfc3339, is_job_id
 
 BRIEFLY: Final = 0.1
 """The share of its queue time that a job is STARTING, and of its run that it is CANCELLING."""

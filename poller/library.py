@@ -19,7 +19,7 @@ from poller.core.state import JobEventType
 from poller.polling.waiter import JobResult, JobWaiter, WaitOptions
 from poller.polling.watchlist import JOB_ID_RULE
 from poller.runtime.clock import Clock
-from poller.runtime.http import HttpClient
+from poller.runtime.http_client import HttpClient
 from poller.runtime.logging import log_to_stdlib
 from poller.store import Store
 from poller.store.memory import MemoryStore

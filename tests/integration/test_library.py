@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 import poller
-from poller import embedding
+from poller import library
 from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from tests.support.running_app import served
@@ -27,7 +27,7 @@ KEY = "sk_simulator"
 @pytest.fixture(autouse=True)
 async def _virtual(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """Use the virtual clock, and fail when the polling goes on after a test."""
-    monkeypatch.setattr(embedding, "Clock", virtual_clock)
+    monkeypatch.setattr(library, "Clock", virtual_clock)
     yield
     assert {"watch", "watcher"}.isdisjoint(task.get_name() for task in asyncio.all_tasks())
 
