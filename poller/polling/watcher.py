@@ -76,7 +76,7 @@ class Watcher:
 
     @property
     def is_wrong_endpoint(self) -> bool:
-        """Whether nearly all jobs have been unknown to the API for a minute."""
+        """Return whether nearly all jobs have been unknown to the API for a minute."""
         return self._missing_guard.is_wrong_endpoint
 
     @property

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.core.jobs import JobStatus
+from poller.core.job_status import JobStatus
 from poller.core.parsing import parse_job
 from poller.core.state import JobState, Phase
 from tests.cli.conftest import RunCli

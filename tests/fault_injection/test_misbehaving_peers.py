@@ -14,7 +14,7 @@ import anyio
 import pytest
 from anyio.abc import ByteStream
 
-from poller.runtime.http import LARGE_BODY_BYTES, MAX_LARGE_BODIES
+from poller.runtime.http_client import LARGE_BODY_BYTES, MAX_LARGE_BODIES
 from poller.sutro.client import JOB_BYTES_CAP
 from tests.fault_injection.broken_transports import BROTLI_BOMB, chunk, gzip_bomb, zstd_bomb
 from tests.fault_injection.harness import SCALE, ForkedProcess, process_forker, tally
