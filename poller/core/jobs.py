@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -21,11 +21,11 @@ class Job:
     """
 
     job_id: str
-    status: JobStatus
-    raw_status: str | None = None
     name: str | None = None
     description: str | None = None
     model: str | None = None
+    status: JobStatus
+    raw_status: str | None = None
     job_priority: int | None = None
     dataset_id: str | None = None
     num_rows: int | None = None
@@ -63,22 +63,10 @@ class Job:
         }
 
 
-EVENT_FIELDS: Final = (
-    "name",
-    "description",
-    "model",
-    "status",
-    "job_priority",
-    "dataset_id",
-    "num_rows",
-    "input_tokens",
-    "output_tokens",
-    "job_cost",
-    "cost_estimate",
-    "failure_reason",
-    "datetime_created",
-    "datetime_started",
-    "datetime_completed",
+EVENT_FIELDS: Final = tuple(
+    column.name
+    for column in fields(Job)
+    if column.name not in {"job_id", "raw_status", "invalid_fields"}
 )
 """The fields of a job in an event after `job_id`, in order: no prompts, no output schemas."""
 

@@ -22,17 +22,14 @@ SINK_UNCONFIGURED: Final = "the sink was removed from the configuration"
 class Store(Protocol):
     """The durable state of the daemon. Use it as an async context manager."""
 
-    @property
-    def database_id(self) -> str:
-        """The random id of the database, made when the database was created."""
+    database_id: str
+    """The random id of the database, made when the database was created."""
 
-    @property
-    def last_error(self) -> str | None:
-        """The text of the StoreUnavailable that the last verb raised; None if it succeeded."""
+    last_error: str | None
+    """The text of the StoreUnavailable that the last verb raised; None if it succeeded."""
 
-    @property
-    def last_error_at(self) -> float:
-        """When a verb last raised StoreUnavailable; -inf for never."""
+    last_error_at: float
+    """When a verb last raised StoreUnavailable; -inf for never."""
 
     async def __aenter__(self) -> Self:
         """Lock, open, check and migrate the database.

@@ -158,7 +158,11 @@ class Database:
         """
         wal = _sibling(self._path, "-wal")
         for path in (wal, self._path.parent) if wal.exists() else ():
-            _sync(path)
+            file = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
 
     def _check_file(self) -> None:
         """Check the file through a read-only connection: an unusable file must not change."""
@@ -277,14 +281,6 @@ def _lock(file: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _open_private(path: Path) -> int:

@@ -51,21 +51,9 @@ class SqliteStore(Store):
         self._now = now
         self._retention = retention
         self._in_thread = in_thread
-        self._database_id = ""
-        self._last_error: str | None = None
-        self._last_error_at = -math.inf
-
-    @property
-    def database_id(self) -> str:
-        return self._database_id
-
-    @property
-    def last_error(self) -> str | None:
-        return self._last_error
-
-    @property
-    def last_error_at(self) -> float:
-        return self._last_error_at
+        self.database_id = ""
+        self.last_error: str | None = None
+        self.last_error_at = -math.inf
 
     async def __aenter__(self) -> Self:
         # One call at a time, with a limiter of its own: DNS look-ups that hang must not starve it.
@@ -143,7 +131,7 @@ class SqliteStore(Store):
         values = self._values(sinks=_json(self._routes), max_delay=MAX_DUE_DELAY)
         for statement in (sql.ADD_SINKS, sql.MARK_UNCONFIGURED, sql.CLAMP_DUE):
             db.execute(statement, values)
-        self._database_id = db.execute(sql.DATABASE_ID).fetchone()[0]
+        self.database_id = db.execute(sql.DATABASE_ID).fetchone()[0]
 
     def _write_batch(self, db: sqlite3.Connection, batch: WriteBatch) -> None:
         for state in batch.states:
@@ -180,9 +168,9 @@ class SqliteStore(Store):
         try:
             result = await self._run(lambda: self._database.transact(work))
         except StoreUnavailable as error:
-            self._last_error, self._last_error_at = str(error), self._now()
+            self.last_error, self.last_error_at = str(error), self._now()
             raise
-        self._last_error = None
+        self.last_error = None
         return result
 
     async def _run(self, call: Callable[[], T]) -> T:
