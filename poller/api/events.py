@@ -119,7 +119,8 @@ async def list_events(context: ApiContext, query: EventsQuery) -> EventPage:
         limit=query.limit,
     )
     page = await context.query(events_page, wanted, after=parse_cursor(query.cursor, int))
-    return EventPage.model_validate({"events": page.rows, "next_cursor": format_cursor(page.after)})
+    events = [EventSummary.of_row(row, subject=row["job_id"]) for row in page.rows]
+    return EventPage(events=events, next_cursor=format_cursor(page.after))
 
 
 async def show_event(context: ApiContext, event_id: EventId) -> Event:

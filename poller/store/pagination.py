@@ -44,18 +44,9 @@ def jobs_page(
 def events_page(admin: StoreAdmin, wanted: EventFilter, *, after: Cursor | None) -> Page:
     """Return events with the status of their deliveries, the latest first."""
     page = _page(admin, sql.EVENTS, wanted, after)
-    rows = [
-        {
-            "id": row["id"],
-            "type": row["type"],
-            "subject": row["job_id"],
-            "occurred_at": row["occurred_at"],
-            "recorded_at": row["recorded_at"],
-            "deliveries": json.loads(row["deliveries"]),
-        }
-        for row in page.rows
-    ]
-    return Page(rows, page.after)
+    for row in page.rows:
+        row["deliveries"] = json.loads(row["deliveries"])
+    return page
 
 
 class StreamPosition(NamedTuple):

@@ -40,7 +40,7 @@ async def admin(path: Path, now: ManualClock, disk: SqliteStore) -> StoreAdmin:
 
 def ids(page: Page) -> list[str]:
     """Return the ids on a page."""
-    return [row.get("job_id") or row["id"] for row in page.rows]
+    return [row.get("id") or row["job_id"] for row in page.rows]
 
 
 async def test_pages_of_jobs_are_complete(admin: StoreAdmin):
