@@ -100,6 +100,7 @@ VERSION_3: Final = """
 ALTER TABLE deliveries RENAME COLUMN fate TO status;
 ALTER TABLE sinks RENAME COLUMN left_at TO unconfigured_at;
 ALTER TABLE identity RENAME COLUMN instance TO database_id;
+UPDATE marks SET text = replace(text, 'refused', 'rejected') WHERE name = 'auth';
 ALTER TABLE marks RENAME TO flags;
 """
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from poller.core.auth_notice import AuthNotice
 from poller.core.outbox import WriteBatch
 from poller.core.state import Phase
 from poller.store import schema, sql
@@ -72,7 +73,7 @@ async def test_migration_keeps_everything(path: Path, now: ManualClock, version:
     with sqlite3.connect(path) as db:
         db.executescript("".join(schema.MIGRATIONS[:version]))
         db.execute(f"PRAGMA user_version = {version}")
-        db.execute("INSERT INTO marks VALUES ('born', 'then')")
+        db.execute("INSERT INTO marks VALUES ('born', 'then'), ('auth', 'refused 3')")
         db.execute("INSERT INTO sinks (name) VALUES ('webhook')")
         db.execute(sql.WRITE_EVENT, event)
         db.execute(sql.ADD_DELIVERIES, event | {"sinks": '["webhook"]'})
@@ -81,5 +82,7 @@ async def test_migration_keeps_everything(path: Path, now: ManualClock, version:
     async with a_store(path, now) as store:
         await store.add_ids(["job-1"])
         assert await store.added_ids() == ["job-1"]
-        assert await store.get_flags() == {"born": "then"}
+        flags = await store.get_flags()
+        assert flags["born"] == "then"
+        assert AuthNotice.parse(flags["auth"]) == AuthNotice(is_rejected=True, occurrence=3)
         assert await event_ids(store, NOON) == ["evt_1"]
