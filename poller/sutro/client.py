@@ -181,8 +181,8 @@ class SutroClient:
             self._pin_prefix(prefix)
             raise
         except NOT_THE_API:
-            others = (other for other in self._prefixes if other != prefix)
-            self._prefixes = (*others, prefix)
+            # To the end, if it is one of them still: another request may have found the API.
+            self._prefixes = tuple(sorted(self._prefixes, key=prefix.__eq__))
             raise
         self._pin_prefix(prefix)
         return body
