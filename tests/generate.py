@@ -40,7 +40,7 @@ HEADINGS: Final = {
 
 HEAD: Final = """\
 # Every setting of sutro-poller with its default. Durations take 30, 30s, 500ms, 5m, 1h30m; lists
-# take commas, white space or JSON. A secret can stand in a file instead: put _FILE after its name.
+# take commas, white space or JSON. A secret can be in a file instead: add _FILE to its name.
 """
 
 KEY: Final = {"SUTRO_API_KEY": ""}
@@ -50,7 +50,7 @@ WEBHOOK: Final = {
 }
 MINIMAL_TITLE: Final = "The smallest configuration that reports the end of a job to a webhook."
 MINIMAL: Final = KEY | {"POLLER_JOB_IDS": "job-12345"} | WEBHOOK
-SIDECAR_TITLE: Final = "Beside an application that lists its jobs in a file."
+SIDECAR_TITLE: Final = "For a sidecar of an application that writes its job IDs to a file."
 SIDECAR: Final = (
     KEY
     | {"POLLER_JOBS_FILE": "/shared/jobs.txt", "POLLER_SINKS": "log,webhook"}

@@ -27,7 +27,7 @@ VERBS: Final = {
     "status": "show health, backlog and what needs attention",
     "jobs": "list jobs; add or remove watched jobs of the running daemon",
     "events": "list, show and replay events",
-    "dead-letters": "list, replay or drop undelivered events",
+    "dead-letters": "list, replay or delete undelivered events",
     "sinks": "list, test and enable sinks",
     "costs": "sum the costs of ended jobs",
     "schema": "print the JSON Schema of the events",
@@ -79,6 +79,11 @@ def add_env_file_argument(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,  # keep a value given before the verb
         help="read variables from FILE; the environment takes precedence",
     )
+
+
+def as_sentence(purpose: str) -> str:
+    """Return the help of a verb or an action as a sentence."""
+    return f"{purpose[0].upper()}{purpose[1:]}."
 
 
 def print_error(*problems: str) -> None:
@@ -139,14 +144,14 @@ def _parser(requested: str) -> argparse.ArgumentParser:
         epilog="Settings are environment variables; `sutro-poller check` lists them.",
     )
     parser.add_argument("--version", action="version", version=f"sutro-poller {__version__}")
-    parser.add_argument("--env-file", type=Path, metavar="FILE", help="same as after the verb")
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    parser.add_argument("--env-file", type=Path, metavar="FILE", help="same as after the command")
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, purpose in VERBS.items():
         verb = verbs.add_parser(
             name,
             aliases=ALIASES.get(name, ()),
             help=purpose,
-            description=f"{purpose[0].upper()}{purpose[1:]}.",
+            description=as_sentence(purpose),
         )
         if name == requested:
             module = import_module(f"poller.cli.{name.replace('-', '_')}")

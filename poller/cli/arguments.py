@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from poller.cli import add_env_file_argument
+from poller.cli import add_env_file_argument, as_sentence
 from poller.config import load
 from poller.core.errors import StoreUnusable
 from poller.core.events import EVENT_TYPES
@@ -27,7 +27,7 @@ def add_actions(
     subparsers = parser.add_subparsers(required=True)
     parsers = []
     for name, run, purpose in actions:
-        action = subparsers.add_parser(name, help=purpose)
+        action = subparsers.add_parser(name, help=purpose, description=as_sentence(purpose))
         action.set_defaults(run=run)
         parsers.append(action)
     return parsers

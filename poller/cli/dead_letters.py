@@ -1,4 +1,4 @@
-"""`dead-letters`: list, replay or drop undelivered events."""
+"""`dead-letters`: list, replay or delete undelivered events."""
 
 import argparse
 from typing import Final

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ls, *others = add_actions(
         parser,
         ("ls", _list, "list jobs, last changed first"),
-        ("add", _add, "let the running daemon watch jobs, also after a restart"),
+        ("add", _add, "watch jobs with the running daemon, also after a restart"),
         ("rm", _remove, "stop watching added jobs"),
     )
     ls.add_argument(
@@ -53,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_filter_arguments(ls, "job", "since", "limit")
     for action in others:
-        action.add_argument("job_ids", metavar="ID", nargs="+", type=parse_job_id)
+        action.add_argument(
+            "job_ids", metavar="ID", nargs="+", type=parse_job_id, help="the ID of a job"
+        )
         add_output_arguments(action)
 
 

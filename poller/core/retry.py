@@ -1,7 +1,4 @@
-"""Retries: the delays of one delivery and the circuit breaker of one sink.
-
-Times are seconds of one monotonic clock, which the caller reads.
-"""
+"""The delays between the attempts of one delivery, in seconds."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -62,7 +62,7 @@ class Settings(EnvSettings):
         "off", "Exit with code 0 when all jobs have ended and no event is waiting for delivery"
     )
 
-    discover: bool = setting("off", "Watch all jobs of the account, also those that no list names")
+    discover: bool = setting("off", "Watch all jobs of the account, not only the configured ones")
     discover_name: str = setting(
         "*", "Discover only jobs whose name matches this pattern, with * and ? as wildcards"
     )

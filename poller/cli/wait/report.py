@@ -68,7 +68,7 @@ def _price(job: Job) -> str:
         for count, what in ((job.input_tokens, "tokens in"), (job.output_tokens, "out"))
         if count is not None
     ]
-    parts.append("cost unknown yet" if job.job_cost is None else format_cost(job.job_cost))
+    parts.append("cost not known yet" if job.job_cost is None else format_cost(job.job_cost))
     return ": " + ", ".join(parts)
 
 
