@@ -11,6 +11,8 @@ from poller.core.state import JobState
 DAY: Final = 86_400.0
 MIN_JOB_RETENTION: Final = 7 * DAY
 """Seconds: discovery ignores jobs that ended earlier, so that none is reported twice."""
+MIN_EVENT_RETENTION: Final = DAY
+"""Seconds: a cost that comes late goes to the sinks of the event that announced the end."""
 
 Routes = Mapping[str, frozenset[str]]
 """The event types of each configured sink, by the sink's name."""

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationInfo, field_validator
 
-from poller.core.outbox import MIN_JOB_RETENTION
+from poller.core.outbox import MIN_EVENT_RETENTION, MIN_JOB_RETENTION
 from poller.runtime.address import DEFAULT_ADDRESS, is_loopback
 from poller.settings.base import EnvSettings, setting
 from poller.settings.types import (
@@ -123,7 +123,9 @@ class Settings(EnvSettings):
     allow_network_store: bool = setting("off", "Allow a database on a network file system")
 
     retention_delivered: Duration = setting(
-        "7d", "How long delivered events are kept, to be listed and replayed", gt=0
+        "7d",
+        "How long delivered events are kept, to be listed and replayed, 1d at least",
+        ge=MIN_EVENT_RETENTION,
     )
     retention_dead: Duration = setting(
         "30d", "How long dead letters are kept, to be listed and replayed", gt=0

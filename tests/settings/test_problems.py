@@ -95,6 +95,7 @@ BAD = [
     ({"POLLER_STORE": "postgresql://me:5up3r@db/x"}, "POLLER_STORE", "must be a path or memory:"),
     ({"HOME": ""}, "POLLER_STORE", "is required"),
     ({"POLLER_RETRY_SCHEDULE": "5s,0s"}, "POLLER_RETRY_SCHEDULE", "must be greater than 0"),
+    ({"POLLER_RETENTION_DELIVERED": "1h"}, "POLLER_RETENTION_DELIVERED", "equal to 86400"),
     ({"POLLER_RETENTION_JOBS": "6d"}, "POLLER_RETENTION_JOBS", "greater than or equal to 604800"),
     ({"POLLER_RETRY_SCHEDULE": "5s,soon"}, "POLLER_RETRY_SCHEDULE", "must be a duration"),
     ({"POLLER_LOG_LEVEL": "loud"}, "POLLER_LOG_LEVEL", "must be 'debug', 'info',"),
