@@ -1,9 +1,9 @@
-# `make demo` and `make test` set up all that they need; they need Python 3.11 or later.
+# `make demo` and `make test` install their dependencies; they need Python 3.11 or later.
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-# The time limit of a test run in seconds. When it has passed, pytest finishes the running test and
-# prints its summary with the failures. SIGKILL, which prints nothing of it, comes an hour later.
+# The time limit of a test run in seconds, after which pytest finishes the running test and prints its
+# summary. SIGKILL, after which no summary is printed, comes an hour later.
 LIMIT ?= 7200
 PYTEST = timeout -v -s KILL $$(($(LIMIT) + 3600)) $(BIN)/pytest --session-timeout $(LIMIT)
 FAST := core settings cli store adapters test_virtual.py
@@ -62,7 +62,7 @@ docs: build/docs/.installed ## Build the documentation into build/site; a warnin
 generate: $(VENV)/.installed ## Write config/, the OpenAPI document and the generated parts of docs/
 	$(BIN)/python tests/generate.py
 
-requirements: ## Pin what pyproject.toml asks for (needs uv)
+requirements: ## Pin the dependencies of pyproject.toml (needs uv)
 	uv pip compile $(PIN) pyproject.toml -o deploy/requirements.txt
 	uv pip compile $(PIN) pyproject.toml --group dev \
 		-c deploy/requirements.txt -o tests/requirements.txt
@@ -78,32 +78,32 @@ wheel: $(VENV)/.installed ## Build the wheel into dist/
 	$(BIN)/python -m build --quiet --wheel --no-isolation
 
 install: ## Install the daemon on this host as a systemd service (as root)
-	/usr/bin/python3 -m venv $(PLACE)
-	$(PLACE)/bin/pip install --quiet --require-hashes --no-deps -r deploy/requirements.txt
-	$(PLACE)/bin/pip install --quiet --force-reinstall --no-deps $(WHEEL)
+	/usr/bin/python3 -m venv $(PREFIX)
+	$(PREFIX)/bin/pip install --quiet --require-hashes --no-deps -r deploy/requirements.txt
+	$(PREFIX)/bin/pip install --quiet --force-reinstall --no-deps $(WHEEL)
 	install -d /etc/sutro-poller
 	test -e /etc/sutro-poller/poller.env || \
 		install -m 0600 config/minimal.env /etc/sutro-poller/poller.env
 	install -m 0644 deploy/systemd/sutro-poller.service /etc/systemd/system/
 	systemctl daemon-reload
 
-# What is installed: this tree, or a wheel of it.
+# `make install` installs this tree, or a wheel of it.
 WHEEL := .
-PLACE := /opt/sutro-poller
+PREFIX := /opt/sutro-poller
 
-clean: ## Remove everything that these targets make
+clean: ## Remove all files that these targets create
 	rm -rf $(VENV) .venv-* dist build .cache .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
-# The pinned file is complete. Left to look for itself, pip before 24 takes an extra of a pinned package
-# (coverage[toml]) from its newest release, and refuses it for want of a hash.
+# The requirements file is complete, hence --no-deps: pip before 24 resolves an extra of a pinned
+# package (coverage[toml]) to its newest release, and then fails because that has no hash.
 $(VENV)/.installed: tests/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes --no-deps -r tests/requirements.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# What the daemon needs at run time, and what builds it. The code runs from this tree; pip installs it
-# for its metadata.
+# The dependencies of the daemon and of its build. The code runs from this tree; pip installs it for
+# its metadata.
 build/demo/.installed: deploy/requirements.txt deploy/container/build.txt pyproject.toml
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --require-hashes --no-deps \
@@ -111,13 +111,13 @@ build/demo/.installed: deploy/requirements.txt deploy/container/build.txt pyproj
 	$(@D)/bin/pip install --quiet --no-deps --no-build-isolation .
 	@touch $@
 
-# Programs that check what is in deploy/, apart from what the other tests use.
+# Programs that check deploy/, apart from the packages of the other tests.
 build/deploy/.installed: tests/deploy/requirements.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --require-hashes --no-deps -r tests/deploy/requirements.txt
 	@touch $@
 
-# What builds the documentation.
+# The packages that build the documentation.
 build/docs/.installed: docs/requirements.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --require-hashes --no-deps -r docs/requirements.txt

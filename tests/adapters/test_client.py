@@ -19,15 +19,15 @@ from poller.core.errors import (
 from poller.core.job_status import JobStatus
 from poller.runtime.http_client import HttpClient, OutboundSettings
 from poller.sutro.client import SutroClient
-from tests.support.client_polls import DATE, JOB, NOW, UNKNOWN, body, client, trouble
-from tests.support.http_peers import answers, peer
+from tests.support.client_polls import DATE, JOB, NOW, UNKNOWN, body, client, poll_error
+from tests.support.http_peers import peer, responds
 
 # The request.
 
 
 async def test_client_request():
     """A job is requested by GET under the base URL, with the key in the API's own scheme."""
-    async with peer(answers(200, body())) as it, client(f"{it.base}/v1") as api:
+    async with peer(responds(200, body())) as it, client(f"{it.base}/v1") as api:
         job = await api.get_job(JOB)
 
     assert (job.job_id, job.status, job.job_cost) == (JOB, JobStatus.SUCCEEDED, 0.0234)
@@ -37,7 +37,7 @@ async def test_client_request():
 
 async def test_unchanged_job_is_not_parsed():
     """A job that has not changed is the known one."""
-    going = answers(200, body(status="RUNNING", datetime_completed=None))
+    going = responds(200, body(status="RUNNING", datetime_completed=None))
     async with peer(going) as it, client(f"{it.base}/v1") as api:
         before = await api.get_job(JOB)
         after = await api.get_job(JOB, {JOB: before}.get)
@@ -49,7 +49,7 @@ async def test_key_is_read_for_each_request():
     """A key that was replaced counts from the next request on."""
     keys = ["sk_new", "sk_old"]
     async with (
-        peer(answers(200, body())) as it,
+        peer(responds(200, body())) as it,
         HttpClient(OutboundSettings(), timeout=60.0, limit=1) as http,
     ):
         api = SutroClient(
@@ -79,7 +79,7 @@ STATUSES: Final = (
 async def test_response_statuses(status: int, kind: type[PollError], html: bytes):
     """Each status means what the caller can do about it; only the body of a 200 shows a job."""
     html = b"" if status in {204, 304} else html
-    error = await trouble(answers(status, html))
+    error = await poll_error(responds(status, html))
 
     assert type(error) is kind
     assert f"({status})" in str(error)
@@ -89,13 +89,13 @@ async def test_response_statuses(status: int, kind: type[PollError], html: bytes
 @pytest.mark.parametrize("status", sorted(STATUSES))
 async def test_job_in_an_error_response_is_ignored(status: int):
     """A job object shows nothing when its status is not 200."""
-    assert await trouble(answers(status, b"" if status in {204, 304} else body()))
+    assert await poll_error(responds(status, b"" if status in {204, 304} else body()))
 
 
 @pytest.mark.parametrize("status", [401, 403])
 async def test_unauthorized_has_its_status(status: int):
     """A rejection keeps its status: a 403 can be about one job."""
-    error = await trouble(answers(status, b"{}"))
+    error = await poll_error(responds(status, b"{}"))
 
     assert isinstance(error, Unauthorized)
     assert error.status == status
@@ -114,7 +114,7 @@ async def test_unauthorized_has_its_status(status: int):
 )
 async def test_rate_limit_response(status: int, text: str, pause: float | None):
     """A pause is what Retry-After says, an hour at most; a senseless one is no time."""
-    error = await trouble(answers(status, b"{}", retry_after=text, date=DATE))
+    error = await poll_error(responds(status, b"{}", retry_after=text, date=DATE))
 
     assert isinstance(error, RateLimited)
     assert error.retry_after == pause
@@ -122,7 +122,7 @@ async def test_rate_limit_response(status: int, text: str, pause: float | None):
 
 async def test_503_with_a_bad_retry_after_is_transient():
     """A 503 whose Retry-After is junk is an outage like any other."""
-    assert type(await trouble(answers(503, b"", retry_after="junk"))) is Transient
+    assert type(await poll_error(responds(503, b"", retry_after="junk"))) is Transient
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ async def test_503_with_a_bad_retry_after_is_transient():
 )
 async def test_404_of_the_api(text: bytes, kind: type[PollError]):
     """A 404 concerns the job only when it is the API's own."""
-    assert type(await trouble(answers(404, text))) is kind
+    assert type(await poll_error(responds(404, text))) is kind
 
 
 # Redirects.
@@ -148,10 +148,10 @@ async def test_404_of_the_api(text: bytes, kind: type[PollError]):
 @pytest.mark.parametrize("place", ["other", "same", "none"])
 async def test_redirect_is_not_followed(status: int, place: str):
     """No redirect is followed, wherever it points: the key would travel."""
-    async with peer(answers(200, body())) as other, peer(answers(200, body())) as it:
+    async with peer(responds(200, body())) as other, peer(responds(200, body())) as it:
         base = {"other": other.base, "same": it.base}.get(place)
         headers = {"location": f"{base}/jobs/{JOB}"} if base else {}
-        async with peer(answers(status, **headers)) as first, client(f"{first.base}/v1") as api:
+        async with peer(responds(status, **headers)) as first, client(f"{first.base}/v1") as api:
             with pytest.raises(WrongEndpoint, match="never followed"):
                 await api.get_job(JOB)
 
@@ -176,7 +176,7 @@ async def test_redirect_is_not_followed(status: int, place: str):
 @pytest.mark.parametrize("status", [200, 500])
 async def test_clock_skew_of_responses(date: str, clock_skew: float, status: int):
     """Every response's Date shows the API's clock; junk shows nothing."""
-    async with peer(answers(status, body(), date=date)) as it, client(f"{it.base}/v1") as api:
+    async with peer(responds(status, body(), date=date)) as it, client(f"{it.base}/v1") as api:
         try:
             await api.get_job(JOB)
         except Transient:
@@ -202,7 +202,7 @@ async def test_clock_skew_of_responses(date: str, clock_skew: float, status: int
 async def test_get_status(answer: dict[str, Any], reason: dict[str, str] | None):
     """A job's status is available without its object, with the reason of a failure."""
     text = json.dumps(answer).encode()
-    async with peer(answers(200, text)) as it, client(f"{it.base}/v1") as api:
+    async with peer(responds(200, text)) as it, client(f"{it.base}/v1") as api:
         job = await api.get_status(JOB)
 
     assert it.lines == ["GET /v1/job-status/job-12345 HTTP/1.1"]
@@ -213,6 +213,6 @@ async def test_get_status(answer: dict[str, Any], reason: dict[str, str] | None)
 async def test_get_status_of_another_job_is_malformed(words: object):
     """A status that is not that of the requested job is no observation."""
     text = json.dumps({"job_status": words}).encode()
-    async with peer(answers(200, text)) as it, client(f"{it.base}/v1") as api:
+    async with peer(responds(200, text)) as it, client(f"{it.base}/v1") as api:
         with pytest.raises(MalformedResponse):
             await api.get_status(JOB)

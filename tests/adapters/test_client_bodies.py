@@ -21,8 +21,8 @@ from poller.core.jobs import Job
 from poller.sutro import client as client_module
 from poller.sutro.client import JOB_BYTES_CAP
 from tests.support.builders import EXAMPLE
-from tests.support.client_polls import JOB, body, client, look, trouble
-from tests.support.http_peers import BREAKING, STALLING, answers, peer, says
+from tests.support.client_polls import JOB, body, client, poll, poll_error
+from tests.support.http_peers import BREAKING, STALLING, peer, responds, sends
 
 # Bodies.
 
@@ -39,13 +39,13 @@ from tests.support.http_peers import BREAKING, STALLING, answers, peer, says
 )
 async def test_odd_text_is_decoded(text: bytes, name: str):
     """A BOM, white space, invalid UTF-8 and repeated keys do not cost the response."""
-    assert (await look(answers(200, text))).name == name
+    assert (await poll(responds(200, text))).name == name
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "text/html; charset=latin-1", "junk"])
 async def test_content_type_does_not_matter(kind: str):
     """JSON is JSON under any content type."""
-    assert (await look(answers(200, body(), content_type=kind))).job_id == JOB
+    assert (await poll(responds(200, body(), content_type=kind))).job_id == JOB
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ async def test_invalid_number_is_null(number: str):
     text = text.replace('"input_tokens": 1', f'"input_tokens": {number}')
     text = text.replace('"job_cost": 2', f'"job_cost": {number}')
 
-    job = await look(answers(200, text.encode()))
+    job = await poll(responds(200, text.encode()))
 
     assert (job.status, job.input_tokens, job.job_cost) == (JobStatus.SUCCEEDED, None, None)
 
@@ -97,7 +97,7 @@ DEEP: Final = 60_000
 )
 async def test_200_without_a_job_is_malformed(text: bytes):
     """A 200 that is not a JSON object with the requested job is no observation."""
-    assert type(await trouble(answers(200, text))) is MalformedResponse
+    assert type(await poll_error(responds(200, text))) is MalformedResponse
 
 
 def zipped(times: int) -> bytes:
@@ -119,7 +119,7 @@ def zipped(times: int) -> bytes:
 )
 async def test_unrequested_encoding_is_rejected(text: bytes, encoding: str):
     """An encoded body is no observation: it is never unpacked, so that a bomb stays small."""
-    error = await trouble(answers(200, text, content_encoding=encoding))
+    error = await poll_error(responds(200, text, content_encoding=encoding))
 
     assert str(error) == "the response has an encoding that was not requested"
 
@@ -127,12 +127,12 @@ async def test_unrequested_encoding_is_rejected(text: bytes, encoding: str):
 @pytest.mark.parametrize("encoding", ["identity", " Identity ", ""])
 async def test_identity_encoding_is_read(encoding: str):
     """A body that says that it is not encoded is read."""
-    assert (await look(answers(200, body(), content_encoding=encoding))).job_id == JOB
+    assert (await poll(responds(200, body(), content_encoding=encoding))).job_id == JOB
 
 
 async def test_body_over_the_cap_is_too_large():
     """A job object over the cap is distinct: its status can still be requested."""
-    assert type(await trouble(answers(200, b" " * (JOB_BYTES_CAP + 1)))) is ResponseTooLarge
+    assert type(await poll_error(responds(200, b" " * (JOB_BYTES_CAP + 1)))) is ResponseTooLarge
 
 
 @pytest.mark.parametrize("value", [b"[]", b"{}", b"1", b'{"":1}'])
@@ -140,13 +140,13 @@ async def test_body_of_a_million_values_is_too_large(value: bytes):
     """Tiny values, which take a hundred times their size in memory, are not decoded."""
     text = b'{"job": [' + (value + b",") * 100_000 + b"1]}"
 
-    assert type(await trouble(answers(200, text))) is ResponseTooLarge
-    assert type(await trouble(answers(404, text))) is WrongEndpoint
+    assert type(await poll_error(responds(200, text))) is ResponseTooLarge
+    assert type(await poll_error(responds(404, text))) is WrongEndpoint
 
 
 async def test_error_over_the_cap_keeps_its_meaning():
     """An error is what its status says, however long its body is."""
-    assert type(await trouble(answers(500, b" " * (JOB_BYTES_CAP + 1)))) is Transient
+    assert type(await poll_error(responds(500, b" " * (JOB_BYTES_CAP + 1)))) is Transient
 
 
 async def test_parser_bug_is_logged_with_its_traceback(monkeypatch, capsys):
@@ -157,7 +157,7 @@ async def test_parser_bug_is_logged_with_its_traceback(monkeypatch, capsys):
 
     monkeypatch.setattr(client_module, "parse_job", raises)
 
-    error = await trouble(answers(200, body()))
+    error = await poll_error(responds(200, body()))
 
     assert type(error) is Rejected
     assert "ZeroDivisionError" in capsys.readouterr().out
@@ -170,25 +170,25 @@ async def test_parser_bug_is_logged_with_its_traceback(monkeypatch, capsys):
 @pytest.mark.parametrize("name", sorted(BREAKING | STALLING))
 async def test_hostile_peer_is_transient(name: str):
     """Whatever keeps a response from arriving whole is transient, at the latest at the deadline."""
-    error = await trouble((BREAKING | STALLING)[name])
+    error = await poll_error((BREAKING | STALLING)[name])
 
     assert isinstance(error, Transient)
     assert anyio.current_time() <= 31.0
 
 
 ERRORS: Final = {
-    "unauthorized": answers(401, b"canary"),
-    "throttled": answers(429, b"canary", retry_after="canary"),
-    "unknown": answers(404, b'{"message": "canary"}'),
-    "foreign": answers(404, b"canary"),
-    "redirect": answers(302, b"canary", location="http://canary.example/canary"),
-    "rejected": answers(400, b"canary"),
-    "trouble": answers(500, b"canary"),
-    "no JSON": answers(200, b"canary"),
-    "another job": answers(200, body(job_id="canary")),
-    "too large": answers(200, b"canary" * JOB_BYTES_CAP),
-    "reason": says(b"HTTP/1.1 canary canary\r\n\r\n"),
-    "header": says(b"HTTP/1.1 200 OK\r\ncanary\r\n\r\n"),
+    "unauthorized": responds(401, b"canary"),
+    "throttled": responds(429, b"canary", retry_after="canary"),
+    "unknown": responds(404, b'{"message": "canary"}'),
+    "foreign": responds(404, b"canary"),
+    "redirect": responds(302, b"canary", location="http://canary.example/canary"),
+    "rejected": responds(400, b"canary"),
+    "trouble": responds(500, b"canary"),
+    "no JSON": responds(200, b"canary"),
+    "another job": responds(200, body(job_id="canary")),
+    "too large": responds(200, b"canary" * JOB_BYTES_CAP),
+    "reason": sends(b"HTTP/1.1 canary canary\r\n\r\n"),
+    "header": sends(b"HTTP/1.1 200 OK\r\ncanary\r\n\r\n"),
 } | BREAKING
 
 

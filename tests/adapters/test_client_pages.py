@@ -15,12 +15,12 @@ from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from tests.support.builders import a_job_object
 from tests.support.client_polls import client
-from tests.support.http_peers import answers, peer
+from tests.support.http_peers import peer, responds
 
 
 async def listed(body: Any, **query: Any) -> tuple[JobPage, str]:
     """Request a page from a peer; return it, and the line of the request."""
-    async with peer(answers(200, json.dumps(body).encode())) as it, client(f"{it.base}/v1") as api:
+    async with peer(responds(200, json.dumps(body).encode())) as it, client(f"{it.base}/v1") as api:
         page = await api.list_jobs(**{"limit": 1} | query)
         return page, it.lines[0]
 
@@ -72,7 +72,7 @@ async def test_unchanged_job_of_a_page_is_not_parsed():
 @pytest.mark.parametrize("body", [{}, {"jobs": None}, {"jobs": {"job-1": {}}}])
 async def test_page_without_a_list_is_malformed(body: object):
     """An object that has no list of jobs is not the API's page."""
-    talk = answers(200, json.dumps(body).encode())
+    talk = responds(200, json.dumps(body).encode())
     async with peer(talk) as it, client(f"{it.base}/v1") as api:
         with pytest.raises(MalformedResponse, match="no list of jobs"):
             await api.list_jobs(limit=1)
@@ -104,7 +104,7 @@ async def test_pages_of_the_simulator_follow_their_cursors():
 async def test_api_without_a_list_is_an_error():
     """The API's 404 to a list is an error."""
     body = b'{"message": "no such route"}'
-    async with peer(answers(404, body)) as it, client(f"{it.base}/v1") as api:
+    async with peer(responds(404, body)) as it, client(f"{it.base}/v1") as api:
         with pytest.raises(NotFound):
             await api.list_jobs(limit=1)
 

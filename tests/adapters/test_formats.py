@@ -14,7 +14,7 @@ from poller.core.outbox import Delivery
 from poller.sinks.formats import FORMATS, HUMAN_FORMATS, FormatName, slack
 from tests.support.builders import GOLDEN, a_job, a_job_object, check_event
 from tests.support.event_builders import OBSERVED, ORIGIN, an_event
-from tests.support.http_peers import answers, peer
+from tests.support.http_peers import peer, responds
 from tests.support.webhook_sinks import DELIVERY, NEW, received, sink
 
 END = an_event(
@@ -42,7 +42,7 @@ def delivery(event: Event = END) -> Delivery:
 
 async def sent(event: Event = END, **variables: str) -> tuple[dict[str, str], bytes]:
     """Send an event, and return headers and body as they arrive."""
-    async with peer(answers(200)) as receiver, sink(receiver.base, **variables) as hook:
+    async with peer(responds(200)) as receiver, sink(receiver.base, **variables) as hook:
         await hook.send(delivery(event))
         return received(receiver)
 

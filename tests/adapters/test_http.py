@@ -12,14 +12,14 @@ from tests.support.http_peers import (
     CHUNKED,
     OK,
     STALLING,
-    Talk,
-    answers,
+    ConnectionHandler,
     drips,
     floods,
     peer,
     read_request,
     reply,
-    says,
+    responds,
+    sends,
     stalls,
 )
 from tests.support.http_requests import CAP, fails, failure, get, session
@@ -41,7 +41,7 @@ async def test_http_response_that_is_cut_off(name: str):
 @pytest.mark.virtual(limit=60.0)
 async def test_http_peer_that_responds_first():
     """A peer that closes the connection without reading the request is an error."""
-    async with peer(says(), is_rude=True) as server:
+    async with peer(sends(), skips_request=True) as server:
         text = await failure(server.base)
 
     assert text.startswith("127.0.0.1: the connection was ")
@@ -60,16 +60,16 @@ async def test_http_response_that_never_ends(name: str):
 
 @pytest.mark.virtual(limit=60.0)
 @pytest.mark.parametrize(
-    "talk",
+    "handler",
     [
         floods(CHUNKED, b"10000\r\n" + b" " * 65_536 + b"\r\n"),
         floods(OK + b"\r\n", b" " * 65_536),
         floods(OK + b"Content-Length: 8000000000\r\n\r\n", b" " * 65_536),
     ],
 )
-async def test_http_body_without_end(talk: Talk):
+async def test_http_body_without_end(handler: ConnectionHandler):
     """A body is read up to the cap and no further, whatever its Content-Length."""
-    async with peer(talk) as server, session() as http:
+    async with peer(handler) as server, session() as http:
         response = await get(http, server.base)
 
     assert (response.is_truncated, len(response.body)) == (True, CAP)
@@ -79,7 +79,7 @@ async def test_http_body_without_end(talk: Talk):
 @pytest.mark.parametrize("excess", [-1, 0, 1])
 async def test_http_cap_is_exact(cap: int, excess: int):
     """A body of the size of the cap is complete; with one byte more it is truncated."""
-    async with peer(answers(200, b"x" * (cap + excess))) as server, session() as http:
+    async with peer(responds(200, b"x" * (cap + excess))) as server, session() as http:
         response = await get(http, server.base, cap=cap)
 
     assert (len(response.body), response.is_truncated) == (cap + min(excess, 0), excess > 0)
@@ -135,7 +135,7 @@ async def test_http_slow_peers_delay_no_other_request():
     """With fifteen slow responses, other requests get theirs without any delay."""
     async with (
         peer(drips(OK + b"Content-Length: 9000000\r\n\r\n" + b" " * 300_000, b" ")) as hostile,
-        peer(answers(200, b"{}")) as good,
+        peer(responds(200, b"{}")) as good,
         session() as http,
         anyio.create_task_group() as group,
     ):
@@ -155,7 +155,7 @@ async def test_http_body_is_not_decompressed():
     """A compressed body stays compressed, so that it takes its own size only."""
     bomb = gzip.compress(b" " * 50_000_000)
 
-    async with peer(answers(200, bomb, content_encoding="gzip")) as server, session() as http:
+    async with peer(responds(200, bomb, content_encoding="gzip")) as server, session() as http:
         response = await get(http, server.base)
 
     assert response.body == bomb
@@ -168,12 +168,12 @@ async def test_http_body_is_not_decompressed():
 async def test_http_connection_is_reused():
     """The second request to a host uses the connection of the first."""
 
-    async def talk(stream) -> None:
+    async def handler(stream) -> None:
         while True:
             await stream.send(reply(200, b"{}", connection="keep-alive"))
             await read_request(stream)
 
-    async with peer(talk, says()) as server, session() as http:
+    async with peer(handler, sends()) as server, session() as http:
         seen = [(await get(http, server.base)).body for _ in range(3)]
 
     assert seen == [b"{}"] * 3
@@ -181,7 +181,7 @@ async def test_http_connection_is_reused():
 
 async def test_http_cookies_are_not_kept():
     """A cookie that a peer sets is not sent back to it."""
-    async with peer(answers(200, set_cookie="id=1; Path=/")) as server, session() as http:
+    async with peer(responds(200, set_cookie="id=1; Path=/")) as server, session() as http:
         # No jar keeps what a bare address sets.
         url = server.base.replace("127.0.0.1", "localhost")
         await get(http, url)
@@ -197,7 +197,7 @@ async def test_http_netrc_and_proxy_variables_are_not_read(monkeypatch, tmp_path
     monkeypatch.setenv("NETRC", str(netrc))
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
 
-    async with peer(answers(200)) as server, session() as http:
+    async with peer(responds(200)) as server, session() as http:
         await http.request("GET", server.base, headers={}, cap=CAP)
 
     assert server.header("Authorization") is None

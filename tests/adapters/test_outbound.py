@@ -12,7 +12,7 @@ from aiohttp.resolver import AsyncResolver
 
 from poller.runtime import http_client as http_module
 from poller.runtime.http_client import NoResponse, OutboundSettings
-from tests.support.http_peers import BREAKING, answers, peer, proxy, stalls
+from tests.support.http_peers import BREAKING, peer, proxy, responds, stalls
 from tests.support.http_requests import NOW, failure, get, session
 
 # TLS.
@@ -38,7 +38,7 @@ def trusting(tmp_path) -> OutboundSettings:
 async def test_tls_ca_file_is_trusted(trusting):
     """A certificate of the CA in the file is accepted."""
     async with (
-        peer(answers(200, b"{}"), tls=certificate("127.0.0.1")) as server,
+        peer(responds(200, b"{}"), tls=certificate("127.0.0.1")) as server,
         session(trusting) as http,
     ):
         response = await get(http, server.base)
@@ -59,7 +59,7 @@ async def test_tls_ca_file_is_trusted(trusting):
 )
 async def test_tls_bad_certificate(trusting, host: str, options: dict, words: str):
     """An expired certificate and one of another host are rejected, with the reason."""
-    async with peer(answers(200), tls=certificate(host, **options)) as server:
+    async with peer(responds(200), tls=certificate(host, **options)) as server:
         text = await failure(server.base, trusting)
 
     error = f"its TLS certificate is not trusted ({words})"
@@ -69,7 +69,7 @@ async def test_tls_bad_certificate(trusting, host: str, options: dict, words: st
 
 async def test_tls_unknown_ca():
     """A certificate of an unknown CA is rejected, and nothing is sent."""
-    async with peer(answers(200), tls=certificate("127.0.0.1")) as server:
+    async with peer(responds(200), tls=certificate("127.0.0.1")) as server:
         text = await failure(server.base)
 
     assert "is not trusted (unable to get local issuer certificate)" in text
@@ -78,7 +78,7 @@ async def test_tls_unknown_ca():
 
 async def test_tls_server_without_tls():
     """A peer that responds to TLS with plain HTTP is an error that says so."""
-    async with peer(answers(400), is_rude=True) as server:
+    async with peer(responds(400), skips_request=True) as server:
         text = await failure(server.base.replace("http:", "https:"))
 
     assert text.startswith("127.0.0.1: the TLS handshake failed")
@@ -87,7 +87,7 @@ async def test_tls_server_without_tls():
 @pytest.mark.virtual(limit=60.0)
 async def test_tls_handshake_that_stalls():
     """A TLS handshake that stalls ends at the deadline of the request."""
-    async with peer(stalls(), is_rude=True) as server:
+    async with peer(stalls(), skips_request=True) as server:
         text = await failure(server.base.replace("http:", "https:"), limit=30.0)
 
     assert text == "127.0.0.1: no complete response within 30 s"
@@ -152,7 +152,7 @@ async def test_proxy_of_a_tls_request(trusting):
     """A TLS request goes through a tunnel of the proxy, which sees only the host."""
     async with (
         proxy() as server,
-        peer(answers(200, b"{}"), tls=certificate("127.0.0.1")) as target,
+        peer(responds(200, b"{}"), tls=certificate("127.0.0.1")) as target,
         session(OutboundSettings(trusting.ca_file, lambda _scheme, _host: server.base)) as http,
     ):
         response = await get(http, f"{target.base}/jobs/1")
@@ -178,7 +178,7 @@ async def test_proxy_of_a_tls_request(trusting):
 )
 async def test_proxy_that_fails(url: str, words: str):
     """An error of the proxy is reported as the proxy's, without its credentials."""
-    async with peer(answers(407)) as server:
+    async with peer(responds(407)) as server:
         port = "1" if url.startswith("http:") else server.base.rpartition(":")[2]
         text = await failure(
             url,
@@ -191,7 +191,7 @@ async def test_proxy_that_fails(url: str, words: str):
 
 async def test_request_that_the_library_rejects():
     """A request that cannot be sent is reported by the type of the error only."""
-    async with peer(answers(200)) as server, session() as http:
+    async with peer(responds(200)) as server, session() as http:
         with pytest.raises(NoResponse) as caught:
             await http.request("GET", server.base, headers={"X": "canary\r\n"}, cap=1)
 

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from poller.core.errors import DeliveryError
-from tests.support.http_peers import answers, peer
+from tests.support.http_peers import peer, responds
 from tests.support.waiting import until
 from tests.support.webhook_sinks import BODY, DELIVERY, NEW, OLD, received, sink
 
@@ -164,7 +164,7 @@ def verified_by_node(folder: Path, **given: Any) -> subprocess.CompletedProcess[
 @pytest.mark.parametrize("secrets", [NEW, f"{OLD} {NEW}"], ids=["one", "rotated"])
 async def test_node_library_verifies_a_webhook(node_folder: Path, secrets: str):
     """The official library for Node.js verifies a request and reads its body."""
-    async with peer(answers(200)) as receiver, sink(receiver.base, secret=secrets) as hook:
+    async with peer(responds(200)) as receiver, sink(receiver.base, secret=secrets) as hook:
         await hook.send(DELIVERY)
         sent, body = received(receiver)
 
@@ -176,7 +176,7 @@ async def test_node_library_verifies_a_webhook(node_folder: Path, secrets: str):
 @needs_npm
 async def test_node_library_rejects_another_secret(node_folder: Path):
     """The same library rejects a request that another secret has signed."""
-    async with peer(answers(200)) as receiver, sink(receiver.base, secret=OLD) as hook:
+    async with peer(responds(200)) as receiver, sink(receiver.base, secret=OLD) as hook:
         await hook.send(DELIVERY)
         sent, body = received(receiver)
 

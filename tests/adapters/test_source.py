@@ -29,21 +29,21 @@ from poller.sutro.port import Observation, PollRequest
 from poller.sutro.rate_limit import RateLimiter
 from poller.sutro.source import SutroSource
 from tests.support.builders import a_job
-from tests.support.http_peers import Peer, Talk, answers, drips, peer, says, stalls
+from tests.support.http_peers import ConnectionHandler, Peer, drips, peer, responds, sends, stalls
 from tests.support.virtual_time import START, virtual_clock
 
 NOW = START.timestamp()
-TOO_LARGE = answers(200, b" " * (JOB_BYTES_CAP + 1))
+TOO_LARGE = responds(200, b" " * (JOB_BYTES_CAP + 1))
 
 
-def a_status(status: str) -> Talk:
+def a_status(status: str) -> ConnectionHandler:
     """Return a job's status alone."""
-    return answers(200, json.dumps({"job_status": {"job-1": status}}).encode())
+    return responds(200, json.dumps({"job_status": {"job-1": status}}).encode())
 
 
-def an_object(job_id: str = "job-1", status: str = "RUNNING") -> Talk:
+def an_object(job_id: str = "job-1", status: str = "RUNNING") -> ConnectionHandler:
     """Return a job object."""
-    return answers(200, json.dumps({"job": {"job_id": job_id, "status": status}}).encode())
+    return responds(200, json.dumps({"job": {"job_id": job_id, "status": status}}).encode())
 
 
 @dataclass
@@ -84,10 +84,13 @@ class Poller:
 
 
 @asynccontextmanager
-async def polling(*talks: Talk, per_minute: float = 600.0) -> AsyncIterator[Poller]:
+async def polling(*handlers: ConnectionHandler, per_minute: float = 600.0) -> AsyncIterator[Poller]:
     """Poll a source whose API is a peer."""
     now, keys = virtual_clock().steady, ["sk_old"]
-    async with peer(*talks) as it, HttpClient(OutboundSettings(), timeout=30.0, limit=16) as http:
+    async with (
+        peer(*handlers) as it,
+        HttpClient(OutboundSettings(), timeout=30.0, limit=16) as http,
+    ):
         client = SutroClient(
             http, base=f"{it.base}/v1", key=lambda: SecretStr(keys[-1]), now=lambda: NOW
         )
@@ -129,7 +132,7 @@ async def test_observation_has_the_time_of_its_request():
 
 async def test_error_is_an_observation():
     """The result of a request is an observation, whatever it is."""
-    async with polling(answers(500)) as poller:
+    async with polling(responds(500)) as poller:
         seen = await poller.poll()
 
     assert type(seen) is Transient
@@ -159,7 +162,7 @@ async def test_source_returns_an_unused_token():
 
 async def test_source_has_the_apis_clock_skew():
     """The source's clock is as wrong as the API's responses say, which state the second of it."""
-    async with polling(answers(500, date="Mon, 15 Jan 2024 10:00:42 GMT")) as poller:
+    async with polling(responds(500, date="Mon, 15 Jan 2024 10:00:42 GMT")) as poller:
         await poller.poll()
 
     assert poller.source.clock_skew == 42.5
@@ -170,7 +173,7 @@ async def test_source_has_the_apis_clock_skew():
 
 async def test_key_is_read_before_a_probe():
     """After a rejection the key is read again before each probe, and the new one is sent."""
-    async with polling(answers(401), answers(401), an_object()) as poller:
+    async with polling(responds(401), responds(401), an_object()) as poller:
         await poller.poll()
         gated, rejected = poller.source.is_gated, poller.source.is_key_rejected
         await poller.poll()
@@ -186,7 +189,7 @@ async def test_key_is_read_before_a_probe():
 
 async def test_probe_takes_a_job_that_is_not_due():
     """A probe polls any job, since none may be due for long."""
-    async with polling(answers(401), an_object("job-2")) as poller:
+    async with polling(responds(401), an_object("job-2")) as poller:
         await poller.poll()
         poller.queue.put("job-2", due=NOW + 3_600.0, now=NOW)
         request = await poller.next_request()
@@ -197,7 +200,7 @@ async def test_probe_takes_a_job_that_is_not_due():
 
 async def test_probe_after_a_403_polls_another_job():
     """A 403 is probed with another job at once, so that one forbidden job delays no other."""
-    async with polling(answers(403), an_object("job-2")) as poller:
+    async with polling(responds(403), an_object("job-2")) as poller:
         seen = await poller.poll()
         poller.queue.put("job-1", due=NOW + 900.0, now=NOW, is_deferred=True)
         job = await poller.poll("job-2")
@@ -248,7 +251,7 @@ async def test_second_request_takes_its_own_token():
 
 async def test_large_response_opens_the_gate():
     """A job that is too large is a response of the API: a closed gate opens."""
-    async with polling(answers(401), TOO_LARGE, a_status("RUNNING")) as poller:
+    async with polling(responds(401), TOO_LARGE, a_status("RUNNING")) as poller:
         await poller.poll()
         job = await poller.poll()
 
@@ -268,7 +271,7 @@ async def test_status_that_is_too_large_is_a_failure():
 
 async def test_malformed_status_of_a_large_job_is_retried():
     """A status that cannot be decoded is no observation of the job, and is requested again."""
-    async with polling(TOO_LARGE, answers(200, b"{}"), a_status("FAILED")) as poller:
+    async with polling(TOO_LARGE, responds(200, b"{}"), a_status("FAILED")) as poller:
         seen = await poller.poll()
         job = await poller.poll()
 
@@ -277,10 +280,10 @@ async def test_malformed_status_of_a_large_job_is_retried():
     assert job.status is JobStatus.FAILED
 
 
-@pytest.mark.parametrize("talk", [TOO_LARGE, answers(200, b" " * 100), answers(500), says()])
-async def test_error_holds_no_response(talk: Talk):
+@pytest.mark.parametrize("handler", [TOO_LARGE, responds(200, b" " * 100), responds(500), sends()])
+async def test_error_holds_no_response(handler: ConnectionHandler):
     """An error that waits to be logged keeps no frame, and so no body of megabytes, alive."""
-    async with polling(talk) as poller:
+    async with polling(handler) as poller:
         error = await poller.poll()
 
     assert isinstance(error, PollError)
@@ -290,8 +293,11 @@ async def test_error_holds_no_response(talk: Talk):
 @pytest.mark.virtual(limit=60.0)
 async def test_large_jobs_hold_no_body_during_the_status_request():
     """Ten jobs whose status is slow to come after a body over the cap hold none of these bodies."""
-    talks = [TOO_LARGE] * 10 + [stalls()]
-    async with polling(*talks, per_minute=60_000.0) as poller, anyio.create_task_group() as group:
+    handlers = [TOO_LARGE] * 10 + [stalls()]
+    async with (
+        polling(*handlers, per_minute=60_000.0) as poller,
+        anyio.create_task_group() as group,
+    ):
         tracemalloc.start()
         for number in range(10):
             poller.due(f"job-{number}")

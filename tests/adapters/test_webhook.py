@@ -16,7 +16,7 @@ from poller.core.errors import DeliveryError
 from poller.runtime.http_client import OutboundSettings
 from poller.settings.base import Reloadable
 from poller.sinks.webhook import RESPONSE_BYTES_CAP, open_sink
-from tests.support.http_peers import BREAKING, OK, STALLING, Peer, answers, floods, peer, stalls
+from tests.support.http_peers import BREAKING, OK, STALLING, Peer, floods, peer, responds, stalls
 from tests.support.webhook_sinks import BODY, DELIVERY, NEW, OLD, received, settings, sink
 
 ACKNOWLEDGING = {
@@ -46,7 +46,7 @@ async def failure(receiver: Peer, path: str = "/hook") -> DeliveryError:
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 async def test_webhook_2xx_acknowledges(status: int):
     """Any 2xx response acknowledges the event."""
-    async with peer(answers(status)) as receiver, sink(receiver.base + "/hook?x=1") as hook:
+    async with peer(responds(status)) as receiver, sink(receiver.base + "/hook?x=1") as hook:
         await hook.send(DELIVERY)
 
     assert receiver.lines == ["POST /hook?x=1 HTTP/1.1"]
@@ -54,7 +54,7 @@ async def test_webhook_2xx_acknowledges(status: int):
 
 async def test_webhook_body_is_the_stored_one():
     """The bytes that are sent are exactly those that are stored."""
-    async with peer(answers(200)) as receiver, sink(receiver.base, secret=NEW) as hook:
+    async with peer(responds(200)) as receiver, sink(receiver.base, secret=NEW) as hook:
         await hook.send(DELIVERY)
         headers, body = received(receiver)
 
@@ -65,7 +65,7 @@ async def test_webhook_body_is_the_stored_one():
 
 async def test_webhook_signature_is_verified_by_standardwebhooks():
     """The official library verifies a request."""
-    async with peer(answers(200)) as receiver, sink(receiver.base, secret=NEW) as hook:
+    async with peer(responds(200)) as receiver, sink(receiver.base, secret=NEW) as hook:
         await hook.send(DELIVERY)
         headers, body = received(receiver)
 
@@ -74,7 +74,7 @@ async def test_webhook_signature_is_verified_by_standardwebhooks():
 
 async def test_webhook_signature_is_verified_by_svix():
     """A second verifier accepts a request under the right secret, and no other."""
-    async with peer(answers(200)) as receiver, sink(receiver.base, secret=NEW) as hook:
+    async with peer(responds(200)) as receiver, sink(receiver.base, secret=NEW) as hook:
         await hook.send(DELIVERY)
         headers, body = received(receiver)
 
@@ -86,7 +86,7 @@ async def test_webhook_signature_is_verified_by_svix():
 @pytest.mark.parametrize("secret", [OLD, NEW])
 async def test_webhook_signs_with_two_secrets_during_a_rotation(secret: str):
     """During a rotation, receivers that have either of the secrets can verify."""
-    async with peer(answers(200)) as receiver, sink(receiver.base, secret=f"{NEW} {OLD}") as hook:
+    async with peer(responds(200)) as receiver, sink(receiver.base, secret=f"{NEW} {OLD}") as hook:
         await hook.send(DELIVERY)
         headers, body = received(receiver)
 
@@ -104,7 +104,7 @@ async def test_webhook_hub_signature(form: str):
     """If it is on, there is a signature of the body beside the other one."""
     event = replace(DELIVERY.event, body=b'{"timestamp":"2024","data":{"deployment":"a"}}')
     async with (
-        peer(answers(200)) as receiver,
+        peer(responds(200)) as receiver,
         sink(receiver.base, secret=NEW, hub_signature="on", format=form) as hook,
     ):
         await hook.send(replace(DELIVERY, event=event))
@@ -117,7 +117,7 @@ async def test_webhook_hub_signature(form: str):
 async def test_webhook_hub_signature_with_two_secrets():
     """During a rotation each secret signs: a comma and no space between the two."""
     async with (
-        peer(answers(200)) as receiver,
+        peer(responds(200)) as receiver,
         sink(receiver.base, secret=f" {NEW}\n{OLD}", hub_signature="on") as hook,
     ):
         await hook.send(DELIVERY)
@@ -128,7 +128,7 @@ async def test_webhook_hub_signature_with_two_secrets():
 
 async def test_webhook_hub_signature_is_off_by_default():
     """By default there is no signature that a replay would pass."""
-    async with peer(answers(200)) as receiver, sink(receiver.base, secret=NEW) as hook:
+    async with peer(responds(200)) as receiver, sink(receiver.base, secret=NEW) as hook:
         await hook.send(DELIVERY)
 
     assert receiver.header("X-Hub-Signature-256") is None
@@ -137,7 +137,7 @@ async def test_webhook_hub_signature_is_off_by_default():
 @pytest.mark.parametrize("change", ["secret", "body", "webhook-id", "webhook-timestamp"])
 async def test_webhook_signature_detects_forgery(change: str):
     """The signature covers the secret, the body, the id and the timestamp."""
-    async with peer(answers(200)) as receiver, sink(receiver.base, secret=NEW) as hook:
+    async with peer(responds(200)) as receiver, sink(receiver.base, secret=NEW) as hook:
         await hook.send(DELIVERY)
         headers, body = received(receiver)
     if change in headers:
@@ -150,7 +150,7 @@ async def test_webhook_signature_detects_forgery(change: str):
 
 async def test_webhook_without_a_secret_is_unsigned():
     """Without a secret there is an id and a timestamp, and no signature."""
-    async with peer(answers(200)) as receiver, sink(receiver.base) as hook:
+    async with peer(responds(200)) as receiver, sink(receiver.base) as hook:
         before = int(time.time())
         await hook.send(DELIVERY)
         headers, _ = received(receiver)
@@ -163,7 +163,7 @@ async def test_webhook_without_a_secret_is_unsigned():
 @pytest.mark.parametrize(("is_replay", "mark"), [(False, None), (True, "1")])
 async def test_webhook_marks_replays(is_replay: bool, mark: str | None):
     """A replay is marked as one, and nothing else is."""
-    async with peer(answers(200)) as receiver, sink(receiver.base) as hook:
+    async with peer(responds(200)) as receiver, sink(receiver.base) as hook:
         await hook.send(replace(DELIVERY, is_replay=is_replay))
 
     assert receiver.header("webhook-replay") == mark
@@ -172,7 +172,7 @@ async def test_webhook_marks_replays(is_replay: bool, mark: str | None):
 async def test_webhook_sends_additional_headers():
     """The user's own headers are sent too."""
     own = '{"Authorization": "Bearer canary", "User-Agent": "mine"}'
-    async with peer(answers(200)) as receiver, sink(receiver.base, headers=own) as hook:
+    async with peer(responds(200)) as receiver, sink(receiver.base, headers=own) as hook:
         await hook.send(DELIVERY)
         headers, _ = received(receiver)
 
@@ -182,7 +182,7 @@ async def test_webhook_sends_additional_headers():
 async def test_webhook_uses_reloaded_settings():
     """A reloaded URL and secret apply from the next delivery on."""
     async with (
-        peer(answers(200)) as receiver,
+        peer(responds(200)) as receiver,
         open_sink(
             reloadable := Reloadable(settings(url=receiver.base + "/old", secret=OLD)),
             OutboundSettings(),
@@ -211,7 +211,7 @@ async def test_webhook_uses_reloaded_settings():
 )
 async def test_webhook_error_by_status(status: int, is_sink_fault: bool):
     """Most 4xx are the event's own fault; any other status is a problem of the receiver."""
-    async with peer(answers(status)) as receiver:
+    async with peer(responds(status)) as receiver:
         error = await failure(receiver)
 
     assert str(error).startswith(f"the receiver returned {status}")
@@ -234,7 +234,7 @@ async def test_webhook_error_by_status(status: int, is_sink_fault: bool):
 async def test_webhook_honors_retry_after(status: int, text: str, pause: float | None):
     """Retry-After is honored in both forms, up to a day; an invalid one is ignored."""
     date = "Mon, 15 Jan 2024 10:30:00 GMT"
-    async with peer(answers(status, retry_after=text, date=date)) as receiver:
+    async with peer(responds(status, retry_after=text, date=date)) as receiver:
         error = await failure(receiver)
 
     assert error.retry_after == pause
@@ -244,8 +244,8 @@ async def test_webhook_honors_retry_after(status: int, text: str, pause: float |
 async def test_webhook_does_not_follow_redirects(status: int):
     """A redirect is a failure: nothing is sent to its target."""
     async with (
-        peer(answers(200)) as other,
-        peer(answers(status, location=other.base)) as receiver,
+        peer(responds(200)) as other,
+        peer(responds(status, location=other.base)) as receiver,
     ):
         error = await failure(receiver)
 
@@ -308,7 +308,7 @@ async def test_webhook_does_not_read_long_responses(size: int):
     assert anyio.current_time() == 0.0
 
 
-@pytest.mark.parametrize("talk", [answers(500, b"canary"), answers(302, location="/canary")])
+@pytest.mark.parametrize("handler", [responds(500, b"canary"), responds(302, location="/canary")])
 async def test_webhook_errors_contain_no_secret(talk: Any):
     """An error contains neither the path of the URL nor the response."""
     async with peer(talk) as receiver:

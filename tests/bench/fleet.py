@@ -17,7 +17,7 @@ from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, application
 from tests.bench import rules, schedules
 from tests.bench.results import Chapter, Row
-from tests.support.running_app import KEY, an_app, in_memory, living, served, served_app
+from tests.support.running_app import KEY, an_app, in_memory, running_app, served, served_app
 from tests.support.virtual_time import VirtualLoop, virtual_clock
 
 ACTIVE: Final = 10
@@ -31,7 +31,7 @@ YEAR: Final = 365 * 86_400.0
 HOW: Final = f"""\
 {JOBS} of the synthetic LLM batches of `schedules.py`, {ACTIVE} at any time: whenever one ends the
 next is submitted and named to the daemon. It runs in virtual time against the simulator, with its
-default settings but for the factor. The SDK's loop asks for each job every {INTERVAL:.0f} s. Lag is
+default settings but for the factor. The SDK's loop polls each job every {INTERVAL:.0f} s. Lag is
 what passes from a job's end to its webhook."""
 
 
@@ -86,7 +86,7 @@ async def _watch(timelines: Sequence[rules.Timeline], factor: float) -> Watched:
         settings = {"POLLER_INTERVAL_FACTOR": str(factor)}
         draw = Random(schedules.SEED).random
         app = an_app(url, hook, clock=clock, new_store=in_memory, random=draw, **settings)
-        async with living(app), anyio.create_task_group() as slots:
+        async with running_app(app), anyio.create_task_group() as slots:
             for _ in range(ACTIVE):
                 slots.start_soon(fleet.submit_jobs, app)
             await fleet.all_delivered.wait()

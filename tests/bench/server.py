@@ -113,9 +113,9 @@ class Api:
         self.moments[f"last {kind}"] = now
 
     def _page(self, query: str) -> bytes:
-        asked = parse_qs(query)
-        limit = int(asked.get("limit", [str(self.jobs)])[0])
-        top = int(asked.get("cursor", [str(self.jobs)])[0])
+        parameters = parse_qs(query)
+        limit = int(parameters.get("limit", [str(self.jobs)])[0])
+        top = int(parameters.get("cursor", [str(self.jobs)])[0])
         bottom = max(top - limit, 0)
         self.counts["listed"] += top - bottom
         jobs = b", ".join(self.job(number) for number in range(top - 1, bottom - 1, -1))

@@ -29,7 +29,7 @@ from tests.bench.schedules import (
     sample,
     score,
 )
-from tests.support.running_app import KEY, Receiver, an_app, living, served
+from tests.support.running_app import KEY, Receiver, an_app, running_app, served
 from tests.support.virtual_time import virtual_clock
 
 
@@ -134,12 +134,12 @@ async def test_daemon_polls_as_often_as_the_simulation():
     async with (
         serve(api) as url,
         served(receiver.take) as hook,
-        living(an_app(url + "/v1", hook, **listing)),
+        running_app(an_app(url + "/v1", hook, **listing)),
     ):
         await anyio.sleep(1_600.0)
 
-    asked = Counter(entry.path.rpartition("/")[2] for entry in api.log)
+    polls = Counter(entry.path.rpartition("/")[2] for entry in api.log)
     assert len(receiver.got) == len(TIMELINES)
     for job_id, timeline in TIMELINES.items():
         simulated = sutro_poller(timeline, Middle(), 1.0)
-        assert asked[job_id] == pytest.approx(simulated.requests, abs=1)
+        assert polls[job_id] == pytest.approx(simulated.requests, abs=1)

@@ -16,9 +16,9 @@ TARGET: Final = 10.0
 
 HOW: Final = f"""\
 {JOBS} jobs that end one by one within {SECONDS:.0f} s, over http. The SDK's `await_job_completion`
-waits for each in a thread of its own; the daemon watches them by its default settings and tells
+waits for each in a thread of its own; the daemon watches them by its default settings and sends
 each end to a webhook and to its log. Both run at the same time, each with a server of its own. CPU
-seconds count from the moment when every job was asked for once."""
+seconds count from the moment when every job was polled once."""
 
 
 def chapter() -> Chapter:
@@ -38,14 +38,14 @@ def chapter() -> Chapter:
             running.cpu_seconds - start
             for (_, running), start in zip((sdk, ours), began, strict=True)
         ]
-        asked = sdk[0].count("job-status"), ours[0].count("list-jobs") + ours[0].count("jobs")
+        requests = sdk[0].count("job-status"), ours[0].count("list-jobs") + ours[0].count("jobs")
     theirs, mine = used
     return Chapter(
         f"{JOBS} jobs awaited",
         HOW,
         [
-            Row(what="the SDK: CPU seconds, requests", figure=f"{theirs:.2f}, {asked[0]:,}"),
-            Row(what="the daemon: CPU seconds, requests", figure=f"{mine:.2f}, {asked[1]:,}"),
+            Row(what="the SDK: CPU seconds, requests", figure=f"{theirs:.2f}, {requests[0]:,}"),
+            Row(what="the daemon: CPU seconds, requests", figure=f"{mine:.2f}, {requests[1]:,}"),
             Row(
                 what="less CPU for the daemon",
                 figure=f"{theirs / mine:.1f} x",

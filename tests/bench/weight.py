@@ -57,9 +57,9 @@ def program(server: Server, folder: Path, jobs: int, **variables: str) -> Progra
 @contextmanager
 def _started(server: Server, folder: Path, jobs: int, **variables: str) -> Iterator[Running]:
     """Run a daemon, and yield it once it has sent a request."""
-    asked = server.count(FIRST[bool(jobs)])
+    before = server.count(FIRST[bool(jobs)])
     with program(server, folder, jobs, **variables).running(folder) as running:
-        server.until(FIRST[bool(jobs)], asked + 1)
+        server.until(FIRST[bool(jobs)], before + 1)
         yield running
 
 

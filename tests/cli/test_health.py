@@ -89,16 +89,16 @@ def test_health_requests_a_wildcard_address_on_loopback(
     run_cli: RunCli, everywhere: str, monkeypatch: pytest.MonkeyPatch
 ):
     """A wildcard address is requested on loopback."""
-    asked: list[tuple[str, int]] = []
+    addresses: list[tuple[str, int]] = []
 
     def create_connection(address: tuple[str, int], *_: object, **__: object) -> None:
-        asked.append(address)
+        addresses.append(address)
         raise ConnectionRefusedError(111, "Connection refused")
 
     monkeypatch.setattr(socket, "create_connection", create_connection)
     result = run_cli("health", POLLER_LISTEN=f"{everywhere}:8377")
 
-    assert asked == [("127.0.0.1" if everywhere == "0.0.0.0" else "::1", 8377)]
+    assert addresses == [("127.0.0.1" if everywhere == "0.0.0.0" else "::1", 8377)]
     assert (result.code, result.out) == (
         1,
         f"cannot connect to http://{everywhere}:8377: Connection refused\n",

@@ -72,7 +72,7 @@ class Container:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether its own health check succeeds."""
+        """Return whether its own health check succeeds."""
         return self.state["Health"]["Status"] == "healthy"
 
     @property

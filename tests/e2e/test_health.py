@@ -30,10 +30,10 @@ async def test_health_imports_little(place: Place):
     """`health` imports no library of the daemon, since it runs every half a minute."""
     python = str(place.command.with_name("python"))
     environment = {"POLLER_LISTEN": f"127.0.0.1:{a_port()}"}
-    async with place.started([python, "-c", IMPORTED], environment) as asked:
-        code = await asked.end()
+    async with place.started([python, "-c", IMPORTED], environment) as process:
+        code = await process.end()
 
-    message, modules = asked.out.splitlines()
+    message, modules = process.out.splitlines()
     assert (code, message.startswith("cannot connect to ")) == (1, True)
     assert HEAVY.isdisjoint(modules.split())
 

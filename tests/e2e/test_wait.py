@@ -128,7 +128,7 @@ async def test_wait_exit_codes(jobs: Place):
         for worker in range(WORKERS):
             group.start_soon(play, worker)
 
-    (jobs.folder / "told.json").write_text(json.dumps(shown), "utf-8")  # searched for secrets
+    (jobs.folder / "results.json").write_text(json.dumps(shown), "utf-8")  # searched for secrets
     wrong = [
         (case, code, out, err)
         for worker in range(WORKERS)

@@ -19,17 +19,17 @@ from tests.support.http_peers import (
     CHUNKED,
     OK,
     STALLING,
-    Talk,
-    answers,
+    ConnectionHandler,
     drips,
     floods,
     reply,
     resets,
-    says,
+    responds,
+    sends,
     stalls,
 )
 
-Transport = Callable[[bytes], Talk]
+Transport = Callable[[bytes], ConnectionHandler]
 """How a response with this body is broken."""
 
 BROTLI_BOMB: Final = base64.b64decode(
@@ -57,9 +57,9 @@ def zstd_bomb(blocks: int = 400) -> bytes:
 def with_headers(*lines: bytes, status: bytes = b"200 OK") -> Transport:
     """Add lines to the head of a response."""
 
-    def handler(body: bytes) -> Talk:
+    def handler(body: bytes) -> ConnectionHandler:
         head = b"".join(line + b"\r\n" for line in lines)
-        return says(b"HTTP/1.1 " + status + b"\r\n" + head + b"\r\n" + body)
+        return sends(b"HTTP/1.1 " + status + b"\r\n" + head + b"\r\n" + body)
 
     return handler
 
@@ -69,12 +69,12 @@ def chunk(body: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(body), body)
 
 
-def closed_after(seconds: float, talk: Talk) -> Talk:
+def closed_after(seconds: float, handler: ConnectionHandler) -> ConnectionHandler:
     """Close the connection after so many seconds, so that no flood lasts for a virtual minute."""
 
     async def bounded(stream: ByteStream) -> None:
         with anyio.move_on_after(seconds):
-            await talk(stream)
+            await handler(stream)
 
     return bounded
 
@@ -84,45 +84,45 @@ def with_status(status: int, **headers: str) -> Transport:
     return partial(_reply, status, headers)
 
 
-def _reply(status: int, headers: dict[str, str], body: bytes) -> Talk:
-    return answers(status, body, **headers)
+def _reply(status: int, headers: dict[str, str], body: bytes) -> ConnectionHandler:
+    return responds(status, body, **headers)
 
 
-def without_body(talk: Talk) -> Transport:
+def without_body(handler: ConnectionHandler) -> Transport:
     """Use a handler that sends no body."""
-    return lambda _body: talk
+    return lambda _body: handler
 
 
-def long_header(body: bytes) -> Talk:
+def long_header(body: bytes) -> ConnectionHandler:
     """Send a header of 200 kB before the body."""
-    return says(reply(200, body, x_long="a" * 200_000))
+    return sends(reply(200, body, x_long="a" * 200_000))
 
 
-def many_headers(body: bytes) -> Talk:
+def many_headers(body: bytes) -> ConnectionHandler:
     """Send 5,000 headers before the body."""
-    return says(OK + b"".join(b"X-%d: 1\r\n" % number for number in range(5_000)) + b"\r\n" + body)
+    return sends(OK + b"".join(b"X-%d: 1\r\n" % number for number in range(5_000)) + b"\r\n" + body)
 
 
 BROKEN: Final[dict[str, Transport]] = {
-    **{name: without_body(talk) for name, talk in BREAKING.items()},
+    **{name: without_body(handler) for name, handler in BREAKING.items()},
     "reset after a whole body": lambda body: resets(
         OK + b"Content-Length: %d\r\n\r\n" % (len(body) + 1) + body
     ),
     "whole JSON in a short body": with_headers(b"Content-Length: 99999"),
-    "chunks that never end, cut": lambda body: says(CHUNKED + chunk(body)),
-    "bad chunk after a whole body": lambda body: says(CHUNKED + chunk(body) + b"zz\r\n"),
+    "chunks that never end, cut": lambda body: sends(CHUNKED + chunk(body)),
+    "bad chunk after a whole body": lambda body: sends(CHUNKED + chunk(body) + b"zz\r\n"),
     "long header before a claim": long_header,
     "many headers before a claim": many_headers,
     "header without a colon": with_headers(b"what is this"),
-    "garbage before the status line": lambda body: says(b"\x00\xff" + reply(200, body)),
-    "HTTP/9.9": lambda body: says(b"HTTP/9.9" + reply(200, body).removeprefix(b"HTTP/1.1")),
+    "garbage before the status line": lambda body: sends(b"\x00\xff" + reply(200, body)),
+    "HTTP/9.9": lambda body: sends(b"HTTP/9.9" + reply(200, body).removeprefix(b"HTTP/1.1")),
     "status of four digits": with_headers(status=b"2000 OK"),
     "Content-Length and chunks": with_headers(b"Content-Length: 5", b"Transfer-Encoding: chunked"),
 }
 """Responses that break off or are not HTTP."""
 
 SLOW: Final[dict[str, Transport]] = {
-    **{name: without_body(talk) for name, talk in STALLING.items()},
+    **{name: without_body(handler) for name, handler in STALLING.items()},
     "whole JSON, then silence": lambda body: stalls(CHUNKED + chunk(body)),
     "whole JSON, then dripped chunks": lambda body: drips(
         CHUNKED + chunk(body), chunk(b" "), every=2.0
@@ -137,16 +137,16 @@ SLOW: Final[dict[str, Transport]] = {
 """Responses that never end: the request ends at its deadline."""
 
 COMPRESSED: Final[dict[str, Transport]] = {
-    "gzip bomb": lambda _body: answers(200, gzip_bomb(), content_encoding="gzip"),
-    "br bomb": without_body(answers(200, BROTLI_BOMB, content_encoding="br")),
-    "zstd bomb": without_body(answers(200, zstd_bomb(), content_encoding="zstd")),
-    "gzip that nobody asked for": lambda body: answers(
+    "gzip bomb": lambda _body: responds(200, gzip_bomb(), content_encoding="gzip"),
+    "br bomb": without_body(responds(200, BROTLI_BOMB, content_encoding="br")),
+    "zstd bomb": without_body(responds(200, zstd_bomb(), content_encoding="zstd")),
+    "gzip that was not requested": lambda body: responds(
         200, zlib.compress(body, wbits=31), content_encoding="gzip"
     ),
-    "deflate that nobody asked for": lambda body: answers(
+    "deflate that was not requested": lambda body: responds(
         200, zlib.compress(body), content_encoding="deflate"
     ),
-    "invalid gzip": without_body(answers(200, b"\x1f\x8b junk", content_encoding="gzip")),
+    "invalid gzip": without_body(responds(200, b"\x1f\x8b junk", content_encoding="gzip")),
     "plain under gzip": with_status(200, content_encoding="gzip"),
     "unknown encoding": with_status(200, content_encoding="x-unknown"),
     "two encodings": with_status(200, content_encoding="identity, gzip"),
@@ -156,7 +156,7 @@ COMPRESSED: Final[dict[str, Transport]] = {
 LARGE: Final[dict[str, Transport]] = {
     "endless chunks": lambda _body: closed_after(20.0, floods(CHUNKED, chunk(b" " * 65_536))),
     "endless body": lambda body: closed_after(20.0, floods(OK + b"\r\n" + body, b" " * 65_536)),
-    "body over the cap": lambda body: answers(200, body + b" " * JOB_BYTES_CAP),
+    "body over the cap": lambda body: responds(200, body + b" " * JOB_BYTES_CAP),
 }
 """Responses over the size limit of a job: the client then requests the status alone."""
 
@@ -170,7 +170,7 @@ STATUSES: Final[dict[str, Transport]] = {
     "304": with_headers(status=b"304 Not Modified"),
     "304 with a claim": with_status(304),
     "404 of others": with_status(404),
-    "404 in HTML": without_body(answers(404, b"<html>Not Found</html>", content_type="text/html")),
+    "404 in HTML": without_body(responds(404, b"<html>Not Found</html>", content_type="text/html")),
     "101 and a claim": with_headers(
         b"Upgrade: h2c", b"Connection: upgrade", status=b"101 Switching Protocols"
     ),

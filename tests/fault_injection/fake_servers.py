@@ -58,7 +58,7 @@ class FakeServers:
 
     @property
     def is_reported(self) -> bool:
-        """Whether every event has been acknowledged."""
+        """Return whether every event has been acknowledged."""
         return all(job.is_reported for job in self.jobs.values())
 
     @property

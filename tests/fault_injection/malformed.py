@@ -18,7 +18,7 @@ from tests.fault_injection.response_bodies import (
     job_body,
 )
 from tests.support.builders import a_job_object
-from tests.support.http_peers import Peer, Talk, answers, peer
+from tests.support.http_peers import ConnectionHandler, Peer, peer, responds
 from tests.support.run_checker import ExpectedEvent
 
 ENDS: Final = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
@@ -30,7 +30,7 @@ class Malformed:
     """One class of responses. `is_usable`: it is still an observation of its job."""
 
     name: str
-    write: Callable[[JobObject, str], Talk]
+    write: Callable[[JobObject, str], ConnectionHandler]
     is_usable: bool = False
 
 
@@ -49,11 +49,11 @@ class JobResponse:
         status = self.job["status"]
         return f"job.{status.lower()}" if status in ENDS else STARTED.get(status)
 
-    def talk(self, base: str, *, is_status: bool) -> Talk:
+    def handler(self, base: str, *, is_status: bool) -> ConnectionHandler:
         """Return the response, which has its own shape when the status alone is requested."""
         if self.malformed and not (is_status and self.malformed.is_usable):
             return self.malformed.write(self.job, base)
-        return answers(200, status_alone(self.job) if is_status else job_body(self.job), **DATED)
+        return responds(200, status_alone(self.job) if is_status else job_body(self.job), **DATED)
 
 
 STARTED: Final = {"RUNNING": "job.started"}
@@ -108,7 +108,7 @@ class MalformedApi:
         path = line.split()[1]
         if path.startswith("/v1/list-jobs"):
             self.listed += 1
-            await answers(200, json.dumps(self.page).encode(), **DATED)(stream)
+            await responds(200, json.dumps(self.page).encode(), **DATED)(stream)
             return
         job = self.jobs.get(path.rpartition("/")[2])
         if job is None:
@@ -117,7 +117,7 @@ class MalformedApi:
         next_response, is_status = job.next_response(), "/job-status/" in path
         if is_status:
             self.status_only.add(job.job_id)
-        await next_response.talk(self.base, is_status=is_status)(stream)
+        await next_response.handler(self.base, is_status=is_status)(stream)
         if next_response.event_type:
             self.expected.append(ExpectedEvent(self.now(), job.job_id, next_response.event_type))
 
@@ -126,10 +126,10 @@ class MalformedApi:
 async def serving_api(api: MalformedApi) -> AsyncIterator[Peer]:
     """Serve an API over bare TCP."""
 
-    async def talk(stream: ByteStream) -> None:
+    async def handler(stream: ByteStream) -> None:
         await api.answer(stream, server.lines[-1])
 
-    async with peer(talk) as server:
+    async with peer(handler) as server:
         api.base = f"{server.base}/v1"
         yield server
 
@@ -196,7 +196,7 @@ def mixed(job_id: str, gaps: Sequence[Sequence[Malformed]]) -> JobResponses:
 
 
 def _of_body(name: str, body: Body, *, is_usable: bool) -> Malformed:
-    return Malformed(name, lambda job, _base: answers(200, body(job), **DATED), is_usable)
+    return Malformed(name, lambda job, _base: responds(200, body(job), **DATED), is_usable)
 
 
 def _of_transport(name: str, transport: Transport) -> Malformed:
@@ -204,9 +204,9 @@ def _of_transport(name: str, transport: Transport) -> Malformed:
 
 
 def _redirects(code: int, name: str, place: Callable[[JobObject, str], str | None]) -> Malformed:
-    def write(job: JobObject, base: str) -> Talk:
+    def write(job: JobObject, base: str) -> ConnectionHandler:
         to = place(job, base)
-        return answers(code, job_body(job), **({"location": to} if to else {}))
+        return responds(code, job_body(job), **({"location": to} if to else {}))
 
     return Malformed(f"{code} to {name}", write)
 
@@ -219,8 +219,8 @@ PLACES: Final[dict[str, Callable[[JobObject, str], str | None]]] = {
 }
 
 
-def _text_plain(job: JobObject, _base: str) -> Talk:
-    return answers(200, job_body(job), content_type="text/plain; charset=latin-1")
+def _text_plain(job: JobObject, _base: str) -> ConnectionHandler:
+    return responds(200, job_body(job), content_type="text/plain; charset=latin-1")
 
 
 CLASSES: Final = (

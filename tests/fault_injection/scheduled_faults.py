@@ -116,7 +116,7 @@ class ScheduledFaults(FakeServers):
 
     @property
     def is_receiver_out(self) -> bool:
-        """Whether the daemon must know of the outage: five failures, one after the other."""
+        """Return whether the daemon must know of the outage: five failures, one after the other."""
         return sum(at > self.failed_at[0] + SEND_TIMEOUT for at in self.failed_at) >= 5
 
     def _active_fault(self, periods: dict[str, "Fault"], job: ScriptedJob | None) -> str | None:

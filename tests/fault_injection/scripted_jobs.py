@@ -42,7 +42,7 @@ class ScriptedJob:
 
     @property
     def is_reported(self) -> bool:
-        """Whether every event of this job has been acknowledged."""
+        """Return whether every event of this job has been acknowledged."""
         return all(
             stage.event_type is None or stage.event_type in self.acknowledged
             for stage in self.stages

@@ -22,13 +22,13 @@ POINTS: Final[Mapping[str, Sequence[str]]] = {
 """Where a process can be killed: the places around each kind of call."""
 
 
-def compiled(root: Path) -> Path:
-    """Compile the library once below a folder."""
-    library = root / "shim.so"
-    with (root / "shim.lock").open("w") as lock:
+def compiled(root: Path, source: Path = SOURCE) -> Path:
+    """Compile a library to preload once below a folder."""
+    library = root / f"{source.stem}.so"
+    with (root / f"{source.stem}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not library.exists():
-            subprocess.run([*GCC, "-o", str(library), str(SOURCE)], check=True, timeout=120)
+            subprocess.run([*GCC, "-o", str(library), str(source)], check=True, timeout=120)
     return library
 
 
@@ -58,7 +58,7 @@ class Failure:
 
     @property
     def has_failed(self) -> bool:
-        """Whether a call has failed."""
+        """Return whether a call has failed."""
         return Path(f"{self.switch}.failed").exists()
 
     @property

@@ -91,7 +91,7 @@ class TracedRun:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended."""
+        """Return whether it has ended."""
         return self.strace.returncode is not None
 
     async def stop(self) -> int:

@@ -1,7 +1,6 @@
 """A wall clock that is set by days, during a run and between two runs."""
 
 import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ from standardwebhooks import Webhook
 from tests.fault_injection.fake_servers import FakeServers, environment, serving
 from tests.fault_injection.harness import SCALE, ForkedProcess, ProcessForker, process_forker, tally
 from tests.fault_injection.scripted_jobs import OUTCOMES
+from tests.fault_injection.syscall_shim import compiled
 from tests.support.lateness import measured_lateness
 from tests.support.run_checker import check_run
 from tests.support.secret_canaries import leaks
 from tests.support.waiting import now, until
 
 CLOCK: Final = Path(__file__).with_name("clock.c")
-GCC: Final = ("gcc", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC")
 DAY: Final = 86_400
 DAYS: Final = (-400, -30, -8, -1, 1, 8, 30, 400)
 PROMISE: Final = (
@@ -87,17 +86,10 @@ class ShiftedClock:
         return [f"still: {job.job_id}" for job in self.servers.jobs.values() if not job.is_reported]
 
 
-def compiled(folder: Path) -> Path:
-    """Compile the library that is preloaded into every daemon."""
-    library = folder / "clock.so"
-    subprocess.run([*GCC, "-o", library, CLOCK, "-ldl"], check=True, timeout=60)
-    return library
-
-
 @asynccontextmanager
 async def shifted_clock(command: Path, folder: Path, name: str) -> AsyncIterator[ShiftedClock]:
     """Run servers and daemons with a clock that can be set."""
-    servers, shim = AnyDayServers(now, SCALE.random(name)), compiled(folder)
+    servers, shim = AnyDayServers(now, SCALE.random(name)), compiled(command.parents[2], CLOCK)
     (folder / "clock").write_bytes(pack("<q", 0))
     preloaded = {"LD_PRELOAD": str(shim), "WALL_CLOCK": str(folder / "clock")}
     async with serving(servers), process_forker(command, **preloaded) as forker:

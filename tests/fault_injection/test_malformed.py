@@ -25,9 +25,9 @@ from tests.fault_injection.malformed import (
 )
 from tests.support.builders import a_job_object
 from tests.support.client_polls import client
-from tests.support.http_peers import answers, peer
+from tests.support.http_peers import peer, responds
 from tests.support.run_checker import check_run
-from tests.support.running_app import an_app, living, served
+from tests.support.running_app import an_app, running_app, served
 from tests.support.secret_canaries import KEY, SECRET
 from tests.support.virtual_time import START
 
@@ -77,7 +77,7 @@ class Run:
             async with serving_api(api), served(servers.handle_event) as hook:
                 variables = PACE | {"POLLER_JOB_IDS": ",".join(api.jobs)}
                 variables |= {"POLLER_LIST_PAGES": "auto"} if self.page else {}
-                async with living(an_app(api.base, hook, **variables)):
+                async with running_app(an_app(api.base, hook, **variables)):
                     await self._wait(servers)
                     await anyio.sleep(30.0)
         self._check(servers, api)
@@ -217,7 +217,7 @@ ONE = a_job_object(job_id="job-1")
 PAGES = {
     "a cursor that repeats for ever": ({"jobs": [ONE], "next_cursor": "same"}, 1, "same"),
     "a job twice, with two statuses": ({"jobs": [ONE, ONE | {"status": "FAILED"}]}, 2, None),
-    "more than was asked for": ({"jobs": [ONE] * 500}, 500, None),
+    "more than was requested": ({"jobs": [ONE] * 500}, 500, None),
     "a cursor that is a number": ({"jobs": [ONE], "next_cursor": 5}, 1, None),
     "a cursor that is a list": ({"jobs": [ONE], "next_cursor": ["x"]}, 1, None),
     "a cursor of 1 MB": ({"jobs": [], "next_cursor": "x" * 1_000_000}, 0, "x" * 1_000_000),
@@ -243,7 +243,7 @@ async def test_malformed_pages_do_not_delay_other_jobs():
 async def test_malformed_pages(name: str):
     """A page is what can be parsed of it, with any cursor, or a PollError."""
     body, count, following = PAGES[name]
-    async with peer(answers(200, json.dumps(body).encode())) as server, client(server.base) as api:
+    async with peer(responds(200, json.dumps(body).encode())) as server, client(server.base) as api:
         for cursor in (None, "same"):
             try:
                 page = await api.list_jobs(limit=1, cursor=cursor)

@@ -24,12 +24,12 @@ from tests.support.http_peers import (
     CHUNKED,
     HANG_UP,
     OK,
-    Talk,
-    answers,
+    ConnectionHandler,
     drips,
     floods,
     peer,
-    says,
+    responds,
+    sends,
     stalls,
 )
 from tests.support.lateness import measured_lateness
@@ -68,19 +68,19 @@ A large body is there three times for a moment: in parts, as a whole, and as tex
 LARGE_BODY: Final = OK + b"Content-Length: 9000000\r\n\r\n" + b" " * 300_000
 BODY_AT_LIMIT: Final = b'{"job": {"x": "' + b"x" * (JOB_BYTES_CAP - 40) + b'"}}'
 
-RESPONSES: Final[Sequence[Talk]] = (
+RESPONSES: Final[Sequence[ConnectionHandler]] = (
     *[stalls(), drips(OK + b"X-Slow: ", b"a", every=0.2), drips(OK, b"X-Slow: 1\r\n", every=0.2)],
     *[drips(LARGE_BODY, b" ", every=0.1)] * 4,
     *[drips(CHUNKED, chunk(b" "), every=0.1)] * 2,
     drips(b"", b"HTTP/1.1 102 Processing\r\n\r\n", every=0.1),
     *[floods(CHUNKED, chunk(b" " * 65_536))] * 2,
     *[floods(OK + b"Content-Length: 8000000000\r\n\r\n", b" " * 65_536)] * 2,
-    answers(200, gzip_bomb(), content_encoding="gzip"),
-    answers(200, BROTLI_BOMB, content_encoding="br"),
-    answers(200, zstd_bomb(), content_encoding="zstd"),
-    answers(200, b'{"job": [' + b"[]," * (JOB_BYTES_CAP // 3 - 10) + b"[]]}"),
-    answers(200, BODY_AT_LIMIT),
-    says(OK + b"X-Long: " + b"a" * 4_000_000 + b"\r\n\r\n"),
+    responds(200, gzip_bomb(), content_encoding="gzip"),
+    responds(200, BROTLI_BOMB, content_encoding="br"),
+    responds(200, zstd_bomb(), content_encoding="zstd"),
+    responds(200, b'{"job": [' + b"[]," * (JOB_BYTES_CAP // 3 - 10) + b"[]]}"),
+    responds(200, BODY_AT_LIMIT),
+    sends(OK + b"X-Long: " + b"a" * 4_000_000 + b"\r\n\r\n"),
 )
 """The response for each of twenty jobs."""
 
@@ -93,7 +93,7 @@ class MisbehavingApi:
     `durations` are without that lateness.
     """
 
-    misbehaving: dict[str, Talk]
+    misbehaving: dict[str, ConnectionHandler]
     lateness: Callable[[], float] = float
     is_over: bool = False
     healthy: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
@@ -103,14 +103,14 @@ class MisbehavingApi:
         """Answer one request well, or as its job misbehaves."""
         began, late_before = time.monotonic(), self.lateness()
         job_id = line.split()[1].rpartition("/")[2]
-        if talk := self.misbehaving.get(job_id):
-            await _send_until_closed(stream, talk)
+        if handler := self.misbehaving.get(job_id):
+            await _send_until_closed(stream, handler)
             late = self.lateness() - late_before
             self.durations.append((job_id, time.monotonic() - began - late))
             return
         self.healthy[job_id].append((began, late_before))
         _, running, ended = job_objects(job_id)
-        await answers(200, job_body(ended if self.is_over else running))(stream)
+        await responds(200, job_body(ended if self.is_over else running))(stream)
 
     def delays(self, spans: Sequence[tuple[float, float]]) -> list[float]:
         """Return by how much each healthy poll in some spans was late."""
@@ -122,12 +122,12 @@ class MisbehavingApi:
         ]
 
 
-async def _send_until_closed(stream: ByteStream, talk: Talk) -> None:
+async def _send_until_closed(stream: ByteStream, handler: ConnectionHandler) -> None:
     """Send until the client has closed the connection."""
 
     async def send_all() -> None:
         try:
-            await talk(stream)
+            await handler(stream)
             await stream.send_eof()
             await anyio.sleep(GIVE_UP)
         except HANG_UP:
@@ -211,16 +211,16 @@ class Measurement:
 async def test_twenty_misbehaving_peers_at_once(command: Path, tmp_path: Path):
     """Each request ends at its deadline, memory grows by two bodies, healthy polls stay on time."""
     servers = MisbehavingApi(
-        {f"misbehaving-{number}": talk for number, talk in enumerate(RESPONSES)}
+        {f"misbehaving-{number}": handler for number, handler in enumerate(RESPONSES)}
     )
     jobs = tmp_path / "jobs"
     jobs.write_text("a-healthy\nb-healthy")
 
-    async def talk(stream: ByteStream) -> None:
+    async def handler(stream: ByteStream) -> None:
         await servers.answer(stream, server.lines[-1])
 
     async with (
-        peer(talk) as server,
+        peer(handler) as server,
         process_forker(command) as forker,
         AsyncExitStack() as stack,
     ):

@@ -130,11 +130,11 @@ async def test_revoked_key_costs_few_requests(jobs: int, refusal: Exception):
     async with watching(api, store, *ids, policy=FIXED):
         await anyio.sleep(300.5)  # between two polls, which take a second
         api.trouble, revoked_at = refusal, anyio.current_time()
-        under_way = sum(at > revoked_at - api.latency for at, _ in api.asked)
+        in_flight = sum(at > revoked_at - api.latency for at, _ in api.asked)
         await anyio.sleep(HOUR)
 
     after = sum(at >= revoked_at for at, _ in api.asked)
-    wrong = [] if 2 <= after <= max(under_way, 16) + 8 else [f"{after} requests"]
+    wrong = [] if 2 <= after <= max(in_flight, 16) + 8 else [f"{after} requests"]
     wrong += [] if poller_types(store) == ["poller.auth_failed"] else [f"{poller_types(store)}"]
     tally(KEY, cases=jobs, violations=wrong)
 
@@ -151,7 +151,7 @@ async def test_ends_are_sent_in_time_when_the_api_fails():
             api.trouble = Transient("reset")
             seen = {job_id: times[0] for job_id in fleet if (times := api.times(job_id))}
             await anyio.sleep(max(seen.values()) + SETTLE + 0.1 - anyio.current_time())
-            told = {event.subject for event in recorded(store) if event.type == "job.succeeded"}
-        wrong += [f"not told: {job_id}" for job_id in seen if job_id not in told]
+            sent = {event.subject for event in recorded(store) if event.type == "job.succeeded"}
+        wrong += [f"not sent: {job_id}" for job_id in seen if job_id not in sent]
         cases += len(seen)
     tally(SETTLED, cases=cases, violations=wrong)

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from tests.fault_injection.harness import tally
 from tests.support.builders import a_job_object
-from tests.support.running_app import Handler, an_app, living, served
+from tests.support.running_app import Handler, an_app, running_app, served
 from tests.support.virtual_time import START, virtual_clock
 
 HOUR, DAY = 3_600.0, 86_400.0
@@ -107,7 +107,7 @@ async def daemon_between(api: Handler, receiver: Handler) -> AsyncIterator[None]
     async with served(api) as api_url, served(receiver) as hook_url:
         jobs = ",".join(f"job-{number}" for number in range(4))
         pace = {"POLLER_MIN_INTERVAL": "5s", "POLLER_MAX_INTERVAL": "10s"}
-        async with living(an_app(api_url + "/v1", hook_url, POLLER_JOB_IDS=jobs, **pace)):
+        async with running_app(an_app(api_url + "/v1", hook_url, POLLER_JOB_IDS=jobs, **pace)):
             yield
 
 

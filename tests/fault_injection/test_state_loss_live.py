@@ -19,7 +19,7 @@ from tests.fault_injection.state_losses import (
 )
 from tests.integration.test_app import sqlite_inline
 from tests.support.run_checker import check_run
-from tests.support.running_app import an_app, living
+from tests.support.running_app import an_app, running_app
 from tests.support.virtual_time import virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=1e7)
@@ -54,13 +54,13 @@ async def run_one(folder: Path, random: Random) -> tuple[bool, list[str]]:
     ) as servers:
         for number in range(EARLIER_RUNS):
             servers.add(f"job-{number}", random.choice(OUTCOMES))
-            async with living(a_daemon(servers, folder)):
+            async with running_app(a_daemon(servers, folder)):
                 await anyio.sleep(random.uniform(0.0, RUN_SECONDS))
             keep_copy(store, copies)
             begins.append(servers.now())
         for number in range(JOBS):
             servers.add(f"late-job-{number}", random.choice(OUTCOMES))
-        async with living(a_daemon(servers, folder)):
+        async with running_app(a_daemon(servers, folder)):
             await anyio.sleep(random.uniform(0.0, RUN_SECONDS / 2))
             is_hit = bool(servers.unacknowledged)
             lose(store, copies, random)

@@ -15,8 +15,8 @@ from tests.fault_injection.fake_servers import FakeServers
 from tests.fault_injection.harness import SCALE, tally
 from tests.fault_injection.malformed import job_objects
 from tests.fault_injection.response_bodies import job_body
-from tests.support.http_peers import HANG_UP, answers, read_request
-from tests.support.running_app import an_app, living, served
+from tests.support.http_peers import HANG_UP, read_request, responds
+from tests.support.running_app import an_app, running_app, served
 from tests.support.secret_canaries import KEY, SECRET
 from tests.support.virtual_time import START
 
@@ -92,7 +92,7 @@ class Server:
         polled_at = self.polled_at.setdefault(job_id, [])
         polled_at.append(anyio.current_time())
         stage = 2 if len(polled_at) > self._ends_at else 1
-        await answers(200, job_body(job_objects(job_id)[stage]))(tls)
+        await responds(200, job_body(job_objects(job_id)[stage]))(tls)
 
 
 @pytest.mark.parametrize("name", bad_certificates(trustme.CA()))
@@ -113,7 +113,7 @@ async def test_bad_certificates_get_no_request(name: str, tmp_path):
     }
     async with listener, served(servers.handle_event) as hook, anyio.create_task_group() as group:
         group.start_soon(listener.serve, server.serve)
-        async with living(an_app(base, hook, **variables)):
+        async with running_app(an_app(base, hook, **variables)):
             with anyio.move_on_after(9_000.0):
                 while len(servers.received) < 6:  # noqa: ASYNC110 - virtual time
                     await anyio.sleep(1.0)

@@ -8,7 +8,7 @@ from poller.polling.watchlist import PersistentAdditions, Watchlist
 from poller.runtime.log_throttle import LogThrottle
 from poller.store.memory import MemoryStore
 from tests.support.fakes import FailingStore, SlowStore, a_store, settled
-from tests.support.running_app import an_app, living
+from tests.support.running_app import an_app, running_app
 from tests.support.virtual_time import virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=1_000.0)
@@ -143,7 +143,7 @@ async def test_additions_change_one_after_the_other(store, additions):
 async def test_additions_are_synced_with_retention():
     """A daemon removes by itself what its store has pruned."""
     app = an_app("http://127.0.0.1:1", "http://127.0.0.1:1")
-    async with living(app):
+    async with running_app(app):
         app._watchlist.add(["job-2"])
         await anyio.sleep(20.0)
         before = app._watchlist.added

@@ -18,7 +18,7 @@ from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from poller.wiring import build_store
 from tests.support.fakes import FailingStore
-from tests.support.running_app import KEY, Receiver, an_app, in_memory, living, served
+from tests.support.running_app import KEY, Receiver, an_app, in_memory, running_app, served
 from tests.support.virtual_time import virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=10_000.0)
@@ -53,7 +53,7 @@ def _inline(monkeypatch):
 
 async def test_app_delivers_the_end_of_a_job(api, hook):
     """A job that ends while the daemon runs is delivered as one verified webhook."""
-    async with living(an_app(api[1], hook[1])):
+    async with running_app(an_app(api[1], hook[1])):
         await anyio.sleep(100.0)
 
     assert hook[0].types == ["job.succeeded"]
@@ -63,7 +63,7 @@ async def test_stop_waits_for_deliveries_in_flight(api, hook):
     """A webhook in flight at the stop is received and acknowledged, and no other is sent."""
     hook[0].delay = 5.0
     app = an_app(api[1], hook[1])
-    async with living(app):
+    async with running_app(app):
         await hook[0].reached.wait()
         stopped_at = anyio.current_time()
 
@@ -74,7 +74,7 @@ async def test_stop_waits_for_deliveries_in_flight(api, hook):
 async def test_retry_schedule_is_configurable(api, hook):
     """Failed deliveries are retried after the delays of POLLER_RETRY_SCHEDULE."""
     hook[0].status = 503
-    async with living(an_app(api[1], hook[1], POLLER_RETRY_SCHEDULE="10s,100s")):
+    async with running_app(an_app(api[1], hook[1], POLLER_RETRY_SCHEDULE="10s,100s")):
         await anyio.sleep(400.0)
     times = [at for at, _ in hook[0].tried]
 
@@ -91,7 +91,7 @@ async def test_stop_waits_six_seconds_at_most(api, hook):
         kept.append(in_memory(config, clock))
         return kept[-1]
 
-    async with living(an_app(api[1], hook[1], new_store=new_store)):
+    async with running_app(an_app(api[1], hook[1], new_store=new_store)):
         await hook[0].reached.wait()
         stopped_at = anyio.current_time()
 
@@ -127,7 +127,7 @@ async def test_reload_reads_the_jobs_file(api, hook, tmp_path):
     ids = tmp_path / "jobs.txt"
     ids.write_text("# none yet")
     app = an_app(api[1], hook[1], POLLER_JOB_IDS="", POLLER_JOBS_FILE=str(ids))
-    async with living(app):
+    async with running_app(app):
         await anyio.sleep(1.0)
         ids.write_text("job-1  # the one")
         app.reload()
@@ -141,7 +141,7 @@ async def test_reload_reads_the_key(api, hook, tmp_path):
     file = tmp_path / "key"
     file.write_text("sk_wrong")
     app = an_app(api[1], hook[1], SUTRO_API_KEY="", SUTRO_API_KEY_FILE=str(file))
-    async with living(app):
+    async with running_app(app):
         await anyio.sleep(300.0)
         file.write_text(KEY)
         app.reload()
@@ -155,7 +155,7 @@ async def test_rejected_key_is_read_again_without_a_reload(api, hook, tmp_path):
     file = tmp_path / "key"
     file.write_text("sk_wrong")
     app = an_app(api[1], hook[1], SUTRO_API_KEY="", SUTRO_API_KEY_FILE=str(file))
-    async with living(app):
+    async with running_app(app):
         await anyio.sleep(300.0)
         file.write_text(KEY)
         await anyio.sleep(600.0)
@@ -169,7 +169,7 @@ async def test_reload_that_fails_changes_nothing(api, hook, tmp_path):
     file.write_text(KEY)
     app = an_app(api[1], hook[1], SUTRO_API_KEY="", SUTRO_API_KEY_FILE=str(file))
     with capture_logs() as lines:
-        async with living(app):
+        async with running_app(app):
             file.unlink()
             app.reload()
             await anyio.sleep(100.0)
@@ -184,7 +184,7 @@ async def test_rejected_key_whose_file_is_gone_is_logged(api, hook, tmp_path):
     file.write_text("sk_old")
     app = an_app(api[1], hook[1], SUTRO_API_KEY="", SUTRO_API_KEY_FILE=str(file))
     with capture_logs() as lines:
-        async with living(app):
+        async with running_app(app):
             file.unlink()
             await anyio.sleep(300.0)
             file.write_text(KEY)
@@ -209,7 +209,7 @@ async def test_app_waits_for_a_store_that_cannot_be_opened_yet(api, hook):
         routes = {sink.name: sink.events for sink in config.sinks}
         return Full(routes=routes, deployment="test", now=clock.steady)
 
-    async with living(an_app(api[1], hook[1], new_store=new_store)):
+    async with running_app(an_app(api[1], hook[1], new_store=new_store)):
         await anyio.sleep(120.0)
 
     assert len(tries) == 10
@@ -222,7 +222,7 @@ async def test_stop_while_the_store_cannot_be_opened(api, hook):
     def new_store(config, clock):
         raise StoreUnavailable("the disk is full")
 
-    async with living(an_app(api[1], hook[1], new_store=new_store)):
+    async with running_app(an_app(api[1], hook[1], new_store=new_store)):
         await anyio.sleep(60.0)
         stopped_at = anyio.current_time()
 
@@ -280,12 +280,12 @@ async def test_restart_sends_what_is_left(api, hook, tmp_path):
     """An event that one process recorded but did not send is sent by the next, with the same ID."""
     hook[0].status = 503
     variables = {"POLLER_STORE": str(tmp_path / "state.db"), "new_store": sqlite_inline}
-    async with living(an_app(api[1], hook[1], **variables)):
+    async with running_app(an_app(api[1], hook[1], **variables)):
         await anyio.sleep(100.0)
     hook[0].status = 200
     requested = sum(api[0].requests.values())
 
-    async with living(an_app(api[1], hook[1], **variables)):
+    async with running_app(an_app(api[1], hook[1], **variables)):
         await anyio.sleep(400.0)
 
     assert hook[0].types == ["job.succeeded"]
@@ -309,7 +309,7 @@ async def test_retention_survives_a_store_that_fails(api, hook):
         kept[-1].fails = {"backlogs"}
         return kept[-1]
 
-    async with living(an_app(api[1], hook[1], new_store=new_store)):
+    async with running_app(an_app(api[1], hook[1], new_store=new_store)):
         await anyio.sleep(3_000.0)
         assert kept[0].calls["prune"] == []
         kept[0].fails = set()
@@ -352,7 +352,7 @@ async def test_foreign_response_never_ends_a_job(hook):
         pages.append(pages.pop(0))
         return web.Response(status=page.status, body=page.body, headers=page.headers)
 
-    async with served(odd) as url, living(an_app(url, hook[1])):
+    async with served(odd) as url, running_app(an_app(url, hook[1])):
         await anyio.sleep(3_600.0)
 
     assert hook[0].tried == []

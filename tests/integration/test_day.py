@@ -10,7 +10,7 @@ from aiohttp import web
 from poller.core.events import DEFAULT_NAMESPACE, event_id
 from poller.sutro.simulator.script import JobScript, SimulatedJob
 from tests.support.faulty_api import FaultyApi
-from tests.support.running_app import Receiver, an_app, living, served
+from tests.support.running_app import Receiver, an_app, running_app, served
 from tests.support.virtual_time import virtual_clock
 
 HOUR = 3_600.0
@@ -71,7 +71,7 @@ async def day():
             POLLER_MAX_INTERVAL="15m",
             POLLER_INTERVAL_FACTOR="4",
         )
-        async with living(app):
+        async with running_app(app):
             await anyio.sleep(DAY)
     return api, receiver
 

@@ -22,7 +22,7 @@ from poller.sutro.simulator.server import Simulator, application
 from tests.support.builders import a_job
 from tests.support.fakes import FakeSource, a_watcher, running
 from tests.support.fakes import a_store as a_memory_store
-from tests.support.running_app import KEY, Receiver, an_app, living, served, served_app
+from tests.support.running_app import KEY, Receiver, an_app, running_app, served, served_app
 from tests.support.virtual_time import START, virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=40_000.0)
@@ -64,7 +64,7 @@ class Account:
         async with (
             served_app(application(self.api)) as url,
             served(self.receiver.take) as hook,
-            living(
+            running_app(
                 an_app(f"{url}/v1", hook, clock=self.clock, new_store=a_store, **(given | changes))
             ) as app,
         ):

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from tests.support.builders import GOLDEN, a_job_object
-from tests.support.running_app import KEY, Receiver, an_app, living, served
+from tests.support.running_app import KEY, Receiver, an_app, running_app, served
 from tests.support.virtual_time import virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=600.0)
@@ -32,7 +32,7 @@ async def test_documented_example_becomes_the_documented_event():
     pace = {"POLLER_MIN_INTERVAL": "10s", "POLLER_MAX_INTERVAL": "10s"}
     async with served(api) as url, served(receiver.take) as hook:
         app = an_app(url, hook, clock=clock, POLLER_JOB_IDS="job-12345", **pace)
-        async with living(app):
+        async with running_app(app):
             await anyio.sleep(20.0)
 
     golden = (GOLDEN / "job-12345.succeeded.json").read_bytes().strip()

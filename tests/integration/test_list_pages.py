@@ -17,7 +17,7 @@ from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, application
 from tests.support.builders import a_job
 from tests.support.fakes import FakeSource, a_store, a_watcher, recorded_types, settled
-from tests.support.running_app import KEY, Receiver, an_app, living, served, served_app
+from tests.support.running_app import KEY, Receiver, an_app, running_app, served, served_app
 from tests.support.virtual_time import virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=40_000.0)
@@ -53,7 +53,7 @@ async def account(*scripts: JobScript, watched: int, **changes: Any) -> AsyncIte
     ids = [script.job_id for script in scripts][-watched:]
     async with served_app(application(it.api)) as url, served(it.receiver.take) as hook:
         app = an_app(f"{url}/v1", hook, clock=clock, POLLER_JOB_IDS=",".join(ids), **changes)
-        async with living(app):
+        async with running_app(app):
             yield it
 
 

@@ -16,7 +16,7 @@ from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from tests.integration.test_status import status_of
 from tests.support.fakes import FakeApi, SlowStore, a_store, settled
-from tests.support.running_app import KEY, Receiver, an_app, living, served
+from tests.support.running_app import KEY, Receiver, an_app, running_app, served
 from tests.support.virtual_time import virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=10_000.0)
@@ -50,7 +50,7 @@ async def test_metrics_count_what_the_api_and_the_receiver_saw(api):
     receiver = Receiver(delay=0.0)
     async with served(receiver.take) as hook:
         app = an_app(api[1], hook, POLLER_JOB_IDS="job-1,job-2")
-        async with living(app):
+        async with running_app(app):
             await anyio.sleep(200.0)
             values = await metrics_of(app)
 
@@ -84,7 +84,7 @@ async def test_metrics_have_durations_of_requests_and_attempts(api):
     receiver = Receiver(delay=3.0)
     async with served(receiver.take) as hook:
         app = an_app(api[1], hook, POLLER_JOB_IDS="job-1,job-2")
-        async with living(app):
+        async with running_app(app):
             await anyio.sleep(200.0)
             values = await metrics_of(app)
 
@@ -102,7 +102,7 @@ async def test_metrics_count_jobs_without_a_recent_poll(api):
     """A running job is stale once no poll has succeeded for ten minutes; an ended one never is."""
     async with served(Receiver().take) as hook:
         app = an_app(api[1], hook, POLLER_JOB_IDS="job-1,job-2", POLLER_MAX_INTERVAL="60s")
-        async with living(app):
+        async with running_app(app):
             await anyio.sleep(200.0)
             api[0].key = "another"
             await anyio.sleep(530.0)
@@ -123,7 +123,7 @@ async def test_metrics_count_pending_deliveries_with_the_age_of_the_oldest(api):
     receiver = Receiver(status=500)
     async with served(receiver.take) as hook:
         app = an_app(api[1], hook)
-        async with living(app):
+        async with running_app(app):
             await anyio.sleep(600.0)
             values = await metrics_of(app)
 
@@ -137,7 +137,7 @@ async def test_metrics_are_the_same_in_both_formats(api):
     """OpenMetrics and the text format have the same values, and no job id."""
     async with served(Receiver().take) as hook:
         app = an_app(api[1], hook, POLLER_JOB_IDS="job-1,job-2")
-        async with living(app):
+        async with running_app(app):
             await anyio.sleep(100.0)
             text = await metrics_of(app)
             openmetrics = await metrics_of(app, parse_openmetrics, OPENMETRICS)

@@ -32,7 +32,7 @@ from tests.support.fakes import (
     running,
     watching,
 )
-from tests.support.running_app import an_app, living
+from tests.support.running_app import an_app, running_app
 from tests.support.virtual_time import virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=100_000.0)
@@ -263,7 +263,7 @@ async def test_health_before_the_store_is_open_is_live_but_not_ready():
         return Full(routes={}, deployment="test", now=clock.steady)
 
     app = an_app("http://127.0.0.1:1", "http://127.0.0.1:1", new_store=new_store)
-    async with living(app):
+    async with running_app(app):
         await anyio.sleep(60.0)
         waiting, issues, line = (
             app.status.health,

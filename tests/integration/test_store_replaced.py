@@ -19,7 +19,7 @@ from tests.support.fakes import (
     settled,
     watching,
 )
-from tests.support.running_app import KEY, Receiver, an_app, living, served
+from tests.support.running_app import KEY, Receiver, an_app, running_app, served
 from tests.support.virtual_time import virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=10_000.0)
@@ -55,7 +55,7 @@ async def test_end_in_a_damaged_database_is_reported_again(tmp_path):
 
     async with served(hook.take) as url, serve(simulator) as api:
         app = an_app(api, url, POLLER_STORE=str(path), new_store=keep_store)
-        async with living(app):
+        async with running_app(app):
             await anyio.sleep(60.0)
             stores[0]._database._disconnect()  # as after any error of the disk
             path.write_bytes(b"this is no database" * 1_000)

@@ -18,7 +18,7 @@ from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from tests.support.fakes import FailingStore
 from tests.support.notify_socket import listening
-from tests.support.running_app import KEY, Receiver, an_app, in_memory, living, served
+from tests.support.running_app import KEY, Receiver, an_app, in_memory, running_app, served
 from tests.support.virtual_time import virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=10_000.0)
@@ -208,7 +208,7 @@ async def ends():
 
 async def test_daemon_is_ready_while_the_api_is_down(systemd):
     """The watchdog is notified for hours, and the status names the issue."""
-    async with living(
+    async with running_app(
         an_app(NOWHERE, NOWHERE, notifier=SystemdNotifier(systemd.address, watchdog=60.0))
     ):
         await anyio.sleep(1.0)
@@ -232,7 +232,7 @@ async def test_daemon_is_not_ready_before_its_store_is_open(systemd):
         return in_memory(config, clock)
 
     app = an_app(NOWHERE, NOWHERE, notifier=SystemdNotifier(systemd.address), new_store=new_store)
-    async with living(app):
+    async with running_app(app):
         await anyio.sleep(30.0)
         app.reload()
         early = systemd.names, set(systemd.statuses)
@@ -245,7 +245,7 @@ async def test_daemon_is_not_ready_before_its_store_is_open(systemd):
 async def test_reload_is_notified_with_its_time(systemd):
     """By the time systemd knows which of several reloads is over."""
     app = an_app(NOWHERE, NOWHERE, notifier=SystemdNotifier(systemd.address))
-    async with living(app):
+    async with running_app(app):
         await anyio.sleep(1.0)
         before = time.monotonic_ns() // 1_000
         app.reload()
@@ -273,7 +273,7 @@ async def test_watchdog_is_not_notified_while_one_loop_hangs(systemd, ends, verb
         *ends, notifier=SystemdNotifier(systemd.address, watchdog=60.0), new_store=new_store
     )
     with capture_logs() as lines, anyio.move_on_after(400.0):
-        async with living(app):
+        async with running_app(app):
             await anyio.sleep(50.0)
             kept[0].hangs = {verb}
             await anyio.sleep(150.0)

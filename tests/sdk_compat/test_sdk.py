@@ -70,10 +70,10 @@ async def test_event_has_the_fields_that_the_sdk_lists(place: Place, sdk: SdkCli
         await daemon.stop()
     listed = (await sdk.wait_for("succeeded")).jobs or []
 
-    told = {line["job"]["job_id"]: line["job"] for line in daemon.lines if "event_id" in line}
+    jobs = {line["job"]["job_id"]: line["job"] for line in daemon.lines if "event_id" in line}
     assert [job["job_id"] for job in listed] == ["cancelled", "failed", "succeeded"]
-    assert told == {
-        job["job_id"]: {name: job[name] for name in told[job["job_id"]]} for job in listed
+    assert jobs == {
+        job["job_id"]: {name: job[name] for name in jobs[job["job_id"]]} for job in listed
     }
 
 

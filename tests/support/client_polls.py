@@ -13,7 +13,7 @@ from poller.core.jobs import Job
 from poller.runtime.http_client import HttpClient, OutboundSettings
 from poller.sutro.client import SutroClient
 from tests.support.builders import a_job_object
-from tests.support.http_peers import Talk, peer
+from tests.support.http_peers import ConnectionHandler, peer
 
 KEY: Final = "sk_canary"
 JOB: Final = "job-12345"
@@ -34,15 +34,15 @@ async def client(base: str, key: str = KEY) -> AsyncIterator[SutroClient]:
         yield SutroClient(http, base=base, key=lambda: SecretStr(key), now=lambda: NOW)
 
 
-async def look(talk: Talk) -> Job:
+async def poll(handler: ConnectionHandler) -> Job:
     """Poll the documented job."""
-    async with peer(talk) as server, client(f"{server.base}/v1") as api:
+    async with peer(handler) as server, client(f"{server.base}/v1") as api:
         return await api.get_job(JOB)
 
 
-async def trouble(talk: Talk) -> PollError:
+async def poll_error(handler: ConnectionHandler) -> PollError:
     """Poll the documented job, and return the error that this must raise."""
-    async with peer(talk) as server, client(f"{server.base}/v1") as api:
+    async with peer(handler) as server, client(f"{server.base}/v1") as api:
         with pytest.raises(PollError) as caught:
             await api.get_job(JOB)
     return caught.value

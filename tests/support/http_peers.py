@@ -12,7 +12,7 @@ import anyio
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSListener
 
-Talk = Callable[[ByteStream], Awaitable[None]]
+ConnectionHandler = Callable[[ByteStream], Awaitable[None]]
 """Handles a connection whose request has been read."""
 
 NEVER: Final = 1_000_000.0
@@ -43,23 +43,23 @@ class Peer:
 
 @asynccontextmanager
 async def peer(
-    *talks: Talk, tls: ssl.SSLContext | None = None, is_rude: bool = False
+    *handlers: ConnectionHandler, tls: ssl.SSLContext | None = None, skips_request: bool = False
 ) -> AsyncIterator[Peer]:
     """Listen; the nth connection gets the nth handler, later ones the last.
 
-    `is_rude`: respond without reading the request.
+    `skips_request`: respond without reading the request.
     """
-    queue = list(talks)
+    queue = list(handlers)
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     port = listener.extra(SocketAttribute.local_port)
     server = Peer(f"{'https' if tls else 'http'}://127.0.0.1:{port}")
 
     async def serve(stream: ByteStream) -> None:
-        talk = queue.pop(0) if len(queue) > 1 else queue[0]
+        handler = queue.pop(0) if len(queue) > 1 else queue[0]
         try:
-            if not is_rude:
+            if not skips_request:
                 server.requests.append(await read_request(stream))
-            await talk(stream)
+            await handler(stream)
         except HANG_UP:
             return
         finally:
@@ -102,95 +102,95 @@ def reply(status: int = 200, body: bytes = b"", **headers: str) -> bytes:
     return f"HTTP/1.1 {status} Fine\r\n{head}\r\n".encode() + body
 
 
-def answers(status: int = 200, body: bytes = b"", **headers: str) -> Talk:
+def responds(status: int = 200, body: bytes = b"", **headers: str) -> ConnectionHandler:
     """Send one complete response."""
-    return says(reply(status, body, **headers))
+    return sends(reply(status, body, **headers))
 
 
-def says(*parts: bytes) -> Talk:
+def sends(*parts: bytes) -> ConnectionHandler:
     """Send these parts and close the connection."""
 
-    async def talk(stream: ByteStream) -> None:
+    async def handler(stream: ByteStream) -> None:
         for part in parts:
             await stream.send(part)
 
-    return talk
+    return handler
 
 
-def stalls(beginning: bytes = b"") -> Talk:
+def stalls(beginning: bytes = b"") -> ConnectionHandler:
     """Send a beginning and then nothing, for ever."""
 
-    async def talk(stream: ByteStream) -> None:
+    async def handler(stream: ByteStream) -> None:
         await stream.send(beginning)
         await anyio.sleep(NEVER)
 
-    return talk
+    return handler
 
 
-def drips(beginning: bytes, drop: bytes, every: float = 0.5) -> Talk:
+def drips(beginning: bytes, drop: bytes, every: float = 0.5) -> ConnectionHandler:
     """Send a beginning, then a few bytes now and then, for ever."""
 
-    async def talk(stream: ByteStream) -> None:
+    async def handler(stream: ByteStream) -> None:
         await stream.send(beginning)
         while True:
             await anyio.sleep(every)
             await stream.send(drop)
 
-    return talk
+    return handler
 
 
-def floods(beginning: bytes, wave: bytes) -> Talk:
+def floods(beginning: bytes, wave: bytes) -> ConnectionHandler:
     """Send a beginning, then as much as the client reads, for ever."""
 
-    async def talk(stream: ByteStream) -> None:
+    async def handler(stream: ByteStream) -> None:
         await stream.send(beginning)
         while True:
             await stream.send(wave)
 
-    return talk
+    return handler
 
 
-def resets(beginning: bytes = b"") -> Talk:
+def resets(beginning: bytes = b"") -> ConnectionHandler:
     """Send a beginning, let it arrive, and reset the connection."""
 
-    async def talk(stream: ByteStream) -> None:
+    async def handler(stream: ByteStream) -> None:
         await stream.send(beginning)
         await anyio.sleep(0.01)
         raw = stream.extra(SocketAttribute.raw_socket)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    return talk
+    return handler
 
 
 OK: Final = b"HTTP/1.1 200 OK\r\n"
 CHUNKED: Final = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 LENGTH_100: Final = OK + b"Content-Length: 100\r\n\r\n"
 
-BREAKING: Final[dict[str, Talk]] = {
-    "closed": says(),
+BREAKING: Final[dict[str, ConnectionHandler]] = {
+    "closed": sends(),
     "reset before the header": resets(),
     "reset in the header": resets(OK + b"Content-"),
     "reset in the body": resets(LENGTH_100 + b"{"),
-    "closed in the header": says(OK + b"Content-"),
-    "short body": says(LENGTH_100 + b"{}"),
-    "Content-Length of letters": says(OK + b"Content-Length: ten\r\n\r\n{}"),
-    "negative Content-Length": says(OK + b"Content-Length: -1\r\n\r\n{}"),
-    "two Content-Lengths": says(OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}"),
-    "huge Content-Length": says(OK + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n{}"),
-    "long Content-Length": says(OK + b"Content-Length: 9000000000000000\r\n\r\n{}"),
-    "bad chunk": says(CHUNKED + b"zz\r\n{}\r\n"),
-    "short chunks": says(CHUNKED + b"2\r\n{}\r\n"),
-    "garbage": says(b"\x00\xff\x00 what? \r\n\r\n"),
-    "status line of letters": says(b"HTTP/1.1 OK OK\r\n\r\n"),
-    "many headers": says(
+    "closed in the header": sends(OK + b"Content-"),
+    "short body": sends(LENGTH_100 + b"{}"),
+    "Content-Length of letters": sends(OK + b"Content-Length: ten\r\n\r\n{}"),
+    "negative Content-Length": sends(OK + b"Content-Length: -1\r\n\r\n{}"),
+    "two Content-Lengths": sends(OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}"),
+    "huge Content-Length": sends(OK + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n{}"),
+    "long Content-Length": sends(OK + b"Content-Length: 9000000000000000\r\n\r\n{}"),
+    "bad chunk": sends(CHUNKED + b"zz\r\n{}\r\n"),
+    "short chunks": sends(CHUNKED + b"2\r\n{}\r\n"),
+    "garbage": sends(b"\x00\xff\x00 what? \r\n\r\n"),
+    "status line of letters": sends(b"HTTP/1.1 OK OK\r\n\r\n"),
+    "many headers": sends(
         OK + b"".join(b"X-%d: 1\r\n" % number for number in range(5_000)) + b"\r\n"
     ),
-    "long header": says(OK + b"X-Long: " + b"a" * 200_000 + b"\r\n\r\n"),
-    "switching protocols": says(b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\n\r\n"),
+    "long header": sends(OK + b"X-Long: " + b"a" * 200_000 + b"\r\n\r\n"),
+    "switching protocols": sends(b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\n\r\n"),
 }
 """Peers whose response breaks off or is not HTTP; the request ends at once."""
 
-STALLING: Final[dict[str, Talk]] = {
+STALLING: Final[dict[str, ConnectionHandler]] = {
     "silence": stalls(),
     "silence after the status line": stalls(OK),
     "silence after the header": stalls(LENGTH_100),
@@ -215,7 +215,7 @@ async def proxy() -> AsyncIterator[Peer]:
         except HANG_UP:
             return
 
-    async def talk(stream: ByteStream) -> None:
+    async def handler(stream: ByteStream) -> None:
         method, target, _ = server.lines[-1].split()
         if method != "CONNECT":
             await stream.send(reply(200, target.encode()))
@@ -230,5 +230,5 @@ async def proxy() -> AsyncIterator[Peer]:
             await pass_on(there, stream)
             both.cancel_scope.cancel()
 
-    async with peer(talk) as server:
+    async with peer(handler) as server:
         yield server

@@ -111,7 +111,7 @@ def an_app(api: str, hook: str, *, clock: Clock | None = None, **changes: Any) -
 
 
 @asynccontextmanager
-async def living(app: App) -> AsyncIterator[App]:
+async def running_app(app: App) -> AsyncIterator[App]:
     """Run a daemon while the block runs, then stop it as SIGTERM does."""
     async with anyio.create_task_group() as group:
         group.start_soon(app.serve)
