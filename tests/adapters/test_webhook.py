@@ -309,9 +309,9 @@ async def test_webhook_does_not_read_long_responses(size: int):
 
 
 @pytest.mark.parametrize("handler", [responds(500, b"canary"), responds(302, location="/canary")])
-async def test_webhook_errors_contain_no_secret(talk: Any):
+async def test_webhook_errors_contain_no_secret(handler: Any):
     """An error contains neither the path of the URL nor the response."""
-    async with peer(talk) as receiver:
+    async with peer(handler) as receiver:
         error = await failure(receiver, "/canary")
 
     assert "canary" not in repr(error) + str(error) + error.reason
