@@ -98,6 +98,45 @@ async def test_prefix_is_found_when_the_api_comes_up():
     assert it.lines[-1] == "GET /v1/jobs/job-12345 HTTP/1.1"
 
 
+class FirstIsLast(HttpClient):
+    """Responds with these statuses; the first request gets its response after the third."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.urls: list[str] = []
+        self._statuses = statuses
+        self._third = anyio.Event()
+
+    async def request(self, _method: str, url: str, **_: Any) -> Response:
+        """Return the next response."""
+        self.urls.append(url)
+        number = len(self.urls)
+        if number == 1:
+            await self._third.wait()
+        elif number == 3:
+            self._third.set()
+        status = self._statuses[number - 1]
+        return Response(status, {}, body() if status == 200 else b"<html>", is_truncated=False)
+
+
+async def test_prefix_stays_found_when_an_earlier_request_fails_at_another():
+    """A late foreign response at the other prefix does not undo what another request found."""
+    http = FirstIsLast(404, 404, 200, 500, 404, 200)
+    api = SutroClient(http, base="http://api", key=lambda: SecretStr(KEY), now=lambda: NOW)
+
+    async def poll() -> None:
+        with suppress(PollError):
+            await api.get_job(JOB)
+
+    async with anyio.create_task_group() as polls:
+        polls.start_soon(poll)
+        polls.start_soon(poll)
+    await poll()
+    await poll()
+
+    v1, root = "http://api/v1/jobs/job-12345", "http://api/jobs/job-12345"
+    assert http.urls == [v1, v1, root, root, root, root]
+
+
 @pytest.mark.parametrize("handler", [responds(401), responds(429), responds(500), sends()])
 async def test_outage_pins_no_prefix(handler: ConnectionHandler):
     """A rejection and an outage do not show where the API is, and cost one request."""
