@@ -32,7 +32,7 @@ class DaemonError(CommandError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonClient:
-    """The address of a daemon, and the token that it wants, if any."""
+    """The address of a daemon, and the token that it requires, if any."""
 
     address: ListenAddress
     token: str | None = None
@@ -73,7 +73,9 @@ def _decode(status: int, text: bytes) -> Any:
     try:
         content = json.loads(text) if text else None
     except ValueError:
-        raise DaemonError("the server there is not sutro-poller", status=status) from None
+        raise DaemonError(
+            "the server at POLLER_LISTEN is not sutro-poller", status=status
+        ) from None
     if status >= 400:
         detail = content.get("detail") if isinstance(content, dict) else None
         if status == 401:

@@ -48,7 +48,7 @@ def _address(sources: EnvSources) -> ListenAddress:
     except ValueError as error:
         raise ConfigError(f"{VARIABLE}: {error}") from None
     if address.is_off:
-        raise ConfigError(f"{VARIABLE}: is off: a health check needs the HTTP API")
+        raise ConfigError(f"{VARIABLE}: is off, but a health check needs the HTTP API")
     return address
 
 

@@ -4,6 +4,7 @@ import argparse
 from typing import Final
 from urllib.parse import quote
 
+from poller.cli import CommandError
 from poller.cli import exit_codes as codes
 from poller.cli.arguments import (
     add_actions,
@@ -15,7 +16,6 @@ from poller.cli.arguments import (
 )
 from poller.cli.client import DaemonClient, DaemonError, connect
 from poller.cli.output import print_rows
-from poller.core.errors import ConfigError
 from poller.core.job_status import JobStatus
 
 STATES: Final = (*(status.value for status in JobStatus), "MISSING")
@@ -69,7 +69,8 @@ def _list(arguments: argparse.Namespace) -> None:
 
 def _list_watched(arguments: argparse.Namespace) -> None:
     if arguments.job or arguments.since or arguments.limit or arguments.state:
-        raise ConfigError("--watched cannot be combined with other filters")
+        rule = "--watched cannot be combined with other filters"
+        raise CommandError(rule, code=codes.USAGE)
     client, rows, cursor = connect(arguments.env_file), [], ""
     while cursor is not None:
         page = client.request("GET", f"/v1/jobs?watched=true&limit=100{cursor}")

@@ -18,7 +18,7 @@ from poller.runtime.wakeup import Wakeup
 from poller.store import Store
 
 FILE_POLL_INTERVAL: Final = 2.0
-JOB_ID_RULE: Final = "a job id has 1 to 128 of A-Z a-z 0-9 . _ -"
+JOB_ID_RULE: Final = "a job ID has 1 to 128 characters of A-Z a-z 0-9 . _ -"
 
 log = structlog.get_logger()
 

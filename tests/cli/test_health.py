@@ -119,7 +119,7 @@ def test_health_reports_a_closed_port_or_socket(run_cli: RunCli, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("off", "is off: a health check needs the HTTP API"), ("8377", ADDRESS_RULE)],
+    [("off", "is off, but a health check needs the HTTP API"), ("8377", ADDRESS_RULE)],
 )
 def test_health_without_http_api_is_a_configuration_error(run_cli: RunCli, text: str, problem: str):
     """Without an HTTP API `health` is a configuration error."""

@@ -90,9 +90,9 @@ CASES: Final = (
     Case("", 78, "pass IDs, use --latest, or set POLLER_JOB_IDS"),
     Case("", 78, "empty.txt contains no job ID", {"POLLER_JOBS_FILE": "{folder}/empty.txt"}),
     Case("", 78, "none.txt: No such file", {"POLLER_JOBS_FILE": "{folder}/none.txt"}),
-    Case("", 78, "bad.txt, line 2: a job id has", {"POLLER_JOBS_FILE": "{folder}/bad.txt"}),
+    Case("", 78, "bad.txt, line 2: a job ID has", {"POLLER_JOBS_FILE": "{folder}/bad.txt"}),
     Case("endless --timeout 300ms", 124, "timed out after 0.3s; the jobs go on"),
-    Case("a/b", 2, "a job id has 1 to 128"),
+    Case("a/b", 2, "a job ID has 1 to 128"),
     Case("good --timeout soon", 2, "must be a duration"),
 )
 
