@@ -195,7 +195,7 @@ class App:
                 run_retention,
                 store,
                 self.clock,
-                lambda: self._watchlist.job_ids,
+                lambda: self._watchlist.watched_ids,
                 additions.sync_with_store,
                 name="retention",
             )

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import pytest
 
 from poller.app import App
 from poller.config import Config
+from poller.core.outbox import Retention
 from poller.polling.discovery import DiscoveryFilter
 from poller.runtime.clock import Clock
 from poller.store.sqlite import SqliteStore
@@ -40,6 +42,7 @@ class Account:
         self.api = Simulator(now=self.clock.steady, key=KEY)
         self.receiver = Receiver()
         self.path = folder / "state.db"
+        self.retention = Retention()
 
     def add(self, *job_ids: str, **fields: Any) -> None:
         """Submit jobs that run for five minutes by default."""
@@ -61,18 +64,21 @@ class Account:
     async def discovering(self, **changes: str) -> AsyncIterator[App]:
         """Run a daemon without named jobs while the block runs."""
         given = {"POLLER_JOB_IDS": "", "POLLER_DISCOVER": "on", "POLLER_STORE": str(self.path)}
+        new_store = partial(a_store, retention=self.retention)
         async with (
             served_app(application(self.api)) as url,
             served(self.receiver.take) as hook,
             running_app(
-                an_app(f"{url}/v1", hook, clock=self.clock, new_store=a_store, **(given | changes))
+                an_app(
+                    f"{url}/v1", hook, clock=self.clock, new_store=new_store, **(given | changes)
+                )
             ) as app,
         ):
             yield app
             await anyio.sleep(1.0)  # the last events are delivered
 
 
-def a_store(config: Config, clock: Clock) -> SqliteStore:
+def a_store(config: Config, clock: Clock, *, retention: Retention) -> SqliteStore:
     """Return a store on disk for virtual time, which knows no threads."""
     routes = {sink.name: sink.events for sink in config.sinks}
     return SqliteStore(
@@ -80,6 +86,7 @@ def a_store(config: Config, clock: Clock) -> SqliteStore:
         routes=routes,
         deployment="test",
         now=clock.steady,
+        retention=retention,
         in_thread=False,
     )
 
@@ -188,6 +195,18 @@ async def test_discovered_job_is_watched_past_the_max_age(account: Account):
     await anyio.sleep(1 * HOUR)
     async with account.discovering(POLLER_DISCOVER_MAX_AGE="10m"):
         await anyio.sleep(1.2 * HOUR)
+
+    assert account.ends == ["long"]
+
+
+async def test_discovered_job_is_kept_while_it_is_watched(account: Account):
+    """The record of a discovered job is not deleted while the job runs, however long that is."""
+    account.retention = Retention(jobs=600.0)
+    async with account.discovering(POLLER_DISCOVER_MAX_AGE="10m"):
+        account.add("long", run_seconds=3 * HOUR)
+        await anyio.sleep(1.2 * HOUR)
+    async with account.discovering(POLLER_DISCOVER_MAX_AGE="10m"):
+        await anyio.sleep(2 * HOUR)
 
     assert account.ends == ["long"]
 
