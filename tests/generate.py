@@ -39,8 +39,8 @@ HEADINGS: Final = {
 """The groups of the settings, by the first variable of each."""
 
 HEAD: Final = """\
-# Every setting of sutro-poller with its default. Durations take 30, 30s, 500ms, 5m, 1h30m; lists
-# take commas, white space or JSON. A secret can be in a file instead: add _FILE to its name.
+# Every setting of sutro-poller with its default. Durations are 30, 30s, 500ms, 5m, 1h30m; lists
+# use commas, white space or JSON. A secret can be in a file instead: add _FILE to its name.
 """
 
 KEY: Final = {"SUTRO_API_KEY": ""}
