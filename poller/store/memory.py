@@ -14,7 +14,8 @@ from poller.store.database import Work, in_transaction
 from poller.store.sqlite import DEFAULT_RETENTION, SqliteStore
 
 T = TypeVar("T")
-IN_MEMORY: Final = Path(":memory:")
+IN_MEMORY: Final = Path("/", ":memory:")
+"""No file; absolute, since the working directory may have been deleted."""
 
 
 class MemoryStore(SqliteStore):
@@ -36,7 +37,7 @@ class MemoryStore(SqliteStore):
         )
         self._lock = Lock()
         self._connection = db = sqlite3.connect(
-            IN_MEMORY, isolation_level=None, check_same_thread=False
+            IN_MEMORY.name, isolation_level=None, check_same_thread=False
         )
         finalize(self, db.close)
         db.row_factory = sqlite3.Row

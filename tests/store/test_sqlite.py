@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from poller.core.outbox import SinkBacklog, WriteBatch
 from poller.store import sql as statements
+from poller.store.memory import MemoryStore
 from poller.store.sqlite import SqliteStore
 from tests.support.store_builders import (
     DAY,
@@ -223,3 +224,16 @@ async def test_store_works_without_threads(path: Path, now: ManualClock) -> None
         await store.write(WriteBatch(events=[an_event("1")]))
 
         assert await event_ids(store, NOON) == ["evt_1"]
+
+
+async def test_store_in_memory_needs_no_working_directory(
+    tmp_path: Path, now: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store in memory works in a folder that was deleted: `wait` may run anywhere."""
+    folder = tmp_path / "deleted"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+
+    async with MemoryStore(routes=ROUTES, deployment="test", now=now) as store:
+        assert store.admin().sinks()
