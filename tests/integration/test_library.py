@@ -131,7 +131,7 @@ async def test_wait_raises_config_error_for_wrong_settings(settings, problem):
 @pytest.mark.parametrize("job_ids", ["a/b", ["job-1", ""]])
 async def test_wait_raises_value_error_for_what_is_no_job_id(job_ids):
     """An id that cannot be one is an error of the caller."""
-    with pytest.raises(ValueError, match="job id"):
+    with pytest.raises(ValueError, match="job ID"):
         await poller.wait(job_ids, {"SUTRO_API_KEY": KEY})
 
 
