@@ -39,7 +39,7 @@ def _screen(status: StoreStatus, actions: list[str]) -> str:
     lines = (
         f"daemon    {'running' if status.is_running else 'not running'}",
         f"database  {status.path} ({status.size / BYTES_PER_MB:.1f} MB)",
-        f"API key   {'rejected' if status.is_key_rejected else 'accepted'}",
+        f"API key   {'rejected' if status.is_key_rejected else 'no rejection recorded'}",
         f"jobs      {jobs or 'none recorded yet'}",
         "",
         as_table(sinks, COLUMNS),
