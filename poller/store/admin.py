@@ -23,9 +23,9 @@ from poller.core.outbox import DeliveryStatus
 from poller.store import SINK_DISABLED, schema
 from poller.store import admin_sql as sql
 from poller.store.database import (
-    BUSY_TIMEOUT,
     CORRUPT_CODES,
     Work,
+    connect,
     in_transaction,
     is_locked,
     primary_code,
@@ -206,13 +206,10 @@ class StoreAdmin:
 
     @contextmanager
     def _connected(self, mode: str) -> Iterator[sqlite3.Connection]:
-        uri = f"{self._path.as_uri()}?mode={mode}"
         try:
             if self._path.stat() and self._path.is_dir():
                 raise self._unusable("is a directory", SAME_STORE_ADVICE)
-            with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT)) as db:
-                db.isolation_level = None
-                db.row_factory = sqlite3.Row
+            with closing(connect(self._path, mode)) as db:
                 self._check_version(db)
                 yield db
         except FileNotFoundError:

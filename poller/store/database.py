@@ -139,11 +139,8 @@ class Database:
         os.close(_open_private(self._path))
         self._sync_existing()
         self._check_file()
-        db = self._connection = sqlite3.connect(
-            self._path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-        )
+        db = self._connection = connect(self._path, "rw")
         self._inode = _inode(self._path)
-        db.row_factory = sqlite3.Row
         for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             db.execute(f"PRAGMA {setting}")
         schema.migrate(db)
@@ -175,8 +172,7 @@ class Database:
             self._check_through("rw")
 
     def _check_through(self, mode: str) -> None:
-        uri = f"{self._path.as_uri()}?mode={mode}"
-        with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT)) as db:
+        with closing(connect(self._path, mode)) as db:
             if schema.version(db) > len(schema.MIGRATIONS):
                 raise StoreUnusable(
                     f"POLLER_STORE: {self._path} was written by a newer version of this program;"
@@ -246,6 +242,24 @@ def is_locked(path: Path) -> bool:
         return not _lock(lock, fcntl.LOCK_SH)
     finally:
         os.close(lock)
+
+
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Open a connection, with mode "ro" or "rw"; rows have names.
+
+    SQLite keeps in memory what else it would write to a temporary file: where the root file system
+    is read-only, as in a container, there may be no place for one.
+    """
+    db = sqlite3.connect(
+        f"{path.as_uri()}?mode={mode}",
+        uri=True,
+        timeout=BUSY_TIMEOUT,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    db.row_factory = sqlite3.Row
+    db.execute("PRAGMA temp_store = MEMORY")
+    return db
 
 
 def in_transaction(db: sqlite3.Connection, work: Work[T]) -> T:

@@ -14,7 +14,6 @@ from poller.core.job_status import JobStatus
 from poller.core.outbox import WriteBatch
 from poller.core.parsing import parse_job
 from poller.core.state import Phase
-from poller.store import admin as admin_module
 from poller.store import database
 from poller.store.admin import EventFilter, StoreAdmin
 from poller.store.sqlite import SqliteStore
@@ -353,7 +352,7 @@ async def test_change_waits_for_a_writer(
 ):
     """While another process writes, a query works; a change waits, then reports it."""
     await dead_letter(disk, "1")
-    monkeypatch.setattr(admin_module, "BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.01)
     with closing(sqlite3.connect(path, isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         listed = admin.deliveries(DEAD)
