@@ -91,7 +91,7 @@ EventType = TypeAliasType(
         "job.succeeded",
         "job.failed",
         "job.cancelled",
-        "job.cost_settled",
+        "job.settled",
         "job.missing",
         "job.found",
         "job.unrecognised",

@@ -101,7 +101,7 @@ class Counters:
             self.events[draft.type] += 1
             if draft.job and draft.type in TERMINAL_EVENTS:
                 self._record_end(draft.job, detection)
-            elif draft.job and draft.type is JobEventType.COST_SETTLED:
+            elif draft.job and draft.type is JobEventType.SETTLED:
                 self.costs[self._model_label(draft.job)] += draft.job.job_cost or 0.0
 
     def record_attempt(self, sink: str, error: DeliveryError | None, *, seconds: float) -> None:

@@ -95,14 +95,14 @@ def job_event(
         "job": job.as_dict() if job else {"job_id": draft.job_id},
         "previous_status": draft.previous_status,
         "sequence": draft.sequence,
-        "cost_final": _is_cost_final(draft),
+        "final": _is_final(draft),
         "queue_seconds": job.queue_seconds if job else None,
         "run_seconds": job.run_seconds if job else None,
         "observed_at": format_rfc3339(observed_at),
         "detection": detection.as_dict(happened_at) if kind in TIMESTAMPED_BY_API else None,
         "deployment": origin.deployment,
     }
-    end = job and kind is JobEventType.COST_SETTLED and f"job.{job.status.value.lower()}"
+    end = job and kind is JobEventType.SETTLED and f"job.{job.status.value.lower()}"
     return Event(
         id=event_id(origin.namespace, draft.job_id, kind, draft.occurrence),
         type=kind,
@@ -157,12 +157,12 @@ def _occurred_at(draft: EventDraft) -> datetime | None:
     return job.datetime_completed if job and draft.type in TERMINAL_EVENTS else None
 
 
-def _is_cost_final(draft: EventDraft) -> bool | None:
+def _is_final(draft: EventDraft) -> bool | None:
     """Return whether the cost of an ended job is known; None for other events."""
-    if draft.type is JobEventType.COST_SETTLED:
+    if draft.type is JobEventType.SETTLED:
         return True
     job = draft.job
-    return job.is_complete if job and draft.type in TERMINAL_EVENTS else None
+    return job.is_final if job and draft.type in TERMINAL_EVENTS else None
 
 
 def _encode(kind: str, occurred_at: datetime, data: Mapping[str, Any]) -> bytes:

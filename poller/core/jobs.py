@@ -40,7 +40,7 @@ class Job:
     invalid_fields: tuple[str, ...] = field(default=(), compare=False)
 
     @property
-    def is_complete(self) -> bool:
+    def is_final(self) -> bool:
         """Return whether the end of this job is complete: the API adds some fields later."""
         return self.job_cost is not None and self.datetime_completed is not None
 

@@ -25,7 +25,7 @@ SETTLE_INTERVALS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
 
 def finish(state: JobState, seen: Job, now: float, rules: LifecyclePolicy) -> Decision:
     """Settle, or end at once. `status` keeps its last value until the end is announced."""
-    if seen.status is JobStatus.SUCCEEDED and not seen.is_complete and rules.settle_timeout > 0:
+    if seen.status is JobStatus.SUCCEEDED and not seen.is_final and rules.settle_timeout > 0:
         after = replace(state, phase=Phase.SETTLING, since=now, job=seen)
         return Decision(replace(after, settle_polls=0, misses=0, regressed_at=None))
     return end(state, seen, now)
@@ -34,7 +34,7 @@ def finish(state: JobState, seen: Job, now: float, rules: LifecyclePolicy) -> De
 def settle(state: JobState, seen: Job, now: float, rules: LifecyclePolicy) -> Decision:
     """Go on settling until the job is complete or its time is over."""
     is_over = now >= state.since + rules.settle_timeout
-    if seen.status is JobStatus.SUCCEEDED and not seen.is_complete and not is_over:
+    if seen.status is JobStatus.SUCCEEDED and not seen.is_final and not is_over:
         polls = state.settle_polls + 1
         return Decision(replace(state, job=seen, settle_polls=polls, regressed_at=None))
     return end(state, seen, now)
@@ -59,7 +59,7 @@ def announce_cost(state: JobState, seen: Job, _now: float, _rules: LifecyclePoli
         return Decision(state, anomalies=(Anomaly.CONTRADICTED,))
     if not state.awaits_cost or seen.job_cost is None:
         return Decision(state)
-    return emit(replace(state, job=seen), JobEventType.COST_SETTLED, seen, state)
+    return emit(replace(state, job=seen), JobEventType.SETTLED, seen, state)
 
 
 def settle_deadline(state: JobState, rules: LifecyclePolicy) -> float | None:

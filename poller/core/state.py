@@ -25,7 +25,7 @@ class JobEventType(StrEnum):
     SUCCEEDED = "job.succeeded"
     FAILED = "job.failed"
     CANCELLED = "job.cancelled"
-    COST_SETTLED = "job.cost_settled"
+    SETTLED = "job.settled"
     MISSING = "job.missing"
     FOUND = "job.found"
     UNRECOGNISED = "job.unrecognised"

@@ -21,8 +21,8 @@ ENDED_PHASES: Final = frozenset({Phase.DONE, Phase.MISSING})
 async def wait_until_complete(watchlist: Watchlist, tracker: JobTracker, store: Store) -> None:
     """Wait until nothing is left to do. While no job is named, there may be something."""
     while True:
-        is_complete = _have_ended(watchlist, tracker) and await _is_delivered(store)
-        if is_complete and _have_ended(watchlist, tracker):  # none was added meanwhile
+        is_final = _have_ended(watchlist, tracker) and await _is_delivered(store)
+        if is_final and _have_ended(watchlist, tracker):  # none was added meanwhile
             return
         await anyio.sleep(CHECK_INTERVAL)
 

@@ -12,7 +12,7 @@ HEADLINES: Final = {
     "job.succeeded": "{job} succeeded{after}",
     "job.failed": "{job} failed{after}",
     "job.cancelled": "{job} was cancelled{after}",
-    "job.cost_settled": "The cost of {job} is final",
+    "job.settled": "{job}: the final figures",
     "job.missing": "{job} is missing: the API does not find it any more",
     "job.found": "{job} was missing and is back",
     "job.unrecognised": "{job} seems to have ended with an unknown status",
@@ -23,7 +23,7 @@ HEADLINES: Final = {
 }
 """The first line of a message, by event type."""
 
-TYPES_WITH_COST: Final = TERMINAL_EVENTS | {JobEventType.COST_SETTLED}
+TYPES_WITH_COST: Final = TERMINAL_EVENTS | {JobEventType.SETTLED}
 
 
 def format_message(event: Event) -> str:
@@ -31,7 +31,8 @@ def format_message(event: Event) -> str:
     data = event.data
     job, seconds = data.get("job", {}), data.get("run_seconds")
     after = "" if seconds is None else f" after {format_duration(seconds)}"
-    lines = [HEADLINES[event.type].format_map({**data, "job": _job_name(job), "after": after})]
+    headline = HEADLINES.get(event.type, f"{event.type}: {{job}}")  # of an earlier version
+    lines = [headline.format_map({**data, "job": _job_name(job), "after": after})]
     if event.type in TYPES_WITH_COST:
         tokens = f"{_count(job['input_tokens'])} in, {_count(job['output_tokens'])} out"
         lines.append(f"Cost {_cost(data)}; tokens {tokens}")
@@ -50,7 +51,7 @@ def _cost(data: Mapping[str, Any]) -> str:
     cost = data["job"]["job_cost"]
     if cost is None:
         return "unknown"
-    return format_cost(cost) if data["cost_final"] else f"{format_cost(cost)} so far"
+    return format_cost(cost) if data.get("final", True) else f"{format_cost(cost)} so far"
 
 
 def _count(tokens: int | None) -> str:

@@ -170,6 +170,11 @@ def test_message_of_a_failure():
     ]
 
 
+def test_message_of_a_type_of_an_earlier_version():
+    """A pending event whose type no longer exists is shown with its type."""
+    assert message(replace(END, type="job.cost_settled"))[0].startswith("job.cost_settled: Product")
+
+
 def test_message_of_a_failure_without_a_reason_text():
     """A reason without a message is shown whole."""
     assert job_message(failure_reason={"code": 7})[-1] == '{"code": 7}'

@@ -92,11 +92,11 @@ def test_json_report_uses_the_names_of_the_api():
     assert failed["type"] == "job.failed"
     assert failed["reason"] == "out of memory"
     assert failed["job"]["job_cost"] == 0.02
-    assert (failed["run_seconds"], failed["cost_final"]) == (120.0, True)
+    assert (failed["run_seconds"], failed["final"]) == (120.0, True)
     assert unseen == {
         "job": {"job_id": "job-2"},
         "type": None,
         "reason": None,
-        "cost_final": None,
+        "final": None,
         "run_seconds": None,
     }

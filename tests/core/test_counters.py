@@ -64,7 +64,7 @@ def test_late_cost_counts_once():
     """The cost of an end that was reported without it is counted when it settles."""
     counts, end = Counters(), ended(model="llama", job_cost=None)
     settled = EventDraft(
-        type=JobEventType.COST_SETTLED,
+        type=JobEventType.SETTLED,
         job_id="job-1",
         job=a_job("SUCCEEDED", model="llama", job_cost=0.25),
         previous_status=None,

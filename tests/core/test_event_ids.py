@@ -31,8 +31,8 @@ IDS = {
     ("sutro", "job-12345", "job.cancelled", 0): (
         "evt_2t4gnauxjco36tnwej2fp7dqyhac6gmmsyr4nuer7ai3hqg23iga"
     ),
-    ("sutro", "job-12345", "job.cost_settled", 0): (
-        "evt_me36bsozzm6f3zpykkadq6mdtszkawgy7eqwn5zswgapvsjk7rqa"
+    ("sutro", "job-12345", "job.settled", 0): (
+        "evt_jqsxgqkmn2n5tmbpmlep4etnsjsas2ty6eivvbej3zba5cevwqqa"
     ),
     ("sutro", "job-12345", "job.unrecognised", 0): (
         "evt_5rv7iywu3bpfzhh7lbsfjfjugxmjitw3ivteu5t2wa4c6ohxr2ra"

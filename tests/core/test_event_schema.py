@@ -24,7 +24,7 @@ MISSHAPEN = [
     lambda event: event["data"].pop("observed_at"),
     lambda event: event["data"].pop("sequence"),
     lambda event: event["data"].update(sequence=0),
-    lambda event: event["data"].update(cost_final=None),
+    lambda event: event["data"].update(final=None),
     lambda event: event["data"].update(previous_status="UNKNOWN"),
     lambda event: event["data"].update(job={"job_id": "job-1"}),
     lambda event: event["data"]["job"].pop("name"),

@@ -41,7 +41,7 @@ WHEN = [
     ("job.succeeded", a_job("SUCCEEDED"), "2024-01-15T10:32:17.120Z"),
     ("job.failed", replace(COMPLETE, status=JobStatus.FAILED), "2024-01-15T10:32:15Z"),
     ("job.cancelled", replace(COMPLETE, status=JobStatus.CANCELLED), "2024-01-15T10:32:15Z"),
-    ("job.cost_settled", COMPLETE, "2024-01-15T10:32:17.120Z"),
+    ("job.settled", COMPLETE, "2024-01-15T10:32:17.120Z"),
     ("job.missing", COMPLETE, "2024-01-15T10:32:17.120Z"),
     ("job.missing", None, "2024-01-15T10:32:17.120Z"),
     ("job.found", COMPLETE, "2024-01-15T10:32:17.120Z"),
@@ -64,7 +64,7 @@ FINALITY = [
     ("job.succeeded", a_job("SUCCEEDED", job_cost=0.5), False),
     ("job.failed", a_job("FAILED"), False),
     ("job.cancelled", a_job("CANCELLED", **FINAL), True),
-    ("job.cost_settled", a_job("SUCCEEDED", job_cost=0.5), True),
+    ("job.settled", a_job("SUCCEEDED", job_cost=0.5), True),
     ("job.started", COMPLETE, None),
     ("job.missing", COMPLETE, None),
     ("job.missing", None, None),
@@ -74,9 +74,9 @@ FINALITY = [
 
 
 @pytest.mark.parametrize(("kind", "job", "is_final"), FINALITY)
-def test_cost_final(kind, job, is_final):
+def test_final(kind, job, is_final):
     """An end has whether its cost is final; other events have null."""
-    assert check_event(an_event(kind, job=job).body)["data"]["cost_final"] is is_final
+    assert check_event(an_event(kind, job=job).body)["data"]["final"] is is_final
 
 
 def test_unobserved_job_has_only_its_id():
@@ -111,14 +111,14 @@ def test_body_is_utf_8():
 @pytest.mark.parametrize("end", ["SUCCEEDED", "FAILED", "CANCELLED"])
 def test_settled_cost_goes_to_the_sinks_of_the_end(end):
     """A settled cost names the end that was reported without it, to reach the same sinks."""
-    event = an_event("job.cost_settled", job=a_job(end, job_cost=0.5))
+    event = an_event("job.settled", job=a_job(end, job_cost=0.5))
 
     assert event.same_sinks_as == an_event(f"job.{end.lower()}").id
 
 
 def test_other_events_go_to_their_own_sinks():
     """Only a settled cost names another event."""
-    kinds = set(JobEventType) - {JobEventType.COST_SETTLED}
+    kinds = set(JobEventType) - {JobEventType.SETTLED}
 
     assert {an_event(kind).same_sinks_as for kind in kinds} == {None}
 

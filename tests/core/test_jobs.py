@@ -38,7 +38,7 @@ def test_documented_example():
         "datetime_started": "2024-01-15T10:30:15Z",
         "datetime_completed": "2024-01-15T10:32:15Z",
     }
-    assert job.is_complete
+    assert job.is_final
     assert (job.queue_seconds, job.run_seconds) == (15.0, 120.0)
     assert job.invalid_fields == ()
 
@@ -178,7 +178,7 @@ COMPLETENESS = [
 @pytest.mark.parametrize(("fields", "is_final"), COMPLETENESS)
 def test_complete_job_has_cost_and_completion_time(fields, is_final):
     """Both the cost, even zero, and the completion time make a job complete."""
-    assert a_job("SUCCEEDED", **fields).is_complete is is_final
+    assert a_job("SUCCEEDED", **fields).is_final is is_final
 
 
 # What is refused.

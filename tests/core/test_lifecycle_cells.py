@@ -96,8 +96,8 @@ CELLS = [
     (DONE, a_job("PAUSED"), Phase.DONE, "SUCCEEDED", "", ""),
     (DONE, Signal.NOT_FOUND, Phase.DONE, "SUCCEEDED", "", ""),
     (COSTLESS, a_job("FAILED"), Phase.DONE, "FAILED", "", ""),
-    (COSTLESS, a_job("FAILED", **FINAL), Phase.DONE, "FAILED", "job.cost_settled", ""),
-    (COSTLESS, a_job("FAILED", job_cost=0), Phase.DONE, "FAILED", "job.cost_settled", ""),
+    (COSTLESS, a_job("FAILED", **FINAL), Phase.DONE, "FAILED", "job.settled", ""),
+    (COSTLESS, a_job("FAILED", job_cost=0), Phase.DONE, "FAILED", "job.settled", ""),
     (COSTLESS, a_job("SUCCEEDED", **FINAL), Phase.DONE, "FAILED", "", "job.contradicted"),
     # missing
     (LOST, Signal.NOT_FOUND, Phase.MISSING, "RUNNING", "", ""),

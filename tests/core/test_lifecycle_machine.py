@@ -114,7 +114,7 @@ class OneJob(RuleBasedStateMachine):
         ends = [index for index, kind in enumerate(self.kinds) if kind in ENDS]
 
         assert len(ends) <= 1
-        assert not ends or self.kinds[ends[0] + 1 :] in ([], ["job.cost_settled"])
+        assert not ends or self.kinds[ends[0] + 1 :] in ([], ["job.settled"])
         assert bool(ends) is (self.state.phase is Phase.DONE)
 
     @invariant()

@@ -54,7 +54,7 @@ def test_settling_ends_when_the_job_is_complete():
     decisions = watch(*seen)
 
     assert event_types(decisions) == [[], [], ["job.succeeded"]]
-    assert decisions[-1].drafts[0].job.is_complete
+    assert decisions[-1].drafts[0].job.is_final
 
 
 @pytest.mark.parametrize("seen", [Signal.TIMER, a_job("SUCCEEDED")])
@@ -63,7 +63,7 @@ def test_settling_ends_after_its_timeout(seen):
     decisions = watch((0.0, a_job("SUCCEEDED")), (29.9, seen), (30.0, seen))
 
     assert event_types(decisions) == [[], [], ["job.succeeded"]]
-    assert not decisions[-1].drafts[0].job.is_complete
+    assert not decisions[-1].drafts[0].job.is_final
     assert decisions[-1].state.awaits_cost
 
 
@@ -132,7 +132,7 @@ def test_late_cost_is_announced_once():
     late = a_job("FAILED", job_cost=0.25)
     decisions = watch((60.0, a_job("FAILED")), (90.0, late), (95.0, late), state=COSTLESS)
 
-    assert event_types(decisions) == [[], ["job.cost_settled"], []]
+    assert event_types(decisions) == [[], ["job.settled"], []]
     assert decisions[1].drafts[0].job is late
     assert decisions[1].drafts[0].sequence == COSTLESS.sequence + 1
 

@@ -151,7 +151,7 @@ class ScheduledFaults(FakeServers):
         return [
             event
             for event in self.expected
-            if event.type != "job.cost_settled"
+            if event.type != "job.settled"
             or event.at < ends.get(event.job_id, event.at) + COST_POLL_SECONDS
             or (event.job_id, event.type) in arrived
         ]
@@ -163,8 +163,7 @@ class ScheduledFaults(FakeServers):
             f"still at {job.stage.status}: {job.job_id}"
             for job in self.jobs.values()
             if any(
-                at.event_type not in {None, "job.cost_settled", *job.acknowledged}
-                for at in job.stages
+                at.event_type not in {None, "job.settled", *job.acknowledged} for at in job.stages
             )
         ]
 

@@ -22,7 +22,7 @@ class Stage:
 def stages(ends_as: str, *, is_cost_late: bool = False) -> tuple[Stage, ...]:
     """Return the stages of a job that ends in a way."""
     end = Stage(ends_as.upper(), f"job.{ends_as}", has_cost=not is_cost_late)
-    late = (Stage(ends_as.upper(), "job.cost_settled", has_cost=True),) if is_cost_late else ()
+    late = (Stage(ends_as.upper(), "job.settled", has_cost=True),) if is_cost_late else ()
     return (Stage("QUEUED", None), Stage("RUNNING", "job.started"), end, *late)
 
 

@@ -90,7 +90,7 @@ async def test_exit_when_done_does_not_wait_for_a_late_cost(api, hook):
 
     assert ended_at <= 100.0
     (event,) = hook[0].events
-    assert event["data"]["cost_final"] is False
+    assert event["data"]["final"] is False
 
 
 async def test_exit_when_done_counts_a_missing_job_as_ended(api, hook):

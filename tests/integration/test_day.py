@@ -105,7 +105,7 @@ def check_ends(api: FaultyApi, receiver: Receiver) -> None:
         "job.succeeded",
         "job.failed",
         "job.cancelled",
-        "job.cost_settled",
+        "job.settled",
     }
 
 

@@ -121,4 +121,4 @@ async def test_a_start_has_one_and_a_late_cost_has_none():
 
     assert detection(store, "job.started")["lag_seconds"] == 1.0
     assert detection(store, "job.failed")["lag_max_seconds"] == 10.0
-    assert detection(store, "job.cost_settled") is None
+    assert detection(store, "job.settled") is None

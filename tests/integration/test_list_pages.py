@@ -206,7 +206,7 @@ async def test_settling_jobs_are_polled_alone():
         polled = [entry.at for entry in it.api.log if entry.path.endswith("/jobs/late-000")]
 
     (event,) = it.receiver.events
-    assert event["data"]["cost_final"] is True
+    assert event["data"]["final"] is True
     assert [round(at - polled[-4]) for at in polled[-4:]] == [0, 2, 6, 14]
 
 

@@ -46,7 +46,7 @@ async def test_settling_job_is_polled_until_its_cost_comes():
         await anyio.sleep(1.1)
 
     assert [round(at) for at in api.times("job-1")] == [0, 1, 3, 7, 15]
-    assert [it.data["cost_final"] for it in recorded(store)] == [True]
+    assert [it.data["final"] for it in recorded(store)] == [True]
 
 
 async def test_settling_ends_in_time_though_the_api_fails():
@@ -61,7 +61,7 @@ async def test_settling_ends_in_time_though_the_api_fails():
         await anyio.sleep(0.2)
 
         assert recorded_types(store) == ["job.succeeded"]
-    assert recorded(store)[0].data["cost_final"] is False
+    assert recorded(store)[0].data["final"] is False
 
 
 async def test_response_after_the_settle_deadline_keeps_the_cost_watch():
@@ -76,7 +76,7 @@ async def test_response_after_the_settle_deadline_keeps_the_cost_watch():
         api.answers["job-1"] = ended()
         await anyio.sleep(120.0)
 
-    assert recorded_types(store) == ["job.succeeded", "job.cost_settled"]
+    assert recorded_types(store) == ["job.succeeded", "job.settled"]
 
 
 async def test_late_cost_is_sent_to_the_sinks_of_the_end():
@@ -94,7 +94,7 @@ async def test_late_cost_is_sent_to_the_sinks_of_the_end():
         api.answers["job-1"] = ended(job_cost=0.25)
         await anyio.sleep(300.0)
 
-    assert hook.types == ["job.succeeded", "job.cost_settled"]
+    assert hook.types == ["job.succeeded", "job.settled"]
     assert hook.received[1][1].data["job"]["job_cost"] == 0.25
     assert other.types == []
 
@@ -120,7 +120,7 @@ async def test_cost_watch_continues_after_a_restart():
     async with watching(api, store, "job-1"):
         await anyio.sleep(600.0)
 
-    assert recorded_types(store) == ["job.succeeded", "job.cost_settled"]
+    assert recorded_types(store) == ["job.succeeded", "job.settled"]
 
 
 async def test_settling_end_is_announced_after_a_restart():
@@ -150,7 +150,7 @@ async def test_removed_settling_job_is_still_announced():
         asked = len(api.asked)
         await anyio.sleep(4_000.0)
 
-        assert recorded_types(store) == ["job.succeeded", "job.cost_settled"]
+        assert recorded_types(store) == ["job.succeeded", "job.settled"]
         assert len(api.asked) == asked
 
 

@@ -35,7 +35,7 @@ async def store(request: pytest.FixtureRequest, tmp_path) -> FailingStore:
     if request.param == "memory":
         yield FailingStore(a_store())
         return
-    routes = {HOOK: frozenset({"job.started", "job.succeeded", "job.failed", "job.cost_settled"})}
+    routes = {HOOK: frozenset({"job.started", "job.succeeded", "job.failed", "job.settled"})}
     async with SqliteStore(
         tmp_path / "state.db",
         routes=routes,

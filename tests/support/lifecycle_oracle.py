@@ -27,7 +27,7 @@ class Oracle:
         found = ["job.found"] if self.missing else []
         self.seen, self.missing, self.misses = True, False, []
         if self.end:
-            return self._only_once("job.cost_settled", self.costless and cost and word == self.end)
+            return self._only_once("job.settled", self.costless and cost and word == self.end)
         if word in ENDS:
             return found + self._sees_end(now, word, cost, is_final=cost and completed)
         if self.waiting_since is not None and not self._revives(now, word):

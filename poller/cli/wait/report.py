@@ -106,6 +106,6 @@ def _as_dict(result: JobResult) -> dict[str, Any]:
         "job": job.as_dict() if job else {"job_id": result.job_id},
         "type": result.end,
         "reason": failure_message(job.failure_reason) or None if job else None,
-        "cost_final": job.is_complete if job and result.end else None,
+        "final": job.is_final if job and result.end else None,
         "run_seconds": job.run_seconds if job else None,
     }
