@@ -1,7 +1,7 @@
 """Every setting of the daemon, with its default and its rules."""
 
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import ValidationInfo, field_validator
@@ -26,6 +26,7 @@ from poller.settings.types import (
     SinkNames,
     StorePath,
     Token,
+    at_least,
 )
 
 PREFIX: Final = "POLLER_"
@@ -122,18 +123,15 @@ class Settings(EnvSettings):
     )
     allow_network_store: bool = setting("off", "Allow a database on a network file system")
 
-    retention_delivered: Duration = setting(
-        "7d",
-        "How long delivered events are kept, to be listed and replayed, 1d at least",
-        ge=MIN_EVENT_RETENTION,
+    retention_delivered: Annotated[Duration, at_least(MIN_EVENT_RETENTION)] = setting(
+        "7d", "How long delivered events are kept, to be listed and replayed, 1d at least"
     )
     retention_dead: Duration = setting(
         "30d", "How long dead letters are kept, to be listed and replayed", gt=0
     )
-    retention_jobs: Duration = setting(
+    retention_jobs: Annotated[Duration, at_least(MIN_JOB_RETENTION)] = setting(
         "400d",
         "How long jobs are kept after their last change, 7d at least; watched jobs always are",
-        ge=MIN_JOB_RETENTION,
     )
 
     listen: Address = setting(

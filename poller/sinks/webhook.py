@@ -26,12 +26,13 @@ from poller.runtime.http_client import (
     retry_after,
 )
 from poller.settings.base import Reloadable, SinkSettings, setting
-from poller.settings.types import Duration, SecretUrl
+from poller.settings.types import Duration, SecretUrl, at_most
 from poller.sinks import Sink, SinkKind
 from poller.sinks.formats import FORMATS, HUMAN_FORMATS, FormatName, WebhookRequest
 
 RESPONSE_BYTES_CAP: Final = 4_096
 MAX_CONNECTIONS: Final = 16
+MAX_TIMEOUT: Final = 60.0
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - the prefix of secrets, not a secret
 SECRET_BYTES: Final = range(24, 65)
 HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -111,8 +112,8 @@ class WebhookSettings(SinkSettings):
         "Format of the request: standard (Standard Webhooks), cloudevents, cloudevents-binary or"
         " slack",
     )
-    timeout: Duration = setting(
-        "15s", "How long one request may take before it counts as failed, 60s at most", gt=0, le=60
+    timeout: Annotated[Duration, at_most(MAX_TIMEOUT)] = setting(
+        "15s", "How long one request may take before it counts as failed, 1m at most", gt=0
     )
     headers: Annotated[dict[str, SecretStr], BeforeValidator(_parse_headers)] | None = setting(
         None, "Additional headers, as a JSON object of names and values"
