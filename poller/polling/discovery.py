@@ -62,7 +62,7 @@ class JobListing(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscoveryFilter:
-    """Globs for name and model, and the maximum age of a job since its creation, in seconds."""
+    """Patterns for name and model, and the maximum age of a job since its creation, in seconds."""
 
     name: str = "*"
     model: str = "*"
@@ -70,9 +70,7 @@ class DiscoveryFilter:
 
     def admits(self, job: Job, *, now: datetime, started_at: datetime) -> bool:
         """Return whether to watch a job. `now` and `started_at` are times of the API's clock."""
-        if not fnmatchcase(job.name or "", self.name) or not fnmatchcase(
-            job.model or "", self.model
-        ):
+        if not _matches(job.name, self.name) or not _matches(job.model, self.model):
             return False
         if job.datetime_created and job.datetime_created < self.since(now):
             return False
@@ -85,6 +83,11 @@ class DiscoveryFilter:
     def since(self, now: datetime) -> datetime:
         """Return when the oldest job that counts was created."""
         return now - timedelta(seconds=self.max_age)
+
+
+def _matches(text: str | None, pattern: str) -> bool:
+    """Return whether a pattern fits the whole text. Only * and ? are wildcards."""
+    return fnmatchcase(text or "", pattern.replace("[", "[[]"))
 
 
 class Discovery:
