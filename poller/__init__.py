@@ -10,7 +10,7 @@ Both read the same environment variables as the daemon, such as SUTRO_API_KEY.
 """
 
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -33,7 +33,10 @@ __all__ = [
     "watch",
 ]
 
-__version__ = version("sutro-poller")
+try:
+    __version__ = version("sutro-poller")
+except PackageNotFoundError:  # a copy of the source, such as in a zip file
+    __version__ = "0+unknown"
 
 _MODULES: Final = {
     "ConfigError": "poller.core.errors",
