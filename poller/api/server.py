@@ -18,7 +18,7 @@ from aiohttp import web
 from poller.api.context import ApiContext
 from poller.api.routes import application
 from poller.core.errors import AddressInUse, ConfigError
-from poller.runtime.address import ListenAddress
+from poller.runtime.address import ALL_ADDRESSES, ListenAddress
 
 MAX_CONNECTIONS: Final = 100
 IDLE_TIMEOUT: Final = 15.0
@@ -27,6 +27,7 @@ UNREAD_TIMEOUT: Final = 30.0
 """Seconds for which a peer may leave a response unread."""
 DRAIN_SECONDS: Final = 0.5
 SOCKET_MODE: Final = 0o660
+ANY_IPV4: Final = "0.0.0.0"  # noqa: S104 - a wildcard address was configured
 LAG_INTERVAL: Final = 1.0
 
 AIOHTTP_LOGGER: Final = logging.getLogger("poller.api")
@@ -129,10 +130,13 @@ async def _measure_lag(context: ApiContext) -> None:
 
 
 def _bind_port(address: ListenAddress) -> socket.socket:
-    is_ipv6 = ":" in address.host
-    listener = socket.create_server(
-        (address.host, address.port), family=socket.AF_INET6 if is_ipv6 else socket.AF_INET
-    )
+    """Bind a host and a port. All addresses are those of both families, if there are two."""
+    host, is_dual = address.host, False
+    if host == ALL_ADDRESSES:
+        is_dual = socket.has_dualstack_ipv6()
+        host = host if is_dual else ANY_IPV4
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, address.port), family=family, dualstack_ipv6=is_dual)
     # Accepted connections inherit it: the system closes them if the peer reads nothing.
     timeout_ms = int(UNREAD_TIMEOUT * 1_000)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)

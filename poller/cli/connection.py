@@ -6,7 +6,7 @@ from typing import Final
 
 from poller.runtime.address import LOCALHOST, ListenAddress
 
-LOOPBACK_FOR: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to connect, not to listen
+LOOPBACK_FOR: Final = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 - to connect, not to listen
 """The loopback address to connect to where the daemon listens on all addresses."""
 
 

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Final, Self
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:8377"
+ALL_ADDRESSES: Final = "::"
+"""The host of a listener that all addresses of this machine reach, IPv4 and IPv6."""
 OFF: Final = "off"
 LOCALHOST: Final = "localhost"
-ADDRESS_RULE: Final = "must be off, unix:/path/of/socket, or host:port such as 127.0.0.1:8377"
+ADDRESS_RULE: Final = (
+    "must be off, unix:/path/of/socket, host:port such as 127.0.0.1:8377, or :port"
+)
 HOST_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 MAX_SOCKET_PATH_BYTES: Final = 107
 
@@ -33,8 +37,10 @@ class ListenAddress:
             if not path.is_absolute() or len(bytes(path)) > MAX_SOCKET_PATH_BYTES:
                 raise ValueError(ADDRESS_RULE)
             return cls(path=path)
-        host, _, port = text.rpartition(":")
+        host, colon, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]").lower()
+        if colon and host in {"", "*"}:
+            host = ALL_ADDRESSES
         if not port.isascii() or not port.isdigit() or int(port) > 65_535 or not is_host(host):
             raise ValueError(ADDRESS_RULE)
         return cls(host=host, port=int(port))

@@ -34,6 +34,8 @@ RUNS = JobScript(job_id="job-1", run_seconds=1e5)
         ("[::1]:80", "http://[::1]:80", True),
         ("0.0.0.0:80", "http://0.0.0.0:80", False),
         ("[::]:80", "http://[::]:80", False),
+        (":80", "http://[::]:80", False),
+        ("*:80", "http://[::]:80", False),
         ("box.example:80", "http://box.example:80", False),
         ("unix:/run/x.sock", "unix:/run/x.sock", True),
         ("off", "off", False),
@@ -50,7 +52,19 @@ def test_address_parsing(text: str, url: str, is_local: bool):
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "on", "8377", ":8377", "host", "host:", "host:x", "host:65536", "host:-1", "a b:1"),
+        *(
+            "",
+            "on",
+            "8377",
+            ":",
+            "**:80",
+            "host",
+            "host:",
+            "host:x",
+            "host:65536",
+            "host:-1",
+            "a b:1",
+        ),
         *("http://127.0.0.1:80", "unix:", "unix:x.sock", "unix:/" + "x" * 107, "h:٣"),
     ],
 )
@@ -121,6 +135,29 @@ async def test_server_rejects_an_address_of_another_machine(tmp_path: Path):
     message = r"cannot listen on http://192\.0\.2\.1:80: Cannot assign requested address$"
     assert caught.group_contains(ConfigError, match=message, depth=None)
     assert not caught.group_contains(AddressInUse, depth=None)
+
+
+@pytest.mark.parametrize("has_ipv6", [True, False])
+async def test_server_on_all_addresses_serves_both_families(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_ipv6: bool
+):
+    """A wildcard address serves IPv4 and IPv6, and IPv4 alone on a machine without IPv6."""
+    if not has_ipv6:
+        monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    async with live_daemon(tmp_path, RUNS, POLLER_LISTEN="[::]:0") as daemon:
+        port = int(daemon.url.rpartition(":")[2])
+        statuses = [
+            await status_of(f"http://{host}:{port}/livez")
+            for host in ("127.0.0.1", "[::1]")[: 1 + has_ipv6]
+        ]
+
+    assert statuses == [200] * (1 + has_ipv6)
+
+
+async def status_of(url: str) -> int:
+    """Return the status of a GET request."""
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return response.status
 
 
 async def connect(daemon: LiveDaemon, text: bytes = b"") -> socket.socket:
