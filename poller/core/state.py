@@ -82,6 +82,11 @@ class JobState:
         return self.phase is Phase.SETTLING or self.awaits_cost
 
     @property
+    def is_given_up(self) -> bool:
+        """Return whether the job is missing, or has an unknown status for long."""
+        return self.phase is Phase.MISSING or (self.phase is Phase.ACTIVE and self.is_unrecognised)
+
+    @property
     def display_status(self) -> str:
         """The status, or MISSING."""
         return "MISSING" if self.phase is Phase.MISSING else self.status.value

@@ -1,7 +1,8 @@
 """Wait until all jobs have ended, and their events are delivered or dead letters.
 
-A missing job counts as ended: that was announced. A final cost that is still to come does not hold
-up the end: the event of the job has been delivered, and says so.
+A missing job counts as ended: that was announced. An earlier process may have polled another
+account, so this one polls the job once more. A final cost that is still to come does not hold up
+the end: the event of the job has been delivered, and says so.
 """
 
 from typing import Final
@@ -30,8 +31,10 @@ async def wait_until_complete(watchlist: Watchlist, tracker: JobTracker, store: 
 def _have_ended(watchlist: Watchlist, tracker: JobTracker) -> bool:
     job_ids = watchlist.job_ids
     is_known = bool(job_ids) and watchlist.is_read and tracker.is_recorded
-    return is_known and all(
-        job_id in tracker and tracker[job_id].phase in ENDED_PHASES for job_id in job_ids
+    return (
+        is_known
+        and tracker.unconfirmed.isdisjoint(job_ids)
+        and all(job_id in tracker and tracker[job_id].phase in ENDED_PHASES for job_id in job_ids)
     )
 
 

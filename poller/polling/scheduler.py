@@ -63,10 +63,11 @@ class PollScheduler:
     def add(self, state: JobState) -> None:
         """Schedule the first poll, unless there is to be none.
 
-        The rate limiter spreads those that are all due now.
+        The rate limiter spreads those that are all due now, also jobs that were missing: an earlier
+        process may have polled another account.
         """
         now, delay = self.now(), 0.0
-        if state.phase in {Phase.DONE, Phase.MISSING}:
+        if state.phase is Phase.DONE:
             later = self._next_delay(state, None, 0, now)
             if later is None:
                 return
@@ -75,6 +76,13 @@ class PollScheduler:
         self.set_deadline(state)
         # A job that was never seen may not exist: it is a bad probe of the key.
         self._put(state, now, delay, is_deferred=state.phase is Phase.NEW)
+        self.wake()
+
+    def renew(self, state: JobState) -> None:
+        """Poll a job that is named again at once, unless it has ended."""
+        if state.job_id not in self:
+            self.add(state)
+        self.queue.expedite(state.job_id, self.now())
         self.wake()
 
     def drop(self, job_id: str) -> None:

@@ -5,7 +5,7 @@ again before anything more is decided about those jobs.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import structlog
@@ -54,7 +54,11 @@ class AppliedObservation:
 
 
 class JobTracker:
-    """The states of all watched jobs, as they are in the store. One caller at a time."""
+    """The states of all watched jobs, as they are in the store. One caller at a time.
+
+    `unconfirmed` are jobs that an earlier process found missing, or could not recognise, and about
+    which this one has had no response: the earlier one may have polled another account.
+    """
 
     def __init__(
         self,
@@ -74,6 +78,7 @@ class JobTracker:
         self._wake = wake
         self._counts = counts or Counters()
         self._states: dict[str, JobState] = {}
+        self.unconfirmed: set[str] = set()
         self._stale: set[str] = set()
         self._auth_notice: AuthNotice | None = None
 
@@ -113,6 +118,7 @@ class JobTracker:
             if job_id not in self._states and job_id not in added:
                 added[job_id] = JobState(job_id=job_id, since=now)
         self._states.update(added)
+        self.unconfirmed.update(job_id for job_id, state in added.items() if state.is_given_up)
         return list(added.values())
 
     async def unfinished(self) -> list[str]:
@@ -128,6 +134,14 @@ class JobTracker:
         """Forget a job; its record in the store stays."""
         self._states.pop(job_id, None)
         self._stale.discard(job_id)
+        self.unconfirmed.discard(job_id)
+
+    def begin_week(self, job_id: str) -> JobState:
+        """Return the state of a job that was named again; if it is missing, its week begins."""
+        state = self._states[job_id]
+        if state.phase is Phase.MISSING:
+            state = self._states[job_id] = replace(state, since=self.clock.steady())
+        return state
 
     async def refresh(self, job_ids: Iterable[str]) -> None:
         """Read those of these states again that are stale. Raises StoreUnavailable."""
@@ -157,6 +171,7 @@ class JobTracker:
         events = [event for change in applied for event in change.events]
         await self._record(WriteBatch(states=changed, events=events))
         self._states.update(drafts)
+        self.unconfirmed.difference_update(drafts)
         for change in applied:
             if change.decision:
                 self._counts.record_events(change.decision.drafts, change.detection)

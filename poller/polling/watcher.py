@@ -6,7 +6,7 @@ have gathered, in one transaction.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -101,9 +101,9 @@ class Watcher:
             for number in range(self._concurrency):
                 workers.start_soon(self._poll_loop, name=f"poll {number}")
 
-    async def watch(self, job_ids: Collection[str]) -> None:
-        """Replace the named jobs; others stay while they are discovered, or unannounced."""
-        await self._until_available(lambda: self._track(job_ids))
+    async def watch(self, job_ids: Collection[str], named_again: Container[str] = ()) -> None:
+        """Replace the named jobs; poll new ones, and those in `named_again`, at once."""
+        await self._until_available(lambda: self._track(job_ids, named_again))
         ended = sum(self.tracker[job_id].phase is Phase.DONE for job_id in self._named)
         log.info("watchlist.changed", jobs=len(self._named), ended=ended)
 
@@ -124,20 +124,21 @@ class Watcher:
 
     # Which jobs are watched.
 
-    async def _track(self, job_ids: Collection[str]) -> None:
-        """Load new jobs and stop polling others. Raises StoreUnavailable."""
+    async def _track(self, job_ids: Collection[str], named_again: Container[str] = ()) -> None:
+        """Load new jobs; stop polling those that are not watched. Raises StoreUnavailable."""
         async with self._applying:
             added = await self.tracker.load(
                 [job_id for job_id in {*self.discovered, *job_ids} if job_id not in self.tracker]
             )
-            self._named = frozenset(job_ids)
+            known, self._named = self._named, frozenset(job_ids)
             for state in added:
                 self._scheduler.add(state)
+            for job_id in job_ids:
+                if job_id in named_again or job_id not in known:
+                    self._scheduler.renew(self.tracker.begin_week(job_id))
             for job_id in [job_id for job_id in self.tracker if not self._is_watched(job_id)]:
-                is_retained = job_id in self._scheduler and self.discovered.retain(
-                    self.tracker.last_seen(job_id)
-                )
-                if not is_retained:
+                job = self.tracker.last_seen(job_id)
+                if job_id not in self._scheduler or not self.discovered.retain(job):
                     self._end(job_id)
 
     def _is_watched(self, job_id: str) -> bool:

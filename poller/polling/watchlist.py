@@ -36,13 +36,19 @@ class Watchlist:
         self._file_error = ""
         self._from_file: dict[str, None] = {}
         self._added: dict[str, None] = {}
+        self._added_again: set[str] = set()
         self.discovered = DiscoveredJobs()
         self.is_read = jobs_file is None
         self._changed = Wakeup()
         self._disk = anyio.CapacityLimiter(1)
 
-    async def run(self, watch: Callable[[Collection[str]], Awaitable[None]]) -> None:
-        """Call `watch` with all named ids, now and whenever they change."""
+    async def run(
+        self, watch: Callable[[Collection[str], Container[str]], Awaitable[None]]
+    ) -> None:
+        """Call `watch` with all named ids, now and whenever they change or some are added again.
+
+        Its second argument are the ids that were added since the last call, watched before or not.
+        """
         known: tuple[str, ...] | None = None
         interval = FILE_POLL_INTERVAL if self._file else inf
         while True:
@@ -51,9 +57,9 @@ class Watchlist:
                 await run_sync(
                     self._read_file, self._file, limiter=self._disk, abandon_on_cancel=True
                 )
-            if self.job_ids != known:
-                known = self.job_ids
-                await watch(known)
+            if self.job_ids != known or self._added_again:
+                known, added, self._added_again = self.job_ids, self._added_again, set()
+                await watch(known, added)
             await self._changed.wait(interval, since=since)
 
     @property
@@ -73,7 +79,9 @@ class Watchlist:
 
     def add(self, job_ids: Iterable[str]) -> None:
         """Watch these jobs too."""
-        self._added |= dict.fromkeys(job_ids)
+        added = dict.fromkeys(job_ids)
+        self._added |= added
+        self._added_again |= added.keys()
         self._changed.notify()
 
     def remove(self, job_ids: Iterable[str]) -> None:

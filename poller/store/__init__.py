@@ -51,13 +51,13 @@ class Store(Protocol):
         """
 
     async def unfinished_ids(self) -> list[str]:
-        """Return the ids of all recorded jobs that are not done."""
+        """Return the ids of all recorded jobs that are not done, or missing for a week."""
 
     async def added_ids(self) -> list[str]:
         """Return the ids of the jobs that were added at run time, in the order of addition."""
 
     async def add_ids(self, job_ids: Collection[str]) -> None:
-        """Record that these jobs were added at run time; an id that is there already is kept."""
+        """Record that these jobs were added at run time; an id that is there is added anew."""
 
     async def remove_ids(self, job_ids: Collection[str]) -> None:
         """Delete these jobs from those that were added at run time."""
@@ -106,6 +106,7 @@ class Store(Protocol):
 
         Events are deleted 7 days after they were delivered to all their sinks, dead ones after
         30 days; a job 400 days after its last change unless it is watched. A job that was added at
-        run time is removed 30 days after it was done or went missing. The deliveries of a sink
+        run time is removed 30 days after it was done or went missing, and was last added. The
+        deliveries of a sink
         that was removed from the configuration 7 days ago become dead.
         """

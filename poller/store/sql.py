@@ -52,14 +52,20 @@ SELECT job_id, phase, min(since, :now) AS since, status, job,
        )
 """
 
-UNFINISHED_IDS: Final = "SELECT job_id FROM jobs WHERE deployment = :deployment AND phase <> 'done'"
+UNFINISHED_IDS: Final = """
+SELECT job_id
+  FROM jobs
+ WHERE deployment = :deployment
+   AND phase <> 'done'
+   AND NOT (phase = 'missing' AND since <= :now - :missing_for)
+"""
 
 ADDED_IDS: Final = "SELECT job_id FROM additions WHERE deployment = :deployment ORDER BY number"
 
 ADD_IDS: Final = """
 INSERT INTO additions (deployment, job_id, added_at)
 SELECT :deployment, value, :now FROM json_each(:job_ids) WHERE true
-ON CONFLICT DO NOTHING
+ON CONFLICT DO UPDATE SET added_at = excluded.added_at
 """
 
 REMOVE_IDS: Final = """
@@ -162,7 +168,8 @@ DELETE FROM jobs
 
 PRUNE_ADDITIONS: Final = """
 DELETE FROM additions
- WHERE (deployment, job_id) IN (
+ WHERE added_at <= :now - :added_for
+   AND (deployment, job_id) IN (
         SELECT deployment, job_id
           FROM jobs
          WHERE phase IN ('done', 'missing') AND changed_at <= :now - :added_for

@@ -13,7 +13,7 @@ from anyio import CapacityLimiter, to_thread
 from poller.core.errors import StoreUnavailable
 from poller.core.events import Event
 from poller.core.outbox import DAY, Delivery, Outcome, Retention, Routes, SinkBacklog, WriteBatch
-from poller.core.pacing import COST_WATCH_SECONDS
+from poller.core.pacing import COST_WATCH_SECONDS, MISSING_SECONDS
 from poller.core.state import JobState
 from poller.store import SINK_DISABLED, SINK_UNCONFIGURED, Store, sql
 from poller.store.admin import StoreAdmin
@@ -73,7 +73,8 @@ class SqliteStore(Store):
         return [state for state in await self._read(sql.LOAD_STATES, values, read_state) if state]
 
     async def unfinished_ids(self) -> list[str]:
-        return await self._read(sql.UNFINISHED_IDS, self._values(), lambda row: str(row["job_id"]))
+        values = self._values(missing_for=MISSING_SECONDS)
+        return await self._read(sql.UNFINISHED_IDS, values, lambda row: str(row["job_id"]))
 
     async def added_ids(self) -> list[str]:
         return await self._read(sql.ADDED_IDS, self._values(), lambda row: str(row["job_id"]))

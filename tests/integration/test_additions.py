@@ -7,8 +7,9 @@ from poller.core.errors import StoreUnavailable
 from poller.polling.watchlist import PersistentAdditions, Watchlist
 from poller.runtime.log_throttle import LogThrottle
 from poller.store.memory import MemoryStore
+from poller.sutro.simulator.server import Simulator, serve
 from tests.support.fakes import FailingStore, SlowStore, a_store, settled
-from tests.support.running_app import an_app, running_app
+from tests.support.running_app import KEY, an_app, running_app
 from tests.support.virtual_time import virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=1_000.0)
@@ -150,3 +151,18 @@ async def test_additions_are_synced_with_retention():
         await anyio.sleep(20.0)
 
         assert (before, app._watchlist.added) == (("job-2",), ())
+
+
+async def test_job_that_is_added_again_is_polled_at_once():
+    """Adding a job that is watched already polls it, though it is missing."""
+    simulator = Simulator(now=virtual_clock().steady, key=KEY)
+    async with serve(simulator) as url:
+        app = an_app(url, "http://127.0.0.1:1", POLLER_NOT_FOUND_GRACE="1s")
+        async with running_app(app):
+            await anyio.sleep(60.0)
+            before = simulator.requests["jobs"]
+            app._watchlist.add(["job-1"])
+            await anyio.sleep(5.0)
+
+            assert app.status.jobs == {"MISSING": 1}
+            assert simulator.requests["jobs"] - before == 1

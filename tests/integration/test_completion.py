@@ -8,6 +8,7 @@ from poller.core.state import JobState, Phase
 from poller.polling import watchlist
 from poller.polling.exit_when_done import wait_until_complete
 from poller.polling.watchlist import Watchlist
+from poller.sutro.simulator.requests import Fault
 from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from tests.integration.test_app import sqlite_inline
@@ -22,6 +23,7 @@ class Known(dict):
     """A tracker with the given states."""
 
     is_recorded = True
+    unconfirmed = frozenset()
 
 
 @pytest.fixture
@@ -174,6 +176,40 @@ async def test_exit_when_done_at_once_after_a_restart(api, hook, tmp_path):
 
     assert await lived(api, hook, **given) - began_at <= 5.0
     assert hook[0].types == ["job.succeeded"]
+
+
+async def test_exit_when_done_polls_a_job_that_was_missing(api, hook, tmp_path):
+    """A job that an earlier process found missing is polled, and waited for if it is there now."""
+    given = {"POLLER_STORE": str(tmp_path / "state.db"), "new_store": sqlite_inline}
+    await lived(api, hook, POLLER_JOB_IDS="job-9", **given)
+    api[0].add(JobScript(job_id="job-9", run_seconds=500.0, queue_seconds=0.0))
+    began_at = anyio.current_time()
+
+    assert 500.0 <= await lived(api, hook, POLLER_JOB_IDS="job-9", **given) - began_at <= 600.0
+    assert hook[0].types == ["job.missing", "job.succeeded"]
+
+
+async def test_exit_when_done_takes_one_404_for_a_job_that_was_missing(api, hook, tmp_path):
+    """A job that was missing, and still is, holds a new process up for one poll."""
+    given = {"POLLER_STORE": str(tmp_path / "state.db"), "new_store": sqlite_inline}
+    await lived(api, hook, POLLER_JOB_IDS="job-9", **given)
+    began_at, before = anyio.current_time(), api[0].requests["jobs"]
+
+    assert await lived(api, hook, POLLER_JOB_IDS="job-9", **given) - began_at <= 5.0
+    assert api[0].requests["jobs"] - before == 1
+    assert hook[0].types == ["job.missing"]
+
+
+@pytest.mark.parametrize("status", [403, 422, 503])
+async def test_exit_when_done_waits_for_a_response_about_a_job_that_was_missing(
+    api, hook, tmp_path, status
+):
+    """Errors are no verdict on a job: one that was missing is not counted as missing again."""
+    given = {"POLLER_STORE": str(tmp_path / "state.db"), "new_store": sqlite_inline}
+    await lived(api, hook, POLLER_JOB_IDS="job-9", **given)
+    api[0].faults.append(Fault(status=status, count=10_000))
+
+    assert await lived(api, hook, 3_000.0, POLLER_JOB_IDS="job-9", **given) is None
 
 
 async def test_daemon_without_exit_when_done_keeps_running(api, hook):

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from poller.core.errors import NotFound, Rejected, Transient, WrongEndpoint
+from poller.core.errors import NotFound, Rejected, Transient, Unauthorized, WrongEndpoint
 from poller.core.pacing import PollPolicy
 from poller.polling.missing_guard import GUARD_JOBS
 from tests.support.fakes import FakeApi, a_store, ended, recorded_types, running, settled, watching
@@ -79,17 +79,47 @@ async def test_missing_job_is_polled_for_a_week():
 
 
 @pytest.mark.slow
-async def test_missing_job_is_not_polled_after_its_week_and_a_restart():
-    """A job that was given up costs no request in the next process."""
+@pytest.mark.parametrize("days", [0.1, 8.0])
+async def test_missing_job_is_polled_at_once_by_the_next_process(days: float):
+    """A process polls a job that is named once at its start, and has another week for it."""
     api, store = FakeApi(), a_store()
     async with watching(api, store, "job-1", policy=FIXED):
-        await anyio.sleep(8 * DAY)
+        await anyio.sleep(days * DAY)
     api.asked.clear()
+    started_at = anyio.current_time()
 
     async with watching(api, store, "job-1", policy=FIXED):
-        await anyio.sleep(DAY)
+        await anyio.sleep(9 * DAY)
 
-    assert api.asked == []
+    assert api.times("job-1")[0] - started_at < 1.0
+    assert 7 * DAY - 3_700.0 <= api.times("job-1")[-1] - started_at <= 7 * DAY
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("days", [0.1, 8.0])
+async def test_missing_job_that_is_named_again_is_polled_at_once(days: float):
+    """A job that is named again while the daemon runs is polled at once, even if given up."""
+    api, store = FakeApi(), a_store()
+    async with watching(api, store, "job-1", policy=FIXED) as watcher:
+        await anyio.sleep(days * DAY)
+        api.answers["job-1"] = ended()
+        await watcher.watch(["job-1"], named_again=["job-1"])
+        await anyio.sleep(2.0)
+
+    assert recorded_types(store) == ["job.missing", "job.found", "job.succeeded"]
+
+
+@pytest.mark.parametrize("result", [Rejected("422"), Unauthorized("403", status=403)])
+async def test_rejected_job_that_is_named_again_is_polled_at_once(result):
+    """A job that waits for a quarter of an hour is polled at once when it is named again."""
+    api, store = FakeApi(job_1=result, job_2=running("job-2")), a_store()
+    async with watching(api, store, "job-1", "job-2", policy=FIXED) as watcher:
+        await anyio.sleep(150.0)
+        api.answers["job-1"] = ended()
+        await watcher.watch(["job-1", "job-2"], named_again=["job-1"])
+        await anyio.sleep(2.0)
+
+    assert "job.succeeded" in recorded_types(store)
 
 
 async def test_jobs_unknown_all_at_once_are_not_missing():

@@ -42,7 +42,7 @@ async def running(watchlist: Watchlist) -> AsyncIterator[list[list[str]]]:
     """Run a watchlist; yield the ids that it passes on, at each change."""
     seen: list[list[str]] = []
 
-    async def watch(job_ids: Collection[str]) -> None:
+    async def watch(job_ids: Collection[str], _again: object) -> None:
         seen.append(list(job_ids))
 
     async with anyio.create_task_group() as group:
@@ -244,7 +244,7 @@ async def test_reload_during_a_change_is_not_lost(path):
     watchlist = Watchlist([], path)
     seen: list[list[str]] = []
 
-    async def watch(job_ids: Collection[str]) -> None:
+    async def watch(job_ids: Collection[str], _again: object) -> None:
         seen.append(list(job_ids))
         if len(seen) == 1:
             path.write_text("job-1\njob-2\n")

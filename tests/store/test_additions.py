@@ -55,6 +55,21 @@ async def test_added_ids_are_pruned_after_their_end(
     assert await store.added_ids() == ["job-2"]
 
 
+@pytest.mark.parametrize("phase", [Phase.DONE, Phase.MISSING])
+async def test_added_ids_are_kept_for_thirty_days_after_the_last_addition(
+    store: AnyStore, now: ManualClock, phase: Phase
+) -> None:
+    """A job that is added again, long after it went missing, is kept for thirty days more."""
+    await store.add_ids(["job-1", "job-2"])
+    await store.write(WriteBatch(states=[a_state("job-1", phase=phase)]))
+    now.advance(60 * DAY)
+    await store.add_ids(["job-1"])
+
+    assert await store.prune(now.advance(30 * DAY - 1), []) == 0
+    assert await store.added_ids() == ["job-1", "job-2"]
+    assert await store.prune(now.advance(1), []) == 1
+
+
 async def test_added_ids_belong_to_one_deployment(path: Path, now: ManualClock) -> None:
     """A job that was added for one deployment is not watched at another."""
     async with a_store(path, now) as store:

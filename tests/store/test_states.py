@@ -4,7 +4,7 @@ import pytest
 
 from poller.core.job_status import JobStatus
 from poller.core.outbox import WriteBatch
-from poller.core.pacing import COST_WATCH_SECONDS
+from poller.core.pacing import COST_WATCH_SECONDS, MISSING_SECONDS
 from poller.core.state import JobState, Phase
 from tests.support.builders import FINAL, a_job, a_job_object
 from tests.support.store_builders import NOON, AnyStore, ManualClock, a_state, reopen
@@ -74,6 +74,18 @@ async def test_unfinished_ids(store: AnyStore) -> None:
     await store.write(WriteBatch(states=[*states, done]))
 
     assert sorted(await store.unfinished_ids()) == ["job-1", "job-2", "job-3"]
+
+
+async def test_unfinished_ids_leaves_out_a_job_that_was_given_up(
+    store: AnyStore, now: ManualClock
+) -> None:
+    """A job that has been missing for a week is polled only if somebody names it."""
+    await store.write(WriteBatch(states=[a_state("job-1", phase=Phase.MISSING)]))
+    now.advance(MISSING_SECONDS - 1.0)
+    before = await store.unfinished_ids()
+    now.advance(1.0)
+
+    assert (before, await store.unfinished_ids()) == (["job-1"], [])
 
 
 async def test_load_states_stops_awaiting_a_cost(store: AnyStore, now: ManualClock) -> None:
