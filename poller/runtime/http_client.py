@@ -9,9 +9,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import datetime
-from email.utils import parsedate_to_datetime
-from functools import cache, lru_cache
+from functools import cache
 from typing import Final, Self
 from urllib.parse import urlsplit
 
@@ -22,6 +20,13 @@ from yarl import URL
 
 from poller import __version__
 from poller.core.errors import PollerError
+from poller.runtime.status_line import (
+    HEADER_BYTES_CAP,
+    HEADERS_CAP,
+    InvalidHeader,
+    StatusLineConnector,
+    StatusLineResponse,
+)
 
 KEEP_ALIVE_SECONDS: Final = 330.0
 """More than the longest default polling interval: a new TLS connection costs nine requests."""
@@ -33,7 +38,7 @@ USER_AGENT: Final = f"sutro-poller/{__version__}"
 class NoResponse(PollerError):
     """No complete response: DNS, TLS, a reset, a timeout, or bytes that are not HTTP.
 
-    `status` is set if the headers of the response arrived.
+    `status` is set if the status line of the response arrived.
     """
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
@@ -74,7 +79,7 @@ class HttpClient:
         """Open the session; connections are opened on demand."""
         resolver = AsyncResolver()
         self._stack.push_async_callback(resolver.close)
-        connector = aiohttp.TCPConnector(
+        connector = StatusLineConnector(
             limit=self._limit,
             keepalive_timeout=KEEP_ALIVE_SECONDS,
             resolver=resolver,
@@ -87,6 +92,10 @@ class HttpClient:
                 timeout=aiohttp.ClientTimeout(total=self._timeout),
                 headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
                 auto_decompress=False,
+                response_class=StatusLineResponse,
+                max_line_size=HEADER_BYTES_CAP,
+                max_field_size=HEADER_BYTES_CAP,
+                max_headers=HEADERS_CAP,
                 trust_env=False,
             )
         )
@@ -124,6 +133,9 @@ class HttpClient:
                 status = response.status
                 content, is_truncated = await self._read(response, cap, deadline)
                 return Response(response.status, response.headers, content, is_truncated)
+        except InvalidHeader as invalid:
+            reason = _explain(invalid.error, url, self._timeout)
+            raise NoResponse(f"{reason} (status {invalid.status})", status=invalid.status) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise NoResponse(_explain(error, url, self._timeout), status=status) from None
 
@@ -169,30 +181,6 @@ def _tls_context(ca_file: str | None) -> ssl.SSLContext | bool:
     Those of the system, or of SSL_CERT_FILE, are loaded by aiohttp.
     """
     return ssl.create_default_context(cafile=ca_file) if ca_file else True
-
-
-def retry_after(headers: Mapping[str, str], *, cap: float) -> float | None:
-    """Return Retry-After (RFC 9110 10.2.3) in seconds, at most `cap`; None if it is invalid.
-
-    A date is relative to the Date of the response, since the two clocks need not agree.
-    """
-    text = headers.get("Retry-After", "").strip()
-    if text.isascii() and text.isdecimal():
-        return min(float(text[:12]), cap)
-    until, sent = http_date(text), http_date(headers.get("Date", ""))
-    if until is None or sent is None or until < sent:
-        return None
-    return min((until - sent).total_seconds(), cap)
-
-
-@lru_cache(maxsize=8)
-def http_date(text: str) -> datetime | None:
-    """Return a date of RFC 9110 5.6.7; None if it is invalid."""
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    return moment if moment.tzinfo else None
 
 
 def redact_url(url: str) -> str:

@@ -23,8 +23,8 @@ from poller.runtime.http_client import (
     OutboundSettings,
     Response,
     redact_url,
-    retry_after,
 )
+from poller.runtime.http_headers import retry_after
 from poller.settings.base import Reloadable, SinkSettings, setting
 from poller.settings.types import Duration, SecretUrl, at_most
 from poller.sinks import Sink, SinkKind
@@ -171,11 +171,11 @@ class WebhookSink:
                 cap=RESPONSE_BYTES_CAP,
             )
         except NoResponse as error:
-            if not is_success(error.status):  # a 2xx without its body acknowledges the event too
+            if not is_success(error.status):  # the status line of a 2xx is an acknowledgement
                 raise DeliveryError(str(error)) from None
             return
         if not is_success(response.status):
-            raise _delivery_error(response)
+            raise _delivery_error(response, self.now())
 
     def _headers(self, delivery: Delivery, content: WebhookRequest) -> dict[str, str]:
         settings, event_id, timestamp = self.settings.value, delivery.event.id, int(self.now())
@@ -203,13 +203,13 @@ def is_success(status: int | None) -> bool:
     return status is not None and 200 <= status < 300
 
 
-def _delivery_error(response: Response) -> DeliveryError:
+def _delivery_error(response: Response, now: float) -> DeliveryError:
     """Return the error of a response: most 4xx fault this event, all others the receiver."""
     status = response.status
     is_event_fault = 400 <= status < 500 and status not in RETRYABLE_STATUSES
     return DeliveryError(
         f"the receiver returned {status}{REDIRECT_ADVICE if 300 <= status < 400 else ''}",
-        retry_after=retry_after(response.headers, cap=RETRY_AFTER_CAP)
+        retry_after=retry_after(response.headers, cap=RETRY_AFTER_CAP, now=now)
         if status in RETRY_AFTER_STATUSES
         else None,
         is_sink_fault=not is_event_fault,

@@ -24,7 +24,8 @@ from poller.core.errors import (
 )
 from poller.core.jobs import Job, is_unchanged
 from poller.core.parsing import parse_job
-from poller.runtime.http_client import HttpClient, NoResponse, Response, http_date, retry_after
+from poller.runtime.http_client import HttpClient, NoResponse, Response
+from poller.runtime.http_headers import http_date, retry_after
 from poller.sutro.clock_skew import ClockSkew
 from poller.sutro.decoding import decode
 from poller.sutro.port import Known
@@ -206,7 +207,8 @@ class SutroClient:
         return decode(response, kind, cap)
 
     def _error(self, response: Response) -> PollError:
-        status, pause = response.status, retry_after(response.headers, cap=RETRY_AFTER_CAP)
+        status = response.status
+        pause = retry_after(response.headers, cap=RETRY_AFTER_CAP, now=self._now())
         if status in {401, 403}:
             hint = f"; {OWN_DEPLOYMENT}" if self._is_public else ""
             message = f"API key rejected ({status}): check SUTRO_API_KEY{hint}"

@@ -6,7 +6,7 @@ import tracemalloc
 import anyio
 import pytest
 
-from poller.runtime.http_client import LARGE_BODY_BYTES
+from poller.runtime.http_client import LARGE_BODY_BYTES, NoResponse
 from tests.support.http_peers import (
     BREAKING,
     CHUNKED,
@@ -54,7 +54,7 @@ async def test_http_response_that_never_ends(name: str):
     async with peer(STALLING[name]) as server:
         text = await failure(f"{server.base}/secret", limit=30.0)
 
-    assert text == "127.0.0.1: no complete response within 30 s"
+    assert text.removesuffix(" (status 200)") == "127.0.0.1: no complete response within 30 s"
     assert 30.0 <= anyio.current_time() <= 31.0
 
 
@@ -160,6 +160,52 @@ async def test_http_body_is_not_decompressed():
 
     assert response.body == bomb
     assert server.header("Accept-Encoding") == "identity"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Content-Security-Policy: " + b"x" * 60_000 + b"\r\n",
+        b"".join(b"X-Odd-%d: 1\r\n" % number for number in range(480)),
+        b"Link: " + b"x" * 30_000 + b"\r\nContent-Security-Policy: " + b"x" * 30_000 + b"\r\n",
+    ],
+    ids=["one of 60 kB", "480", "two of 30 kB"],
+)
+async def test_http_response_with_many_or_long_headers(headers: bytes):
+    """Headers as long as edges and proxies send them do not cost the response."""
+    text = OK + headers + b"Content-Length: 2\r\n\r\n{}"
+    async with peer(sends(text)) as server, session() as http:
+        response = await get(http, server.base)
+
+    assert (response.status, response.body) == (200, b"{}")
+
+
+async def test_http_headers_without_end_take_little_memory():
+    """Of a header that never ends no more than some hundred kilobytes are kept."""
+    line = b"X-Long: " + b"a" * 60_000 + b"\r\n"
+    async with peer(floods(OK, line)) as server:
+        tracemalloc.start()
+        text = await failure(server.base)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert text == "127.0.0.1: the response is not HTTP (status 200)"
+    assert peak < 5_000_000
+
+
+async def test_http_status_of_a_reused_connection():
+    """The status of one response is not taken for that of the next on the same connection."""
+
+    async def handler(stream) -> None:
+        await stream.send(reply(200, b"{}", connection="keep-alive"))
+        await read_request(stream)
+
+    async with peer(handler) as server, session() as http:
+        await get(http, server.base)
+        with pytest.raises(NoResponse) as caught:
+            await get(http, server.base)
+
+    assert caught.value.status is None
 
 
 # Connections, cookies, environment.

@@ -5,6 +5,7 @@ import hmac
 import json
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import anyio
@@ -19,17 +20,18 @@ from poller.sinks.webhook import RESPONSE_BYTES_CAP, open_sink
 from tests.support.http_peers import BREAKING, OK, STALLING, Peer, floods, peer, responds, stalls
 from tests.support.webhook_sinks import BODY, DELIVERY, NEW, OLD, received, settings, sink
 
-ACKNOWLEDGING = {
-    "dripped body",
-    "dripped body without a length",
-    "dripped chunks",
-    "long Content-Length",
-    "reset in the body",
-    "short body",
-    "short chunks",
-    "silence after the header",
+UNACKNOWLEDGING = {
+    "103 alone",
+    "closed",
+    "endless 1xx",
+    "garbage",
+    "odd header after a 500",
+    "reset before the header",
+    "silence",
+    "status line of letters",
 }
-"""The peers that break off or stall after their 2xx status."""
+"""The hostile peers that send no 2xx status line."""
+ACKNOWLEDGING = {*BREAKING, *STALLING} - UNACKNOWLEDGING - {"switching protocols"}
 
 
 async def failure(receiver: Peer, path: str = "/hook") -> DeliveryError:
@@ -229,6 +231,7 @@ async def test_webhook_error_by_status(status: int, is_sink_fault: bool):
         ("999999", 86_400.0),
         ("-5", None),
         ("soon", None),
+        ("Mon Jan 15 10:31:00 2024", 60.0),
     ],
 )
 async def test_webhook_honors_retry_after(status: int, text: str, pause: float | None):
@@ -238,6 +241,20 @@ async def test_webhook_honors_retry_after(status: int, text: str, pause: float |
         error = await failure(receiver)
 
     assert error.retry_after == pause
+
+
+async def test_webhook_measures_retry_after_by_its_own_clock():
+    """In a response without a Date, the date of Retry-After is relative to our own clock."""
+    async with (
+        peer(responds(503, retry_after="Mon, 15 Jan 2024 10:31:00 GMT")) as receiver,
+        sink(
+            receiver.base, now=lambda: datetime(2024, 1, 15, 10, 30, 30, tzinfo=UTC).timestamp()
+        ) as hook,
+    ):
+        with pytest.raises(DeliveryError) as caught:
+            await hook.send(DELIVERY)
+
+    assert caught.value.retry_after == 30.0
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -255,8 +272,8 @@ async def test_webhook_does_not_follow_redirects(status: int):
 
 @pytest.mark.virtual(limit=60.0)
 @pytest.mark.parametrize("name", sorted(ACKNOWLEDGING))
-async def test_webhook_2xx_without_its_body_acknowledges(name: str):
-    """A receiver whose 2xx has arrived has the event, whatever happens to the response body."""
+async def test_webhook_2xx_acknowledges_whatever_follows(name: str):
+    """A receiver whose 2xx status line has arrived has the event, whatever comes after it."""
     async with peer((BREAKING | STALLING)[name]) as receiver, sink(receiver.base) as hook:
         await hook.send(DELIVERY)
 
@@ -265,9 +282,7 @@ async def test_webhook_2xx_without_its_body_acknowledges(name: str):
 
 
 @pytest.mark.virtual(limit=60.0)
-@pytest.mark.parametrize(
-    "name", sorted(set(BREAKING | STALLING) - {"switching protocols"} - ACKNOWLEDGING)
-)
+@pytest.mark.parametrize("name", sorted(UNACKNOWLEDGING))
 async def test_webhook_with_a_hostile_receiver(name: str):
     """A receiver that breaks off or stalls does not have the event, and gets one request."""
     async with peer((BREAKING | STALLING)[name]) as receiver:

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import format_datetime
 
 import anyio
 import pytest
@@ -13,8 +12,11 @@ from aiohttp import web
 from tests.fault_injection.harness import tally
 from tests.support.builders import a_job_object
 from tests.support.running_app import Handler, an_app, running_app, served
-from tests.support.virtual_time import START, virtual_clock
+from tests.support.virtual_time import virtual_clock
 
+IMF_FIXDATE = "%a, %d %b %Y %H:%M:%S GMT"
+RFC_850 = "%A, %d-%b-%y %H:%M:%S GMT"
+ASCTIME = "%a %b %e %H:%M:%S %Y"
 HOUR, DAY = 3_600.0, 86_400.0
 IN_FLIGHT_SECONDS = 0.5
 """Seconds in which requests in flight arrive when a pause is requested."""
@@ -39,14 +41,15 @@ class RetryAfter:
     until: float = 0.0
     ahead: float = 0.0
     has_date: bool = True
+    form: str = IMF_FIXDATE
 
     def headers(self) -> dict[str, str]:
         """Return the headers of a response sent now."""
         sent = datetime.fromtimestamp(int(virtual_clock().wall() + self.ahead), UTC)
         until = datetime.fromtimestamp(sent.timestamp() + self.until, UTC)
-        text = format_datetime(until, usegmt=True) if self.text is None else self.text
-        date = format_datetime(sent if self.has_date else START, usegmt=True)
-        return {"Retry-After": text, "Date": date if self.has_date else "today"}
+        text = until.strftime(self.form) if self.text is None else self.text
+        date = sent.strftime(IMF_FIXDATE) if self.has_date else "today"
+        return {"Retry-After": text, "Date": date}
 
 
 @dataclass(slots=True)
@@ -119,15 +122,18 @@ COMMON_FORMS = [
     (RetryAfter(until=600.0, ahead=DAY), 600.0),
     (RetryAfter(until=600.0, ahead=-DAY), 600.0),
     (RetryAfter(until=-600.0), 0.0),
-    (RetryAfter(until=600.0, has_date=False), 0.0),
+    (RetryAfter(until=600.0, form=RFC_850), 600.0),
+    (RetryAfter(until=600.0, form=ASCTIME), 600.0),
     (RetryAfter(""), 0.0),
     (RetryAfter("soon"), 0.0),
     (RetryAfter("-5"), 0.0),
-    (RetryAfter("1.5"), 0.0),
+    (RetryAfter("30.5"), 30.5),
     (RetryAfter("1e9"), 0.0),
 ]
 API_FORMS = [
     *COMMON_FORMS,
+    (RetryAfter(until=600.0, has_date=False), 600.0),
+    (RetryAfter(until=600.0, has_date=False, form=ASCTIME), 600.0),
     (RetryAfter("7200"), HOUR),
     (RetryAfter("9" * 30), HOUR),
     (RetryAfter(until=30 * DAY), HOUR),

@@ -164,6 +164,7 @@ def resets(beginning: bytes = b"") -> ConnectionHandler:
 
 OK: Final = b"HTTP/1.1 200 OK\r\n"
 CHUNKED: Final = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+EARLY_HINTS: Final = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
 LENGTH_100: Final = OK + b"Content-Length: 100\r\n\r\n"
 
 BREAKING: Final[dict[str, ConnectionHandler]] = {
@@ -178,6 +179,14 @@ BREAKING: Final[dict[str, ConnectionHandler]] = {
     "two Content-Lengths": sends(OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}"),
     "huge Content-Length": sends(OK + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n{}"),
     "long Content-Length": sends(OK + b"Content-Length: 9000000000000000\r\n\r\n{}"),
+    "chunks and a Content-Length": sends(
+        OK + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    ),
+    "204 with a body": sends(b"HTTP/1.1 204 No Content\r\n\r\nok"),
+    "space in a header name": sends(OK + b"X Odd: 1\r\nContent-Length: 2\r\n\r\nok"),
+    "space before a colon": sends(OK + b"X-Odd : 1\r\nContent-Length: 2\r\n\r\nok"),
+    "odd header in parts": sends(b"HTT", b"P/1.1 2", b"00 OK\r", b"\nX Odd: 1\r\n", b"\r\n"),
+    "odd header after a 103": sends(EARLY_HINTS + OK + b"X Odd: 1\r\n\r\n"),
     "bad chunk": sends(CHUNKED + b"zz\r\n{}\r\n"),
     "short chunks": sends(CHUNKED + b"2\r\n{}\r\n"),
     "garbage": sends(b"\x00\xff\x00 what? \r\n\r\n"),
@@ -186,6 +195,11 @@ BREAKING: Final[dict[str, ConnectionHandler]] = {
         OK + b"".join(b"X-%d: 1\r\n" % number for number in range(5_000)) + b"\r\n"
     ),
     "long header": sends(OK + b"X-Long: " + b"a" * 200_000 + b"\r\n\r\n"),
+    "megabytes of headers": sends(OK, *[b"X-Long: " + b"a" * 60_000 + b"\r\n"] * 400),
+    "103 alone": sends(EARLY_HINTS),
+    "odd header after a 500": sends(
+        b"HTTP/1.1 500 Oops\r\nX Odd: 1\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"
+    ),
     "switching protocols": sends(b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\n\r\n"),
 }
 """Peers whose response breaks off or is not HTTP; the request ends at once."""

@@ -2,7 +2,7 @@
 
 import base64
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
@@ -41,11 +41,13 @@ def settings(**variables: str) -> WebhookSettings:
 
 
 @asynccontextmanager
-async def sink(url: str, **variables: str) -> AsyncIterator[WebhookSink]:
+async def sink(
+    url: str, *, now: Callable[[], float] = time.time, **variables: str
+) -> AsyncIterator[WebhookSink]:
     """Open a webhook sink for a URL."""
     live = Reloadable(settings(url=url, **variables))
     async with HttpClient(OutboundSettings(), timeout=15.0, limit=4) as http:
-        yield WebhookSink(live, http, time.time)
+        yield WebhookSink(live, http, now)
 
 
 def received(receiver: Peer) -> tuple[dict[str, str], bytes]:
