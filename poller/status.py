@@ -94,14 +94,22 @@ class DaemonStatus:
     def issues(self) -> tuple[Issue, ...]:
         """The issues outside the daemon that keep it from its work."""
         reachability = self.rate_limiter.reachability
-        knows_no_job = self._watcher is not None and self._watcher.is_wrong_endpoint
+        watcher = self._watcher
+        knows_no_job = watcher is not None and watcher.is_wrong_endpoint
+        is_not_found = watcher is not None and any(map(watcher.is_not_found, watcher.tracker))
         is_present = {
             Issue.API_KEY_REJECTED: self.rate_limiter.gate.is_rejected,
             Issue.WRONG_ENDPOINT: reachability.is_wrong_endpoint or knows_no_job,
             Issue.API_UNREACHABLE: reachability.is_stale,
             Issue.STORE_UNAVAILABLE: self.store_error is not None,
+            Issue.JOB_NOT_FOUND: is_not_found and not knows_no_job,
         }
         return tuple(filter(is_present.get, is_present))
+
+    @property
+    def database_id(self) -> str | None:
+        """The random id of the open database."""
+        return self._store.database_id if self._store else None
 
     @property
     def store_error(self) -> str | None:

@@ -26,7 +26,8 @@ from poller.api.models import (
 )
 from poller.api.problems import Problem
 from poller.core.events import checksum
-from poller.store.admin import EventFilter, StoreAdmin
+from poller.store.admin import StoreAdmin
+from poller.store.filters import EventFilter
 from poller.store.pagination import events_page
 
 

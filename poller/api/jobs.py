@@ -19,7 +19,7 @@ from poller.api.models import (
     parse_cursor,
 )
 from poller.api.problems import Problem
-from poller.store.admin import EventFilter, Row
+from poller.store.filters import EventFilter, Row
 from poller.store.pagination import jobs_page
 
 IDS_PER_REQUEST: Final = 1_000
@@ -55,6 +55,9 @@ class Job(ResponseModel):
     state: JobState
     watched_by: list[Literal["environment", "file", "api", "discovery"]] = Field(
         description="Why the job is watched; empty if it is not"
+    )
+    not_found: bool = Field(
+        description="True if the job is watched by its ID, and the API does not know it (404)"
     )
     changed_at: UtcTime | None
     deployment: str | None
@@ -135,4 +138,9 @@ async def remove_job(context: ApiContext, job_id: JobId) -> None:
 
 
 def _job(row: Row, context: ApiContext) -> Job:
-    return Job.of_row(row, watched_by=context.watchlist.sources(row["job_id"]))
+    job_id = row["job_id"]
+    return Job.of_row(
+        row,
+        watched_by=context.watchlist.sources(job_id),
+        not_found=context.daemon.watcher.is_not_found(job_id),
+    )

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from typing_extensions import TypeAliasType
 
 from poller.core.jobs import is_job_id
-from poller.store.admin import Row
+from poller.store.filters import Row
 from poller.store.pagination import Cursor
 
 MAX_PAGE_ROWS: Final = 100

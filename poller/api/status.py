@@ -29,11 +29,13 @@ class ApiStatus(ResponseModel):
     url: str
     last_response_at: UtcTime | None
     failing_since: UtcTime | None
+    error: str | None = Field(description="Why the last request failed")
 
 
 class StoreHealth(ResponseModel):
     """The state of the database."""
 
+    id: str | None = Field(description="Random ID of the database; null while it is not open")
     error: str | None = Field(description="Why the last access failed")
 
 
@@ -74,8 +76,9 @@ async def status(context: ApiContext) -> Status:
             url=context.config.settings.api_url,
             last_response_at=_utc_time(reachability.last_response_at),
             failing_since=_utc_time(reachability.failing_since),
+            error=reachability.last_error,
         ),
-        store=StoreHealth(error=daemon.store_error),
+        store=StoreHealth(id=daemon.database_id, error=daemon.store_error),
         jobs=cast("dict[JobState, int]", dict(sorted(daemon.jobs.items()))),
         sinks=[_backlog(sink) for sink in await daemon.backlog()],
     )

@@ -15,7 +15,7 @@ from poller.api.context import ApiContext
 from poller.api.models import EventId, EventType, JobId, StrictModel
 from poller.api.problems import Problem
 from poller.core.errors import StoreError
-from poller.store.admin import Row
+from poller.store.filters import Row
 from poller.store.pagination import StreamPosition, events_after, position_of
 
 MAX_STREAMS: Final = 32

@@ -14,8 +14,10 @@ from poller.core.errors import StoreUnusable
 from poller.core.events import EVENT_TYPES
 from poller.core.jobs import is_job_id
 from poller.polling.watchlist import JOB_ID_RULE
+from poller.settings.daemon import Settings
 from poller.settings.types import MEMORY, parse_duration
-from poller.store.admin import EventFilter, StoreAdmin
+from poller.store.admin import StoreAdmin
+from poller.store.filters import EventFilter
 
 Run = Callable[[argparse.Namespace], int | None]
 
@@ -87,15 +89,19 @@ def add_output_arguments(parser: argparse.ArgumentParser, *, formats: tuple[str,
     add_env_file_argument(parser)
 
 
-def open_store(arguments: argparse.Namespace) -> StoreAdmin:
-    """Return the configured database, not opened yet. Raises ConfigError and StoreUnusable."""
-    store = load(os.environ, arguments.env_file, for_run=False).settings.store
-    if store == MEMORY:
+def load_settings(arguments: argparse.Namespace) -> Settings:
+    """Return the settings of the daemon. Raises ConfigError."""
+    return load(os.environ, arguments.env_file, for_run=False).settings
+
+
+def open_store(settings: Settings) -> StoreAdmin:
+    """Return the configured database, not opened yet. Raises StoreUnusable."""
+    if settings.store == MEMORY:
         raise StoreUnusable(
             "POLLER_STORE: a store in memory cannot be read by another process;"
             " set it to a path, for the daemon too"
         )
-    return StoreAdmin(Path(store))
+    return StoreAdmin(Path(settings.store))
 
 
 def build_filter(arguments: argparse.Namespace, **more: Any) -> EventFilter:

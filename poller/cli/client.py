@@ -1,20 +1,21 @@
 """A client of the HTTP API of the running daemon."""
 
 import json
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
-from pathlib import Path
 from typing import Any, Final
 
 from poller.cli import CommandError
 from poller.cli import exit_codes as codes
 from poller.cli.connection import connection
-from poller.config import load
 from poller.core.errors import ConfigError
 from poller.runtime.address import ListenAddress
+from poller.settings.daemon import Settings
+from poller.store.admin import StoreStatus
 
 TIMEOUT_SECONDS: Final = 30.0
+STATUS_SECONDS: Final = 3.0
+"""Less than a person or a health check waits; the database is shown without the daemon too."""
 STATUS_CODES: Final = {401: codes.KEY_REJECTED, 403: codes.KEY_REJECTED, 503: codes.LOCKED}
 
 
@@ -36,6 +37,7 @@ class DaemonClient:
 
     address: ListenAddress
     token: str | None = None
+    timeout: float = TIMEOUT_SECONDS
 
     def request(self, method: str, path: str, body: object = None) -> Any:
         """Return the decoded response to one request. Raises DaemonError."""
@@ -43,7 +45,7 @@ class DaemonClient:
         headers |= {"Authorization": f"Bearer {self.token}"} if self.token else {}
         headers |= {"Content-Type": "application/json"} if body else {}
         try:
-            http = connection(self.address, timeout=TIMEOUT_SECONDS)
+            http = connection(self.address, timeout=self.timeout)
             http.request(method, path, json.dumps(body) if body else None, headers)
             response = http.getresponse()
             text = response.read()
@@ -57,9 +59,36 @@ class DaemonClient:
         return _decode(response.status, text)
 
 
-def connect(env_file: Path | None) -> DaemonClient:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonReport:
+    """The daemon's own status, or the problem if there is none.
+
+    `is_expected` if the daemon runs and should have reported.
+    """
+
+    status: dict[str, Any] | None = None
+    problem: str | None = None
+    is_expected: bool = False
+
+
+def read_status(settings: Settings, store: StoreStatus) -> DaemonReport:
+    """Return what the daemon of this database reports about itself, within a few seconds."""
+    if not store.is_running:
+        return DaemonReport(problem="the daemon is not running")
+    if settings.listen.is_off:
+        return DaemonReport(problem="POLLER_LISTEN is off")
+    try:
+        status = connect_briefly(settings).request("GET", "/v1/status")
+    except DaemonError as error:
+        return DaemonReport(problem=str(error), is_expected=True)
+    if status["store"]["id"] not in {None, store.database_id}:
+        problem = f"the daemon at {settings.listen} has another database: check POLLER_LISTEN"
+        return DaemonReport(problem=problem, is_expected=True)
+    return DaemonReport(status=status)
+
+
+def connect(settings: Settings) -> DaemonClient:
     """Return a client of the configured daemon. Raises ConfigError."""
-    settings = load(os.environ, env_file, for_run=False).settings
     address, token = settings.listen, settings.listen_token
     if address.is_off:
         raise ConfigError(
@@ -69,15 +98,20 @@ def connect(env_file: Path | None) -> DaemonClient:
     return DaemonClient(address=address, token=token.get_secret_value() if token else None)
 
 
+def connect_briefly(settings: Settings) -> DaemonClient:
+    """Return a client for a command that works without the daemon, too. Raises ConfigError."""
+    return replace(connect(settings), timeout=STATUS_SECONDS)
+
+
 def _decode(status: int, text: bytes) -> Any:
     try:
-        content = json.loads(text) if text else None
+        content = json.loads(text or b"{}")
     except ValueError:
-        raise DaemonError(
-            "the server at POLLER_LISTEN is not sutro-poller", status=status
-        ) from None
+        content = None
+    if not isinstance(content, dict):
+        raise DaemonError("the server at POLLER_LISTEN is not sutro-poller", status=status)
     if status >= 400:
-        detail = content.get("detail") if isinstance(content, dict) else None
+        detail = content.get("detail")
         if status == 401:
             detail = "the daemon rejected the token: set POLLER_LISTEN_TOKEN to the daemon's token"
         raise DaemonError(str(detail or f"the daemon responded with {status}"), status=status)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from poller.cli.arguments import FILTERS, add_output_arguments, open_store
+from poller.cli.arguments import FILTERS, add_output_arguments, load_settings, open_store
 from poller.cli.output import print_rows
-from poller.store.admin import Row
+from poller.store.filters import Row
 
 GROUPS: Final[Mapping[str, Callable[[Row], str | None]]] = {
     "model": lambda job: job["model"],
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the sums; a job counts when it ends."""
-    jobs = open_store(arguments).ended_jobs(arguments.since or 0.0)
+    jobs = open_store(load_settings(arguments)).ended_jobs(arguments.since or 0.0)
     rows = [{arguments.by: key} | _sum(group) for key, group in _grouped(jobs, arguments.by)]
     if arguments.output == "table" and rows:
         rows = [_readable(row) for row in (*rows, {arguments.by: "total"} | _sum(jobs))]

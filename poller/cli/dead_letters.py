@@ -5,10 +5,16 @@ from typing import Final
 
 from poller.cli import exit_codes as codes
 from poller.cli import print_error
-from poller.cli.arguments import add_actions, add_filter_arguments, build_filter, open_store
+from poller.cli.arguments import (
+    add_actions,
+    add_filter_arguments,
+    build_filter,
+    load_settings,
+    open_store,
+)
 from poller.cli.output import REPLAY_COLUMNS, print_replayed, print_rows
 from poller.core.outbox import DeliveryStatus
-from poller.store.admin import EventFilter
+from poller.store.filters import EventFilter
 
 COLUMNS: Final = ("event_id", "ended_at", "type", "job_id", "sink", "failures", "reason")
 NONE: Final = "No dead letters."
@@ -33,18 +39,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    rows = open_store(arguments).deliveries(build_filter(arguments, state=DeliveryStatus.DEAD))
+    rows = open_store(load_settings(arguments)).deliveries(
+        build_filter(arguments, state=DeliveryStatus.DEAD)
+    )
     print_rows(rows, COLUMNS, arguments.output, empty=NONE)
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    admin = open_store(arguments)
+    admin = open_store(load_settings(arguments))
     rows = admin.replay(_chosen(arguments))
     return print_replayed(admin, rows, arguments.output, empty=NONE)
 
 
 def _drop(arguments: argparse.Namespace) -> int:
-    rows = open_store(arguments).delete_dead_letters(_chosen(arguments))
+    rows = open_store(load_settings(arguments)).delete_dead_letters(_chosen(arguments))
     dropped = [row | {"result": "dropped"} for row in rows]
     print_rows(dropped, REPLAY_COLUMNS, arguments.output, empty=NONE)
     if rows:

@@ -10,12 +10,14 @@ from poller.cli.arguments import (
     add_filter_arguments,
     add_output_arguments,
     build_filter,
+    load_settings,
     open_store,
 )
-from poller.cli.output import as_json, as_table, print_replayed, print_rows
+from poller.cli.output import as_json, print_replayed, print_rows
+from poller.cli.table import as_table
 from poller.core.events import checksum
 from poller.core.outbox import DeliveryStatus
-from poller.store.admin import Row
+from poller.store.filters import Row
 
 COLUMNS: Final = ("id", "recorded_at", "type", "job_id", "deliveries")
 DELIVERIES: Final = ("sink", "status", "failures", "last_attempt_at", "next_attempt_at", "reason")
@@ -44,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    rows = open_store(arguments).events(build_filter(arguments))
+    rows = open_store(load_settings(arguments)).events(build_filter(arguments))
     if arguments.output == "table":
         rows = [row | {"deliveries": _delivery_summary(row)} for row in rows]
     print_rows(rows, COLUMNS, arguments.output, empty="No events recorded.")
@@ -58,7 +60,7 @@ def _delivery_summary(row: Row) -> str | None:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    event = open_store(arguments).event(arguments.event_id)
+    event = open_store(load_settings(arguments)).event(arguments.event_id)
     body, digest, deliveries = event.pop("body"), event.pop("digest"), event.pop("deliveries")
     is_intact = checksum(body) == digest
     event |= {"is_intact": is_intact, "body": json.loads(body) if is_intact else None}
@@ -76,7 +78,7 @@ def _show(arguments: argparse.Namespace) -> None:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    admin = open_store(arguments)
+    admin = open_store(load_settings(arguments))
     rows = admin.replay(build_filter(arguments, event_ids=arguments.event_ids))
     return print_replayed(
         admin,

@@ -3,17 +3,17 @@
 import csv
 import io
 import json
+import time
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from datetime import datetime
 from typing import Any, Final
-from unicodedata import east_asian_width
 
 from poller.cli import exit_codes as codes
 from poller.cli import print_error, print_output
-from poller.store.admin import Row, StoreAdmin
-
-COLUMN_WIDTHS: Final = {"id": 16, "event_id": 16, "name": 30, "model": 30}
-"""Where a table cuts a column. 16 characters of an event ID are still enough to select it."""
+from poller.cli.table import as_table
+from poller.core.formatting import format_duration
+from poller.store.admin import StoreAdmin
+from poller.store.filters import Row
 
 
 def print_rows(
@@ -42,32 +42,11 @@ def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def as_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Return aligned columns under their names, numbers to the right."""
-    heads = [name.removesuffix("_at").replace("_", " ").upper() for name in columns]
-    cells = [heads, *([_cell(name, row[name]) for name in columns] for row in rows)]
-    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    rights = [any(isinstance(row[name], int | float | Decimal) for row in rows) for name in columns]
-    return "\n".join("  ".join(map(_pad, line, widths, rights)).rstrip() for line in cells)
-
-
-def _cell(name: str, value: object) -> str:
-    # A name may hold line breaks, which would tear the table.
-    text = "-" if value is None else " ".join(str(value).split())
-    width = COLUMN_WIDTHS.get(name, len(text))
-    if len(text) <= width:
-        return text
-    return text[:width] if name.endswith("id") else text[: width - 1] + "…"
-
-
-def _pad(text: str, width: int, is_right: bool) -> str:
-    space = " " * (width - _width(text))
-    return space + text if is_right else text + space
-
-
-def _width(text: str) -> int:
-    """Return how many columns a text takes on a terminal."""
-    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
+def format_age(moment: str | None) -> str | None:
+    """Return how long ago an RFC 3339 time was."""
+    if moment is None:
+        return None
+    return format_duration(max(int(time.time() - datetime.fromisoformat(moment).timestamp()), 0))
 
 
 REPLAY_COLUMNS: Final = ("event_id", "type", "job_id", "sink", "result")

@@ -9,7 +9,7 @@ import anyio
 
 from poller.cli import exit_codes as codes
 from poller.cli import print_error, print_output
-from poller.cli.arguments import add_actions, add_output_arguments, open_store
+from poller.cli.arguments import add_actions, add_output_arguments, load_settings, open_store
 from poller.cli.output import REPLAY_COLUMNS, REPLAYED, as_json, print_rows, when_sent
 from poller.config import Config, SinkConfig, load
 from poller.core.errors import NoMatch
@@ -36,14 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    rows = open_store(arguments).sinks()
+    rows = open_store(load_settings(arguments)).sinks()
     print_rows(
         rows, COLUMNS, arguments.output, empty="No sinks recorded: start `sutro-poller run` first."
     )
 
 
 def _enable(arguments: argparse.Namespace) -> None:
-    admin = open_store(arguments)
+    admin = open_store(load_settings(arguments))
     rows = admin.enable_sink(arguments.sink)
     results = [row | {"result": REPLAYED} for row in rows or ()]
     empty = "No events were waiting for it." if rows is not None else "No change."

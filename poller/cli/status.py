@@ -1,17 +1,17 @@
 """`status`: show health, backlog and what needs attention."""
 
 import argparse
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from poller.cli import exit_codes as codes
 from poller.cli import print_output
-from poller.cli.arguments import add_output_arguments, open_store
-from poller.cli.output import as_json, as_table
-from poller.core.formatting import format_duration
+from poller.cli.arguments import add_output_arguments, load_settings, open_store
+from poller.cli.client import DaemonReport, read_status
+from poller.cli.output import as_json, format_age
+from poller.cli.table import as_table
+from poller.core.formatting import format_count
 from poller.core.issues import REMEDIES, Issue
 from poller.store.admin import StoreStatus
 
@@ -23,22 +23,25 @@ add_arguments = add_output_arguments
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the status; exit 1 when something needs attention."""
-    status = open_store(arguments).status()
-    actions = list(_actions(status))
+    settings = load_settings(arguments)
+    status = open_store(settings).status()
+    report = read_status(settings, status)
+    actions = list(dict.fromkeys((*_daemon_actions(report), *_store_actions(status))))
     print_output(
-        as_json(asdict(status) | {"actions": actions})
+        as_json(asdict(status) | {"daemon": asdict(report), "actions": actions})
         if arguments.output == "json"
-        else _screen(status, actions)
+        else _screen(status, report, actions)
     )
     return codes.FAILURE if actions else codes.OK
 
 
-def _screen(status: StoreStatus, actions: list[str]) -> str:
+def _screen(status: StoreStatus, report: DaemonReport, actions: list[str]) -> str:
     jobs = ", ".join(f"{count} {state}" for state, count in status.jobs.items())
-    sinks = [row | {"oldest": _age(row["oldest_at"])} for row in status.sinks]
+    sinks = [row | {"oldest": format_age(row["oldest_at"])} for row in status.sinks]
     lines = (
         f"daemon    {'running' if status.is_running else 'not running'}",
         f"database  {status.path} ({status.size / BYTES_PER_MB:.1f} MB)",
+        f"API       {_api(report)}",
         f"API key   {'rejected' if status.is_key_rejected else 'no rejection recorded'}",
         f"jobs      {jobs or 'none recorded yet'}",
         "",
@@ -49,13 +52,39 @@ def _screen(status: StoreStatus, actions: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _actions(status: StoreStatus) -> Iterator[str]:
-    """Yield what an operator has to do, one sentence each."""
+def _api(report: DaemonReport) -> str:
+    """Return how the daemon reaches the API, as far as it is known."""
+    if report.status is None:
+        return f"not known: {report.problem}"
+    api = report.status["api"]
+    last = api["last_response_at"]
+    reached = f"last response {format_age(last)} ago" if last else "no response yet"
+    failing = f"; {api['error']}" if api["error"] else ""
+    return f"{api['url']}: {reached}{failing}"
+
+
+def _daemon_actions(report: DaemonReport) -> Iterator[str]:
+    """Yield what the running daemon reports, with the remedy of each issue."""
+    if report.is_expected:
+        yield f"The daemon runs, but its HTTP API cannot be read: {report.problem}"
+    if report.status is None:
+        return
+    issues: list[dict[str, Any]] = report.status["issues"]
+    yield from (issue["remedy"] for issue in issues)
+    api = report.status["api"]
+    if api["error"] and not api["last_response_at"] and not issues:
+        yield f"The API has never responded ({api['error']}): check SUTRO_API_URL."
+
+
+def _store_actions(status: StoreStatus) -> Iterator[str]:
+    """Yield what the database shows, one sentence each."""
     if status.is_key_rejected:
         yield REMEDIES[Issue.API_KEY_REJECTED]
     waiting = sum(row["pending"] for row in status.sinks)
-    if waiting and not status.is_running:
-        yield f"{waiting} deliveries are pending but no daemon runs: start `sutro-poller run`."
+    if not status.is_running and (waiting or status.unfinished):
+        jobs = format_count(status.unfinished, "unfinished job")
+        deliveries = format_count(waiting, "pending delivery", "pending deliveries")
+        yield f"No daemon runs, with {jobs} and {deliveries}: start `sutro-poller run`."
     for row in status.sinks:
         sink = row["sink"]
         if row["state"] == "disabled":
@@ -65,13 +94,6 @@ def _actions(status: StoreStatus) -> Iterator[str]:
             )
         elif row["dead"]:
             yield (
-                f"{sink} has dead letters: see `sutro-poller dead-letters ls --sink {sink}`,"
-                " then replay or drop them."
+                f"{sink} has {format_count(row['dead'], 'dead letter')}: see"
+                f" `sutro-poller dead-letters ls --sink {sink}`, then replay or drop."
             )
-
-
-def _age(moment: str | None) -> str | None:
-    """Return how long ago a moment was."""
-    if moment is None:
-        return None
-    return format_duration(max(int(time.time() - datetime.fromisoformat(moment).timestamp()), 0))

@@ -26,6 +26,11 @@ def format_cost(dollars: Decimal | float) -> str:
     return f"${dollars:.4f}" if dollars < SMALL_COST else f"${dollars:,.2f}"
 
 
+def format_count(count: int, noun: str, plural: str = "") -> str:
+    """Return a count with its noun: 1 job, 2 jobs, 1,000 deliveries."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def failure_message(failure_reason: Mapping[str, Any] | None) -> str:
     """Return the API's message of a failed job in one line, or the whole reason without one."""
     if not failure_reason:

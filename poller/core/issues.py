@@ -11,6 +11,7 @@ class Issue(StrEnum):
     WRONG_ENDPOINT = "wrong_endpoint"
     API_UNREACHABLE = "api_unreachable"
     STORE_UNAVAILABLE = "store_unavailable"
+    JOB_NOT_FOUND = "job_not_found"
 
 
 REMEDIES: Final = {
@@ -25,6 +26,10 @@ REMEDIES: Final = {
     ),
     Issue.STORE_UNAVAILABLE: (
         "The database cannot be written: free disk space or repair it. Events wait until it works."
+    ),
+    Issue.JOB_NOT_FOUND: (
+        "The API does not know a job that is watched by its ID: `sutro-poller jobs ls` shows which."
+        " Correct or remove the ID."
     ),
 }
 """One sentence for each issue: its meaning and the remedy."""

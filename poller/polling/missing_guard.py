@@ -49,6 +49,10 @@ class MissingGuard:
         self._present.pop(job_id, None)
         self._absent.pop(job_id, None)
 
+    def is_unknown(self, job_id: str) -> bool:
+        """Return whether the API did not know a job when it was last polled."""
+        return job_id in self._absent
+
     def check_mass_not_found(self) -> bool:
         """Return whether nearly all jobs are unknown now; `is_wrong_endpoint` follows that."""
         is_mass_not_found = self._is_mass_not_found()

@@ -85,6 +85,11 @@ class PollLog:
         """Log that nothing can be recorded at the moment."""
         log_store_error(self._throttle, error)
 
+    def log_not_found(self, job_id: str, error: NotFound) -> None:
+        """Log the first 404 of a job: its ID may be mistyped."""
+        advice = "check the job ID; job.missing follows if this lasts"
+        self._log_once("job.not_found", job_id, job_id=job_id, error=str(error), advice=advice)
+
     def _log_anomaly(self, anomaly: Anomaly, job: Job) -> None:
         status = job.raw_status or job.status.value
         subject = "" if anomaly is Anomaly.UNKNOWN_STATUS else job.job_id

@@ -130,6 +130,10 @@ class JobTracker:
         state = self._states.get(job_id)
         return state.job if state else None
 
+    def is_missing(self, job_id: str) -> bool:
+        """Return whether a job was reported missing and has not been found again."""
+        return job_id in self._states and self._states[job_id].phase is Phase.MISSING
+
     def drop(self, job_id: str) -> None:
         """Forget a job; its record in the store stays."""
         self._states.pop(job_id, None)

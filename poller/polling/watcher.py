@@ -84,6 +84,11 @@ class Watcher:
         """How late the last due job was polled, in units of its interval; 1 is on time."""
         return self._scheduler.queue.lateness_ratio
 
+    def is_not_found(self, job_id: str) -> bool:
+        """Return whether a job is named, and the API does not know it."""
+        is_unknown = self._missing_guard.is_unknown(job_id) or self.tracker.is_missing(job_id)
+        return is_unknown and job_id in self._named
+
     @property
     def status_counts(self) -> Mapping[str, int]:
         """The number of watched jobs by status; MISSING is one."""
@@ -121,8 +126,6 @@ class Watcher:
                 self._drop(job_id)
                 self.tracker.drop(job_id)
         await self._until_available(lambda: self._track(self._named.union(unfinished)))
-
-    # Which jobs are watched.
 
     async def _track(self, job_ids: Collection[str], named_again: Container[str] = ()) -> None:
         """Load new jobs; stop polling those that are not watched. Raises StoreUnavailable."""
@@ -167,8 +170,6 @@ class Watcher:
                 self._end(state.job_id)  # it was announced before
         self.discovered.pending.clear()
 
-    # Polling.
-
     async def _poll_loop(self) -> None:
         while True:
             request = await self._next_request()
@@ -201,8 +202,6 @@ class Watcher:
             if job_ids := await self._scheduler.wait_for_deadlines():
                 now = self._now()
                 await self.ingest([Observation(job_id, now, Signal.TIMER) for job_id in job_ids])
-
-    # Applying observations.
 
     async def ingest(self, observations: Sequence[Observation]) -> None:
         """Apply observations, together with those that others have brought meanwhile."""
@@ -276,6 +275,8 @@ class Watcher:
         for seen in news:
             job_id, result, status = seen.job_id, seen.result, self._scheduler[seen.job_id]
             if isinstance(result, NotFound) and not is_mass_not_found:
+                if job_id in self._named:
+                    self._poll_log.log_not_found(job_id, result)
                 if self._missing_guard.is_confirmed(job_id):
                     pending.append(PendingObservation(job_id, Signal.NOT_FOUND))
                 self._scheduler.expedite(self._missing_guard.jobs_to_recheck(job_id))

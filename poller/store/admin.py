@@ -9,16 +9,15 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from poller.core.auth_notice import AUTH_FLAG, AuthNotice
-from poller.core.errors import NoMatch, StoreError, StoreUnavailable, StoreUnusable
+from poller.core.errors import StoreError, StoreUnavailable, StoreUnusable
 from poller.core.job_status import TERMINAL_STATUSES
-from poller.core.jobs import format_rfc3339
 from poller.core.outbox import DeliveryStatus
 from poller.store import SINK_DISABLED, schema
 from poller.store import admin_sql as sql
@@ -30,19 +29,10 @@ from poller.store.database import (
     is_locked,
     primary_code,
 )
-from poller.store.sql import FLAGS, RESTORE_DISABLED
+from poller.store.filters import EventFilter, Row, find, select
+from poller.store.sql import DATABASE_ID, FLAGS, RESTORE_DISABLED
 
 T = TypeVar("T")
-Row = dict[str, Any]
-"""One result by column name. Times are RFC 3339."""
-
-TIME_COLUMNS: Final = frozenset(
-    {"changed_at", "recorded_at", "next_attempt_at", "last_attempt_at", "ended_at", "oldest_at"}
-)
-"""Columns that hold seconds since 1970, and are shown as RFC 3339."""
-
-FIRST_PAGE: Final = {"cursor_time": None, "cursor_key": None, "unseen": "[]", "watched": None}
-
 SKIP_REASONS: Final = {
     "not configured": "the sink is not configured",
     "disabled": "the sink is disabled: enable it first",
@@ -58,26 +48,15 @@ SAME_USER_ADVICE: Final = "run this command as the user of the daemon"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventFilter:
-    """The rows that an operator wants; None matches all. A unique prefix of an id is enough."""
-
-    event_ids: Sequence[str] | None = None
-    job: str | None = None
-    sink: str | None = None
-    type: str | None = None
-    state: str | None = None
-    since: float = 0.0
-    limit: int = -1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStatus:
-    """The state of a daemon and its database."""
+    """The state of a daemon and its database; `unfinished` jobs are neither done nor missing."""
 
     path: Path
     size: int
     is_running: bool
     is_key_rejected: bool
+    database_id: str
+    unfinished: int
     jobs: dict[str, int]
     sinks: list[Row]
 
@@ -100,9 +79,14 @@ class StoreAdmin:
         """Return the sinks that are configured or have deliveries left."""
         return self.read(lambda db: select(db, sql.SINKS))
 
-    def jobs(self, wanted: EventFilter) -> list[Row]:
-        """Return jobs, the last changed first."""
-        rows = self._list(sql.JOBS, wanted)
+    @property
+    def is_running(self) -> bool:
+        """Return whether a daemon has locked this database."""
+        return is_locked(self._path)
+
+    def jobs(self, wanted: EventFilter, named: Sequence[str] = ()) -> list[Row]:
+        """Return jobs, the last changed first; at the end those that are named and not recorded."""
+        rows = self._list(sql.JOBS, wanted, unseen=json.dumps(named))
         return [row | json.loads(row.pop("job") or "{}") for row in rows]
 
     def ended_jobs(self, since: float = 0.0) -> list[Row]:
@@ -125,14 +109,14 @@ class StoreAdmin:
         wanted = EventFilter(event_ids=[prefix])
 
         def work(db: sqlite3.Connection) -> Row:
-            (event,) = _find(db, sql.EVENT, wanted)
-            return event | {"deliveries": _find(db, sql.DELIVERIES, wanted)}
+            (event,) = find(db, sql.EVENT, wanted)
+            return event | {"deliveries": find(db, sql.DELIVERIES, wanted)}
 
         return self.read(work)
 
     def deliveries(self, wanted: EventFilter) -> list[Row]:
         """Return deliveries, the latest first."""
-        return self.read(lambda db: _find(db, sql.DELIVERIES, wanted))
+        return self.read(lambda db: find(db, sql.DELIVERIES, wanted))
 
     def replay(self, wanted: EventFilter) -> list[Row]:
         """Make deliveries pending again as replays; one with a `skipped_reason` is unchanged.
@@ -142,7 +126,7 @@ class StoreAdmin:
         pairs = wanted.event_ids is not None and wanted.sink is not None
 
         def work(db: sqlite3.Connection) -> list[Row]:
-            found = _find(db, sql.EVENT_SINK_PAIRS if pairs else sql.DELIVERIES, wanted)
+            found = find(db, sql.EVENT_SINK_PAIRS if pairs else sql.DELIVERIES, wanted)
             states = {sink["sink"]: sink["state"] for sink in db.execute(sql.SINKS)}
             rows = [row | {"skipped_reason": _skipped_reason(row, states)} for row in found]
             values = [row | {"now": self._now()} for row in rows if not row["skipped_reason"]]
@@ -155,7 +139,7 @@ class StoreAdmin:
         """Delete dead deliveries and return them; their events are kept."""
 
         def work(db: sqlite3.Connection) -> list[Row]:
-            rows = _find(db, sql.DELIVERIES, replace(wanted, state=DeliveryStatus.DEAD))
+            rows = find(db, sql.DELIVERIES, replace(wanted, state=DeliveryStatus.DEAD))
             db.executemany(sql.DELETE_DELIVERY, rows)
             return rows
 
@@ -165,7 +149,7 @@ class StoreAdmin:
         """Enable a sink and return the deliveries that this restored; None if it was enabled."""
 
         def work(db: sqlite3.Connection) -> list[Row] | None:
-            rows = _find(db, sql.DELIVERIES, EventFilter(sink=sink, state=DeliveryStatus.DEAD))
+            rows = find(db, sql.DELIVERIES, EventFilter(sink=sink, state=DeliveryStatus.DEAD))
             values = {"sink": sink, "now": self._now(), "reason": SINK_DISABLED}
             if not db.execute(sql.ENABLE_SINK, values).rowcount:
                 return None
@@ -186,8 +170,8 @@ class StoreAdmin:
             db.execute("PRAGMA synchronous = FULL")
             return in_transaction(db, work)
 
-    def _list(self, statement: str, wanted: EventFilter) -> list[Row]:
-        rows = self.read(lambda db: _find(db, statement, wanted))
+    def _list(self, statement: str, wanted: EventFilter, **lists: str) -> list[Row]:
+        rows = self.read(lambda db: find(db, statement, wanted, **lists))
         for row in rows:
             del row["cursor_time"], row["cursor_key"]
         return rows
@@ -198,8 +182,10 @@ class StoreAdmin:
         return StoreStatus(
             path=self._path,
             size=sum(file.stat().st_size for file in files if file.exists()),
-            is_running=is_locked(self._path),
+            is_running=self.is_running,
             is_key_rejected=notice.is_rejected,
+            database_id=db.execute(DATABASE_ID).fetchone()[0],
+            unfinished=db.execute(sql.COUNT_UNFINISHED).fetchone()[0],
             jobs=dict(db.execute(sql.JOBS_BY_STATE).fetchall()),
             sinks=select(db, sql.SINKS),
         )
@@ -242,48 +228,6 @@ class StoreAdmin:
 
     def _unusable(self, problem: str, advice: str) -> StoreUnusable:
         return StoreUnusable(f"POLLER_STORE: {self._path} {problem}; {advice}")
-
-
-def select(
-    db: sqlite3.Connection, statement: str, values: Mapping[str, Any] | None = None
-) -> list[Row]:
-    """Return the rows of a query, with times as RFC 3339."""
-    rows = db.execute(statement, values or {})
-    names = [column[0] for column in rows.description]
-    return [{name: _format(name, row[name]) for name in names} for row in rows]
-
-
-def _format(column: str, value: Any) -> Any:
-    if column in TIME_COLUMNS and value is not None:
-        return format_rfc3339(datetime.fromtimestamp(int(value), UTC))
-    return value
-
-
-def _find(db: sqlite3.Connection, statement: str, wanted: EventFilter) -> list[Row]:
-    """Return the rows that match a filter, whose ids may be prefixes. Raises NoMatch."""
-    values = FIRST_PAGE | asdict(wanted)
-    if wanted.event_ids is not None:
-        ids = [_full_id(db, sql.EVENT_IDS, event_id, "event") for event_id in wanted.event_ids]
-        values["event_ids"] = json.dumps(ids)
-    if wanted.job is not None:
-        values["job"] = _full_id(db, sql.JOB_IDS, wanted.job, "job")
-    names = [row["name"] for row in db.execute(sql.SINK_NAMES)]
-    if wanted.sink not in {None, *names}:
-        raise NoMatch(f"no sink is named {wanted.sink!r}; known sinks: {', '.join(names)}")
-    return select(db, statement, values)
-
-
-def _full_id(db: sqlite3.Connection, statement: str, prefix: str, noun: str) -> str:
-    """Return the id that equals the prefix, or else the only one that starts with it."""
-    ids: list[str] = [row["id"] for row in db.execute(statement, {"prefix": prefix})]
-    if prefix in ids or len(ids) == 1:
-        return ids[0]  # the shortest comes first
-    if not ids:
-        raise NoMatch(f"no {noun} ID starts with {prefix!r}; list them with `{noun}s ls`")
-    raise NoMatch(
-        f"{len(ids)} {noun} IDs start with {prefix!r}, such as {ids[0]} and {ids[1]};"
-        " use a longer prefix"
-    )
 
 
 def _skipped_reason(row: Row, sink_states: Mapping[str, str]) -> str | None:

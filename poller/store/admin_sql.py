@@ -8,9 +8,9 @@ WITH known AS (
            iif(json_valid(job), job, NULL) AS job
       FROM jobs
      UNION ALL
-    SELECT value, 'UNKNOWN', NULL, 0.0, NULL
-      FROM json_each(:unseen)
-     WHERE value NOT IN (SELECT job_id FROM jobs)
+    SELECT id, 'UNKNOWN', NULL, 0.0, NULL
+      FROM (SELECT value AS id FROM json_each(:unseen) UNION SELECT job_id FROM additions)
+     WHERE id NOT IN (SELECT job_id FROM jobs)
 )
 SELECT job_id, state, deployment, nullif(changed_at, 0.0) AS changed_at, job,
        changed_at AS cursor_time, job_id AS cursor_key
@@ -25,7 +25,7 @@ SELECT job_id, state, deployment, nullif(changed_at, 0.0) AS changed_at, job,
  ORDER BY cursor_time DESC, cursor_key
  LIMIT :limit
 """
-"""Recorded jobs and those in `unseen`, which have no status yet; the last changed first."""
+"""Recorded jobs, and added ones and those in `unseen`, which have no status yet, at the end."""
 
 EVENTS: Final = """
 SELECT id, type, subject AS job_id, occurred_at, recorded_at,
@@ -126,6 +126,8 @@ SELECT iif(phase = 'missing', 'MISSING', status) AS state, count(*)
  ORDER BY 1
 """
 
+COUNT_UNFINISHED: Final = "SELECT count(*) FROM jobs WHERE phase NOT IN ('done', 'missing')"
+
 ENDED_JOBS: Final = """
 SELECT job, changed_at
   FROM jobs
@@ -136,6 +138,14 @@ JOB_IDS: Final = """
 SELECT job_id AS id FROM jobs WHERE :prefix <> '' AND substr(job_id, 1, length(:prefix)) = :prefix
  UNION
 SELECT subject FROM events WHERE :prefix <> '' AND substr(subject, 1, length(:prefix)) = :prefix
+ UNION
+SELECT job_id
+  FROM additions
+ WHERE :prefix <> '' AND substr(job_id, 1, length(:prefix)) = :prefix
+ UNION
+SELECT value
+  FROM json_each(:unseen)
+ WHERE :prefix <> '' AND substr(value, 1, length(:prefix)) = :prefix
  ORDER BY 1
 """
 

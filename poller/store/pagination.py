@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Final, NamedTuple
 
 from poller.store import admin_sql as sql
-from poller.store.admin import FIRST_PAGE, EventFilter, Row, StoreAdmin, select
+from poller.store.admin import StoreAdmin
+from poller.store.filters import FIRST_PAGE, EventFilter, Row, select
 
 Cursor = tuple[float, str | int]
 """The end of a page: the time and the key of its last row."""

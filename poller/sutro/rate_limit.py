@@ -190,6 +190,11 @@ class ApiReachability:
             self.failing_since = self.now()
 
     @property
+    def last_error(self) -> str | None:
+        """The error of the last request, None if it succeeded."""
+        return str(self._error) if self._error else None
+
+    @property
     def is_stale(self) -> bool:
         """Return whether requests have failed for so long that the known states are stale."""
         return self.failing_since is not None and self.now() - self.failing_since > STALE_SECONDS

@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from poller.core.issues import REMEDIES, Issue
 from tests.api.conftest import ENDS, RUNS
 from tests.support.api_server import LiveDaemon, live_daemon, settings
 from tests.support.secret_canaries import TOKEN, found_in
@@ -55,11 +56,66 @@ async def test_cli_adds_lists_and_removes_jobs(daemon: LiveDaemon):
     assert (added.code, removed.code) == (0, 0)
     assert added.out.splitlines()[1:] == [
         "job-1   already watched (now persistent)",
-        "job-3   now watched",
+        "job-3   now watched; not found yet (404): check the ID",
     ]
     assert [line.split()[0] for line in listed.out.splitlines()[1:]][2:] == ["job-3"]
-    assert listed.out.splitlines()[3].split()[1:] == ["UNKNOWN", "-", "api"]
+    assert listed.out.splitlines()[3].split()[1:] == ["not", "found", "yet", "-", "api"]
     assert {job["job_id"] for job in json.loads(as_json.out)} == {"job-1", "job-2"}
+
+
+async def test_cli_lists_named_jobs_that_are_not_found(daemon: LiveDaemon, tmp_path: Path):
+    """`jobs ls` says of an added job that the API does not know it; `status` needs action."""
+    at, store = address_of(daemon), {"POLLER_STORE": str(tmp_path / "state.db")}
+    healthy = await run_cli(at, "status", **store)
+    await run_cli(at, "jobs", "add", "job-3")
+    listed = await run_cli(at, "jobs", "ls", **store)
+    elsewhere = await run_cli("127.0.0.1:9", "jobs", "ls", **store)
+    status = await run_cli(at, "status", **store)
+
+    assert (healthy.code, status.code) == (0, 1)
+    assert "No action needed." in healthy.out
+    assert "last response" in healthy.out
+    assert listed.out.splitlines()[-1].split()[:4] == ["job-3", "not", "found", "yet"]
+    assert elsewhere.out.splitlines()[-1].split()[:2] == ["job-3", "UNKNOWN"]
+    assert REMEDIES[Issue.JOB_NOT_FOUND] in status.out
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"SUTRO_API_URL": "http://127.0.0.1:9"}, "The API has never responded (127.0.0.1"),
+        ({"SUTRO_API_URL": "HOOK"}, REMEDIES[Issue.WRONG_ENDPOINT]),
+    ],
+    ids=["nothing listens", "another server"],
+)
+async def test_status_reports_what_the_daemon_knows(tmp_path: Path, changes, expected: str):
+    """A URL at which nothing or another server listens needs action: the daemon knows it."""
+    async with live_daemon(tmp_path, RUNS, **changes) as daemon:
+        await until(lambda: daemon.app.status.rate_limiter.reachability.last_error)
+        store = {"POLLER_STORE": str(tmp_path / "state.db")}
+        ended = await run_cli(address_of(daemon), "status", **store)
+
+    assert ended.code == 1
+    assert expected in ended.out
+    assert "no response yet" in ended.out
+
+
+async def test_status_says_when_the_daemon_cannot_be_read(daemon: LiveDaemon, tmp_path: Path):
+    """Without the daemon's own report the database is shown, with the reason.
+
+    Action is needed unless the HTTP API is off by choice.
+    """
+    store = {"POLLER_STORE": str(tmp_path / "state.db")}
+    unreachable = await run_cli("127.0.0.1:9", "status", **store)
+    off = await run_cli("off", "status", **store)
+    (tmp_path / "other").mkdir()
+    async with live_daemon(tmp_path / "other", RUNS) as other:
+        another = await run_cli(address_of(other), "status", **store)
+
+    assert (unreachable.code, off.code, another.code) == (1, 0, 1)
+    assert "its HTTP API cannot be read: cannot connect to the daemon" in unreachable.out
+    assert "API       not known: POLLER_LISTEN is off" in off.out
+    assert "has another database: check POLLER_LISTEN" in another.out
 
 
 async def test_cli_adds_and_lists_many_jobs(daemon: LiveDaemon):

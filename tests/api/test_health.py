@@ -79,7 +79,7 @@ async def test_probes_while_the_store_cannot_be_opened(tmp_path: Path):
     assert [code for code, _ in responses.values()] == [200, 503, 503]
     assert responses["/readyz"][1] == {"ready": False, "reasons": ["the store is not open yet"]}
     assert (rejected.problem, rejected.headers["Retry-After"]) == ("not-ready", "5")
-    assert status["store"] == {"error": "the disk is full"}
+    assert status["store"] == {"id": None, "error": "the disk is full"}
     assert [issue["name"] for issue in status["issues"]] == ["store_unavailable"]
     assert "sutro_poller_ready 0.0" in scraped.text
 

@@ -2,7 +2,8 @@
 
 from decimal import Decimal
 
-from poller.cli.output import as_csv, as_json, as_table
+from poller.cli.output import as_csv, as_json
+from poller.cli.table import as_table
 
 
 def test_table_aligns_columns():

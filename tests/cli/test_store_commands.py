@@ -2,6 +2,8 @@
 
 import json
 import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -23,14 +25,15 @@ def ended(job_id: str, **fields) -> JobState:
 
 
 def test_status_of_a_healthy_database(run_cli: RunCli, seed_store):
-    """A database that needs no action makes the exit code 0."""
-    seed_store(states=[a_state(status=JobStatus.RUNNING)])
+    """A database that needs no action makes the exit code 0, also while no daemon runs."""
+    seed_store(states=[ended("job-1")])
 
     result = run_cli("status")
 
     assert result.code == 0
     assert ["daemon", "not", "running"] in result.lines
-    assert ["jobs", "1", "RUNNING"] in result.lines
+    assert ["jobs", "1", "SUCCEEDED"] in result.lines
+    assert "API       not known: the daemon is not running\n" in result.out
     assert [HOOK, "enabled", "0", "-", "0"] in result.lines
     assert result.out.endswith("No action needed.\n")
 
@@ -48,7 +51,24 @@ def test_status_shows_pending_events_without_a_daemon(
     (shown,) = (line for line in result.lines if line[:1] == [HOOK])
     assert shown[1:3] == ["enabled", "1"]
     assert shown[3].startswith("2m3")
-    assert "deliveries are pending but no daemon runs: start `sutro-poller run`." in result.out
+    expected = "No daemon runs, with 0 unfinished jobs and 1 pending delivery: start `sutro-poller"
+    assert expected in result.out
+
+
+def test_status_counts_a_stopped_daemon_with_unfinished_jobs(run_cli: RunCli, seed_store):
+    """A job that has not ended needs a daemon; one that is done or missing does not."""
+    seed_store(
+        states=[
+            a_state("job-1", status=JobStatus.RUNNING),
+            ended("job-2"),
+            a_state("job-3", phase=Phase.MISSING),
+        ]
+    )
+
+    result = run_cli("status")
+
+    assert result.code == 1
+    assert "No daemon runs, with 1 unfinished job and 0 pending deliveries: start" in result.out
 
 
 @pytest.mark.parametrize(
@@ -56,7 +76,7 @@ def test_status_shows_pending_events_without_a_daemon(
     [
         (
             {"events": TWO, "bury": HOOK},
-            "webhook has dead letters: see `sutro-poller dead-letters ls --sink w",
+            "webhook has 2 dead letters: see `sutro-poller dead-letters ls --sink w",
         ),
         ({"disable": HOOK}, "webhook is disabled (410 Gone): fix its receiver, then run `sutro-"),
         ({"flags": {"auth": "rejected 1"}}, "API key rejected: set SUTRO_API_KEY"),
@@ -84,6 +104,72 @@ def test_jobs_ls_filters_by_state(run_cli: RunCli, seed_store):
     assert head[:3] == ["JOB", "ID", "STATE"]
     assert line[:3] == ["job-1", "SUCCEEDED", "2024-01-15T12:00:00Z"]
     assert run_cli("jobs", "ls", "--state", "failed").out == "No jobs recorded.\n"
+
+
+def test_jobs_ls_lists_named_jobs_without_a_response(run_cli: RunCli, seed_store, tmp_path: Path):
+    """Jobs of the settings and of the file that were never recorded are listed, once and last."""
+    seed_store(states=[ended("job-1")])
+    (tmp_path / "jobs").write_text("job-2\njob-3\n", "utf-8")
+    names = {"POLLER_JOB_IDS": "job-1,job-2", "POLLER_JOBS_FILE": str(tmp_path / "jobs")}
+
+    result = run_cli("jobs", "ls", **names)
+
+    assert [line[:3] for line in result.lines[1:]] == [
+        ["job-1", "SUCCEEDED", "2024-01-15T12:00:00Z"],
+        ["job-2", "UNKNOWN", "-"],
+        ["job-3", "UNKNOWN", "-"],
+    ]
+    assert run_cli("jobs", "ls", "--job", "job-3", **names).lines[1][0] == "job-3"
+
+
+def test_jobs_ls_shows_run_time_cost_and_reason(run_cli: RunCli, seed_store):
+    """A failed job is a line with its run time, its cost and the message of the API."""
+    reason = {"message": "The model returned no output."}
+    seed_store(states=[ended("job-1", status="FAILED", failure_reason=reason, job_cost=0.0234)])
+
+    result = run_cli("jobs", "ls")
+
+    assert result.lines[1][:5] == ["job-1", "FAILED", "2024-01-15T12:00:00Z", "2m0s", "$0.0234"]
+    assert result.out.endswith("The model returned no output.\n")
+
+
+def test_jobs_ls_shows_how_long_a_job_has_run(run_cli: RunCli, seed_store):
+    """A job that runs has run until now."""
+    started = datetime.now(UTC) - timedelta(days=2)
+    job = parse_job(a_job_object(status="RUNNING", datetime_started=started.isoformat()))
+    job = replace(job, datetime_completed=None)
+    seed_store(states=[a_state("job-1", status=JobStatus.RUNNING, job=job)])
+
+    assert run_cli("jobs", "ls").lines[1][3] == "2d0h"
+
+
+def test_jobs_show(run_cli: RunCli, seed_store):
+    """A job is shown with all fields and a timeline of its events and their deliveries."""
+    seed_store(states=[ended("job-1", name="Reviews")], events=[an_event()], bury=HOOK)
+
+    result, plain = run_cli("jobs", "show", "job"), run_cli("jobs", "show", "job-1", "-o", "json")
+
+    assert ["name", "Reviews"] in result.lines
+    assert ["job_cost", "$0.0234"] in result.lines
+    assert ["2024-01-15T10:32:15Z", "job.succeeded", "evt_1", "-", "-", "-"] in result.lines
+    assert [HOOK, "dead", "HTTP", "400"] in [line[3:] for line in result.lines]
+    shown = json.loads(plain.out)
+    assert (shown["job_cost"], shown["events"][0]["deliveries"][0]["reason"]) == (
+        0.0234,
+        "HTTP 400",
+    )
+
+
+def test_jobs_show_without_events(run_cli: RunCli, seed_store):
+    """A named job without a response is shown; one that is not known is a usage error."""
+    seed_store()
+
+    result = run_cli("jobs", "show", "job-9", POLLER_JOB_IDS="job-9")
+    unknown = run_cli("jobs", "show", "job-8", POLLER_JOB_IDS="job-9")
+
+    assert ["state", "UNKNOWN"] in result.lines
+    assert result.out.endswith("No events recorded.\n")
+    assert (unknown.code, "no job ID starts with 'job-8'" in unknown.err) == (2, True)
 
 
 def test_events_ls(run_cli: RunCli, seed_store):
@@ -194,9 +280,9 @@ def test_costs_are_summed_exactly(run_cli: RunCli, seed_store):
     result, plain = run_cli("costs"), run_cli("costs", "-o", "json")
 
     assert [[line[0], line[1], *line[-2:]] for line in result.lines[1:]] == [
-        ["m", "3", "1", "0.3"],
+        ["m", "3", "1", "$0.30"],
         ["n", "1", "1", "unknown"],
-        ["total", "4", "2", "0.3"],
+        ["total", "4", "2", "$0.30"],
     ]
     assert [row["cost_usd"] for row in json.loads(plain.out)] == ["0.3", None]
 

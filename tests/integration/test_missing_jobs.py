@@ -279,3 +279,30 @@ async def test_foreign_404_makes_no_job_missing():
         await settled()
 
     assert recorded_types(store) == ["job.started"]
+
+
+async def test_first_404_of_a_named_job_is_logged_once():
+    """A job ID that the API does not know is a warning at the first poll, and only then."""
+    api, store = FakeApi(job_1=running()), a_store()
+
+    with capture_logs() as lines:
+        async with watching(api, store, "job-1", "job-99", policy=FIXED) as watcher:
+            await anyio.sleep(1.0)
+            assert [watcher.is_not_found(job_id) for job_id in ("job-1", "job-99")] == [False, True]
+            await anyio.sleep(7_200.0)
+            assert watcher.is_not_found("job-99")  # it is missing by now
+
+    (line,) = (line for line in lines if line["event"] == "job.not_found")
+    assert (line["job_id"], line["log_level"]) == ("job-99", "warning")
+
+
+async def test_mass_404_does_not_warn_of_each_job():
+    """When nearly all jobs are unknown, only those before that was known are warned of."""
+    ids = [f"job-{number}" for number in range(100)]
+
+    with capture_logs() as lines:
+        async with watching(FakeApi(), a_store(), *ids, policy=FIXED):
+            await anyio.sleep(7_200.0)
+
+    warned = [line["job_id"] for line in lines if line["event"] == "job.not_found"]
+    assert len(warned) < GUARD_JOBS

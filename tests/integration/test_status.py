@@ -233,6 +233,17 @@ async def test_issues_name_problems_of_the_api(trouble, after, issues):
         assert daemon_status.issues == ()
 
 
+async def test_issues_name_an_unknown_job():
+    """A named job that the API does not know is an issue until it is shown."""
+    api = FakeApi(job_1=running(), job_2=NotFound("no such job (404)"))
+    async with status_of(api) as daemon_status:
+        await anyio.sleep(1.0)
+        assert daemon_status.issues == (Issue.JOB_NOT_FOUND,)
+        api.answers["job-2"] = running("job-2")
+        await anyio.sleep(60.0)
+        assert daemon_status.issues == ()
+
+
 async def test_summary_line():
     """One line has the jobs by status, the backlog, and the issues."""
     sink = TimedSink()

@@ -15,7 +15,8 @@ from poller.core.outbox import WriteBatch
 from poller.core.parsing import parse_job
 from poller.core.state import Phase
 from poller.store import database
-from poller.store.admin import EventFilter, StoreAdmin
+from poller.store.admin import StoreAdmin
+from poller.store.filters import EventFilter
 from poller.store.sqlite import SqliteStore
 from tests.support.builders import a_job_object
 from tests.support.store_builders import (

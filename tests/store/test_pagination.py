@@ -8,7 +8,8 @@ import pytest
 
 from poller.core.outbox import WriteBatch
 from poller.core.state import Phase
-from poller.store.admin import EventFilter, StoreAdmin
+from poller.store.admin import StoreAdmin
+from poller.store.filters import EventFilter
 from poller.store.pagination import (
     STREAM_START,
     Page,

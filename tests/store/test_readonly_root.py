@@ -10,7 +10,8 @@ import pytest
 
 from poller.core.outbox import DeliveryStatus, WriteBatch
 from poller.store import pagination
-from poller.store.admin import EventFilter, StoreAdmin
+from poller.store.admin import StoreAdmin
+from poller.store.filters import EventFilter
 from poller.store.sqlite import SqliteStore
 from tests.support.store_builders import (
     DAY,

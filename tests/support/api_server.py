@@ -120,6 +120,10 @@ async def live_daemon(
         listening(receiver) as hook,
         aiohttp.ClientSession() as session,
     ):
+        if changes.get("SUTRO_API_URL") == "HOOK":
+            changes["SUTRO_API_URL"] = str(
+                URL(hook.url).with_path("/")
+            )  # a server that is not the API
         config = configuration.load(settings(folder, api_url, hook.url, **changes))
         app = App(config, new_store=new_store)
         with capture_logs() as log:

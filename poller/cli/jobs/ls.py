@@ -1,0 +1,103 @@
+"""`jobs ls`: list the recorded jobs and the named ones; or those that the daemon watches."""
+
+import argparse
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import quote
+
+from poller.cli import CommandError
+from poller.cli import exit_codes as codes
+from poller.cli.arguments import build_filter, load_settings, open_store
+from poller.cli.client import DaemonClient, DaemonError, connect, connect_briefly
+from poller.cli.output import print_rows
+from poller.core.formatting import failure_message
+from poller.core.job_status import JobStatus
+from poller.core.parsing import parse_job
+from poller.settings.daemon import Settings
+from poller.store.filters import Row
+
+STATES: Final = (*(status.value for status in JobStatus), "MISSING")
+COLUMNS: Final = ("job_id", "state", "changed_at", "run_seconds", "job_cost", "name", "reason")
+WATCHED: Final = ("job_id", "state", "changed_at", "watched_by")
+NOT_FOUND: Final = "not found yet"
+"""The state of a job that the daemon has polled, and that the API did not know."""
+
+
+def ls(arguments: argparse.Namespace) -> None:
+    """Print the jobs."""
+    if arguments.watched:
+        _list_watched(arguments)
+        return
+    settings = load_settings(arguments)
+    admin = open_store(settings)
+    rows = admin.jobs(build_filter(arguments), named=named_ids(settings))
+    unseen = any(row["changed_at"] is None for row in rows)
+    not_found = _not_found_ids(settings) if unseen and admin.is_running else frozenset()
+    for row in rows:
+        row["not_found"] = row["state"] == "MISSING" or row["job_id"] in not_found
+    if arguments.output == "table":
+        rows = [_readable(row) for row in rows]
+    print_rows(rows, COLUMNS, arguments.output, empty="No jobs recorded.")
+
+
+def named_ids(settings: Settings) -> tuple[str, ...]:
+    """Return the IDs in the settings and in the jobs file, as far as it can be read."""
+    if settings.jobs_file is None:
+        return settings.job_ids
+    from poller.polling.watchlist import parse_ids  # noqa: PLC0415 - heavy, and seldom used
+
+    try:
+        text = settings.jobs_file.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError:
+        return settings.job_ids  # the daemon reports it
+    return settings.job_ids + parse_ids(text)[0]
+
+
+def _readable(row: Row) -> Row:
+    """Return a row with what a table shows; a job that runs has run until now."""
+    row = dict.fromkeys(COLUMNS) | row
+    if "status" not in row:  # no response has shown the job
+        return row | _shown_state(row)
+    job = parse_job(row)
+    ran = job.run_seconds
+    if ran is None and job.datetime_started and not job.status.is_terminal:
+        ran = max((datetime.now(UTC) - job.datetime_started).total_seconds(), 0.0) // 1
+    return row | {"run_seconds": ran, "reason": failure_message(job.failure_reason) or None}
+
+
+def _shown_state(row: Row) -> Row:
+    is_expected = row["not_found"] and row["state"] == JobStatus.UNKNOWN
+    return {"state": NOT_FOUND if is_expected else row["state"]}
+
+
+def _list_watched(arguments: argparse.Namespace) -> None:
+    if arguments.job or arguments.since or arguments.limit or arguments.state:
+        rule = "--watched cannot be combined with other filters"
+        raise CommandError(rule, code=codes.USAGE)
+    rows = _watched(connect(load_settings(arguments)))
+    if arguments.output == "table":
+        rows = [
+            row | _shown_state(row) | {"watched_by": ", ".join(row["watched_by"])} for row in rows
+        ]
+    print_rows(rows, WATCHED, arguments.output, empty="No watched jobs.")
+
+
+def _not_found_ids(settings: Settings) -> frozenset[str]:
+    """Return the jobs that the API did not know when the daemon polled them, if it says so."""
+    if settings.listen.is_off:
+        return frozenset()
+    try:
+        rows = _watched(connect_briefly(settings), "&state=UNKNOWN")
+    except DaemonError:
+        return frozenset()
+    return frozenset(row["job_id"] for row in rows if row["not_found"])
+
+
+def _watched(client: DaemonClient, wanted: str = "") -> list[dict[str, Any]]:
+    """Return the jobs that the daemon watches, from all pages. Raises DaemonError."""
+    rows, cursor = [], ""
+    while cursor is not None:
+        page = client.request("GET", f"/v1/jobs?watched=true&limit=100{wanted}{cursor}")
+        rows += page["jobs"]
+        cursor = page["next_cursor"] and f"&cursor={quote(page['next_cursor'], safe='')}"
+    return rows

@@ -1,0 +1,114 @@
+"""Rows as an aligned table that fits the terminal, with colors where it has them."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+from unicodedata import east_asian_width
+
+from poller.core.formatting import failure_message, format_cost, format_duration
+
+COLUMN_WIDTHS: Final = {"id": 16, "event_id": 16, "name": 30, "model": 30}
+"""Where a table cuts a column. 16 characters of an event ID are still enough to select it."""
+NARROWED: Final = ("reason", "name", "model", "deliveries", "result", "job_id", "type")
+"""The columns that are cut when a table is wider than its terminal, the first of them first."""
+MIN_CUT_WIDTH: Final = 8
+FORMATS: Final[Mapping[str, Callable[[Any], str]]] = {
+    "job_cost": format_cost,
+    "cost_estimate": format_cost,
+    "cost_usd": format_cost,
+    "run_seconds": format_duration,
+}
+HEADS: Final = {"cost_usd": "COST", "job_cost": "COST", "run_seconds": "RAN"}
+STYLES: Final = {
+    "SUCCEEDED": 32,
+    "delivered": 32,
+    "CANCELLED": 33,
+    "UNKNOWN": 33,
+    "not found yet": 33,
+    "FAILED": 31,
+    "MISSING": 31,
+    "dead": 31,
+    "disabled": 31,
+}
+"""The ANSI color of a cell with exactly this text: green, yellow or red."""
+
+
+def as_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Return aligned columns under their names, numbers to the right."""
+    heads = [HEADS.get(name) or _head(name) for name in columns]
+    cells = [heads, *([_cell(name, row[name]) for name in columns] for row in rows)]
+    widths = _fit(columns, [max(map(_width, column)) for column in zip(*cells, strict=True)])
+    rights = [any(isinstance(row[name], int | float | Decimal) for row in rows) for name in columns]
+    lines = [
+        "  ".join(
+            _pad(_cut(text, width), width, is_right=is_right)
+            for text, width, is_right in zip(line, widths, rights, strict=True)
+        ).rstrip()
+        for line in cells
+    ]
+    return "\n".join(lines)
+
+
+def has_color() -> bool:
+    """Return whether stdout is a terminal that shows colors."""
+    is_dumb = os.environ.get("TERM") == "dumb" or "NO_COLOR" in os.environ
+    return sys.stdout.isatty() and not is_dumb
+
+
+def _head(name: str) -> str:
+    return name.removesuffix("_at").replace("_", " ").upper()
+
+
+def _fit(columns: Sequence[str], widths: list[int]) -> list[int]:
+    """Return the widths with columns cut to fit the terminal; a pipe gets everything."""
+    if not sys.stdout.isatty():
+        return widths
+    excess = sum(widths) + 2 * (len(widths) - 1) - shutil.get_terminal_size().columns
+    for name in NARROWED:
+        if name in columns and excess > 0:
+            place = columns.index(name)
+            cut = min(excess, max(widths[place] - MIN_CUT_WIDTH, 0))
+            widths[place] -= cut
+            excess -= cut
+    return widths
+
+
+def as_text(name: str, value: object) -> str:
+    """Return a value as people read it, in one line; a dash for None."""
+    if name in FORMATS and isinstance(value, int | float | Decimal):
+        return FORMATS[name](value)
+    if isinstance(value, Mapping):
+        return failure_message(value)
+    # A name may hold line breaks, which would tear the table.
+    return "-" if value is None else " ".join(str(value).split())
+
+
+def _cell(name: str, value: object) -> str:
+    text = as_text(name, value)
+    width = COLUMN_WIDTHS.get(name, len(text))
+    return text[:width] if name.endswith("id") else _cut(text, width)
+
+
+def _cut(text: str, width: int) -> str:
+    """Return a text in at most so many columns of a terminal, with an ellipsis where it is cut."""
+    if _width(text) <= width:
+        return text
+    while text and _width(text) >= width:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def _pad(text: str, width: int, *, is_right: bool) -> str:
+    space = " " * (width - _width(text))
+    style = STYLES.get(text)
+    if style and has_color():
+        text = f"\x1b[{style}m{text}\x1b[0m"
+    return space + text if is_right else text + space
+
+
+def _width(text: str) -> int:
+    """Return how many columns a text takes on a terminal."""
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
