@@ -10,7 +10,6 @@ Both read the same environment variables as the daemon, such as SUTRO_API_KEY.
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from poller.core.jobs import Job
     from poller.library import wait, watch
     from poller.polling.waiter import JobResult
+
+    __version__: str
 
 __all__ = [
     "ConfigError",
@@ -32,11 +33,6 @@ __all__ = [
     "wait",
     "watch",
 ]
-
-try:
-    __version__ = version("sutro-poller")
-except PackageNotFoundError:  # a copy of the source, such as in a zip file
-    __version__ = "0+unknown"
 
 _MODULES: Final = {
     "ConfigError": "poller.core.errors",
@@ -53,6 +49,17 @@ _MODULES: Final = {
 
 def __getattr__(name: str) -> Any:
     """Return a public name, whose module is imported at its first use."""
+    if name == "__version__":
+        return _version()
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)
+
+
+def _version() -> str:
+    """Return the version of the installed package; the import of its reader takes a while."""
+    metadata = import_module("importlib.metadata")
+    try:
+        return str(metadata.version("sutro-poller"))
+    except metadata.PackageNotFoundError:  # a copy of the source, such as in a zip file
+        return "0+unknown"

@@ -1,7 +1,6 @@
 """The daemon: what starts, and in which order it stops, which is the nesting of the scopes."""
 
 import random
-import signal
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -10,7 +9,6 @@ from typing import Final
 
 import anyio
 import structlog
-from anyio.abc import TaskStatus
 
 from poller import __version__
 from poller.api.context import ApiContext, RunningDaemon
@@ -44,7 +42,7 @@ log = structlog.get_logger()
 class App:
     """The daemon.
 
-    `run` returns after SIGTERM or SIGINT, and with `exit_when_done` when everything is done.
+    `run` returns after `stop`, and with `exit_when_done` when everything is done.
     `counters` and `status` are always current.
     """
 
@@ -74,15 +72,12 @@ class App:
         )
 
     async def run(self) -> None:
-        """Watch and deliver until a signal or `stop`.
+        """Watch and deliver until `stop`.
 
         Raises, alone or in a group, ConfigError if the HTTP API cannot listen, StoreLocked or
         StoreUnusable if the store cannot be used.
         """
-        async with anyio.create_task_group() as everything:
-            await everything.start(self._handle_signals, everything.cancel_scope)
-            await self.serve()
-            everything.cancel_scope.cancel()
+        await self.serve()
         log.info("poller.stopped")
 
     async def serve(self) -> None:
@@ -126,20 +121,6 @@ class App:
             log.info("poller.reloaded", problems=len(problems))
             self._watchlist.reload()
             self.status.rate_limiter.retry()
-
-    async def _handle_signals(
-        self, everything: anyio.CancelScope, *, task_status: TaskStatus[None]
-    ) -> None:
-        """Stop at the first SIGTERM or SIGINT, at once at the second, reload at SIGHUP."""
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
-            task_status.started()
-            async for number in received:
-                if number == signal.SIGHUP:
-                    self.reload()
-                elif self._until_stop.cancel_called:
-                    everything.cancel()
-                else:
-                    self.stop()
 
     def _serve_api(self) -> AbstractAsyncContextManager[None]:
         """Return a context that serves the HTTP API, if it is enabled. Raises ConfigError."""

@@ -10,7 +10,9 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Final, NoReturn
@@ -18,6 +20,7 @@ from typing import Final, NoReturn
 from poller import __version__
 from poller.cli import exit_codes as codes
 from poller.core.errors import ConfigError, PollerError, StoreError
+from poller.runtime import streams
 
 VERBS: Final = {
     "run": "watch the configured jobs and send events until stopped",
@@ -50,24 +53,52 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     words = sys.argv[1:] if argv is None else argv
     verb = _requested_verb(words)
     _handle_early_signals(is_run=verb == "run")
+    streams.prepare()
+    try:
+        sys.exit(_execute(verb, words))
+    finally:
+        with _writing_output():  # `--help` is still in the buffer
+            sys.stdout.flush()
+
+
+def _execute(verb: str, words: Sequence[str]) -> int:
+    """Return the exit code of a verb, and print the error that ended it."""
     try:
         arguments = _parser(verb).parse_args(words)
-        code: int = arguments.run(arguments) or codes.OK
-    except ConfigError as error:
-        print_error(*error.problems)
-        code = codes.BAD_CONFIGURATION
-    except StoreError as error:
-        print_error(str(error))
-        code = codes.for_error(error)
-    except CommandError as error:
-        print_error(str(error))
-        code = error.code
+        return arguments.run(arguments) or codes.OK
     except KeyboardInterrupt:
-        code = codes.INTERRUPTED
-    except BrokenPipeError:
-        _silence_stdout()
-        code = codes.OK
-    sys.exit(code)
+        print_error("interrupted")
+        return codes.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - a bug must not look like a job that failed
+        return _report(unwrap(error))
+
+
+def _report(error: BaseException) -> int:
+    """Print the error that ended a verb; return its exit code."""
+    if isinstance(error, ConfigError):
+        print_error(*error.problems)
+        return codes.BAD_CONFIGURATION
+    if isinstance(error, StoreError | CommandError):
+        print_error(str(error))
+        return error.code if isinstance(error, CommandError) else codes.for_error(error)
+    is_debug = os.environ.get("POLLER_LOG_LEVEL", "").lower() == "debug"
+    if is_debug:
+        traceback.print_exception(error)
+    where = "".join(
+        f" in {Path(frame.filename).name}, line {frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)[-1:]
+    )
+    how = "" if is_debug else "; POLLER_LOG_LEVEL=debug shows the traceback"
+    # Without the text of the error, which may hold a secret.
+    print_error(f"this is a bug: {type(error).__name__}{where}{how}")
+    return codes.CRASHED
+
+
+def unwrap(error: BaseException) -> BaseException:
+    """Return the only error of a group, and else the error itself."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def add_env_file_argument(parser: argparse.ArgumentParser) -> None:
@@ -98,10 +129,22 @@ def print_status(*lines: str) -> None:
         print(line, file=sys.stderr, flush=True)  # noqa: T201 - for people
 
 
-def print_output(text: str) -> None:
-    """Print the result of a verb to stdout at once. A closed pipe does not change its exit code."""
-    try:
+def print_output(text: str) -> bool:
+    """Print the result of a verb to stdout at once; return whether its reader is there.
+
+    A reader that has gone does not change the exit code.
+    """
+    with _writing_output():
         print(text, flush=True)  # noqa: T201 - data
+        return True
+    return False
+
+
+@contextmanager
+def _writing_output() -> Iterator[None]:
+    """Exit with NO_OUTPUT if stdout fails; discard all output once its reader has gone."""
+    try:
+        yield
     except BrokenPipeError:
         _silence_stdout()
     except OSError as error:
@@ -113,14 +156,19 @@ def print_output(text: str) -> None:
 def _handle_early_signals(*, is_run: bool) -> None:
     """Set the signal handlers that count until `run` installs its own.
 
-    As process 1 of a container the daemon would ignore SIGTERM without a handler. The other verbs
+    The daemon exits at once: an exception of a handler can be lost in an import. The other verbs
     exit through Python, so that the live table of `wait` gives the terminal its cursor back.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(codes.OK if is_run else codes.TERMINATED))
     if is_run:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(codes.OK))
+        signal.signal(signal.SIGINT, lambda *_: os._exit(codes.INTERRUPTED))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # everything is about to be read anyway
         # structlog imports rich where it is installed: 4 MiB that the daemon never uses.
         sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    else:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(codes.TERMINATED))
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a script's background
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _silence_stdout() -> None:

@@ -17,13 +17,13 @@ from poller.core.errors import (
 )
 
 OK: Final = 0
-CRASHED: Final = 1
 JOB_FAILED: Final = 1
 FAILURE: Final = 1
 USAGE: Final = 2
 JOB_CANCELLED: Final = 3
 JOB_MISSING: Final = 4
 UNREACHABLE: Final = 69
+CRASHED: Final = 70
 NO_OUTPUT: Final = 74
 LOCKED: Final = 75
 KEY_REJECTED: Final = 77

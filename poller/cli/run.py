@@ -1,15 +1,19 @@
 """`run`: run the daemon."""
 
 import argparse
+import asyncio
 import os
+import signal
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, NoReturn
 
 import anyio
 import structlog
 
 from poller.app import App
-from poller.cli import add_env_file_argument, print_error
+from poller.cli import add_env_file_argument, print_error, unwrap
 from poller.cli import exit_codes as codes
 from poller.config import Config, load
 from poller.core.errors import ConfigError, StoreLocked, StoreUnusable
@@ -17,7 +21,9 @@ from poller.runtime import logging as logs
 from poller.runtime.stdout import NonBlockingStdout
 from poller.runtime.systemd import SystemdNotifier
 
-FLUSH_SECONDS: Final = 1.0
+STOP_TIMEOUT: Final = 7.4
+"""Seconds from the signal after which the daemon exits, whatever still runs."""
+FLUSH_SECONDS: Final = 0.5
 """How long to wait at exit until the last log lines are written."""
 
 log = structlog.get_logger()
@@ -41,18 +47,40 @@ def _run(config: Config) -> int:
     try:
         anyio.run(_run_app, config, backend_options={"use_uvloop": _has_uvloop()})
     except BaseException as error:  # noqa: BLE001 - a crash is logged too
-        return _fail(error)
+        return _fail(unwrap(error))
     return codes.OK
 
 
 async def _run_app(config: Config) -> None:
-    await App(config, notifier=SystemdNotifier.of(os.environ, os.getpid())).run()
+    app = App(config, notifier=SystemdNotifier.of(os.environ, os.getpid()))
+    handle_signals(app)
+    await app.run()
+
+
+def handle_signals(app: App) -> None:
+    """Stop at the first SIGTERM or SIGINT, in time; exit at the second; reload at SIGHUP.
+
+    The handlers are not those of the event loop, which a plug-in or a thread may hold up.
+    """
+    loop = asyncio.get_running_loop()
+
+    def stop(*_: object) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+            signal.signal(number, lambda *_: os._exit(codes.OK))
+        signal.setitimer(signal.ITIMER_REAL, STOP_TIMEOUT)
+        call(app.stop)
+
+    def call(method: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the daemon has ended
+            loop.call_soon_threadsafe(method)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    signal.signal(signal.SIGHUP, lambda *_: call(app.reload))
 
 
 def _fail(error: BaseException) -> int:
     """Return the exit code for the error that ended the daemon; log an unexpected one."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
     if isinstance(error, StoreLocked | StoreUnusable | ConfigError):
         print_error(str(error))
         return codes.for_error(error)

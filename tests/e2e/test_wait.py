@@ -179,13 +179,14 @@ async def test_wait_needs_only_an_api_key(jobs: Place):
 
 
 async def test_wait_interrupted_exits_130(jobs: Place):
-    """Ctrl-C ends it at once, without a traceback."""
+    """Ctrl-C ends it at once, with a line that says what goes on."""
     async with waiting(jobs, "endless") as process:
         await until(lambda: "QUEUED" in process.err)
         process.process.send_signal(signal.SIGINT)
         code = await process.end(within=60.0)
 
-    assert (code, process.err) == (130, "endless QUEUED\n")
+    told = "sutro-poller: interrupted; the jobs go on: wait for them again\n"
+    assert (code, process.err) == (130, f"endless QUEUED\n{told}")
 
 
 async def test_wait_keeps_its_exit_code_without_a_reader(jobs: Place):

@@ -84,7 +84,11 @@ def run(arguments: argparse.Namespace) -> int:
     config.key()  # raises when there is none
     job_ids = () if arguments.latest else tuple(arguments.job_ids) or _configured_ids(config)
     logs.configure("error", "console", stream=sys.stderr, secrets=config.secrets)
-    return anyio.run(_wait, config, arguments, tuple(dict.fromkeys(job_ids)))
+    try:
+        return anyio.run(_wait, config, arguments, tuple(dict.fromkeys(job_ids)))
+    except KeyboardInterrupt:
+        print_error(f"interrupted{ADVICE}")
+        return codes.INTERRUPTED
 
 
 async def _wait(config: Config, arguments: argparse.Namespace, job_ids: Sequence[str]) -> int:

@@ -1,0 +1,88 @@
+"""How a command ends that neither succeeds nor fails as it should."""
+
+import io
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from poller.cli import schema
+from tests.cli.conftest import RunCli
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    """Return a verb that raises."""
+
+    def run(_arguments: object) -> None:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("sk_secret"),
+        OSError(28, "sk_secret"),
+        ExceptionGroup("sk_secret", [ValueError("sk_secret")]),
+        ExceptionGroup("sk_secret", [ValueError("sk_secret"), KeyError("sk_secret")]),
+    ],
+)
+def test_bug_has_an_exit_code_of_its_own(
+    error: Exception, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+):
+    """A bug exits with 70 and one line, which says how to get the traceback and has no secret."""
+    monkeypatch.setattr(schema, "run", raising(error))
+
+    result = run_cli("schema", POLLER_LOG_LEVEL="info")
+
+    assert (result.code, result.out) == (70, "")
+    assert result.err.startswith("sutro-poller: this is a bug: ")
+    assert result.err.endswith("; POLLER_LOG_LEVEL=debug shows the traceback\n")
+    assert result.err.count("\n") == 1
+    assert "sk_secret" not in result.err
+
+
+def test_traceback_of_a_bug_is_shown_on_request(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch):
+    """With POLLER_LOG_LEVEL=debug the traceback comes before the line."""
+    monkeypatch.setattr(schema, "run", raising(KeyError("which")))
+
+    result = run_cli("schema", POLLER_LOG_LEVEL="debug")
+
+    assert result.code == 70
+    assert result.err.startswith("Traceback ")
+    assert "KeyError: 'which'" in result.err
+
+
+def test_interrupted_command_says_so(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch):
+    """Ctrl-C exits with 130 and a line."""
+    monkeypatch.setattr(schema, "run", raising(KeyboardInterrupt()))
+
+    result = run_cli("schema")
+
+    assert (result.code, result.err) == (130, "sutro-poller: interrupted\n")
+
+
+class Full(io.StringIO):
+    """A stream onto a full disk, which shows when it is flushed."""
+
+    def flush(self) -> None:
+        """Fail."""
+        raise OSError(28, "No space left on device")
+
+    def fileno(self) -> int:
+        """Return a file descriptor that may be replaced."""
+        return self.null.fileno()
+
+
+def test_help_that_cannot_be_written_exits_with_74(
+    run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, tmp_path
+):
+    """Output that is still in the buffer at the end counts too."""
+    stream = Full()
+    with (tmp_path / "any").open("w") as stream.null:
+        monkeypatch.setattr(sys, "stdout", stream)
+        result = run_cli("--help")
+
+    assert result.code == 74
+    assert result.err == "sutro-poller: cannot write to stdout: No space left on device\n"
