@@ -233,6 +233,7 @@ class App:
         return Discovery(
             source,
             store,
+            deployment=self.config.origin.deployment,
             job_filter=DiscoveryFilter(
                 name=settings.discover_name,
                 model=settings.discover_model,

@@ -1,10 +1,11 @@
 """Which jobs of the account are watched without being named, and when the list is scanned.
 
 New jobs come on top of the list. Each scan goes down to what the last one has seen; the first goes
-down to the oldest job that counts. Jobs that had ended before this database began, or so long ago
-that their record may be pruned, are never announced.
+down to the oldest job that counts. Jobs that had ended before discovery first ran with this
+database, deployment and filter, or so long ago that their record may be pruned, are not announced.
 """
 
+import json
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -98,6 +99,7 @@ class Discovery:
         source: JobListing,
         store: Store,
         *,
+        deployment: str,
         job_filter: DiscoveryFilter,
         interval: float,
         clock: Clock,
@@ -106,6 +108,8 @@ class Discovery:
         self._source = source
         self._store = store
         self._filter = job_filter
+        scope = json.dumps([deployment, job_filter.name, job_filter.model], ensure_ascii=False)
+        self._start_flag = f"{STARTED_AT_FLAG} {scope}"
         self._interval = interval
         self._clock = clock
         self._random = random
@@ -163,12 +167,15 @@ class Discovery:
         return self._started_at_api_time
 
     async def _load_start(self) -> datetime:
-        """Return when this database began, and record it the first time."""
-        recorded = (await self._store.get_flags()).get(STARTED_AT_FLAG)
+        """Return when discovery first ran with this scope, and record it the first time."""
+        flags = await self._store.get_flags()
+        recorded = flags.get(self._start_flag)
         if recorded is None:
-            flags = {STARTED_AT_FLAG: self._started_at.isoformat()}
-            await self._store.write(WriteBatch(flags=flags))
-            return self._started_at
+            is_first = not any(name.startswith(f"{STARTED_AT_FLAG} ") for name in flags)
+            # Older versions recorded one start for all scopes: it is that of the first one now.
+            recorded = flags.get(STARTED_AT_FLAG) if is_first else None
+            recorded = recorded or self._started_at.isoformat()
+            await self._store.write(WriteBatch(flags={self._start_flag: recorded}))
         # A start in the future was recorded by a clock that was wrong.
         return min(_parse_moment(recorded) or self._started_at, self._started_at)
 

@@ -31,7 +31,7 @@ from tests.fault_injection.unreliable_api import (
     JobTimeline,
     UnreliableApi,
 )
-from tests.support.fakes import FailingStore, a_store, a_watcher, recorded
+from tests.support.fakes import ORIGIN, FailingStore, a_store, a_watcher, recorded
 from tests.support.virtual_time import START, virtual_clock
 
 ENDS: Final = {f"job.{ends_as}" for ends_as in OUTCOMES}
@@ -126,6 +126,7 @@ class Fleet:
         discovery = self.discovery = Discovery(
             source,
             self.store,
+            deployment=ORIGIN.deployment,
             job_filter=DiscoveryFilter(),
             interval=30.0,
             clock=clock,

@@ -1,10 +1,12 @@
 """Jobs that are not named are discovered in the account's list, and watched to their end."""
 
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from random import randrange
 from typing import Any, Final
 
 import anyio
@@ -31,6 +33,7 @@ pytestmark = pytest.mark.virtual(limit=40_000.0)
 
 HOUR: Final = 3_600.0
 DAY: Final = 24 * HOUR
+API_PORT: Final = 8377
 BRIEF: Final = {"queue_seconds": 0.0, "run_seconds": 1.0}
 
 
@@ -41,6 +44,7 @@ class Account:
         self.clock: Clock = virtual_clock()
         self.api = Simulator(now=self.clock.steady, key=KEY)
         self.receiver = Receiver()
+        self.host = a_host()
         self.path = folder / "state.db"
         self.retention = Retention()
 
@@ -66,7 +70,7 @@ class Account:
         given = {"POLLER_JOB_IDS": "", "POLLER_DISCOVER": "on", "POLLER_STORE": str(self.path)}
         new_store = partial(a_store, retention=self.retention)
         async with (
-            served_app(application(self.api)) as url,
+            served_app(application(self.api), self.host, API_PORT) as url,
             served(self.receiver.take) as hook,
             running_app(
                 an_app(
@@ -78,13 +82,18 @@ class Account:
             await anyio.sleep(1.0)  # the last events are delivered
 
 
+def a_host() -> str:
+    """Return an address of loopback for one deployment, the same after a restart."""
+    return ".".join(["127", *(str(randrange(1, 255)) for _ in range(3))])
+
+
 def a_store(config: Config, clock: Clock, *, retention: Retention) -> SqliteStore:
     """Return a store on disk for virtual time, which knows no threads."""
     routes = {sink.name: sink.events for sink in config.sinks}
     return SqliteStore(
         Path(config.settings.store),
         routes=routes,
-        deployment="test",
+        deployment=config.origin.deployment,
         now=clock.steady,
         retention=retention,
         in_thread=False,
@@ -385,6 +394,63 @@ async def test_discovery_keeps_its_start_after_a_lost_database(account: Account)
         await anyio.sleep(60.0)
 
     assert account.ends == ["brief"]
+
+
+async def test_discovery_ignores_jobs_completed_before_first_start_at_a_deployment(
+    account: Account,
+):
+    """Jobs that had ended before the daemon first polled a deployment are not reported for it."""
+    async with account.discovering():
+        await anyio.sleep(60.0)
+    first, account.host = account.host, a_host()
+    account.add(*(f"old-{number}" for number in range(30)), **BRIEF)
+    await anyio.sleep(60.0)
+    async with account.discovering():
+        await anyio.sleep(60.0)
+    account.add("new", **BRIEF)
+    await anyio.sleep(60.0)
+    async with account.discovering():
+        await anyio.sleep(60.0)
+    at_second, account.host = list(account.ends), first
+    async with account.discovering():
+        await anyio.sleep(60.0)
+
+    assert at_second == ["new"]
+    assert len(set(account.ends)) == 31
+
+
+async def test_discovery_ignores_jobs_completed_before_a_filter_was_set(account: Account):
+    """A filter that is set later finds no old ends; the first one goes on where it stopped."""
+    async with account.discovering(POLLER_DISCOVER_NAME="a*"):
+        await anyio.sleep(60.0)
+    account.add("old-b", name="b", **BRIEF)
+    account.add("old-a", name="a", **BRIEF)
+    await anyio.sleep(60.0)
+    async with account.discovering(POLLER_DISCOVER_NAME="b*"):
+        await anyio.sleep(60.0)
+        account.add("new-b", name="b", **BRIEF)
+        await anyio.sleep(60.0)
+    async with account.discovering(POLLER_DISCOVER_NAME="a*"):
+        await anyio.sleep(60.0)
+
+    assert account.ends == ["new-b", "old-a"]
+
+
+async def test_discovery_goes_on_from_the_start_of_an_older_version(account: Account):
+    """The start that a database of an older version has is that of the first filter only."""
+    async with account.discovering():
+        pass
+    with closing(sqlite3.connect(account.path)) as db, db:
+        db.execute("UPDATE flags SET name = 'born' WHERE name LIKE 'born %'")
+    account.add("old", name="old", **BRIEF)
+    account.add("new", name="new", **BRIEF)
+    await anyio.sleep(60.0)
+    async with account.discovering(POLLER_DISCOVER_NAME="new*"):
+        await anyio.sleep(60.0)
+    async with account.discovering(POLLER_DISCOVER_NAME="old*"):
+        await anyio.sleep(60.0)
+
+    assert account.ends == ["new"]
 
 
 async def test_discovered_job_survives_a_lost_database():

@@ -36,14 +36,16 @@ async def served(handler: Handler) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def served_app(app: web.Application) -> AsyncIterator[str]:
+async def served_app(
+    app: web.Application, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[str]:
     """Serve an application on loopback."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, keepalive_timeout=1e6)
     await runner.setup()
     try:
-        listener = socket.create_server(("127.0.0.1", 0))
+        listener = socket.create_server((host, port))
         await web.SockSite(runner, listener).start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"http://{host}:{listener.getsockname()[1]}"
     finally:
         with anyio.CancelScope(shield=True):
             await runner.cleanup()
