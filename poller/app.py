@@ -62,7 +62,7 @@ class App:
         settings = self.config.settings
         self._watchlist = Watchlist(settings.job_ids, settings.jobs_file)
         rate_limiter = build_rate_limiter(self.config, self.clock, self.random, self.counters)
-        self.status = DaemonStatus(rate_limiter, self.clock.steady)
+        self.status = DaemonStatus(rate_limiter, self.clock.steady, self.counters)
         self._api = ApiContext(
             config=self.config,
             clock=self.clock,

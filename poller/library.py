@@ -109,11 +109,12 @@ class _Recorder(MemoryStore):
         super().__init__(routes={}, deployment=config.origin.deployment, now=clock.steady)
         self._events = events
 
-    async def write(self, batch: WriteBatch) -> None:
-        await super().write(batch)
+    async def write(self, batch: WriteBatch) -> list[Event]:
+        collisions = await super().write(batch)
         for event in batch.events:
             if event.type in JOB_EVENT_TYPES:
                 self._events.send_nowait(event)
+        return collisions
 
 
 class _LogListener:

@@ -11,6 +11,7 @@ from typing import Final
 
 import anyio
 
+from poller.core.counters import Counters
 from poller.core.errors import StoreUnavailable
 from poller.core.issues import REMEDIES, Issue
 from poller.core.outbox import SinkBacklog
@@ -61,6 +62,7 @@ class DaemonStatus:
 
     rate_limiter: RateLimiter
     now: Callable[[], float]
+    counters: Counters = field(default_factory=Counters)
     open_error: str | None = field(default=None, init=False)
     _store: Store | None = field(default=None, init=False)
     _watcher: Watcher | None = field(default=None, init=False)
@@ -103,6 +105,7 @@ class DaemonStatus:
             Issue.API_UNREACHABLE: reachability.is_stale,
             Issue.STORE_UNAVAILABLE: self.store_error is not None,
             Issue.JOB_NOT_FOUND: is_not_found and not knows_no_job,
+            Issue.EVENT_ID_COLLISION: self.counters.id_collisions > 0,
         }
         return tuple(filter(is_present.get, is_present))
 

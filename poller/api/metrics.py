@@ -95,6 +95,8 @@ class DaemonCollector:
         yield _histogram("visibility_delay_seconds", delay, {"": counters.delays})
         events = dict.fromkeys(sorted(EVENT_TYPES), 0) | counters.events
         yield _counter("events_recorded", "Recorded events by type.", ("type",), events)
+        lost = "Events that were not recorded, since another job's event has their id."
+        yield CounterMetricFamily(f"{PREFIX}event_id_collisions", lost, counters.id_collisions)
         ended = "Ended jobs by model and status."
         yield _counter("jobs_ended", ended, ("model", "status"), counters.jobs_ended)
         tokens = "Tokens of ended jobs."

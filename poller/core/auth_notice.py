@@ -1,6 +1,6 @@
 """Remembers whether a rejected API key was announced."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from poller.core.events import DaemonEventType
@@ -15,21 +15,27 @@ class AuthNotice:
     """Remembers whether the rejection of the API key is announced, and how often that has happened.
 
     It is kept in the store: after a restart neither a rejection is announced twice nor a recovery
-    missed.
+    missed. It holds at one deployment; `occurrence` counts the rejections at all of them.
     """
 
     is_rejected: bool = False
     occurrence: int = 0
+    deployment: str = ""
 
     @classmethod
     def parse(cls, text: str | None) -> Self:
         """Return the notice that `format` wrote; None is the value of a new store."""
-        word, _, count = (text or f"{ACCEPTED} 0").partition(" ")
-        return cls(word == REJECTED, int(count) if count.isdecimal() else 0)
+        word, count, deployment, *_ = [*(text or "").split(" "), "", "", ""]
+        return cls(word == REJECTED, int(count) if count.isdecimal() else 0, deployment)
 
     def format(self) -> str:
         """Return the notice as text."""
-        return f"{REJECTED if self.is_rejected else ACCEPTED} {self.occurrence}"
+        return f"{REJECTED if self.is_rejected else ACCEPTED} {self.occurrence} {self.deployment}"
+
+    def at(self, deployment: str) -> Self:
+        """Return the notice as it holds at a deployment: no other one has rejected the key."""
+        is_same = self.deployment in {"", deployment}  # older versions recorded no deployment
+        return type(self)(self.is_rejected and is_same, self.occurrence, deployment)
 
     def update(
         self, *, is_rejected: bool, has_responded: bool
@@ -39,7 +45,8 @@ class AuthNotice:
         `has_responded`: the API has accepted the key at least once.
         """
         if is_rejected and not self.is_rejected:
-            return type(self)(True, self.occurrence + 1), DaemonEventType.AUTH_FAILED
+            after = replace(self, is_rejected=True, occurrence=self.occurrence + 1)
+            return after, DaemonEventType.AUTH_FAILED
         if self.is_rejected and has_responded and not is_rejected:
-            return type(self)(False, self.occurrence), DaemonEventType.AUTH_RECOVERED
+            return replace(self, is_rejected=False), DaemonEventType.AUTH_RECOVERED
         return self, None

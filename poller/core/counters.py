@@ -73,7 +73,8 @@ class Counters:
     status, `tokens` by model and direction, `costs` in dollars by model, `attempts` by sink and
     result. `lags` are the detection lags of ended jobs, `delays` their visibility delays,
     `request_durations` by endpoint and `delivery_durations` by sink, all in seconds.
-    `open_circuits` has, for each sink, whether its circuit is open now.
+    `open_circuits` has, for each sink, whether its circuit is open now. `id_collisions` are events
+    that were not recorded, since another job's event has their id.
     """
 
     requests: Counter[str] = field(default_factory=Counter)
@@ -88,6 +89,7 @@ class Counters:
     request_durations: dict[str, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
     delivery_durations: dict[str, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
     open_circuits: dict[str, bool] = field(default_factory=dict)
+    id_collisions: int = 0
     loop_lag: float = 0.0
     _models: set[str] = field(default_factory=set)
 

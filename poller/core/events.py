@@ -41,6 +41,8 @@ DEFAULT_SINK_EVENTS: Final = frozenset(
     str(kind) for kind in TERMINAL_EVENTS | {JobEventType.MISSING, JobEventType.UNRECOGNISED}
 )
 """The event types of a sink without a setting for them."""
+JOB_TIMES: Final = ("datetime_created", "datetime_completed")
+"""Times that the API does not change: a job id with another one is another job."""
 TIMESTAMPED_BY_API: Final = TERMINAL_EVENTS | {JobEventType.STARTED}
 """Events whose time comes from the API."""
 
@@ -65,6 +67,20 @@ class Event:
         """The `data` object of the body."""
         data: dict[str, Any] = json.loads(self.body)["data"]
         return data
+
+    def repeats(self, recorded: bytes) -> bool:
+        """Return whether the recorded body under this event's id is about the same job.
+
+        Another deployment may use the same job ids. A job is the same if its times are, as after a
+        move of the API to another host; where no times are known, if its deployment is.
+        """
+        try:
+            before, after = json.loads(recorded)["data"], self.data
+            pairs = [(before["job"].get(name), after["job"].get(name)) for name in JOB_TIMES]
+            are_equal = [old == new for old, new in pairs if old and new]
+            return all(are_equal) if are_equal else before["deployment"] == after["deployment"]
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return True  # it is damaged, which is noticed when it is sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ class Issue(StrEnum):
     API_UNREACHABLE = "api_unreachable"
     STORE_UNAVAILABLE = "store_unavailable"
     JOB_NOT_FOUND = "job_not_found"
+    EVENT_ID_COLLISION = "event_id_collision"
 
 
 REMEDIES: Final = {
@@ -30,6 +31,10 @@ REMEDIES: Final = {
     Issue.JOB_NOT_FOUND: (
         "The API does not know a job that is watched by its ID: `sutro-poller jobs ls` shows which."
         " Correct or remove the ID."
+    ),
+    Issue.EVENT_ID_COLLISION: (
+        "Events were lost: jobs of another deployment had the same ids. Set a different"
+        " POLLER_EVENT_ID_NAMESPACE, or another POLLER_STORE, for each SUTRO_API_URL."
     ),
 }
 """One sentence for each issue: its meaning and the remedy."""

@@ -186,7 +186,7 @@ class JobTracker:
     ) -> DaemonEventType | None:
         """Announce that the API key is rejected, or accepted again; return the event's type."""
         if self._auth_notice is None:
-            self._auth_notice = AuthNotice.parse((await self._store.get_flags()).get(AUTH_FLAG))
+            self._auth_notice = await self._load_auth_notice()
         notice, event_type = self._auth_notice.update(
             is_rejected=is_rejected, has_responded=has_answered
         )
@@ -205,17 +205,34 @@ class JobTracker:
         self._counts.events[event_type] += 1
         return event_type
 
+    async def _load_auth_notice(self) -> AuthNotice:
+        """Return the recorded notice; replace a rejection that another deployment has sent."""
+        recorded = AuthNotice.parse((await self._store.get_flags()).get(AUTH_FLAG))
+        notice = recorded.at(self._origin.deployment)
+        if recorded.is_rejected and not notice.is_rejected:
+            await self._store.write(WriteBatch(flags={AUTH_FLAG: notice.format()}))
+        return notice
+
     async def _record(self, batch: WriteBatch) -> None:
         if not (batch.states or batch.events):
             return
         try:
-            await self._store.write(batch)
+            collisions = await self._store.write(batch)
         except StoreUnavailable:
             self._stale.update(state.job_id for state in batch.states)
             self._auth_notice = None
             raise
         if batch.events:
             self._wake()
+        for event in collisions:
+            self._counts.id_collisions += 1
+            log.error(
+                "event.id_collision",
+                job_id=event.subject,
+                type=event.type,
+                error=f"the event of another job has the id {event.id}: this one is lost",
+                advice="set a POLLER_EVENT_ID_NAMESPACE for each SUTRO_API_URL",
+            )
 
     def _decide(
         self, seen: PendingObservation, drafts: dict[str, JobState], clock_skew: float

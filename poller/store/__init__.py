@@ -8,6 +8,7 @@ seconds of `Clock.steady`.
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
+from poller.core.events import Event
 from poller.core.outbox import Delivery, Outcome, SinkBacklog, WriteBatch
 from poller.core.state import JobState
 
@@ -65,10 +66,11 @@ class Store(Protocol):
     async def get_flags(self) -> dict[str, str]:
         """Return all flags by name."""
 
-    async def write(self, batch: WriteBatch) -> None:
-        """Write a batch, all or nothing.
+    async def write(self, batch: WriteBatch) -> list[Event]:
+        """Write a batch, all or nothing; return the events that could not be recorded.
 
-        An event whose id is recorded already changes nothing. A new event gets a pending delivery,
+        An event whose id is recorded already changes nothing; it is returned if the recorded one is
+        about another job. A new event gets a pending delivery,
         due now, for each sink whose route has its type; with `same_sinks_as`, for each sink that
         has a delivery of that other event.
         """

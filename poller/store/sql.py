@@ -18,6 +18,8 @@ VALUES (:id, :type, :subject, :occurred_at, :now, :body, :digest, :follows)
 ON CONFLICT (id) DO NOTHING
 """
 
+EVENT_BODY: Final = "SELECT body FROM events WHERE id = :id"
+
 WRITE_FLAG: Final = """
 INSERT INTO flags (name, text) VALUES (:name, :text)
 ON CONFLICT (name) DO UPDATE SET text = excluded.text

@@ -90,8 +90,8 @@ class SqliteStore(Store):
     async def get_flags(self) -> dict[str, str]:
         return dict(await self._read(sql.FLAGS, {}, tuple))
 
-    async def write(self, batch: WriteBatch) -> None:
-        await self._transact(lambda db: self._write_batch(db, batch))
+    async def write(self, batch: WriteBatch) -> list[Event]:
+        return await self._transact(lambda db: self._write_batch(db, batch))
 
     async def due_deliveries(
         self, sink: str, now: float, *, limit: int, busy: Collection[str] = (), early: bool = False
@@ -134,22 +134,24 @@ class SqliteStore(Store):
             db.execute(statement, values)
         self.database_id = db.execute(sql.DATABASE_ID).fetchone()[0]
 
-    def _write_batch(self, db: sqlite3.Connection, batch: WriteBatch) -> None:
+    def _write_batch(self, db: sqlite3.Connection, batch: WriteBatch) -> list[Event]:
         for state in batch.states:
             db.execute(sql.WRITE_STATE, self._values(**state_row(state)))
-        for event in batch.events:
-            self._write_event(db, event)
+        collisions = [event for event in batch.events if not self._write_event(db, event)]
         for name, text in batch.flags.items():
             db.execute(sql.WRITE_FLAG, {"name": name, "text": text})
         self._dead_letter_disabled(db)
+        return collisions
 
-    def _write_event(self, db: sqlite3.Connection, event: Event) -> None:
-        """Write an event and its deliveries, unless the event is recorded already."""
+    def _write_event(self, db: sqlite3.Connection, event: Event) -> bool:
+        """Write an event and its deliveries; return False if another event has its id."""
         sinks = [sink for sink, types in self._routes.items() if event.type in types]
         values = self._values(**event_row(event), sinks=_json(sinks))
-        if db.execute(sql.WRITE_EVENT, values).rowcount:
-            to_same_sinks = sql.ADD_DELIVERIES_TO_SAME_SINKS
-            db.execute(to_same_sinks if event.same_sinks_as else sql.ADD_DELIVERIES, values)
+        if not db.execute(sql.WRITE_EVENT, values).rowcount:
+            return event.repeats(db.execute(sql.EVENT_BODY, values).fetchone()["body"])
+        to_same_sinks = sql.ADD_DELIVERIES_TO_SAME_SINKS
+        db.execute(to_same_sinks if event.same_sinks_as else sql.ADD_DELIVERIES, values)
+        return True
 
     def _dead_letter_disabled(self, db: sqlite3.Connection) -> None:
         """Ensure that no disabled sink has pending deliveries."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from poller.core.events import EventOrigin, event_id, job_event
 from poller.core.job_status import JobStatus
 from poller.core.parsing import parse_job
-from tests.support.builders import a_job_object
+from tests.support.builders import a_job, a_job_object
 from tests.support.event_builders import OBSERVED, ORIGIN, SIGHTING, a_transition, an_event
 
 LATER = datetime(2031, 7, 1, tzinfo=UTC)
@@ -114,3 +114,49 @@ def test_namespace_changes_the_ids():
     event = job_event(a_transition("job.failed"), acme, OBSERVED, SIGHTING)
 
     assert event.id != an_event("job.failed").id
+
+
+TIMES = {"datetime_created": "2024-01-15T10:30:00Z", "datetime_completed": "2024-01-15T10:32:15Z"}
+ELSEWHERE = EventOrigin(deployment="staging.sutro.sh")
+
+
+@pytest.mark.parametrize(
+    ("changes", "origin", "is_repetition"),
+    [
+        ({}, ORIGIN, True),
+        ({}, ELSEWHERE, True),
+        ({"job_cost": 0.5}, ORIGIN, True),
+        ({"datetime_completed": None}, ELSEWHERE, True),
+        ({"datetime_created": "2024-01-16T10:30:00Z"}, ORIGIN, False),
+        ({"datetime_created": "2024-01-16T10:30:00Z"}, ELSEWHERE, False),
+        ({"datetime_completed": "2024-01-15T11:00:00Z"}, ELSEWHERE, False),
+        (dict.fromkeys(TIMES), ORIGIN, True),
+        (dict.fromkeys(TIMES), ELSEWHERE, False),
+    ],
+)
+def test_event_of_another_job_is_no_repetition(changes, origin, is_repetition):
+    """Two events with one id tell of one job if its times agree, or at one deployment."""
+    jobs = [a_job("SUCCEEDED", **(TIMES | fields)) for fields in ({}, changes)]
+    drafts = [a_transition("job.succeeded", job=job) for job in jobs]
+    before = job_event(drafts[0], ORIGIN, OBSERVED, SIGHTING)
+    after = job_event(drafts[1], origin, LATER, SIGHTING)
+
+    assert before.id == after.id
+    assert after.repeats(before.body) is is_repetition
+
+
+@pytest.mark.parametrize("origin", [ORIGIN, ELSEWHERE])
+def test_event_of_a_job_never_seen_repeats_that_of_its_deployment(origin):
+    """Of a job that was never seen only the deployment is known."""
+    draft = a_transition("job.missing", job=None, occurrence=1)
+    before = job_event(draft, ORIGIN, OBSERVED, SIGHTING)
+
+    assert job_event(draft, origin, LATER, SIGHTING).repeats(before.body) is (origin is ORIGIN)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'{"data":[]}', b'{"data":{"job":[]}}', b"\xff"]
+)
+def test_event_repeats_a_damaged_one(body):
+    """A body that is damaged shows no other job: it is dealt with when it is sent."""
+    assert an_event("job.succeeded").repeats(body)

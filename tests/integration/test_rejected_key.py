@@ -5,7 +5,9 @@ from functools import partial
 import anyio
 import pytest
 
+from poller.core.auth_notice import AUTH_FLAG, AuthNotice
 from poller.core.errors import NotFound, RateLimited, Transient, Unauthorized
+from poller.core.events import EventOrigin
 from poller.core.pacing import PollPolicy
 from poller.core.state import Signal
 from poller.sutro.port import Observation
@@ -160,6 +162,22 @@ async def test_each_rejection_has_its_own_event_id():
         "poller.auth_failed",
     ]
     assert len({it.id for it in recorded(store)}) == len(recorded(store))
+
+
+async def test_rejected_key_belongs_to_one_deployment():
+    """A rejection at another deployment is none here: neither its recovery nor ours is hidden."""
+    (api, ids), store = an_api(3), a_store()
+    notices = []
+    for deployment, trouble in (("a", REJECTED), ("b", None), ("b", REJECTED), ("a", None)):
+        api.trouble = trouble
+        origin = EventOrigin(deployment=deployment)
+        async with watching(api, store, *ids, policy=FIXED, origin=origin):
+            await anyio.sleep(600.0)
+        notices.append(AuthNotice.parse((await store.get_flags()).get(AUTH_FLAG)).is_rejected)
+
+    assert notices == [True, False, True, False]
+    assert poller_types(store) == ["poller.auth_failed"] * 2
+    assert len({event.id for event in recorded(store)}) == len(recorded(store))
 
 
 @pytest.mark.parametrize("way", ["fails", "lies"])

@@ -47,6 +47,19 @@ async def test_routes_select_the_sinks_of_an_event(store: AnyStore) -> None:
     assert await event_ids(store, NOON, LOG) == ["evt_2"]
 
 
+async def test_event_with_the_id_of_another_job_is_returned(store: AnyStore) -> None:
+    """An event whose id another deployment's job has is returned, and not recorded."""
+    before, after = (
+        an_event(body=b'{"data":{"job":{"job_id":"job-1"},"deployment":"%s"}}' % host)
+        for host in (b"a", b"b")
+    )
+
+    assert await store.write(WriteBatch(events=[before])) == []
+    assert await store.write(WriteBatch(events=[before])) == []
+    assert await store.write(WriteBatch(events=[after, an_event("2")])) == [after]
+    assert [delivery.event for delivery in await due(store, NOON)] == [before]
+
+
 async def test_recorded_event_is_not_recorded_again(store: AnyStore) -> None:
     """An event whose id is recorded already is neither changed nor delivered again."""
     await store.write(WriteBatch(events=[an_event()]))

@@ -257,7 +257,12 @@ def a_watcher(source: Any, store: Store, clock: Clock, **changes: Any) -> Watche
     """Return a watcher that polls without jitter."""
     rules = LifecyclePolicy()
     tracker = JobTracker(
-        store, rules=rules, origin=ORIGIN, clock=clock, wake=changes.pop("wake", lambda: None)
+        store,
+        rules=rules,
+        origin=changes.pop("origin", ORIGIN),
+        clock=clock,
+        wake=changes.pop("wake", lambda: None),
+        counts=changes.pop("counts", None),
     )
     options: dict[str, Any] = {"policy": PollPolicy(), "concurrency": 16} | changes
     return Watcher(source, tracker, random=half, **options)
