@@ -1,6 +1,7 @@
 """The bodies of 200s: which of them show a job, and what a connection may do to them."""
 
 import json
+import tracemalloc
 import zlib
 from traceback import format_exception
 from typing import Final
@@ -10,6 +11,7 @@ import pytest
 
 from poller.core.errors import (
     MalformedResponse,
+    NotFound,
     PollError,
     Rejected,
     ResponseTooLarge,
@@ -21,7 +23,7 @@ from poller.core.jobs import Job
 from poller.sutro import client as client_module
 from poller.sutro.client import JOB_BYTES_CAP
 from tests.support.builders import EXAMPLE
-from tests.support.client_polls import JOB, body, client, poll, poll_error
+from tests.support.client_polls import JOB, UNKNOWN, body, client, poll, poll_error
 from tests.support.http_peers import BREAKING, STALLING, peer, responds, sends
 
 # Bodies.
@@ -100,28 +102,62 @@ async def test_200_without_a_job_is_malformed(text: bytes):
     assert type(await poll_error(responds(200, text))) is MalformedResponse
 
 
-def zipped(times: int) -> bytes:
-    """Compress so many megabytes of nothing."""
-    return zlib.compress(bytes(times * 1_000_000), wbits=31)
+def raw_deflate(text: bytes) -> bytes:
+    """Compress a text as some servers do under the name of deflate."""
+    return zlib.compress(text, wbits=-zlib.MAX_WBITS)
 
 
 @pytest.mark.parametrize(
     ("text", "encoding"),
     [
-        (zipped(200), "gzip"),
-        (b"\x1f\x8b junk", "gzip"),
-        (b"\x28\xb5\x2f\xfd" + bytes(1_000), "zstd"),
-        (bytes(1_000), "br"),
+        (zlib.compress(body(), wbits=31), "gzip"),
+        (zlib.compress(body(), wbits=31), " GZip "),
+        (zlib.compress(body(), wbits=31), "x-gzip"),
+        (zlib.compress(body(), wbits=31), "identity, gzip"),
         (zlib.compress(body()), "deflate"),
-        (body(), "x-unknown"),
-        (body(), "gzip, identity"),
+        (raw_deflate(body()), "deflate"),
     ],
 )
-async def test_unrequested_encoding_is_rejected(text: bytes, encoding: str):
-    """An encoded body is no observation: it is never unpacked, so that a bomb stays small."""
+async def test_unrequested_compression_is_undone(text: bytes, encoding: str):
+    """A body that a proxy has compressed, although plain was requested, is read."""
+    assert (await poll(responds(200, text, content_encoding=encoding))).job_id == JOB
+
+
+async def test_compressed_404_is_the_apis_own():
+    """The API's own 404 is recognized when a proxy compresses it."""
+    error = await poll_error(responds(404, zlib.compress(UNKNOWN), content_encoding="deflate"))
+
+    assert type(error) is NotFound
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        (b"\x1f\x8b junk", "gzip"),
+        (body(), "gzip"),
+        (zlib.compress(zlib.compress(body())), "deflate, deflate"),
+        (b"\x28\xb5\x2f\xfd" + bytes(1_000), "zstd"),
+        (bytes(1_000), "br"),
+        (body(), "x-unknown"),
+    ],
+)
+async def test_unknown_encoding_is_rejected(text: bytes, encoding: str):
+    """A body in another encoding, or not in the one that it names, is no observation."""
     error = await poll_error(responds(200, text, content_encoding=encoding))
 
     assert str(error) == "the response has an encoding that was not requested"
+
+
+async def test_compression_bomb_stays_small():
+    """A compressed body is read up to the cap and no further."""
+    bomb = zlib.compress(bytes(50 * JOB_BYTES_CAP), wbits=31)
+    tracemalloc.start()
+    error = await poll_error(responds(200, bomb, content_encoding="gzip"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert type(error) is ResponseTooLarge
+    assert peak < 4 * JOB_BYTES_CAP
 
 
 @pytest.mark.parametrize("encoding", ["identity", " Identity ", ""])
@@ -135,10 +171,20 @@ async def test_body_over_the_cap_is_too_large():
     assert type(await poll_error(responds(200, b" " * (JOB_BYTES_CAP + 1)))) is ResponseTooLarge
 
 
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"1", b'{"":1}', b'"label"'])
+async def test_field_that_is_not_read_counts_for_nothing(value: bytes):
+    """A job with a schema of a hundred thousand values is read like any other."""
+    schema = b'"json_schema": [' + (value + b",") * 100_000 + b"1]"
+    text = body().replace(b'"job_id"', schema + b', "job_id"')
+
+    assert await poll(responds(200, text)) == await poll(responds(200, body()))
+
+
 @pytest.mark.parametrize("value", [b"[]", b"{}", b"1", b'{"":1}'])
-async def test_body_of_a_million_values_is_too_large(value: bytes):
+@pytest.mark.parametrize("beginning", [b'{"job": [', b'{"job": {"failure_reason": ['])
+async def test_body_of_a_million_values_is_too_large(beginning: bytes, value: bytes):
     """Tiny values, which take a hundred times their size in memory, are not decoded."""
-    text = b'{"job": [' + (value + b",") * 100_000 + b"1]}"
+    text = beginning + (value + b",") * 100_000 + b"1]}"
 
     assert type(await poll_error(responds(200, text))) is ResponseTooLarge
     assert type(await poll_error(responds(404, text))) is WrongEndpoint

@@ -1,4 +1,4 @@
-"""HTTP responses that are broken before their JSON is parsed; none is an observation.
+"""HTTP responses that are broken before their JSON is parsed; few are an observation.
 
 Each class gets the body of a complete response which says that the job was cancelled. A client that
 trusts any part of a broken response reports an end that never happened.
@@ -136,26 +136,20 @@ SLOW: Final[dict[str, Transport]] = {
 }
 """Responses that never end: the request ends at its deadline."""
 
-COMPRESSED: Final[dict[str, Transport]] = {
-    "gzip bomb": lambda _body: responds(200, gzip_bomb(), content_encoding="gzip"),
+ENCODED: Final[dict[str, Transport]] = {
     "br bomb": without_body(responds(200, BROTLI_BOMB, content_encoding="br")),
     "zstd bomb": without_body(responds(200, zstd_bomb(), content_encoding="zstd")),
-    "gzip that was not requested": lambda body: responds(
-        200, zlib.compress(body, wbits=31), content_encoding="gzip"
-    ),
-    "deflate that was not requested": lambda body: responds(
-        200, zlib.compress(body), content_encoding="deflate"
-    ),
     "invalid gzip": without_body(responds(200, b"\x1f\x8b junk", content_encoding="gzip")),
     "plain under gzip": with_status(200, content_encoding="gzip"),
     "unknown encoding": with_status(200, content_encoding="x-unknown"),
     "two encodings": with_status(200, content_encoding="identity, gzip"),
 }
-"""Responses that are compressed although plain was requested; they are never decompressed."""
+"""Responses whose encoding was not requested and is not what it says, or is unknown."""
 
 LARGE: Final[dict[str, Transport]] = {
     "endless chunks": lambda _body: closed_after(20.0, floods(CHUNKED, chunk(b" " * 65_536))),
     "endless body": lambda body: closed_after(20.0, floods(OK + b"\r\n" + body, b" " * 65_536)),
+    "gzip bomb": lambda _body: responds(200, gzip_bomb(), content_encoding="gzip"),
     "body over the cap": lambda body: responds(200, body + b" " * JOB_BYTES_CAP),
 }
 """Responses over the size limit of a job: the client then requests the status alone."""
@@ -177,4 +171,18 @@ STATUSES: Final[dict[str, Transport]] = {
 }
 """Responses whose status is not 200."""
 
-TRANSPORTS: Final = BROKEN | SLOW | COMPRESSED | LARGE | STATUSES
+USABLE_TRANSPORTS: Final[dict[str, Transport]] = {
+    "gzip that was not requested": lambda body: responds(
+        200, zlib.compress(body, wbits=31), content_encoding="gzip"
+    ),
+    "deflate that was not requested": lambda body: responds(
+        200, zlib.compress(body), content_encoding="deflate"
+    ),
+    "header of 60 kB": lambda body: responds(200, body, content_security_policy="a" * 60_000),
+    "400 headers": lambda body: responds(
+        200, body, **{f"x_{number}": "1" for number in range(400)}
+    ),
+}
+"""Responses that are odd, but whole: they are observations."""
+
+TRANSPORTS: Final = BROKEN | SLOW | ENCODED | LARGE | STATUSES

@@ -9,7 +9,12 @@ from typing import Any, Final
 import anyio
 from anyio.abc import ByteStream
 
-from tests.fault_injection.broken_transports import REDIRECTS, TRANSPORTS, Transport
+from tests.fault_injection.broken_transports import (
+    REDIRECTS,
+    TRANSPORTS,
+    USABLE_TRANSPORTS,
+    Transport,
+)
 from tests.fault_injection.response_bodies import (
     UNUSABLE_BODIES,
     USABLE_BODIES,
@@ -199,8 +204,8 @@ def _of_body(name: str, body: Body, *, is_usable: bool) -> Malformed:
     return Malformed(name, lambda job, _base: responds(200, body(job), **DATED), is_usable)
 
 
-def _of_transport(name: str, transport: Transport) -> Malformed:
-    return Malformed(name, lambda job, _base: transport(job_body(job)))
+def _of_transport(name: str, transport: Transport, *, is_usable: bool) -> Malformed:
+    return Malformed(name, lambda job, _base: transport(job_body(job)), is_usable)
 
 
 def _redirects(code: int, name: str, place: Callable[[JobObject, str], str | None]) -> Malformed:
@@ -224,7 +229,8 @@ def _text_plain(job: JobObject, _base: str) -> ConnectionHandler:
 
 
 CLASSES: Final = (
-    *(_of_transport(name, transport) for name, transport in TRANSPORTS.items()),
+    *(_of_transport(name, how, is_usable=False) for name, how in TRANSPORTS.items()),
+    *(_of_transport(name, how, is_usable=True) for name, how in USABLE_TRANSPORTS.items()),
     *(_redirects(code, name, place) for code in REDIRECTS for name, place in PLACES.items()),
     *(_of_body(name, body, is_usable=False) for name, body in UNUSABLE_BODIES.items()),
     *(_of_body(name, body, is_usable=True) for name, body in USABLE_BODIES.items()),

@@ -93,7 +93,7 @@ UNUSABLE_BODIES: Final[dict[str, Body]] = {
         b'"@"', b'{"x":' * DEPTH + b"1" + b"}" * DEPTH
     ),
     "brackets that never close": lambda _job: b'{"job": ' + b"[" * DEPTH,
-    "countless values": lambda job: job_body(job | {"x": [[]] * 200_000}),
+    "countless values": lambda job: job_body(job | {"failure_reason": [[]] * 200_000}),
 }
 """Bodies that are no observation of the job, whatever end they claim."""
 
@@ -144,6 +144,7 @@ USABLE_BODIES: Final[dict[str, Body]] = {
     "reason of 1 MB": changed(failure_reason={"message": "x" * MEGABYTE, "more": "\u20ac" * 1_000}),
     "reason deep": changed(failure_reason=nested(500)),
     "reason of control characters": changed(failure_reason={"\x00": "\x1b\u2028\ud800"}),
+    "200,000 values that are not read": lambda job: job_body(job | {"x": [[]] * 200_000}),
     "60,000 extra keys": lambda job: job_body(
         job | {f"key_{number}": number for number in range(60_000)}
     ),
