@@ -11,6 +11,7 @@ import anyio
 import structlog
 
 from poller import __version__
+from poller.advice import warnings
 from poller.api.context import ApiContext, RunningDaemon
 from poller.config import Config
 from poller.core.counters import Counters
@@ -97,6 +98,8 @@ class App:
                     store=self.config.settings.store,
                     sinks=",".join(sink.name for sink in self.config.sinks),
                 )
+                for warning in warnings(self.config):
+                    log.warning("config.warning", advice=warning)
                 dispatcher = await self._make_dispatcher(stack, store)
                 delivering.start_soon(dispatcher.run, name="dispatcher")
                 await self._watch(stack, store, dispatcher)

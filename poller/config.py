@@ -1,12 +1,11 @@
 """The configuration of one process: its settings and its sinks, loaded from the environment."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
-from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks it
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
@@ -18,12 +17,14 @@ from poller.core.state import LifecyclePolicy
 from poller.runtime.address import is_loopback
 from poller.runtime.http_client import OutboundSettings
 from poller.settings.base import RawSettings, Reloadable, SinkSettings, env_prefix, variables
-from poller.settings.daemon import PREFIX, Settings
+from poller.settings.daemon import HTTPS_RULE, PREFIX, Settings
+from poller.settings.proxies import EnvProxies
 from poller.settings.secrets import texts_to_redact
-from poller.settings.sources import DEFAULT, EnvSources, SourcedValue, unknown_variables
-from poller.settings.standard_variables import proxies, state_folder
-from poller.settings.types import MEMORY, SinkNames
-from poller.sinks import BUILT_IN, SinkKind, load_kind
+from poller.settings.sources import DEFAULT, EnvSources, SourcedValue
+from poller.settings.state_folder import state_folder
+from poller.settings.types import MEMORY, SinkNames, is_remote_http
+from poller.settings.unknown_variables import UnknownVariable, find_unknown
+from poller.sinks import SinkKind, load_kind, names_of_settings
 
 NO_KEY: Final = "SUTRO_API_KEY: is required; set it, or SUTRO_API_KEY_FILE to the path of a file"
 NO_JOBS: Final = (
@@ -49,14 +50,14 @@ class Config:
 
     `sourced` has the text and origin of each variable; `secret_texts` are removed from all output.
     `is_delivering`: sinks and a store are needed; otherwise errors in sinks are ignored.
-    `proxies` are those of HTTPS_PROXY and similar variables, by scheme.
+    `proxies` are those of HTTPS_PROXY and similar variables.
     """
 
     settings: Settings
     sinks: tuple[SinkConfig, ...]
     sourced: Mapping[str, SourcedValue] = field(repr=False)
     sources: EnvSources
-    proxies: Mapping[str, str] = field(repr=False)
+    proxies: EnvProxies
     secret_texts: tuple[str, ...] = field(repr=False)
     is_delivering: bool = True
 
@@ -126,15 +127,15 @@ class Config:
             sink.reloadable.value = new.reloadable.value
         return ()
 
-    def proxy_for(self, scheme: str, host: str) -> str | None:
+    def proxy_for(self, scheme: str, host: str, port: int | None) -> str | None:
         """Return the proxy for a host, or None: POLLER_PROXY, else HTTPS_PROXY or HTTP_PROXY.
 
         NO_PROXY applies to all of them. Requests to this machine never use a proxy.
         """
-        if is_loopback(host) or proxy_bypass_environment(host, self.proxies):
+        if is_loopback(host) or self.proxies.is_exempt(host, port):
             return None
         own = self.settings.proxy
-        return own.get_secret_value() if own else self.proxies.get(scheme, self.proxies.get("all"))
+        return own.get_secret_value() if own else self.proxies.urls.get(scheme)
 
 
 def load(
@@ -159,20 +160,28 @@ def _configure(sources: EnvSources, *, for_run: bool, is_delivering: bool) -> Co
     settings = _collect(problems, raw.build)
     sourced = dict(raw.values)
     names = _sink_names(sourced["POLLER_SINKS"].text)
-    sinks = tuple(_read_sinks(names, sources, sourced, problems if is_delivering else []))
-    problems += _unknown_variables(names, sources, sourced, problems)
-    problems += _missing_settings(sourced, settings) if for_run else ()
-    if problems or settings is None:
+    sink_problems: list[str] = []
+    sinks = tuple(_read_sinks(names, sources, sourced, sink_problems))
+    if settings and not settings.allow_http:
+        sink_problems += _remote_http(sinks)
+    problems += sink_problems if is_delivering else ()
+    is_replaced = bool(sourced["POLLER_PROXY"].text)
+    proxies = _collect(problems, partial(EnvProxies.of, sources.environ, is_replaced=is_replaced))
+    unknown = _unknown_variables(names, sources, sourced, problems)
+    meant = {variable.meant for variable in unknown}
+    problems = [line for line in problems if line.removesuffix(": is required") not in meant]
+    problems += map(str, unknown)
+    problems += _missing_settings(sourced, settings, meant) if for_run else ()
+    if problems or settings is None or proxies is None:
         raise ConfigError(*problems)
-    urls = proxies(sources.environ)
     models = (settings, *(sink.reloadable.value for sink in sinks))
     return Config(
         settings=settings,
         sinks=sinks,
-        sourced=sourced,
+        sourced=sourced | {**proxies.sourced},
         sources=sources,
-        proxies=urls,
-        secret_texts=texts_to_redact(models, urls.values()),
+        proxies=proxies,
+        secret_texts=texts_to_redact(models, proxies.texts),
         is_delivering=is_delivering,
     )
 
@@ -235,32 +244,52 @@ def _events_variable(sink: str) -> str:
     return f"{env_prefix(sink)}EVENTS"
 
 
+def _remote_http(sinks: Iterable[SinkConfig]) -> Iterator[str]:
+    """Yield an error for each URL of a sink that would carry events over plain http."""
+    for sink in sinks:
+        settings = sink.reloadable.value
+        for name, variable in variables(sink.kind.settings, env_prefix(sink.name)).items():
+            value = getattr(settings, name)
+            if isinstance(value, SecretStr) and is_remote_http(value.get_secret_value()):
+                yield f"{variable}: {HTTPS_RULE}"
+
+
 def _unknown_variables(
     names: Iterable[str],
     sources: EnvSources,
     sourced: Mapping[str, SourcedValue],
     problems: Iterable[str],
-) -> list[str]:
-    """Return an error for each unknown variable, unless it may belong to a sink with an error."""
-    known = [*sourced, *(f"{name}_FILE" for name, value in sourced.items() if value.is_secret)]
-    if any(line.startswith("POLLER_SINKS:") for line in problems):
-        for sink in BUILT_IN:
-            read = variables(load_kind(sink).settings, env_prefix(sink)).values()
-            known += [*read, *(f"{name}_FILE" for name in read)]
-    unloaded = [env_prefix(name) for name in names if _events_variable(name) not in sourced]
-    unknown = unknown_variables(sources, known)
-    return [line for line in unknown if not line.startswith(tuple(unloaded))]
+) -> list[UnknownVariable]:
+    """Return each unknown variable, unless it may belong to a sink with an error."""
+    known = {*sourced, *(f"{name}_FILE" for name, value in sourced.items() if value.is_secret)}
+    given = {
+        name: value.text for layer in reversed(sources.layers()) for name, value in layer.items()
+    }
+    unloaded = tuple(env_prefix(name) for name in names if _events_variable(name) not in sourced)
+    unknown = list(find_unknown(given, known, sinks=[*names], kinds=names_of_settings))
+    are_sinks_wrong = any(line.startswith("POLLER_SINKS:") for line in problems) or any(
+        variable.meant == "POLLER_SINKS" for variable in unknown
+    )
+    return [
+        variable
+        for variable in unknown
+        if not variable.name.startswith(unloaded) and not (are_sinks_wrong and variable.is_of_sink)
+    ]
 
 
 def _missing_settings(
-    sourced: Mapping[str, SourcedValue], settings: Settings | None
+    sourced: Mapping[str, SourcedValue], settings: Settings | None, meant: Collection[str | None]
 ) -> Iterator[str]:
-    """Yield an error for a missing API key, and if nothing says which jobs to watch."""
+    """Yield an error for a missing API key, and if nothing says which jobs to watch.
+
+    Misspelt variables, which are reported, count as those that were `meant`.
+    """
     given = {name for name, value in sourced.items() if value.origin != DEFAULT}
+    given |= {name.removesuffix("_FILE") for name in meant if name}
     if "SUTRO_API_KEY" not in given:
         yield NO_KEY
     sources = {"POLLER_JOB_IDS", "POLLER_JOBS_FILE"}
-    if settings is None or settings.discover:
+    if settings is None or settings.discover or "POLLER_DISCOVER" in meant:
         sources.add("POLLER_DISCOVER")
     # An address that is set on purpose: jobs may be added there, or were.
     if settings is None or not settings.listen.is_off:

@@ -50,7 +50,7 @@ class CommandError(PollerError):
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one verb and exit with its code."""
-    words = sys.argv[1:] if argv is None else argv
+    words = [*(sys.argv[1:] if argv is None else argv)]
     verb = _requested_verb(words)
     _handle_early_signals(is_run=verb == "run")
     streams.prepare()

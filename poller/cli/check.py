@@ -9,6 +9,7 @@ from typing import Final
 
 import anyio
 
+from poller.advice import warnings
 from poller.cli import exit_codes as codes
 from poller.cli import print_output, print_status
 from poller.cli.arguments import add_output_arguments
@@ -35,6 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Print every setting; with --api also send one request."""
     config = load(os.environ, arguments.env_file, for_run=not arguments.api)
     _check_paths(config)
+    print_status(
+        *(f"warning: {line}" for line in (*config.sources.file.warnings, *warnings(config)))
+    )
     logs.configure("warning", "console", stream=sys.stderr, secrets=config.secrets)
     code, report = anyio.run(_test_connection, config) if arguments.api else (codes.OK, "")
     rows = [

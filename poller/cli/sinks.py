@@ -74,7 +74,10 @@ def _test(arguments: argparse.Namespace) -> int:
 def _configured(config: Config, name: str) -> SinkConfig:
     sinks = {sink.name: sink for sink in config.sinks}
     if name not in sinks:
-        raise NoMatch(f"POLLER_SINKS: no sink {name!r}; configured: {', '.join(sinks)}")
+        raise NoMatch(
+            f"POLLER_SINKS: no sink {name!r}; configured: {', '.join(sinks)};"
+            " set the variables of the daemon, or give its --env-file"
+        )
     return sinks[name]
 
 

@@ -48,10 +48,10 @@ class NoResponse(PollerError):
 
 @dataclass(frozen=True, slots=True)
 class OutboundSettings:
-    """The certificates and proxies of requests; `proxy_for` takes a scheme and a host."""
+    """The certificates and proxies of requests; `proxy_for` takes a scheme, a host and a port."""
 
     ca_file: str | None = None
-    proxy_for: Callable[[str, str], str | None] = lambda _scheme, _host: None
+    proxy_for: Callable[[str, str, int | None], str | None] = lambda _scheme, _host, _port: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class HttpClient:
                 headers=headers,
                 data=body,
                 allow_redirects=False,
-                proxy=self._outbound.proxy_for(target.scheme, target.host or ""),
+                proxy=self._outbound.proxy_for(target.scheme, target.host or "", target.port),
             ) as response:
                 status = response.status
                 content, is_truncated = await self._read(response, cap, deadline)

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 from typing import Annotated, Final
-from urllib.parse import urlsplit
 
 from pydantic import ValidationInfo, field_validator
 
 from poller.core.outbox import MIN_EVENT_RETENTION, MIN_JOB_RETENTION
-from poller.runtime.address import DEFAULT_ADDRESS, is_loopback
+from poller.runtime.address import DEFAULT_ADDRESS
 from poller.settings.base import EnvSettings, setting
 from poller.settings.types import (
     Address,
@@ -21,15 +20,17 @@ from poller.settings.types import (
     LogFormat,
     LogLevel,
     Namespace,
+    ProxyUrl,
     RetryDelays,
-    SecretUrl,
     SinkNames,
     StorePath,
     Token,
     at_least,
+    is_remote_http,
 )
 
 PREFIX: Final = "POLLER_"
+HTTPS_RULE: Final = "must be https, or set POLLER_ALLOW_HTTP=on"
 
 
 class Settings(EnvSettings):
@@ -38,7 +39,9 @@ class Settings(EnvSettings):
     api_key: ApiKey | None = setting(
         None, "The Sutro API key, sk_...; required", validation_alias="SUTRO_API_KEY"
     )
-    allow_http: bool = setting("off", "Allow an API URL with plain http on another host")
+    allow_http: bool = setting(
+        "off", "Allow URLs of the API and of webhooks with plain http on other hosts"
+    )
     api_url: BaseUrl = setting(
         "https://api.sutro.sh",
         "Base URL of the Sutro API; a path in it is kept",
@@ -50,8 +53,9 @@ class Settings(EnvSettings):
     ca_file: CertificateFile | None = setting(
         None, "PEM file of CA certificates to trust instead of the system's"
     )
-    proxy: SecretUrl | None = setting(
-        None, "URL of the proxy for all requests; if not set, HTTPS_PROXY and HTTP_PROXY apply"
+    proxy: ProxyUrl | None = setting(
+        None,
+        "URL of the proxy for all requests; if not set, HTTPS_PROXY, HTTP_PROXY, ALL_PROXY apply",
     )
 
     job_ids: JobIds = setting((), "IDs of the jobs to watch")
@@ -156,10 +160,8 @@ class Settings(EnvSettings):
     @field_validator("api_url")
     @classmethod
     def _reject_plain_http(cls, url: str, info: ValidationInfo) -> str:
-        parts = urlsplit(url)
-        is_allowed = info.data.get("allow_http", True) or is_loopback(parts.hostname or "")
-        if parts.scheme == "http" and not is_allowed:
-            raise ValueError("must be https, or set POLLER_ALLOW_HTTP=on")
+        if is_remote_http(url) and not info.data.get("allow_http", True):
+            raise ValueError(HTTPS_RULE)
         return url
 
     @field_validator("discover")

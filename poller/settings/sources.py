@@ -5,24 +5,18 @@ other setting, from the process environment, and last from the file of `--env-fi
 counts as not set. Nothing here reads `os.environ` by itself: the mapping is always given.
 """
 
-import difflib
 import re
 from collections import ChainMap
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 from typing import Final, Self
 
-from dotenv.parser import Binding, parse_stream
-
 from poller.core.errors import ConfigError
+from poller.settings.env_file import EnvFile
 
 DEFAULT: Final = "default"
-OWN_NAMES: Final = re.compile(r"(POLLER|SUTRO_API)_(?!PORT|SERVICE_)")
-"""Names that must be known. Kubernetes injects the others for a Service called poller."""
-
-NO_SUCH_NAME: Final = "no setting of the daemon or of a sink in POLLER_SINKS has this name"
+QUOTED: Final = re.compile(r"""(["']).*\1(\s+#.*)?|[\u201c\u201d].*[\u201c\u201d]""", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +39,7 @@ class EnvSources:
 
     environ: Mapping[str, str] = field(repr=False)
     env_file: Path | None = None
-    file_values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    file: EnvFile = field(default_factory=EnvFile)
     run_secrets: Path = Path("/run/secrets")
 
     @classmethod
@@ -54,11 +48,11 @@ class EnvSources:
         if env_file is None:
             return cls(environ=environ)
         try:
-            text = env_file.read_text(encoding="utf-8")
+            file = EnvFile.read(env_file)
         except (OSError, ValueError) as error:
             reason = _reason(error)
             raise ConfigError(f"--env-file: cannot read {env_file}: {reason}") from None
-        return cls(environ=environ, env_file=env_file, file_values=_assigned(text, env_file))
+        return cls(environ=environ, env_file=env_file, file=file)
 
     def layers(self, secrets: Collection[str] = ()) -> tuple[Layer, ...]:
         """Return the values of each source, the source that takes precedence first.
@@ -67,7 +61,7 @@ class EnvSources:
         """
         in_files = {name: found for name in secrets if (found := self._find_file(name))}
         in_environ = _layer(self.environ, "environment")
-        return in_files, in_environ, _layer(self.file_values, f"env file {self.env_file}")
+        return in_files, in_environ, _layer(self.file.values, f"env file {self.env_file}")
 
     def find(self, variable: str, *, is_secret: bool = False) -> SourcedValue | None:
         """Return the value of a variable from the first source that has one."""
@@ -75,6 +69,8 @@ class EnvSources:
 
     def _find_file(self, variable: str) -> SourcedValue | None:
         if named := self.find(f"{variable}_FILE"):
+            if named.problem:
+                return named
             return _read_named_file(named.text, f"{variable}_FILE")
         if folder := self.environ.get("CREDENTIALS_DIRECTORY"):
             path = Path(folder, variable)
@@ -86,37 +82,18 @@ class EnvSources:
 
 def _layer(texts: Mapping[str, str], origin: str) -> Layer:
     stripped = {name: text.strip() for name, text in texts.items()}
-    return {name: SourcedValue(text=text, origin=origin) for name, text in stripped.items() if text}
+    return {name: _unquoted(name, text, origin) for name, text in stripped.items() if text}
 
 
-def _assigned(text: str, path: Path) -> dict[str, str]:
-    """Parse an env file. Raises ConfigError with every line that is no assignment."""
-    lines = list(parse_stream(StringIO(text)))
-    bad = [line for line in lines if line.error or (line.key and line.value is None)]
-    if bad:
-        rule = "must be NAME=value"
-        raise ConfigError(
-            *(f"--env-file: {path}, line {_line_number(line)}: {rule}" for line in bad)
-        )
-    return {line.key: line.value for line in lines if line.key and line.value}
-
-
-def _line_number(line: Binding) -> int:
-    """Return the number of a line; the parser counts the empty lines before it as part of it."""
-    text = line.original.string
-    return line.original.line + text[: -len(text.lstrip()) or None].count("\n")
-
-
-def unknown_variables(sources: EnvSources, known: Collection[str]) -> list[str]:
-    """Return an error for every variable that has a name of ours and is not known."""
-    lines = []
-    names = {name for layer in sources.layers() for name in layer}
-    for name in sorted(names - {*known}):
-        if OWN_NAMES.match(name):
-            close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.8)
-            hint = f"did you mean {close[0]}?" if close else NO_SUCH_NAME
-            lines.append(f"{name}: unknown variable; {hint}")
-    return lines
+def _unquoted(variable: str, text: str, origin: str) -> SourcedValue:
+    """Return a value, or its problem if it is in quotes: no reader has removed them."""
+    if not QUOTED.fullmatch(text):
+        return SourcedValue(text=text, origin=origin)
+    problem = (
+        f"{variable}: begins and ends with a quote ({text[0]}), which is part of the value here:"
+        " remove the quotes (docker --env-file keeps them)"
+    )
+    return SourcedValue(origin=origin, problem=problem)
 
 
 def _is_file(path: Path) -> bool:
@@ -142,7 +119,7 @@ def _read_secret(path: Path, variable: str, origin: str) -> SourcedValue:
         problem = f"{variable}: cannot read {path}: {_reason(error)}"
     else:
         if text:
-            return SourcedValue(text=text, origin=origin)
+            return _unquoted(variable, text, origin)
         problem = f"{variable}: {path} is empty"
     return SourcedValue(origin=origin, problem=problem)
 

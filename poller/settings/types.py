@@ -4,6 +4,7 @@ import json
 import re
 import ssl
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from poller.core.events import EVENT_TYPES
 from poller.core.jobs import is_job_id
-from poller.runtime.address import ListenAddress, is_host
+from poller.runtime.address import ListenAddress, is_host, is_loopback
 
 MEMORY: Final = "memory:"
 MIN_TOKEN_CHARS: Final = 16
@@ -110,6 +111,26 @@ def is_http_url(url: str) -> bool:
     return bool(is_whole and PRINTABLE.fullmatch(url))
 
 
+def is_remote_http(url: str) -> bool:
+    """Return whether a URL sends plain http to another host."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
+
+
+def parse_proxy(text: str) -> str:
+    """Return the URL of a proxy; `host:port` is http, as for curl. Raises ValueError."""
+    url = text if "://" in text else f"http://{text}"
+    if url.lower().startswith("socks"):
+        raise ValueError("SOCKS proxies are not supported: use an http or https proxy")
+    if not is_http_url(url):
+        raise ValueError("must be the URL of an http or https proxy, or host:port")
+    return url
+
+
+def _parse_secret_proxy(value: object) -> object:
+    return parse_proxy(value) if isinstance(value, str) else value
+
+
 def _check_base_url(url: str) -> str:
     if "@" in urlsplit(url).netloc or "?" in url or "#" in url:
         raise ValueError("must have no user, query or fragment")
@@ -131,8 +152,13 @@ def _check_event_types(names: tuple[str, ...]) -> tuple[str, ...]:
     known = sorted(EVENT_TYPES)
     if names == ("*",):
         return tuple(known)
-    if not EVENT_TYPES.issuperset(names):
-        raise ValueError(f"must be * or some of {', '.join(known)}")
+    for name in names:
+        if name not in EVENT_TYPES:
+            close = get_close_matches(name, known, n=1)
+            advice = (
+                f"did you mean {close[0]}?" if close else f"use * or some of {', '.join(known)}"
+            )
+            raise ValueError(f"{name[:64]!r} is not an event type; {advice}")
     return names
 
 
@@ -178,6 +204,7 @@ LogFormat = Annotated[Literal["auto", "json", "console"], AnyCase]
 _HTTP_URL: Final = _must(is_http_url, "must be a URL such as https://host or http://host:port")
 BaseUrl = Annotated[str, _HTTP_URL, AfterValidator(_check_base_url)]
 SecretUrl = Annotated[SecretStr, _HTTP_URL]
+ProxyUrl = Annotated[SecretStr, BeforeValidator(_parse_secret_proxy)]
 CertificateFile = Annotated[Path, AfterValidator(_check_certificates)]
 ApiKey = Annotated[
     SecretStr, _must(PRINTABLE.fullmatch, "must be one line of printable ASCII without spaces")

@@ -5,7 +5,7 @@ if not. It never retries and never queues: the daemon does both. `poller.sinks.t
 test a sink.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -34,6 +34,10 @@ __all__ = [
 ENTRY_POINT_GROUP: Final = "sutro_poller.sinks"
 
 BUILT_IN: Final = ("log", "webhook")
+OTHER_RECEIVERS: Final = (
+    "Slack is a webhook with POLLER_WEBHOOK_FORMAT=slack; for others install a package with such a"
+    " sink, or send a webhook to a program that passes it on"
+)
 
 
 class Sink(Protocol):
@@ -50,6 +54,8 @@ class Sink(Protocol):
 class SinkKind:
     """A kind of sink: its settings, and how a sink of it is opened.
 
+    `warnings` gets the settings of one sink and returns what may be wrong, by field.
+
     `open` gets the settings, whose `value` changes when secrets are reloaded, and the proxy and CA
     settings of the daemon. It returns a context manager that yields the sink and closes whatever
     the sink holds open. `wants_daemon_events` gets the settings of one sink and returns whether
@@ -59,6 +65,18 @@ class SinkKind:
     settings: type[SinkSettings]
     open: Callable[[Reloadable[Any], OutboundSettings], AbstractAsyncContextManager[Sink]]
     wants_daemon_events: Callable[[Any], bool] = lambda _settings: False
+    warnings: Callable[[Any], Mapping[str, str]] = lambda _settings: {}
+
+
+def installed_kinds() -> tuple[str, ...]:
+    """Return the names of all kinds of sinks, built in or of installed packages."""
+    return (*BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)))
+
+
+def names_of_settings() -> dict[str, list[str]]:
+    """Return the names of the settings of all kinds in capitals; none of those of packages."""
+    built_in = {kind: load_kind(kind).settings.model_fields for kind in BUILT_IN}
+    return {kind: [name.upper() for name in built_in.get(kind, ())] for kind in installed_kinds()}
 
 
 def load_kind(name: str) -> SinkKind:
@@ -73,10 +91,11 @@ def load_kind(name: str) -> SinkKind:
         return kind
     for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=kind_name):
         return _load(entry_point)
-    close = get_close_matches(kind_name, BUILT_IN, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    installed = installed_kinds()
+    close = get_close_matches(kind_name, installed, n=1)
+    advice = f"did you mean {close[0]}?" if close else OTHER_RECEIVERS
     raise ConfigError(
-        f"POLLER_SINKS: unknown sink {kind_name!r} (built in: {', '.join(BUILT_IN)}){hint}"
+        f"POLLER_SINKS: unknown sink {kind_name!r} (installed: {', '.join(installed)}); {advice}"
     )
 
 

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-import structlog
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo, field_validator
 
 from poller.core.errors import DeliveryError
@@ -22,7 +21,6 @@ from poller.runtime.http_client import (
     NoResponse,
     OutboundSettings,
     Response,
-    redact_url,
 )
 from poller.runtime.http_headers import retry_after
 from poller.settings.base import Reloadable, SinkSettings, setting
@@ -35,6 +33,7 @@ MAX_CONNECTIONS: Final = 16
 MAX_TIMEOUT: Final = 60.0
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - the prefix of secrets, not a secret
 SECRET_BYTES: Final = range(24, 65)
+SLACK_URL: Final = re.compile(r"https://hooks\.slack\.com/services/", re.IGNORECASE)
 HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 HUB_SIGNATURE: Final = "X-Hub-Signature-256"
@@ -47,12 +46,14 @@ RESERVED_HEADER_PREFIXES: Final = (
     "transfer-encoding",
     "connection",
 )
+FORMAT_RULE: Final = (
+    f"must be {', '.join(FORMATS)}; Mattermost takes slack, and so does Discord with /slack added"
+    " to its URL"
+)
 RETRYABLE_STATUSES: Final = frozenset({408, 425, 429})
 REDIRECT_ADVICE: Final = "; redirects are not followed: set the URL to their target"
 RETRY_AFTER_STATUSES: Final = frozenset({429, 503})
 """Statuses whose Retry-After header is honored."""
-
-log = structlog.get_logger()
 
 
 def signing_keys(secrets: str) -> list[bytes]:
@@ -71,6 +72,12 @@ def signing_keys(secrets: str) -> list[bytes]:
     if not 1 <= len(keys) <= 2:
         raise ValueError("must be one secret, or two during a rotation")
     return keys
+
+
+def _check_format(name: object) -> object:
+    if name not in FORMATS:
+        raise ValueError(FORMAT_RULE)
+    return name
 
 
 def _check_secret(value: SecretStr) -> SecretStr:
@@ -107,7 +114,7 @@ class WebhookSettings(SinkSettings):
     secret: Annotated[SecretStr, AfterValidator(_check_secret)] | None = setting(
         None, "Signing secret, whsec_...; during a rotation two, separated by a space"
     )
-    format: FormatName = setting(
+    format: Annotated[FormatName, BeforeValidator(_check_format)] = setting(
         "standard",
         "Format of the request: standard (Standard Webhooks), cloudevents, cloudevents-binary or"
         " slack",
@@ -222,16 +229,23 @@ async def open_sink(
     settings: Reloadable[WebhookSettings], outbound: OutboundSettings
 ) -> AsyncIterator[Sink]:
     """Open a webhook sink with connections of its own, so that no other sink can starve it."""
-    timeout = settings.value.timeout
-    if not settings.value.secret and settings.value.format not in HUMAN_FORMATS:
-        url = redact_url(settings.value.url.get_secret_value())
-        log.warning("webhook.unsigned", url=url, advice="set the secret of this webhook")
-    async with HttpClient(outbound, timeout=timeout, limit=MAX_CONNECTIONS) as http:
+    async with HttpClient(outbound, timeout=settings.value.timeout, limit=MAX_CONNECTIONS) as http:
         yield WebhookSink(settings, http)
+
+
+def find_warnings(settings: WebhookSettings) -> dict[str, str]:
+    """Return what may be wrong with valid settings, by field."""
+    warnings: dict[str, str] = {}
+    if not settings.secret and settings.format not in HUMAN_FORMATS:
+        warnings |= {"secret": "is not set, so events are not signed"}
+    if settings.format != "slack" and SLACK_URL.match(settings.url.get_secret_value()):
+        warnings |= {"format": "must be slack for this URL: Slack rejects the others"}
+    return warnings
 
 
 KIND = SinkKind(
     WebhookSettings,
     open_sink,
     wants_daemon_events=lambda settings: settings.format in HUMAN_FORMATS,
+    warnings=find_warnings,
 )

@@ -165,7 +165,7 @@ async def test_key_rejected_at_the_root_costs_one_request_from_then_on():
 async def test_error_of_the_public_api_hints_at_sutro_api_url(status: int):
     """A rejection by the public API comes with a hint at SUTRO_API_URL."""
     async with peer(responds(status)) as it:
-        outbound = OutboundSettings(proxy_for=lambda _scheme, _host: it.base)
+        outbound = OutboundSettings(proxy_for=lambda *_target: it.base)
         async with HttpClient(outbound, timeout=60.0, limit=1) as http:
             api = SutroClient(
                 http,

@@ -140,7 +140,7 @@ async def test_proxy_of_a_plain_request():
     """A plain request goes to the proxy for its URL, with credentials in a header."""
     async with proxy() as server:
         outbound = server.base.replace("//", "//me:canary@")
-        async with session(OutboundSettings(proxy_for=lambda _scheme, _host: outbound)) as http:
+        async with session(OutboundSettings(proxy_for=lambda *_target: outbound)) as http:
             response = await get(http, "http://api.example/jobs/1")
 
     assert response.body == b"http://api.example/jobs/1"
@@ -153,7 +153,7 @@ async def test_proxy_of_a_tls_request(trusting):
     async with (
         proxy() as server,
         peer(responds(200, b"{}"), tls=certificate("127.0.0.1")) as target,
-        session(OutboundSettings(trusting.ca_file, lambda _scheme, _host: server.base)) as http,
+        session(OutboundSettings(trusting.ca_file, lambda *_target: server.base)) as http,
     ):
         response = await get(http, f"{target.base}/jobs/1")
 
@@ -182,7 +182,7 @@ async def test_proxy_that_fails(url: str, words: str):
         port = "1" if url.startswith("http:") else server.base.rpartition(":")[2]
         text = await failure(
             url,
-            OutboundSettings(proxy_for=lambda _scheme, _host: f"http://me:canary@127.0.0.1:{port}"),
+            OutboundSettings(proxy_for=lambda *_target: f"http://me:canary@127.0.0.1:{port}"),
         )
 
     assert words in text

@@ -26,7 +26,11 @@ def install(monkeypatch) -> Callable[[str], None]:
 
     def install(value: str) -> None:
         entry = EntryPoint("pager", value, sinks.ENTRY_POINT_GROUP)
-        monkeypatch.setattr(sinks, "entry_points", lambda **_where: [entry])
+
+        def entry_points(*, group: str, name: str = "pager") -> list[EntryPoint]:
+            return [entry] if (group, name) == (entry.group, entry.name) else []
+
+        monkeypatch.setattr(sinks, "entry_points", entry_points)
 
     return install
 
@@ -60,6 +64,15 @@ def test_load_kind_reports_a_package_with_a_wrong_entry_point(install):
 
 
 def test_load_kind_reports_an_unknown_name():
-    """An unknown name is an error that lists the built-in sinks."""
-    with pytest.raises(ConfigError, match=r"unknown sink 'pager' \(built in: log, webhook\)"):
-        load_kind("pager")
+    """An unknown name is an error that lists the sinks, and where the others are."""
+    words = r"unknown sink 'slack' \(installed: log, webhook.*\); Slack is a webhook with"
+    with pytest.raises(ConfigError, match=words):
+        load_kind("slack")
+
+
+def test_load_kind_suggests_the_kind_of_a_package(install):
+    """A misspelt name of an installed sink is an error that suggests it."""
+    install("poller.sinks.webhook:KIND")
+
+    with pytest.raises(ConfigError, match=r"'pagr' .* did you mean pager\?$"):
+        load_kind("pagr")

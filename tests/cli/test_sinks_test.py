@@ -78,4 +78,7 @@ def test_sinks_test_rejects_an_unknown_sink(run_cli: RunCli):
     result = run_cli("sinks", "test", "pager")
 
     assert (result.code, result.out) == (2, "")
-    assert result.err == "sutro-poller: POLLER_SINKS: no sink 'pager'; configured: log\n"
+    assert result.err == (
+        "sutro-poller: POLLER_SINKS: no sink 'pager'; configured: log;"
+        " set the variables of the daemon, or give its --env-file\n"
+    )

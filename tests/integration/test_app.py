@@ -52,6 +52,17 @@ def _inline(monkeypatch):
     monkeypatch.setattr(watchlist, "run_sync", call)
 
 
+async def test_app_logs_what_may_be_wrong(api, hook):
+    """A webhook without a secret is logged at the start, with the name of the variable."""
+    with capture_logs() as lines:
+        async with running_app(an_app(api[1], hook[1], POLLER_WEBHOOK_SECRET="")):
+            await anyio.sleep(1.0)
+
+    assert [line["advice"] for line in lines if line["event"] == "config.warning"] == [
+        "POLLER_WEBHOOK_SECRET: is not set, so events are not signed"
+    ]
+
+
 async def test_app_delivers_the_end_of_a_job(api, hook):
     """A job that ends while the daemon runs is delivered as one verified webhook."""
     async with running_app(an_app(api[1], hook[1])):

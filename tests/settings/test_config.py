@@ -1,5 +1,7 @@
 """The configuration: sinks, event types, display, secrets, proxies."""
 
+from urllib.parse import urlsplit
+
 import pytest
 
 from poller.config import load
@@ -8,6 +10,31 @@ from poller.core.events import DEFAULT_SINK_EVENTS, EVENT_TYPES
 from poller.core.outbox import DAY, Retention
 from poller.settings.secrets import mask
 from tests.support.config_builders import CANARIES, KEY, SECRET, URL, WEBHOOK, load_with
+
+EXEMPT = [
+    ("10.0.0.0/8", "https://10.1.2.3"),
+    ("fd00::/8", "https://[fd00::1]"),
+    ("10.1.2.3", "https://10.1.2.3:8443"),
+    ("10.1.2.3:8443", "https://10.1.2.3:8443"),
+    ("[fd00::1]:443", "https://[fd00::1]"),
+    ("fd00::1", "https://[fd00:0::1]"),
+    ("host:8443", "https://host:8443"),
+    ("Host", "https://host"),
+    ("host", "https://host."),
+    ("example.com", "https://a.example.com"),
+    (".example.com", "https://example.com"),
+    ("*.example.com", "https://a.example.com"),
+    ("my_service", "https://my_service:8443"),
+]
+NOT_EXEMPT = [
+    ("10.0.0.0/8", "https://11.1.2.3"),
+    ("10.0.0.0/8", "https://a10.example"),
+    ("10.1.2.3:8443", "https://10.1.2.3"),
+    ("2.3", "https://10.1.2.3"),
+    ("host:8443", "https://host"),
+    ("example.com", "https://badexample.com"),
+    ("<local>,10.*,169.254/16,://x,[::1", "https://10.1.2.3"),
+]
 
 
 def shown_of(config, variable):
@@ -137,11 +164,45 @@ def test_retention_is_configurable():
         ({"POLLER_PROXY": "http://own", "NO_PROXY": "host"}, "https://host", None),
         ({"POLLER_PROXY": "http://own"}, "http://127.0.0.1", None),
         ({"POLLER_PROXY": "http://own"}, "http://localhost", None),
+        ({"POLLER_PROXY": "own:3128"}, "https://host", "http://own:3128"),
+        ({"HTTPS_PROXY": "p:3128"}, "https://host", "http://p:3128"),
+        ({"https_proxy": "10.0.0.1:3128"}, "https://host", "http://10.0.0.1:3128"),
+        ({"https_proxy": "", "HTTPS_PROXY": "p:3128"}, "https://host", None),
+        ({"all_proxy": "p:3128"}, "http://host", "http://p:3128"),
+        (
+            {"ALL_PROXY": "socks5://s", "HTTPS_PROXY": "p", "http_proxy": "p"},
+            "http://h",
+            "http://p",
+        ),
+        ({"ALL_PROXY": "socks5://s", "POLLER_PROXY": "http://own"}, "https://h", "http://own"),
+        ({"ALL_PROXY": "socks5://s", "NO_PROXY": "*"}, "https://h", None),
+        *(
+            ({"HTTPS_PROXY": "http://p", "NO_PROXY": f"a.example, {entry},b.example"}, url, None)
+            for entry, url in EXEMPT
+        ),
+        *(
+            ({"HTTPS_PROXY": "http://p", "no_proxy": entry}, url, "http://p")
+            for entry, url in NOT_EXEMPT
+        ),
     ],
 )
 def test_proxy_for_a_url(environ, url, proxy):
     """It is POLLER_PROXY, else HTTPS_PROXY and so on; NO_PROXY and loopback are exempt."""
-    assert load_with(**environ).proxy_for(*url.split("://")) == proxy
+    parts = urlsplit(url)
+    port = parts.port or {"https": 443, "http": 80}[parts.scheme]
+
+    assert load_with(**environ).proxy_for(parts.scheme, parts.hostname or "", port) == proxy
+
+
+def test_describe_shows_proxies_without_credentials():
+    """The variables for proxies that apply are shown, and those that do not apply are not."""
+    config = load_with(https_proxy="me:5up3r@p:3128", ALL_PROXY="http://all", NO_PROXY="a, b")
+
+    assert shown_of(config, "https_proxy") == "http://p:3128/..."
+    assert shown_of(config, "ALL_PROXY") == "http://all/..."  # for http
+    assert shown_of(config, "NO_PROXY") == "a, b"
+    assert "HTTPS_PROXY" not in config.sourced
+    assert "ALL_PROXY" not in load_with(POLLER_PROXY="p", ALL_PROXY="socks5://s").sourced
 
 
 def test_errors_of_sinks_are_ignored_without_delivery():

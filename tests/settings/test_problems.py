@@ -19,6 +19,20 @@ from tests.support.config_builders import (
 
 LEAKY = "c4n4ry and 5up3r"
 
+QUOTED = {
+    "SUTRO_API_KEY": KEY,
+    "SUTRO_API_URL": "https://api.sutro.sh",
+    "POLLER_DISCOVER": "on",
+    "POLLER_DISCOVER_NAME": "nightly *",
+    "POLLER_JOB_IDS": "job-1",
+    "POLLER_JOBS_FILE": "/c4n4ry",
+    "POLLER_MAX_INTERVAL": "5m",
+    "POLLER_WEBHOOK_URL": URL,
+    "POLLER_LISTEN_TOKEN": "c4n4ry-c4n4ry-c4n4ry",
+    "POLLER_SINKS": "log",
+}
+"""Valid values, as a reader that keeps the quotes around them passes them on."""
+
 BAD = [
     ({"SUTRO_API_KEY": ""}, "SUTRO_API_KEY", "is required"),
     ({"SUTRO_API_KEY": KEY + "\nX-Evil: 1"}, "SUTRO_API_KEY", "one line of printable ASCII"),
@@ -44,7 +58,11 @@ BAD = [
         "POLLER_CA_FILE",
         "must be a file of certificates in PEM: it contains none",
     ),
-    ({"POLLER_PROXY": "socks5://me:5up3r@proxy"}, "POLLER_PROXY", "must be a URL such as"),
+    ({"POLLER_PROXY": "socks5://me:5up3r@proxy"}, "POLLER_PROXY", "SOCKS proxies are not"),
+    ({"POLLER_PROXY": "me:5up3r@a proxy"}, "POLLER_PROXY", "must be the URL of an http or https"),
+    ({"ALL_PROXY": "socks://me:5up3r@proxy"}, "ALL_PROXY", "SOCKS proxies are not supported"),
+    ({"https_proxy": "SOCKS5h://proxy"}, "https_proxy", "SOCKS proxies are not supported"),
+    ({"HTTP_PROXY": "ftp://me:5up3r@proxy"}, "HTTP_PROXY", "must be the URL of an http or https"),
     ({"POLLER_JOB_IDS": ""}, "POLLER_JOB_IDS", "no jobs to watch"),
     ({"POLLER_JOB_IDS": ", ,"}, "POLLER_JOB_IDS", "must name at least one"),
     ({"POLLER_JOB_IDS": "job-1,../key"}, "POLLER_JOB_IDS", "'../key' is not a job ID: use"),
@@ -91,7 +109,9 @@ BAD = [
     ({"POLLER_SINKS": "Log"}, "POLLER_SINKS", "'Log' is not a sink name: use"),
     ({"POLLER_SINKS": "[1]"}, "POLLER_SINKS", "must be a list of texts"),
     ({"POLLER_SINKS": "webhook"}, "POLLER_WEBHOOK_URL", "is required"),
-    ({"POLLER_LOG_EVENTS": "job.done"}, "POLLER_LOG_EVENTS", "must be * or some of job.cancelled"),
+    ({"POLLER_LOG_EVENTS": "*,x"}, "POLLER_LOG_EVENTS", "event type; use * or some of job.canc"),
+    ({"POLLER_LOG_EVENTS": "job.failed,suceeded"}, "POLLER_LOG_EVENTS", "mean job.succeeded?"),
+    ({"POLLER_LOG_EVENTS": "failed"}, "POLLER_LOG_EVENTS", "'failed' is not an event type; did"),
     ({"POLLER_STORE": "postgresql://me:5up3r@db/x"}, "POLLER_STORE", "must be a path or memory:"),
     ({"HOME": ""}, "POLLER_STORE", "is required"),
     ({"POLLER_RETRY_SCHEDULE": "5s,0s"}, "POLLER_RETRY_SCHEDULE", "must be greater than 0"),
@@ -110,11 +130,67 @@ BAD = [
     ),
     ({"SUTRO_API_KEYS": LEAKY}, "SUTRO_API_KEYS", "did you mean SUTRO_API_KEY?"),
     ({"POLLER_QUUX": LEAKY}, "POLLER_QUUX", "unknown variable; no setting"),
+    ({"POLLER_LISTEN_PORT": "8377"}, "POLLER_LISTEN_PORT", "unknown variable"),
+    ({"POLLER_WEBHOOK": URL}, "POLLER_WEBHOOK", "did you mean POLLER_WEBHOOK_URL?"),
+    ({"SUTRO_KEY": KEY, "SUTRO_API_KEY": ""}, "SUTRO_KEY", "did you mean SUTRO_API_KEY?"),
+    ({"SUTRO_APIKEY": KEY, "SUTRO_API_KEY": ""}, "SUTRO_APIKEY", "did you mean SUTRO_API_KEY?"),
+    ({"SUTRO_URL": URL}, "SUTRO_URL", "did you mean SUTRO_API_URL?"),
+    ({"POLLER_JOB_ID": "x", "POLLER_JOB_IDS": ""}, "POLLER_JOB_ID", "mean POLLER_JOB_IDS?"),
+    ({"POLLER_DISCOVR": "on", "POLLER_JOB_IDS": ""}, "POLLER_DISCOVR", "mean POLLER_DISCOVER?"),
+    (
+        {"SUTRO_KEY_FILE": "/run/key", "SUTRO_API_KEY": ""},
+        "SUTRO_KEY_FILE",
+        "did you mean SUTRO_API_KEY_FILE?",
+    ),
+    (
+        {"POLLER_SINK": "log,webhook.audit", "POLLER_WEBHOOK_AUDIT_URL": URL},
+        "POLLER_SINK",
+        "did you mean POLLER_SINKS?",
+    ),
+    (
+        {"POLLER_SINKS": "log,webhok", "POLLER_WEBHOOK_URL": URL},
+        "POLLER_SINKS",
+        "unknown sink 'webhok' (installed: log, webhook); did you mean webhook?",
+    ),
     (
         {"POLLER_SINKS": "log", "POLLER_WEBHOOK_URL": URL},
         "POLLER_WEBHOOK_URL",
-        "unknown variable; no setting",
+        "no sink in POLLER_SINKS has this variable; set POLLER_SINKS=log,webhook",
     ),
+    (
+        {"POLLER_WEBHOOK_SLACK_URL": URL},
+        "POLLER_WEBHOOK_SLACK_URL",
+        "no sink in POLLER_SINKS has this variable; set POLLER_SINKS=log,webhook.slack",
+    ),
+    (
+        WEBHOOK | {"POLLER_WEBHOOK_A_URL_FILE": "/run/url"},
+        "POLLER_WEBHOOK_A_URL_FILE",
+        "set POLLER_SINKS=log,webhook,webhook.a",
+    ),
+    (
+        {"POLLER_WEBHOOK_SECRET": SECRET},
+        "POLLER_WEBHOOK_SECRET",
+        "has no effect without POLLER_WEBHOOK_URL",
+    ),
+    (
+        {"POLLER_SINKS": "webhook", "POLLER_WEBHOK_URL": URL},
+        "POLLER_WEBHOK_URL",
+        "did you mean POLLER_WEBHOOK_URL?",
+    ),
+    (
+        {"POLLER_WEBHOOK_URL": "http://hooks.example.com/c4n4ry"},
+        "POLLER_WEBHOOK_URL",
+        "must be https, or set POLLER_ALLOW_HTTP=on",
+    ),
+    *(
+        ({variable: f"{quote}{text}{quote}"}, variable, f"begins and ends with a quote ({quote})")
+        for variable, text in QUOTED.items()
+        for quote in ("'", '"')
+    ),
+    ({"SUTRO_API_KEY_FILE": '"/run/key"'}, "SUTRO_API_KEY_FILE", "begins and ends with a quote"),
+    ({"POLLER_STORE": '"/x/state.db"  # here'}, "POLLER_STORE", "begins and ends with a quote"),
+    ({"POLLER_DISCOVER_NAME": "\u201cx *\u201d"}, "POLLER_DISCOVER_NAME", "with a quote (\u201c)"),
+    ({"POLLER_PROXY": '""'}, "POLLER_PROXY", "begins and ends with a quote"),
 ]
 
 
@@ -148,7 +224,6 @@ def test_all_errors_are_reported_at_once():
         "POLLER_LOG_LEVEL",
         "POLLER_LOG_EVENTS",
         "POLLER_SINKS",
-        "POLLER_WEBHOOK_URL",
         "POLLER_WEBHOK_URL",
         "POLLER_JOB_IDS",
     ]
@@ -199,17 +274,30 @@ def test_empty_variable_counts_as_not_set():
     assert [sink.name for sink in config.sinks] == ["log"]
 
 
-def test_variables_of_a_kubernetes_service_are_ignored():
-    """A Service called poller injects variables that are not settings."""
+@pytest.mark.parametrize(
+    "service",
+    ["POLLER", "POLLER_WEB", "POLLER_WEBHOOK", "POLLER_JOB_IDS", "SUTRO_API", "SUTRO_KEY", "SUTRO"],
+)
+def test_variables_of_a_kubernetes_service_are_ignored(service: str):
+    """The variables that a kubelet sets for a Service, whatever its name, are not settings."""
     injected = {
-        "POLLER_PORT": "tcp://10.0.0.1:80",
-        "POLLER_PORT_80_TCP_ADDR": "10.0.0.1",
-        "POLLER_SERVICE_HOST": "10.0.0.1",
-        "SUTRO_API_SERVICE_PORT": "80",
-        "SUTRO_TEAM": "nlp",
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "80",
+        "SERVICE_PORT_HTTP_METRICS": "80",
+        "PORT": "tcp://10.0.0.1:80",
+        "PORT_80_TCP": "tcp://10.0.0.1:80",
+        "PORT_80_TCP_PROTO": "tcp",
+        "PORT_80_TCP_PORT": "80",
+        "PORT_80_TCP_ADDR": "10.0.0.1",
+        "PORT_53_UDP": "udp://10.0.0.1:53",
     }
 
-    assert load(GOOD | injected)
+    assert load(GOOD | {f"{service}_{name}": text for name, text in injected.items()})
+
+
+def test_variables_of_other_programs_are_ignored():
+    """A variable that begins with SUTRO_ is an error only if it can be meant for the daemon."""
+    assert load(GOOD | {"SUTRO_TEAM": "nlp", "SUTRO_KEY": "sk_of_another_program"})
 
 
 def test_key_and_jobs_are_required_only_to_run():

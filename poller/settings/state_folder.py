@@ -1,4 +1,4 @@
-"""Variables of the process environment that other standards define: folders and proxies."""
+"""The folder for state that the process environment names."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,13 +13,3 @@ def state_folder(environ: Mapping[str, str]) -> Path | None:
         return Path(state, "sutro-poller")
     home = environ.get("HOME")
     return Path(home, ".local/state/sutro-poller") if home else None
-
-
-def proxies(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the URLs of `https_proxy`, `no_proxy` and so on, by scheme.
-
-    Lower case takes precedence, as with curl.
-    """
-    names = sorted(name for name in environ if name.lower().endswith("_proxy"))
-    urls = {name.lower().removesuffix("_proxy"): environ[name] for name in names}
-    return {scheme: url for scheme, url in urls.items() if url}

@@ -1,0 +1,31 @@
+"""What may be wrong with a valid configuration: `check` prints it, and `run` logs it."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from poller.config import Config
+from poller.settings.base import env_prefix, variables
+from poller.settings.certificates import missing_extensions
+
+COMMENT: Final = re.compile(r"(^|\s)#\s")
+
+
+def warnings(config: Config) -> Iterator[str]:
+    """Yield one line for each, with the variable and what to do."""
+    for sink in config.sinks:
+        names = variables(sink.kind.settings, env_prefix(sink.name))
+        for name, advice in sink.kind.warnings(sink.reloadable.value).items():
+            yield f"{names[name]}: {advice}"
+    for variable, value in config.sourced.items():
+        if COMMENT.search(value.text):
+            yield f"{variable}: the comment is part of the value: give it a line of its own"
+    for entry in config.proxies.unread():
+        rule = "use host, .domain, host:port or a network such as 10.0.0.0/8"
+        yield f"NO_PROXY: {entry!r} is ignored: {rule}"
+    if path := config.settings.ca_file:
+        for extension in missing_extensions(path):
+            yield (
+                f"POLLER_CA_FILE: a certificate lacks {extension}: Python 3.13 and later reject it;"
+                " issue it anew as RFC 5280 requires"
+            )

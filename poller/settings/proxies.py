@@ -1,0 +1,98 @@
+"""The proxies that the process environment sets for all programs: HTTPS_PROXY, NO_PROXY, ..."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+from typing import Final, Self
+
+from poller.core.errors import ConfigError
+from poller.runtime.address import is_ip
+from poller.settings.sources import SourcedValue
+from poller.settings.types import parse_proxy
+
+SCHEMES: Final = ("http", "https")
+EVERYTHING: Final = "*"
+HOST: Final = re.compile(r"(\*?\.)?(?P<name>[\w-][\w.-]*)(:(?P<port>[0-9]+))?")
+BRACKETED: Final = re.compile(r"\[(?P<name>[0-9a-f:.]+)\](:(?P<port>[0-9]+))?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvProxies:
+    """The proxy URL of each scheme, the entries of NO_PROXY, and the variables they are from.
+
+    `texts` are all values, also of variables that do not apply: they may contain passwords.
+    """
+
+    urls: Mapping[str, str] = field(repr=False)
+    texts: tuple[str, ...] = field(repr=False)
+    exempt: tuple[str, ...]
+    sourced: Mapping[str, SourcedValue]
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str], *, is_replaced: bool) -> Self:
+        """Read the variables. `is_replaced`: POLLER_PROXY is set. Raises ConfigError."""
+        sourced: dict[str, SourcedValue] = {}
+        exempt: tuple[str, ...] = ()
+        if name := _find(environ, "no_proxy"):
+            sourced[name] = SourcedValue(text=environ[name].strip(), origin="environment")
+            exempt = tuple(filter(None, re.split(r"[,\s]+", environ[name].lower())))
+        urls: dict[str, str] = {}
+        problems: list[str] = []
+        for scheme in () if is_replaced or EVERYTHING in exempt else SCHEMES:
+            if name := _find(environ, f"{scheme}_proxy") or _find(environ, "all_proxy"):
+                try:
+                    urls[scheme] = parse_proxy(environ[name].strip())
+                except ValueError as error:
+                    problems.append(f"{name}: {error}")
+                else:
+                    text = urls[scheme]
+                    sourced[name] = SourcedValue(text=text, origin="environment", is_secret=True)
+        if problems:
+            raise ConfigError(*dict.fromkeys(problems))
+        texts = (text for name, text in environ.items() if name.lower().endswith("_proxy"))
+        return cls(urls=urls, texts=(*texts, *urls.values()), exempt=exempt, sourced=sourced)
+
+    def is_exempt(self, host: str, port: int | None) -> bool:
+        """Return whether requests to a host use no proxy."""
+        name = host.lower().rstrip(".")
+        return any(_covers(entry, name, port) for entry in self.exempt)
+
+    def unread(self) -> Iterator[str]:
+        """Yield the entries of NO_PROXY that have none of the known forms."""
+        return (entry for entry in self.exempt if not _is_known(entry))
+
+
+def _find(environ: Mapping[str, str], name: str) -> str | None:
+    """Return the variable with a name that applies. Lower case takes precedence, as with curl."""
+    variable = name if name in environ else name.upper()
+    return variable if environ.get(variable, "").strip() else None
+
+
+def _covers(entry: str, host: str, port: int | None) -> bool:
+    if entry == EVERYTHING:
+        return True
+    if is_ip(host):
+        return _covers_address(entry, host, port)
+    match = HOST.fullmatch(entry)
+    if match is None or match["port"] not in {None, str(port)}:
+        return False
+    return host == match["name"] or host.endswith(f".{match['name']}")
+
+
+def _covers_address(entry: str, host: str, port: int | None) -> bool:
+    match = BRACKETED.fullmatch(entry) or HOST.fullmatch(entry)
+    if match and match["port"] not in {None, str(port)}:
+        return False
+    try:
+        return ip_address(host) in ip_network(match["name"] if match else entry, strict=False)
+    except ValueError:
+        return False
+
+
+def _is_known(entry: str) -> bool:
+    try:
+        ip_network(entry, strict=False)
+    except ValueError:
+        return entry == EVERYTHING or bool(BRACKETED.fullmatch(entry) or HOST.fullmatch(entry))
+    return True

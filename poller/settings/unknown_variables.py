@@ -1,0 +1,112 @@
+"""Variables with a name of ours that no setting reads: what each was meant to be."""
+
+import difflib
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from poller.settings.base import env_prefix
+
+OWN_PREFIX: Final = "POLLER_"
+API_PREFIX: Final = "SUTRO_API_"
+VENDOR_PREFIX: Final = "SUTRO_"
+SERVICE_NAME: Final = re.compile(
+    r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+SERVICE_URL: Final = re.compile(r"(tcp|udp|sctp)://")
+CLEAR: Final = 0.9
+POSSIBLE: Final = 0.8
+"""How similar a name must be to the one that was meant, from 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownVariable:
+    """A variable and what to do about it.
+
+    `meant` is the variable that it is probably a misspelling of; `is_of_sink`: it is a setting of
+    a sink that is not configured.
+    """
+
+    name: str
+    advice: str
+    meant: str | None = None
+    is_of_sink: bool = False
+
+    def __str__(self) -> str:
+        """Return the error."""
+        return f"{self.name}: {self.advice}"
+
+
+def is_of_kubernetes(name: str, text: str) -> bool:
+    """Return whether a kubelet sets such a variable for a Service, whatever its name."""
+    is_url = name.endswith("_PORT") and SERVICE_URL.match(text)
+    return bool(is_url or SERVICE_NAME.fullmatch(name))
+
+
+def find_unknown(
+    given: Mapping[str, str],
+    known: Collection[str],
+    *,
+    sinks: Collection[str],
+    kinds: Callable[[], Mapping[str, Collection[str]]],
+) -> Iterator[UnknownVariable]:
+    """Yield every variable that is not known but has a name of ours.
+
+    `sinks` are those that are configured. `kinds` returns the installed kinds of sinks, each with
+    the names of its settings in capitals; none if they are not known without loading a package.
+    """
+    unread = [name for name, text in given.items() if not _is_foreign(name, text, known)]
+    installed = kinds() if unread else {}
+    for name in sorted(unread):
+        variable = _explain(name, given, known, sinks, installed)
+        # Other programs may have variables for Sutro too.
+        if name.startswith((OWN_PREFIX, API_PREFIX)) or variable.meant not in {None, *given}:
+            yield variable
+
+
+def _is_foreign(name: str, text: str, known: Collection[str]) -> bool:
+    has_prefix = name.startswith((OWN_PREFIX, VENDOR_PREFIX))
+    return not has_prefix or name in known or is_of_kubernetes(name, text)
+
+
+def _explain(
+    name: str,
+    given: Collection[str],
+    known: Collection[str],
+    sinks: Collection[str],
+    kinds: Mapping[str, Collection[str]],
+) -> UnknownVariable:
+    possible = {
+        *known,
+        *(env_prefix(kind) + setting for kind, settings in kinds.items() for setting in settings),
+    }
+    if meant := _closest(name, possible - {*given, *(f"{it}_FILE" for it in given)}, CLEAR):
+        return UnknownVariable(name, f"unknown variable; did you mean {meant}?", meant)
+    if sink := _sink_of(name, kinds):
+        names = ",".join([*sinks, sink])
+        advice = f"no sink in POLLER_SINKS has this variable; set POLLER_SINKS={names}"
+        if sink == "webhook" and "POLLER_SINKS" not in given:
+            advice = "has no effect without POLLER_WEBHOOK_URL"
+        return UnknownVariable(name, advice, is_of_sink=True)
+    if meant := _closest(name, possible, POSSIBLE):
+        return UnknownVariable(name, f"unknown variable; did you mean {meant}?", meant)
+    return UnknownVariable(name, "unknown variable; no setting of the daemon or of a sink has it")
+
+
+def _closest(name: str, names: Collection[str], cutoff: float) -> str | None:
+    return next(iter(difflib.get_close_matches(name, sorted(names), n=1, cutoff=cutoff)), None)
+
+
+def _sink_of(name: str, kinds: Mapping[str, Collection[str]]) -> str | None:
+    """Return the sink that would read a variable: `webhook.audit` for POLLER_WEBHOOK_AUDIT_URL."""
+    for kind, settings in kinds.items():
+        rest = name.removeprefix(env_prefix(kind)).removesuffix("_FILE")
+        if not name.startswith(env_prefix(kind)):
+            continue
+        if not settings or rest in settings:
+            return kind
+        for setting in sorted(settings, key=len, reverse=True):
+            if rest.endswith(f"_{setting}"):
+                return f"{kind}.{rest.removesuffix(f'_{setting}').lower()}"
+    return None

@@ -1,0 +1,65 @@
+"""`check`: warnings about a valid configuration."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import RunCli
+from tests.settings.test_certificates import write_ca
+from tests.support.config_builders import GOOD, SECRET
+
+SLACK = "https://hooks.slack.com/services/T0/B0/c4n4ry"
+
+
+@pytest.mark.parametrize(
+    ("variables", "warning"),
+    [
+        ({"POLLER_WEBHOOK_URL": "https://h.example"}, "POLLER_WEBHOOK_SECRET: is not set, so"),
+        (
+            {"POLLER_WEBHOOK_URL": SLACK, "POLLER_WEBHOOK_SECRET": SECRET},
+            "POLLER_WEBHOOK_FORMAT: must be slack for this URL",
+        ),
+        (
+            {
+                "POLLER_SINKS": "log,webhook.audit",
+                "POLLER_WEBHOOK_AUDIT_URL": "http://h.example",
+                "POLLER_ALLOW_HTTP": "on",
+            },
+            "POLLER_WEBHOOK_AUDIT_SECRET: is not set, so",
+        ),
+        ({"POLLER_DISCOVER_NAME": "nightly *  # ours"}, "POLLER_DISCOVER_NAME: the comment is"),
+        ({"NO_PROXY": "a.example,10.*"}, "NO_PROXY: '10.*' is ignored: use host, .domain"),
+    ],
+)
+def test_check_warns_of_what_may_be_wrong(run_cli: RunCli, variables: dict[str, str], warning: str):
+    """What is valid but suspicious is one line on stderr, without a secret; the exit code is 0."""
+    result = run_cli("check", **GOOD | variables)
+
+    assert (result.code, result.err.count("\n")) == (0, 1)
+    assert result.err.startswith(f"warning: {warning}")
+    assert "c4n4ry" not in result.err
+
+
+def test_check_warns_of_a_ca_that_python_3_13_rejects(run_cli: RunCli, tmp_path: Path):
+    """A CA without key usage is named whatever the Python."""
+    ca = write_ca(tmp_path / "ca.pem", {"critical", "identifier"})
+
+    result = run_cli("check", **GOOD, POLLER_CA_FILE=str(ca))
+
+    assert result.code == 0
+    assert result.err.startswith("warning: POLLER_CA_FILE: a certificate lacks a key usage: Python")
+
+
+def test_check_warns_of_an_env_file_that_is_not_portable(run_cli: RunCli, tmp_path: Path):
+    """A line that Docker reads differently is named; the file may be given before the verb."""
+    path = tmp_path / "env"
+    path.write_text('POLLER_DISCOVER_NAME="nightly *"\n')
+
+    results = [
+        run_cli("check", "--env-file", str(path), **GOOD),
+        run_cli("--env-file", str(path), "check", **GOOD),
+    ]
+
+    assert {result.code for result in results} == {0}
+    shown = f"{path}, line 1: docker keeps the quotes as part of the value: leave them out"
+    assert {result.err for result in results} == {f"warning: --env-file: {shown}\n"}
