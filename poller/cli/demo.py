@@ -21,7 +21,7 @@ from anyio.abc import Process
 from poller.cli import exit_codes as codes
 from poller.cli import print_error, print_output
 from poller.core.events import TERMINAL_EVENTS
-from poller.sinks.text import format_line
+from poller.sinks.text import format_details
 from poller.sutro.simulator.script import demo_jobs
 from poller.sutro.simulator.server import Simulator, listen, serve
 
@@ -56,7 +56,8 @@ class Receiver:
         event = json.loads(body)
         self.events.append(event)
         self.ids.add(request.headers["webhook-id"])
-        self.is_read = print_output(format_line(event["type"], event["data"]))
+        job, details = event["data"]["job"], format_details(event["data"])
+        self.is_read = print_output(f"{event['type']:<17} {job['job_id']:<6}  {details}")
         if len(self.ends) >= JOBS or not self.is_read:
             self.all_ended.set()
         return web.Response(status=204)

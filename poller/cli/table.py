@@ -1,6 +1,5 @@
 """Rows as an aligned table that fits the terminal, with colors where it has them."""
 
-import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +7,14 @@ from decimal import Decimal
 from typing import Any, Final
 from unicodedata import east_asian_width
 
-from poller.core.formatting import failure_message, format_cost, format_duration
+from poller.core.formatting import (
+    WORD_COLORS,
+    colored,
+    failure_message,
+    format_cost,
+    format_duration,
+)
+from poller.runtime.console import has_color
 
 COLUMN_WIDTHS: Final = {"id": 16, "event_id": 16, "name": 30, "model": 30}
 """Where a table cuts a column. 16 characters of an event ID are still enough to select it."""
@@ -22,18 +28,6 @@ FORMATS: Final[Mapping[str, Callable[[Any], str]]] = {
     "run_seconds": format_duration,
 }
 HEADS: Final = {"cost_usd": "COST", "job_cost": "COST", "run_seconds": "RAN"}
-STYLES: Final = {
-    "SUCCEEDED": 32,
-    "delivered": 32,
-    "CANCELLED": 33,
-    "UNKNOWN": 33,
-    "not found yet": 33,
-    "FAILED": 31,
-    "MISSING": 31,
-    "dead": 31,
-    "disabled": 31,
-}
-"""The ANSI color of a cell with exactly this text: green, yellow or red."""
 
 
 def as_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
@@ -50,12 +44,6 @@ def as_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
         for line in cells
     ]
     return "\n".join(lines)
-
-
-def has_color() -> bool:
-    """Return whether stdout is a terminal that shows colors."""
-    is_dumb = os.environ.get("TERM") == "dumb" or "NO_COLOR" in os.environ
-    return sys.stdout.isatty() and not is_dumb
 
 
 def _head(name: str) -> str:
@@ -103,9 +91,9 @@ def _cut(text: str, width: int) -> str:
 
 def _pad(text: str, width: int, *, is_right: bool) -> str:
     space = " " * (width - _width(text))
-    style = STYLES.get(text)
-    if style and has_color():
-        text = f"\x1b[{style}m{text}\x1b[0m"
+    color = WORD_COLORS.get(text)
+    if color and has_color(sys.stdout):
+        text = colored(text, color)
     return space + text if is_right else text + space
 
 

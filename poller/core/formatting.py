@@ -5,6 +5,21 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
+GREEN: Final = 32
+YELLOW: Final = 33
+RED: Final = 31
+WORD_COLORS: Final = {
+    word: color
+    for color, words in {
+        GREEN: "SUCCEEDED job.succeeded delivered",
+        YELLOW: "CANCELLED job.cancelled UNKNOWN job.unrecognised",
+        RED: "FAILED job.failed MISSING job.missing dead disabled poller.auth_failed"
+        " poller.sink_disabled",
+    }.items()
+    for word in words.split()
+}
+"""The ANSI color of a word in a terminal: ends, states and events."""
+
 SMALL_COST: Final = Decimal("0.1")
 """US dollars below which hundredths of a cent are shown."""
 
@@ -24,6 +39,11 @@ def format_duration(seconds: float) -> str:
 def format_cost(dollars: Decimal | float) -> str:
     """Return a cost in US dollars, with more digits for a small one: $0.0234, $1,234.50."""
     return f"${dollars:.4f}" if dollars < SMALL_COST else f"${dollars:,.2f}"
+
+
+def colored(text: str, color: int) -> str:
+    """Return a text in an ANSI color."""
+    return f"\x1b[{color}m{text}\x1b[0m"
 
 
 def format_count(count: int, noun: str, plural: str = "") -> str:

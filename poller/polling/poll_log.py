@@ -38,7 +38,8 @@ class PollLog:
             return
         before, after = applied.before, decision.state
         if (before.phase, before.status) != (after.phase, after.status):
-            texts = {"before": _state_text(before), "after": _state_text(after)}
+            texts = {"name": after.job.name if after.job else None}
+            texts |= {"before": _state_text(before), "after": _state_text(after)}
             known = {key: text for key, text in texts.items() if text}
             log.info("job.changed", job_id=applied.job_id, **known)
         if isinstance(result, Job):

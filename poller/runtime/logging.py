@@ -8,8 +8,9 @@ import logging
 from typing import TextIO, cast
 
 import structlog
-from structlog.typing import FilteringBoundLogger, Processor
+from structlog.typing import FilteringBoundLogger
 
+from poller.runtime.console import ConsoleRenderer, has_color
 from poller.runtime.redaction import Secrets, redacting_processor
 from poller.runtime.stdout import NonBlockingStdout
 
@@ -25,10 +26,12 @@ def configure(
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *(() if is_console else (structlog.processors.TimeStamper(fmt="iso", utc=True),)),
             structlog.processors.format_exc_info,
             redacting_processor(secrets),
-            _console_renderer(stream) if is_console else structlog.processors.JSONRenderer(),
+            ConsoleRenderer(is_colored=has_color(stream))
+            if is_console
+            else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", stream)),
@@ -54,9 +57,10 @@ def log_to_stdlib() -> None:
     )
 
 
-def is_console() -> bool:
-    """Return whether log lines are formatted for people."""
-    return isinstance(structlog.get_config()["processors"][-1], structlog.dev.ConsoleRenderer)
+def console() -> ConsoleRenderer | None:
+    """Return what formats log lines for people; None where lines are JSON."""
+    renderer = structlog.get_config()["processors"][-1]
+    return renderer if isinstance(renderer, ConsoleRenderer) else None
 
 
 class _StdlibHandler(logging.Handler):
@@ -70,10 +74,3 @@ class _StdlibHandler(logging.Handler):
             logger=record.name,
             exc_info=record.exc_info,
         )
-
-
-def _console_renderer(stream: TextIO | NonBlockingStdout) -> Processor:
-    # The pretty tracebacks of the library would print local variables.
-    return structlog.dev.ConsoleRenderer(
-        colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False
-    )

@@ -151,7 +151,9 @@ class Settings(EnvSettings):
     )
 
     log_level: LogLevel = setting(
-        "info", "Lowest level that is logged: debug, info, warning or error"
+        "info",
+        "Lowest level that is logged: debug, info, warning or error; the log sink writes the lines"
+        " of events at every level",
     )
     log_format: LogFormat = setting(
         "auto", "json, console, or auto: console on a terminal and json elsewhere"

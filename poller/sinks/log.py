@@ -2,25 +2,37 @@
 
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 import anyio
 from anyio.to_thread import run_sync
 
 from poller.core.errors import DeliveryError
-from poller.core.events import Event
+from poller.core.events import DaemonEventType, Event
 from poller.core.jobs import format_rfc3339
 from poller.core.outbox import Delivery
+from poller.core.state import JobEventType
 from poller.runtime.clock import Clock
+from poller.runtime.console import ConsoleRenderer
 from poller.runtime.http_client import OutboundSettings
-from poller.runtime.logging import is_console
+from poller.runtime.logging import console
 from poller.runtime.stdout import NonBlockingStdout
 from poller.settings.base import Reloadable, SinkSettings
 from poller.sinks import Sink, SinkKind
-from poller.sinks.text import format_line
+from poller.sinks.text import format_details, job_label
+
+LEVELS: Final[Mapping[str, str]] = {
+    JobEventType.FAILED: "error",
+    JobEventType.MISSING: "warning",
+    JobEventType.UNRECOGNISED: "warning",
+    DaemonEventType.AUTH_FAILED: "error",
+    DaemonEventType.SINK_DISABLED: "error",
+}
+"""The level of an event's line; `info` for the others."""
 
 
 class LogSettings(SinkSettings):
@@ -36,14 +48,15 @@ class LogSink:
     """
 
     output: NonBlockingStdout
-    is_console: bool = False
+    console: ConsoleRenderer | None = None
     clock: Clock = field(default_factory=Clock)
     _one_writer: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
 
     async def send(self, delivery: Delivery) -> None:
         """Write one line, and wait in a thread for that: the reader of stdout may be slow."""
         event = delivery.event
-        line = _text(event) if self.is_console else _json(event, self.clock.now())
+        now = self.clock.now()
+        line = _text(event, now, self.console) if self.console else _json(event, now)
         try:
             written = self.output.submit(f"{line}\n")
             await run_sync(written.result, limiter=self._one_writer, abandon_on_cancel=True)
@@ -51,9 +64,10 @@ class LogSink:
             raise DeliveryError(f"cannot write to stdout: {error.strerror}") from None
 
 
-def _text(event: Event) -> str:
-    when = format_rfc3339(event.occurred_at)
-    text = f"{when:<27} {format_line(event.type, event.data)}"
+def _text(event: Event, now: datetime, console: ConsoleRenderer) -> str:
+    job, details = event.data.get("job"), format_details(event.data)
+    text = f"{job_label(job)}  {details}" if job else details
+    text = console.line(now, LEVELS.get(event.type, "info"), event.type, text)
     # A terminal with another encoding must not fail the delivery.
     return text.encode("ascii", "backslashreplace").decode()
 
@@ -61,7 +75,7 @@ def _text(event: Event) -> str:
 def _json(event: Event, now: datetime) -> str:
     head = {
         "timestamp": format_rfc3339(now),
-        "level": "info",
+        "level": LEVELS.get(event.type, "info"),
         "event": event.type,
         "event_id": event.id,
         "occurred_at": format_rfc3339(event.occurred_at),
@@ -77,7 +91,7 @@ async def open_sink(
     output = (
         sys.stdout if isinstance(sys.stdout, NonBlockingStdout) else NonBlockingStdout(sys.stdout)
     )
-    yield LogSink(output, is_console())
+    yield LogSink(output, console())
 
 
 KIND = SinkKind(LogSettings, open_sink, wants_daemon_events=lambda _settings: True)

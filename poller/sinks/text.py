@@ -32,7 +32,7 @@ def format_message(event: Event) -> str:
     job, seconds = data.get("job", {}), data.get("run_seconds")
     after = "" if seconds is None else f" after {format_duration(seconds)}"
     headline = HEADLINES.get(event.type, f"{event.type}: {{job}}")  # of an earlier version
-    lines = [headline.format_map({**data, "job": _job_name(job), "after": after})]
+    lines = [headline.format_map({**data, "job": job_label(job), "after": after})]
     if event.type in TYPES_WITH_COST:
         tokens = f"{_count(job['input_tokens'])} in, {_count(job['output_tokens'])} out"
         lines.append(f"Cost {_cost(data)}; tokens {tokens}")
@@ -41,7 +41,7 @@ def format_message(event: Event) -> str:
     return "\n".join(lines)
 
 
-def _job_name(job: Mapping[str, Any]) -> str:
+def job_label(job: Mapping[str, Any]) -> str:
     """Return the name of a job with its id, or the id alone, in one line."""
     name = " ".join((job.get("name") or "").split())
     return f"{name} ({job['job_id']})" if name else job.get("job_id", "")
@@ -58,15 +58,14 @@ def _count(tokens: int | None) -> str:
     return "unknown" if tokens is None else f"{tokens:,}"
 
 
-def format_line(event_type: str, data: Mapping[str, Any]) -> str:
-    """Return an event in one line, in columns."""
+def format_details(data: Mapping[str, Any]) -> str:
+    """Return what happened in columns, without the type and the job."""
     job = data.get("job")
     if job is None:
-        return f"{event_type:<17} {data.get('sink', '')} {data.get('reason', '')}".rstrip()
+        return f"{data.get('sink', '')} {data.get('reason', '')}".strip()
     seconds, cost = data.get("run_seconds"), job.get("job_cost")
     failure = failure_message(job.get("failure_reason"))
     columns = [
-        f"{event_type:<17} {job['job_id']:<6}",
         f"{'never ran' if seconds is None else f'ran {format_duration(seconds)}':<9}",
         f"{job.get('output_tokens') or 0:>6} tokens out",
         "cost unknown" if cost is None else format_cost(cost),

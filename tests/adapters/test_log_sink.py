@@ -15,6 +15,7 @@ from poller.core.errors import DeliveryError
 from poller.core.events import Event
 from poller.core.outbox import Delivery
 from poller.runtime.clock import Clock
+from poller.runtime.console import ConsoleRenderer
 from poller.runtime.http_client import OutboundSettings
 from poller.runtime.stdout import NonBlockingStdout
 from poller.settings.base import Reloadable
@@ -29,6 +30,7 @@ FAILED: Final = json.dumps(
         "data": {
             "job": {
                 "job_id": "job-2",
+                "name": "Reviews",
                 "output_tokens": 9700,
                 "job_cost": 0.02744,
                 "failure_reason": {"message": "zu viele Tränen"},
@@ -37,6 +39,10 @@ FAILED: Final = json.dumps(
         },
     }
 )
+
+
+NOW: Final = datetime(2024, 1, 15, 10, 32, 17, 250_000, UTC).timestamp()
+CLOCK: Final = Clock(wall=lambda: NOW, monotonic=lambda: 0.0)
 
 
 def a_delivery(number: int = 1, body: str = BODY) -> Delivery:
@@ -61,9 +67,8 @@ def _json_log():
 
 async def test_log_sink_line():
     """A line begins like any log line; then come the id and time of the event, and its data."""
-    stream, wall = io.StringIO(), datetime(2024, 1, 15, 10, 32, 17, 250_000, UTC).timestamp()
-    clock = Clock(wall=lambda: wall, monotonic=lambda: 0.0)
-    await LogSink(NonBlockingStdout(stream), clock=clock).send(a_delivery())
+    stream = io.StringIO()
+    await LogSink(NonBlockingStdout(stream), clock=CLOCK).send(a_delivery())
 
     assert list(json.loads(stream.getvalue()).items()) == [
         ("timestamp", "2024-01-15T10:32:17.250Z"),
@@ -78,14 +83,14 @@ async def test_log_sink_line():
 
 
 async def test_log_sink_line_on_a_console():
-    """On a console a line has the time, type, duration, cost and reason, in any encoding."""
+    """On a console a line has its own time, name and id, duration, cost and reason, as ASCII."""
     stream = io.StringIO()
-    sink = LogSink(NonBlockingStdout(stream), is_console=True)
+    sink = LogSink(NonBlockingStdout(stream), ConsoleRenderer(), CLOCK)
 
     await sink.send(a_delivery(body=FAILED))
 
     assert stream.getvalue() == (
-        "2024-01-15T10:32:15Z        job.failed        job-2   ran 4.8s "
+        "2024-01-15T10:32:17Z [error    ] job.failed          Reviews (job-2)  ran 4.8s "
         "    9700 tokens out  $0.0274  - zu viele Tr\\xe4nen\n"
     )
 
@@ -97,9 +102,32 @@ async def test_log_sink_line_of_a_daemon_event_on_a_console():
         {"type": "poller.sink_disabled", "data": {"sink": "hook", "reason": "410 Gone"}}
     )
 
-    await LogSink(NonBlockingStdout(stream), is_console=True).send(a_delivery(body=body))
+    await LogSink(NonBlockingStdout(stream), ConsoleRenderer(), CLOCK).send(a_delivery(body=body))
 
-    assert stream.getvalue() == "2024-01-15T10:32:15Z        poller.sink_disabled hook 410 Gone\n"
+    expected = "2024-01-15T10:32:17Z [error    ] poller.sink_disabled hook 410 Gone\n"
+    assert stream.getvalue() == expected
+
+
+@pytest.mark.parametrize(
+    ("event_type", "level"),
+    [
+        ("job.failed", "error"),
+        ("job.missing", "warning"),
+        ("job.unrecognised", "warning"),
+        ("poller.auth_failed", "error"),
+        ("poller.sink_disabled", "error"),
+        ("job.cancelled", "info"),
+        ("poller.auth_recovered", "info"),
+    ],
+)
+async def test_log_sink_line_has_the_level_of_its_event(event_type: str, level: str):
+    """Alerts by level find what failed: the line of an event has a level that says so."""
+    stream = io.StringIO()
+    body = json.dumps({"type": event_type, "data": {}})
+
+    await LogSink(NonBlockingStdout(stream), clock=CLOCK).send(a_delivery(body=body))
+
+    assert json.loads(stream.getvalue())["level"] == level
 
 
 @pytest.mark.usefixtures("_json_log")

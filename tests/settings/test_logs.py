@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import re
 from io import StringIO
 from urllib.parse import quote
 
@@ -182,3 +183,32 @@ def test_log_format_auto_depends_on_the_terminal():
     assert only_line(piped)["event"] == "job.changed"
     assert not terminal.getvalue().startswith("{")
     assert "job.changed" in terminal.getvalue()
+
+
+def test_console_line_is_short_and_colored(monkeypatch: pytest.MonkeyPatch):
+    """On a terminal a line begins with its time in seconds; levels and ends have colors."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal = Terminal()
+    configured("auto", stream=terminal)
+
+    structlog.get_logger().warning("job.changed", job_id="job-1", name="my job", after="FAILED")
+
+    time, _, rest = terminal.getvalue().partition(" ")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time)
+    assert rest == (
+        "[\x1b[33mwarning  \x1b[0m] job.changed         "
+        "job_id=job-1 name='my job' after=\x1b[31mFAILED\x1b[0m\n"
+    )
+
+
+@pytest.mark.parametrize(("name", "text"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_console_line_without_colors(monkeypatch: pytest.MonkeyPatch, name: str, text: str):
+    """NO_COLOR and a terminal without colors are respected."""
+    monkeypatch.setenv(name, text)
+    terminal = Terminal()
+    configured("auto", stream=terminal)
+
+    structlog.get_logger().warning("job.changed", after="FAILED", counts={"a": 1}, empty="")
+
+    assert terminal.getvalue().endswith("after=FAILED counts={\"a\": 1} empty=''\n")
