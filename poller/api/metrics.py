@@ -123,6 +123,11 @@ class DaemonCollector:
         yield _counter("delivery_attempts", attempts, ("sink", "result"), counters.attempts)
         duration, durations = "Duration of delivery attempts.", counters.delivery_durations
         yield _histogram("delivery_duration_seconds", duration, durations, "sink")
+        lag = (
+            "Time from the end of a job to the first attempt to deliver its event, including the"
+            " wait for its final cost."
+        )
+        yield _histogram("delivery_lag_seconds", lag, counters.delivery_lags, "sink")
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

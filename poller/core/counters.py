@@ -22,7 +22,8 @@ from poller.core.errors import (
     Unauthorized,
     WrongEndpoint,
 )
-from poller.core.events import TERMINAL_EVENTS
+from poller.core.events import TERMINAL_EVENTS, Event
+from poller.core.job_status import TERMINAL_STATUSES
 from poller.core.jobs import Job
 from poller.core.state import EventDraft, JobEventType
 
@@ -33,6 +34,15 @@ MAX_MODELS: Final = 100
 OTHER_MODEL: Final = "other"
 DELIVERED: Final = "delivered"
 FAILED: Final = "failed"
+ATTEMPT_RESULTS: Final = (
+    DELIVERED,
+    "gone",
+    "permanent",
+    "rejected",
+    "unavailable",
+    "rate_limited",
+)
+"""The `result` label of an attempt to deliver: that of `reason_label`, if it failed."""
 RESULT_LABELS: Final[dict[type, str]] = {
     type(None): "success",
     NotFound: "not_found",
@@ -73,8 +83,11 @@ class Counters:
     status, `tokens` by model and direction, `costs` in dollars by model, `attempts` by sink and
     result. `lags` are the detection lags of ended jobs, `delays` their visibility delays,
     `request_durations` by endpoint and `delivery_durations` by sink, all in seconds.
-    `open_circuits` has, for each sink, whether its circuit is open now. `id_collisions` are events
-    that were not recorded, since another job's event has their id.
+    `delivery_lags` are, by sink, the seconds from the end of a job to the first attempt to deliver
+    its event. `open_circuits` has, for each sink, whether its circuit is open now. `id_collisions`
+    are events that were not recorded, since another job's event has their id.
+
+    A counter exists, at 0, once its labels are known: a rate sees no counter that begins at 1.
     """
 
     requests: Counter[str] = field(default_factory=Counter)
@@ -88,6 +101,7 @@ class Counters:
     delays: Histogram = field(default_factory=lambda: Histogram(LAG_BUCKETS))
     request_durations: dict[str, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
     delivery_durations: dict[str, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
+    delivery_lags: dict[str, Histogram] = field(default_factory=dict)
     open_circuits: dict[str, bool] = field(default_factory=dict)
     id_collisions: int = 0
     loop_lag: float = 0.0
@@ -105,6 +119,26 @@ class Counters:
                 self._record_end(draft.job, detection)
             elif draft.job and draft.type is JobEventType.SETTLED:
                 self.costs[self._model_label(draft.job)] += draft.job.job_cost or 0.0
+
+    def add_sink(self, sink: str) -> None:
+        """Start the counters of a sink."""
+        self.delivery_durations[sink] = Histogram()
+        self.delivery_lags[sink] = Histogram(LAG_BUCKETS)
+        self.attempts.update(dict.fromkeys(((sink, result) for result in ATTEMPT_RESULTS), 0))
+
+    def add_model(self, job: Job) -> None:
+        """Start the counters of a job's model, if it is new."""
+        self._model_label(job)
+
+    def record_first_attempt(self, sink: str, event: Event, now: float) -> None:
+        """Count how long after the end of a job its event is sent for the first time.
+
+        Without an earlier poll the job may have ended before this process started.
+        """
+        detection = event.data.get("detection") if event.type in TERMINAL_EVENTS else None
+        if detection and detection["lag_seconds"] is not None and detection["previous_poll_at"]:
+            lag = now - event.occurred_at.timestamp()
+            self.delivery_lags[sink].observe(max(lag, 0.0))
 
     def record_attempt(self, sink: str, error: DeliveryError | None, *, seconds: float) -> None:
         """Count one attempt to deliver, by its result and duration."""
@@ -125,9 +159,13 @@ class Counters:
 
     def _model_label(self, job: Job) -> str:
         model = job.model or "unknown"
-        if model not in self._models and len(self._models) >= MAX_MODELS:
-            return OTHER_MODEL
-        self._models.add(model)
+        if model not in self._models:
+            if len(self._models) >= MAX_MODELS:
+                model = OTHER_MODEL
+            self._models.add(model)
+            self.jobs_ended.update({(model, status): 0 for status in TERMINAL_STATUSES})
+            self.tokens.update({(model, direction): 0 for direction in ("input", "output")})
+            self.costs[model] += 0.0
         return model
 
 

@@ -63,6 +63,8 @@ class Dispatcher:
         self._group_begun = Wakeup()
         self._group_full = Wakeup()
         counters = counters or Counters()
+        for name in sinks:
+            counters.add_sink(name)
         self._workers = {
             name: SinkWorker(
                 name=name,

@@ -182,6 +182,8 @@ class SinkWorker:
         if not delivery.is_intact:
             return self._dead_letter(delivery, "its stored body is damaged")
         started_at = self.clock.steady()
+        if not delivery.attempts and not delivery.is_replay:
+            self.counters.record_first_attempt(self.name, delivery.event, started_at)
         error = await attempt(self.sink, delivery, secrets=self.secrets)
         seconds = self.clock.steady() - started_at
         self.counters.record_attempt(self.name, error, seconds=seconds)

@@ -118,6 +118,9 @@ class JobTracker:
             if job_id not in self._states and job_id not in added:
                 added[job_id] = JobState(job_id=job_id, since=now)
         self._states.update(added)
+        for state in added.values():
+            if state.job:
+                self._counts.add_model(state.job)
         self.unconfirmed.update(job_id for job_id, state in added.items() if state.is_given_up)
         return list(added.values())
 
@@ -132,7 +135,9 @@ class JobTracker:
 
     def is_missing(self, job_id: str) -> bool:
         """Return whether a job was reported missing and has not been found again."""
-        return job_id in self._states and self._states[job_id].phase is Phase.MISSING
+        state = self._states.get(job_id)
+        is_missing = state is not None and state.phase is Phase.MISSING
+        return is_missing and job_id not in self.unconfirmed
 
     def drop(self, job_id: str) -> None:
         """Forget a job; its record in the store stays."""
@@ -177,6 +182,8 @@ class JobTracker:
         self._states.update(drafts)
         self.unconfirmed.difference_update(drafts)
         for change in applied:
+            if isinstance(change.result, Job):
+                self._counts.add_model(change.result)
             if change.decision:
                 self._counts.record_events(change.decision.drafts, change.detection)
         return applied

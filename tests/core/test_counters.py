@@ -1,10 +1,11 @@
 """Counters: what they count, and the limit of their labels."""
 
+from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
 
-from poller.core.counters import MAX_MODELS, OTHER_MODEL, Counters, Histogram
+from poller.core.counters import MAX_MODELS, OTHER_MODEL, Counters, Histogram, reason_label
 from poller.core.detection_lag import Detection
 from poller.core.errors import DeliveryError, MalformedResponse, PollError, Transient
 from poller.core.state import EventDraft, JobEventType
@@ -44,7 +45,7 @@ def test_ended_jobs_are_counted_by_model():
     )
 
     assert counts.events == {"job.succeeded": 1}
-    assert counts.jobs_ended == {("llama", "SUCCEEDED"): 1}
+    assert counts.jobs_ended == Counter({("llama", "SUCCEEDED"): 1})
     assert counts.tokens == {("llama", "input"): 20, ("llama", "output"): 7}
     assert counts.costs == {"llama": 0.5}
     assert (sum(counts.lags.counts), counts.lags.total) == (1, 3.0)
@@ -75,7 +76,7 @@ def test_late_cost_counts_once():
     counts.record_events([settled], SIGHTING)
 
     assert counts.costs == {"llama": 0.25}
-    assert counts.jobs_ended == {("llama", "SUCCEEDED"): 1}
+    assert counts.jobs_ended == Counter({("llama", "SUCCEEDED"): 1})
 
 
 def test_end_before_the_first_poll_has_no_lag():
@@ -87,6 +88,41 @@ def test_end_before_the_first_poll_has_no_lag():
     assert sum(counts.lags.counts) == 0
 
 
+def test_counters_of_a_model_start_at_zero():
+    """When a model is first seen its counters exist, so that a rate sees the first failure."""
+    counts = Counters()
+
+    counts.add_model(a_job("RUNNING", model="llama"))
+
+    assert dict(counts.jobs_ended) == {
+        ("llama", "SUCCEEDED"): 0,
+        ("llama", "FAILED"): 0,
+        ("llama", "CANCELLED"): 0,
+    }
+    assert dict(counts.tokens) == {("llama", "input"): 0, ("llama", "output"): 0}
+    assert counts.costs == {"llama": 0.0}
+
+
+def test_counters_of_a_sink_start_at_zero():
+    """Each result of a sink has a counter from the start, and its durations a histogram."""
+    counts = Counters()
+
+    counts.add_sink("webhook")
+
+    assert counts.attempts["webhook", "delivered"] == 0
+    errors = (
+        DeliveryError("", is_gone=True),
+        DeliveryError("", is_permanent=True),
+        DeliveryError("", is_sink_fault=False),
+        DeliveryError(""),
+        DeliveryError("", retry_after=1.0),
+    )
+    assert set(counts.attempts) == {
+        ("webhook", label) for label in ("delivered", *map(reason_label, errors))
+    }
+    assert list(counts.delivery_durations) == list(counts.delivery_lags) == ["webhook"]
+
+
 def test_model_labels_are_limited():
     """Beyond the limit of model labels, further models are counted together."""
     counts = Counters()
@@ -94,7 +130,7 @@ def test_model_labels_are_limited():
     counts.record_events([ended(model=f"model-{n}") for n in range(2 * MAX_MODELS)], SIGHTING)
     counts.record_events([ended(model="model-0")], SIGHTING)
 
-    assert len(counts.jobs_ended) == MAX_MODELS + 1
+    assert len({model for model, _ in counts.jobs_ended}) == MAX_MODELS + 1
     assert counts.jobs_ended[OTHER_MODEL, "SUCCEEDED"] == MAX_MODELS
     assert counts.jobs_ended["model-0", "SUCCEEDED"] == 2
 

@@ -133,6 +133,35 @@ async def test_metrics_count_pending_deliveries_with_the_age_of_the_oldest(api):
     assert values["sutro_poller_delivery_attempts_total", "result=unavailable", "sink=webhook"] >= 5
 
 
+async def test_metrics_start_at_zero_before_the_first_end(api):
+    """Counters with the labels of a running job and of a sink exist before anything happened."""
+    api[0].add(JobScript(job_id="job-9", queue_seconds=0.0, run_seconds=1e6, model="llama"))
+    async with served(Receiver().take) as hook:
+        app = an_app(api[1], hook, POLLER_JOB_IDS="job-9")
+        async with running_app(app):
+            await anyio.sleep(5.0)
+            values = await metrics_of(app)
+
+    assert values["sutro_poller_jobs_ended_total", "model=llama", "status=FAILED"] == 0
+    assert values["sutro_poller_job_cost_dollars_total", "model=llama"] == 0
+    assert values["sutro_poller_delivery_attempts_total", "result=delivered", "sink=webhook"] == 0
+
+
+async def test_metrics_have_the_time_from_the_end_to_the_first_attempt(api):
+    """The lag of a delivery includes detection and settling, and is counted once per event."""
+    receiver = Receiver(status=500)
+    async with served(receiver.take) as hook:
+        app = an_app(api[1], hook)
+        async with running_app(app):
+            await anyio.sleep(600.0)
+            values = await metrics_of(app)
+
+    detected = values["sutro_poller_detection_lag_seconds_sum",]
+    sent = values["sutro_poller_delivery_lag_seconds_sum", "sink=webhook"]
+    assert values["sutro_poller_delivery_lag_seconds_count", "sink=webhook"] == 1
+    assert detected - 1.0 <= sent < detected + 60.0  # the API's Date header has whole seconds
+
+
 async def test_metrics_are_the_same_in_both_formats(api):
     """OpenMetrics and the text format have the same values, and no job id."""
     async with served(Receiver().take) as hook:
