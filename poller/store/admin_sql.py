@@ -129,10 +129,14 @@ SELECT iif(phase = 'missing', 'MISSING', status) AS state, count(*)
 COUNT_UNFINISHED: Final = "SELECT count(*) FROM jobs WHERE phase NOT IN ('done', 'missing')"
 
 ENDED_JOBS: Final = """
-SELECT job, changed_at
+SELECT job, max(changed_at) AS changed_at
   FROM jobs
  WHERE json_valid(job) AND status IN (SELECT value FROM json_each(:statuses))
+ GROUP BY job_id,
+          coalesce(json_extract(job, '$.datetime_created'), deployment),
+          json_extract(job, '$.datetime_completed')
 """
+"""A job that was polled at two names of one deployment is one job: its times are the same."""
 
 JOB_IDS: Final = """
 SELECT job_id AS id FROM jobs WHERE :prefix <> '' AND substr(job_id, 1, length(:prefix)) = :prefix

@@ -348,3 +348,13 @@ def test_schema_is_printed(run_cli: RunCli):
     result = run_cli("schema")
 
     assert json.loads(result.out)["$id"] == "urn:sutro-poller:event"
+
+
+def test_jobs_ls_lists_a_missing_job_that_was_never_seen(run_cli: RunCli, seed_store):
+    """A job that went missing before the API ever showed it is listed like any other."""
+    seed_store(states=[a_state("mistyped", phase=Phase.MISSING), ended("job-1")])
+
+    result = run_cli("jobs", "ls", "--state", "missing")
+
+    assert result.code == 0
+    assert [line[:2] for line in result.lines[1:]] == [["mistyped", "MISSING"]]

@@ -35,6 +35,10 @@ from tests.support.store_builders import (
     event_ids,
 )
 
+ANOTHER_DAY = {
+    "datetime_created": "2024-01-16T10:30:00Z",
+    "datetime_completed": "2024-01-16T10:32:15Z",
+}
 DEAD = EventFilter(state="dead")
 
 
@@ -334,6 +338,18 @@ async def test_costs_are_exact(disk: SqliteStore, admin: StoreAdmin):
     costs = {row["job_id"]: row["job_cost"] for row in admin.ended_jobs()}
 
     assert costs == {"a": Decimal("0.1"), "b": Decimal("0.00005"), "c": None}
+
+
+async def test_costs_count_a_job_once_under_two_names_of_its_deployment(
+    path: Path, now: ManualClock, admin: StoreAdmin
+):
+    """A job counts once at two names of one API; the same id at another API is another job."""
+    again, other = ended("a", job_cost=0.1), ended("a", job_cost=0.2, **ANOTHER_DAY)
+    for deployment, state in (("first", again), ("second", again), ("third", other)):
+        async with a_store(path, now, deployment=deployment) as store:
+            await store.write(WriteBatch(states=[state]))
+
+    assert sorted(row["job_cost"] for row in admin.ended_jobs()) == [Decimal("0.1"), Decimal("0.2")]
 
 
 async def test_ended_at_falls_back_to_the_observation(disk: SqliteStore, admin: StoreAdmin):
