@@ -94,6 +94,8 @@ async def _read_body(request: web.Request) -> bytes:
             return await request.read()
     except TimeoutError:
         raise Problem("request-timeout", f"no complete body within {BODY_TIMEOUT:g} s") from None
+    except (ConnectionError, web.RequestPayloadError):  # the client has gone, or cannot encode
+        raise Problem("invalid", "body: is incomplete, or not encoded as its headers say") from None
 
 
 @contextmanager

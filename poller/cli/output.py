@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final
 
 from poller.cli import exit_codes as codes
@@ -14,6 +15,9 @@ from poller.cli.table import as_table
 from poller.core.formatting import format_duration
 from poller.store.admin import StoreAdmin
 from poller.store.filters import Row
+
+FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
+"""What a formula may begin with in a spreadsheet, also in a Japanese one."""
 
 
 def print_rows(
@@ -30,16 +34,29 @@ def print_rows(
 
 def as_json(value: object) -> str:
     """Return indented JSON; a decimal becomes a string, which keeps every digit."""
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    return json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Return the columns as CSV, with a header."""
+    """Return the columns as CSV, with a header, which a spreadsheet does not compute."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _csv_cell(row[name]) for name in columns} for row in rows)
     return text.getvalue().rstrip("\n")
+
+
+def _csv_cell(value: object) -> object:
+    """Return a text that is no formula: an apostrophe shows that. Numbers stay as they are."""
+    if isinstance(value, str):
+        text = value.replace("\r", "\n")  # which is quoted
+        return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+    return "" if value is None else _plain(value)
+
+
+def _plain(value: object) -> str:
+    """Return a value as text; a tiny decimal without an exponent."""
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
 def format_age(moment: str | None) -> str | None:

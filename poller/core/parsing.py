@@ -22,11 +22,16 @@ FAILURE_REASON_BYTES: Final = 4_096
 FAILURE_REASON_DEPTH: Final = 8
 COUNT_MAX: Final = 2**63 - 1
 
-_UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNPRINTABLE: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def strip_unprintable(text: str) -> str:
-    """Return a text without control characters and surrogates, for terminals, logs and JSON."""
+    """Return a text without control characters and surrogates, for terminals, logs and JSON.
+
+    The controls of the direction of text go too: with them a name shows as another one.
+    """
     return _UNPRINTABLE.sub("", text)
 
 

@@ -1,6 +1,5 @@
 """The `log` sink: one line on stdout per event, at every log level."""
 
-import json
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -19,7 +18,7 @@ from poller.core.state import JobEventType
 from poller.runtime.clock import Clock
 from poller.runtime.console import ConsoleRenderer
 from poller.runtime.http_client import OutboundSettings
-from poller.runtime.logging import console
+from poller.runtime.logging import console, render_line
 from poller.runtime.stdout import NonBlockingStdout
 from poller.settings.base import Reloadable, SinkSettings
 from poller.sinks import Sink, SinkKind
@@ -67,9 +66,7 @@ class LogSink:
 def _text(event: Event, now: datetime, console: ConsoleRenderer) -> str:
     job, details = event.data.get("job"), format_details(event.data)
     text = f"{job_label(job)}  {details}" if job else details
-    text = console.line(now, LEVELS.get(event.type, "info"), event.type, text)
-    # A terminal with another encoding must not fail the delivery.
-    return text.encode("ascii", "backslashreplace").decode()
+    return console.line(now, LEVELS.get(event.type, "info"), event.type, text)
 
 
 def _json(event: Event, now: datetime) -> str:
@@ -80,7 +77,7 @@ def _json(event: Event, now: datetime) -> str:
         "event_id": event.id,
         "occurred_at": format_rfc3339(event.occurred_at),
     }
-    return json.dumps(head | event.data)
+    return render_line(head | event.data)
 
 
 @asynccontextmanager

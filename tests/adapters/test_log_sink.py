@@ -5,21 +5,25 @@ import io
 import json
 import threading
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import pytest
 import structlog
+from hypothesis import given
 
 from poller.core.errors import DeliveryError
 from poller.core.events import Event
 from poller.core.outbox import Delivery
+from poller.core.parsing import parse_job
+from poller.runtime import streams
 from poller.runtime.clock import Clock
 from poller.runtime.console import ConsoleRenderer
 from poller.runtime.http_client import OutboundSettings
 from poller.runtime.stdout import NonBlockingStdout
 from poller.settings.base import Reloadable
-from poller.sinks.log import KIND, LogSettings, LogSink, open_sink
+from poller.sinks.log import KIND, LogSettings, LogSink, _json, open_sink
+from tests.core.test_parsing_properties import JOB_OBJECTS
 
 BODY: Final = (
     '{"type":"job.succeeded","timestamp":"t","data":{"job":{"name":"Tränen"},"sequence":2}}'
@@ -83,7 +87,7 @@ async def test_log_sink_line():
 
 
 async def test_log_sink_line_on_a_console():
-    """On a console a line has its own time, name and id, duration, cost and reason, as ASCII."""
+    """On a console a line has its own time, name and id, duration, cost and reason."""
     stream = io.StringIO()
     sink = LogSink(NonBlockingStdout(stream), ConsoleRenderer(), CLOCK)
 
@@ -91,7 +95,7 @@ async def test_log_sink_line_on_a_console():
 
     assert stream.getvalue() == (
         "2024-01-15T10:32:17Z [error    ] job.failed          Reviews (job-2)  ran 4.8s "
-        "    9700 tokens out  $0.0274  - zu viele Tr\\xe4nen\n"
+        "    9700 tokens out  $0.0274  - zu viele Tränen\n"
     )
 
 
@@ -128,6 +132,36 @@ async def test_log_sink_line_has_the_level_of_its_event(event_type: str, level: 
     await LogSink(NonBlockingStdout(stream), clock=CLOCK).send(a_delivery(body=body))
 
     assert json.loads(stream.getvalue())["level"] == level
+
+
+@pytest.mark.parametrize("character", ["ж", "要", "😀", '"', "\\"])
+async def test_log_sink_line_is_below_16_kib(character: str):
+    """The longest event fits into a line that container engines keep whole."""
+    raw = {"job_id": "j" * 128, "status": "FAILED"}
+    raw |= dict.fromkeys(("name", "description", "model", "dataset_id"), character * 2_000)
+    job = parse_job(raw | {"failure_reason": {"message": character * 2_000}})
+    stream = io.StringIO()
+    body = json.dumps({"type": "job.failed", "data": {"job": job.as_dict(), "sequence": 2}})
+    await LogSink(NonBlockingStdout(stream)).send(a_delivery(body=body))
+
+    line = json.loads(stream.getvalue())
+    assert len(stream.getvalue().encode()) < 16_384
+    assert (line["event"], line["event_id"], line["sequence"]) == ("job.failed", "evt_1", 2)
+    assert line["job"]["status"] == "FAILED"
+    assert "truncated" not in line
+
+
+@given(raw=JOB_OBJECTS)
+def test_log_sink_line_of_any_job(raw: dict[str, Any]):
+    """Whatever the API says of a job, its line is short JSON without line breaks."""
+    data = {"job": parse_job(raw).as_dict()}
+    delivery = a_delivery(body=json.dumps({"type": "job.failed", "data": data}))
+
+    line = _json(delivery.event, datetime(2024, 1, 15, tzinfo=UTC))
+
+    assert json.loads(line)["job"]["job_id"] == raw["job_id"]
+    assert len(line.encode()) < 16_383
+    assert line.splitlines() == [line]
 
 
 @pytest.mark.usefixtures("_json_log")
@@ -197,7 +231,8 @@ async def test_log_sink_reports_a_stdout_that_is_gone(number: int):
 async def test_log_sink_escapes_for_an_ascii_stdout():
     """Text that the encoding of stdout cannot carry is escaped as JSON does."""
     raw = io.BytesIO()
-    stream = io.TextIOWrapper(raw, encoding="ascii")
+    streams.prepare()
+    stream = io.TextIOWrapper(raw, encoding="ascii", errors=streams.ESCAPE)
     await LogSink(NonBlockingStdout(stream)).send(a_delivery())
 
     assert json.loads(raw.getvalue())["job"] == {"name": "Tränen"}

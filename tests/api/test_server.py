@@ -19,6 +19,7 @@ from poller.core.errors import AddressInUse, ConfigError
 from poller.runtime.address import ListenAddress
 from poller.sutro.simulator.script import JobScript
 from tests.support.api_server import LiveDaemon, live_daemon
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -281,3 +282,39 @@ async def test_server_rejects_a_connection_while_all_are_busy(daemon: LiveDaemon
         open_still = not one.content.at_eof() and not other.content.at_eof()
 
     assert open_still
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b'Content-Length: 500\r\n\r\n{"job_ids":',
+        b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"job\r\n',
+    ],
+    ids=["length", "chunked"],
+)
+async def test_server_does_not_blame_itself_for_a_client_that_leaves(tmp_path: Path, rest: bytes):
+    """A client that goes away while it sends is no error of ours."""
+    head = b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    async with live_daemon(tmp_path, RUNS) as daemon:
+        busy = daemon.app._api.busy_connections
+        with await connect(daemon, head + rest):
+            await until(lambda: busy)
+        await until(lambda: not busy)
+        failed = [line for line in daemon.log if line["event"] == "api.request_failed"]
+
+    assert failed == []
+
+
+async def test_server_rejects_a_body_that_is_not_encoded_as_declared(tmp_path: Path):
+    """A body that cannot be decoded is the client's error."""
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    async with live_daemon(tmp_path, RUNS) as daemon:
+        # The session would compress it.
+        response = await daemon.post("/v1/jobs", data=aiter_of(b"abcde"), headers=headers)
+
+    assert (response.status, response.problem) == (400, "invalid")
+
+
+async def aiter_of(chunk: bytes) -> AsyncIterator[bytes]:
+    """Yield one chunk."""
+    yield chunk

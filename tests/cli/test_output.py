@@ -1,6 +1,11 @@
 """How rows are printed."""
 
+import csv
+import io
+import json
 from decimal import Decimal
+
+import pytest
 
 from poller.cli.output import as_csv, as_json
 from poller.cli.table import as_table
@@ -43,3 +48,25 @@ def test_csv_quotes_and_leaves_null_empty():
     rows = [{"name": 'a,"b"', "cost": None, "other": 1}]
 
     assert as_csv(rows, ("name", "cost")) == 'name,cost\n"a,""b""",'
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＠"])  # noqa: RUF001
+def test_csv_has_no_formulas(start: str):
+    """A text that a spreadsheet would compute is marked as text; a number is not."""
+    rows = [{"name": f"{start}cmd|' /C calc'!A0", "n": -1, "cost": Decimal("-0.5")}]
+
+    (row,) = csv.DictReader(io.StringIO(as_csv(rows, ("name", "n", "cost"))))
+
+    assert row == {
+        "name": f"'{start}cmd|' /C calc'!A0".replace("\r", "\n"),
+        "n": "-1",
+        "cost": "-0.5",
+    }
+
+
+def test_tiny_cost_has_no_exponent():
+    """A cost of a fraction of a cent is written with all its digits, in JSON and CSV."""
+    rows = [{"cost": Decimal("1E-7")}]
+
+    assert json.loads(as_json(rows)) == [{"cost": "0.0000001"}]
+    assert as_csv(rows, ("cost",)) == "cost\n0.0000001"

@@ -89,6 +89,8 @@ TEXTS = [
     ("plain", "plain"),
     ("two\nlines\tand a tab", "two\nlines\tand a tab"),
     ("nul \x00, escape \x1b[0m, bell \x07", "nul , escape [0m, bell "),
+    ("paid \u202egpj.exe\u202c, \u2066isolated\u2069", "paid gpj.exe, isolated"),
+    ("\u05e9\u200f, \u0645\u06cc\u200c\u062e", "\u05e9\u200f, \u0645\u06cc\u200c\u062e"),
     ("del \x7f, next line \x85, separators \u2028\u2029", "del , next line , separators "),
     ("half a pair \ud800, the other \udfff", "half a pair , the other "),
     ("a whole one \U0001f600", "a whole one \U0001f600"),

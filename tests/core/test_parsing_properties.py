@@ -19,7 +19,8 @@ TEN_THIRTY = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
 
 
 ODD_TEXT = st.text(
-    st.characters(exclude_categories=()) | st.sampled_from('\0\x1b\n\u2028\ud800" '), max_size=20
+    st.characters(exclude_categories=()) | st.sampled_from('\0\x1b\n\u2028\u202e\ud800" '),
+    max_size=20,
 )
 NUMBERS = st.integers() | st.floats() | st.sampled_from([2**63 - 1, 2**63, 10**4_299, -0.0, 5e-324])
 SCALARS = st.none() | st.booleans() | NUMBERS | ODD_TEXT

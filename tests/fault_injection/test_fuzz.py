@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final
-from unicodedata import category
+from unicodedata import bidirectional, category
 
 import pytest
 from pydantic import SecretStr
@@ -71,6 +71,13 @@ class PreparedHttp:
 
 
 UNPRINTABLE: Final = {"Cc", "Cs", "Zl", "Zp"}
+TURNS: Final = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+"""Unicode's controls of the direction of text."""
+
+
+def is_shown(char: str) -> bool:
+    """Return whether a character is kept."""
+    return category(char) not in UNPRINTABLE and bidirectional(char) not in TURNS
 
 
 def read_independently(body: bytes) -> tuple[Any, str]:
@@ -78,7 +85,7 @@ def read_independently(body: bytes) -> tuple[Any, str]:
     try:
         raw = json.loads(body.decode("utf-8-sig", "replace"), parse_int=str)
         job = raw["job"]
-        status = "".join(char for char in job["status"][:64] if category(char) not in UNPRINTABLE)
+        status = "".join(filter(is_shown, job["status"][:64]))
         return job["job_id"], status.strip().casefold()
     except (ValueError, LookupError, TypeError, RecursionError):
         return None, ""

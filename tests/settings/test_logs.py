@@ -54,6 +54,50 @@ def test_log_line_is_one_json_object():
     assert (line["level"], line["event"], line["n"], line["x"]) == ("info", "job.changed", 1, None)
 
 
+def test_log_line_is_utf8():
+    """Characters are written as they are."""
+    stream = configured()
+
+    structlog.get_logger().info("job.changed", name="要約 😀")
+
+    assert '"要約 😀"' in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"error": "😀" * 50_000},
+        {"error": '"' * 9_000},
+        {"exception": "Traceback\n" + "x" * 100_000 + "\nValueError: the end"},
+        {"problems": ["要" * 600] * 20},
+        {"job": {"name": "a" * 20_000, "failure_reason": {"message": "b" * 20_000}}},
+        {"numbers": list(range(10_000))},
+        {f"key_{number}": "x" * 200 for number in range(300)},
+    ],
+)
+def test_log_line_is_below_16_kib(keys):
+    """Container engines cut longer lines: texts are cut before, and the line says so."""
+    stream = configured()
+
+    structlog.get_logger().error("poll.failed", **keys)
+
+    line = only_line(stream)
+    assert len(stream.getvalue().encode()) < 16_384
+    assert line["truncated"] is True
+    assert (line["level"], line["event"]) == ("error", "poll.failed")
+    assert line.get("exception", "the end").endswith("the end")
+
+
+def test_log_line_below_16_kib_is_whole():
+    """A line that fits is not cut."""
+    stream = configured()
+
+    structlog.get_logger().info("poll.failed", error="x" * 16_000)
+
+    assert only_line(stream)["error"] == "x" * 16_000
+    assert "truncated" not in only_line(stream)
+
+
 def test_log_level_filters_lines():
     """Lines below the level are not written, neither ours nor those of libraries."""
     stream = configured(level="warning")
