@@ -5,6 +5,7 @@ since a path can be a secret.
 """
 
 import os
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -15,11 +16,11 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import anyio
-from aiohttp.resolver import AsyncResolver
 from yarl import URL
 
 from poller import __version__
 from poller.core.errors import PollerError
+from poller.runtime.resolver import system_resolver
 from poller.runtime.status_line import (
     HEADER_BYTES_CAP,
     HEADERS_CAP,
@@ -77,12 +78,10 @@ class HttpClient:
 
     async def __aenter__(self) -> Self:
         """Open the session; connections are opened on demand."""
-        resolver = AsyncResolver()
-        self._stack.push_async_callback(resolver.close)
         connector = StatusLineConnector(
             limit=self._limit,
             keepalive_timeout=KEEP_ALIVE_SECONDS,
-            resolver=resolver,
+            resolver=system_resolver(),
             ssl=_tls_context(self._outbound.ca_file),
         )
         self._session = await self._stack.enter_async_context(
@@ -215,7 +214,9 @@ The error's own text can contain a URL.
 def _explain(error: Exception, url: str, timeout: float) -> str:
     host = urlsplit(url).hostname or "?"
     if isinstance(error, TimeoutError):
-        return f"{host}: no complete response within {timeout:g} s"
+        is_resolving = system_resolver().is_resolving(host)
+        text = "the name does not resolve" if is_resolving else "no complete response"
+        return f"{host}: {text} within {timeout:g} s"
     for kind, text, advice in EXPLANATIONS:
         if isinstance(error, kind):
             return f"{host}: {text}{_detail(error)}{advice}"
@@ -229,6 +230,8 @@ def _detail(error: Exception) -> str:
         text = str(cause.status)
     elif isinstance(cause, ssl.SSLError):
         text = getattr(cause, "verify_message", cause.reason)
+    elif isinstance(cause, socket.gaierror):
+        text = cause.strerror or ""
     else:
         number = getattr(cause, "errno", None)
         text = os.strerror(number) if number else ""

@@ -2,15 +2,12 @@
 
 import ssl
 from datetime import timedelta
-from functools import partial
 from traceback import format_exception
 
 import anyio
 import pytest
 import trustme
-from aiohttp.resolver import AsyncResolver
 
-from poller.runtime import http_client as http_module
 from poller.runtime.http_client import NoResponse, OutboundSettings
 from tests.support.http_peers import BREAKING, peer, proxy, responds, stalls
 from tests.support.http_requests import NOW, failure, get, session
@@ -102,38 +99,6 @@ async def test_connection_refused():
     text = await failure("http://127.0.0.1:1/secret")
 
     assert text == ("127.0.0.1: cannot connect (Connection refused)")
-
-
-@pytest.mark.parametrize(
-    ("reply_to", "words"),
-    [
-        # NXDOMAIN: the number and question of the query, with the flags of a name error.
-        (
-            lambda query: query[:2] + b"\x81\x83\0\1\0\0\0\0\0\0" + query[12:],
-            "the name does not resolve",
-        ),
-        (lambda _query: b"", "no complete response within 0.3 s"),
-    ],
-    ids=["no such name", "silence"],
-)
-async def test_name_that_does_not_resolve(monkeypatch, reply_to, words: str):
-    """An unknown name, and a name server that does not respond, are errors."""
-    async with await anyio.create_udp_socket(local_host="127.0.0.1") as dns:
-        port = dns.extra(anyio.abc.SocketAttribute.local_port)
-        resolver = partial(AsyncResolver, nameservers=["127.0.0.1"], udp_port=port)
-        monkeypatch.setattr(http_module, "AsyncResolver", resolver)
-
-        async def serve_names() -> None:
-            async for query, address in dns:
-                if response := reply_to(query):
-                    await dns.sendto(response, *address)
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(serve_names)
-            text = await failure("https://nonexistent.invalid/secret", limit=0.3)
-            group.cancel_scope.cancel()
-
-    assert text == f"nonexistent.invalid: {words}"
 
 
 async def test_proxy_of_a_plain_request():
