@@ -64,7 +64,7 @@ def test_progress_table_shows_known_fields():
         JobResult(job_id="job-4", end=JobEventType.MISSING),
     )
 
-    assert header == ["job", "status", "elapsed", "rows", "tokens", "in", "out", "cost"]
+    assert header == ["job", "name", "status", "elapsed", "rows", "tokens", "in", "out", "cost"]
     assert rows == [
         ["job-1", "RUNNING", "1m5s", "5,000"],
         ["job-2", "SUCCEEDED", "15,420", "8,230", "$0.0234"],
@@ -73,20 +73,27 @@ def test_progress_table_shows_known_fields():
     ]
 
 
-def test_progress_table_shows_run_time():
-    """An ended job shows how long it ran, a queued one how long it has waited."""
-    times = {
-        "datetime_started": "2024-01-15T10:30:15Z",
-        "datetime_completed": "2024-01-15T10:30:19Z",
-    }
-    queued = a_job("QUEUED", datetime_created="2024-01-15T10:31:10Z")
-    _, ended, waiting = drawn(
-        JobResult(job_id="job-1", job=a_job("FAILED", **times), end=JobEventType.FAILED),
-        JobResult(job_id="job-2", job=queued),
+def test_progress_table_shows_a_time_that_never_runs_back():
+    """The elapsed time counts from the creation of a job, queued, running or ended."""
+    created = {"datetime_created": "2024-01-15T10:31:00Z"}
+    started = created | {"datetime_started": "2024-01-15T10:31:15Z"}
+    completed = started | {"datetime_completed": "2024-01-15T10:31:30Z"}
+    _, *rows = drawn(
+        JobResult(job_id="job-1", job=a_job("QUEUED", **created)),
+        JobResult(job_id="job-1", job=a_job("RUNNING", **started)),
+        JobResult(job_id="job-1", job=a_job("FAILED", **completed), end=JobEventType.FAILED),
     )
 
-    assert ended == ["job-1", "FAILED", "4s"]
-    assert waiting == ["job-2", "QUEUED", "10s"]
+    assert [row[-1] for row in rows] == ["20s", "20s", "30s"]
+
+
+def test_progress_names_jobs(capsys: pytest.CaptureFixture[str]):
+    """A job has its name beside its ID, in the table and in a line."""
+    result = JobResult(job_id="job-1", job=a_job("RUNNING", name="Reviews\nof 2024"))
+    Lines().update([result])
+
+    assert drawn(result)[1][:4] == ["job-1", "Reviews", "of", "2024"]
+    assert capsys.readouterr().err == "job-1 (Reviews of 2024) RUNNING\n"
 
 
 def test_progress_table_escapes_markup():
@@ -111,6 +118,7 @@ def test_progress_prints_messages_above_the_table():
 def test_progress_on_a_terminal_is_a_table(monkeypatch: pytest.MonkeyPatch):
     """On a terminal with rich there is a table."""
     monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
 
     with progress(CLOCK) as listener:
         assert isinstance(listener, LiveTable)
@@ -123,6 +131,27 @@ def test_progress_on_a_narrow_terminal_is_lines(monkeypatch: pytest.MonkeyPatch)
 
     with progress(CLOCK) as listener:
         assert isinstance(listener, Lines)
+
+
+@pytest.mark.parametrize(("name", "text"), [("TERM", "dumb"), ("JPY_PARENT_PID", "42")])
+def test_progress_where_no_cursor_moves_is_lines(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str
+):
+    """A notebook, which claims to be a terminal, and a dumb terminal get lines."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv(name, text)
+
+    with progress(CLOCK) as listener:
+        assert isinstance(listener, Lines)
+
+
+def test_progress_can_be_silent(capsys: pytest.CaptureFixture[str]):
+    """Without progress nothing is printed, so that both streams together are the result."""
+    with progress(CLOCK, is_quiet=True) as listener:
+        listener.update([JobResult(job_id="job-1", job=RUNNING)])
+        listener.report("trouble")
+
+    assert capsys.readouterr() == ("", "")
 
 
 def test_progress_without_rich_is_lines(monkeypatch: pytest.MonkeyPatch):

@@ -31,7 +31,11 @@ DOCUMENTED = JobResult(
 @pytest.mark.parametrize(
     ("job", "line"),
     [
-        (DOCUMENTED, "job-12345 succeeded in 2m0s: 15420 tokens in, 8230 out, $0.0234"),
+        (
+            DOCUMENTED,
+            "job-12345 (Product review sentiment) succeeded in 2m0s:"
+            " 15420 tokens in, 8230 out, $0.0234",
+        ),
         (job_result(JobEventType.SUCCEEDED), "job-1 succeeded: cost not known yet"),
         (job_result(JobEventType.FAILED, **FAILED), "job-1 failed after 2m0s: out of memory"),
         (job_result(JobEventType.FAILED), "job-1 failed"),

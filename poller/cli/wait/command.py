@@ -74,6 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DURATION",
         help="stop when the API has not responded for this long (default: never)",
     )
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="print the result and errors, but no progress"
+    )
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     add_env_file_argument(parser)
 
@@ -95,7 +98,7 @@ async def _wait(config: Config, arguments: argparse.Namespace, job_ids: Sequence
     clock = Clock()
     async with build_http(config) as http:
         client = build_client(config, http, clock)
-        with progress(clock) as listener:
+        with progress(clock, is_quiet=arguments.quiet) as listener:
             waiter = build_waiter(
                 config,
                 client,
@@ -110,6 +113,8 @@ async def _wait(config: Config, arguments: argparse.Namespace, job_ids: Sequence
                 ),
             )
             failure = await _follow(waiter, client, job_ids)
+    if len(waiter.results) > 1 and not arguments.quiet:
+        print_status(*reasons(waiter.results))
     return _report(waiter.results, failure, is_json=arguments.output == "json")
 
 
@@ -132,9 +137,7 @@ async def _follow(
 
 
 def _report(results: Sequence[JobResult], failure: tuple[int, str] | None, *, is_json: bool) -> int:
-    """Print reasons and failures to stderr and the result to stdout; return the exit code."""
-    if len(results) > 1:
-        print_status(*reasons(results))
+    """Print a failure to stderr and the result to stdout; return the exit code."""
     if failure:
         print_error(failure[1])
     if is_json or results:

@@ -1,5 +1,6 @@
 """The progress of `wait` on stderr: a live table on a terminal, else one line per change."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -7,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from poller.cli import print_status
-from poller.cli.wait.report import status_text
+from poller.cli.wait.report import label, name_of, status_text
 from poller.core.formatting import format_cost, format_duration
 from poller.core.jobs import Job
 from poller.core.state import JobEventType
@@ -18,27 +19,45 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-COLUMNS: Final = ("job", "status", "elapsed", "rows", "tokens in", "out", "cost")
+COLUMNS: Final = ("job", "name", "status", "elapsed", "rows", "tokens in", "out", "cost")
 STYLES: Final = {
     JobEventType.SUCCEEDED: "green",
     JobEventType.FAILED: "bold red",
     JobEventType.CANCELLED: "yellow",
     JobEventType.MISSING: "bold red",
 }
+MAX_NAME_WIDTH: Final = 24
 MIN_TABLE_COLUMNS: Final = 60
 """In a narrower terminal every cell of the table would be cut."""
 
 
-def progress(clock: Clock) -> AbstractContextManager[ProgressListener]:
-    """Return the live table where it can be shown, else the lines."""
-    if not sys.stderr.isatty():
+NOTEBOOK_VARIABLES: Final = ("JPY_PARENT_PID", "JPY_SESSION_NAME", "COLAB_RELEASE_TAG")
+"""Set where a terminal is a cell of a notebook, which keeps every redraw of a table."""
+
+
+def progress(clock: Clock, *, is_quiet: bool = False) -> AbstractContextManager[ProgressListener]:
+    """Return the live table where it can be shown, else the lines; nothing if that is wanted."""
+    if is_quiet:
+        return nullcontext(Silence())
+    if not sys.stderr.isatty() or any(name in os.environ for name in NOTEBOOK_VARIABLES):
         return nullcontext(Lines())
     try:
         from rich.console import Console  # noqa: PLC0415 - an extra
     except ImportError:
         return nullcontext(Lines())
     console = Console(stderr=True)
-    return live(console, clock) if console.width >= MIN_TABLE_COLUMNS else nullcontext(Lines())
+    has_room = console.width >= MIN_TABLE_COLUMNS and not console.is_dumb_terminal
+    return live(console, clock) if has_room else nullcontext(Lines())
+
+
+class Silence:
+    """Print nothing."""
+
+    def report(self, text: str) -> None:
+        """Ignore a problem."""
+
+    def update(self, results: Sequence[JobResult]) -> None:
+        """Ignore the results so far."""
 
 
 class Lines:
@@ -57,7 +76,7 @@ class Lines:
             status = status_of(result)
             if status and self._printed.get(result.job_id) != status:
                 self._printed[result.job_id] = status
-                print_status(f"{result.job_id} {status}")
+                print_status(f"{label(result)} {status}")
 
 
 class LiveTable:
@@ -83,11 +102,19 @@ class LiveTable:
 
         table = Table(box=None, pad_edge=False, header_style="dim")
         for name in COLUMNS:
-            table.add_column(name, justify="left" if name in {"job", "status"} else "right")
+            is_name = name == "name"
+            table.add_column(
+                name,
+                justify="left" if name in {"job", "name", "status"} else "right",
+                no_wrap=is_name,
+                overflow="ellipsis" if is_name else "fold",
+                max_width=MAX_NAME_WIDTH if is_name else None,
+            )
         for result in self._results:
             style = STYLES[result.end] if result.end else ""
             status = Text(status_of(result) or "-", style)
-            table.add_row(Text(result.job_id), status, *_numbers(result.job, self._clock.now()))
+            names = Text(result.job_id), Text(name_of(result))
+            table.add_row(*names, status, *_numbers(result.job, self._clock.now()))
         return table
 
 
@@ -121,10 +148,9 @@ def _numbers(job: Job | None, now: datetime) -> list[str]:
 
 
 def _elapsed(job: Job, now: datetime) -> str:
-    """Return how long a job ran, or has run or waited so far, then in whole seconds."""
-    if job.run_seconds is not None:
-        return format_duration(job.run_seconds)
-    began = job.datetime_started or job.datetime_created
-    if began is None or job.status.is_terminal:
+    """Return the time since a job was created, or until it was complete, in whole seconds."""
+    began = job.datetime_created or job.datetime_started
+    until = job.datetime_completed if job.status.is_terminal else now
+    if began is None or until is None:
         return ""
-    return format_duration(max(0.0, (now - began).total_seconds()) // 1)
+    return format_duration(max(0.0, (until - began).total_seconds()) // 1)

@@ -28,8 +28,19 @@ def summary(results: Sequence[JobResult]) -> str:
 def reasons(results: Sequence[JobResult]) -> list[str]:
     """Return one line for each job that did not succeed."""
     return [
-        f"{result.job_id} {_failed_end(result)}" for result in results if result.end in FAILED_ENDS
+        f"{label(result)} {_failed_end(result)}" for result in results if result.end in FAILED_ENDS
     ]
+
+
+def label(result: JobResult) -> str:
+    """Return the ID of a job, with its name if it has one."""
+    name = name_of(result)
+    return f"{result.job_id} ({name})" if name else result.job_id
+
+
+def name_of(result: JobResult) -> str:
+    """Return the name of a job in one line; empty without one."""
+    return " ".join((result.job.name or "").split()) if result.job else ""
 
 
 def as_json(results: Sequence[JobResult]) -> str:
@@ -43,13 +54,13 @@ FAILED_ENDS: Final = frozenset({JobEventType.FAILED, JobEventType.CANCELLED, Job
 def _one(result: JobResult) -> str:
     job = result.job
     if result.end in FAILED_ENDS:
-        return f"{result.job_id} {_failed_end(result)}"
+        return f"{label(result)} {_failed_end(result)}"
     if job is None:
         return f"{result.job_id}: no status received"
     if result.end is None:
-        return f"{result.job_id} has not ended: {status_text(job)}"
+        return f"{label(result)} has not ended: {status_text(job)}"
     took = "" if job.run_seconds is None else f" in {format_duration(job.run_seconds)}"
-    return f"{result.job_id} succeeded{took}{_price(job)}"
+    return f"{label(result)} succeeded{took}{_price(job)}"
 
 
 def _failed_end(result: JobResult) -> str:
