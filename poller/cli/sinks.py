@@ -13,6 +13,7 @@ from poller.cli.arguments import add_actions, add_output_arguments, load_setting
 from poller.cli.output import REPLAY_COLUMNS, REPLAYED, as_json, print_rows, when_sent
 from poller.config import Config, SinkConfig, load
 from poller.core.errors import NoMatch
+from poller.core.events import EVENT_TYPES, DaemonEventType
 from poller.core.outbox import Delivery
 from poller.delivery.attempt import attempt, test_delivery
 from poller.runtime import logging as logs
@@ -30,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("enable", _enable, "enable a sink that a 410 response disabled; its events are sent"),
     )
     add_output_arguments(ls)
+    others[0].add_argument(
+        "--type",
+        choices=sorted(EVENT_TYPES),
+        default=DaemonEventType.TEST.value,
+        metavar="TYPE",
+        help="send a sample of this event type, marked with data.test (default: poller.test)",
+    )
     for action in others:
         action.add_argument("sink", metavar="NAME", help="such as webhook or webhook.audit")
         add_output_arguments(action)
@@ -60,7 +68,7 @@ def _test(arguments: argparse.Namespace) -> int:
     config = load(os.environ, arguments.env_file, for_run=False)
     logs.configure("warning", "auto", stream=sys.stderr, secrets=config.secrets)
     sink = _configured(config, arguments.sink)
-    delivery = test_delivery(sink.name, config.origin, Clock())
+    delivery = test_delivery(sink.name, config.origin, Clock(), arguments.type)
     event, reason = delivery.event, anyio.run(_send, config, sink, delivery)
     if arguments.output == "json":
         print_output(as_json({"sink": sink.name, "event_id": event.id, "error": reason}))

@@ -8,12 +8,13 @@ import anyio
 import structlog
 
 from poller.core.errors import DeliveryError
-from poller.core.events import DaemonEventType, EventOrigin, daemon_event
+from poller.core.events import EventOrigin
 from poller.core.outbox import Delivery
 from poller.core.parsing import strip_unprintable
 from poller.runtime.clock import Clock
 from poller.runtime.redaction import Secrets, redact
 from poller.sinks import Sink
+from poller.sinks.samples import test_event
 
 SEND_TIMEOUT: Final = 90.0
 """Seconds that a sink may take for one event, whatever its own timeout is."""
@@ -62,15 +63,8 @@ def _sanitize(error: DeliveryError, secrets: Secrets) -> DeliveryError:
     )
 
 
-def test_delivery(sink: str, origin: EventOrigin, clock: Clock) -> Delivery:
+def test_delivery(sink: str, origin: EventOrigin, clock: Clock, event_type: str) -> Delivery:
     """Return the delivery of a test event, which no store keeps."""
-    event = daemon_event(
-        DaemonEventType.TEST,
-        origin,
-        clock.now(),
-        # Each test has an id of its own, or a receiver would drop the second as a repetition.
-        instance=randomness.token_hex(8),
-        occurrence=1,
-        detail={"sink": sink},
-    )
+    instance = randomness.token_hex(8)
+    event = test_event(event_type, origin, clock.now(), sink=sink, instance=instance)
     return Delivery(id=0, sink=sink, event=event, created_at=clock.steady())

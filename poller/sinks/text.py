@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from poller.core.events import TERMINAL_EVENTS, Event
+from poller.core.events import TERMINAL_EVENTS, DaemonEventType, Event
 from poller.core.formatting import failure_message, format_cost, format_duration
 from poller.core.state import JobEventType
 
@@ -38,6 +38,8 @@ def format_message(event: Event) -> str:
         lines.append(f"Cost {_cost(data)}; tokens {tokens}")
     if failure := failure_message(job.get("failure_reason")):
         lines.append(failure)
+    if data.get("test") and event.type != DaemonEventType.TEST:
+        lines[0] = f"Test: {lines[0]}"
     return "\n".join(lines)
 
 

@@ -27,15 +27,15 @@ DOCUMENTED = JobResult(
     job_id="job-12345", job=parse_job(a_job_object()), end=JobEventType.SUCCEEDED
 )
 
+DOCUMENTED_SUMMARY = (
+    "job-12345 (Product review sentiment) succeeded in 2m0s: 15420 tokens in, 8230 out, $0.0234"
+)
+
 
 @pytest.mark.parametrize(
     ("job", "line"),
     [
-        (
-            DOCUMENTED,
-            "job-12345 (Product review sentiment) succeeded in 2m0s:"
-            " 15420 tokens in, 8230 out, $0.0234",
-        ),
+        (DOCUMENTED, DOCUMENTED_SUMMARY),
         (job_result(JobEventType.SUCCEEDED), "job-1 succeeded: cost not known yet"),
         (job_result(JobEventType.FAILED, **FAILED), "job-1 failed after 2m0s: out of memory"),
         (job_result(JobEventType.FAILED), "job-1 failed"),

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from poller.core.errors import DeliveryError
+from poller.core.events import EVENT_TYPES, event_id
 from poller.sinks import log as log_sink
+from poller.sinks.text import format_message
 from tests.cli.conftest import RunCli
 from tests.support.builders import check_event
 
@@ -22,6 +24,27 @@ def test_sinks_test_sends_one_event(run_cli: RunCli, path):
     assert event["event"] == "poller.test"
     assert last == f"Test event {event['event_id']} delivered to log."
     assert not path.exists()
+
+
+@pytest.mark.parametrize("event_type", sorted(EVENT_TYPES))
+def test_sinks_test_sends_a_sample_of_any_type(run_cli: RunCli, monkeypatch, event_type: str):
+    """A sample follows the schema, is marked as a test, and has an id that no real event has."""
+    got = []
+
+    async def send(_sink, delivery) -> None:
+        got.append(delivery.event)
+
+    monkeypatch.setattr(log_sink.LogSink, "send", send)
+
+    result = run_cli("sinks", "test", "log", "--type", event_type)
+
+    (event,) = got
+    real = event_id("sutro", event.data.get("job", {}).get("job_id", ""), event_type)
+    assert result.code == 0
+    assert check_event(event.body)["type"] == event.type == event_type
+    assert event.data["test"] is True
+    assert event.id != real
+    assert format_message(event).startswith(("Test: ", "This is a test"))
 
 
 def test_sinks_test_uses_a_new_id_each_time(run_cli: RunCli):

@@ -1,0 +1,97 @@
+"""Sample events: realistic ones of every type, for tests of sinks and of receivers."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from poller.core.detection_lag import Detection
+from poller.core.events import (
+    DaemonEventType,
+    Event,
+    EventOrigin,
+    daemon_event,
+    event_id,
+    job_event,
+)
+from poller.core.job_status import JobStatus
+from poller.core.jobs import format_rfc3339
+from poller.core.parsing import parse_job
+from poller.core.state import EventDraft, JobEventType
+
+SAMPLE_JOB: Final = {
+    "job_id": "job-12345",
+    "status": "SUCCEEDED",
+    "model": "llama-3.3-70b",
+    "name": "Product review sentiment",
+    "input_tokens": 15_420,
+    "output_tokens": 8_230,
+    "num_rows": 50,
+    "job_cost": 0.0234,
+}
+UNENDED: Final = {
+    "status": "RUNNING",
+    "datetime_completed": None,
+    "output_tokens": None,
+    "job_cost": None,
+}
+SAMPLE_CHANGES: Final[Mapping[str, Mapping[str, Any]]] = {
+    JobEventType.STARTED: UNENDED,
+    JobEventType.MISSING: UNENDED,
+    JobEventType.FOUND: UNENDED,
+    JobEventType.UNRECOGNISED: UNENDED | {"status": "ARCHIVED"},
+    JobEventType.FAILED: {
+        "status": "FAILED",
+        "failure_reason": {"message": "The model returned no output for 3 rows."},
+    },
+    JobEventType.CANCELLED: {"status": "CANCELLED"},
+}
+"""Fields of the sample job that differ from those of a succeeded job, by event type."""
+SAMPLE_TIMES: Final = {
+    "datetime_created": 137.0,
+    "datetime_started": 122.0,
+    "datetime_completed": 2.0,
+}
+"""Seconds before the detection of the event."""
+SAMPLE_DETAILS: Final = {
+    DaemonEventType.AUTH_FAILED: {"reason": "API key rejected"},
+    DaemonEventType.AUTH_RECOVERED: {"reason": "API key accepted"},
+    DaemonEventType.SINK_DISABLED: {"reason": "the receiver returned 410"},
+}
+
+
+def sample_event(event_type: str, origin: EventOrigin, now: datetime, **job_fields: Any) -> Event:
+    """Return an event of a sample job, detected now. `job_fields` are those of a job object."""
+    kind = JobEventType(event_type)
+    times = {
+        name: format_rfc3339(now - timedelta(seconds=seconds))
+        for name, seconds in SAMPLE_TIMES.items()
+    }
+    job = parse_job({**SAMPLE_JOB, **times, **SAMPLE_CHANGES.get(kind, {}), **job_fields})
+    draft = EventDraft(
+        type=kind, job_id=job.job_id, job=job, previous_status=JobStatus.RUNNING, sequence=2
+    )
+    return job_event(draft, origin, now, Detection(detected_at=now.timestamp()))
+
+
+def test_event(
+    event_type: str, origin: EventOrigin, now: datetime, *, sink: str, instance: str
+) -> Event:
+    """Return an event of any type with `data.test`, and an id that no real event has.
+
+    `instance` makes the id new, or a receiver would drop the second test as a repetition.
+    """
+    if event_type in {*JobEventType}:
+        event = sample_event(event_type, origin, now)
+    else:
+        kind = DaemonEventType(event_type)
+        detail = SAMPLE_DETAILS.get(kind, {}) | {"sink": sink}
+        event = daemon_event(kind, origin, now, instance=instance, occurrence=1, detail=detail)
+    body = json.loads(event.body)
+    body["data"]["test"] = True
+    return replace(
+        event,
+        id=event_id(origin.namespace, f"test {instance}", event_type),
+        body=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
+    )
