@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -118,20 +118,26 @@ class SutroClient:
             raise MalformedResponse("the response is about another job")
         return job
 
-    async def get_status(self, job_id: str) -> Job:
-        """Return a job with its status and failure reason alone, whose response is always small."""
+    async def get_status(self, job_id: str, known: Known = no_known_jobs) -> Job:
+        """Return the `known` job with the status and failure reason that it has now.
+
+        The response is always small. `job_status` is a map from ids to statuses, in older
+        deployments a bare status.
+        """
         raw = await self._request("status", f"/job-status/{job_id}")
         statuses, metadata = raw.get("job_status"), raw.get("metadata")
-        return _parse(
+        job = _parse(
             {
                 "job_id": job_id,
-                "status": statuses.get(job_id) if isinstance(statuses, dict) else None,
+                "status": statuses.get(job_id) if isinstance(statuses, dict) else statuses,
                 "failure_reason": metadata.get("failure_reason")
                 if isinstance(metadata, dict)
                 else None,
             },
             job_id,
         )
+        names = ("status", "raw_status", "failure_reason", "invalid_fields")
+        return replace(known(job_id) or job, **{name: getattr(job, name) for name in names})
 
     async def list_jobs(
         self, *, limit: int, cursor: str | None = None, known: Known = no_known_jobs

@@ -96,11 +96,13 @@ class ListPlanner:
     def plan(self, job_id: str, queue: QueueView) -> PageRequest | None:
         """Return the page that shows a due job and others due soon, or None where GET is better."""
         now = self._now()
-        if now < self._off_until or self._failures >= self._failures_allowed:
+        if self._is_off:
             return None
         list_page = self._places.get(job_id)
         if list_page is None:
-            return self._unread_page(job_id)
+            is_alone = not self._created.keys() - {job_id}
+            self._created.setdefault(job_id, None)
+            return None if is_alone else self.search(job_id)
         ids = list_page.job_ids[: self._limit]
         due_soon = [
             number
@@ -112,8 +114,23 @@ class ListPlanner:
         depth = max(due_soon[-1], ids.index(job_id)) + 1
         # The page shows jobs that are not due yet as well, or its failure concerns them too.
         expected = tuple(other for other in ids[:depth] if queue.is_batchable(other))
-        limit = min(depth + MARGIN_JOBS, self._limit)
-        return PageRequest(list_page, limit, expected, is_whole=limit == self._limit)
+        return self._down_to(list_page, depth, expected)
+
+    def locate(self, job_id: str) -> PageRequest | None:
+        """Return the page that shows a job, whoever else is due; None if it is not known."""
+        list_page = self._places.get(job_id)
+        if list_page is None or self._is_off:
+            return None
+        depth = list_page.job_ids.index(job_id) + 1
+        return self._down_to(list_page, depth, (job_id,)) if depth <= self._limit else None
+
+    def search(self, job_id: str) -> PageRequest | None:
+        """Return an unread page in which a job may be, if there is credit for one."""
+        list_page = self._page_of(self._created.setdefault(job_id, None))
+        if list_page is None or self._credit < 1.0 or self._is_off:
+            return None
+        self._credit -= 1.0
+        return PageRequest(list_page, self._limit, (), is_whole=True)
 
     def peek(self) -> PageRequest | None:
         """Return a small first page that can show a few new jobs, once older ones are known."""
@@ -194,16 +211,13 @@ class ListPlanner:
         else:
             self._failures += not isinstance(error, RateLimited | Unauthorized)
 
-    def _unread_page(self, job_id: str) -> PageRequest | None:
-        """Return an unread page in which a job may be, if there is credit for one."""
-        self._created.setdefault(job_id, None)
-        if len(self._created) < 2 or self._credit < 1.0:
-            return None
-        list_page = self._page_of(self._created[job_id])
-        if list_page is None:
-            return None
-        self._credit -= 1.0
-        return PageRequest(list_page, self._limit, (), is_whole=True)
+    @property
+    def _is_off(self) -> bool:
+        return self._now() < self._off_until or self._failures >= self._failures_allowed
+
+    def _down_to(self, list_page: ListPage, depth: int, expected: tuple[str, ...]) -> PageRequest:
+        limit = min(depth + MARGIN_JOBS, self._limit)
+        return PageRequest(list_page, limit, expected, is_whole=limit == self._limit)
 
     def _page_of(self, created: datetime | None) -> ListPage | None:
         """Return the first unread page, or the one that reaches down to a creation time."""

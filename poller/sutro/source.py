@@ -26,8 +26,9 @@ log = structlog.get_logger()
 class SutroSource:
     """Polls a page of the list where that shows several due jobs, else one job with a GET.
 
-    `renew_key` reads the key's file again. Once the object of a job is too large, only its status
-    is requested.
+    `renew_key` reads the key's file again. Once the object of a job is too large, a page
+    that shows it is read, or its status alone; at its end the object is requested again, for the
+    cost and the tokens.
     """
 
     def __init__(
@@ -44,7 +45,8 @@ class SutroSource:
         self._planner = planner
         self._now = now
         self._renew_key = renew_key
-        self._large: set[str] = set()
+        # The jobs whose object was too large, and whether to request their status alone.
+        self._large: dict[str, bool] = {}
 
     @property
     def is_gated(self) -> bool:
@@ -77,7 +79,10 @@ class SutroSource:
             return None
         request = None if is_probe else self._plan_page(queue, job_id)
         if request is None:
-            return PollRequest((job_id,), partial(self._poll_job, job_id, is_probe=is_probe))
+            # At its end the object is requested again, for the cost and the tokens.
+            is_status_only = self._large.get(job_id, False) and queue.is_batchable(job_id)
+            poll = partial(self._poll_job, job_id, is_probe=is_probe, is_status_only=is_status_only)
+            return PollRequest((job_id,), poll)
         job_ids = tuple(dict.fromkeys((job_id, *request.expected)))
         return PollRequest(job_ids, partial(self._poll_page, request, job_ids))
 
@@ -143,13 +148,12 @@ class SutroSource:
 
     def _plan_page(self, queue: QueueView, job_id: str) -> PageRequest | None:
         """Return the page that is worth a request, if there is one, once the API is known."""
-        if (
-            not self._rate_limiter.has_answered
-            or job_id in self._large
-            or not queue.is_batchable(job_id)
-        ):
+        if not self._rate_limiter.has_answered or not queue.is_batchable(job_id):
             return None
-        return self._planner.plan(job_id, queue)
+        if job_id not in self._large:
+            return self._planner.plan(job_id, queue)
+        page = self._planner.locate(job_id)
+        return page if page or self._large[job_id] else self._planner.search(job_id)
 
     async def _poll_page(
         self, request: PageRequest, job_ids: Sequence[str], known: Known
@@ -166,30 +170,30 @@ class SutroSource:
         return _observations(page, requested_at)
 
     async def _poll_job(
-        self, job_id: str, known: Known, *, is_probe: bool
+        self, job_id: str, known: Known, *, is_probe: bool, is_status_only: bool
     ) -> Sequence[Observation]:
         if is_probe:
             self._renew_key()
         requested_at = self._now()
-        is_large = job_id in self._large
+        call = self._client.get_status if is_status_only else self._client.get_job
         try:
-            client = self._client
-            call = client.get_status(job_id) if is_large else client.get_job(job_id, known)
-            result: Job | PollError = await call
+            result: Job | PollError = await call(job_id, known)
         except PollError as error:
             result = _detach(error)
-        if is_large and isinstance(result, NotFound):
+        if is_status_only and isinstance(result, NotFound):
             # Not every deployment has this endpoint: the job itself was there.
-            self._large.discard(job_id)
+            self._large[job_id] = False
             result = Transient(str(result))
         self._rate_limiter.report(
             result if isinstance(result, PollError) else None, is_probe=is_probe
         )
         self._planner.learn_job(job_id, result)
-        if isinstance(result, ResponseTooLarge) and not is_large:
-            log.warning("job.too_large", job_id=job_id, error=str(result))
-            self._large.add(job_id)
-            return await self._poll_job(job_id, known, is_probe=await self._rate_limiter.acquire())
+        if isinstance(result, ResponseTooLarge) and not is_status_only:
+            if job_id not in self._large:
+                log.warning("job.too_large", job_id=job_id, error=str(result))
+            self._large[job_id] = True
+            is_probe = await self._rate_limiter.acquire()
+            return await self._poll_job(job_id, known, is_probe=is_probe, is_status_only=True)
         return (Observation(job_id, requested_at, result),)
 
 

@@ -1,6 +1,7 @@
 """One request to the API: how it is made, and the meaning of each status."""
 
 import json
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -19,6 +20,7 @@ from poller.core.errors import (
 from poller.core.job_status import JobStatus
 from poller.runtime.http_client import HttpClient, OutboundSettings
 from poller.sutro.client import SutroClient
+from tests.support.builders import a_job
 from tests.support.client_polls import DATE, JOB, NOW, UNKNOWN, body, client, poll_error
 from tests.support.http_peers import peer, responds
 
@@ -193,6 +195,7 @@ async def test_clock_skew_of_responses(date: str, clock_skew: float, status: int
     [
         ({"job_status": {JOB: "failed"}, "metadata": None}, None),
         ({"job_status": {JOB: "FAILED"}}, None),
+        ({"job_status": "Failed"}, None),
         (
             {"job_status": {JOB: "ERROR"}, "metadata": {"failure_reason": {"message": "no GPU"}}},
             {"message": "no GPU"},
@@ -209,7 +212,17 @@ async def test_get_status(answer: dict[str, Any], reason: dict[str, str] | None)
     assert (job.job_id, job.status, job.failure_reason) == (JOB, JobStatus.FAILED, reason)
 
 
-@pytest.mark.parametrize("words", [None, [], "FAILED", {}, {"job-1": "FAILED"}, {JOB: None}])
+async def test_get_status_keeps_what_is_known():
+    """The other fields of the job are as they were known before."""
+    known = a_job("RUNNING", job_id=JOB, model="llama")
+    text = json.dumps({"job_status": {JOB: "SUCCEEDED"}}).encode()
+    async with peer(responds(200, text)) as it, client(f"{it.base}/v1") as api:
+        job = await api.get_status(JOB, {JOB: known}.get)
+
+    assert job == replace(known, status=JobStatus.SUCCEEDED)
+
+
+@pytest.mark.parametrize("words", [None, [], "", 7, {}, {"job-1": "FAILED"}, {JOB: None}])
 async def test_get_status_of_another_job_is_malformed(words: object):
     """A status that is not that of the requested job is no observation."""
     text = json.dumps({"job_status": words}).encode()

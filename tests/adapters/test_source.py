@@ -41,6 +41,12 @@ def a_status(status: str) -> ConnectionHandler:
     return responds(200, json.dumps({"job_status": {"job-1": status}}).encode())
 
 
+def a_page(*job_ids: str) -> ConnectionHandler:
+    """Return a page of running jobs."""
+    jobs = [{"job_id": job_id, "status": "RUNNING"} for job_id in job_ids]
+    return responds(200, json.dumps({"jobs": jobs, "next_cursor": None}).encode())
+
+
 def an_object(job_id: str = "job-1", status: str = "RUNNING") -> ConnectionHandler:
     """Return a job object."""
     return responds(200, json.dumps({"job": {"job_id": job_id, "status": status}}).encode())
@@ -55,20 +61,21 @@ class Poller:
     keys: list[str]
     queue: PollQueue = field(default_factory=PollQueue)
 
-    def due(self, *job_ids: str) -> None:
+    def due(self, *job_ids: str, is_single: bool = False) -> None:
         """Make jobs due now."""
         now = NOW + anyio.current_time()
         for job_id in job_ids:
-            self.queue.put(job_id, due=now, now=now - 10.0)
+            self.queue.put(job_id, due=now, now=now - 10.0, is_single=is_single)
 
-    async def poll(self, job_id: str = "job-1") -> Job | PollError:
+    async def poll(self, job_id: str = "job-1", *, is_single: bool = False) -> Job | PollError:
         """Make a job due, and return the result of its poll."""
-        self.due(job_id)
+        self.due(job_id, is_single=is_single)
         request = await self.next_request()
-        (seen,) = await request.send(no_known_jobs)
-        assert seen.job_id == job_id
-        assert isinstance(seen.result, Job | PollError)
-        return seen.result
+        results = {seen.job_id: seen.result for seen in await request.send(no_known_jobs)}
+        assert job_id in request.job_ids
+        result = results[job_id]
+        assert isinstance(result, Job | PollError)
+        return result
 
     async def next_request(self) -> PollRequest:
         """Wait for the next request, and take its jobs."""
@@ -230,6 +237,41 @@ async def test_large_job_is_not_read_twice():
             await poller.poll()
 
     assert poller.paths == ["/v1/jobs/job-1", *["/v1/job-status/job-1"] * 3]
+
+
+async def test_large_job_is_read_again_at_its_end():
+    """At its end the whole object is requested again: it may fit now, with the cost."""
+    handlers = [TOO_LARGE, a_status("SUCCEEDED"), an_object(status="SUCCEEDED")]
+    async with polling(*handlers) as poller:
+        await poller.poll()
+        await poller.poll(is_single=True)
+
+    assert poller.paths == ["/v1/jobs/job-1", "/v1/job-status/job-1", "/v1/jobs/job-1"]
+
+
+async def test_large_job_is_polled_by_a_page_without_a_status_endpoint():
+    """Where the API has no status alone, a page of the list shows the job."""
+    unknown = responds(404, b'{"message": "Not Found"}')
+    async with polling(TOO_LARGE, unknown, a_page("other", "job-1")) as poller:
+        seen = [await poller.poll() for _ in range(3)]
+
+    assert [type(result) for result in seen] == [Transient, Job, Job]
+    assert poller.paths[2:] == ["/v1/list-jobs?limit=100", "/v1/list-jobs?limit=7"]
+
+
+async def test_large_job_that_a_page_shows_is_polled_by_that_page():
+    """A page that shows a large job with all its fields is better than its status alone."""
+    both = a_page("job-1", "job-2")
+    handlers = [an_object("job-2"), both, TOO_LARGE, a_status("RUNNING"), both]
+    async with polling(*handlers) as poller:
+        await poller.poll("job-2")
+        await poller.poll("job-1")
+        await poller.poll("job-1", is_single=True)
+        await poller.poll("job-1")
+
+    pages = ["/v1/list-jobs?limit=100", "/v1/list-jobs?limit=6"]
+    job = ["/v1/jobs/job-1", "/v1/job-status/job-1"]
+    assert poller.paths == ["/v1/jobs/job-2", pages[0], *job, pages[1]]
 
 
 async def test_large_job_is_logged_once(capsys):

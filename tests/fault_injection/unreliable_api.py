@@ -95,7 +95,7 @@ class UnreliableApi:
         await self._delay_or_fail(job_id)
         return self.timelines[job_id].at(self._random.choice([requested_at, anyio.current_time()]))
 
-    async def get_status(self, job_id: str) -> Job:
+    async def get_status(self, job_id: str, known: Known = no_known_jobs) -> Job:
         """Return its status alone."""
         return a_job((await self.get_job(job_id)).status, job_id=job_id)
 

@@ -116,7 +116,7 @@ async def test_large_job_is_not_missing_without_a_status_endpoint():
     """A 404 for the status of a job that was just there does not make the job missing."""
     api, store = FakeApi(job_1=ResponseTooLarge("over the cap")), a_store()
 
-    async def get_status(_job_id):
+    async def get_status(_job_id, _known):
         raise NotFound("the API knows no such job (404)")
 
     api.get_status = get_status
