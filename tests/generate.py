@@ -44,16 +44,21 @@ HEAD: Final = """\
 """
 
 KEY: Final = {"SUTRO_API_KEY": ""}
+API: Final = KEY | {"#SUTRO_API_URL": "https://api.sutro.sh"}
 WEBHOOK: Final = {
-    "POLLER_WEBHOOK_URL": "https://example.com/hooks/sutro",
+    "POLLER_SINKS": "log,webhook",
+    "POLLER_WEBHOOK_URL": "",
     "POLLER_WEBHOOK_SECRET": "",
 }
-MINIMAL_TITLE: Final = "The smallest configuration that reports the end of a job to a webhook."
-MINIMAL: Final = KEY | {"POLLER_JOB_IDS": "job-12345"} | WEBHOOK
-SIDECAR_TITLE: Final = "For a sidecar of an application that writes its job IDs to a file."
+"""A file without a URL does not start, which no placeholder would prevent."""
+
+FILL_IN: Final = "Fill in the empty lines."
+MINIMAL_TITLE: Final = f"The smallest configuration that reports to a webhook. {FILL_IN}"
+MINIMAL: Final = API | {"POLLER_JOB_IDS": ""} | WEBHOOK
+SIDECAR_TITLE: Final = f"For a sidecar of an app that writes its job IDs to a file. {FILL_IN}"
 SIDECAR: Final = (
-    KEY
-    | {"POLLER_JOBS_FILE": "/shared/jobs.txt", "POLLER_SINKS": "log,webhook"}
+    API
+    | {"POLLER_JOBS_FILE": "/shared/jobs.txt"}
     | WEBHOOK
     | {"POLLER_STORE": "/state/state.db", "POLLER_LOG_FORMAT": "json"}
 )
@@ -73,9 +78,11 @@ def template() -> str:
 
 
 def example(title: str, values: Mapping[str, str]) -> str:
-    """Write some variables with values, each under what it is."""
+    """Write some variables with values, each under what it is; # leaves one out."""
     known = _all()
-    blocks = [f"# {known[name][1]}\n{name}={value}\n" for name, value in values.items()]
+    blocks = [
+        f"# {known[name.removeprefix('#')][1]}\n{name}={value}\n" for name, value in values.items()
+    ]
     return f"# {title}\n\n" + "".join(blocks)
 
 

@@ -40,7 +40,7 @@ IMAGES: Final = {"sutro-poller": IMAGE, "submitter": SUBMITTER}
 SECRETS: Final = {"SUTRO_API_KEY": KEY, "POLLER_WEBHOOK_SECRET": SECRET}
 SETTINGS: Final = PACE | {
     "SUTRO_API_URL": "http://127.0.0.1:8378",
-    "POLLER_WEBHOOK_URL": "",
+    "POLLER_SINKS": "log",
     "POLLER_DISCOVER_INTERVAL": "1s",
 }
 
