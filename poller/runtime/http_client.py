@@ -4,7 +4,9 @@ Every error of the HTTP library becomes `NoResponse`, whose text names the host 
 since a path can be a secret.
 """
 
+import base64
 import os
+import re
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -12,7 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import aiohttp
 import anyio
@@ -120,11 +122,11 @@ class HttpClient:
         deadline = anyio.current_time() + self._timeout
         status = None
         try:
-            target = URL(url)
+            target, credentials = _split_credentials(url)
             async with self._session.request(
                 method,
                 target,
-                headers=headers,
+                headers={**credentials, **headers},
                 data=body,
                 allow_redirects=False,
                 proxy=self._outbound.proxy_for(target.scheme, target.host or "", target.port),
@@ -152,6 +154,28 @@ class HttpClient:
                     size = await _read_up_to(chunks, size, response, cap)
                     return _join(chunks, size, cap), size > cap
         return _join(chunks, size, cap), size > cap
+
+
+def _split_credentials(url: str) -> tuple[URL, Mapping[str, str]]:
+    """Return a URL that is sent byte by byte, and the header of its user and password.
+
+    A query is a part of the path here: the library would drop a `?` that nothing follows.
+    """
+    scheme, _, rest = url.partition("#")[0].partition("://")
+    authority = re.split("[/?]", rest, maxsplit=1)[0]
+    path = rest.removeprefix(authority)
+    user, at, host = authority.rpartition("@")
+    target = URL.build(
+        scheme=scheme.lower(),
+        authority=host,
+        path=path if path.startswith("/") else f"/{path}",
+        encoded=True,
+    )
+    if not at:
+        return target, {}
+    name, _, password = user.partition(":")
+    credentials = base64.b64encode(unquote_to_bytes(f"{name}:{password}")).decode()
+    return target, {"Authorization": f"Basic {credentials}"}
 
 
 async def _read_up_to(

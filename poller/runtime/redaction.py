@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -64,6 +64,7 @@ def _encodings(secret: str) -> set[str]:
     in_base64 = (base64.b64encode(encoded), base64.urlsafe_b64encode(encoded))
     return {
         secret,
+        unquote(secret),
         quote(secret),
         quote(secret, safe=""),
         quote_plus(secret),

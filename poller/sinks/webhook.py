@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo, field_validator
 
@@ -128,6 +129,17 @@ class WebhookSettings(SinkSettings):
     hub_signature: bool = setting(
         "off", f"Also send {HUB_SIGNATURE}, the signature of the body alone that GitHub uses"
     )
+
+    @field_validator("headers")
+    @classmethod
+    def _reject_two_authorizations(
+        cls, headers: dict[str, SecretStr] | None, info: ValidationInfo
+    ) -> dict[str, SecretStr] | None:
+        url = info.data.get("url")  # without an error of its own
+        has_user = url and "@" in urlsplit(url.get_secret_value()).netloc
+        if has_user and "authorization" in map(str.lower, headers or ()):
+            raise ValueError("must have no Authorization while the URL has a user; remove one")
+        return headers
 
     @field_validator("hub_signature")
     @classmethod

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from poller.runtime.http_client import redact_url
 from poller.runtime.http_headers import http_date, retry_after
+from poller.runtime.redaction import redact
 from tests.support.http_requests import DATE
 
 
@@ -82,3 +83,11 @@ def test_http_date():
 def test_redacted_url(url: str):
     """A redacted URL has no part that can be a secret."""
     assert redact_url(url) == "https://a.example/..."
+
+
+def test_redaction_of_a_decoded_path():
+    """A path is redacted as it was configured, and as other libraries write it."""
+    secrets = ("/u/me%40example.com/hook?next=%2Frun",)
+
+    assert redact(f"POST {secrets[0]} failed", secrets) == "POST **** failed"
+    assert redact("POST /u/me@example.com/hook?next=/run failed", secrets) == "POST **** failed"

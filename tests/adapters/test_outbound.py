@@ -1,5 +1,6 @@
 """Outgoing requests: TLS, names, proxies."""
 
+import base64
 import ssl
 from datetime import timedelta
 from traceback import format_exception
@@ -7,10 +8,12 @@ from traceback import format_exception
 import anyio
 import pytest
 import trustme
+from hypothesis import given
+from hypothesis import strategies as st
 
-from poller.runtime.http_client import NoResponse, OutboundSettings
+from poller.runtime.http_client import NoResponse, OutboundSettings, _split_credentials
 from tests.support.http_peers import BREAKING, peer, proxy, responds, stalls
-from tests.support.http_requests import NOW, failure, get, session
+from tests.support.http_requests import CAP, NOW, failure, get, session
 
 # TLS.
 
@@ -89,6 +92,72 @@ async def test_tls_handshake_that_stalls():
 
     assert text == "127.0.0.1: no complete response within 30 s"
     assert anyio.current_time() <= 31.0
+
+
+# URLs.
+
+EXACT = (
+    "/u/me%40example.com/hook?sp=%2Ftriggers%2Fmanual%2Frun&sig=Ab_c-D%2Fe%2Bf%3D",
+    "/a/../b/./c//d",
+    "/%7Euser/%2f%3A|{x}?",
+    "/?a=b?c&d;e=+%20%zz",
+)
+
+
+@pytest.mark.parametrize("target", EXACT)
+async def test_url_is_sent_as_it_is(target: str):
+    """Path and query go out byte by byte, without their fragment, and so they do by a proxy."""
+    async with peer(responds(200)) as server, proxy() as gateway:
+        by_proxy = OutboundSettings(proxy_for=lambda *_: gateway.base)
+        async with session() as http, session(by_proxy) as proxied:
+            await get(http, f"{server.base}{target}#fragment")
+            await get(proxied, f"http://api.example:80{target}")
+
+    assert server.lines == [f"GET {target} HTTP/1.1"]
+    assert gateway.lines == [f"GET http://api.example{target} HTTP/1.1"]
+
+
+async def test_url_is_sent_as_it_is_through_a_tunnel(trusting):
+    """So they do through the tunnel of a proxy."""
+    tls = certificate("127.0.0.1")
+    async with proxy() as gateway, peer(responds(200), tls=tls) as server:
+        outbound = OutboundSettings(trusting.ca_file, lambda *_: gateway.base)
+        async with session(outbound) as http:
+            await get(http, server.base + EXACT[0])
+
+    assert server.lines == [f"GET {EXACT[0]} HTTP/1.1"]
+
+
+@pytest.mark.parametrize(("end", "target"), [("", "/"), ("?x=%2F", "/?x=%2F"), ("?", "/?")])
+async def test_url_without_a_path(end: str, target: str):
+    """Without a path the root is requested."""
+    async with peer(responds(200)) as server, session() as http:
+        await get(http, server.base + end)
+
+    assert server.lines == [f"GET {target} HTTP/1.1"]
+
+
+@given(st.text([chr(code) for code in range(0x21, 0x7F) if chr(code) != "#"]))
+def test_url_of_any_characters_is_exact(target: str):
+    """For any path and query, the library is given exactly those."""
+    url, _ = _split_credentials(f"http://a.example:81/{target}")
+
+    assert (url.raw_path_qs, str(url)) == (f"/{target}", f"http://a.example:81/{target}")
+
+
+@pytest.mark.parametrize(
+    ("user", "credentials"),
+    [("me:p%40ss", "me:p@ss"), ("me", "me:"), (":token", ":token"), ("%C3%A9:%E2%82%AC", "é:€")],
+)
+async def test_url_user_is_sent_as_a_header(user: str, credentials: str):
+    """User and password of a URL are decoded and sent as UTF-8, and in the header alone."""
+    async with peer(responds(200)) as server, session() as http:
+        await http.request("GET", server.base.replace("//", f"//{user}@"), headers={}, cap=CAP)
+
+    value = base64.b64encode(credentials.encode()).decode()
+    assert server.header("Authorization") == f"Basic {value}"
+    assert server.lines == ["GET / HTTP/1.1"]
+    assert server.header("Host") == server.base.removeprefix("http://")
 
 
 # Names and proxies.

@@ -93,6 +93,20 @@ def test_webhook_settings_rejects_invalid_values(variables: dict[str, str], word
     assert "canar" not in problem
 
 
+@pytest.mark.parametrize("name", ["Authorization", "authorization"])
+def test_webhook_settings_with_two_authorizations(name: str):
+    """A user in the URL and a header of the same meaning exclude each other."""
+    headers = f'{{"{name}": "Bearer canary"}}'
+    settings(url="https://a.example/x@y", headers=headers)
+    with pytest.raises(ConfigError) as caught:
+        settings(url="https://canary:canary@a.example", headers=headers)
+
+    (problem,) = caught.value.problems
+    assert problem == (
+        "POLLER_WEBHOOK_HEADERS: must have no Authorization while the URL has a user; remove one"
+    )
+
+
 def test_webhook_settings_hide_secrets():
     """Printed settings show neither the URL, nor the secret, nor the headers."""
     shown = settings(url="https://a.example/canary", secret=NEW, headers='{"X": "canary"}')
