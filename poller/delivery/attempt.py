@@ -1,8 +1,10 @@
 """One attempt to deliver one event: the fence around every sink."""
 
+import asyncio
 import math
 import secrets as randomness
-from typing import Final
+from contextlib import suppress
+from typing import Any, Final
 
 import anyio
 import structlog
@@ -18,6 +20,8 @@ from poller.sinks.samples import test_event
 
 SEND_TIMEOUT: Final = 90.0
 """Seconds that a sink may take for one event, whatever its own timeout is."""
+CANCEL_TIMEOUT: Final = 1.0
+"""Seconds that a sink may take to end when its call is cancelled."""
 REASON_CHARS: Final = 1_000
 """Characters of a reason that are logged and stored."""
 REDACTED_CHARS: Final = 100_000
@@ -30,37 +34,72 @@ async def attempt(sink: Sink, delivery: Delivery, *, secrets: Secrets) -> Delive
     """Send one delivery once. Return None if it was delivered, and why not otherwise.
 
     Whatever the sink raises ends here, so that its bug cannot stop others. The reason is one
-    line without secrets: it is logged, stored, shown, and sent to other sinks.
+    line without secrets: it is logged, stored, shown, and sent to other sinks. A call that goes on
+    after its cancellation, such as a thread that hangs, is waited for: a second call beside it
+    would deliver out of order, and each one would cost a thread. Only the caller's own
+    cancellation leaves it behind.
     """
+    scope = anyio.CancelScope()
+    call = asyncio.create_task(_send(sink, delivery, secrets, scope))
     try:
-        with anyio.move_on_after(SEND_TIMEOUT):
-            return await _send(sink, delivery, secrets)
-    except Exception as error:  # the fence around every sink
+        if not await _ends(call, SEND_TIMEOUT):
+            scope.cancel()
+            if not await _ends(call, CANCEL_TIMEOUT):
+                log.warning("sink.hung", sink=delivery.sink, event_id=delivery.event.id)
+                await _ends(call)
+    finally:
+        if not call.done():
+            call.cancel()
+            with anyio.move_on_after(CANCEL_TIMEOUT, shield=True):
+                await _ends(call)
+    if call.cancelled():
+        log.error("sink.crashed", sink=delivery.sink, error="the sink cancelled itself")
+        return DeliveryError("the sink cancelled itself")
+    return call.result()
+
+
+async def _ends(call: asyncio.Task[Any], within: float | None = None) -> bool:
+    """Wait until a call ends, or for some seconds; return whether it has ended."""
+    await asyncio.wait({call}, timeout=within)
+    return call.done()
+
+
+async def _send(
+    sink: Sink, delivery: Delivery, secrets: Secrets, scope: anyio.CancelScope
+) -> DeliveryError | None:
+    try:
+        with scope:
+            try:
+                await sink.send(delivery)
+            except DeliveryError as error:
+                return _sanitize(error, secrets)
+            return None
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # the fence around every sink, also for SystemExit
         log.exception("sink.crashed", sink=delivery.sink)
         return DeliveryError(f"the sink raised {type(error).__name__}")
     return DeliveryError(f"the sink did not finish within {SEND_TIMEOUT:g} s")
-
-
-async def _send(sink: Sink, delivery: Delivery, secrets: Secrets) -> DeliveryError | None:
-    try:
-        await sink.send(delivery)
-    except DeliveryError as error:
-        return _sanitize(error, secrets)
-    return None
 
 
 def _sanitize(error: DeliveryError, secrets: Secrets) -> DeliveryError:
     """Return a copy of a sink's error that is safe to log, to store and to compute with."""
     # Redact before the final cut: half a secret would not be found.
     reason = redact(str(error.reason)[:REDACTED_CHARS], secrets())
-    pause = error.retry_after
     return DeliveryError(
         " ".join(strip_unprintable(reason).split())[:REASON_CHARS],
         is_permanent=bool(error.is_permanent),
-        retry_after=float(pause) if pause is not None and math.isfinite(pause) else None,
+        retry_after=_finite(error.retry_after),
         is_sink_fault=bool(error.is_sink_fault),
         is_gone=bool(error.is_gone),
     )
+
+
+def _finite(seconds: Any) -> float | None:
+    """Return seconds as a number; None if they are none. A sink may pass on a header's text."""
+    with suppress(TypeError, ValueError):
+        return number if math.isfinite(number := float(seconds)) else None
+    return None
 
 
 def test_delivery(sink: str, origin: EventOrigin, clock: Clock, event_type: str) -> Delivery:

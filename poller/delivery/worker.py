@@ -20,9 +20,9 @@ from poller.core.errors import DeliveryError, StoreUnavailable
 from poller.core.outbox import Delivery, DeliveryStatus, Outcome
 from poller.core.pacing import Random
 from poller.core.retry import MAX_DELIVERY_AGE, RETRY_DELAYS, retry_delay
-from poller.delivery.attempt import SEND_TIMEOUT, attempt
+from poller.delivery.attempt import attempt
 from poller.runtime.clock import Clock
-from poller.runtime.liveness import HEARTBEAT_INTERVAL, STALL_TIMEOUT, Heartbeat
+from poller.runtime.liveness import HEARTBEAT_INTERVAL, Heartbeat
 from poller.runtime.log_throttle import LogThrottle
 from poller.runtime.redaction import Secrets
 from poller.runtime.retrying import log_store_error
@@ -84,8 +84,6 @@ class SinkWorker:
         async with anyio.create_task_group() as senders:
             for number in range(CONCURRENT_SENDS):
                 senders.start_soon(self._send_loop, name=f"send {self.name} {number}")
-        if not self._is_closed:  # a crash is seen, a worker that has silently ended is not
-            raise RuntimeError(f"the sink {self.name} cancelled its own worker")
 
     def wake(self) -> None:
         """Read the store again."""
@@ -135,8 +133,7 @@ class SinkWorker:
                 delay = self._delay()  # an attempt may have failed while the store was read
                 if self._ready and delay <= 0.0 and not self._is_closed:
                     self._sending += 1
-                    # Until the next sender waits here.
-                    self.heartbeat.beat(SEND_TIMEOUT + STALL_TIMEOUT)
+                    self.heartbeat.pause()  # until the next sender waits here, if any is free
                     return self._ready.popleft()
                 if 0.0 < delay < math.inf:
                     self._release_prefetched()

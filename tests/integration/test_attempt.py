@@ -1,5 +1,6 @@
 """An attempt ends in one safe value, whatever the sink raises."""
 
+import asyncio
 import math
 
 import anyio
@@ -7,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from poller.core.errors import DeliveryError
-from poller.delivery.attempt import REASON_CHARS, SEND_TIMEOUT, attempt
+from poller.delivery.attempt import CANCEL_TIMEOUT, REASON_CHARS, SEND_TIMEOUT, attempt
 from tests.support.fakes import TimedSink
 from tests.support.webhook_sinks import DELIVERY
 
@@ -59,7 +60,12 @@ async def test_attempt_makes_a_reason_one_short_printable_line():
     assert len(error.reason) == REASON_CHARS
 
 
-@pytest.mark.parametrize("pause", [math.nan, math.inf])
+async def test_attempt_reads_a_retry_after_that_is_text():
+    """A sink may pass on the text of a header."""
+    assert (await failure(DeliveryError("429", retry_after="30"))).retry_after == 30.0
+
+
+@pytest.mark.parametrize("pause", [math.nan, math.inf, "soon", object()])
 async def test_attempt_ignores_a_retry_after_that_is_no_time(pause):
     """A pause that is not a finite number of seconds counts as none."""
     assert (await failure(DeliveryError("429", retry_after=pause))).retry_after is None
@@ -77,7 +83,7 @@ class HalfMadeError(DeliveryError):
     [
         (KeyError(SECRET), "KeyError"),
         (ExceptionGroup("x", [OSError()]), "ExceptionGroup"),
-        (DeliveryError("429", retry_after="30"), "TypeError"),
+        (SystemExit(1), "SystemExit"),
         (HalfMadeError(), "AttributeError"),
     ],
 )
@@ -98,3 +104,39 @@ async def test_attempt_has_a_time_limit():
     assert anyio.current_time() == pytest.approx(SEND_TIMEOUT)
     assert error.reason == "the sink did not finish within 90 s"
     assert lines == []
+
+
+async def test_attempt_contains_a_cancellation_of_the_sink():
+    """A sink that cancels itself has failed, and its worker goes on."""
+
+    async def cancel_itself(_: object) -> None:
+        raise asyncio.CancelledError
+
+    assert (await failure(cancel_itself)).reason == "the sink cancelled itself"
+
+
+async def hang_until(released: anyio.Event) -> None:
+    """Hang as a call in a thread does, which no cancellation ends."""
+    with anyio.CancelScope(shield=True):
+        await released.wait()
+
+
+async def test_attempt_that_ignores_its_cancellation_is_waited_for():
+    """A call that hangs is reported after 90 seconds; what it does in the end counts."""
+    released, sink = anyio.Event(), TimedSink()
+    sink.failure = lambda _: hang_until(released)
+    asyncio.get_running_loop().call_later(1_000.0, released.set)
+    with capture_logs() as lines:
+        error = await attempt(sink, DELIVERY, secrets=tuple)
+
+    assert anyio.current_time() == pytest.approx(1_000.0)
+    assert error is None
+    assert [(line["event"], line["sink"]) for line in lines] == [("sink.hung", "webhook")]
+
+
+async def test_attempt_that_is_cancelled_leaves_a_hanging_call_behind():
+    """A stop of the daemon does not wait for a sink that hangs."""
+    with anyio.move_on_after(5.0):
+        await failure(lambda _: hang_until(anyio.Event()))
+
+    assert anyio.current_time() <= 5.0 + CANCEL_TIMEOUT

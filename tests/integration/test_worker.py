@@ -1,5 +1,6 @@
 """A worker delivers what is due, in order for each job, whatever its sink does."""
 
+import asyncio
 import itertools
 
 import anyio
@@ -8,6 +9,7 @@ from structlog.testing import capture_logs
 
 from poller.core.errors import DeliveryError
 from poller.core.outbox import WriteBatch
+from poller.delivery.worker import CONCURRENT_SENDS
 from poller.store import Store
 from tests.support.fakes import FailingStore, TimedSink, a_store, dispatching, settled
 from tests.support.store_builders import an_event
@@ -137,7 +139,14 @@ async def test_worker_cancels_a_send_after_90_seconds():
 
 
 @pytest.mark.parametrize(
-    "trouble", [ValueError("x"), ExceptionGroup("x", [OSError()]), StopAsyncIteration()]
+    "trouble",
+    [
+        ValueError("x"),
+        ExceptionGroup("x", [OSError()]),
+        StopAsyncIteration(),
+        SystemExit(1),
+        asyncio.CancelledError(),
+    ],
 )
 async def test_worker_contains_any_exception_of_a_sink(trouble):
     """A bug in a sink is a failed attempt of that sink alone, with its traceback in the log."""
@@ -155,17 +164,21 @@ async def test_worker_contains_any_exception_of_a_sink(trouble):
     assert "sink.crashed" in [line["event"] for line in lines]
 
 
-async def test_worker_that_is_cancelled_by_its_sink_crashes():
-    """A stray cancellation in a sink is a crash, not a worker that is silent for ever."""
-    store, sink = a_store(), TimedSink()
-    sink.failure = anyio.get_cancelled_exc_class()()
-    await fill(store)
+async def test_worker_with_a_sink_that_hangs_rests_it_alone():
+    """A sink whose calls never end gets no further ones, stalls nothing, and delays no stop."""
+    store, hung, well = a_store("hung", "well"), TimedSink(), TimedSink()
 
-    with pytest.raises(ExceptionGroup) as caught:
-        async with dispatching(store, hook=sink):
-            await anyio.sleep(1.0)
+    async def hang(_: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep_forever()
 
-    assert caught.group_contains(RuntimeError, match="hook")
+    hung.failure = hang
+    await fill(store, 40)
+
+    async with dispatching(store, hung=hung, well=well) as dispatcher:
+        await anyio.sleep(3_600.0)
+        assert (len(hung.attempts), len(well.ids)) == (CONCURRENT_SENDS, 40)
+        assert not dispatcher.heartbeats.stalled
 
 
 async def test_worker_never_sends_a_damaged_body():
