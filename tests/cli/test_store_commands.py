@@ -194,7 +194,7 @@ def test_events_show(run_cli: RunCli, seed_store):
 
     assert '"n": "2"' in result.out
     assert "HTTP 400" in result.out
-    assert json.loads(plain.out)["body"] == {"n": "2"}
+    assert json.loads(plain.out)["body"] == {"n": "2", "data": {}}
 
 
 def test_events_show_without_sinks(run_cli: RunCli, seed_store):

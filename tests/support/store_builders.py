@@ -59,7 +59,7 @@ def an_event(name: str = "1", subject: str = "job-1", **fields: Any) -> Event:
         "type": "job.succeeded",
         "subject": subject,
         "occurred_at": datetime(2024, 1, 15, 10, 32, 15, tzinfo=UTC),
-        "body": f'{{"n":"{name}"}}'.encode(),
+        "body": f'{{"n":"{name}","data":{{}}}}'.encode(),
     }
     return Event(**(values | fields))
 
