@@ -20,9 +20,7 @@ def warnings(config: Config) -> Iterator[str]:
     for variable, value in config.sourced.items():
         if COMMENT.search(value.text):
             yield f"{variable}: the comment is part of the value: give it a line of its own"
-    for entry in config.proxies.unread():
-        rule = "use host, .domain, host:port or a network such as 10.0.0.0/8"
-        yield f"NO_PROXY: {entry!r} is ignored: {rule}"
+    yield from config.proxies.warnings()
     if path := config.settings.ca_file:
         for extension in missing_extensions(path):
             yield (

@@ -13,6 +13,8 @@ from poller.settings.types import parse_proxy
 
 SCHEMES: Final = ("http", "https")
 EVERYTHING: Final = "*"
+NO_PROXY: Final = "no_proxy"
+ENTRY_RULE: Final = "use host, .domain, host:port or a network such as 10.0.0.0/8"
 HOST: Final = re.compile(r"(\*?\.)?(?P<name>[\w-][\w.-]*)(:(?P<port>[0-9]+))?")
 BRACKETED: Final = re.compile(r"\[(?P<name>[0-9a-f:.]+)\](:(?P<port>[0-9]+))?")
 
@@ -34,7 +36,7 @@ class EnvProxies:
         """Read the variables. `is_replaced`: POLLER_PROXY is set. Raises ConfigError."""
         sourced: dict[str, SourcedValue] = {}
         exempt: tuple[str, ...] = ()
-        if name := _find(environ, "no_proxy"):
+        if name := _find(environ, NO_PROXY):
             sourced[name] = SourcedValue(text=environ[name].strip(), origin="environment")
             exempt = tuple(filter(None, re.split(r"[,\s]+", environ[name].lower())))
         urls: dict[str, str] = {}
@@ -58,9 +60,12 @@ class EnvProxies:
         name = host.lower().rstrip(".")
         return any(_covers(entry, name, port) for entry in self.exempt)
 
-    def unread(self) -> Iterator[str]:
-        """Yield the entries of NO_PROXY that have none of the known forms."""
-        return (entry for entry in self.exempt if not _is_known(entry))
+    def warnings(self) -> Iterator[str]:
+        """Yield a line for each entry of NO_PROXY that has no known form."""
+        name = next((name for name in self.sourced if name.lower() == NO_PROXY), NO_PROXY)
+        for entry in self.exempt:
+            if not _is_known(entry):
+                yield f"{name}: {entry!r} is ignored: {ENTRY_RULE}"
 
 
 def _find(environ: Mapping[str, str], name: str) -> str | None:

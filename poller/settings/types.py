@@ -113,6 +113,8 @@ def is_http_url(url: str) -> bool:
 
 def is_remote_http(url: str) -> bool:
     """Return whether a URL sends plain http to another host."""
+    if not is_http_url(url):
+        return False
     parts = urlsplit(url)
     return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 

@@ -28,7 +28,7 @@ SLACK = "https://hooks.slack.com/services/T0/B0/c4n4ry"
             "POLLER_WEBHOOK_AUDIT_SECRET: is not set, so",
         ),
         ({"POLLER_DISCOVER_NAME": "nightly *  # ours"}, "POLLER_DISCOVER_NAME: the comment is"),
-        ({"NO_PROXY": "a.example,10.*"}, "NO_PROXY: '10.*' is ignored: use host, .domain"),
+        ({"no_proxy": "a.example,10.*"}, "no_proxy: '10.*' is ignored: use host, .domain"),
     ],
 )
 def test_check_warns_of_what_may_be_wrong(run_cli: RunCli, variables: dict[str, str], warning: str):

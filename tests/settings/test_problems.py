@@ -1,8 +1,11 @@
 """The errors of an invalid configuration."""
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from poller.config import load
 from poller.core.errors import ConfigError
@@ -274,25 +277,58 @@ def test_empty_variable_counts_as_not_set():
     assert [sink.name for sink in config.sinks] == ["log"]
 
 
-@pytest.mark.parametrize(
-    "service",
-    ["POLLER", "POLLER_WEB", "POLLER_WEBHOOK", "POLLER_JOB_IDS", "SUTRO_API", "SUTRO_KEY", "SUTRO"],
-)
-def test_variables_of_a_kubernetes_service_are_ignored(service: str):
-    """The variables that a kubelet sets for a Service, whatever its name, are not settings."""
-    injected = {
-        "SERVICE_HOST": "10.0.0.1",
-        "SERVICE_PORT": "80",
-        "SERVICE_PORT_HTTP_METRICS": "80",
-        "PORT": "tcp://10.0.0.1:80",
-        "PORT_80_TCP": "tcp://10.0.0.1:80",
-        "PORT_80_TCP_PROTO": "tcp",
-        "PORT_80_TCP_PORT": "80",
-        "PORT_80_TCP_ADDR": "10.0.0.1",
-        "PORT_53_UDP": "udp://10.0.0.1:53",
-    }
+LABELS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,12}[a-z0-9])?", fullmatch=True)
 
-    assert load(GOOD | {f"{service}_{name}": text for name, text in injected.items()})
+
+@given(
+    service=st.sampled_from(["poller-{}", "sutro-{}", "sutro-api-{}"]),
+    label=LABELS,
+    port_name=LABELS,
+    port=st.integers(1, 65_535),
+    protocol=st.sampled_from(["tcp", "udp", "sctp"]),
+)
+@example(service="poller", label="", port_name="http", port=80, protocol="tcp")
+@example(service="sutro", label="", port_name="http", port=80, protocol="tcp")
+@example(service="sutro-key", label="", port_name="http", port=80, protocol="tcp")
+@example(service="poller-{}", label="job-ids", port_name="http", port=80, protocol="tcp")
+def test_variables_of_a_kubernetes_service_are_ignored(
+    service: str, label: str, port_name: str, port: int, protocol: str
+):
+    """The variables that a kubelet sets for a Service, whatever its name, are not settings."""
+    url, link = f"{protocol}://10.0.0.1:{port}", f"port-{port}-{protocol}"
+    injected = {
+        "service-host": "10.0.0.1",
+        "service-port": str(port),
+        f"service-port-{port_name}": str(port),
+        "port": url,
+        link: url,
+        f"{link}-proto": protocol,
+        f"{link}-port": str(port),
+        f"{link}-addr": "10.0.0.1",
+    }
+    name = service.format(label)
+
+    assert load(
+        GOOD | {f"{name}-{end}".upper().replace("-", "_"): text for end, text in injected.items()}
+    )
+
+
+TEXTS = st.text(st.characters(exclude_characters="\0"), max_size=20) | st.sampled_from(
+    ["on", "0", "5m", "*", "a,b", "[", '["a"]', "http://[", "https://a:b", "99999999999d", "1e999"]
+)
+
+
+@given(
+    variables=st.dictionaries(st.sampled_from(sorted(load(GOOD | WEBHOOK).sourced)), TEXTS),
+)
+def test_any_text_is_a_value_or_an_error(variables: dict[str, str]):
+    """Whatever a variable contains, it is valid or an error of one line that names a variable."""
+    try:
+        load(GOOD | WEBHOOK | variables)
+    except ConfigError as error:
+        for line in error.problems:
+            assert re.match(r"[A-Z_]+: ", line)
+            assert "\n" not in line
 
 
 def test_variables_of_other_programs_are_ignored():
