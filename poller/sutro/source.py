@@ -1,8 +1,10 @@
 """The Sutro API as a source of observations: one request a turn of the rate limiter."""
 
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
+from typing import Final
 
 import structlog
 
@@ -19,6 +21,10 @@ from poller.sutro.client import JobPage, SutroClient, no_known_jobs
 from poller.sutro.list_planner import ListPlanner, PageRequest, is_list_error
 from poller.sutro.port import Known, Observation, PollRequest, QueueView
 from poller.sutro.rate_limit import RateLimiter
+
+SURVEY_INTERVAL: Final = 300.0
+LATE_SECONDS: Final = 600.0
+"""How much later than its submission a job may show in the list."""
 
 log = structlog.get_logger()
 
@@ -45,6 +51,7 @@ class SutroSource:
         self._planner = planner
         self._now = now
         self._renew_key = renew_key
+        self._surveyed_at = -math.inf
         # The jobs whose object was too large, and whether to request their status alone.
         self._large: dict[str, bool] = {}
 
@@ -94,14 +101,21 @@ class SutroSource:
     def invalidate(self) -> None:
         """Forget which jobs of the list are known."""
         self._planner.invalidate()
+        self._surveyed_at = -math.inf
 
     async def scan(self, since: datetime) -> AsyncIterator[Sequence[Observation]]:
         """Read the list from the top down to jobs that are known, or created before `since`.
 
-        Raises PollError; the rest of the list then stays unknown. At a closed gate the first page
-        is a probe.
+        A job may show late, below others that are known. So every SURVEY_INTERVAL seconds the list
+        is read down to jobs that were created LATE_SECONDS before the last time. Raises PollError;
+        the rest of the list then stays unknown. At a closed gate the first page is a probe.
         """
-        if peek := self._planner.peek():
+        began_at = self._now()
+        is_survey = began_at - self._surveyed_at >= SURVEY_INTERVAL
+        if self._surveyed_at > 0.0:
+            horizon = self._surveyed_at + self.clock_skew - LATE_SECONDS
+            since = max(since, datetime.fromtimestamp(horizon, UTC))
+        if not is_survey and (peek := self._planner.peek()):
             requested_at, page = await self._fetch_page(peek)
             yield _observations(page, requested_at)
             if self._planner.reaches_known(page):
@@ -112,12 +126,15 @@ class SutroSource:
             requested_at, page = await self._fetch_page(request)
             first = first or page
             yield _observations(page, requested_at)
-            is_done = self._planner.reaches_known(page) or page.is_older_than(since)
+            is_known = not is_survey and self._planner.reaches_known(page)
+            is_done = is_known or page.is_older_than(since)
             if not is_done and not self._planner.has(request.page):
                 return  # the list was forgotten meanwhile: the rest of it is still unknown
             request = None if is_done else self._planner.after(request)
         if first:
             self._planner.mark_scanned(first)
+        if is_survey:
+            self._surveyed_at = began_at
 
     async def _fetch_page(self, request: PageRequest) -> tuple[float, JobPage]:
         """Wait for a turn and read a page. Raises PollError."""

@@ -21,7 +21,7 @@ from poller.store.sqlite import SqliteStore
 from poller.sutro.port import Observation
 from poller.sutro.simulator import server as simulator
 from poller.sutro.simulator.requests import Fault
-from poller.sutro.simulator.script import JobScript
+from poller.sutro.simulator.script import JobScript, SimulatedJob
 from poller.sutro.simulator.server import Simulator, application
 from tests.support.builders import a_job
 from tests.support.fakes import FakeSource, a_watcher, running
@@ -131,7 +131,7 @@ async def test_discovery_ignores_jobs_completed_before_first_start(account: Acco
     account.add("long", run_seconds=2 * HOUR)
     for number in range(10_000):
         account.add(f"old-{number}", queue_seconds=0.0, run_seconds=0.5)
-    await anyio.sleep(60.0)
+    await anyio.sleep(1_200.0)
     async with account.discovering(POLLER_REQUESTS_PER_MINUTE="600"):
         await anyio.sleep(60.0)
         at_start = account.pages
@@ -161,6 +161,40 @@ async def test_discovery_finds_more_new_jobs_than_a_page(account: Account):
         await anyio.sleep(500.0)
 
     assert len(account.ends) == len(set(account.ends)) == 350
+
+
+@pytest.mark.parametrize("newer", [30, 150])
+async def test_discovery_finds_a_job_that_the_list_shows_late(account: Account, newer: int):
+    """A job that shows below newer ones, minutes after its submission, is found all the same."""
+    async with account.discovering(POLLER_REQUESTS_PER_MINUTE="600"):
+        await anyio.sleep(100.0)
+        account.add("late", appears_after=250.0, run_seconds=3_000.0)
+        account.add(*(f"job-{number}" for number in range(newer)), run_seconds=5.0)
+        await anyio.sleep(3_600.0)
+
+    assert "late" in account.ends
+    assert account.pages <= 160
+
+
+@pytest.mark.parametrize("created", ["1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-31"])
+async def test_discovery_reads_on_below_a_row_with_an_odd_date(
+    account: Account, monkeypatch, created: str
+):
+    """One row with a date that is far off hides none of those on the pages below it."""
+    show = SimulatedJob.as_object
+
+    def as_object(self: SimulatedJob, now: float) -> dict[str, Any]:
+        shown = show(self, now)
+        return shown | ({"datetime_created": created} if self.script.job_id == "odd" else {})
+
+    monkeypatch.setattr(SimulatedJob, "as_object", as_object)
+    account.add(*(f"below-{number}" for number in range(150)), run_seconds=100.0)
+    account.add("odd")
+    account.add(*(f"above-{number}" for number in range(20)), run_seconds=100.0)
+    async with account.discovering(POLLER_REQUESTS_PER_MINUTE="600"):
+        await anyio.sleep(600.0)
+
+    assert len({job_id for job_id in account.ends if job_id != "odd"}) == 170
 
 
 async def test_discovery_rescans_after_a_failed_page(account: Account):
