@@ -108,8 +108,7 @@ class Discovery:
         self._source = source
         self._store = store
         self._filter = job_filter
-        scope = json.dumps([deployment, job_filter.name, job_filter.model], ensure_ascii=False)
-        self._start_flag = f"{STARTED_AT_FLAG} {scope}"
+        self._start_flag = start_flag(deployment, job_filter)
         self._interval = interval
         self._clock = clock
         self._random = random
@@ -186,6 +185,12 @@ class Discovery:
         if occurrences := self._throttle.should_log(str(error)):
             log.warning("discovery.failed", error=str(error), occurrences=occurrences)
         return max(self._interval, BACKOFF.delay(failures, self._random))
+
+
+def start_flag(deployment: str, job_filter: DiscoveryFilter) -> str:
+    """Return the name of the flag that has the first start for a deployment and a filter."""
+    scope = json.dumps([deployment, job_filter.name, job_filter.model], ensure_ascii=False)
+    return f"{STARTED_AT_FLAG} {scope}"
 
 
 def _parse_moment(text: str) -> datetime | None:

@@ -5,6 +5,7 @@ case replays exactly from its seed, given the same PYTHONHASHSEED.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import chain
 from random import Random
 from typing import Any, Final
@@ -12,12 +13,12 @@ from typing import Any, Final
 import anyio
 
 from poller.core.errors import PollError
-from poller.core.events import Event
+from poller.core.events import Event, EventOrigin
 from poller.core.jobs import format_rfc3339
 from poller.core.outbox import WriteBatch
 from poller.core.pacing import PollPolicy
 from poller.core.state import JobEventType
-from poller.polling.discovery import STARTED_AT_FLAG, Discovery, DiscoveryFilter
+from poller.polling.discovery import Discovery, DiscoveryFilter, start_flag
 from poller.polling.missing_guard import GUARD_JOBS
 from poller.polling.watcher import Watcher
 from poller.sutro.list_planner import ListPlanner
@@ -31,12 +32,27 @@ from tests.fault_injection.unreliable_api import (
     JobTimeline,
     UnreliableApi,
 )
-from tests.support.fakes import ORIGIN, FailingStore, a_store, a_watcher, recorded
+from tests.support.fakes import FailingStore, a_store, a_watcher, recorded
 from tests.support.virtual_time import START, virtual_clock
 
 ENDS: Final = {f"job.{ends_as}" for ends_as in OUTCOMES}
 RECOVERY_SECONDS: Final = 9 * 3_600.0
 """Seconds after which all jobs have ended and every deferred poll was made."""
+
+
+@dataclass(slots=True)
+class Site:
+    """A deployment of the API with jobs of its own, and which of them are named."""
+
+    name: str
+    api: UnreliableApi
+    watched_ids: set[str] = field(default_factory=set)
+    faulty_jobs: set[str] = field(default_factory=set)
+
+    @property
+    def origin(self) -> EventOrigin:
+        """The origin of its events: job ids repeat, so that each site has its namespace."""
+        return EventOrigin(deployment=self.name, namespace=self.name)
 
 
 class Fleet:
@@ -50,10 +66,11 @@ class Fleet:
             minimum=random.choice([2.0, 20.0]), maximum=random.choice([60.0, 300.0, 900.0])
         )
         self.per_minute = random.choice([120.0, 600.0])
-        self.api = UnreliableApi(random)
+        names = random.choice([["first"], ["first"], ["first", "second"]])
+        self.sites = [Site(name, UnreliableApi(random)) for name in names]
+        self.site = self.sites[0]
+        self.named_again: set[str] = set()
         self.store = FailingStore(a_store())
-        self.watched_ids: set[str] = set()
-        self.faulty_jobs: set[str] = set()
         self.databases: list[list[Event]] = []
         self.daemon_scope = anyio.CancelScope()
         self.watcher: Watcher | None = None
@@ -64,26 +81,36 @@ class Fleet:
         await self._begin_store()
         async with anyio.create_task_group() as self.group:
             self.group.start_soon(self._restart_forever)
-            while len(self.api.timelines) < self.size or self.random.random() < 0.95:
+            while self._is_growing or self.random.random() < 0.95:
                 if self.random.random() < 0.5:
                     self._submit(self.random.choice([1, 3, 20]))
                 await self.random.choice(DISTURBANCES)(self)
                 await anyio.sleep(self.random.choice([1.0, 5.0, 30.0, 100.0, 600.0]))
-            self.api.faults, self.api.list_lag = {}, 0.0
+            for site in self.sites:
+                site.api.faults, site.api.list_lag = {}, 0.0
             self.store.fails, self.store.lies = set(), set()
-            await anyio.sleep(RECOVERY_SECONDS)
+            for site in self.sites:
+                self._switch_to(site)
+                await anyio.sleep(RECOVERY_SECONDS)
             self.group.cancel_scope.cancel()
         self._keep_events()
 
     @property
     def violations(self) -> list[str]:
         """Ends that were not reported once, duplicate ids, and false `job.missing` events."""
+        return [line for site in self.sites for line in self._violations_at(site)]
+
+    def _violations_at(self, site: Site) -> list[str]:
+        databases = [
+            [event for event in events if event.data["deployment"] == site.name]
+            for events in self.databases
+        ]
         ids: dict[tuple[str, str], set[str]] = {}
-        for event in chain.from_iterable(self.databases):
+        for event in chain.from_iterable(databases):
             ids.setdefault((event.subject, event.type), set()).add(event.id)
         found = [
-            f"{timeline} was reported as {ends}"
-            for timeline in self.api.timelines.values()
+            f"{timeline} was reported as {ends} at {site.name}"
+            for timeline in site.api.timelines.values()
             if (ends := [end for end in ENDS if (timeline.job_id, end) in ids]) != [timeline.end]
         ]
         found += [
@@ -91,24 +118,26 @@ class Fleet:
         ]
         return found + [
             f"missing at {event.occurred_at}: {event.subject}"
-            for events in self.databases
+            for events in databases
             for number, event in enumerate(events)
-            if event.type == JobEventType.MISSING and self._is_false(event.subject, events[:number])
+            if event.type == JobEventType.MISSING
+            and _is_false(event.subject, events[:number], site.faulty_jobs)
         ]
 
-    def _is_false(self, job_id: str, before: list[Event]) -> bool:
-        """Return whether a job was unknown together with all others, which is no fault of the job.
+    @property
+    def _is_growing(self) -> bool:
+        return any(len(site.api.timelines) < self.size for site in self.sites)
 
-        `before` holds the events recorded before in the same database: it polls only what it knows.
-        """
-        going = {event.subject for event in before if event.type == JobEventType.STARTED}
-        going -= {event.subject for event in before if event.type in ENDS} | self.faulty_jobs
-        return job_id in going and len(going) >= GUARD_JOBS
+    def _switch_to(self, site: Site) -> None:
+        """Restart the daemon with the URL of a site, on the same database."""
+        self.site = site
+        self.daemon_scope.cancel()
 
     # The daemon.
 
     async def _restart_forever(self) -> None:
         while True:
+            self.store.store._deployment = self.site.name
             with anyio.CancelScope() as self.daemon_scope:
                 await self._run_daemon()
             await anyio.sleep(200.0 * self.random.random())
@@ -116,17 +145,20 @@ class Fleet:
     async def _run_daemon(self) -> None:
         clock = virtual_clock()
         source = SutroSource(
-            self.api,  # type: ignore[arg-type]
+            self.site.api,  # type: ignore[arg-type]
             RateLimiter(per_minute=self.per_minute, now=clock.steady, random=self.random.random),
             planner=ListPlanner(clock.steady, is_on=self.random.random() < 0.8),
             now=clock.steady,
             renew_key=lambda: None,
         )
-        watcher = self.watcher = a_watcher(source, self.store, clock, policy=self.policy)
+        site = self.site
+        watcher = self.watcher = a_watcher(
+            source, self.store, clock, policy=self.policy, origin=site.origin
+        )
         discovery = self.discovery = Discovery(
             source,
             self.store,
-            deployment=ORIGIN.deployment,
+            deployment=site.name,
             job_filter=DiscoveryFilter(),
             interval=30.0,
             clock=clock,
@@ -137,29 +169,32 @@ class Fleet:
                 await watcher.discover(discovery.admits)
                 group.start_soon(discovery.run, watcher.ingest)
             group.start_soon(watcher.run)
-            group.start_soon(self._sync_watch_list, watcher)
+            group.start_soon(self._sync_watch_list, watcher, site)
 
-    async def _sync_watch_list(self, watcher: Watcher) -> None:
+    async def _sync_watch_list(self, watcher: Watcher, site: Site) -> None:
         watched: frozenset[str] | None = None
         while True:
-            if watched != self.watched_ids:
-                watched = frozenset(self.watched_ids)
-                await watcher.watch(watched)
+            if watched != site.watched_ids or self.named_again:
+                named_again, self.named_again = self.named_again, set()
+                watched = frozenset(site.watched_ids)
+                await watcher.watch(watched, named_again)
             await anyio.sleep(2.0)
 
     # Disturbances.
 
     def _submit(self, jobs: int) -> None:
-        number, now = len(self.api.timelines), anyio.current_time()
+        site, now = self.random.choice(self.sites), anyio.current_time()
+        number = len(site.api.timelines)
         for job_id in [f"job-{number}" for number in range(number, min(number + jobs, self.size))]:
             ended = now + 5.0 + self.random.choice([1.0, 30.0, 300.0, 2_000.0, 20_000.0])
             cost_at = ended + self.random.choice([0.0, 0.0, 10.0, 100.0])
             ends_as = self.random.choice(OUTCOMES)
-            self.api.timelines[job_id] = JobTimeline(
-                job_id, ends_as, now, now + 5.0, ended, cost_at
+            listed = now + self.random.choice([0.0, 0.0, 0.0, 40.0, 400.0])
+            site.api.timelines[job_id] = JobTimeline(
+                job_id, ends_as, now, now + 5.0, ended, cost_at, listed
             )
             if not self.is_discovering or self.random.random() < 0.3:
-                self.watched_ids.add(job_id)
+                site.watched_ids.add(job_id)
 
     async def crash(self) -> None:
         """Crash the daemon, which starts again after some time."""
@@ -177,34 +212,46 @@ class Fleet:
 
     async def fail_api(self) -> None:
         """Make all requests fail with some probability."""
-        self.api.faults[None] = self._random_fault(*ERRORS, odds=[0.1, 0.5, 1.0])
+        self.site.api.faults[None] = self._random_fault(*ERRORS, odds=[0.1, 0.5, 1.0])
 
     async def fail_as_other_account(self) -> None:
         """Make the API return 404 for every job, as that of another account does."""
-        self.api.faults[None] = ApiFault(UNKNOWN, 1.0)
+        self.site.api.faults[None] = ApiFault(UNKNOWN, 1.0)
 
     async def fail_one(self) -> None:
         """Make the polls of one job fail."""
-        if self.api.timelines:
-            job_id = self.random.choice(list(self.api.timelines))
-            self.api.faults[job_id] = self._random_fault(*ERRORS, UNKNOWN, odds=[0.3, 1.0])
-            self.faulty_jobs.add(job_id)
+        site = self.site
+        if site.api.timelines:
+            job_id = self.random.choice(list(site.api.timelines))
+            site.api.faults[job_id] = self._random_fault(*ERRORS, UNKNOWN, odds=[0.3, 1.0])
+            site.faulty_jobs.add(job_id)
 
     async def restore_api(self) -> None:
         """Make the API work again."""
-        self.api.faults.clear()
+        self.site.api.faults.clear()
 
     async def delay_list(self) -> None:
         """Make the list late."""
-        self.api.list_lag = self.random.choice([0.0, 5.0, 60.0, 400.0])
+        self.site.api.list_lag = self.random.choice([0.0, 5.0, 60.0, 400.0])
 
     async def remove_and_add_job(self) -> None:
         """Remove a job from the watch list, and add it again after a while."""
-        if self.watched_ids:
-            job_id = self.random.choice(sorted(self.watched_ids))
-            self.watched_ids.discard(job_id)
+        watched_ids = self.site.watched_ids
+        if watched_ids:
+            job_id = self.random.choice(sorted(watched_ids))
+            watched_ids.discard(job_id)
             await anyio.sleep(20.0 * self.random.random())
-            self.watched_ids.add(job_id)
+            watched_ids.add(job_id)
+
+    async def name_again(self) -> None:
+        """Name some jobs again that are watched, whatever is recorded of them."""
+        self.named_again.update(
+            job_id for job_id in sorted(self.site.watched_ids) if self.random.random() < 0.3
+        )
+
+    async def switch_site(self) -> None:
+        """Change the URL of the API, and keep the database."""
+        self._switch_to(self.random.choice(self.sites))
 
     async def lose_store(self) -> None:
         """Replace the database of a running daemon, which detects that after some seconds."""
@@ -216,8 +263,10 @@ class Fleet:
 
     async def _begin_store(self) -> None:
         """Create a database with a start time, which a daemon cannot take from a new one."""
-        self.store.store = a_store()
-        await self.store.store.write(WriteBatch(flags={STARTED_AT_FLAG: format_rfc3339(START)}))
+        self.store.store = store = a_store()
+        store._deployment = self.site.name
+        flags = [start_flag(site.name, DiscoveryFilter()) for site in self.sites]
+        await store.write(WriteBatch(flags=dict.fromkeys(flags, format_rfc3339(START))))
 
     async def _detect_replacement(self, watcher: Watcher, discovery: Discovery) -> None:
         await anyio.sleep(10.0 * self.random.random())
@@ -231,6 +280,16 @@ class Fleet:
         self.databases.append(recorded(self.store))
 
 
+def _is_false(job_id: str, before: list[Event], faulty_jobs: set[str]) -> bool:
+    """Return whether a job was unknown together with all others, which is no fault of the job.
+
+    `before` holds the events recorded before in the same database: it polls only what it knows.
+    """
+    going = {event.subject for event in before if event.type == JobEventType.STARTED}
+    going -= {event.subject for event in before if event.type in ENDS} | faulty_jobs
+    return job_id in going and len(going) >= GUARD_JOBS
+
+
 Disturbance = Callable[[Fleet], Any]
 DISTURBANCES: Final[tuple[Disturbance, ...]] = (
     Fleet.crash,
@@ -242,6 +301,8 @@ DISTURBANCES: Final[tuple[Disturbance, ...]] = (
     Fleet.fail_one,
     Fleet.restore_api,
     Fleet.remove_and_add_job,
+    Fleet.name_again,
+    Fleet.switch_site,
     Fleet.delay_list,
     Fleet.lose_store,
 )

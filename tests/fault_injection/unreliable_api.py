@@ -50,7 +50,7 @@ ERRORS: Final[tuple[PollError, ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class JobTimeline:
-    """When one job changes, in seconds of the loop's clock."""
+    """When one job changes, and when the list begins to show it, in seconds of the loop."""
 
     job_id: str
     ends_as: str
@@ -58,6 +58,7 @@ class JobTimeline:
     started: float
     ended: float
     cost_at: float
+    listed: float = 0.0
 
     @property
     def end(self) -> str:
@@ -109,7 +110,8 @@ class UnreliableApi:
         """Return a page, newest first, as it was some time ago."""
         requested_at = anyio.current_time()
         await self._delay_or_fail(None)
-        newest = list(reversed(self.timelines.values()))
+        seen_at = anyio.current_time()
+        newest = [job for job in reversed(self.timelines.values()) if job.listed <= seen_at]
         start = int(cursor or 0)
         end = start + limit
         jobs = [job.at(max(job.created, requested_at - self.list_lag)) for job in newest[start:end]]
