@@ -5,7 +5,6 @@ case replays exactly from its seed, given the same PYTHONHASHSEED.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import chain
 from random import Random
 from typing import Any, Final
@@ -13,7 +12,7 @@ from typing import Any, Final
 import anyio
 
 from poller.core.errors import PollError
-from poller.core.events import Event, EventOrigin
+from poller.core.events import Event
 from poller.core.jobs import format_rfc3339
 from poller.core.outbox import WriteBatch
 from poller.core.pacing import PollPolicy
@@ -30,6 +29,7 @@ from tests.fault_injection.unreliable_api import (
     UNKNOWN,
     ApiFault,
     JobTimeline,
+    Site,
     UnreliableApi,
 )
 from tests.support.fakes import FailingStore, a_store, a_watcher, recorded
@@ -38,21 +38,6 @@ from tests.support.virtual_time import START, virtual_clock
 ENDS: Final = {f"job.{ends_as}" for ends_as in OUTCOMES}
 RECOVERY_SECONDS: Final = 9 * 3_600.0
 """Seconds after which all jobs have ended and every deferred poll was made."""
-
-
-@dataclass(slots=True)
-class Site:
-    """A deployment of the API with jobs of its own, and which of them are named."""
-
-    name: str
-    api: UnreliableApi
-    watched_ids: set[str] = field(default_factory=set)
-    faulty_jobs: set[str] = field(default_factory=set)
-
-    @property
-    def origin(self) -> EventOrigin:
-        """The origin of its events: job ids repeat, so that each site has its namespace."""
-        return EventOrigin(deployment=self.name, namespace=self.name)
 
 
 class Fleet:

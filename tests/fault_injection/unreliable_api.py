@@ -1,6 +1,6 @@
-"""An API without sockets: slow, late, and failing for all requests or for one job."""
+"""APIs without sockets: slow, late, and failing for all requests or for one job."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
 from typing import Any, Final, NamedTuple
@@ -18,6 +18,7 @@ from poller.core.errors import (
     Unauthorized,
     WrongEndpoint,
 )
+from poller.core.events import EventOrigin
 from poller.core.jobs import Job, format_rfc3339
 from poller.sutro.client import JobPage, no_known_jobs
 from poller.sutro.port import Known
@@ -123,3 +124,18 @@ class UnreliableApi:
             fault = self.faults.get(scope)
             if fault and self._random.random() < fault.odds:
                 raise fault.error.with_traceback(None)
+
+
+@dataclass(slots=True)
+class Site:
+    """A deployment of the API with jobs of its own, and which of them are named."""
+
+    name: str
+    api: UnreliableApi
+    watched_ids: set[str] = field(default_factory=set)
+    faulty_jobs: set[str] = field(default_factory=set)
+
+    @property
+    def origin(self) -> EventOrigin:
+        """The origin of its events: job ids repeat, so that each site has its namespace."""
+        return EventOrigin(deployment=self.name, namespace=self.name)
