@@ -36,6 +36,7 @@ VERBS: Final = {
     "schema": "print the JSON Schema of the events",
     "simulate": "serve a simulated Sutro API on loopback",
     "demo": "run a local demo with simulator, daemon and receiver",
+    "help": "show the help of a command",
 }
 ALIASES: Final = {"dead-letters": ("dead",)}
 

@@ -90,7 +90,7 @@ async def test_status_of_a_working_daemon(daemon: LiveDaemon):
     assert status["jobs"] == {"RUNNING": 1, "SUCCEEDED": 1}
     assert status["api"]["last_response_at"]
     assert status["api"]["failing_since"] is None
-    assert status["store"] == {"error": None}
+    assert status["store"] == {"id": daemon.app.status.database_id, "error": None}
     assert [sink["sink"] for sink in status["sinks"]] == ["log", "webhook"]
 
 

@@ -86,3 +86,12 @@ def test_help_that_cannot_be_written_exits_with_74(
 
     assert result.code == 74
     assert result.err == "sutro-poller: cannot write to stdout: No space left on device\n"
+
+
+@pytest.mark.parametrize("command", ["", "wait", "jobs add", "dead"])
+def test_help_is_a_command(run_cli: RunCli, command: str):
+    """`help` and a command print what the command prints for --help."""
+    words = command.split()
+
+    assert run_cli("help", *words) == run_cli(*words, "--help")
+    assert run_cli("help", *words).code == 0
