@@ -15,7 +15,7 @@ from poller.core.outbox import Retention
 from poller.core.pacing import PollPolicy
 from poller.core.state import LifecyclePolicy
 from poller.runtime.address import is_loopback
-from poller.runtime.http_client import OutboundSettings
+from poller.runtime.http_values import OutboundSettings
 from poller.settings.base import RawSettings, Reloadable, SinkSettings, env_prefix, variables
 from poller.settings.daemon import HTTPS_RULE, PREFIX, Settings
 from poller.settings.proxies import EnvProxies

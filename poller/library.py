@@ -13,11 +13,10 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from poller.config import Config, load
 from poller.core.errors import PollError
 from poller.core.events import Event
-from poller.core.jobs import is_job_id
+from poller.core.jobs import JOB_ID_RULE, is_job_id
 from poller.core.outbox import WriteBatch
 from poller.core.state import JobEventType
 from poller.polling.waiter import JobResult, JobWaiter, WaitOptions
-from poller.polling.watchlist import JOB_ID_RULE
 from poller.runtime.clock import Clock
 from poller.runtime.http_client import HttpClient
 from poller.runtime.logging import log_to_stdlib

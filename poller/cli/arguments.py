@@ -12,8 +12,7 @@ from poller.cli import add_env_file_argument, as_sentence
 from poller.config import load
 from poller.core.errors import StoreUnusable
 from poller.core.events import EVENT_TYPES
-from poller.core.jobs import is_job_id
-from poller.polling.watchlist import JOB_ID_RULE
+from poller.core.jobs import JOB_ID_RULE, is_job_id
 from poller.settings.daemon import Settings
 from poller.settings.types import MEMORY, parse_duration
 from poller.store.admin import StoreAdmin

@@ -11,6 +11,8 @@ from poller.core.job_status import JobStatus
 JOB_ID_PATTERN: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")
 """Valid job ids: they are part of URL paths, and must not change the path."""
 
+JOB_ID_RULE: Final = "a job ID has 1 to 128 characters of A-Z a-z 0-9 . _ -"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:

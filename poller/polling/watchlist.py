@@ -10,7 +10,7 @@ import anyio
 import structlog
 from anyio.to_thread import run_sync
 
-from poller.core.jobs import is_job_id
+from poller.core.jobs import JOB_ID_RULE, is_job_id
 from poller.polling.discovery import DiscoveredJobs
 from poller.runtime.log_throttle import LogThrottle
 from poller.runtime.retrying import log_store_error, until_available
@@ -18,7 +18,6 @@ from poller.runtime.wakeup import Wakeup
 from poller.store import Store
 
 FILE_POLL_INTERVAL: Final = 2.0
-JOB_ID_RULE: Final = "a job ID has 1 to 128 characters of A-Z a-z 0-9 . _ -"
 
 log = structlog.get_logger()
 

@@ -9,9 +9,8 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import cache
 from typing import Final, Self
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -21,7 +20,7 @@ import anyio
 from yarl import URL
 
 from poller import __version__
-from poller.core.errors import PollerError
+from poller.runtime.http_values import NoResponse, OutboundSettings, Response
 from poller.runtime.resolver import system_resolver
 from poller.runtime.status_line import (
     HEADER_BYTES_CAP,
@@ -36,35 +35,6 @@ KEEP_ALIVE_SECONDS: Final = 330.0
 LARGE_BODY_BYTES: Final = 256 * 1024
 MAX_LARGE_BODIES: Final = 2
 USER_AGENT: Final = f"sutro-poller/{__version__}"
-
-
-class NoResponse(PollerError):
-    """No complete response: DNS, TLS, a reset, a timeout, or bytes that are not HTTP.
-
-    `status` is set if the status line of the response arrived.
-    """
-
-    def __init__(self, message: str, *, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class OutboundSettings:
-    """The certificates and proxies of requests; `proxy_for` takes a scheme, a host and a port."""
-
-    ca_file: str | None = None
-    proxy_for: Callable[[str, str, int | None], str | None] = lambda _scheme, _host, _port: None
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """A complete response. `is_truncated`: the body is over the cap; `body` is its beginning."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    is_truncated: bool
 
 
 class HttpClient:
@@ -204,12 +174,6 @@ def _tls_context(ca_file: str | None) -> ssl.SSLContext | bool:
     Those of the system, or of SSL_CERT_FILE, are loaded by aiohttp.
     """
     return ssl.create_default_context(cafile=ca_file) if ca_file else True
-
-
-def redact_url(url: str) -> str:
-    """Return a URL without its secret parts: scheme and host, then dots."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/..."
 
 
 CHECK_PROXY: Final = "; check POLLER_PROXY, or HTTPS_PROXY and HTTP_PROXY"

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr
 
-from poller.runtime.http_client import redact_url
+from poller.runtime.http_values import redact_url
 from poller.runtime.redaction import MASK
 from poller.settings.sources import SourcedValue
 

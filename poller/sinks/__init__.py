@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from poller.core.errors import ConfigError, DeliveryError
 from poller.core.events import Event
 from poller.core.outbox import Delivery
-from poller.runtime.http_client import OutboundSettings
+from poller.runtime.http_values import OutboundSettings
 from poller.settings.base import Reloadable, SinkSettings, setting
 
 __all__ = [

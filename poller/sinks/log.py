@@ -17,7 +17,7 @@ from poller.core.outbox import Delivery
 from poller.core.state import JobEventType
 from poller.runtime.clock import Clock
 from poller.runtime.console import ConsoleRenderer
-from poller.runtime.http_client import OutboundSettings
+from poller.runtime.http_values import OutboundSettings
 from poller.runtime.logging import console, render_line
 from poller.runtime.stdout import NonBlockingStdout
 from poller.settings.base import Reloadable, SinkSettings

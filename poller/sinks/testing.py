@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from poller.core.events import EventOrigin
 from poller.core.outbox import Delivery
-from poller.runtime.http_client import OutboundSettings
+from poller.runtime.http_values import OutboundSettings
 from poller.settings.base import RawSettings, Reloadable, env_prefix
 from poller.settings.sources import EnvSources
 from poller.sinks import Sink, SinkKind

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo, field_validator
@@ -17,17 +17,15 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo,
 from poller.core.errors import DeliveryError
 from poller.core.outbox import Delivery
 from poller.core.retry import RETRY_AFTER_CAP
-from poller.runtime.http_client import (
-    HttpClient,
-    NoResponse,
-    OutboundSettings,
-    Response,
-)
 from poller.runtime.http_headers import retry_after
+from poller.runtime.http_values import NoResponse, OutboundSettings, Response
 from poller.settings.base import Reloadable, SinkSettings, setting
 from poller.settings.types import Duration, SecretUrl, at_most
 from poller.sinks import Sink, SinkKind
 from poller.sinks.formats import FORMATS, HUMAN_FORMATS, FormatName, WebhookRequest
+
+if TYPE_CHECKING:
+    from poller.runtime.http_client import HttpClient
 
 RESPONSE_BYTES_CAP: Final = 4_096
 MAX_CONNECTIONS: Final = 16
@@ -174,7 +172,7 @@ class WebhookSink:
     """Send each event as a POST request; any 2xx response acknowledges it."""
 
     settings: Reloadable[WebhookSettings]
-    http: HttpClient
+    http: "HttpClient"
     now: Callable[[], float] = time.time
 
     async def send(self, delivery: Delivery) -> None:
@@ -241,6 +239,8 @@ async def open_sink(
     settings: Reloadable[WebhookSettings], outbound: OutboundSettings
 ) -> AsyncIterator[Sink]:
     """Open a webhook sink with connections of its own, so that no other sink can starve it."""
+    from poller.runtime.http_client import HttpClient  # noqa: PLC0415 - heavy, only to send
+
     async with HttpClient(outbound, timeout=settings.value.timeout, limit=MAX_CONNECTIONS) as http:
         yield WebhookSink(settings, http)
 

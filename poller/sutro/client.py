@@ -24,8 +24,9 @@ from poller.core.errors import (
 )
 from poller.core.jobs import Job, is_unchanged
 from poller.core.parsing import parse_job
-from poller.runtime.http_client import HttpClient, NoResponse, Response
+from poller.runtime.http_client import HttpClient
 from poller.runtime.http_headers import http_date, retry_after
+from poller.runtime.http_values import NoResponse, Response
 from poller.sutro.clock_skew import ClockSkew
 from poller.sutro.decoding import decode
 from poller.sutro.port import Known

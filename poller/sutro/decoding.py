@@ -17,7 +17,7 @@ from pydantic_core.core_schema import (
 from poller.core.errors import MalformedResponse, ResponseTooLarge
 from poller.core.jobs import EVENT_FIELDS
 from poller.runtime.content_encoding import decompress
-from poller.runtime.http_client import Response
+from poller.runtime.http_values import Response
 
 BYTES_PER_VALUE: Final = 64
 """A body may hold one JSON value for this many bytes of its cap, besides fields that are not read.

@@ -18,7 +18,8 @@ from poller.core.errors import (
     WrongEndpoint,
 )
 from poller.core.job_status import JobStatus
-from poller.runtime.http_client import HttpClient, OutboundSettings
+from poller.runtime.http_client import HttpClient
+from poller.runtime.http_values import OutboundSettings
 from poller.sutro.client import SutroClient
 from tests.support.builders import a_job
 from tests.support.client_polls import DATE, JOB, NOW, UNKNOWN, body, client, poll_error

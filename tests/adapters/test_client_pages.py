@@ -8,7 +8,7 @@ import pytest
 
 from poller.core.errors import MalformedResponse, NotFound
 from poller.core.parsing import parse_job
-from poller.runtime.http_client import Response
+from poller.runtime.http_values import Response
 from poller.sutro.client import JOB_BYTES_CAP, PAGE_BYTES_CAP, JobPage
 from poller.sutro.decoding import decode
 from poller.sutro.simulator.script import JobScript

@@ -8,7 +8,8 @@ import pytest
 from pydantic import SecretStr
 
 from poller.core.errors import NotFound, PollError, Unauthorized, WrongEndpoint
-from poller.runtime.http_client import HttpClient, OutboundSettings, Response
+from poller.runtime.http_client import HttpClient
+from poller.runtime.http_values import OutboundSettings, Response
 from poller.sutro.client import SutroClient
 from tests.support.client_polls import JOB, KEY, NOW, UNKNOWN, body, client, poll_error
 from tests.support.http_peers import ConnectionHandler, peer, responds, sends

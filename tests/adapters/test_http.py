@@ -6,7 +6,8 @@ import tracemalloc
 import anyio
 import pytest
 
-from poller.runtime.http_client import LARGE_BODY_BYTES, NoResponse
+from poller.runtime.http_client import LARGE_BODY_BYTES
+from poller.runtime.http_values import NoResponse
 from tests.support.http_peers import (
     BREAKING,
     CHUNKED,

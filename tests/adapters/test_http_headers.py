@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.runtime.http_client import redact_url
 from poller.runtime.http_headers import http_date, retry_after
+from poller.runtime.http_values import redact_url
 from poller.runtime.redaction import redact
 from tests.support.http_requests import DATE
 

@@ -19,7 +19,7 @@ from poller.core.parsing import parse_job
 from poller.runtime import streams
 from poller.runtime.clock import Clock
 from poller.runtime.console import ConsoleRenderer
-from poller.runtime.http_client import OutboundSettings
+from poller.runtime.http_values import OutboundSettings
 from poller.runtime.stdout import NonBlockingStdout
 from poller.settings.base import Reloadable
 from poller.sinks.log import KIND, LogSettings, LogSink, _json, open_sink

@@ -11,7 +11,8 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.runtime.http_client import NoResponse, OutboundSettings, _split_credentials
+from poller.runtime.http_client import _split_credentials
+from poller.runtime.http_values import NoResponse, OutboundSettings
 from tests.support.http_peers import BREAKING, peer, proxy, responds, stalls
 from tests.support.http_requests import CAP, NOW, failure, get, session
 

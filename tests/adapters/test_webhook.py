@@ -14,7 +14,7 @@ import standardwebhooks
 import svix
 
 from poller.core.errors import DeliveryError
-from poller.runtime.http_client import OutboundSettings
+from poller.runtime.http_values import OutboundSettings
 from poller.settings.base import Reloadable
 from poller.sinks.webhook import RESPONSE_BYTES_CAP, open_sink
 from tests.support.http_peers import BREAKING, OK, STALLING, Peer, floods, peer, responds, stalls

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+import rich  # noqa: F401 - commands other than `wait` hide it if it is not imported yet
 import structlog
 
 from poller.cli import main

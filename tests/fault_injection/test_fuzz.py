@@ -18,8 +18,8 @@ from poller.core.jobs import Job
 from poller.core.lifecycle import decide
 from poller.core.parsing import parse_job
 from poller.core.state import JobEventType, JobState, LifecyclePolicy, Phase
-from poller.runtime.http_client import Response
 from poller.runtime.http_headers import http_date, retry_after
+from poller.runtime.http_values import Response
 from poller.sutro.client import SutroClient
 from tests.fault_injection.harness import MAX_REPORTED, SCALE, tally
 from tests.fault_injection.mutations import JOB, mutated, real_responses

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from poller.core.jobs import is_job_id
+from poller.core.jobs import JOB_ID_RULE, is_job_id
 from poller.polling import watchlist as module
-from poller.polling.watchlist import FILE_POLL_INTERVAL, JOB_ID_RULE, Watchlist, parse_ids
+from poller.polling.watchlist import FILE_POLL_INTERVAL, Watchlist, parse_ids
 
 pytestmark = pytest.mark.virtual(limit=3_600.0)
 

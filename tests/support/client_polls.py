@@ -10,7 +10,8 @@ from pydantic import SecretStr
 
 from poller.core.errors import PollError
 from poller.core.jobs import Job
-from poller.runtime.http_client import HttpClient, OutboundSettings
+from poller.runtime.http_client import HttpClient
+from poller.runtime.http_values import OutboundSettings
 from poller.sutro.client import SutroClient
 from tests.support.builders import a_job_object
 from tests.support.http_peers import ConnectionHandler, peer

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import anyio
 import pytest
 
-from poller.runtime.http_client import HttpClient, NoResponse, OutboundSettings, Response
+from poller.runtime.http_client import HttpClient
+from poller.runtime.http_values import NoResponse, OutboundSettings, Response
 
 KEY = "Key sk_canary"
 CAP = 4 * 1024 * 1024

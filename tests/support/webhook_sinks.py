@@ -9,7 +9,8 @@ from typing import Final
 
 from poller.core.events import Event
 from poller.core.outbox import Delivery
-from poller.runtime.http_client import HttpClient, OutboundSettings
+from poller.runtime.http_client import HttpClient
+from poller.runtime.http_values import OutboundSettings
 from poller.settings.base import RawSettings, Reloadable
 from poller.settings.sources import EnvSources
 from poller.sinks.webhook import WebhookSettings, WebhookSink

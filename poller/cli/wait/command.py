@@ -18,9 +18,10 @@ from poller.cli.wait.report import as_json, reasons, summary
 from poller.config import Config, load
 from poller.core.errors import ConfigError, PollError
 from poller.core.formatting import format_duration
+from poller.core.jobs import JOB_ID_RULE
 from poller.core.state import JobEventType
 from poller.polling.waiter import JobResult, JobWaiter, WaitOptions, find_latest
-from poller.polling.watchlist import JOB_ID_RULE, parse_ids
+from poller.polling.watchlist import parse_ids
 from poller.runtime import logging as logs
 from poller.runtime.clock import Clock
 from poller.settings.types import parse_duration

@@ -1,0 +1,42 @@
+"""The values of HTTP requests, for modules that send none: the HTTP client is heavy to import."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from poller.core.errors import PollerError
+
+
+class NoResponse(PollerError):
+    """No complete response: DNS, TLS, a reset, a timeout, or bytes that are not HTTP.
+
+    `status` is set if the status line of the response arrived.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundSettings:
+    """The certificates and proxies of requests; `proxy_for` takes a scheme, a host and a port."""
+
+    ca_file: str | None = None
+    proxy_for: Callable[[str, str, int | None], str | None] = lambda _scheme, _host, _port: None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A complete response. `is_truncated`: the body is over the cap; `body` is its beginning."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    is_truncated: bool
+
+
+def redact_url(url: str) -> str:
+    """Return a URL without its secret parts: scheme and host, then dots."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/..."
