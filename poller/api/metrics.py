@@ -74,6 +74,8 @@ class DaemonCollector:
         durations |= counters.request_durations
         duration = "Duration of API requests."
         yield _histogram("api_request_duration_seconds", duration, durations, "endpoint")
+        rows = "Jobs of list pages that have no valid id or status."
+        yield CounterMetricFamily(f"{PREFIX}api_unreadable_jobs", rows, counters.unreadable_rows)
         last_success_at = self.status.rate_limiter.reachability.last_response_at
         if last_success_at is not None:
             text = "Time of the last successful API response, in seconds since 1970."

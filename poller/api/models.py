@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypeAliasType
 
-from poller.core.jobs import is_job_id
+from poller.core.jobs import JOB_ID_CHARS, JOB_ID_RULE, is_job_id
 from poller.store.filters import Row
 from poller.store.pagination import Cursor
 
@@ -20,7 +20,7 @@ RFC3339: Final = re.compile(
 EPOCH_SECONDS: Final = r"[0-9]{1,12}(\.[0-9]{1,9})?"
 EVENT_ID: Final = r"^evt_[a-z2-7]{52}$"
 SINK_NAME: Final = r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)?$"
-JOB_ID_SCHEMA: Final = {"pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}$"}
+JOB_ID_SCHEMA: Final = {"pattern": rf"^(?!\.{{1,2}}$){JOB_ID_CHARS}$"}
 
 
 class StrictModel(BaseModel):
@@ -48,7 +48,7 @@ class ResponseModel(BaseModel):
 
 def _check_job_id(text: object) -> object:
     if isinstance(text, str) and not is_job_id(text):
-        raise ValueError("must be 1 to 128 of A-Z a-z 0-9 . _ -, and neither . nor ..")
+        raise ValueError(f"{JOB_ID_RULE}, and is neither . nor ..")
     return text
 
 
@@ -117,7 +117,7 @@ Timestamp = Annotated[AwareDatetime, BeforeValidator(_check_rfc3339)]
 CURSOR_TEXT: Final = "`next_cursor` of the previous page"
 JobsCursor = TypeAliasType(
     "JobsCursor",
-    Annotated[str, Field(pattern=rf"^{EPOCH_SECONDS}_[A-Za-z0-9._-]{{1,128}}$")],
+    Annotated[str, Field(pattern=rf"^{EPOCH_SECONDS}_{JOB_ID_CHARS}$")],
 )
 EventsCursor = TypeAliasType(
     "EventsCursor", Annotated[str, Field(pattern=rf"^{EPOCH_SECONDS}_[0-9]{{1,15}}$")]

@@ -85,7 +85,8 @@ class Counters:
     `request_durations` by endpoint and `delivery_durations` by sink, all in seconds.
     `delivery_lags` are, by sink, the seconds from the end of a job to the first attempt to deliver
     its event. `open_circuits` has, for each sink, whether its circuit is open now. `id_collisions`
-    are events that were not recorded, since another job's event has their id.
+    are events that were not recorded, since another job's event has their id. `unreadable_rows` are
+    the jobs of list pages that have no valid id or status.
 
     A counter exists, at 0, once its labels are known: a rate sees no counter that begins at 1.
     """
@@ -104,6 +105,7 @@ class Counters:
     delivery_lags: dict[str, Histogram] = field(default_factory=dict)
     open_circuits: dict[str, bool] = field(default_factory=dict)
     id_collisions: int = 0
+    unreadable_rows: int = 0
     loop_lag: float = 0.0
     _models: set[str] = field(default_factory=set)
 

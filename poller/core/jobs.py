@@ -8,10 +8,15 @@ from typing import Any, Final
 
 from poller.core.job_status import JobStatus
 
-JOB_ID_PATTERN: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")
-"""Valid job ids: they are part of URL paths, and must not change the path."""
+JOB_ID_CHARS: Final = r"[!#-&(-+\--~]{1,256}"
+JOB_ID_PATTERN: Final = re.compile(rf"(?!\.{{1,2}}\Z){JOB_ID_CHARS}")
+"""Valid job ids: the API says only that they are texts.
 
-JOB_ID_RULE: Final = "a job ID has 1 to 128 characters of A-Z a-z 0-9 . _ -"
+A space, a comma or a quote in what a user names is a mistake; `.` and `..` change a URL's path.
+"""
+JOB_ID_RULE: Final = (
+    "a job ID has 1 to 256 printable ASCII characters, but no space, comma or quote"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +87,7 @@ def format_rfc3339(moment: datetime) -> str:
 
 
 def is_job_id(text: str) -> bool:
-    """Return whether a text is a valid job id: `[A-Za-z0-9._-]{1,128}`, but not `.` or `..`."""
+    """Return whether a text is a valid job id, by JOB_ID_PATTERN."""
     return JOB_ID_PATTERN.fullmatch(text) is not None
 
 

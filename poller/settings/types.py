@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from poller.core.events import EVENT_TYPES
-from poller.core.jobs import is_job_id
+from poller.core.jobs import JOB_ID_RULE, is_job_id
 from poller.runtime.address import ListenAddress, is_host, is_loopback
 
 MEMORY: Final = "memory:"
@@ -222,7 +222,7 @@ Address = Annotated[ListenAddress, BeforeValidator(ListenAddress.parse)]
 HostNames = Annotated[StringList, AnyCase, _each_must(is_host, "is not a host name or address")]
 JobIds = Annotated[
     StringList,
-    _each_must(is_job_id, "is not a job ID: use 1 to 128 letters, digits, '.', '_' or '-'"),
+    _each_must(is_job_id, f"is not valid: {JOB_ID_RULE}"),
 ]
 EventTypes = Annotated[StringList, AfterValidator(_check_event_types)]
 SinkNames = Annotated[

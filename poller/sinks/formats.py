@@ -41,7 +41,9 @@ def cloudevents(event: Event) -> WebhookRequest:
 
 def cloudevents_binary(event: Event) -> WebhookRequest:
     """Return the data, with the attributes as headers: CloudEvents 1.0, binary mode."""
-    headers = {f"ce-{name}": text for name, text in _attributes(event).items()}
+    # In a header a percent sign is encoded: CloudEvents, HTTP binding, 3.1.3.2.
+    attributes = {name: text.replace("%", "%25") for name, text in _attributes(event).items()}
+    headers = {f"ce-{name}": text for name, text in attributes.items()}
     return WebhookRequest(JSON, _dump(event.data), headers)
 
 

@@ -1,11 +1,10 @@
 """The client of the Sutro API: URLs, headers, limits, and the meaning of each status."""
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import structlog
 from pydantic import SecretStr
@@ -44,7 +43,7 @@ STATUSES: Final[tuple[tuple[int, int, type[PollError], str], ...]] = (
     (404, 404, WrongEndpoint, "this server is not the Sutro API"),
     (408, 408, Transient, "the API timed out"),
     (425, 425, Transient, "the API asks for a retry"),
-    (501, 501, Rejected, "the API does not support this request"),
+    (501, 501, Rejected, "this server does not support the request"),
     (0, 299, MalformedResponse, "the response has no content"),
     (300, 399, WrongEndpoint, "the server redirects, which is never followed"),
     (400, 499, Rejected, "the API rejects this request"),
@@ -100,6 +99,7 @@ class SutroClient:
         self._prefixes: tuple[str, ...] = ("",) if urlsplit(base).path else ("/v1", "")
         self._tries = len(self._prefixes)
         self._clock_skew = ClockSkew()
+        self._unreadable: set[str] = set()
 
     @property
     def clock_skew(self) -> float:
@@ -113,7 +113,7 @@ class SutroClient:
 
     async def get_job(self, job_id: str, known: Known = no_known_jobs) -> Job:
         """Return a job; the `known` one while it has not changed. Raises PollError."""
-        raw = (await self._request("job", f"/jobs/{job_id}")).get("job")
+        raw = (await self._request("job", f"/jobs/{quote(job_id, safe='')}")).get("job")
         job = _unchanged_job(raw, known) or _parse(raw, job_id)
         if job.job_id != job_id:
             raise MalformedResponse("the response is about another job")
@@ -125,7 +125,7 @@ class SutroClient:
         The response is always small. `job_status` is a map from ids to statuses, in older
         deployments a bare status.
         """
-        raw = await self._request("status", f"/job-status/{job_id}")
+        raw = await self._request("status", f"/job-status/{quote(job_id, safe='')}")
         statuses, metadata = raw.get("job_status"), raw.get("metadata")
         job = _parse(
             {
@@ -145,7 +145,8 @@ class SutroClient:
     ) -> JobPage:
         """Return at most `limit` jobs, 1 to 100, from the newest or from a cursor on.
 
-        A job that has not changed is the `known` one. A job that cannot be parsed is left out.
+        A job that has not changed is the `known` one. A job that cannot be parsed is left out, and
+        logged once for each reason.
         Raises PollError.
         """
         query = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
@@ -153,9 +154,18 @@ class SutroClient:
         jobs, next_cursor = raw.get("jobs"), raw.get("next_cursor")
         if not isinstance(jobs, list):
             raise MalformedResponse("the response has no list of jobs")
-        return JobPage(
-            tuple(_parse_all(jobs, known)), next_cursor if isinstance(next_cursor, str) else None
-        )
+        next_cursor = next_cursor if isinstance(next_cursor, str) else None
+        return JobPage(tuple(self._parse_all(jobs, known)), next_cursor)
+
+    def _parse_all(self, jobs: list[Any], known: Known) -> Iterator[Job]:
+        for raw in jobs:
+            try:
+                yield _unchanged_job(raw, known) or _parse(raw, "")
+            except (MalformedResponse, Rejected) as error:
+                self._counts.unreadable_rows += 1
+                if str(error) not in self._unreadable:
+                    self._unreadable.add(str(error))
+                    log.warning("listing.unreadable_job", error=str(error))
 
     async def _request(self, kind: str, path: str, *, cap: int = JOB_BYTES_CAP) -> dict[str, Any]:
         """Return the response under the next prefix; the first time, try each until one fits."""
@@ -225,20 +235,14 @@ class SutroClient:
         if status == 404 and _is_api_message(response):
             return NotFound("no such job (404)")
         kind, text = next(row[2:] for row in STATUSES if row[0] <= status <= row[1])
-        if kind is not WrongEndpoint:
+        if kind is not WrongEndpoint and status != 501:
             return kind(f"{text} ({status})")
         advice = OWN_DEPLOYMENT if self._is_public else "check SUTRO_API_URL"
-        return WrongEndpoint(f"{text} ({status}): {advice}")
+        return kind(f"{text} ({status}): {advice}")
 
     @property
     def _is_public(self) -> bool:
         return urlsplit(self._base).hostname == PUBLIC_HOST
-
-
-def _parse_all(jobs: list[Any], known: Known) -> Iterator[Job]:
-    for raw in jobs:
-        with suppress(MalformedResponse, Rejected):
-            yield _unchanged_job(raw, known) or _parse(raw, "")
 
 
 def _unchanged_job(raw: object, known: Known) -> Job | None:

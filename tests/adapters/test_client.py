@@ -63,6 +63,23 @@ async def test_key_is_read_for_each_request():
     assert seen == ["Key sk_old", "Key sk_new"]
 
 
+@pytest.mark.parametrize(
+    ("job_id", "path"),
+    [
+        ("team/job:1", "team%2Fjob%3A1"),
+        ("a?b#c", "a%3Fb%23c"),
+        ("../a%2F", "..%2Fa%252F"),
+        ("x" * 256, "x" * 256),
+    ],
+)
+async def test_job_id_is_one_segment_of_the_path(job_id: str, path: str):
+    """An id with characters that mean something in a URL is encoded."""
+    async with peer(responds(200, body(job_id=job_id))) as it, client(f"{it.base}/v1") as api:
+        job = await api.get_job(job_id)
+
+    assert (job.job_id, it.lines) == (job_id, [f"GET /v1/jobs/{path} HTTP/1.1"])
+
+
 # Statuses.
 
 STATUSES: Final = (
@@ -87,6 +104,13 @@ async def test_response_statuses(status: int, kind: type[PollError], html: bytes
     assert type(error) is kind
     assert f"({status})" in str(error)
     assert "canary" not in str(error)
+
+
+async def test_501_asks_for_the_url():
+    """A plain web server that knows no such request is told from the API by its URL."""
+    error = await poll_error(responds(501))
+
+    assert str(error) == "this server does not support the request (501): check SUTRO_API_URL"
 
 
 @pytest.mark.parametrize("status", sorted(STATUSES))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from poller.core.counters import Counters
 from poller.core.errors import MalformedResponse, NotFound
 from poller.core.parsing import parse_job
 from poller.runtime.http_values import Response
@@ -38,7 +39,7 @@ async def test_cursor_is_sent_unchanged():
     """Whatever stands in a cursor, it cannot change the rest of the URL."""
     _, line = await listed({"jobs": []}, limit=100, cursor="a=&b/?#")
 
-    assert line == "GET /v1/list-jobs?limit=100&cursor=a%3D%26b/?%23 HTTP/1.1"
+    assert line == "GET /v1/list-jobs?limit=100&cursor=a%3D%26b%2F%3F%23 HTTP/1.1"
 
 
 @pytest.mark.parametrize("following", [None, 5, {}])
@@ -49,12 +50,25 @@ async def test_last_page_has_no_cursor(following: object):
     assert page == JobPage((), None)
 
 
-async def test_page_leaves_out_an_unreadable_job():
-    """A job that cannot be parsed is left out of its page."""
-    odd = [{"job_id": "../x"}, {"job_id": []}, {"job_id": {}}, {"job_id": None}, 5, {}, None]
-    page, _ = await listed({"jobs": [*odd, a_job_object()]}, known={}.get)
+async def test_page_leaves_out_an_unreadable_job(capsys):
+    """A job that cannot be parsed is left out of its page, counted, and logged once a kind."""
+    odd = [
+        {"job_id": "a b", "status": "RUNNING"},
+        {"job_id": "job-1"},
+        {"job_id": []},
+        {"job_id": {}},
+        {"job_id": None},
+        5,
+        {},
+        None,
+    ]
+    talk, counts = responds(200, json.dumps({"jobs": [*odd, a_job_object()]}).encode()), Counters()
+    async with peer(talk) as it, client(f"{it.base}/v1", counts=counts) as api:
+        pages = [await api.list_jobs(limit=100, known={}.get) for _ in range(2)]
 
-    assert [job.job_id for job in page.jobs] == ["job-12345"]
+    assert [[job.job_id for job in page.jobs] for page in pages] == [["job-12345"]] * 2
+    assert counts.unreadable_rows == 2 * len(odd)
+    assert capsys.readouterr().out.count("listing.unreadable_job") == 3
 
 
 async def test_unchanged_job_of_a_page_is_not_parsed():

@@ -137,7 +137,7 @@ async def test_log_sink_line_has_the_level_of_its_event(event_type: str, level: 
 @pytest.mark.parametrize("character", ["ж", "要", "😀", '"', "\\"])
 async def test_log_sink_line_is_below_16_kib(character: str):
     """The longest event fits into a line that container engines keep whole."""
-    raw = {"job_id": "j" * 128, "status": "FAILED"}
+    raw = {"job_id": "j" * 256, "status": "FAILED"}
     raw |= dict.fromkeys(("name", "description", "model", "dataset_id"), character * 2_000)
     job = parse_job(raw | {"failure_reason": {"message": character * 2_000}})
     stream = io.StringIO()

@@ -186,7 +186,7 @@ async def test_cli_reports_another_server(daemon: LiveDaemon):
 
 
 @pytest.mark.parametrize(
-    "argv", [("add",), ("add", "a/b"), ("rm", ".."), ("ls", "--watched", "--job", "x")]
+    "argv", [("add",), ("add", "a,b"), ("rm", ".."), ("ls", "--watched", "--job", "x")]
 )
 async def test_cli_rejects_invalid_arguments(argv: tuple[str, ...]):
     """Invalid arguments are rejected before any request."""

@@ -146,9 +146,9 @@ async def test_jobs_can_be_empty_at_the_start(tmp_path: Path):
         b'{"job_ids": "job-1"}',
         b'{"job_ids": [1]}',
         b'{"job_ids": [".."]}',
-        b'{"job_ids": ["a/b"]}',
+        b'{"job_ids": ["a,b"]}',
         b'{"job_ids": ["job-1"], "force": true}',
-        b'{"job_ids": ["' + b"x" * 129 + b'"]}',
+        b'{"job_ids": ["' + b"x" * 257 + b'"]}',
         b'{"job_ids": [' + b'"a",' * 1_000 + b'"a"]}',
     ],
     ids=lambda body: body[:24].decode(),
@@ -244,7 +244,7 @@ async def test_jobs_reject_invalid_queries(daemon: LiveDaemon, query: str):
     assert (response.status, response.problem) == (400, "invalid")
 
 
-@pytest.mark.parametrize("job_id", ["x" * 129, "%C3%BC", "a%20b", "%2E%2E%2Fx"])
+@pytest.mark.parametrize("job_id", ["x" * 257, "%C3%BC", "a%20b", "%2E%2E"])
 async def test_jobs_show_rejects_invalid_ids(daemon: LiveDaemon, job_id: str):
     """An invalid id is a problem."""
     response = await daemon.get(f"/v1/jobs/{job_id}")

@@ -211,7 +211,7 @@ async def test_stream_closes_a_client_that_does_not_read(daemon: LiveDaemon, mon
 
 async def test_stream_rejects_invalid_queries(daemon: LiveDaemon):
     """An invalid query is rejected before anything is sent."""
-    for query in ("?after=evt_", "?job=a/b", "?type=x", "?since=now"):
+    for query in ("?after=evt_", "?job=a,b", "?type=x", "?since=now"):
         assert (await daemon.get(f"/v1/events/stream{query}")).problem == "invalid"
     assert (await daemon.request("HEAD", "/v1/events/stream")).status == 400
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from poller.core.errors import MalformedResponse
 from poller.core.events import EventOrigin, job_event
 from poller.core.job_status import JobStatus
-from poller.core.jobs import EVENT_FIELDS, is_job_id, is_unchanged
+from poller.core.jobs import EVENT_FIELDS, JOB_ID_CHARS, is_job_id, is_unchanged
 from poller.core.parsing import FAILURE_REASON_BYTES, parse_job
 from poller.core.state import EventDraft, JobEventType
 from tests.support.builders import check_event
@@ -40,8 +40,7 @@ FIELDS = {
     if name != "status"
 }
 JOB_OBJECTS = st.fixed_dictionaries(
-    {"job_id": st.from_regex(r"[A-Za-z0-9._-]{1,128}", fullmatch=True).filter(is_job_id)}
-    | {"status": WORDS},
+    {"job_id": st.from_regex(JOB_ID_CHARS, fullmatch=True).filter(is_job_id)} | {"status": WORDS},
     optional=FIELDS,
 )
 
@@ -89,7 +88,7 @@ def test_largest_job_fits_an_event():
     """A job with the longest fields, in the widest characters, still fits."""
     wide = "\U0001f600" * 100_000
     fields = dict.fromkeys(("name", "description", "model", "dataset_id", "failure_reason"), wide)
-    job = parse_job({"job_id": "x" * 128, "status": wide} | fields)
+    job = parse_job({"job_id": "x" * 256, "status": wide} | fields)
     transition = EventDraft(
         type=JobEventType.UNRECOGNISED, job_id=job.job_id, job=job, previous_status=None, sequence=1
     )

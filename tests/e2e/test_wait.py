@@ -92,7 +92,7 @@ CASES: Final = (
     Case("", 78, "none.txt: No such file", {"POLLER_JOBS_FILE": "{folder}/none.txt"}),
     Case("", 78, "bad.txt, line 2: a job ID has", {"POLLER_JOBS_FILE": "{folder}/bad.txt"}),
     Case("endless --timeout 300ms", 124, "timed out after 0.3s; the jobs go on"),
-    Case("a/b", 2, "a job ID has 1 to 128"),
+    Case("a,b", 2, "a job ID has 1 to 256"),
     Case("good --timeout soon", 2, "must be a duration"),
 )
 
@@ -112,7 +112,7 @@ def jobs(place: Place) -> Place:
     place.jobs(GOOD, BAD, CANCELLED, ENDLESS, LATE, NEWEST)
     (place.folder / "jobs.txt").write_text("# ours\ngood # ended\n\n", "utf-8")
     (place.folder / "empty.txt").write_text("# none yet\n", "utf-8")
-    (place.folder / "bad.txt").write_text("good\n../key\n", "utf-8")
+    (place.folder / "bad.txt").write_text("good\nmy key\n", "utf-8")
     return place
 
 

@@ -68,7 +68,7 @@ BAD = [
     ({"HTTP_PROXY": "ftp://me:5up3r@proxy"}, "HTTP_PROXY", "must be the URL of an http or https"),
     ({"POLLER_JOB_IDS": ""}, "POLLER_JOB_IDS", "no jobs to watch"),
     ({"POLLER_JOB_IDS": ", ,"}, "POLLER_JOB_IDS", "must name at least one"),
-    ({"POLLER_JOB_IDS": "job-1,../key"}, "POLLER_JOB_IDS", "'../key' is not a job ID: use"),
+    ({"POLLER_JOB_IDS": "job-1,.."}, "POLLER_JOB_IDS", "'..' is not valid: a job ID has"),
     ({"POLLER_JOB_IDS": '["job-1", 2]'}, "POLLER_JOB_IDS", "must be a list of texts"),
     ({"POLLER_JOB_IDS": '["job-1"'}, "POLLER_JOB_IDS", "must be a list of texts"),
     ({"POLLER_REQUEST_TIMEOUT": "soon"}, "POLLER_REQUEST_TIMEOUT", "must be a duration"),

@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 from pydantic import SecretStr
 
+from poller.core.counters import Counters
 from poller.core.errors import PollError
 from poller.core.jobs import Job
 from poller.runtime.http_client import HttpClient
@@ -29,10 +30,14 @@ def body(**fields: Any) -> bytes:
 
 
 @asynccontextmanager
-async def client(base: str, key: str = KEY) -> AsyncIterator[SutroClient]:
+async def client(
+    base: str, key: str = KEY, counts: Counters | None = None
+) -> AsyncIterator[SutroClient]:
     """Open a client of the API at a base URL."""
     async with HttpClient(OutboundSettings(), timeout=30.0, limit=16) as http:
-        yield SutroClient(http, base=base, key=lambda: SecretStr(key), now=lambda: NOW)
+        yield SutroClient(
+            http, base=base, key=lambda: SecretStr(key), now=lambda: NOW, counts=counts
+        )
 
 
 async def poll(handler: ConnectionHandler) -> Job:

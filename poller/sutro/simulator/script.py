@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from poller.core.job_status import JobStatus
-from poller.core.jobs import format_rfc3339, is_job_id
+from poller.core.jobs import JOB_ID_RULE, format_rfc3339, is_job_id
 
 BRIEFLY: Final = 0.1
 """The share of its queue time that a job is STARTING, and of its run that it is CANCELLING."""
@@ -27,7 +27,7 @@ SAMPLING_PARAMS: Final = {"temperature": 0.7, "max_tokens": 256}
 
 def _job_id(text: str) -> str:
     if not is_job_id(text):
-        raise ValueError("a job id is 1 to 128 of A-Z, a-z, 0-9, '.', '_' and '-'")
+        raise ValueError(JOB_ID_RULE)
     return text
 
 
