@@ -9,6 +9,7 @@ from poller.core.errors import (
     NotFound,
     PollerError,
     PollError,
+    Rejected,
     StoreError,
     StoreLocked,
     StoreUnavailable,
@@ -22,6 +23,8 @@ FAILURE: Final = 1
 USAGE: Final = 2
 JOB_CANCELLED: Final = 3
 JOB_MISSING: Final = 4
+JOB_UNRECOGNISED: Final = 5
+REJECTED: Final = 6
 UNREACHABLE: Final = 69
 CRASHED: Final = 70
 NO_OUTPUT: Final = 74
@@ -36,6 +39,7 @@ ERROR_CODES: Final[tuple[tuple[type[PollerError], int], ...]] = (
     (Unauthorized, KEY_REJECTED),
     (WrongEndpoint, BAD_CONFIGURATION),
     (NotFound, JOB_MISSING),
+    (Rejected, REJECTED),
     (PollError, UNREACHABLE),
     (NoMatch, USAGE),
     (StoreLocked, LOCKED),

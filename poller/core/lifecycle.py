@@ -61,7 +61,11 @@ UNSETTLE_SECONDS: Final = 5.0
 MISSES_BEFORE_MISSING_NEW: Final = 5
 MISSES_BEFORE_MISSING: Final = 3
 UNRECOGNISED_SECONDS: Final = 600.0
-"""Seconds with an unknown status and a completion time, before the job is announced."""
+"""Seconds with an unknown status and a completion time or a failure reason, before the job is
+announced."""
+STUCK_SECONDS: Final = 86_400.0
+"""Seconds with an unknown status alone, or with a completion time and a status that is not
+terminal, before the job is announced."""
 
 
 def decide(state: JobState, seen: Job | Signal, now: float, rules: LifecyclePolicy) -> Decision:
@@ -115,7 +119,7 @@ def _is_unchanged(state: JobState, job: Job) -> bool:
         state.phase is Phase.ACTIVE
         and state.status is _progress(job) is not JobStatus.UNKNOWN
         and not state.misses
-        and (state.completing_since or job.datetime_completed) is None
+        and (state.completing_since or state.unknown_since or job.datetime_completed) is None
         and not job.invalid_fields
     )
 
@@ -142,30 +146,47 @@ def _record(state: JobState, seen: Job, now: float, _rules: LifecyclePolicy) -> 
     after = _mark_present(after, seen, now)
     if status is JobStatus.RUNNING:
         return emit(after, JobEventType.STARTED, seen, state)
-    return Decision(after)
+    is_unknown = status is JobStatus.UNKNOWN
+    return Decision(after, anomalies=(Anomaly.UNKNOWN_STATUS,) if is_unknown else ())
 
 
 def _advance(state: JobState, seen: Job, now: float, _rules: LifecyclePolicy) -> Decision:
-    after = _mark_present(state, seen, now)
-    status = _progress(seen)
+    after, status = _mark_present(state, seen, now), _progress(seen)
     if status.rank < state.status.rank:
-        return Decision(after, anomalies=(Anomaly.REGRESSED,))
-    if status is state.status:
-        return Decision(after)
-    after = replace(after, status=status, job=seen)
-    if status is JobStatus.RUNNING:
-        return emit(after, JobEventType.STARTED, seen, state)
-    return Decision(after)
+        decision = Decision(after, anomalies=(Anomaly.REGRESSED,))
+    elif status is state.status:
+        decision = Decision(after)
+    else:
+        after = replace(after, status=status, job=seen)
+        is_start = status is JobStatus.RUNNING
+        decision = emit(after, JobEventType.STARTED, seen, state) if is_start else Decision(after)
+    return _announce_unrecognised(decision, state, seen, now)
 
 
 def _unknown_status(state: JobState, seen: Job, now: float, _rules: LifecyclePolicy) -> Decision:
     """Keep the state on an unknown status; never treat it as terminal."""
-    after = _mark_present(state, seen, now)
-    since = after.completing_since
-    if since is None or now - since < UNRECOGNISED_SECONDS or state.is_unrecognised:
-        return Decision(after, anomalies=(Anomaly.UNKNOWN_STATUS,))
-    decision = emit(replace(after, is_unrecognised=True), JobEventType.UNRECOGNISED, seen, state)
-    return replace(decision, anomalies=(Anomaly.UNKNOWN_STATUS,))
+    decision = Decision(_mark_present(state, seen, now), anomalies=(Anomaly.UNKNOWN_STATUS,))
+    return _announce_unrecognised(decision, state, seen, now)
+
+
+def _announce_unrecognised(decision: Decision, before: JobState, seen: Job, now: float) -> Decision:
+    """Announce, once, a job that has looked for long as if it had ended."""
+    state = decision.state
+    if state.is_unrecognised or not _is_stuck(state, seen, now):
+        return decision
+    after = replace(state, is_unrecognised=True, since=now)
+    announced = emit(after, JobEventType.UNRECOGNISED, seen, before)
+    drafts = decision.drafts + announced.drafts
+    return replace(announced, drafts=drafts, anomalies=decision.anomalies)
+
+
+def _is_stuck(state: JobState, seen: Job, now: float) -> bool:
+    is_unknown = seen.status is JobStatus.UNKNOWN
+    limits = (
+        (state.completing_since, UNRECOGNISED_SECONDS if is_unknown else STUCK_SECONDS),
+        (state.unknown_since, STUCK_SECONDS),
+    )
+    return any(since is not None and now - since >= seconds for since, seconds in limits)
 
 
 def _unsettle(state: JobState, seen: Job, now: float, rules: LifecyclePolicy) -> Decision:
@@ -204,15 +225,29 @@ def _reappear(state: JobState, seen: Job, now: float, rules: LifecyclePolicy) ->
 
 
 def _mark_present(state: JobState, seen: Job, now: float) -> JobState:
-    """Record that an active job is there, and since when it shows a completion time.
+    """Record that an active job is there, and since when it looks as if it had ended.
 
-    A completion time shows that the end is near, and does not prove it.
+    A completion time, or a reason of an unknown status, shows that and does not prove it.
     """
-    if state.misses:
-        state = replace(state, misses=0)
-    if (seen.datetime_completed is None) is (state.completing_since is None):
-        return state
-    return replace(state, completing_since=now if seen.datetime_completed else None)
+    is_unknown = seen.status is JobStatus.UNKNOWN
+    is_completing = seen.datetime_completed is not None or (
+        is_unknown and seen.failure_reason is not None
+    )
+    completing_since = _since(state.completing_since, now, is_so=is_completing)
+    unknown_since = _since(state.unknown_since, now, is_so=is_unknown)
+    return replace(
+        state,
+        misses=0,
+        completing_since=completing_since,
+        unknown_since=unknown_since,
+        is_back=state.is_unrecognised and not (is_completing or is_unknown),
+    )
+
+
+def _since(before: float | None, now: float, *, is_so: bool) -> float | None:
+    if not is_so:
+        return None
+    return now if before is None else before
 
 
 Rule = Callable[[JobState, Job, float, LifecyclePolicy], Decision]

@@ -17,6 +17,8 @@ AGE_OFFSET_SECONDS: Final = 60.0
 JITTER_SHARE: Final = 0.1
 QUARANTINE_SECONDS: Final = 900.0
 """The wait after a response that concerns this job alone, and will hardly change soon."""
+REJECTED_DELAYS: Final = (60.0, 120.0, 300.0, QUARANTINE_SECONDS)
+"""Seconds after each rejected request for a job: it may have been one odd response."""
 FORBIDDEN_STATUS: Final = 403
 
 COMPLETING_INTERVAL: Final = 2.0
@@ -83,7 +85,9 @@ def next_poll_delay(
     if interval is None:
         return None
     usual = interval * (1.0 + JITTER_SHARE * (2.0 * random() - 1.0))
-    if isinstance(result, Rejected) or _is_forbidden(result, failures):
+    if isinstance(result, Rejected):
+        return REJECTED_DELAYS[min(failures, len(REJECTED_DELAYS)) - 1]
+    if _is_forbidden(result, failures):
         return QUARANTINE_SECONDS
     if isinstance(result, Unauthorized) or not is_failure(result):
         return usual
@@ -102,12 +106,12 @@ def _interval(
     state: JobState, now: float, policy: PollPolicy, rules: LifecyclePolicy, clock_skew: float
 ) -> float | None:
     age = now - state.since
+    if state.is_given_up:
+        return MISSING_INTERVAL if age < MISSING_SECONDS else None
     match state.phase:
         case Phase.SETTLING:
             step = SETTLE_INTERVALS[min(state.settle_polls, len(SETTLE_INTERVALS) - 1)]
             return step * rules.settle_timeout / 30.0
-        case Phase.MISSING:
-            return MISSING_INTERVAL if age < MISSING_SECONDS else None
         case Phase.DONE:
             is_waiting = state.awaits_cost and age < COST_WATCH_SECONDS
             return min(max(COST_MIN_INTERVAL, age), COST_MAX_INTERVAL) if is_waiting else None

@@ -53,8 +53,9 @@ class JobState:
     `since` is when the phase began; `status` the most advanced that was recorded; `job` the object
     at the last recorded change; `sequence` counts the job's events and `occurrence` the times it
     went missing. `misses` counts 404s in a row since `first_miss_at`; `regressed_at` is when a
-    settling job first looked unfinished again. These and `settle_polls` and `completing_since` only
-    steer how often the job is polled; a restart may forget them.
+    settling job first looked unfinished again, `completing_since` when an active one first looked
+    as if it had ended, `unknown_since` when it first had an unknown status. `is_back`: the job was
+    announced as unrecognised, and no longer is. A restart may forget these and `settle_polls`.
     """
 
     job_id: str
@@ -70,6 +71,8 @@ class JobState:
     first_miss_at: float = 0.0
     regressed_at: float | None = None
     completing_since: float | None = None
+    unknown_since: float | None = None
+    is_back: bool = False
 
     @property
     def awaits_cost(self) -> bool:
@@ -83,8 +86,9 @@ class JobState:
 
     @property
     def is_given_up(self) -> bool:
-        """Return whether the job is missing, or has an unknown status for long."""
-        return self.phase is Phase.MISSING or (self.phase is Phase.ACTIVE and self.is_unrecognised)
+        """Return whether the job was announced as missing or unrecognised, and still is."""
+        is_unrecognised = self.is_unrecognised and not self.is_back
+        return self.phase is Phase.MISSING or (self.phase is Phase.ACTIVE and is_unrecognised)
 
     @property
     def display_status(self) -> str:

@@ -1,8 +1,8 @@
 """Wait until all jobs have ended, and their events are delivered or dead letters.
 
-A missing job counts as ended: that was announced. An earlier process may have polled another
-account, so this one polls the job once more. A final cost that is still to come does not hold up
-the end: the event of the job has been delivered, and says so.
+A job that is missing or unrecognised counts as ended: that was announced. An earlier process may
+have polled another account, so this one polls the job once more. A final cost that is still to come
+does not hold up the end: the event of the job has been delivered, and says so.
 """
 
 from typing import Final
@@ -10,13 +10,12 @@ from typing import Final
 import anyio
 
 from poller.core.errors import StoreUnavailable
-from poller.core.state import Phase
+from poller.core.state import JobState, Phase
 from poller.polling.tracker import JobTracker
 from poller.polling.watchlist import Watchlist
 from poller.store import Store
 
 CHECK_INTERVAL: Final = 1.0
-ENDED_PHASES: Final = frozenset({Phase.DONE, Phase.MISSING})
 
 
 async def wait_until_complete(watchlist: Watchlist, tracker: JobTracker, store: Store) -> None:
@@ -34,8 +33,12 @@ def _have_ended(watchlist: Watchlist, tracker: JobTracker) -> bool:
     return (
         is_known
         and tracker.unconfirmed.isdisjoint(job_ids)
-        and all(job_id in tracker and tracker[job_id].phase in ENDED_PHASES for job_id in job_ids)
+        and all(job_id in tracker and _has_ended(tracker[job_id]) for job_id in job_ids)
     )
+
+
+def _has_ended(state: JobState) -> bool:
+    return state.phase is Phase.DONE or state.is_given_up
 
 
 async def _is_delivered(store: Store) -> bool:

@@ -146,9 +146,9 @@ class JobTracker:
         self.unconfirmed.discard(job_id)
 
     def begin_week(self, job_id: str) -> JobState:
-        """Return the state of a job that was named again; if it is missing, its week begins."""
+        """Return the state of a job that was named again; if it is given up, its week begins."""
         state = self._states[job_id]
-        if state.phase is Phase.MISSING:
+        if state.is_given_up:
             state = self._states[job_id] = replace(state, since=self.clock.steady())
         return state
 

@@ -37,7 +37,10 @@ NOT_FOUND_GRACE: Final = 60.0
 """Seconds that the API may not know a job: whoever waits has just got its id from the API."""
 MIN_POLLS: Final = 3
 """How often a job is asked for at least while nothing is heard, before that counts as long."""
-FAILED_ENDS: Final = frozenset({JobEventType.FAILED, JobEventType.CANCELLED, JobEventType.MISSING})
+MAX_REJECTIONS: Final = 2
+"""How often in a row a request for a job is rejected before that counts: one may be odd."""
+GIVEN_UP: Final = frozenset({JobEventType.MISSING, JobEventType.UNRECOGNISED})
+FAILED_ENDS: Final = GIVEN_UP | {JobEventType.FAILED, JobEventType.CANCELLED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +58,10 @@ class WaitOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """How one job stands. `job` is None until it is seen, `end` until it has ended or is missing.
+    """How one job stands. `job` is None until it is seen, `end` until it has ended.
 
-    The end of a job whose cost is still to come is not there yet.
+    MISSING and UNRECOGNISED are ends too. The end of a job whose cost is still to come is not there
+    yet.
     """
 
     job_id: str
@@ -96,6 +100,7 @@ class JobWaiter:
     _silent_since: float | None = field(init=False)
     _last_error: PollError | None = field(default=None, init=False)
     _hopeless: PollError | None = field(default=None, init=False)
+    _rejections: dict[str, list[Rejected]] = field(default_factory=dict, init=False)
     _throttle: LogThrottle = field(init=False)
     _tracker: JobTracker = field(init=False)
     _watcher: Watcher = field(init=False)
@@ -148,8 +153,10 @@ class JobWaiter:
             results = self.results
             self.listener.update(results)
             patience = self._silence_allowed()
-            if self._hopeless or self._is_over(results):
-                return self._hopeless
+            is_over = self._is_over(results)
+            error = self._hopeless or (None if is_over else self._rejection(results))
+            if is_over or error:
+                return error
             if patience <= 0.0:
                 return unreachable(self._last_error, self.options.unreachable_after)
             with anyio.move_on_after(patience):
@@ -161,12 +168,25 @@ class JobWaiter:
             return True
         return len(ends) >= (1 if self.options.is_any else len(results))
 
+    def _rejection(self, results: Sequence[JobResult]) -> Rejected | None:
+        """Return the error of a job that the API rejects, if no other is still to end."""
+        open_ids = [result.job_id for result in results if not result.end]
+        errors = [
+            Rejected(f"{job_id}: {self._rejections[job_id][-1]}")
+            for job_id in open_ids
+            if len(self._rejections.get(job_id, ())) >= MAX_REJECTIONS
+        ]
+        is_enough = self.options.is_fail_fast or len(errors) == len(open_ids)
+        return errors[0] if errors and is_enough else None
+
     def _result(self, job_id: str) -> JobResult:
         if job_id not in self._tracker:
             return JobResult(job_id=job_id)
         state, seen = self._tracker[job_id], self._seen.get(job_id)
-        if state.phase is Phase.MISSING:
-            return JobResult(job_id=job_id, job=seen, end=JobEventType.MISSING)
+        if state.is_given_up:
+            is_missing = state.phase is Phase.MISSING
+            end = JobEventType.MISSING if is_missing else JobEventType.UNRECOGNISED
+            return JobResult(job_id=job_id, job=seen, end=end)
         if state.phase is Phase.DONE:
             end = JobEventType(f"job.{state.status.lower()}")
             return JobResult(job_id=job_id, job=state.job, end=end)
@@ -202,6 +222,7 @@ class JobWaiter:
                 self._note_failure(seen, error)
         if isinstance(seen.result, Job | NotFound):
             self._has_answered = True
+            self._rejections.pop(seen.job_id, None)
         if not isinstance(seen.result, Transient | WrongEndpoint):
             self._silent_since = None
         self._wake()
@@ -228,9 +249,13 @@ class JobWaiter:
         if self._silent_since is None:
             self._silent_since = seen.requested_at
         self._last_error = error
-        subject = f"{seen.job_id}: " if isinstance(error, Rejected) else ""
+        subject = ""
+        if isinstance(error, Rejected):
+            subject = f"{seen.job_id}: "
+            self._rejections.setdefault(seen.job_id, []).append(error)
         if self._throttle.should_log(f"{subject}{error}"):
-            self.listener.report(f"{subject}{error}; retrying")
+            hint = "" if self._has_answered else retry_hint(error)
+            self.listener.report(f"{subject}{error}; retrying{hint}")
 
     def _is_hopeless(self, error: PollError) -> bool:
         """A rejection before the first response is wrong from the start; later it may pass.
@@ -241,6 +266,11 @@ class JobWaiter:
             return True
         is_wrong = isinstance(error, WrongEndpoint) or getattr(error, "status", None) == 401
         return is_wrong and not self._has_answered
+
+
+def retry_hint(error: PollError) -> str:
+    """Return what to check if no request has reached the API so far."""
+    return "; if this lasts, check SUTRO_API_URL" if isinstance(error, Transient) else ""
 
 
 def unreachable(error: PollError | None, after: float) -> Transient:
@@ -258,7 +288,7 @@ async def find_latest(client: SutroClient, listener: ProgressListener, terms: Wa
                 return _newest(await client.list_jobs(limit=1))
             except (Transient, RateLimited) as error:
                 last_error, pause = error, getattr(error, "retry_after", None)
-            listener.report(f"{last_error}; retrying")
+            listener.report(f"{last_error}; retrying{retry_hint(last_error)}")
             await anyio.sleep(pause or backoff.delay(failures, random.random))
     raise unreachable(last_error, terms.unreachable_after)
 

@@ -100,7 +100,7 @@ def test_progress_table_escapes_markup():
     """The text of a status cannot colour the terminal."""
     _, row = drawn(JobResult(job_id="job-1", job=a_job("[red]ODD[/red]")))
 
-    assert row == ["job-1", "[red]ODD[/red]"]
+    assert row == ["job-1", "[red]ODD[/red]", "(unknown", "status)"]
 
 
 def test_progress_prints_messages_above_the_table():

@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
+from poller.cli.exit_codes import for_error
+from poller.cli.wait import command
 from poller.cli.wait.report import as_json, reasons, summary
+from poller.core.errors import Rejected, Transient
 from poller.core.parsing import parse_job
 from poller.core.state import JobEventType
 from poller.polling.waiter import JobResult
@@ -104,3 +107,42 @@ def test_json_report_uses_the_names_of_the_api():
         "final": None,
         "run_seconds": None,
     }
+
+
+def unrecognised(**fields: Any) -> JobResult:
+    """Return the result of a job whose status nobody foresaw."""
+    job = a_job("EXPIRED", **fields)
+    return JobResult(job_id="job-1", job=job, end=JobEventType.UNRECOGNISED)
+
+
+def test_unrecognised_end_shows_the_status():
+    """The API's own word is in the summary, the reasons and JSON."""
+    told = "seems to have ended, but has a status that is not terminal: EXPIRED (unknown status)"
+
+    assert summary([unrecognised()]) == f"job-1 {told}"
+    assert reasons([unrecognised()]) == [f"job-1 {told}"]
+    assert summary([unrecognised(), job_result()]) == "1 of 2 jobs ended: 1 unrecognised"
+    assert json.loads(as_json([unrecognised()]))[0]["job"]["status"] == "EXPIRED"
+
+
+@pytest.mark.parametrize(
+    ("ends", "code"),
+    [
+        ([JobEventType.SUCCEEDED], 0),
+        ([JobEventType.UNRECOGNISED, JobEventType.SUCCEEDED], 5),
+        ([JobEventType.UNRECOGNISED, JobEventType.MISSING], 4),
+        ([JobEventType.UNRECOGNISED, JobEventType.CANCELLED], 3),
+        ([JobEventType.UNRECOGNISED, JobEventType.FAILED], 1),
+    ],
+)
+def test_exit_code_is_that_of_the_worst_end(ends: list[JobEventType], code: int, capsys):
+    """A failed job counts before a cancelled, a missing and an unrecognised one."""
+    results = [JobResult(job_id=f"job-{end}", end=end) for end in ends]
+
+    assert command._report(results, None, is_json=True) == code
+
+
+def test_exit_code_of_a_rejected_job():
+    """A job that the API rejects has a code of its own; an API that is not reached another."""
+    assert for_error(Rejected("job-1: the API rejects this request (422)")) == 6
+    assert for_error(Transient("no response for 60 s")) == 69

@@ -27,6 +27,8 @@ from tests.support.state_builders import (
     watch,
 )
 
+DAY = 86_400.0
+
 
 def test_skipped_statuses_are_not_invented():
     """From QUEUED to an end in one poll is one event, which carries the start in its job."""
@@ -104,11 +106,49 @@ def test_unrecognised_job_still_has_its_end():
     assert event_types(decisions) == [[], ["job.unrecognised"], ["job.failed"]]
 
 
-def test_unknown_status_without_a_completion_time_is_never_announced():
-    """An unknown status alone, for however long, is no end and no event."""
-    decisions = watch((0.0, a_job("PAUSED")), (1e6, a_job("PAUSED")))
+@pytest.mark.parametrize(
+    ("seen", "seconds"),
+    [
+        (a_job("EXPIRED", **COMPLETED), 600.0),
+        (a_job("EXPIRED", failure_reason={"message": "too old"}), 600.0),
+        (a_job("EXPIRED"), DAY),
+        (a_job("RUNNING", **COMPLETED), DAY),
+        (a_job("CANCELLING", **COMPLETED), DAY),
+        (a_job("RUNNING", failure_reason={"message": "of a row"}), None),
+        (a_job("RUNNING"), None),
+    ],
+    ids=["completed", "reason", "word", "running", "cancelling", "running reason", "as usual"],
+)
+def test_job_that_looks_ended_is_announced_in_time(seen, seconds):
+    """A status that is not terminal is unrecognised after minutes or a day, by what it shows."""
+    before = watch((0.0, seen), ((seconds or 9 * DAY) - 1.0, seen))
+    at_limit = watch((0.0, seen), (seconds or 9 * DAY, seen))
 
-    assert event_types(decisions) == [[], []]
+    assert not any("job.unrecognised" in types for types in event_types(before))
+    assert ("job.unrecognised" in event_types(at_limit)[-1]) is (seconds is not None)
+    assert at_limit[-1].state.is_given_up is (seconds is not None)
+
+
+def test_unrecognised_job_is_polled_hourly_for_a_week():
+    """From its announcement on it is polled every hour for seven days, and then no more."""
+    state = after((0.0, a_job("EXPIRED")), (DAY, a_job("EXPIRED")))
+
+    assert [poll_delay(state, DAY + age) for age in (0.0, 7 * DAY - 1.0, 7 * DAY)] == [
+        3_600.0,
+        3_600.0,
+        None,
+    ]
+
+
+def test_unrecognised_job_that_goes_on_is_polled_as_before():
+    """A job that shows a known status again is not given up, and not announced again."""
+    paused, running = a_job("PAUSED", **COMPLETED), a_job("RUNNING")
+    seen = [(0.0, paused), (600.0, paused), (700.0, running), (800.0, paused), (9_000.0, paused)]
+    decisions = watch(*seen)
+
+    assert [made.state.is_given_up for made in decisions] == [False, True, False, True, True]
+    assert poll_delay(decisions[2].state, 700.0) == POLICY.interval(100.0)
+    assert sum("job.unrecognised" in types for types in event_types(decisions)) == 1
 
 
 # 404.

@@ -41,26 +41,31 @@ class OneJob(RuleBasedStateMachine):
         self.kinds: list[str] = []
         self.calm = 0
 
-    @rule(word=WORDS, started=st.booleans(), completed=st.booleans(), cost=st.booleans())
-    def see(self, word, started, completed, cost):
+    @rule(
+        word=WORDS,
+        started=st.booleans(),
+        completed=st.booleans(),
+        cost=st.booleans(),
+        reason=st.booleans(),
+    )
+    def see(self, word, started, completed, cost, reason):
         """The API shows the job."""
         job = a_job(
             word,
             datetime_started=MOMENT if started else None,
             datetime_completed=MOMENT if completed else None,
             job_cost=0.5 if cost else None,
+            failure_reason={"message": "why"} if reason else None,
         )
-        self.decide(
-            job,
-            self.oracle.sees(self.now, word, started=started, completed=completed, cost=cost),
-        )
+        shown = {"started": started, "completed": completed, "cost": cost, "reason": reason}
+        self.decide(job, self.oracle.sees(self.now, word, **shown))
 
     @rule()
     def miss(self):
         """The API returns 404 for the job."""
         self.decide(Signal.NOT_FOUND, self.oracle.misses_it(self.now))
 
-    @rule(seconds=st.sampled_from([0.5, 3.0, 5.0, 20.0, 30.0, 150.0, 600.0]))
+    @rule(seconds=st.sampled_from([0.5, 3.0, 5.0, 20.0, 30.0, 150.0, 600.0, 43_200.0]))
     def wait(self, seconds):
         """Time passes, with or without polls that fail."""
         self.now += seconds
@@ -81,6 +86,8 @@ class OneJob(RuleBasedStateMachine):
             first_miss_at=0.0,
             regressed_at=None,
             completing_since=None,
+            unknown_since=None,
+            is_back=False,
         )
         self.oracle.restart()
         self.calm = 0

@@ -2,6 +2,7 @@
 
 import anyio
 import pytest
+from aiohttp import web
 
 from poller.core.outbox import SinkBacklog
 from poller.core.state import JobState, Phase
@@ -101,6 +102,20 @@ async def test_exit_when_done_counts_a_missing_job_as_ended(api, hook):
 
     assert 600.0 <= ended_at <= 900.0
     assert sorted(hook[0].types) == ["job.missing", "job.succeeded"]
+
+
+async def test_exit_when_done_counts_an_unrecognised_job_as_ended(hook):
+    """A job whose status nobody foresaw is announced as unrecognised, and counts as ended."""
+
+    async def respond(_request):
+        times = {"datetime_completed": "2024-01-15T10:01:40Z"}
+        return web.json_response({"job": {"job_id": "job-1", "status": "EXPIRED"} | times})
+
+    async with served(respond) as url:
+        ended_at = await lived((None, url), hook, POLLER_JOB_IDS="job-1")
+
+    assert 600.0 <= ended_at <= 900.0
+    assert hook[0].types == ["job.unrecognised"]
 
 
 @pytest.fixture

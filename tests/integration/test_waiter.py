@@ -2,19 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import pytest
 
 from poller.core.errors import (
+    MalformedResponse,
     NotFound,
     PollError,
     RateLimited,
+    Rejected,
     Transient,
     Unauthorized,
     WrongEndpoint,
 )
+from poller.core.jobs import Job
 from poller.core.pacing import PollPolicy
 from poller.core.state import JobEventType, LifecyclePolicy
 from poller.polling.waiter import JobResult, JobWaiter, WaitOptions, find_latest
@@ -258,14 +261,17 @@ async def test_a_passing_wrong_answer_does_not_end_it():
 
 
 async def test_an_outage_is_waited_for():
-    """However long nothing is heard, it goes on; the same trouble is told ever more seldom."""
+    """However long nothing is heard, it goes on; the same trouble is told ever more seldom.
+
+    What to check is said from the first failure on, while nothing has ever been heard.
+    """
     listener = Watching()
     api = FakeApi(job_1=at(10_000.0, Transient("reset"), ended()))
 
     ends, _ = await waited(api, "job-1", listener=listener)
 
     assert ends == {"job-1": JobEventType.SUCCEEDED}
-    assert set(listener.told) == {"reset; retrying"}
+    assert set(listener.told) == {"reset; retrying; if this lasts, check SUTRO_API_URL"}
     assert len(listener.told) <= 9
 
 
@@ -318,6 +324,126 @@ async def test_nothing_is_known_before_it_runs():
     assert waiter.results == []
 
 
+UNSEEN: Final = (
+    "api.sutro.example: the name does not resolve",
+    "127.0.0.1: cannot connect (Connection refused)",
+    "its TLS certificate is not trusted",
+    "no response within 30 s",
+    "the API returned 503",
+)
+
+
+@pytest.mark.parametrize(
+    "error", [*map(Transient, UNSEEN), MalformedResponse("the response is not JSON")], ids=str
+)
+async def test_every_way_not_to_reach_the_api_is_a_silence(error: PollError):
+    """`unreachable_after` counts for each, and the first line names SUTRO_API_URL."""
+    listener = Watching()
+
+    with pytest.raises(Transient, match=r"^no response for 60 s: "):
+        await waited(
+            FakeApi(job_1=error),
+            "job-1",
+            listener=listener,
+            options=WaitOptions(unreachable_after=60.0),
+        )
+
+    assert anyio.current_time() <= 80.0
+    assert listener.told[0] == f"{error}; retrying; if this lasts, check SUTRO_API_URL"
+
+
+async def test_a_silence_after_answers_needs_no_hint():
+    """Once the API has answered, its URL is right."""
+    listener = Watching()
+    api = FakeApi(job_1=at(50.0, running(), at(100.0, Transient("reset"), ended())))
+
+    await waited(api, "job-1", listener=listener)
+
+    assert set(listener.told) == {"reset; retrying"}
+
+
+REJECTED: Final = Rejected("the API rejects this request (422)")
+
+
+@pytest.mark.parametrize("began", [0.0, 300.0])
+async def test_a_rejected_job_ends_it(began: float):
+    """A job that is rejected twice in a row ends the wait: its ID will hardly become right."""
+    api = FakeApi(job_1=at(began, running(), REJECTED))
+
+    with pytest.raises(Rejected, match=r"^job-1: the API rejects this request \(422\)$"):
+        await waited(api, "job-1")
+
+    assert began + 60.0 <= anyio.current_time() <= began + 80.0
+
+
+async def test_one_rejection_is_odd():
+    """A rejection between answers does not end the wait, however often that happens."""
+    api = FakeApi()
+    answers = [REJECTED, running(), REJECTED, running(), REJECTED, ended()]
+    api.answers["job-1"] = lambda: answers.pop(0)
+
+    ends, _ = await waited(api, "job-1")
+
+    assert ends == {"job-1": JobEventType.SUCCEEDED}
+
+
+async def test_a_rejected_job_does_not_end_the_wait_for_others():
+    """The others are waited for; only then is the rejection the end."""
+    api = FakeApi(job_1=REJECTED, job_2=at(5_000.0, running("job-2"), ended("job-2")))
+    waiter = a_waiter(api)
+
+    with pytest.raises(Rejected):
+        await waiter.run(["job-1", "job-2"])
+
+    assert anyio.current_time() >= 5_000.0
+    assert [it.end for it in waiter.results] == [None, JobEventType.SUCCEEDED]
+
+
+async def test_a_rejected_job_is_a_bad_end():
+    """With `is_fail_fast` a rejected job ends the wait for the others too."""
+    api = FakeApi(job_1=REJECTED, job_2=running("job-2"))
+
+    with pytest.raises(Rejected):
+        await waited(api, "job-1", "job-2", options=WaitOptions(is_fail_fast=True))
+
+    assert anyio.current_time() <= 80.0
+
+
+async def test_any_end_counts_beside_a_rejected_job():
+    """With `is_any` the first end of another job is enough."""
+    api = FakeApi(job_1=REJECTED, job_2=at(5_000.0, running("job-2"), ended("job-2")))
+
+    ends, _ = await waited(api, "job-1", "job-2", options=WaitOptions(is_any=True))
+
+    assert ends == {"job-1": None, "job-2": JobEventType.SUCCEEDED}
+
+
+COMPLETED: Final = {"datetime_completed": "2024-01-15T10:01:40Z"}
+
+
+@pytest.mark.parametrize(
+    ("job", "seconds"),
+    [
+        (a_job("EXPIRED", job_cost=0.5, **COMPLETED), 600.0),
+        (a_job("EXPIRED", failure_reason={"message": "too old"}), 600.0),
+        (a_job("EXPIRED"), 86_400.0),
+        (running(**COMPLETED), 86_400.0),
+    ],
+    ids=["completed", "reason", "word", "running"],
+)
+@pytest.mark.virtual(limit=200_000.0)
+async def test_a_status_that_nobody_foresaw_is_an_end(job: Job, seconds: float):
+    """What is announced as unrecognised is over; the results have the API's own word."""
+    waiter = a_waiter(FakeApi(job_1=job))
+
+    await waiter.run(["job-1"])
+
+    (result,) = waiter.results
+    assert seconds <= anyio.current_time() <= seconds + 300.0
+    assert result.end is JobEventType.UNRECOGNISED
+    assert result.job.as_dict()["status"] == job.as_dict()["status"]
+
+
 # The newest job.
 
 
@@ -349,7 +475,10 @@ async def test_the_newest_job_is_found_through_trouble():
 
     assert found == "job-5"
     assert 91.0 <= anyio.current_time() <= 92.0
-    assert listener.told == ["reset; retrying", "429; retrying"]
+    assert listener.told == [
+        "reset; retrying; if this lasts, check SUTRO_API_URL",
+        "429; retrying",
+    ]
 
 
 async def test_an_account_without_jobs_has_no_newest():

@@ -207,14 +207,14 @@ async def test_quarantine_ends_with_the_first_decision(monkeypatch):
     assert gaps(api.times("job-1"))[:3] == [900.0, 10.0, 10.0]
 
 
-async def test_rejected_job_is_polled_every_15_minutes():
-    """A 4xx for one job is polled every 15 minutes and delays no other."""
+async def test_rejected_job_is_polled_ever_less_often():
+    """A 4xx for one job is polled after 1, 2, 5, and each 15 minutes, and delays no other."""
     api = FakeApi(job_1=Rejected("422"), job_2=running("job-2"))
 
     async with watching(api, a_store(), "job-1", "job-2", policy=FIXED):
-        await anyio.sleep(2_000.0)
+        await anyio.sleep(2_500.0)
 
-    assert gaps(api.times("job-1")) == [900.0, 900.0]
+    assert gaps(api.times("job-1")) == [60.0, 120.0, 300.0, 900.0, 900.0]
     assert set(gaps(api.times("job-2"))) == {10.0}
 
 

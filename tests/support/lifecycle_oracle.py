@@ -6,6 +6,7 @@ This file shares nothing with the package, on purpose: words, numbers and rules 
 ENDS = {"SUCCEEDED", "FAILED", "CANCELLED"}
 EARLY = {"SUBMITTED", "PENDING", "QUEUED", "STARTING"}
 GOING = EARLY | {"RUNNING", "CANCELLING"}
+DAY = 24 * 3600
 
 
 class Oracle:
@@ -19,10 +20,11 @@ class Oracle:
 
     def restart(self):
         """Forget what a restart may forget: misses, and later observations of a success."""
-        self.misses, self.doubted_at, self.completing_since = [], None, None
+        self.misses, self.doubted_at = [], None
+        self.completing_since = self.unknown_since = None
         self.last_cost = self.first_cost
 
-    def sees(self, now, word, *, started, completed, cost):
+    def sees(self, now, word, *, started, completed, cost, reason):
         """Return the events that one job object must cause."""
         found = ["job.found"] if self.missing else []
         self.seen, self.missing, self.misses = True, False, []
@@ -32,12 +34,20 @@ class Oracle:
             return found + self._sees_end(now, word, cost, is_final=cost and completed)
         if self.waiting_since is not None and not self._revives(now, word):
             return []
-        self.completing_since = (self.completing_since or now) if completed else None
-        is_long = completed and now - self.completing_since >= 600
+        is_long = self._is_long(now, completed, word not in GOING, reason)
         runs = word == "RUNNING" or (started and word in EARLY)
         events = self._only_once("job.started", runs and not self.cancelling)
         self.cancelling = self.cancelling or word == "CANCELLING"
-        return found + events + self._only_once("job.unrecognised", is_long and word not in GOING)
+        return found + events + self._only_once("job.unrecognised", is_long)
+
+    def _is_long(self, now, completed, is_unknown, reason):
+        """Return whether the job has looked for long as if it had ended."""
+        is_completing = completed or (is_unknown and reason)
+        self.completing_since = (self.completing_since or now) if is_completing else None
+        self.unknown_since = (self.unknown_since or now) if is_unknown else None
+        return (is_completing and now - self.completing_since >= (600 if is_unknown else DAY)) or (
+            is_unknown and now - self.unknown_since >= DAY
+        )
 
     def misses_it(self, now):
         """Return the events that a 404 must cause."""

@@ -37,14 +37,22 @@ CODES: Final = {
     JobEventType.FAILED: codes.JOB_FAILED,
     JobEventType.CANCELLED: codes.JOB_CANCELLED,
     JobEventType.MISSING: codes.JOB_MISSING,
+    JobEventType.UNRECOGNISED: codes.JOB_UNRECOGNISED,
 }
 """The exit code of each end but success; if ends differ, the first in this order counts."""
 
+EXIT_CODES: Final = (
+    "Exit codes: 0 all succeeded, 1 a job failed, 3 one was cancelled, 4 the API does not know one,"
+    " 5 one seems to have ended with an unknown status, 6 the API rejects the request for one,"
+    " 69 the API was unreachable for --unreachable-after, 77 it rejects the key, 78 wrong settings,"
+    " 124 --timeout, 130 interrupted."
+)
 ADVICE: Final = "; the jobs go on: wait for them again"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `wait`."""
+    parser.epilog = EXIT_CODES
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "job_ids",

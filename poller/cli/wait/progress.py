@@ -25,6 +25,7 @@ STYLES: Final = {
     JobEventType.FAILED: "bold red",
     JobEventType.CANCELLED: "yellow",
     JobEventType.MISSING: "bold red",
+    JobEventType.UNRECOGNISED: "bold red",
 }
 MAX_NAME_WIDTH: Final = 24
 MIN_TABLE_COLUMNS: Final = 60

@@ -7,15 +7,17 @@ from decimal import Decimal
 from typing import Any, Final
 
 from poller.core.formatting import failure_message, format_cost, format_duration
+from poller.core.job_status import JobStatus
 from poller.core.jobs import Job
 from poller.core.state import JobEventType
-from poller.polling.waiter import JobResult
+from poller.polling.waiter import FAILED_ENDS, JobResult
 
 ENDED: Final = {
     JobEventType.SUCCEEDED: "succeeded",
     JobEventType.FAILED: "failed",
     JobEventType.CANCELLED: "cancelled",
     JobEventType.MISSING: "missing",
+    JobEventType.UNRECOGNISED: "unrecognised",
 }
 """The word for each end, in the order of the summary."""
 
@@ -48,9 +50,6 @@ def as_json(results: Sequence[JobResult]) -> str:
     return json.dumps([_as_dict(result) for result in results], indent=2, ensure_ascii=False)
 
 
-FAILED_ENDS: Final = frozenset({JobEventType.FAILED, JobEventType.CANCELLED, JobEventType.MISSING})
-
-
 def _one(result: JobResult) -> str:
     job = result.job
     if result.end in FAILED_ENDS:
@@ -67,6 +66,9 @@ def _failed_end(result: JobResult) -> str:
     """Return how a job failed, after how long, and why."""
     if result.end is JobEventType.MISSING:
         return "is missing: the API does not know this job ID"
+    if result.end is JobEventType.UNRECOGNISED:
+        status = status_text(result.job) if result.job else "none"
+        return f"seems to have ended, but has a status that is not terminal: {status}"
     seconds = result.job.run_seconds if result.job else None
     reason = failure_message(result.job.failure_reason) if result.job else ""
     after = "" if seconds is None else f" after {format_duration(seconds)}"
@@ -107,8 +109,9 @@ def _time_span(jobs: Sequence[Job]) -> str:
 
 
 def status_text(job: Job) -> str:
-    """Return the status as the API writes it."""
-    return job.raw_status or job.status.value
+    """Return the status as the API writes it, marked if it is unknown."""
+    is_unknown = job.status is JobStatus.UNKNOWN
+    return f"{job.raw_status or job.status.value}{' (unknown status)' if is_unknown else ''}"
 
 
 def _as_dict(result: JobResult) -> dict[str, Any]:
