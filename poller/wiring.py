@@ -15,6 +15,7 @@ from poller.runtime.http_client import HttpClient
 from poller.settings.types import MEMORY
 from poller.store import Store
 from poller.store.memory import MemoryStore
+from poller.store.open_errors import open_error
 from poller.store.sqlite import SqliteStore
 from poller.sutro.client import SutroClient
 from poller.sutro.list_planner import ListPlanner
@@ -103,7 +104,11 @@ def build_store(config: Config, clock: Clock) -> Store:
     routes = {sink.name: sink.events for sink in config.sinks}
     if config.is_default("POLLER_STORE"):
         # Only the default folder is created: a mistyped path must not start an empty database.
-        Path(settings.store).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = Path(settings.store)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise open_error(path, error) from None
     if settings.store == MEMORY:
         log.warning("store.not_persistent", error="undelivered events are lost at a restart")
         return MemoryStore(

@@ -30,6 +30,11 @@ SOCKET_MODE: Final = 0o660
 ANY_IPV4: Final = "0.0.0.0"  # noqa: S104 - a wildcard address was configured
 LAG_INTERVAL: Final = 1.0
 
+SYSTEM_ADVICE: Final = {
+    errno.ENOENT: "create the folder of the socket",
+    errno.EADDRNOTAVAIL: "use an address of this machine, or :PORT for all of them",
+    errno.EACCES: "use a folder that this user can write to, or a port above 1023",
+}
 AIOHTTP_LOGGER: Final = logging.getLogger("poller.api")
 """Where aiohttp logs a traceback for each client that does not speak HTTP."""
 
@@ -170,5 +175,7 @@ def _remove_stale(path: Path) -> None:
 
 
 def _reason(error: OSError) -> str:
+    number = error.errno or 0
     # asyncio appends the address to the system's message.
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)
+    text = os.strerror(number) if number > 0 else str(error.strerror)
+    return f"{text}; {SYSTEM_ADVICE[number]}" if number in SYSTEM_ADVICE else text

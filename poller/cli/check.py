@@ -60,8 +60,10 @@ def _check_paths(config: Config) -> None:
     """Raise ConfigError unless the files can be where they are configured. Touch nothing."""
     settings = config.settings
     folder = Path(settings.store).parent
-    is_default = config.is_default("POLLER_STORE")  # `run` creates its folder
-    if settings.store != MEMORY and not is_default and not os.access(folder, os.W_OK | os.X_OK):
+    if config.is_default("POLLER_STORE"):  # `run` creates its folder
+        folder = next(path for path in (folder, *folder.parents) if path.exists())
+    is_writable = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    if settings.store != MEMORY and not is_writable:
         raise ConfigError(f"POLLER_STORE: {folder} must be a directory that this user can write to")
     if settings.jobs_file and not settings.jobs_file.exists():
         print_status(

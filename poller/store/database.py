@@ -1,6 +1,5 @@
 """The database file of the SQLite store: lock, connection and recovery."""
 
-import errno
 import fcntl
 import os
 import sqlite3
@@ -17,6 +16,7 @@ import structlog
 from poller.core.errors import StoreLocked, StoreUnavailable, StoreUnusable
 from poller.store import schema
 from poller.store.network_fs import network_fs_type
+from poller.store.open_errors import open_error
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -26,11 +26,6 @@ BUSY_TIMEOUT: Final = 5.0
 
 LOCK_RETRY_DELAY: Final = 0.05
 """Seconds; longer than `is_locked` holds the lock."""
-
-TRANSIENT_ERRNOS: Final = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-)
-"""Errors of the system that may end without an operator."""
 
 UNAVAILABLE_CODES: Final = frozenset(
     {
@@ -72,11 +67,7 @@ class Database:
             self.transact(lambda _: None)
         except OSError as error:
             self.close()
-            text = f"POLLER_STORE: {self._path}: {error.strerror}"
-            if error.errno in TRANSIENT_ERRNOS:
-                raise StoreUnavailable(text) from error
-            advice = "use a file in a directory that this user can write to"
-            raise StoreUnusable(f"{text}; {advice}") from error
+            raise open_error(self._path, error) from error
         except BaseException:
             self.close()
             raise

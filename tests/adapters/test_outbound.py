@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from poller.runtime.http_client import _split_credentials
 from poller.runtime.http_values import NoResponse, OutboundSettings
+from tests.support.config_builders import load_with
 from tests.support.http_peers import BREAKING, peer, proxy, responds, stalls
 from tests.support.http_requests import CAP, NOW, failure, get, session
 
@@ -181,6 +182,16 @@ async def test_proxy_of_a_plain_request():
     assert response.body == b"http://api.example/jobs/1"
     assert server.lines == ["GET http://api.example/jobs/1 HTTP/1.1"]
     assert server.header("Proxy-Authorization") == "Basic bWU6Y2FuYXJ5"
+
+
+async def test_proxy_of_the_environment_without_a_scheme():
+    """A proxy that is set as host:port, as curl takes it, gets the request over http."""
+    async with proxy() as server:
+        config = load_with(HTTP_PROXY=server.base.removeprefix("http://"))
+        async with session(config.outbound) as http:
+            response = await get(http, "http://api.example/jobs/1")
+
+    assert response.body == b"http://api.example/jobs/1"
 
 
 async def test_proxy_of_a_tls_request(trusting):

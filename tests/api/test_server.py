@@ -128,12 +128,12 @@ async def test_server_keeps_a_file_at_the_path_of_the_socket(tmp_path: Path):
 
 
 async def test_server_rejects_an_address_of_another_machine(tmp_path: Path):
-    """An address of another machine is an error with the message of the system."""
+    """An address of another machine is an error with the message of the system and advice."""
     with pytest.raises(ExceptionGroup) as caught:
         async with live_daemon(tmp_path, RUNS, POLLER_LISTEN="192.0.2.1:80"):
             pass
 
-    message = r"cannot listen on http://192\.0\.2\.1:80: Cannot assign requested address$"
+    message = r"cannot listen on http://192\.0\.2\.1:80: Cannot assign requested address; use"
     assert caught.group_contains(ConfigError, match=message, depth=None)
     assert not caught.group_contains(AddressInUse, depth=None)
 

@@ -144,6 +144,22 @@ async def test_unwritable_database_path_exits_78(place: Place):
     assert "a directory that this user can write to" in ended.err
 
 
+@pytest.mark.parametrize("verb", ["run", "check"])
+async def test_home_that_cannot_be_written_exits_78(place: Place, verb: str):
+    """Without a folder for the default database there is one line, and no traceback."""
+    home = place.folder / "file"
+    home.touch()
+
+    code, ended = await place.run(
+        verb, POLLER_JOB_IDS="job-1", POLLER_STORE="", XDG_STATE_HOME="", HOME=str(home)
+    )
+
+    assert (code, ended.out) == (78, "")
+    assert ended.err.count("\n") == 1
+    assert ended.err.startswith("sutro-poller: POLLER_STORE: ")
+    assert "a directory that this user can write to" in ended.err
+
+
 async def test_database_of_a_newer_version_is_not_changed(place: Place):
     """A database of a newer version is rejected with 78, and no byte of it changes."""
     path = place.folder / "newer.db"
