@@ -57,6 +57,7 @@ class App:
     _until_stop: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _watchlist: Watchlist = field(init=False)
     _api: ApiContext = field(init=False)
+    _retries: list[Callable[[], None]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         """Build the parts that SIGHUP needs: it may arrive before the store is open."""
@@ -116,14 +117,15 @@ class App:
         self._until_stop.cancel()
 
     def reload(self) -> None:
-        """Read the jobs file and the secret files again; retry a rejected API key at once."""
+        """Read the jobs file and the secret files again, and try anew what failed at the API."""
         with self.notifier.reloading():
             problems = self.config.reload_secrets()
             for problem in problems:
                 log.error("reload.failed", error=problem)
             log.info("poller.reloaded", problems=len(problems))
             self._watchlist.reload()
-            self.status.rate_limiter.retry()
+            for retry in self._retries:
+                retry()
 
     def _serve_api(self) -> AbstractAsyncContextManager[None]:
         """Return a context that serves the HTTP API, if it is enabled. Raises ConfigError."""
@@ -169,6 +171,7 @@ class App:
         http = await stack.enter_async_context(build_http(self.config))
         source = self._make_source(http)
         discovery = self._make_discovery(source, store)
+        self._retries = [source.retry, *([discovery.retry] if discovery else [])]
         watcher = self._make_watcher(source, store, partial(self._wake, dispatcher))
         if discovery:
             await watcher.discover(discovery.admits)

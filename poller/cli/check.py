@@ -5,7 +5,6 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Final
 
 import anyio
 
@@ -14,14 +13,13 @@ from poller.cli import exit_codes as codes
 from poller.cli import print_output, print_status
 from poller.cli.arguments import add_output_arguments
 from poller.config import Config, load
-from poller.core.errors import ConfigError, NotFound, PollError
+from poller.core.errors import ConfigError, NotFound, PollError, Unauthorized, WrongEndpoint
 from poller.runtime import logging as logs
 from poller.runtime.clock import Clock
 from poller.settings.secrets import mask
 from poller.settings.types import MEMORY
+from poller.sutro.source import UNLIKELY_ID
 from poller.wiring import build_client, build_http
-
-UNLIKELY_ID: Final = "sutro-poller-check"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,5 +81,7 @@ async def _test_connection(config: Config) -> tuple[int, str]:
             detail = unknown if config.settings.job_ids else ""
             return codes.OK, f"{client.base} accepted the API key{detail}."
         except PollError as error:
-            return codes.for_error(error), f"{client.base} cannot be used: {error}."
+            is_certain = isinstance(error, Unauthorized | WrongEndpoint)
+            verdict = "cannot be used" if is_certain else "has not shown whether the key is valid"
+            return codes.for_error(error), f"{client.base} {verdict}: {error}."
         return codes.OK, f"{client.base} accepted the API key; job {job_id} is {job.status}."

@@ -38,15 +38,15 @@ class AuthNotice:
         return type(self)(self.is_rejected and is_same, self.occurrence, deployment)
 
     def update(
-        self, *, is_rejected: bool, has_responded: bool
+        self, *, is_rejected: bool, is_accepted: bool
     ) -> tuple[Self, DaemonEventType | None]:
         """Return the notice after the latest responses, and the event to announce, if any.
 
-        `has_responded`: the API has accepted the key at least once.
+        `is_accepted`: the API has accepted the key at least once.
         """
         if is_rejected and not self.is_rejected:
             after = replace(self, is_rejected=True, occurrence=self.occurrence + 1)
             return after, DaemonEventType.AUTH_FAILED
-        if self.is_rejected and has_responded and not is_rejected:
+        if self.is_rejected and is_accepted and not is_rejected:
             return replace(self, is_rejected=False), DaemonEventType.AUTH_RECOVERED
         return self, None

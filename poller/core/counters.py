@@ -12,6 +12,7 @@ from typing import Final
 from poller.core.detection_lag import Detection
 from poller.core.errors import (
     DeliveryError,
+    Intercepted,
     MalformedResponse,
     NotFound,
     PollError,
@@ -50,6 +51,7 @@ RESULT_LABELS: Final[dict[type, str]] = {
     RateLimited: "rate_limited",
     Transient: "no_response",
     MalformedResponse: "malformed",
+    Intercepted: "intercepted",
     ResponseTooLarge: "too_large",
     Rejected: "rejected",
     WrongEndpoint: "wrong_endpoint",

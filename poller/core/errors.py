@@ -5,10 +5,11 @@ PollerError
 │   └── AddressInUse      another process listens at the HTTP API's address: retry later, exit 75
 ├── PollError             a request without a result for a job: back off, never change its state
 │   ├── NotFound          the API does not know this job: count it, the job may be missing
-│   ├── Unauthorized      401 or 403: the API key is wrong, or this one job is forbidden
+│   ├── Unauthorized      the API's 401 or 403: the API key is wrong, or this one job is forbidden
 │   ├── RateLimited       429, or 503 with Retry-After: pause all requests
 │   ├── Transient         timeout, reset, 5xx: retry, later each time
-│   │   └── MalformedResponse   a 200 that the API does not document
+│   │   ├── MalformedResponse   a 200 that the API does not document
+│   │   └── Intercepted   401, 403 or 407 of a proxy or firewall: says nothing about the key
 │   ├── ResponseTooLarge  the job object is over the size limit: request its status alone
 │   ├── Rejected          another 4xx for this job: poll it rarely, and log it
 │   └── WrongEndpoint     a redirect or a foreign 404: the API URL is wrong
@@ -51,7 +52,7 @@ class NotFound(PollError):
 
 
 class Unauthorized(PollError):
-    """401 or 403; `status` is which."""
+    """The API's own 401 or 403; `status` is which."""
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
@@ -72,6 +73,10 @@ class Transient(PollError):
 
 class MalformedResponse(Transient):
     """A 200 whose body is not what the API documents."""
+
+
+class Intercepted(Transient):
+    """A 401 or 403 that is not the API's own, or a 407: a proxy or firewall sent it."""
 
 
 class ResponseTooLarge(PollError):

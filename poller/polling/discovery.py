@@ -31,8 +31,9 @@ from poller.core.pacing import Backoff, Random
 from poller.runtime.clock import Clock
 from poller.runtime.log_throttle import LogThrottle
 from poller.runtime.retrying import log_store_error, until_available
+from poller.runtime.wakeup import Wakeup
 from poller.store import Store
-from poller.sutro.list_planner import DISABLED_SECONDS, is_list_error
+from poller.sutro.list_planner import is_list_error, list_retry_delay
 from poller.sutro.port import Observation
 
 STARTED_AT_FLAG: Final = "born"
@@ -116,6 +117,7 @@ class Discovery:
         self._started_at = clock.now()
         self._started_at_api_time: datetime | None = None
         self._needs_rescan = True
+        self._retry = Wakeup()
 
     def admits(self, job: Job) -> bool:
         """Return whether to watch a job that a page shows."""
@@ -125,9 +127,13 @@ class Discovery:
         """Read the whole list again: the store has lost what was recorded of it."""
         self._needs_rescan = True
 
+    def retry(self) -> None:
+        """Read the list now, if it waits after a failure."""
+        self._retry.notify()
+
     async def run(self, ingest: Callable[[Sequence[Observation]], Awaitable[None]]) -> None:
         """Scan until cancelled; pass `ingest` what each page shows."""
-        failures = 0
+        failures, rejections = 0, 0
         while True:
             if self._needs_rescan:
                 await self._begin()
@@ -139,11 +145,14 @@ class Discovery:
                 async for observations in self._source.scan(self._filter.since(self._api_time())):
                     self._start_in_api_time()  # by now the API's clock is known
                     await ingest(observations)
-                failures = 0
+                failures, rejections = 0, 0
             except PollError as error:
-                failures += 1
+                since = self._retry.count
                 await ingest(())  # a rejected key is announced though there is no job to poll
-                await anyio.sleep(self._delay_after(error, failures))
+                delay = self._delay_after(error, failures, rejections)
+                failures, rejections = failures + 1, rejections + 1 if is_list_error(error) else 0
+                if await self._retry.wait(delay, since=since):
+                    failures, rejections = 0, 0
 
     async def _begin(self) -> None:
         self._needs_rescan = False
@@ -178,13 +187,15 @@ class Discovery:
         # A start in the future was recorded by a clock that was wrong.
         return min(_parse_moment(recorded) or self._started_at, self._started_at)
 
-    def _delay_after(self, error: PollError, failures: int) -> float:
+    def _delay_after(self, error: PollError, failures: int, rejections: int) -> float:
+        """Return the seconds to wait after an error, by how many came before it in a row."""
         if is_list_error(error):
-            log.error("discovery.unavailable", error=str(error), retry_in=DISABLED_SECONDS)
-            return DISABLED_SECONDS
+            delay = list_retry_delay(rejections)
+            log.error("discovery.unavailable", error=str(error), retry_in=delay)
+            return delay
         if occurrences := self._throttle.should_log(str(error)):
             log.warning("discovery.failed", error=str(error), occurrences=occurrences)
-        return max(self._interval, BACKOFF.delay(failures, self._random))
+        return max(self._interval, BACKOFF.delay(failures + 1, self._random))
 
 
 def start_flag(deployment: str, job_filter: DiscoveryFilter) -> str:

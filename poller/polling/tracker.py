@@ -189,13 +189,13 @@ class JobTracker:
         return applied
 
     async def record_auth_change(
-        self, *, is_rejected: bool, has_answered: bool
+        self, *, is_rejected: bool, is_accepted: bool
     ) -> DaemonEventType | None:
         """Announce that the API key is rejected, or accepted again; return the event's type."""
         if self._auth_notice is None:
             self._auth_notice = await self._load_auth_notice()
         notice, event_type = self._auth_notice.update(
-            is_rejected=is_rejected, has_responded=has_answered
+            is_rejected=is_rejected, is_accepted=is_accepted
         )
         if event_type is None:
             return None

@@ -219,7 +219,7 @@ class Watcher:
 
     async def _apply(self, batch: Sequence[Observation]) -> None:
         auth_change = await self.tracker.record_auth_change(
-            is_rejected=self._source.is_key_rejected, has_answered=self._source.has_answered
+            is_rejected=self._source.is_key_rejected, is_accepted=self._source.is_key_accepted
         )
         if auth_change is DaemonEventType.AUTH_RECOVERED:
             self._scheduler.expedite_deferred()

@@ -1,9 +1,9 @@
-"""The client of the Sutro API: URLs, headers, limits, and the meaning of each status."""
+"""The client of the Sutro API: URLs, headers, limits, and where the API is."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import structlog
@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from poller.core.counters import Counters
 from poller.core.errors import (
+    Intercepted,
     MalformedResponse,
     NotFound,
     PollError,
@@ -24,35 +25,32 @@ from poller.core.errors import (
 from poller.core.jobs import Job, is_unchanged
 from poller.core.parsing import parse_job
 from poller.runtime.http_client import HttpClient
-from poller.runtime.http_headers import http_date, retry_after
+from poller.runtime.http_headers import http_date
 from poller.runtime.http_values import NoResponse, Response
 from poller.sutro.clock_skew import ClockSkew
 from poller.sutro.decoding import decode
 from poller.sutro.port import Known
+from poller.sutro.response_errors import response_error
 
 JOB_BYTES_CAP: Final = 4 * 1024 * 1024
 PAGE_BYTES_CAP: Final = 16 * 1024 * 1024
-MESSAGE_CHARS_CAP: Final = 64 * 1024
-RETRY_AFTER_CAP: Final = 3_600.0
 SECONDS_PER_CENTURY: Final = 100 * 365 * 86_400.0
 """No two clocks are that far apart: such a `Date` is junk."""
 PUBLIC_HOST: Final = "api.sutro.sh"
-OWN_DEPLOYMENT: Final = "for a deployment of your own, set SUTRO_API_URL"
 
-STATUSES: Final[tuple[tuple[int, int, type[PollError], str], ...]] = (
-    (404, 404, WrongEndpoint, "this server is not the Sutro API"),
-    (408, 408, Transient, "the API timed out"),
-    (425, 425, Transient, "the API asks for a retry"),
-    (501, 501, Rejected, "this server does not support the request"),
-    (0, 299, MalformedResponse, "the response has no content"),
-    (300, 399, WrongEndpoint, "the server redirects, which is never followed"),
-    (400, 499, Rejected, "the API rejects this request"),
-    (500, 999, Transient, "the API failed"),
+IDENTITY_RANKS: Final[tuple[tuple[type[PollError], ...], ...]] = (
+    (WrongEndpoint, MalformedResponse, Rejected),
+    (Intercepted,),
+    (Unauthorized,),
+    (Transient, ResponseTooLarge),
 )
-"""The meaning of a status, by its first and last number. The first row that fits counts."""
+"""How likely the API is where an error came from, least likely first.
 
-NOT_THE_API: Final = (WrongEndpoint, MalformedResponse, Rejected)
-"""Errors of a place where the API is not."""
+Until the API is found, the likeliest of the errors of all prefixes counts: an API key is rejected
+where no prefix may be the API's that failed for another reason.
+"""
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -78,8 +76,9 @@ class SutroClient:
     """Requests one job, its status, or a page of jobs.
 
     `base` is the URL without a trailing slash. Where it has no path, the API may be under `/v1` or
-    at the root: the first prefix that responds like the API is kept. The first request tries both,
-    later ones alternate, so that a wrong URL does not cost twice the requests.
+    at the root. The prefix is kept that responds as only the API does: with a job, with the list,
+    or with a 404 that names the job. The first request tries both, and so does the first one with
+    another key; later ones alternate, so that a wrong URL does not cost twice the requests.
     """
 
     def __init__(
@@ -96,8 +95,11 @@ class SutroClient:
         self._key = key
         self._now = now
         self._counts = counts or Counters()
-        self._prefixes: tuple[str, ...] = ("",) if urlsplit(base).path else ("/v1", "")
-        self._tries = len(self._prefixes)
+        prefixes = ("", "/v1") if self._is_public else ("/v1", "")
+        self._candidates: tuple[str, ...] = ("",) if urlsplit(base).path else prefixes
+        self._prefixes: tuple[str, ...] = self._candidates
+        self._errors: dict[str, PollError] = {}
+        self._tried_key: SecretStr | None = None
         self._clock_skew = ClockSkew()
         self._unreadable: set[str] = set()
 
@@ -111,13 +113,20 @@ class SutroClient:
         """The URL that requests go to, as far as it is known by now."""
         return self._base + (self._prefixes[0] if len(self._prefixes) == 1 else "")
 
+    def find_again(self) -> None:
+        """Try each prefix again with the next request, as at the start."""
+        self._prefixes, self._errors = self._candidates, {}
+
     async def get_job(self, job_id: str, known: Known = no_known_jobs) -> Job:
         """Return a job; the `known` one while it has not changed. Raises PollError."""
-        raw = (await self._request("job", f"/jobs/{quote(job_id, safe='')}")).get("job")
-        job = _unchanged_job(raw, known) or _parse(raw, job_id)
-        if job.job_id != job_id:
-            raise MalformedResponse("the response is about another job")
-        return job
+
+        def read(raw: dict[str, Any]) -> Job:
+            job = _unchanged_job(raw.get("job"), known) or _parse(raw.get("job"), job_id)
+            if job.job_id != job_id:
+                raise MalformedResponse("the response is about another job")
+            return job
+
+        return await self._request("job", f"/jobs/{quote(job_id, safe='')}", read, job_id=job_id)
 
     async def get_status(self, job_id: str, known: Known = no_known_jobs) -> Job:
         """Return the `known` job with the status and failure reason that it has now.
@@ -125,17 +134,22 @@ class SutroClient:
         The response is always small. `job_status` is a map from ids to statuses, in older
         deployments a bare status.
         """
-        raw = await self._request("status", f"/job-status/{quote(job_id, safe='')}")
-        statuses, metadata = raw.get("job_status"), raw.get("metadata")
-        job = _parse(
-            {
-                "job_id": job_id,
-                "status": statuses.get(job_id) if isinstance(statuses, dict) else statuses,
-                "failure_reason": metadata.get("failure_reason")
-                if isinstance(metadata, dict)
-                else None,
-            },
-            job_id,
+
+        def read(raw: dict[str, Any]) -> Job:
+            statuses, metadata = raw.get("job_status"), raw.get("metadata")
+            return _parse(
+                {
+                    "job_id": job_id,
+                    "status": statuses.get(job_id) if isinstance(statuses, dict) else statuses,
+                    "failure_reason": metadata.get("failure_reason")
+                    if isinstance(metadata, dict)
+                    else None,
+                },
+                job_id,
+            )
+
+        job = await self._request(
+            "status", f"/job-status/{quote(job_id, safe='')}", read, job_id=job_id
         )
         names = ("status", "raw_status", "failure_reason", "invalid_fields")
         return replace(known(job_id) or job, **{name: getattr(job, name) for name in names})
@@ -149,13 +163,16 @@ class SutroClient:
         logged once for each reason.
         Raises PollError.
         """
+
+        def read(raw: dict[str, Any]) -> JobPage:
+            jobs, following = raw.get("jobs"), raw.get("next_cursor")
+            if not isinstance(jobs, list):
+                raise MalformedResponse("the response has no list of jobs")
+            next_cursor = following if isinstance(following, str) else None
+            return JobPage(tuple(self._parse_all(jobs, known)), next_cursor)
+
         query = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
-        raw = await self._request("list", f"/list-jobs?{urlencode(query)}", cap=PAGE_BYTES_CAP)
-        jobs, next_cursor = raw.get("jobs"), raw.get("next_cursor")
-        if not isinstance(jobs, list):
-            raise MalformedResponse("the response has no list of jobs")
-        next_cursor = next_cursor if isinstance(next_cursor, str) else None
-        return JobPage(tuple(self._parse_all(jobs, known)), next_cursor)
+        return await self._request("list", f"/list-jobs?{urlencode(query)}", read)
 
     def _parse_all(self, jobs: list[Any], known: Known) -> Iterator[Job]:
         for raw in jobs:
@@ -167,78 +184,74 @@ class SutroClient:
                     self._unreadable.add(str(error))
                     log.warning("listing.unreadable_job", error=str(error))
 
-    async def _request(self, kind: str, path: str, *, cap: int = JOB_BYTES_CAP) -> dict[str, Any]:
-        """Return the response under the next prefix; the first time, try each until one fits."""
-        for _ in range(self._tries - 1):
-            try:
-                return await self._get(kind, path, cap)
-            except NOT_THE_API:
-                continue
-        self._tries = 1
-        return await self._get(kind, path, cap)
+    async def _request(
+        self, kind: str, path: str, read: Callable[[dict[str, Any]], T], *, job_id: str = ""
+    ) -> T:
+        """Return what `read` finds in the response under the API's prefix. Raises PollError.
 
-    async def _get(self, kind: str, path: str, cap: int) -> dict[str, Any]:
+        Until the prefix is found, those are tried that have not failed yet, else the next one.
+        """
+        key = self._key()
+        if key != self._tried_key:
+            self._errors, self._tried_key = {}, key
+        untried = [prefix for prefix in self._prefixes if prefix not in self._errors]
+        errors: list[PollError] = []
+        for prefix in untried or self._prefixes[:1]:
+            try:
+                value = read(await self._get(kind, prefix + path, key, job_id))
+            except NotFound:
+                self._keep_prefix(prefix)
+                raise
+            except PollError as failure:
+                if self._prefixes == (prefix,):
+                    raise
+                errors.append(self._weigh(prefix, failure))
+                if isinstance(failure, RateLimited):
+                    break  # the pause is that of the host
+            else:
+                self._keep_prefix(prefix)
+                return value
+        raise errors[-1]
+
+    def _weigh(self, prefix: str, error: PollError) -> PollError:
+        """Record the error of a prefix that may not be the API's; return the one that counts."""
+        self._prefixes = tuple(sorted(self._prefixes, key=prefix.__eq__))  # its turn is last
+        if isinstance(error, RateLimited):
+            return error
+        self._errors[prefix] = detach(error)
+        others = [failed for other, failed in self._errors.items() if other != prefix]
+        return max([error, *others], key=_identity_rank)
+
+    def _keep_prefix(self, prefix: str) -> None:
+        if self._prefixes != (prefix,):
+            self._prefixes, self._errors = (prefix,), {}
+            log.info("sutro.endpoint_found", url=self._base + prefix)
+
+    async def _get(self, kind: str, path: str, key: SecretStr, job_id: str) -> dict[str, Any]:
         headers = {
-            "Authorization": f"Key {self._key().get_secret_value()}",
+            "Authorization": f"Key {key.get_secret_value()}",
             "Accept": "application/json",
         }
-        prefix = self._prefixes[0]
-        url = self._base + prefix + path
+        cap = PAGE_BYTES_CAP if kind == "list" else JOB_BYTES_CAP
         self._counts.requests[kind] += 1
         requested_at = self._now()
         try:
-            response = await self._http.request("GET", url, headers=headers, cap=cap)
+            response = await self._http.request("GET", self._base + path, headers=headers, cap=cap)
         except NoResponse as error:
             raise Transient(str(error)) from None
         finally:
             self._counts.request_durations[kind].observe(self._now() - requested_at)
         self._sample_clock(response, requested_at)
-        try:
-            body = self._decode_response(response, kind, cap)
-        except NotFound:
-            self._pin_prefix(prefix)
-            raise
-        except NOT_THE_API:
-            # To the end, if it is one of them still: another request may have found the API.
-            self._prefixes = tuple(sorted(self._prefixes, key=prefix.__eq__))
-            raise
-        self._pin_prefix(prefix)
-        return body
-
-    def _pin_prefix(self, prefix: str) -> None:
-        if len(self._prefixes) > 1:
-            self._prefixes, self._tries = (prefix,), 1
-            log.info("sutro.endpoint_found", url=self._base + prefix)
+        if response.status != 200:
+            raise response_error(response, job_id, is_public=self._is_public, now=self._now())
+        if response.is_truncated:
+            raise ResponseTooLarge(f"the response is over {cap} bytes")
+        return decode(response, kind, cap)
 
     def _sample_clock(self, response: Response, requested_at: float) -> None:
         date, now = http_date(response.headers.get("Date", "")), self._now()
         if date is not None and abs(date.timestamp() - now) < SECONDS_PER_CENTURY:
             self._clock_skew.sample(date, requested_at=requested_at, received_at=now)
-
-    def _decode_response(self, response: Response, kind: str, cap: int) -> dict[str, Any]:
-        """Return the JSON object of a 200; raise the error that any other response means."""
-        if response.status != 200:
-            raise self._error(response)
-        if response.is_truncated:
-            raise ResponseTooLarge(f"the response is over {cap} bytes")
-        return decode(response, kind, cap)
-
-    def _error(self, response: Response) -> PollError:
-        status = response.status
-        pause = retry_after(response.headers, cap=RETRY_AFTER_CAP, now=self._now())
-        if status in {401, 403}:
-            hint = f"; {OWN_DEPLOYMENT}" if self._is_public else ""
-            message = f"API key rejected ({status}): check SUTRO_API_KEY{hint}"
-            return Unauthorized(message, status=status)
-        if status == 429 or (status == 503 and pause is not None):
-            return RateLimited(f"the API limits the rate ({status})", retry_after=pause)
-        if status == 404 and _is_api_message(response):
-            return NotFound("no such job (404)")
-        kind, text = next(row[2:] for row in STATUSES if row[0] <= status <= row[1])
-        if kind is not WrongEndpoint and status != 501:
-            return kind(f"{text} ({status})")
-        advice = OWN_DEPLOYMENT if self._is_public else "check SUTRO_API_URL"
-        return kind(f"{text} ({status}): {advice}")
 
     @property
     def _is_public(self) -> bool:
@@ -264,9 +277,11 @@ def _parse(raw: object, job_id: str) -> Job:
         raise Rejected("this job triggers a bug in the parser") from None
 
 
-def _is_api_message(response: Response) -> bool:
-    """Return whether a 404 is the API's own, `{"message": "..."}`, not another server's."""
-    try:
-        return isinstance(decode(response, "message", MESSAGE_CHARS_CAP).get("message"), str)
-    except (MalformedResponse, ResponseTooLarge):
-        return False
+def detach(error: PollError) -> PollError:
+    """Remove an error's frames and causes, which hold a response of up to megabytes."""
+    error.__context__ = None
+    return error.with_traceback(None)
+
+
+def _identity_rank(error: PollError) -> int:
+    return next(rank for rank, kinds in enumerate(IDENTITY_RANKS) if isinstance(error, kinds))

@@ -36,7 +36,8 @@ PEEK_JOBS: Final = 20
 """How many jobs of the first page are read to check for new ones."""
 MIN_PAGE_JOBS: Final = 4
 """Pages that have to be smaller than this, since jobs are large, are not worth their requests."""
-DISABLED_SECONDS: Final = 3_600.0
+LIST_RETRY_DELAYS: Final = (60.0, 120.0, 300.0, 900.0, 3_600.0)
+"""Seconds until the list is requested again after each rejection in a row; the last one repeats."""
 FAILURES_BEFORE_GET: Final = 3
 """Failed pages in a row after which a GET shows whether the list alone fails. While it does not,
 this doubles: an outage must not cost more requests than normal operation."""
@@ -78,7 +79,8 @@ class ListPlanner:
 
     def __init__(self, now: Callable[[], float], *, is_on: bool = True) -> None:
         self._now = now
-        self._off_until = 0.0 if is_on else float("inf")
+        self._off_until = 0.0 if is_on else math.inf
+        self._rejections = 0
         self._pages = [ListPage(0, None)]
         self._cursors: dict[str | None, ListPage] = {}
         self._places: dict[str, ListPage] = {}
@@ -92,6 +94,11 @@ class ListPlanner:
     def invalidate(self) -> None:
         """Forget which jobs at the top are known."""
         self._top, self.scanned_at = frozenset(), -math.inf
+
+    def retry(self) -> None:
+        """Allow the list again at once, if it was rejected or failing."""
+        self._off_until = self._off_until if math.isinf(self._off_until) else 0.0
+        self._rejections, self._failures, self._failures_allowed = 0, 0, FAILURES_BEFORE_GET
 
     def plan(self, job_id: str, queue: QueueView) -> PageRequest | None:
         """Return the page that shows a due job and others due soon, or None where GET is better."""
@@ -167,7 +174,7 @@ class ListPlanner:
         """Record what a page showed."""
         if request.page.cursor is None and self.reaches_known(page):
             self.mark_scanned(page)
-        self._failures, self._failures_allowed = 0, FAILURES_BEFORE_GET
+        self.retry()
         list_page, shown = request.page, [job.job_id for job in page.jobs]
         if not self.has(list_page):
             return  # the list was forgotten meanwhile
@@ -186,7 +193,7 @@ class ListPlanner:
         if self._failures >= self._failures_allowed:
             self._failures, self._failures_allowed = 0, 2 * self._failures_allowed
             if isinstance(result, Job):
-                self._failures_allowed = 1  # in an hour one page shows whether the list works
+                self._failures_allowed = 1  # later one page shows whether the list works
                 self._disable("pages fail while single requests work")
         if not isinstance(result, Job) or job_id in self._places:
             return
@@ -262,15 +269,21 @@ class ListPlanner:
         return other is not None and other.number <= list_page.number and self.has(other)
 
     def _disable(self, reason: str) -> None:
-        self._off_until = self._now() + DISABLED_SECONDS
-        log.warning("listing.disabled", seconds=DISABLED_SECONDS, error=reason)
+        seconds = list_retry_delay(self._rejections)
+        self._rejections += 1
+        self._off_until = max(self._off_until, self._now() + seconds)
+        log.warning("listing.disabled", seconds=seconds, error=reason)
 
     def _forget(self) -> None:
         self._pages, self._cursors, self._places = [ListPage(0, None)], {}, {}
         self._credit = max(self._credit, 1.0)
 
 
+def list_retry_delay(rejections: int) -> float:
+    """Return the seconds for which the list is left alone after so many earlier rejections."""
+    return LIST_RETRY_DELAYS[min(rejections, len(LIST_RETRY_DELAYS) - 1)]
+
+
 def is_list_error(error: PollError) -> bool:
     """Return whether an error means that this API, or this key, has no list."""
-    is_forbidden = isinstance(error, Unauthorized) and error.status == 403
-    return is_forbidden or isinstance(error, LIST_ERRORS)
+    return isinstance(error, LIST_ERRORS)

@@ -65,8 +65,8 @@ class Source(Protocol):
         """Return whether the API key is rejected for all jobs, confirmed by a probe."""
 
     @property
-    def has_answered(self) -> bool:
-        """Return whether the API has responded successfully since this process started."""
+    def is_key_accepted(self) -> bool:
+        """Return whether the API has accepted the key at least once in this process."""
 
     @property
     def clock_skew(self) -> float:

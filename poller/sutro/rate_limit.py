@@ -6,14 +6,17 @@ from typing import Final
 
 from poller.core.counters import Counters
 from poller.core.errors import (
+    Intercepted,
+    MalformedResponse,
     NotFound,
     PollError,
     RateLimited,
+    Rejected,
     ResponseTooLarge,
     Unauthorized,
     WrongEndpoint,
 )
-from poller.core.pacing import Random
+from poller.core.pacing import BACKOFF, Random
 from poller.runtime.wakeup import Wakeup
 
 PROBE_DELAYS: Final = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0)
@@ -32,34 +35,38 @@ STALE_SECONDS: Final = 300.0
 
 @dataclass(slots=True)
 class AuthGate:
-    """Closed by the first 401 or 403, opened by the first successful response.
+    """Closed by the first 401 or 403, opened by the first response that proves the key.
 
-    A 401 concerns the key. A 403 may concern one job alone, so its first probe, with another job,
-    comes at once in place of the first wait. `is_rejected` once a probe has confirmed that the key
-    is rejected for all jobs.
+    A 401 of the API concerns the key. A 403, or the page of a proxy, may concern one job alone, so
+    its first probe, with another job, comes at once in place of the first wait. `is_rejected` once
+    a probe has confirmed that the API rejects the key for all jobs.
     """
 
     opens_at: float | None = None
     is_rejected: bool = False
     _probes: int = 0
+    _failures: int = 0
 
-    def close(self, error: Unauthorized, now: float, *, is_probe: bool) -> None:
+    def close(self, error: Unauthorized | Intercepted, now: float, *, is_probe: bool) -> None:
         """Record a rejection; those of requests that were already under way change nothing."""
         if self.opens_at is None:
-            self._probes = 1
-            self.opens_at = now if error.status == 403 else now + PROBE_DELAYS[0]
+            is_about_key = isinstance(error, Unauthorized) and error.status == 401
+            self.opens_at = now + PROBE_DELAYS[0] if is_about_key else now
         elif is_probe:
-            self.is_rejected = True
-            self.postpone(now)
+            self.is_rejected = self.is_rejected or isinstance(error, Unauthorized)
+            self.opens_at = now + PROBE_DELAYS[min(self._probes, len(PROBE_DELAYS) - 1)]
+        else:
+            return
+        self._probes, self._failures = self._probes + 1, 0
 
-    def postpone(self, now: float) -> None:
-        """Wait longer before the next probe."""
-        self.opens_at = now + PROBE_DELAYS[min(self._probes, len(PROBE_DELAYS) - 1)]
-        self._probes += 1
+    def repeat(self, now: float, random: Random) -> None:
+        """Repeat a probe that failed for a reason that says nothing about the key."""
+        self._failures += 1
+        self.opens_at = now + BACKOFF.delay(self._failures, random)
 
     def open(self) -> None:
         """Allow all requests again."""
-        self.opens_at, self.is_rejected, self._probes = None, False, 0
+        self.opens_at, self.is_rejected, self._probes, self._failures = None, False, 0, 0
 
 
 class RateLimiter:
@@ -67,7 +74,8 @@ class RateLimiter:
 
     The bucket holds the tokens of half a second and one more, so that no second sees more than one
     and a half of the rate. Until the process `has_answered`, one request is under way at a time: a
-    wrong key or URL costs one request, not all of them.
+    wrong key or URL costs one request, not all of them. `is_key_accepted` once the API has sent
+    anything that it sends only to a valid key, also that it does not know a job.
     """
 
     def __init__(
@@ -88,6 +96,7 @@ class RateLimiter:
         self._paused_until = 0.0
         self._in_flight = 0
         self.has_answered = False
+        self.is_key_accepted = False
         self._changed = Wakeup()
         self.gate = AuthGate()
         self.reachability = ApiReachability(now)
@@ -120,12 +129,14 @@ class RateLimiter:
         self._counts.record_poll(error)
         if error is None or isinstance(error, ResponseTooLarge):
             self.has_answered = True
+        if error is None or isinstance(error, ResponseTooLarge | NotFound):
+            self.is_key_accepted = True
             if is_probe:
                 self.gate.open()
-        elif isinstance(error, Unauthorized):
+        elif isinstance(error, Unauthorized | Intercepted):
             self.gate.close(error, now, is_probe=is_probe)
         elif is_probe:
-            self.gate.postpone(now)
+            self.gate.repeat(now, self._random)
         if isinstance(error, RateLimited):
             self._slow_down(error, now)
         self._end()
@@ -201,5 +212,10 @@ class ApiReachability:
 
     @property
     def is_wrong_endpoint(self) -> bool:
-        """Return whether the last response did not come from the API."""
-        return isinstance(self._error, WrongEndpoint)
+        """Return whether the last response did not come from the API.
+
+        Before the API has responded at all, no other response is taken for one of its own.
+        """
+        unlikely = (WrongEndpoint, MalformedResponse, Rejected)
+        foreign = WrongEndpoint if self.last_response_at else unlikely
+        return isinstance(self._error, foreign)

@@ -15,9 +15,11 @@ from poller.core.errors import (
     ResponseTooLarge,
     Transient,
     Unauthorized,
+    WrongEndpoint,
 )
 from poller.core.jobs import Job
-from poller.sutro.client import JobPage, SutroClient, no_known_jobs
+from poller.core.pacing import FORBIDDEN_STATUS
+from poller.sutro.client import JobPage, SutroClient, detach, no_known_jobs
 from poller.sutro.list_planner import ListPlanner, PageRequest, is_list_error
 from poller.sutro.port import Known, Observation, PollRequest, QueueView
 from poller.sutro.rate_limit import RateLimiter
@@ -25,6 +27,8 @@ from poller.sutro.rate_limit import RateLimiter
 SURVEY_INTERVAL: Final = 300.0
 LATE_SECONDS: Final = 600.0
 """How much later than its submission a job may show in the list."""
+UNLIKELY_ID: Final = "sutro-poller-check"
+"""No job has this id. The API says so to whoever has a valid key."""
 
 log = structlog.get_logger()
 
@@ -54,6 +58,7 @@ class SutroSource:
         self._surveyed_at = -math.inf
         # The jobs whose object was too large, and whether to request their status alone.
         self._large: dict[str, bool] = {}
+        self._is_list_forbidden = False
 
     @property
     def is_gated(self) -> bool:
@@ -66,9 +71,9 @@ class SutroSource:
         return self._rate_limiter.gate.is_rejected
 
     @property
-    def has_answered(self) -> bool:
-        """Return whether the API has responded successfully since this process started."""
-        return self._rate_limiter.has_answered
+    def is_key_accepted(self) -> bool:
+        """Return whether the API has accepted the key at least once in this process."""
+        return self._rate_limiter.is_key_accepted
 
     @property
     def clock_skew(self) -> float:
@@ -102,6 +107,12 @@ class SutroSource:
         """Forget which jobs of the list are known."""
         self._planner.invalidate()
         self._surveyed_at = -math.inf
+
+    def retry(self) -> None:
+        """Try everything anew that was found wanting: the API key, the URL's prefix, the list."""
+        self._client.find_again()
+        self._planner.retry()
+        self._rate_limiter.retry()
 
     async def scan(self, since: datetime) -> AsyncIterator[Sequence[Observation]]:
         """Read the list from the top down to jobs that are known, or created before `since`.
@@ -137,12 +148,38 @@ class SutroSource:
             self._surveyed_at = began_at
 
     async def _fetch_page(self, request: PageRequest) -> tuple[float, JobPage]:
-        """Wait for a turn and read a page. Raises PollError."""
+        """Wait for a turn and read a page. Raises PollError.
+
+        Where a page is forbidden, one GET shows whether the API key is rejected for all requests.
+        """
         is_probe = await self._rate_limiter.acquire()
+        if is_probe and self._is_list_forbidden:
+            await self._check_key(is_probe=True)
+            is_probe = await self._rate_limiter.acquire()
         if is_probe:
             self._renew_key()
         requested_at = self._now()
-        return requested_at, await self._read_page(request, is_probe=is_probe)
+        try:
+            return requested_at, await self._read_page(request, is_probe=is_probe)
+        except Rejected:
+            if self._is_list_forbidden:
+                await self._check_key(is_probe=await self._rate_limiter.acquire())
+            raise
+
+    async def _check_key(self, *, is_probe: bool) -> None:
+        """Request a job that does not exist, which needs a valid key. Raises PollError."""
+        if is_probe:
+            self._renew_key()
+        try:
+            await self._client.get_job(UNLIKELY_ID)
+        except PollError as error:
+            self._rate_limiter.report(error, is_probe=is_probe)
+            if isinstance(error, NotFound):
+                return
+            # Where a GET shows nothing of the key, the next probe is a page again.
+            self._is_list_forbidden = isinstance(error, Unauthorized)
+            raise
+        self._rate_limiter.report(None, is_probe=is_probe)
 
     async def _read_page(
         self, request: PageRequest, *, is_probe: bool, known: Known = no_known_jobs
@@ -153,12 +190,14 @@ class SutroSource:
                 limit=request.limit, cursor=request.page.cursor, known=known
             )
         except PollError as error:
-            self._planner.fail(request, error)
-            # A 403 may concern the list alone, unless the request is a probe of the key.
-            is_forbidden = isinstance(error, Unauthorized) and is_list_error(error)
-            reported = Rejected(str(error)) if is_forbidden and not is_probe else error
-            self._rate_limiter.report(reported, is_probe=is_probe)
-            raise
+            # A 403 may concern the list alone.
+            is_forbidden = isinstance(error, Unauthorized) and error.status == FORBIDDEN_STATUS
+            failure = Rejected("the API forbids the list of jobs (403)") if is_forbidden else error
+            self._is_list_forbidden = is_forbidden
+            self._planner.fail(request, failure)
+            self._rate_limiter.report(failure, is_probe=is_probe)
+            raise failure from None
+        self._is_list_forbidden = False
         self._planner.learn_page(request, page)
         self._rate_limiter.report(None, is_probe=is_probe)
         return page
@@ -182,7 +221,7 @@ class SutroSource:
         except PollError as error:
             if is_list_error(error) or isinstance(error, ResponseTooLarge):
                 return ()
-            result = _detach(error)
+            result = detach(error)
             return [Observation(job_id, requested_at, result, from_list=True) for job_id in job_ids]
         return _observations(page, requested_at)
 
@@ -196,8 +235,8 @@ class SutroSource:
         try:
             result: Job | PollError = await call(job_id, known)
         except PollError as error:
-            result = _detach(error)
-        if is_status_only and isinstance(result, NotFound):
+            result = detach(error)
+        if is_status_only and isinstance(result, NotFound | WrongEndpoint):
             # Not every deployment has this endpoint: the job itself was there.
             self._large[job_id] = False
             result = Transient(str(result))
@@ -212,12 +251,6 @@ class SutroSource:
             is_probe = await self._rate_limiter.acquire()
             return await self._poll_job(job_id, known, is_probe=is_probe, is_status_only=True)
         return (Observation(job_id, requested_at, result),)
-
-
-def _detach(error: PollError) -> PollError:
-    """Remove an error's frames and causes, which hold a response of up to megabytes."""
-    error.__context__ = None
-    return error.with_traceback(None)
 
 
 def _observations(page: JobPage, requested_at: float) -> Sequence[Observation]:

@@ -5,13 +5,23 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from poller.core.errors import NotFound, PollError, RateLimited, Unauthorized
+from poller.core.errors import (
+    MalformedResponse,
+    NotFound,
+    PollError,
+    RateLimited,
+    Rejected,
+    ResponseTooLarge,
+    Unauthorized,
+    WrongEndpoint,
+)
 from poller.sutro.rate_limit import AuthGate
 from tests.support.rate_limits import (
     HALVE,
     HOUR,
     JOB_FORBIDDEN,
     KEY_REJECTED,
+    PAGE,
     TROUBLE,
     a_rate_limiter,
     spend,
@@ -24,10 +34,11 @@ from tests.support.rate_limits import (
     [
         (KEY_REJECTED, [15, 30, 60, 120, 300, 600, 900, 900, 900]),
         (JOB_FORBIDDEN, [0, 30, 60, 120, 300, 600, 900, 900, 900]),
+        (PAGE, [0, 30, 60, 120, 300, 600, 900, 900, 900]),
     ],
 )
-async def test_gate_probe_delays(error: Unauthorized, waits: list[float]):
-    """A 401 and a 403 are probed at growing delays, at last every quarter of an hour."""
+async def test_gate_probe_delays(error: PollError, waits: list[float]):
+    """A rejection or a page of a proxy is probed at growing delays, at last every 15 minutes."""
     times = await spend(a_rate_limiter(600.0), 2 * HOUR, error)
 
     seen = [after - before for before, after in pairwise(times[:10])]
@@ -73,32 +84,58 @@ async def test_gate_confirms_a_rejection_by_a_probe(error: Unauthorized):
     assert (at_first, rate_limiter.gate.is_rejected) == (False, True)
 
 
+@pytest.mark.virtual(limit=2 * HOUR)
+async def test_gate_is_confirmed_by_no_page():
+    """However often a proxy answers with a page, the key does not count as rejected."""
+    rate_limiter = a_rate_limiter(600.0)
+    await spend(rate_limiter, HOUR, PAGE)
+    closed = rate_limiter.gate.opens_at
+    rate_limiter.report(KEY_REJECTED, is_probe=await rate_limiter.acquire())
+
+    assert closed
+    assert rate_limiter.gate.is_rejected
+
+
 @pytest.mark.virtual(limit=HOUR)
-async def test_gate_opens_after_a_successful_probe():
-    """The first response to a probe allows all requests again."""
+@pytest.mark.parametrize("proof", [None, NotFound("unknown"), ResponseTooLarge("over the cap")])
+async def test_gate_opens_after_a_successful_probe(proof: PollError | None):
+    """The first response of the API to a probe allows all requests again, also its own 404."""
     rate_limiter = a_rate_limiter(600.0)
     await spend(rate_limiter, 50.0, KEY_REJECTED)
-    rate_limiter.report(None, is_probe=await rate_limiter.acquire())
+    rate_limiter.report(proof, is_probe=await rate_limiter.acquire())
     began = anyio.current_time()
     trials = [await rate_limiter.acquire() for _ in range(5)]
 
     assert rate_limiter.gate == AuthGate()
+    assert rate_limiter.is_key_accepted
     assert trials == [False] * 5
     assert anyio.current_time() - began < 1.0
 
 
-@pytest.mark.virtual(limit=HOUR)
-@pytest.mark.parametrize("error", [TROUBLE, NotFound("unknown"), HALVE])
-async def test_gate_stays_closed_after_a_failed_probe(error: PollError):
-    """A probe that fails for another reason leaves the gate closed, and the next waits longer."""
+@pytest.mark.virtual(limit=3 * HOUR)
+@pytest.mark.parametrize(
+    "error",
+    [TROUBLE, HALVE, MalformedResponse("no job"), Rejected("422"), WrongEndpoint("302")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_gate_repeats_a_failed_probe(error: PollError):
+    """A probe that says nothing about the key is repeated after the backoff, a minute at most.
+
+    The delay after the next rejection is that of the probe that failed.
+    """
     rate_limiter = a_rate_limiter(600.0)
     rate_limiter.report(KEY_REJECTED, is_probe=await rate_limiter.acquire())
-    rate_limiter.report(error, is_probe=await rate_limiter.acquire())
+    times = await spend(rate_limiter, HOUR, error)
+    is_rejected, is_probe = rate_limiter.gate.is_rejected, await rate_limiter.acquire()
+    rate_limiter.report(KEY_REJECTED, is_probe=is_probe)
     began = anyio.current_time()
-    is_probe = await rate_limiter.acquire()
+    await rate_limiter.acquire()
 
-    assert is_probe
-    assert not rate_limiter.gate.is_rejected
+    assert (is_rejected, is_probe) == (False, True)
+    assert [after - before for before, after in pairwise(times[:7])] == [
+        pytest.approx(wait, abs=0.2) for wait in (1, 2, 4, 8, 16, 32)
+    ]
+    assert max(after - before for before, after in pairwise(times)) < 61.0
     assert anyio.current_time() - began == pytest.approx(30.0, abs=0.2)
 
 

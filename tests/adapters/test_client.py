@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from poller.core.errors import (
+    Intercepted,
     MalformedResponse,
     NotFound,
     PollError,
@@ -22,7 +23,7 @@ from poller.runtime.http_client import HttpClient
 from poller.runtime.http_values import OutboundSettings
 from poller.sutro.client import SutroClient
 from tests.support.builders import a_job
-from tests.support.client_polls import DATE, JOB, NOW, UNKNOWN, body, client, poll_error
+from tests.support.client_polls import DATE, JOB, NOW, REFUSED, UNKNOWN, body, client, poll_error
 from tests.support.http_peers import peer, responds
 
 # The request.
@@ -85,9 +86,9 @@ async def test_job_id_is_one_segment_of_the_path(job_id: str, path: str):
 STATUSES: Final = (
     dict.fromkeys((201, 202, 203, 204, 205, 206, 299), MalformedResponse)
     | dict.fromkeys((300, 301, 302, 303, 304, 307, 308, 399), WrongEndpoint)
-    | dict.fromkeys((400, 402, 405, 406, 407, 409, 410, 411, 412, 413, 414, 415), Rejected)
+    | dict.fromkeys((400, 402, 405, 406, 409, 410, 411, 412, 413, 414, 415), Rejected)
     | dict.fromkeys((416, 417, 418, 421, 422, 423, 424, 426, 428, 431, 451, 499), Rejected)
-    | dict.fromkeys((401, 403), Unauthorized)
+    | dict.fromkeys((401, 403, 407), Intercepted)
     | {404: WrongEndpoint, 408: Transient, 425: Transient, 429: RateLimited, 501: Rejected}
     | dict.fromkeys((500, 502, 503, 504, 505, 507, 508, 511, *range(520, 531)), Transient)
     | dict.fromkeys((598, 599, 600, 999), Transient)
@@ -121,11 +122,43 @@ async def test_job_in_an_error_response_is_ignored(status: int):
 
 @pytest.mark.parametrize("status", [401, 403])
 async def test_unauthorized_has_its_status(status: int):
-    """A rejection keeps its status: a 403 can be about one job."""
-    error = await poll_error(responds(status, b"{}"))
+    """A rejection by the API, which is JSON, keeps its status: a 403 can be about one job."""
+    error = await poll_error(responds(status, REFUSED))
 
     assert isinstance(error, Unauthorized)
     assert error.status == status
+
+
+PAGES: Final = {
+    b"<html><head><title>Just a\n moment...</title>": ': "Just a moment..."',
+    b"<HTML><TITLE lang=en>Attention &amp; Required!</TITLE>": ': "Attention & Required!"',
+    b"<title>" + b"x" * 500 + b"</title>": f': "{"x" * 80}"',
+    b"<title>\x1b[2J\xff</title>": ': "[2J\ufffd"',
+    b"<title></title>": "",
+    b"RBAC: access denied": "",
+    b'"Unauthorized"': "",
+    b"[]": "",
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("status", [401, 403])
+async def test_page_of_a_proxy_says_nothing_about_the_key(status: int, page: bytes):
+    """A 401 or 403 that is no JSON object is not the API's: the error has the title of the page."""
+    error = await poll_error(responds(status, page))
+
+    assert type(error) is Intercepted
+    assert str(error) == (
+        f"a proxy or firewall, not the API, rejected the request ({status})" + PAGES[page]
+    )
+
+
+async def test_proxy_that_requires_a_login():
+    """A 407 is a proxy's, whatever its body is, and names the variables."""
+    error = await poll_error(responds(407, REFUSED))
+
+    assert type(error) is Intercepted
+    assert "POLLER_PROXY" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +189,13 @@ async def test_503_with_a_bad_retry_after_is_transient():
     ("text", "kind"),
     [
         (UNKNOWN, NotFound),
+        (b'{"message": "job-12345: not found"}', NotFound),
+        (b'{"message": "There is no job \\"job-12345\\"."}', NotFound),
+        (b'{"message": "No job found with ID job-123456"}', WrongEndpoint),
+        (b'{"message": "No job found with ID my-job-12345"}', WrongEndpoint),
+        (b'{"message": "no Route matched with those values"}', WrongEndpoint),
+        (b'{"message": "Cannot GET /v1/jobs/job-12345", "statusCode": 404}', WrongEndpoint),
+        (b'{"message": "Not Found"}', WrongEndpoint),
         (b'{"message": null}', WrongEndpoint),
         (b'{"detail": "Not Found"}', WrongEndpoint),
         (b"[]", WrongEndpoint),
@@ -164,7 +204,7 @@ async def test_503_with_a_bad_retry_after_is_transient():
     ],
 )
 async def test_404_of_the_api(text: bytes, kind: type[PollError]):
-    """A 404 concerns the job only when it is the API's own."""
+    """A 404 concerns the job only when it is the API's own, which names the job, not its path."""
     assert type(await poll_error(responds(404, text))) is kind
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from poller.core.counters import Counters
-from poller.core.errors import MalformedResponse, NotFound
+from poller.core.errors import MalformedResponse, WrongEndpoint
 from poller.core.parsing import parse_job
 from poller.runtime.http_values import Response
 from poller.sutro.client import JOB_BYTES_CAP, PAGE_BYTES_CAP, JobPage
@@ -116,10 +116,10 @@ async def test_pages_of_the_simulator_follow_their_cursors():
 
 
 async def test_api_without_a_list_is_an_error():
-    """The API's 404 to a list is an error."""
+    """A 404 to a list names no job, so it is nobody's in particular."""
     body = b'{"message": "no such route"}'
     async with peer(responds(404, body)) as it, client(f"{it.base}/v1") as api:
-        with pytest.raises(NotFound):
+        with pytest.raises(WrongEndpoint):
             await api.list_jobs(limit=1)
 
 

@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from poller.core.errors import NotFound, Rejected, ResponseTooLarge, Transient, Unauthorized
+from poller.core.errors import NotFound, Rejected, ResponseTooLarge, Transient, WrongEndpoint
 from poller.core.jobs import Job
 from poller.polling.queue import PollQueue
 from poller.sutro.client import JobPage
 from poller.sutro.list_planner import (
-    DISABLED_SECONDS,
     FAILURES_BEFORE_GET,
     PAGE_JOBS,
     ListPlanner,
@@ -156,21 +155,38 @@ def test_job_that_left_its_page_is_polled_singly(reader: Reader):
 
 @pytest.mark.parametrize(
     "error",
-    [NotFound("no"), Rejected("no"), Unauthorized("no", status=403)],
-    ids=["404", "405", "403"],
+    [NotFound("no"), Rejected("no"), WrongEndpoint("no")],
+    ids=["404", "405", "302"],
 )
-def test_rejected_list_is_disabled_for_an_hour(reader: Reader, error):
-    """A list that is rejected is not requested again for an hour."""
+def test_rejected_list_is_disabled_ever_longer(reader: Reader, error):
+    """A rejected list is left alone for 1, 2, 5 and 15 minutes, then an hour; a page ends that."""
     request = reader.pick("job-0")
+    for delay in (60.0, 120.0, 300.0, 900.0, 3_600.0, 3_600.0):
+        assert request
+        reader.planner.fail(request, error)
+        reader.now += delay - 1.0
+        assert reader.pick("job-0") is None
+        reader.now += 1.0
+        request = reader.pick("job-0") or reader.pick("job-1")
     assert request
+    reader.planner.learn_page(request, page(*names(10)))
     reader.planner.fail(request, error)
-    reader.now += DISABLED_SECONDS - 1.0
-    before = reader.planner.plan("job-0", reader.queue)
-    reader.now += 1.0
-    reader.read(*names(10))
+    reader.now += 60.0
+
+    assert reader.pick("job-0") or reader.pick("job-1")
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_retry_ends_the_wait_for_a_rejected_list(reader: Reader, is_on: bool):
+    """An operator can have a rejected list read at once, but not one that is switched off."""
+    reader.planner = ListPlanner(lambda: reader.now, is_on=is_on)
+    for _ in range(9):
+        reader.planner.fail(reader.planner.first(), Rejected("no"))
+    before = reader.pick("job-0") or reader.pick("job-1")
+    reader.planner.retry()
 
     assert before is None
-    assert reader.pick("job-0")
+    assert bool(reader.pick("job-0") or reader.pick("job-1")) is is_on
 
 
 def test_expired_cursor_restarts_at_the_top():

@@ -30,6 +30,7 @@ from poller.sutro.port import Observation, PollRequest
 from poller.sutro.rate_limit import RateLimiter
 from poller.sutro.source import SutroSource
 from tests.support.builders import a_job
+from tests.support.client_polls import REFUSED
 from tests.support.http_peers import ConnectionHandler, Peer, drips, peer, responds, sends, stalls
 from tests.support.virtual_time import START, virtual_clock
 
@@ -181,7 +182,7 @@ async def test_source_has_the_apis_clock_skew():
 
 async def test_key_is_read_before_a_probe():
     """After a rejection the key is read again before each probe, and the new one is sent."""
-    async with polling(responds(401), responds(401), an_object()) as poller:
+    async with polling(responds(401, REFUSED), responds(401, REFUSED), an_object()) as poller:
         await poller.poll()
         gated, rejected = poller.source.is_gated, poller.source.is_key_rejected
         await poller.poll()
@@ -197,7 +198,7 @@ async def test_key_is_read_before_a_probe():
 
 async def test_probe_takes_a_job_that_is_not_due():
     """A probe polls any job, since none may be due for long."""
-    async with polling(responds(401), an_object("job-2")) as poller:
+    async with polling(responds(401, REFUSED), an_object("job-2")) as poller:
         await poller.poll()
         poller.queue.put("job-2", due=NOW + 3_600.0, now=NOW)
         request = await poller.next_request()
@@ -208,7 +209,7 @@ async def test_probe_takes_a_job_that_is_not_due():
 
 async def test_probe_after_a_403_polls_another_job():
     """A 403 is probed with another job at once, so that one forbidden job delays no other."""
-    async with polling(responds(403), an_object("job-2")) as poller:
+    async with polling(responds(403, REFUSED), an_object("job-2")) as poller:
         seen = await poller.poll()
         poller.queue.put("job-1", due=NOW + 900.0, now=NOW, is_deferred=True)
         job = await poller.poll("job-2")
@@ -294,7 +295,7 @@ async def test_second_request_takes_its_own_token():
 
 async def test_large_response_opens_the_gate():
     """A job that is too large is a response of the API: a closed gate opens."""
-    async with polling(responds(401), TOO_LARGE, a_status("RUNNING")) as poller:
+    async with polling(responds(401, REFUSED), TOO_LARGE, a_status("RUNNING")) as poller:
         await poller.poll()
         job = await poller.poll()
 

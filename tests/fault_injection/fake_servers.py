@@ -81,7 +81,7 @@ class FakeServers:
         if name == "list-jobs":
             return await self.list_page(request)
         if job is None:
-            return self.json_response({"message": "No job found with ID"}, status=404)
+            return self.json_response({"message": f"No job found with ID {name}"}, status=404)
         job.advance(self.now())
         if fault := self._fault(API_FAULTS):
             return await fault(self, request, job)

@@ -193,7 +193,14 @@ async def _not_found(
     """Answer as the API of another account does."""
     if job is None:
         return servers.json_response({"jobs": [], "next_cursor": None})
-    return servers.json_response({"message": "No job found with ID"}, status=404)
+    return servers.json_response({"message": f"No job found with ID {job.job_id}"}, status=404)
+
+
+async def _page(servers: ScheduledFaults, _request: web.Request, _what: object) -> web.Response:
+    """Answer as a proxy or firewall does."""
+    status = servers.random.choice([200, 302, 401, 403, 404, 407, 503])
+    text = "<html><title>Just a moment...</title></html>"
+    return web.Response(status=status, text=text, content_type="text/html")
 
 
 async def _pause(servers: ScheduledFaults, _request: web.Request, _what: object) -> web.Response:
@@ -219,7 +226,9 @@ API_FAULT_KINDS: Final[dict[str, Fault]] = {
     "API throttles": _pause,
     "key revoked": _status(401, 403),
     "all unknown": _not_found,
-    "one unknown": _status(404),
+    "one unknown": _not_found,
+    "page in between": _page,
+    "route lost": _status(404),
     "one rejected": _status(400, 403, 405, 410, 422, 451, 501),
 }
 RECEIVER_FAULT_KINDS: Final[dict[str, Fault]] = {
@@ -234,6 +243,8 @@ LONGEST_PERIOD: Final = {
     "key revoked": 4 * HOUR,
     "all unknown": 2 * HOUR,
     "one unknown": 4 * MINUTE,
+    "page in between": 4 * HOUR,
+    "route lost": 4 * HOUR,
     "one rejected": 4 * HOUR,
     "receiver down": 12 * HOUR,
     "receiver throttles": 2 * HOUR,

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 import anyio
 
 from poller.core.errors import (
+    Intercepted,
     MalformedResponse,
     NotFound,
     PollError,
@@ -42,6 +43,7 @@ ERRORS: Final[tuple[PollError, ...]] = (
     RateLimited("429", retry_after=None),
     Unauthorized("401", status=401),
     Unauthorized("403", status=403),
+    Intercepted("403 of a proxy"),
     Rejected("422"),
     WrongEndpoint("302"),
     MalformedResponse("no job"),
@@ -95,6 +97,8 @@ class UnreliableApi:
         """Return a job as it was at the beginning or at the end of the request."""
         requested_at = anyio.current_time()
         await self._delay_or_fail(job_id)
+        if job_id not in self.timelines:
+            raise NotFound("404")
         return self.timelines[job_id].at(self._random.choice([requested_at, anyio.current_time()]))
 
     async def get_status(self, job_id: str, known: Known = no_known_jobs) -> Job:

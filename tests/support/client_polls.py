@@ -21,6 +21,7 @@ KEY: Final = "sk_canary"
 JOB: Final = "job-12345"
 NOW: Final = 1_705_314_600.0
 DATE: Final = "Mon, 15 Jan 2024 10:30:00 GMT"
+REFUSED: Final = b'{"message": "The API key is not valid."}'
 UNKNOWN: Final = b'{"message": "No job found with ID job-12345"}'
 
 

@@ -89,7 +89,7 @@ class FakeSource:
 
     is_gated = False
     is_key_rejected = False
-    has_answered = True
+    is_key_accepted = True
     clock_skew = 0.0
 
     def __init__(self, clock: Clock) -> None:

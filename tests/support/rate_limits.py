@@ -2,13 +2,14 @@
 
 import anyio
 
-from poller.core.errors import PollError, RateLimited, Transient, Unauthorized
+from poller.core.errors import Intercepted, PollError, RateLimited, Transient, Unauthorized
 from poller.sutro.rate_limit import RateLimiter
 from tests.support.virtual_time import virtual_clock
 
 HOUR = 3_600.0
 KEY_REJECTED = Unauthorized("no", status=401)
 JOB_FORBIDDEN = Unauthorized("no", status=403)
+PAGE = Intercepted("a page")
 HALVE = RateLimited("slow down", retry_after=None)
 TROUBLE = Transient("trouble")
 
