@@ -1,4 +1,4 @@
-"""`dead-letters`: list, replay or delete undelivered events."""
+"""`dead-letters`: list, replay or drop undelivered events."""
 
 import argparse
 from typing import Final
@@ -13,6 +13,7 @@ from poller.cli.arguments import (
     open_store,
 )
 from poller.cli.output import REPLAY_COLUMNS, print_replayed, print_rows
+from poller.core.formatting import format_count
 from poller.core.outbox import DeliveryStatus
 from poller.store.filters import EventFilter
 
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         ("ls", _list, "list dead letters, latest first"),
         ("replay", _replay, "send dead letters again, with the same ID and the same bytes"),
-        ("drop", _drop, "delete dead letters; their events stay"),
+        ("drop", _drop, "drop dead letters; their events stay"),
     )
     add_filter_arguments(ls, "job", "sink", "type", "since", "limit")
     for action in others:
@@ -56,7 +57,8 @@ def _drop(arguments: argparse.Namespace) -> int:
     dropped = [row | {"result": "dropped"} for row in rows]
     print_rows(dropped, REPLAY_COLUMNS, arguments.output, empty=NONE)
     if rows:
-        print_error(f"{len(rows)} dropped; `sutro-poller events replay` can still send the events")
+        count = format_count(len(rows), "dead letter")
+        print_error(f"{count} dropped; `sutro-poller events replay` can still send the events")
     return codes.OK if rows else codes.FAILURE
 
 

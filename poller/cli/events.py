@@ -53,17 +53,16 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _delivery_summary(row: Row) -> str | None:
-    return (
-        ", ".join(f"{delivery['sink']} {delivery['status']}" for delivery in row["deliveries"])
-        or None
-    )
+    """Return the status at each sink; the delivered ones come last, where a line may be cut."""
+    deliveries = sorted(row["deliveries"], key=lambda one: one["status"] == "delivered")
+    return ", ".join(f"{one['sink']} {one['status']}" for one in deliveries) or None
 
 
 def _show(arguments: argparse.Namespace) -> None:
     event = open_store(load_settings(arguments)).event(arguments.event_id)
     body, digest, deliveries = event.pop("body"), event.pop("digest"), event.pop("deliveries")
     is_intact = checksum(body) == digest
-    event |= {"is_intact": is_intact, "body": json.loads(body) if is_intact else None}
+    event |= {"checksum_ok": is_intact, "body": json.loads(body) if is_intact else None}
     if arguments.output == "json":
         print_output(as_json(event | {"deliveries": deliveries}))
         return

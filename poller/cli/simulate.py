@@ -51,9 +51,11 @@ def run(arguments: argparse.Namespace) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
             async with serve(simulator, port=arguments.port) as base:
                 job_ids = ",".join(script.job_id for script in scripts)
-                print_output(f"SUTRO_API_URL={base}")
-                print_output(f"SUTRO_API_KEY={arguments.key}")
-                print_output(f"POLLER_JOB_IDS={job_ids}")
+                # At once: a reader of the file finds all of them or none.
+                print_output(
+                    f"SUTRO_API_URL={base}\nSUTRO_API_KEY={arguments.key}\n"
+                    f"POLLER_JOB_IDS={job_ids}"
+                )
                 await anext(received)
 
     anyio.run(serve_until_signal)

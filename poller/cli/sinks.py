@@ -14,6 +14,7 @@ from poller.cli.output import REPLAY_COLUMNS, REPLAYED, as_json, print_rows, whe
 from poller.config import Config, SinkConfig, load
 from poller.core.errors import NoMatch
 from poller.core.events import EVENT_TYPES, DaemonEventType
+from poller.core.formatting import format_count
 from poller.core.outbox import Delivery
 from poller.delivery.attempt import attempt, test_delivery
 from poller.runtime import logging as logs
@@ -60,7 +61,8 @@ def _enable(arguments: argparse.Namespace) -> None:
         print_error(f"{arguments.sink} was not disabled")
     else:
         print_error(
-            f"{arguments.sink} is enabled; {len(rows)} events will be sent{when_sent(admin)}"
+            f"{arguments.sink} is enabled;"
+            f" {format_count(len(rows), 'event')} will be sent{when_sent(admin)}"
         )
 
 

@@ -91,6 +91,13 @@ DUE: Final = f"{_READY} AND due <= :now ORDER BY due, heads.id LIMIT :limit"
 EARLY: Final = f"{_READY} ORDER BY last_attempt_at, heads.id LIMIT :limit"
 """Deliveries without an attempt come first: SQLite sorts NULL before every number."""
 
+COUNT_LATE_FAILURE: Final = """
+UPDATE deliveries
+   SET attempts = attempts + 1, last_attempt_at = :now
+ WHERE id = :delivery_id AND status = 'dead' AND :status <> 'delivered'
+"""
+"""An attempt that failed after its delivery became dead, as does the one that disables a sink."""
+
 SETTLE: Final = """
 UPDATE deliveries
    SET status = :status,
@@ -102,7 +109,7 @@ UPDATE deliveries
  WHERE id = :delivery_id
    AND (status = 'pending' OR :status = 'delivered')
 """
-"""An attempt during which its delivery became dead counts only if it succeeded."""
+"""A delivery that became dead during its attempt stays so, unless the attempt succeeded."""
 
 EXPEDITE: Final = """
 UPDATE deliveries SET due = :now WHERE sink = :sink AND status = 'pending' AND due > :now

@@ -101,7 +101,12 @@ class SqliteStore(Store):
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
         rows = [self._values(**asdict(outcome)) for outcome in outcomes]
-        await self._transact(lambda db: db.executemany(sql.SETTLE, rows))
+
+        def work(db: sqlite3.Connection) -> None:
+            for statement in (sql.COUNT_LATE_FAILURE, sql.SETTLE):
+                db.executemany(statement, rows)
+
+        await self._transact(work)
 
     async def expedite(self, sink: str, now: float) -> None:
         await self._transact(lambda db: db.execute(sql.EXPEDITE, {"sink": sink, "now": now}))

@@ -193,6 +193,7 @@ def test_events_show(run_cli: RunCli, seed_store):
     )
 
     assert '"n": "2"' in result.out
+    assert ["checksum_ok", "True"] in result.lines
     assert "HTTP 400" in result.out
     assert json.loads(plain.out)["body"] == {"n": "2", "data": {}}
 
@@ -237,7 +238,7 @@ def test_drop_lists_each_dead_letter(run_cli: RunCli, seed_store):
     result, again = run_cli("dead", "drop", "evt_2"), run_cli("dead", "drop", "evt_2")
 
     assert (result.code, result.lines[1][0], result.lines[1][-1]) == (0, "evt_2", "dropped")
-    assert "1 dropped" in result.err
+    assert "1 dead letter dropped" in result.err
     assert (again.code, again.out) == (1, "No dead letters.\n")
     assert [line[0] for line in run_cli("dead", "ls").lines[1:]] == ["evt_1"]
 

@@ -1,6 +1,7 @@
 """Sinks are disabled and enabled, and their backlogs counted."""
 
 from poller.core.outbox import SinkBacklog, WriteBatch
+from poller.store.filters import EventFilter
 from tests.support.store_builders import (
     HOOK,
     LOG,
@@ -111,6 +112,8 @@ async def test_failure_in_flight_when_disabled_stays_dead(store: AnyStore) -> No
     await store.settle([deferred(first, NOON), dead(second)])
 
     assert await due(store, NOON) == []
+    failures = [row["failures"] for row in store.admin().deliveries(EventFilter(sink=HOOK))]
+    assert failures == [1, 1]
     store.admin().enable_sink(HOOK)
     assert await event_ids(store, NOON) == ["evt_1", "evt_2"]
 
