@@ -53,8 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
                 job_ids = ",".join(script.job_id for script in scripts)
                 # At once: a reader of the file finds all of them or none.
                 print_output(
-                    f"SUTRO_API_URL={base}\nSUTRO_API_KEY={arguments.key}\n"
-                    f"POLLER_JOB_IDS={job_ids}"
+                    f"SUTRO_API_URL={base}\nSUTRO_API_KEY={arguments.key}\nPOLLER_JOB_IDS={job_ids}"
                 )
                 await anext(received)
 
