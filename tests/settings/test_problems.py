@@ -1,12 +1,14 @@
 """The errors of an invalid configuration."""
 
 import re
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from poller import sinks
 from poller.config import load
 from poller.core.errors import ConfigError
 from tests.support.config_builders import (
@@ -207,6 +209,37 @@ def test_error_names_the_variable_and_the_rule(changes, variable, rule):
     assert rule in problems[0]
     assert "\n" not in problems[0]
     assert not [canary for canary in CANARIES if canary in problems[0]]
+
+
+@pytest.mark.parametrize(
+    ("sink_names", "problem"),
+    [
+        (
+            "log",
+            (
+                "POLLER_PAGER_URL: no sink in POLLER_SINKS has this variable;"
+                " set POLLER_SINKS=log,pager"
+            ),
+        ),
+        (
+            "log,pagr",
+            (
+                "POLLER_SINKS: unknown sink 'pagr' (installed: log, webhook, pager);"
+                " did you mean pager?"
+            ),
+        ),
+    ],
+)
+def test_variable_of_an_installed_sink_is_one_error(
+    monkeypatch: pytest.MonkeyPatch, sink_names: str, problem: str
+):
+    """A sink of a package that is not configured, or misspelt, is named, and it alone."""
+    pager = EntryPoint("pager", "no_such_module:KIND", sinks.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(
+        sinks, "entry_points", lambda *, name="pager", **_group: [pager] * (name == "pager")
+    )
+
+    assert load_errors(POLLER_SINKS=sink_names, POLLER_PAGER_URL=URL) == (problem,)
 
 
 def test_all_errors_are_reported_at_once():
