@@ -247,12 +247,11 @@ async def open_sink(
 
 def find_warnings(settings: WebhookSettings) -> dict[str, str]:
     """Return what may be wrong with valid settings, by field."""
-    warnings: dict[str, str] = {}
-    if not settings.secret and settings.format not in HUMAN_FORMATS:
-        warnings |= {"secret": "is not set, so events are not signed"}
-    if settings.format != "slack" and SLACK_URL.match(settings.url.get_secret_value()):
-        warnings |= {"format": "must be slack for this URL: Slack rejects the others"}
-    return warnings
+    if settings.format in HUMAN_FORMATS:
+        return {}
+    if SLACK_URL.match(settings.url.get_secret_value()):
+        return {"format": "must be slack for this URL: Slack rejects the others"}
+    return {} if settings.secret else {"secret": "is not set, so events are not signed"}
 
 
 KIND = SinkKind(

@@ -126,7 +126,7 @@ SLACK = "https://hooks.slack.com/services/T0/B0/x"
         ({"format": "slack"}, []),
         ({"secret": NEW}, []),
         ({"url": SLACK, "secret": NEW}, ["format"]),
-        ({"url": SLACK}, ["secret", "format"]),
+        ({"url": SLACK}, ["format"]),
         ({"url": SLACK, "format": "slack"}, []),
         ({"url": "https://hooks.slack.com/triggers/T0/x", "secret": NEW}, []),
     ],
