@@ -5,7 +5,7 @@ They become metrics only when they are scraped; until then a poll costs one addi
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,7 +25,7 @@ from poller.core.errors import (
 )
 from poller.core.events import TERMINAL_EVENTS, Event
 from poller.core.job_status import TERMINAL_STATUSES
-from poller.core.jobs import Job
+from poller.core.jobs import PROMISED_FIELDS, Job
 from poller.core.state import EventDraft, JobEventType
 
 LAG_BUCKETS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0)
@@ -122,7 +122,7 @@ class Counters:
             if draft.job and draft.type in TERMINAL_EVENTS:
                 self._record_end(draft.job, detection)
             elif draft.job and draft.type is JobEventType.SETTLED:
-                self.costs[self._model_label(draft.job)] += draft.job.job_cost or 0.0
+                self._record_usage(draft.job, draft.late_fields)
 
     def add_sink(self, sink: str) -> None:
         """Start the counters of a sink."""
@@ -152,14 +152,21 @@ class Counters:
     def _record_end(self, job: Job, detection: Detection) -> None:
         model = self._model_label(job)
         self.jobs_ended[model, job.status.value] += 1
-        self.tokens[model, "input"] += job.input_tokens or 0
-        self.tokens[model, "output"] += job.output_tokens or 0
-        self.costs[model] += job.job_cost or 0.0
+        self._record_usage(job, PROMISED_FIELDS)
         ended_at = job.datetime_completed
         # Without an earlier poll the job may have ended before this process started.
         if ended_at and detection.last_seen_at is not None:
             self.lags.observe(detection.lag(ended_at) or 0.0)
             self.delays.observe(detection.visibility_delay(ended_at) or 0.0)
+
+    def _record_usage(self, job: Job, added: Collection[str]) -> None:
+        """Count those of the tokens and the cost that an event is the first to have."""
+        model = self._model_label(job)
+        for direction in ("input", "output"):
+            if (name := f"{direction}_tokens") in added:
+                self.tokens[model, direction] += getattr(job, name) or 0
+        if "job_cost" in added:
+            self.costs[model] += job.job_cost or 0.0
 
     def _model_label(self, job: Job) -> str:
         model = job.model or "unknown"

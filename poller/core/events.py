@@ -174,11 +174,9 @@ def _occurred_at(draft: EventDraft) -> datetime | None:
 
 
 def _is_final(draft: EventDraft) -> bool | None:
-    """Return whether the cost of an ended job is known; None for other events."""
-    if draft.type is JobEventType.SETTLED:
-        return True
-    job = draft.job
-    return job.is_final if job and draft.type in TERMINAL_EVENTS else None
+    """Return whether nothing is missing of an ended job; None for other events."""
+    job, is_end = draft.job, draft.type in TERMINAL_EVENTS | {JobEventType.SETTLED}
+    return job.is_final if job and is_end else None
 
 
 def _encode(kind: str, occurred_at: datetime, data: Mapping[str, Any]) -> bytes:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,6 +17,9 @@ A space, a comma or a quote in what a user names is a mistake; `.` and `..` chan
 JOB_ID_RULE: Final = (
     "a job ID has 1 to 256 printable ASCII characters, but no space, comma or quote"
 )
+
+PROMISED_FIELDS: Final = ("datetime_completed", "job_cost", "input_tokens", "output_tokens")
+"""The fields that the API adds to every job that has ended, some of them later than the status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +50,23 @@ class Job:
     invalid_fields: tuple[str, ...] = field(default=(), compare=False)
 
     @property
+    def missing_fields(self) -> tuple[str, ...]:
+        """The fields that the API adds to a job that has ended, and has not added yet."""
+        reason = ("failure_reason",) if self.status is JobStatus.FAILED else ()
+        return tuple(name for name in PROMISED_FIELDS + reason if getattr(self, name) is None)
+
+    @property
     def is_final(self) -> bool:
-        """Return whether the end of this job is complete: the API adds some fields later."""
-        return self.job_cost is not None and self.datetime_completed is not None
+        """Return whether the API has added all that belongs to the end of this job."""
+        return not self.missing_fields
+
+    def with_fields_of(self, known: "Job | None") -> "Job":
+        """Return the job with missing fields as an earlier object had them: a list may lag."""
+        if known is None or known.status is not self.status:
+            return self
+        values = {name: getattr(known, name) for name in self.missing_fields}
+        found = {name: value for name, value in values.items() if value is not None}
+        return replace(self, **found) if found else self
 
     @property
     def queue_seconds(self) -> float | None:

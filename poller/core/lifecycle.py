@@ -7,14 +7,14 @@ a job's state.
 
                                  ┌───────── goes on running ──────────┐
                                  v                                    │
-    NEW ── shown ─────────> ACTIVE ── SUCCEEDED, not complete ──> SETTLING
-     │                       │  ^  └─ any other end ─────┐            │ complete, or settle_timeout
+    NEW ── shown ─────────> ACTIVE ── an end, not final ────────> SETTLING
+     │                       │  ^  └─ a final end ───────┐            │ final, or settle_timeout
      └─ 404 for long ──> MISSING                         v            v
                              └─ shown again: as before  DONE <────────┘
 
-SUCCEEDED can appear before the cost and the completion time are written. So a job that succeeded
-settles: it is polled often until it is complete, and is announced at the latest after
-`settle_timeout`. A job that was announced without its cost is still polled for it, slowly.
+An end can appear before its cost, its tokens and other fields are written. So a job that has ended
+settles: it is polled often until its end is final, and is announced at the latest after
+`settle_timeout`. A job that was announced before it was final is polled on, slowly.
 
 `ON_JOB` and `ON_SIGNAL` have one rule for each cell. Nothing here does I/O, reads a clock or logs:
 `now` is seconds of a clock that never jumps, the same for all calls of one process.
@@ -27,7 +27,13 @@ from typing import Final
 
 from poller.core.job_status import JobStatus
 from poller.core.jobs import Job
-from poller.core.settling import announce_cost, end_on_timeout, finish, settle
+from poller.core.settling import (
+    announce_late,
+    announce_late_on_timeout,
+    end_on_timeout,
+    finish,
+    settle,
+)
 from poller.core.state import (
     Anomaly,
     Decision,
@@ -140,9 +146,7 @@ def _keep(state: JobState, _seen: Job, _now: float, _rules: LifecyclePolicy) -> 
 def _record(state: JobState, seen: Job, now: float, _rules: LifecyclePolicy) -> Decision:
     """Record the first observation of a job that has not ended."""
     status = _progress(seen)
-    after = replace(
-        state, phase=Phase.ACTIVE, since=now, status=status, job=seen, misses=0, settle_polls=0
-    )
+    after = replace(state, phase=Phase.ACTIVE, since=now, status=status, job=seen, misses=0)
     after = _mark_present(after, seen, now)
     if status is JobStatus.RUNNING:
         return emit(after, JobEventType.STARTED, seen, state)
@@ -191,11 +195,10 @@ def _is_stuck(state: JobState, seen: Job, now: float) -> bool:
 
 def _unsettle(state: JobState, seen: Job, now: float, rules: LifecyclePolicy) -> Decision:
     """Return to ACTIVE when two observations, 5 s apart, show a settling job as not ended."""
-    polls = state.settle_polls + 1
     if state.regressed_at is None:
-        return Decision(replace(state, regressed_at=now, settle_polls=polls))
+        return Decision(replace(state, regressed_at=now))
     if now - state.regressed_at < UNSETTLE_SECONDS:
-        return Decision(replace(state, settle_polls=polls))
+        return Decision(state)
     active = replace(state, phase=Phase.ACTIVE, since=now, job=seen, regressed_at=None)
     return replace(_advance(active, seen, now, rules), anomalies=(Anomaly.REGRESSED,))
 
@@ -260,7 +263,7 @@ ON_JOB: Final[dict[tuple[Phase, StatusKind], Rule]] = {
         Phase.ACTIVE:    (_advance,    finish,        _unknown_status),
         Phase.SETTLING:  (_unsettle,   settle,        _keep),
         Phase.MISSING:   (_reappear,   _reappear,     _reappear),
-        Phase.DONE:      (_contradict, announce_cost, _keep),
+        Phase.DONE:      (_contradict, announce_late, _keep),
     }.items()
     for kind, rule in zip(StatusKind, row, strict=True)
 }  # fmt: skip
@@ -271,5 +274,6 @@ ON_SIGNAL: Final[
     (Phase.NEW, Signal.NOT_FOUND): _not_found,
     (Phase.ACTIVE, Signal.NOT_FOUND): _not_found,
     (Phase.SETTLING, Signal.TIMER): end_on_timeout,
+    (Phase.DONE, Signal.TIMER): announce_late_on_timeout,
 }
 """Every other cell keeps the state."""

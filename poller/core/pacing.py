@@ -1,12 +1,12 @@
 """How long to wait until the next poll of a job."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from poller.core.errors import NotFound, PollError, RateLimited, Rejected, Unauthorized
-from poller.core.settling import SETTLE_INTERVALS
 from poller.core.state import JobState, LifecyclePolicy, Phase
 
 Random = Callable[[], float]
@@ -23,9 +23,13 @@ FORBIDDEN_STATUS: Final = 403
 
 COMPLETING_INTERVAL: Final = 2.0
 COMPLETING_SECONDS: Final = 60.0
-COST_MIN_INTERVAL: Final = 30.0
-COST_MAX_INTERVAL: Final = 300.0
-COST_WATCH_SECONDS: Final = 3_600.0
+SETTLE_AGES: Final = (1.0, 3.0, 7.0, 15.0, 30.0)
+"""Seconds of settling at which a job is polled, for a settle_timeout of 30 s; scaled for others."""
+LATE_AGES: Final = (600.0, 3_600.0, *(day * 86_400.0 for day in range(1, 8)))
+"""Seconds after an announced end at which a job is polled for the fields that it lacks."""
+LATE_WATCH_SECONDS: Final = LATE_AGES[-1]
+NEARLY_SHARE: Final = 1.2 * JITTER_SHARE
+"""The share of the time between two such ages by which a poll may come early."""
 MISSING_INTERVAL: Final = 3_600.0
 MISSING_SECONDS: Final = 7 * 86_400.0
 
@@ -110,14 +114,21 @@ def _interval(
         return MISSING_INTERVAL if age < MISSING_SECONDS else None
     match state.phase:
         case Phase.SETTLING:
-            step = SETTLE_INTERVALS[min(state.settle_polls, len(SETTLE_INTERVALS) - 1)]
-            return step * rules.settle_timeout / 30.0
+            scale = rules.settle_timeout / SETTLE_AGES[-1]
+            return scale * (_until_next(SETTLE_AGES, age / scale) or SETTLE_AGES[-1])
         case Phase.DONE:
-            is_waiting = state.awaits_cost and age < COST_WATCH_SECONDS
-            return min(max(COST_MIN_INTERVAL, age), COST_MAX_INTERVAL) if is_waiting else None
+            return _until_next(LATE_AGES, age) if state.awaited_fields else None
     if state.completing_since is not None and now - state.completing_since < COMPLETING_SECONDS:
         return COMPLETING_INTERVAL
     return policy.interval(_phase_age(state, now, clock_skew))
+
+
+def _until_next(ages: Sequence[float], age: float) -> float | None:
+    """Return the seconds until the next of these ages, or None after the last."""
+    for earlier, later in pairwise((0.0, *ages)):
+        if later - age > NEARLY_SHARE * (later - earlier):
+            return later - age
+    return None
 
 
 def _phase_age(state: JobState, now: float, clock_skew: float) -> float:

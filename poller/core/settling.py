@@ -1,7 +1,8 @@
-"""How a job settles: waiting for its final cost between its end and the event that announces it.
+"""How an end settles: waiting for the fields that the API adds after the status.
 
-A job that succeeded can appear before its cost and its completion time are written. It is polled
-often until it is complete, and is announced at the latest after `settle_timeout`.
+An end is final when the job has no `missing_fields`. Until then the job is polled often, and its
+end is announced at the latest after `settle_timeout`. A job whose end was announced before it was
+final is watched on, and one job.settled brings what has come.
 """
 
 from dataclasses import replace
@@ -19,25 +20,27 @@ from poller.core.state import (
     emit,
 )
 
-SETTLE_INTERVALS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
-"""Seconds between the polls of a settling job, for a settle_timeout of 30 s; scaled for others."""
+HELD_FOR_WHEN_CANCELLED: Final = frozenset({"datetime_completed"})
+"""Whoever cancels a job does not wait for its tokens and its cost."""
+
+PARTIAL_SECONDS: Final = 86_400.0
+"""Seconds after an end from which job.settled does not wait for further fields."""
 
 
 def finish(state: JobState, seen: Job, now: float, rules: LifecyclePolicy) -> Decision:
     """Settle, or end at once. `status` keeps its last value until the end is announced."""
-    if seen.status is JobStatus.SUCCEEDED and not seen.is_final and rules.settle_timeout > 0:
+    if _is_held(seen) and rules.settle_timeout > 0:
         after = replace(state, phase=Phase.SETTLING, since=now, job=seen)
-        return Decision(replace(after, settle_polls=0, misses=0, regressed_at=None))
+        return Decision(replace(after, misses=0, regressed_at=None))
     return end(state, seen, now)
 
 
 def settle(state: JobState, seen: Job, now: float, rules: LifecyclePolicy) -> Decision:
-    """Go on settling until the job is complete or its time is over."""
-    is_over = now >= state.since + rules.settle_timeout
-    if seen.status is JobStatus.SUCCEEDED and not seen.is_final and not is_over:
-        polls = state.settle_polls + 1
-        return Decision(replace(state, job=seen, settle_polls=polls, regressed_at=None))
-    return end(state, seen, now)
+    """Go on settling until the end is final or its time is over."""
+    job = seen.with_fields_of(state.job)
+    if _is_held(job) and now < state.since + rules.settle_timeout:
+        return Decision(replace(state, job=job, regressed_at=None))
+    return end(state, job, now)
 
 
 def end_on_timeout(state: JobState, now: float, rules: LifecyclePolicy) -> Decision:
@@ -48,20 +51,40 @@ def end_on_timeout(state: JobState, now: float, rules: LifecyclePolicy) -> Decis
 
 
 def end(state: JobState, job: Job, now: float) -> Decision:
-    """Announce the end."""
+    """Announce the end, and remember what it lacks."""
     after = replace(state, phase=Phase.DONE, since=now, status=job.status, job=job, misses=0)
-    return emit(after, JobEventType(f"job.{job.status.value.lower()}"), job, state)
+    kind = JobEventType(f"job.{job.status.value.lower()}")
+    return emit(replace(after, awaited_fields=job.missing_fields), kind, job, state)
 
 
-def announce_cost(state: JobState, seen: Job, _now: float, _rules: LifecyclePolicy) -> Decision:
-    """Announce a cost that came late: nothing else changes once a job is done."""
+def announce_late(state: JobState, seen: Job, now: float, rules: LifecyclePolicy) -> Decision:
+    """Keep what has come since the end was announced: nothing else changes once a job is done."""
     if seen.status is not state.status:
         return Decision(state, anomalies=(Anomaly.CONTRADICTED,))
-    if not state.awaits_cost or seen.job_cost is None:
+    if not state.awaited_fields:
         return Decision(state)
-    return emit(replace(state, job=seen), JobEventType.SETTLED, seen, state)
+    after = replace(state, job=seen.with_fields_of(state.job))
+    return announce_late_on_timeout(after, now, rules)
+
+
+def announce_late_on_timeout(state: JobState, now: float, _rules: LifecyclePolicy) -> Decision:
+    """Announce late fields once: as soon as none is missing, or when a part had its time."""
+    is_partial = bool(state.job and state.job.missing_fields)
+    if not state.late_fields or (is_partial and now < state.since + PARTIAL_SECONDS):
+        return Decision(state)
+    return emit(replace(state, awaited_fields=()), JobEventType.SETTLED, state.job, state)
 
 
 def settle_deadline(state: JobState, rules: LifecyclePolicy) -> float | None:
     """Return when `decide` must get Signal.TIMER at the latest, or None."""
-    return state.since + rules.settle_timeout if state.phase is Phase.SETTLING else None
+    if state.phase is Phase.SETTLING:
+        return state.since + rules.settle_timeout
+    return state.since + PARTIAL_SECONDS if state.late_fields else None
+
+
+def _is_held(job: Job) -> bool:
+    """Return whether an end is not announced yet, for the fields that it lacks."""
+    missing = frozenset(job.missing_fields)
+    if job.status is JobStatus.CANCELLED:
+        missing &= HELD_FOR_WHEN_CANCELLED
+    return bool(missing)

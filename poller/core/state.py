@@ -52,10 +52,11 @@ class JobState:
 
     `since` is when the phase began; `status` the most advanced that was recorded; `job` the object
     at the last recorded change; `sequence` counts the job's events and `occurrence` the times it
-    went missing. `misses` counts 404s in a row since `first_miss_at`; `regressed_at` is when a
-    settling job first looked unfinished again, `completing_since` when an active one first looked
-    as if it had ended, `unknown_since` when it first had an unknown status. `is_back`: the job was
-    announced as unrecognised, and no longer is. A restart may forget these and `settle_polls`.
+    went missing. `awaited_fields` are those that the end was announced without, until job.settled.
+    `misses` counts 404s in a row since `first_miss_at`; `regressed_at` is when a settling job first
+    looked unfinished again, `completing_since` when an active one first looked as if it had ended,
+    `unknown_since` when it first had an unknown status. `is_back`: the job was announced as
+    unrecognised, and no longer is. A restart may forget these five.
     """
 
     job_id: str
@@ -66,7 +67,7 @@ class JobState:
     sequence: int = 0
     occurrence: int = 0
     is_unrecognised: bool = False
-    settle_polls: int = 0
+    awaited_fields: tuple[str, ...] = ()
     misses: int = 0
     first_miss_at: float = 0.0
     regressed_at: float | None = None
@@ -75,14 +76,15 @@ class JobState:
     is_back: bool = False
 
     @property
-    def awaits_cost(self) -> bool:
-        """Return whether the end was announced without a cost."""
-        return self.phase is Phase.DONE and self.job is not None and self.job.job_cost is None
+    def late_fields(self) -> tuple[str, ...]:
+        """The awaited fields that have come since the end was announced."""
+        missing = self.job.missing_fields if self.job else self.awaited_fields
+        return tuple(name for name in self.awaited_fields if name not in missing)
 
     @property
     def is_unfinished(self) -> bool:
-        """Return whether the end, or the cost after it, still has to be announced."""
-        return self.phase is Phase.SETTLING or self.awaits_cost
+        """Return whether the end, or what comes after it, still has to be announced."""
+        return self.phase is Phase.SETTLING or bool(self.awaited_fields)
 
     @property
     def is_given_up(self) -> bool:
@@ -101,12 +103,16 @@ class JobState:
             self.phase is other.phase
             and self.status is other.status
             and self.sequence == other.sequence
+            and self.late_fields == other.late_fields
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventDraft:
-    """An event to announce. `job` is None when the API never showed the job."""
+    """An event to announce.
+
+    `job` is None when the API never showed the job; `late_fields` are those that job.settled adds.
+    """
 
     type: JobEventType
     job_id: str
@@ -114,6 +120,7 @@ class EventDraft:
     previous_status: JobStatus | None
     sequence: int
     occurrence: int = 0
+    late_fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,5 +154,6 @@ def emit(state: JobState, kind: JobEventType, job: Job | None, before: JobState)
         previous_status=None if before.status is JobStatus.UNKNOWN else before.status,
         sequence=state.sequence,
         occurrence=state.occurrence if kind in REPEATABLE_TYPES else 0,
+        late_fields=before.late_fields,
     )
     return Decision(state, (draft,))

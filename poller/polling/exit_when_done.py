@@ -1,8 +1,8 @@
 """Wait until all jobs have ended, and their events are delivered or dead letters.
 
 A job that is missing or unrecognised counts as ended: that was announced. An earlier process may
-have polled another account, so this one polls the job once more. A final cost that is still to come
-does not hold up the end: the event of the job has been delivered, and says so.
+have polled another account, so this one polls the job once more. Fields that are still to come do
+not hold up the end: the event of the job has been delivered, and says so.
 """
 
 from typing import Final
@@ -21,8 +21,8 @@ CHECK_INTERVAL: Final = 1.0
 async def wait_until_complete(watchlist: Watchlist, tracker: JobTracker, store: Store) -> None:
     """Wait until nothing is left to do. While no job is named, there may be something."""
     while True:
-        is_final = _have_ended(watchlist, tracker) and await _is_delivered(store)
-        if is_final and _have_ended(watchlist, tracker):  # none was added meanwhile
+        is_complete = _have_ended(watchlist, tracker) and await _is_delivered(store)
+        if is_complete and _have_ended(watchlist, tracker):  # none was added meanwhile
             return
         await anyio.sleep(CHECK_INTERVAL)
 

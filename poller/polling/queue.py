@@ -6,10 +6,19 @@ Times are seconds of one monotonic clock, which the caller reads.
 import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Final
 
 DUE_SOON_SHARE: Final = 0.5
 """The share of its interval after which a job is polled if that costs no request."""
+
+
+class Lane(Enum):
+    """What a job waits for, in the order of their turns."""
+
+    SETTLING = "the fields of an end that is to be announced in seconds"
+    USUAL = "a change"
+    LATE = "the fields of an end that was announced without them"
 
 
 @dataclass(slots=True)
@@ -18,6 +27,7 @@ class _Entry:
     last_poll_at: float
     is_deferred: bool
     is_single: bool
+    lane: Lane
 
     def overdue(self, now: float) -> float:
         """Return the time since the last poll in units of the interval: 1 when due."""
@@ -33,16 +43,18 @@ class PollQueue:
     """The jobs that wait for their next poll.
 
     A job that is taken is away until it is put again, or restored.
-    Of the jobs that are due, the one that is latest in units of its own interval goes first. When
-    more jobs are due than requests are allowed, that stretches all intervals by one factor, which
-    is the least total lag for the rate.
+    Of the jobs that are due in one lane, the one that is latest in units of its own interval goes
+    first. When more jobs are due than requests are allowed, that stretches all intervals by one
+    factor, which is the least total lag for the rate. Settling jobs and usual ones take turns, and
+    late ones come when no other is due: neither fleet can hold up the ends of the other.
     """
 
     _entries: dict[str, _Entry] = field(default_factory=dict)
     _taken: dict[str, _Entry] = field(default_factory=dict)
     _heap: list[tuple[float, str]] = field(default_factory=list)
-    _due: dict[str, None] = field(default_factory=dict)
-    _ranked: list[str] = field(default_factory=list)
+    _due: dict[Lane, dict[str, None]] = field(default_factory=lambda: {lane: {} for lane in Lane})
+    _ranked: dict[Lane, list[str]] = field(default_factory=lambda: {lane: [] for lane in Lane})
+    _last_lane: Lane = Lane.LATE
     lateness_ratio: float = 1.0
     """How late `due_job` found the last due job, in units of its interval; 1 is on time."""
 
@@ -62,15 +74,15 @@ class PollQueue:
         now: float,
         is_deferred: bool = False,
         is_single: bool = False,
+        lane: Lane = Lane.USUAL,
     ) -> None:
         """Schedule a job, in place of what was scheduled for it.
 
         `is_deferred`: the API will hardly answer for this job, so it is a bad probe.
         `is_single`: only a request for this job alone serves.
         """
-        self._taken.pop(job_id, None)
-        self._due.pop(job_id, None)
-        self._enter(job_id, _Entry(due, now, is_deferred, is_single))
+        self.drop(job_id)
+        self._enter(job_id, _Entry(due, now, is_deferred, is_single, lane))
 
     def take(self, job_ids: Iterable[str]) -> None:
         """Take jobs away to poll them; those that do not wait stay as they are."""
@@ -78,8 +90,10 @@ class PollQueue:
             if entry := self._entries.get(job_id):
                 self.drop(job_id)
                 self._taken[job_id] = entry
-                if self._ranked and self._ranked[-1] == job_id:
-                    self._ranked.pop()
+                self._last_lane = entry.lane
+                ranked = self._ranked[entry.lane]
+                if ranked and ranked[-1] == job_id:
+                    ranked.pop()
 
     def restore(self, job_ids: Iterable[str]) -> None:
         """Schedule taken jobs as they were before, except those that were put again or dropped."""
@@ -89,29 +103,33 @@ class PollQueue:
 
     def drop(self, job_id: str) -> None:
         """Forget a job, if it is there."""
-        self._entries.pop(job_id, None)
         self._taken.pop(job_id, None)
-        self._due.pop(job_id, None)
+        if entry := self._entries.pop(job_id, None):
+            self._due[entry.lane].pop(job_id, None)
 
     def next_due(self) -> float | None:
         """Return when the next job is due, or was; None for an empty queue."""
-        if self._due:
-            return self._entries[next(iter(self._due))].due
+        for due in self._due.values():
+            if due:
+                return self._entries[next(iter(due))].due
         self._drop_stale()
         return self._heap[0][0] if self._heap else None
 
     def due_job(self, now: float) -> str | None:
-        """Return the most overdue job, or None when none is due."""
+        """Return the most overdue job of the lane whose turn it is, or None when none is due."""
         self._collect(now)
-        if not self._due:
+        lane = self._next_lane()
+        if lane is None:
             return None
-        while self._ranked and self._ranked[-1] not in self._due:
-            self._ranked.pop()
-        if not self._ranked:
-            self._rank(now)
-        job_id = self._ranked[-1]
+        due, ranked = self._due[lane], self._ranked[lane]
+        while ranked and ranked[-1] not in due:
+            ranked.pop()
+        if not ranked:
+            ranked = self._ranked[lane] = self._rank(due, now)
+        job_id = ranked[-1]
         entry = self._entries[job_id]
-        if entry.due > entry.last_poll_at:  # a first poll has no interval that could be stretched
+        # A first poll has no interval that could be stretched.
+        if lane is Lane.USUAL and entry.due > entry.last_poll_at:
             self.lateness_ratio = entry.overdue(now)
         return job_id
 
@@ -152,13 +170,19 @@ class PollQueue:
         while self._heap and self._heap[0][0] <= now:
             due, job_id = heapq.heappop(self._heap)
             if (entry := self._entries.get(job_id)) and entry.due == due:
-                self._due[job_id] = None
+                self._due[entry.lane][job_id] = None
 
-    def _rank(self, now: float) -> None:
+    def _next_lane(self) -> Lane | None:
+        lanes = [lane for lane in Lane if self._due[lane]]
+        if lanes[:2] == [Lane.SETTLING, Lane.USUAL] and self._last_lane is Lane.SETTLING:
+            return Lane.USUAL
+        return lanes[0] if lanes else None
+
+    def _rank(self, due: Iterable[str], now: float) -> list[str]:
         """Rank the most overdue sixteenth: to rank all for each request would be quadratic."""
-        overdue = {job_id: self._entries[job_id].overdue(now) for job_id in self._due}
+        overdue = {job_id: self._entries[job_id].overdue(now) for job_id in due}
         most_overdue = heapq.nlargest(1 + len(overdue) // 16, overdue, key=overdue.__getitem__)
-        self._ranked = list(reversed(most_overdue))  # the next one is popped from the end
+        return list(reversed(most_overdue))  # the next one is popped from the end
 
     def _drop_stale(self) -> None:
         """Drop from the heap's top what was taken or put again."""

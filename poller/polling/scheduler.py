@@ -9,9 +9,12 @@ from poller.core.errors import PollError
 from poller.core.pacing import PollPolicy, Random, is_failure, next_poll_delay
 from poller.core.settling import settle_deadline
 from poller.core.state import JobState, LifecyclePolicy, Phase
-from poller.polling.queue import PollQueue
+from poller.polling.queue import Lane, PollQueue
 from poller.runtime.liveness import HEARTBEAT_INTERVAL
 from poller.runtime.wakeup import Wakeup
+
+LANES: Final = {Phase.SETTLING: Lane.SETTLING, Phase.DONE: Lane.LATE}
+"""The lanes of the queue; jobs of other phases are in the usual one."""
 
 STALE_SECONDS: Final = 600.0
 """Seconds without a successful poll until a job is stale, or three of the longest intervals."""
@@ -64,18 +67,16 @@ class PollScheduler:
         """Schedule the first poll, unless there is to be none.
 
         The rate limiter spreads those that are all due now, also jobs that were missing: an earlier
-        process may have polled another account.
+        process may have polled another account. What an ended job lacks may have come while no
+        process polled it.
         """
-        now, delay = self.now(), 0.0
-        if state.phase is Phase.DONE:
-            later = self._next_delay(state, None, 0, now)
-            if later is None:
-                return
-            delay = later
+        if state.phase is Phase.DONE and not state.is_unfinished:
+            return
+        now = self.now()
         self._statuses[state.job_id] = PollStatus(now)
         self.set_deadline(state)
         # A job that was never seen may not exist: it is a bad probe of the key.
-        self._put(state, now, delay, is_deferred=state.phase is Phase.NEW)
+        self._put(state, now, 0.0, is_deferred=state.phase is Phase.NEW)
         self.wake()
 
     def renew(self, state: JobState) -> None:
@@ -114,6 +115,11 @@ class PollScheduler:
             status.succeeded_at = now
         self._put(state, now, delay, is_deferred=isinstance(result, PollError))
         return True
+
+    def waits_alone(self, state: JobState) -> bool:
+        """Return whether a job that has ended waits for a poll of its own: a list may lag."""
+        is_single = state.job_id in self.queue and not self.queue.is_batchable(state.job_id)
+        return state.is_unfinished and is_single
 
     def retry_later(self, state: JobState, delay: float, *, is_deferred: bool = False) -> None:
         """Poll again after `delay`, and so for a deadline that has passed: nothing is recorded."""
@@ -167,9 +173,13 @@ class PollScheduler:
 
     def _put(self, state: JobState, now: float, delay: float, *, is_deferred: bool) -> None:
         self._statuses[state.job_id].is_deferred = is_deferred
-        is_single = state.phase not in {Phase.NEW, Phase.ACTIVE}
         self.queue.put(
-            state.job_id, due=now + delay, now=now, is_deferred=is_deferred, is_single=is_single
+            state.job_id,
+            due=now + delay,
+            now=now,
+            is_deferred=is_deferred,
+            is_single=state.phase not in {Phase.NEW, Phase.ACTIVE},
+            lane=LANES.get(state.phase, Lane.USUAL),
         )
 
     # Waiting.

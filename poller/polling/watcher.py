@@ -289,7 +289,7 @@ class Watcher:
     def _reschedule(self, seen: Observation, now: float, clock_skew: float) -> None:
         state = self.tracker[seen.job_id]
         self._scheduler.set_deadline(state)
-        if seen.result is Signal.TIMER:
+        if seen.result is Signal.TIMER or (seen.from_list and self._scheduler.waits_alone(state)):
             return  # the job waits for its next poll already, or is being polled
         if state.phase is Phase.MISSING:
             self._missing_guard.forget(seen.job_id)

@@ -102,7 +102,7 @@ class Settings(EnvSettings):
     )
 
     settle_timeout: Duration = setting(
-        "30s", "How long the event for an ended job waits for the job's final cost", gt=0
+        "30s", "How long the event for an ended job waits for its last fields", gt=0
     )
     not_found_grace: Duration = setting(
         "10m", "How long the API may return 404 for a new job before it is reported missing", gt=0

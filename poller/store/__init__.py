@@ -45,9 +45,9 @@ class Store(Protocol):
         """Return the operator's queries and repairs of the same data, for use in any thread."""
 
     async def load_states(self, job_ids: Collection[str]) -> list[JobState]:
-        """Return the states of these jobs, and of all jobs that are settling or await their cost.
+        """Return the states of these jobs, and of all jobs that are settling or await fields.
 
-        A cost is awaited for COST_WATCH_SECONDS. A job without a recorded state is left
+        Fields are awaited for LATE_WATCH_SECONDS. A job without a recorded state is left
         out. A `since` in the future becomes now.
         """
 
@@ -107,8 +107,8 @@ class Store(Protocol):
         """Delete rows past their retention, and return how many.
 
         Events are deleted 7 days after they were delivered to all their sinks, dead ones after
-        30 days; a job 400 days after its last change unless it is watched. A job that was added at
-        run time is removed 30 days after it was done or went missing, and was last added. The
-        deliveries of a sink
-        that was removed from the configuration 7 days ago become dead.
+        30 days, but none of a job that awaits fields; a job 400 days after its last change unless
+        it is watched. A job that was added at run time is removed 30 days after it was done or went
+        missing, and was last added. The deliveries of a sink that was removed from the
+        configuration 7 days ago become dead.
         """

@@ -29,7 +29,7 @@ def state_row(state: JobState) -> dict[str, Any]:
         "sequence": state.sequence,
         "occurrence": state.occurrence,
         "is_unrecognised": state.is_unrecognised,
-        "awaits_cost": state.awaits_cost,
+        "awaited_fields": json.dumps(state.awaited_fields),
     }
 
 
@@ -45,6 +45,7 @@ def read_state(row: sqlite3.Row) -> JobState | None:
             sequence=row["sequence"],
             occurrence=row["occurrence"],
             is_unrecognised=bool(row["is_unrecognised"]),
+            awaited_fields=tuple(json.loads(row["awaited_fields"])),
         )
     except (ValueError, MalformedResponse) as error:
         log.error("store.damaged_job", job_id=row["job_id"], error=str(error))

@@ -104,7 +104,30 @@ UPDATE marks SET text = replace(text, 'refused', 'rejected') WHERE name = 'auth'
 ALTER TABLE marks RENAME TO flags;
 """
 
-MIGRATIONS: Final = (VERSION_1, VERSION_2, VERSION_3)
+# An event that said so promised that the missing fields follow; an older version watched for the
+# cost alone.
+VERSION_4: Final = """
+ALTER TABLE jobs ADD COLUMN awaited_fields TEXT NOT NULL DEFAULT '[]';
+UPDATE jobs
+   SET awaited_fields = (
+        SELECT json_group_array(value)
+          FROM json_each(
+            '["datetime_completed", "job_cost", "input_tokens", "output_tokens", "failure_reason"]'
+          )
+         WHERE json_extract(job, '$.' || value) IS NULL
+           AND (value <> 'failure_reason' OR status = 'FAILED')
+       )
+ WHERE phase = 'done'
+   AND iif(json_valid(job),
+           json_extract(job, '$.job_cost') IS NULL
+           OR json_extract(job, '$.datetime_completed') IS NULL,
+           0);
+DROP INDEX jobs_awaiting_cost;
+ALTER TABLE jobs DROP COLUMN awaits_cost;
+CREATE INDEX jobs_awaiting_fields ON jobs (deployment, since) WHERE awaited_fields <> '[]';
+"""
+
+MIGRATIONS: Final = (VERSION_1, VERSION_2, VERSION_3, VERSION_4)
 """The script at index n migrates version n to n + 1. A released script never changes."""
 
 

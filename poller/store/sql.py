@@ -5,10 +5,10 @@ from typing import Final
 WRITE_STATE: Final = """
 REPLACE INTO jobs (
     deployment, job_id, phase, since, status, job,
-    sequence, occurrence, is_unrecognised, awaits_cost, changed_at
+    sequence, occurrence, is_unrecognised, awaited_fields, changed_at
 ) VALUES (
     :deployment, :job_id, :phase, :since, :status, :job,
-    :sequence, :occurrence, :is_unrecognised, :awaits_cost, :now
+    :sequence, :occurrence, :is_unrecognised, :awaited_fields, :now
 )
 """
 
@@ -41,7 +41,7 @@ SELECT :id, sink, :subject, :now, :now
 
 LOAD_STATES: Final = """
 SELECT job_id, phase, min(since, :now) AS since, status, job,
-       sequence, occurrence, is_unrecognised
+       sequence, occurrence, is_unrecognised, awaited_fields
   FROM jobs
  WHERE deployment = :deployment
    AND job_id IN (
@@ -50,7 +50,8 @@ SELECT job_id, phase, min(since, :now) AS since, status, job,
         SELECT job_id FROM jobs WHERE deployment = :deployment AND phase = 'settling'
          UNION
         SELECT job_id FROM jobs
-         WHERE deployment = :deployment AND awaits_cost AND since > :now - :cost_watch
+         WHERE deployment = :deployment AND awaited_fields <> '[]'
+           AND since > :now - :late_watch
        )
 """
 
@@ -167,7 +168,12 @@ DELETE FROM events
            AND (status = 'pending'
                 OR ended_at > :now - iif(status = 'dead', :dead_for, :delivered_for))
        )
+   AND subject NOT IN (
+        SELECT job_id FROM jobs WHERE awaited_fields <> '[]' AND since > :now - :late_watch
+       )
 """
+
+"""The end of a job that job.settled may follow stays: its deliveries say which sinks get that."""
 
 PRUNE_JOBS: Final = """
 DELETE FROM jobs

@@ -13,7 +13,7 @@ from anyio import CapacityLimiter, to_thread
 from poller.core.errors import StoreUnavailable
 from poller.core.events import Event
 from poller.core.outbox import DAY, Delivery, Outcome, Retention, Routes, SinkBacklog, WriteBatch
-from poller.core.pacing import COST_WATCH_SECONDS, MISSING_SECONDS
+from poller.core.pacing import LATE_WATCH_SECONDS, MISSING_SECONDS
 from poller.core.state import JobState
 from poller.store import SINK_DISABLED, SINK_UNCONFIGURED, Store, sql
 from poller.store.admin import StoreAdmin
@@ -69,7 +69,7 @@ class SqliteStore(Store):
         return StoreAdmin(self._path, self._now)
 
     async def load_states(self, job_ids: Collection[str]) -> list[JobState]:
-        values = self._values(job_ids=_json(job_ids), cost_watch=COST_WATCH_SECONDS)
+        values = self._values(job_ids=_json(job_ids), late_watch=LATE_WATCH_SECONDS)
         return [state for state in await self._read(sql.LOAD_STATES, values, read_state) if state]
 
     async def unfinished_ids(self) -> list[str]:
@@ -123,7 +123,12 @@ class SqliteStore(Store):
         return await self._read(sql.BACKLOGS, {}, read_backlog)
 
     async def prune(self, now: float, watched: Collection[str]) -> int:
-        values = self._values(watched=_json(watched), reason=SINK_UNCONFIGURED) | {"now": now}
+        values = self._values(
+            watched=_json(watched),
+            reason=SINK_UNCONFIGURED,
+            late_watch=LATE_WATCH_SECONDS + DAY,  # the last poll may be late
+            now=now,
+        )
         values |= {f"{name}_for": seconds for name, seconds in asdict(self._retention).items()}
 
         def work(db: sqlite3.Connection) -> int:

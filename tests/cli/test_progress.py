@@ -48,7 +48,7 @@ def test_progress_prints_a_line_for_each_change(capsys: pytest.CaptureFixture[st
     assert out == ""
     assert err.splitlines() == [
         "job-1 RUNNING",
-        "job-1 SUCCEEDED (waiting for its cost)",
+        "job-1 SUCCEEDED (waiting for its last fields)",
         "job-1 SUCCEEDED",
         "trouble",
     ]

@@ -92,9 +92,9 @@ def test_reasons_has_a_line_for_each_failure():
 
 def test_json_report_uses_the_names_of_the_api():
     """Each object has the job, the type of its event, and the reason."""
-    failed, unseen = json.loads(
-        as_json([job_result(JobEventType.FAILED, **FAILED), JobResult(job_id="job-2")])
-    )
+    tokens = {"input_tokens": 20, "output_tokens": 0}
+    failed = job_result(JobEventType.FAILED, **FAILED, **tokens)
+    failed, unseen = json.loads(as_json([failed, JobResult(job_id="job-2")]))
 
     assert failed["type"] == "job.failed"
     assert failed["reason"] == "out of memory"

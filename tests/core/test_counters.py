@@ -9,7 +9,7 @@ from poller.core.counters import MAX_MODELS, OTHER_MODEL, Counters, Histogram, r
 from poller.core.detection_lag import Detection
 from poller.core.errors import DeliveryError, MalformedResponse, PollError, Transient
 from poller.core.state import EventDraft, JobEventType
-from tests.support.builders import a_job
+from tests.support.builders import FINAL, a_job
 
 NOON = datetime(2024, 1, 15, 12, tzinfo=UTC).timestamp()
 SIGHTING = Detection(detected_at=NOON, last_seen_at=NOON - 8.0)
@@ -61,21 +61,23 @@ def test_visibility_delay_is_not_lag():
     assert (counts.lags.total, counts.delays.total) == (8.0, 2.0)
 
 
-def test_late_cost_counts_once():
-    """The cost of an end that was reported without it is counted when it settles."""
-    counts, end = Counters(), ended(model="llama", job_cost=None)
+def test_late_fields_count_once():
+    """What an end was reported without is counted when it settles, and nothing else again."""
+    counts, end = Counters(), ended(model="llama", input_tokens=20)
     settled = EventDraft(
         type=JobEventType.SETTLED,
         job_id="job-1",
-        job=a_job("SUCCEEDED", model="llama", job_cost=0.25),
+        job=a_job("SUCCEEDED", model="llama", **(FINAL | {"job_cost": 0.25})),
         previous_status=None,
         sequence=2,
+        late_fields=("job_cost", "output_tokens"),
     )
 
     counts.record_events([end], SIGHTING)
     counts.record_events([settled], SIGHTING)
 
     assert counts.costs == {"llama": 0.25}
+    assert counts.tokens == {("llama", "input"): 20, ("llama", "output"): 7}
     assert counts.jobs_ended == Counter({("llama", "SUCCEEDED"): 1})
 
 

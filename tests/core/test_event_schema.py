@@ -25,6 +25,8 @@ MISSHAPEN = [
     lambda event: event["data"].pop("sequence"),
     lambda event: event["data"].update(sequence=0),
     lambda event: event["data"].update(final=None),
+    lambda event: event["data"]["job"].update(job_cost=None),
+    lambda event: event["data"]["job"].update(output_tokens=None),
     lambda event: event["data"].update(previous_status="UNKNOWN"),
     lambda event: event["data"].update(job={"job_id": "job-1"}),
     lambda event: event["data"]["job"].pop("name"),

@@ -10,7 +10,7 @@ from poller.core.job_status import JobStatus
 from poller.core.lifecycle import decide
 from poller.core.parsing import parse_job
 from poller.core.state import JobEventType, JobState, LifecyclePolicy
-from tests.support.builders import FINAL, GOLDEN, a_job, a_job_object, check_event
+from tests.support.builders import FINAL, GOLDEN, REASON, a_job, a_job_object, check_event
 from tests.support.event_builders import OBSERVED, ORIGIN, SIGHTING, an_event
 
 
@@ -63,8 +63,11 @@ FINALITY = [
     ("job.succeeded", a_job("SUCCEEDED"), False),
     ("job.succeeded", a_job("SUCCEEDED", job_cost=0.5), False),
     ("job.failed", a_job("FAILED"), False),
+    ("job.failed", a_job("FAILED", **FINAL), False),
+    ("job.failed", a_job("FAILED", **FINAL, **REASON), True),
     ("job.cancelled", a_job("CANCELLED", **FINAL), True),
-    ("job.settled", a_job("SUCCEEDED", job_cost=0.5), True),
+    ("job.settled", COMPLETE, True),
+    ("job.settled", a_job("SUCCEEDED", job_cost=0.5), False),
     ("job.started", COMPLETE, None),
     ("job.missing", COMPLETE, None),
     ("job.missing", None, None),
@@ -75,7 +78,7 @@ FINALITY = [
 
 @pytest.mark.parametrize(("kind", "job", "is_final"), FINALITY)
 def test_final(kind, job, is_final):
-    """An end has whether its cost is final; other events have null."""
+    """An end, and what follows it, has whether it is final; other events have null."""
     assert check_event(an_event(kind, job=job).body)["data"]["final"] is is_final
 
 

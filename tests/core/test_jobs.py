@@ -8,7 +8,7 @@ from poller.core.errors import MalformedResponse
 from poller.core.job_status import JobStatus
 from poller.core.jobs import EVENT_FIELDS, format_rfc3339, is_job_id
 from poller.core.parsing import parse_job
-from tests.support.builders import a_job, a_job_object
+from tests.support.builders import FINAL, REASON, a_job, a_job_object
 
 TEN_THIRTY = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
 
@@ -169,16 +169,24 @@ def test_backward_times_have_no_duration():
 
 COMPLETENESS = [
     ({}, False),
-    ({"job_cost": 0.5}, False),
-    ({"datetime_completed": "2024-01-15T10:32:15Z"}, False),
-    ({"job_cost": 0, "datetime_completed": "2024-01-15T10:32:15Z"}, True),
+    (FINAL, True),
+    (FINAL | {"job_cost": 0, "input_tokens": 0, "output_tokens": 0, "num_rows": 0}, True),
+    (FINAL | {"job_cost": "0.5"}, False),
+    *[(FINAL | {name: None}, False) for name in FINAL],
 ]
 
 
+@pytest.mark.parametrize("status", ["SUCCEEDED", "CANCELLED"])
 @pytest.mark.parametrize(("fields", "is_final"), COMPLETENESS)
-def test_complete_job_has_cost_and_completion_time(fields, is_final):
-    """Both the cost, even zero, and the completion time make a job complete."""
-    assert a_job("SUCCEEDED", **fields).is_final is is_final
+def test_final_end_lacks_nothing(status, fields, is_final):
+    """Completion time, cost and tokens, even zero, make an end final."""
+    assert a_job(status, **fields).is_final is is_final
+
+
+def test_failure_is_final_with_its_reason():
+    """A failed job also needs its reason."""
+    assert not a_job("FAILED", **FINAL).is_final
+    assert a_job("FAILED", **FINAL, **REASON).is_final
 
 
 # What is refused.

@@ -13,6 +13,7 @@ from tests.support.state_builders import (
     COSTLESS,
     DONE,
     DOUBTED,
+    FAILED,
     LOST,
     NEW,
     POLICY,
@@ -43,7 +44,7 @@ def test_skipped_statuses_are_not_invented():
 
 def test_first_event_has_no_previous_status():
     """An event of the first observation has no previous status."""
-    (transition,) = decide(NEW, a_job("FAILED"), 0.0, RULES).drafts
+    (transition,) = decide(NEW, a_job("FAILED", **FAILED), 0.0, RULES).drafts
 
     assert transition.previous_status is None
     assert transition.sequence == 1
@@ -101,7 +102,7 @@ def test_unrecognised_status_is_announced_once():
 def test_unrecognised_job_still_has_its_end():
     """A job that was announced as unrecognised still has its end."""
     paused = a_job("PAUSED", **COMPLETED)
-    decisions = watch((0.0, paused), (600.0, paused), (700.0, a_job("FAILED")))
+    decisions = watch((0.0, paused), (600.0, paused), (700.0, a_job("FAILED", **FAILED)))
 
     assert event_types(decisions) == [[], ["job.unrecognised"], ["job.failed"]]
 
@@ -217,7 +218,7 @@ def test_missing_and_found_events_are_numbered():
 
 def test_events_that_happen_once_have_no_occurrence():
     """The occurrence is only in the events that can repeat, whatever happened before."""
-    found, failed = decide(LOST, a_job("FAILED"), 5.0, RULES).drafts
+    found, failed = decide(LOST, a_job("FAILED", **FAILED), 5.0, RULES).drafts
 
     assert (found.occurrence, failed.occurrence) == (1, 0)
 
@@ -269,7 +270,7 @@ CHANGES = [
     (QUEUED, a_job("STARTING"), False),
     (QUEUED, a_job("RUNNING"), False),
     (RUNNING, a_job("SUCCEEDED"), False),
-    (SETTLING, a_job("FAILED"), False),
+    (SETTLING, a_job("FAILED"), True),
     (DOUBTED, a_job("RUNNING"), False),
     (LOST, a_job("RUNNING"), False),
     (COSTLESS, a_job("FAILED", job_cost=1), False),

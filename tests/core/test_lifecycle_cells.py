@@ -15,6 +15,7 @@ from tests.support.state_builders import (
     COSTLESS,
     DONE,
     DOUBTED,
+    FAILED,
     LOST,
     NEVER_SEEN,
     NEW,
@@ -39,10 +40,12 @@ CELLS = [
     (NEW, a_job("SUCCEEDED"), Phase.SETTLING, "UNKNOWN", "", ""),
     (NEW, a_job("SUCCEEDED", **FINAL), Phase.DONE, "SUCCEEDED", "job.succeeded", ""),
     (NEW, a_job("COMPLETE", **FINAL), Phase.DONE, "SUCCEEDED", "job.succeeded", ""),
-    (NEW, a_job("FAILED"), Phase.DONE, "FAILED", "job.failed", ""),
-    (NEW, a_job("ERROR"), Phase.DONE, "FAILED", "job.failed", ""),
-    (NEW, a_job("CANCELLED"), Phase.DONE, "CANCELLED", "job.cancelled", ""),
-    (NEW, a_job("CANCELED"), Phase.DONE, "CANCELLED", "job.cancelled", ""),
+    (NEW, a_job("FAILED", **FINAL), Phase.SETTLING, "UNKNOWN", "", ""),
+    (NEW, a_job("FAILED", **FAILED), Phase.DONE, "FAILED", "job.failed", ""),
+    (NEW, a_job("ERROR", **FAILED), Phase.DONE, "FAILED", "job.failed", ""),
+    (NEW, a_job("CANCELLED"), Phase.SETTLING, "UNKNOWN", "", ""),
+    (NEW, a_job("CANCELLED", **COMPLETED), Phase.DONE, "CANCELLED", "job.cancelled", ""),
+    (NEW, a_job("CANCELED", **COMPLETED), Phase.DONE, "CANCELLED", "job.cancelled", ""),
     # active, the same or higher
     (QUEUED, a_job("QUEUED"), Phase.ACTIVE, "QUEUED", "", ""),
     (QUEUED, a_job("STARTING"), Phase.ACTIVE, "STARTING", "", ""),
@@ -64,11 +67,12 @@ CELLS = [
     (QUEUED, a_job("SUCCEEDED", job_cost=1), Phase.SETTLING, "QUEUED", "", ""),
     (QUEUED, a_job("SUCCEEDED", **COMPLETED), Phase.SETTLING, "QUEUED", "", ""),
     (QUEUED, a_job("SUCCEEDED", **FINAL), Phase.DONE, "SUCCEEDED", "job.succeeded", ""),
-    (QUEUED, a_job("FAILED"), Phase.DONE, "FAILED", "job.failed", ""),
-    (RUNNING, a_job("FAILED"), Phase.DONE, "FAILED", "job.failed", ""),
-    (CANCELLING, a_job("CANCELLED"), Phase.DONE, "CANCELLED", "job.cancelled", ""),
+    (QUEUED, a_job("FAILED", **FAILED), Phase.DONE, "FAILED", "job.failed", ""),
+    (RUNNING, a_job("FAILED"), Phase.SETTLING, "RUNNING", "", ""),
+    (RUNNING, a_job("FAILED", **FAILED), Phase.DONE, "FAILED", "job.failed", ""),
+    (CANCELLING, a_job("CANCELLED", **COMPLETED), Phase.DONE, "CANCELLED", "job.cancelled", ""),
     (CANCELLING, a_job("SUCCEEDED", **FINAL), Phase.DONE, "SUCCEEDED", "job.succeeded", ""),
-    (UNKNOWN, a_job("FAILED"), Phase.DONE, "FAILED", "job.failed", ""),
+    (UNKNOWN, a_job("FAILED", **FAILED), Phase.DONE, "FAILED", "job.failed", ""),
     # active, an unknown status
     (RUNNING, a_job("PAUSED"), Phase.ACTIVE, "RUNNING", "", "job.unknown_status"),
     (RUNNING, a_job("UNKNOWN"), Phase.ACTIVE, "RUNNING", "", "job.unknown_status"),
@@ -79,8 +83,9 @@ CELLS = [
     (SETTLING, a_job("QUEUED"), Phase.SETTLING, "RUNNING", "", ""),
     (SETTLING, a_job("SUCCEEDED"), Phase.SETTLING, "RUNNING", "", ""),
     (SETTLING, a_job("SUCCEEDED", **FINAL), Phase.DONE, "SUCCEEDED", "job.succeeded", ""),
-    (SETTLING, a_job("FAILED"), Phase.DONE, "FAILED", "job.failed", ""),
-    (SETTLING, a_job("CANCELLED"), Phase.DONE, "CANCELLED", "job.cancelled", ""),
+    (SETTLING, a_job("FAILED", **FINAL), Phase.SETTLING, "RUNNING", "", ""),
+    (SETTLING, a_job("FAILED", **FAILED), Phase.DONE, "FAILED", "job.failed", ""),
+    (SETTLING, a_job("CANCELLED", **COMPLETED), Phase.DONE, "CANCELLED", "job.cancelled", ""),
     (SETTLING, a_job("PAUSED", **FINAL), Phase.SETTLING, "RUNNING", "", ""),
     (SETTLING, Signal.NOT_FOUND, Phase.SETTLING, "RUNNING", "", ""),
     (DOUBTED, a_job("RUNNING"), Phase.ACTIVE, "RUNNING", "", "job.regressed"),
@@ -96,8 +101,8 @@ CELLS = [
     (DONE, a_job("PAUSED"), Phase.DONE, "SUCCEEDED", "", ""),
     (DONE, Signal.NOT_FOUND, Phase.DONE, "SUCCEEDED", "", ""),
     (COSTLESS, a_job("FAILED"), Phase.DONE, "FAILED", "", ""),
-    (COSTLESS, a_job("FAILED", **FINAL), Phase.DONE, "FAILED", "job.settled", ""),
-    (COSTLESS, a_job("FAILED", job_cost=0), Phase.DONE, "FAILED", "job.settled", ""),
+    (COSTLESS, a_job("FAILED", **FINAL), Phase.DONE, "FAILED", "", ""),
+    (COSTLESS, a_job("FAILED", **FAILED), Phase.DONE, "FAILED", "job.settled", ""),
     (COSTLESS, a_job("SUCCEEDED", **FINAL), Phase.DONE, "FAILED", "", "job.contradicted"),
     # missing
     (LOST, Signal.NOT_FOUND, Phase.MISSING, "RUNNING", "", ""),
@@ -105,11 +110,11 @@ CELLS = [
     (LOST, a_job("QUEUED"), Phase.ACTIVE, "RUNNING", "job.found", "job.regressed"),
     (LOST, a_job("PAUSED"), Phase.ACTIVE, "RUNNING", "job.found", "job.unknown_status"),
     (LOST, a_job("SUCCEEDED"), Phase.SETTLING, "RUNNING", "job.found", ""),
-    (LOST, a_job("FAILED"), Phase.DONE, "FAILED", "job.found job.failed", ""),
+    (LOST, a_job("FAILED", **FAILED), Phase.DONE, "FAILED", "job.found job.failed", ""),
     (NEVER_SEEN, a_job("QUEUED"), Phase.ACTIVE, "QUEUED", "job.found", ""),
     (NEVER_SEEN, a_job("RUNNING"), Phase.ACTIVE, "RUNNING", "job.found job.started", ""),
     (NEVER_SEEN, a_job("PAUSED"), Phase.ACTIVE, "UNKNOWN", "job.found", "job.unknown_status"),
-    (NEVER_SEEN, a_job("FAILED"), Phase.DONE, "FAILED", "job.found job.failed", ""),
+    (NEVER_SEEN, a_job("FAILED", **FAILED), Phase.DONE, "FAILED", "job.found job.failed", ""),
     # one 404 means nothing yet
     (NEW, Signal.NOT_FOUND, Phase.NEW, "UNKNOWN", "", ""),
     (RUNNING, Signal.NOT_FOUND, Phase.ACTIVE, "RUNNING", "", ""),
@@ -138,7 +143,7 @@ def test_time_alone_changes_settling_jobs_only(state):
 STATES = [CANCELLING, COSTLESS, DONE, DOUBTED, LOST, NEW, QUEUED, RUNNING, SETTLING, UNKNOWN]
 LOOKS = [
     a_job(word, **fields)
-    for word, fields in product([*JobStatus, "PAUSED"], [{}, STARTED, COMPLETED, FINAL])
+    for word, fields in product([*JobStatus, "PAUSED"], [{}, STARTED, COMPLETED, FINAL, FAILED])
 ]
 
 

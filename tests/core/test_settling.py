@@ -1,17 +1,19 @@
-"""Ends that are not complete: settling, returning to work, and the cost that comes late."""
+"""Ends that are not final: settling, returning to work, and what comes late."""
 
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
 
 from poller.core.lifecycle import decide
 from poller.core.settling import settle_deadline
 from poller.core.state import LifecyclePolicy, Phase, Signal
-from tests.support.builders import FINAL, a_job
+from tests.support.builders import FINAL, REASON, a_job
 from tests.support.state_builders import (
     COMPLETED,
     COSTLESS,
     DONE,
+    FAILED,
     LOST,
     NEW,
     QUEUED,
@@ -37,6 +39,12 @@ def test_settle_intervals():
     assert now == RULES.settle_timeout
 
 
+@pytest.mark.parametrize(("age", "wait"), [(0.9, 2.1), (2.8, 4.2), (2.5, 0.5), (28.5, 30.0)])
+def test_settle_polls_that_are_nearly_due_are_skipped(age, wait):
+    """A poll that came a little early, or late, is not repeated at once."""
+    assert poll_delay(SETTLING, age) == pytest.approx(wait)
+
+
 def test_settle_intervals_scale_with_the_timeout():
     """With another settle timeout the intervals scale with it."""
     state = after((0.0, a_job("SUCCEEDED")))
@@ -44,17 +52,39 @@ def test_settle_intervals_scale_with_the_timeout():
     assert poll_delay(state, 0.0, rules=LifecyclePolicy(settle_timeout=60.0)) == 2.0
 
 
-def test_settling_ends_when_the_job_is_complete():
-    """A job is announced as soon as cost and completion time are there."""
-    seen = [
-        (0.0, a_job("SUCCEEDED")),
-        (1.0, a_job("SUCCEEDED", **COMPLETED)),
-        (3.0, a_job("SUCCEEDED", **FINAL)),
-    ]
+PARTS = [
+    {"job_cost": 0.5},
+    {"datetime_completed": "2024-01-15T10:32:15Z"},
+    {"input_tokens": 20, "output_tokens": 7},
+    REASON,
+]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))), ids=str)
+def test_settling_ends_when_the_end_is_final(order):
+    """A failure is announced as soon as the last of its fields is there, in whatever order."""
+    seen = [(float(number), a_job("FAILED", **PARTS[part])) for number, part in enumerate(order)]
     decisions = watch(*seen)
 
-    assert event_types(decisions) == [[], [], ["job.succeeded"]]
-    assert decisions[-1].drafts[0].job.is_final
+    assert event_types(decisions) == [[], [], [], ["job.failed"]]
+    assert decisions[-1].drafts[0].job == a_job("FAILED", **FAILED)
+
+
+def test_cancelled_job_is_not_held_for_its_cost():
+    """A cancelled job is announced with its completion time; tokens and cost follow."""
+    seen = [(0.0, a_job("CANCELLED")), (1.0, a_job("CANCELLED", **COMPLETED))]
+    decisions = watch(*seen, (9.0, a_job("CANCELLED", **FINAL)))
+
+    assert event_types(decisions) == [[], ["job.cancelled"], ["job.settled"]]
+
+
+def test_end_that_becomes_another_end_has_the_fields_of_the_last():
+    """A success that turns out to be a failure is announced once, as the failure alone."""
+    failed = a_job("FAILED", **COMPLETED)
+    decisions = watch((0.0, a_job("SUCCEEDED", job_cost=0.5)), (1.0, failed), (30.0, Signal.TIMER))
+
+    assert event_types(decisions) == [[], [], ["job.failed"]]
+    assert decisions[-1].drafts[0].job == failed
 
 
 @pytest.mark.parametrize("seen", [Signal.TIMER, a_job("SUCCEEDED")])
@@ -64,7 +94,7 @@ def test_settling_ends_after_its_timeout(seen):
 
     assert event_types(decisions) == [[], [], ["job.succeeded"]]
     assert not decisions[-1].drafts[0].job.is_final
-    assert decisions[-1].state.awaits_cost
+    assert decisions[-1].state.is_unfinished
 
 
 def test_settling_has_a_deadline():
@@ -110,7 +140,7 @@ def test_settling_job_that_goes_on_is_active_again(seen, phase):
 def test_job_active_again_ends_once():
     """A job that is active again can run for long, and ends once."""
     seen = [(1.0, a_job("RUNNING")), (7.0, a_job("RUNNING")), (1_000.0, Signal.TIMER)]
-    decisions = watch(*seen, (2_000.0, a_job("FAILED")), state=SETTLING)
+    decisions = watch(*seen, (2_000.0, a_job("FAILED", **FAILED)), state=SETTLING)
 
     assert event_types(decisions) == [[], [], [], ["job.failed"]]
 
@@ -124,26 +154,63 @@ def test_job_active_again_has_its_start():
     assert decisions[-1].state.job == a_job("RUNNING")
 
 
-# The cost that comes late.
+# What comes late.
 
 
-def test_late_cost_is_announced_once():
-    """An end that was announced without a cost is followed by one event when the cost comes."""
-    late = a_job("FAILED", job_cost=0.25)
-    decisions = watch((60.0, a_job("FAILED")), (90.0, late), (95.0, late), state=COSTLESS)
+def test_late_fields_are_announced_once():
+    """An end that was announced too early is followed by one event when nothing is missing."""
+    late = a_job("FAILED", **FAILED)
+    seen = [(60.0, a_job("FAILED")), (70.0, a_job("FAILED", job_cost=0.5)), (90.0, late)]
+    decisions = watch(*seen, (95.0, late), state=COSTLESS)
 
-    assert event_types(decisions) == [[], ["job.settled"], []]
-    assert decisions[1].drafts[0].job is late
-    assert decisions[1].drafts[0].sequence == COSTLESS.sequence + 1
-
-
-def test_cost_watch_is_slow_and_ends():
-    """A missing cost is polled for every 30 s at first, later every 5 minutes, for an hour."""
-    waits = [poll_delay(COSTLESS, now) for now in (0.0, 100.0, 1_000.0, 3_600.0)]
-
-    assert waits == [30.0, 100.0, 300.0, None]
+    assert event_types(decisions) == [[], [], ["job.settled"], []]
+    assert decisions[2].drafts[0].job == late
+    assert decisions[2].drafts[0].sequence == COSTLESS.sequence + 1
 
 
-def test_finished_job_is_not_polled():
-    """A job that was announced with its cost is never polled again."""
+DAY = 86_400.0
+PART = a_job("FAILED", job_cost=0.5)
+
+
+@pytest.mark.parametrize(
+    ("seen", "at"),
+    [
+        ([(60.0, PART), (DAY - 1.0, PART), (DAY, Signal.TIMER), (DAY + 9.0, PART)], 2),
+        ([(60.0, PART), (DAY - 1.0, Signal.TIMER), (DAY, a_job("FAILED"))], 2),
+        ([(DAY, Signal.TIMER), (DAY + 1.0, a_job("FAILED")), (DAY + 2.0, PART)], 2),
+    ],
+)
+def test_part_of_the_late_fields_is_announced_after_a_day(seen, at):
+    """When a field never comes, the others are announced a day after the end, once."""
+    decisions = watch(*seen, state=COSTLESS)
+
+    expected = [["job.settled"] if number == at else [] for number in range(len(seen))]
+    assert event_types(decisions) == expected
+    assert decisions[at].drafts[0].job == PART
+
+
+def test_late_fields_that_are_held_have_a_deadline():
+    """Only while something is held back must `decide` be called after a day."""
+    held = watch((60.0, PART), state=COSTLESS)[-1].state
+
+    assert settle_deadline(held, RULES) == COSTLESS.since + DAY
+    assert not held.matches_recorded(COSTLESS)
+    assert settle_deadline(COSTLESS, RULES) is None
+
+
+def test_late_watch_is_slow_and_ends():
+    """Missing fields are polled for after 10 minutes, after an hour and then daily, for a week."""
+    now, polls = 0.0, []
+    while (wait := poll_delay(COSTLESS, now)) is not None:
+        now += wait
+        polls.append(now)
+
+    assert polls == [600.0, 3_600.0, *(day * DAY for day in range(1, 8))]
+
+
+def test_final_end_is_not_polled():
+    """A job whose end was announced as final, or settled, is never polled again."""
+    settled = watch((60.0, a_job("FAILED", **FAILED)), state=COSTLESS)[-1].state
+
     assert poll_delay(DONE, 0.0) is None
+    assert poll_delay(settled, 61.0) is None

@@ -51,10 +51,9 @@ class FakeServers:
     api_url: str = ""
     hook_url: str = ""
 
-    def add(self, job_id: str, ends_as: str = "succeeded", *, is_cost_late: bool = False) -> None:
+    def add(self, job_id: str, ends_as: str = "succeeded") -> None:
         """Create a job."""
-        stages_ = stages(ends_as, is_cost_late=is_cost_late)
-        self.jobs[job_id] = ScriptedJob(job_id, stages_, [self.now()])
+        self.jobs[job_id] = ScriptedJob(job_id, stages(ends_as), [self.now()])
 
     @property
     def is_reported(self) -> bool:

@@ -23,9 +23,11 @@ from poller.polling.watcher import Watcher
 from poller.sutro.list_planner import ListPlanner
 from poller.sutro.rate_limit import RateLimiter
 from poller.sutro.source import SutroSource
+from tests.fault_injection.late_fields import ENDS, LATE_DELAYS, late_fields_violations
 from tests.fault_injection.scripted_jobs import OUTCOMES
 from tests.fault_injection.unreliable_api import (
     ERRORS,
+    LATE_FIELDS,
     UNKNOWN,
     ApiFault,
     JobTimeline,
@@ -35,9 +37,9 @@ from tests.fault_injection.unreliable_api import (
 from tests.support.fakes import FailingStore, a_store, a_watcher, recorded
 from tests.support.virtual_time import START, virtual_clock
 
-ENDS: Final = {f"job.{ends_as}" for ends_as in OUTCOMES}
 RECOVERY_SECONDS: Final = 9 * 3_600.0
 """Seconds after which all jobs have ended and every deferred poll was made."""
+RESTART_SECONDS: Final = 600.0
 
 
 class Fleet:
@@ -77,6 +79,8 @@ class Fleet:
             for site in self.sites:
                 self._switch_to(site)
                 await anyio.sleep(RECOVERY_SECONDS)
+                self._switch_to(site)  # the next poll for late fields may be a day away
+                await anyio.sleep(RESTART_SECONDS)
             self.group.cancel_scope.cancel()
         self._keep_events()
 
@@ -98,6 +102,7 @@ class Fleet:
             for timeline in site.api.timelines.values()
             if (ends := [end for end in ENDS if (timeline.job_id, end) in ids]) != [timeline.end]
         ]
+        found += late_fields_violations(databases[-1], site)
         found += [
             f"ids of {key}: {of}" for key, of in ids.items() if key[1] in ENDS and len(of) > 1
         ]
@@ -172,11 +177,12 @@ class Fleet:
         number = len(site.api.timelines)
         for job_id in [f"job-{number}" for number in range(number, min(number + jobs, self.size))]:
             ended = now + 5.0 + self.random.choice([1.0, 30.0, 300.0, 2_000.0, 20_000.0])
-            cost_at = ended + self.random.choice([0.0, 0.0, 10.0, 100.0])
+            delays = self.random.choice(LATE_DELAYS)
+            late = {name: ended + self.random.choice(delays) for name in LATE_FIELDS}
             ends_as = self.random.choice(OUTCOMES)
             listed = now + self.random.choice([0.0, 0.0, 0.0, 40.0, 400.0])
             site.api.timelines[job_id] = JobTimeline(
-                job_id, ends_as, now, now + 5.0, ended, cost_at, listed
+                job_id, ends_as, now, now + 5.0, ended, late, listed
             )
             if not self.is_discovering or self.random.random() < 0.3:
                 site.watched_ids.add(job_id)

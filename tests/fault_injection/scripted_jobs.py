@@ -1,5 +1,6 @@
 """Jobs that change their status only when the event of the last change is acknowledged."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -12,17 +13,18 @@ OUTCOMES: Final = ("succeeded", "failed", "cancelled")
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A status of a job, with its cost or without, and the event that it causes."""
+    """A status of a job, the event that it causes, and the fields that are late."""
 
     status: str
     event_type: str | None
     has_cost: bool = False
+    late_fields: Collection[str] = ()
 
 
-def stages(ends_as: str, *, is_cost_late: bool = False) -> tuple[Stage, ...]:
-    """Return the stages of a job that ends in a way."""
-    end = Stage(ends_as.upper(), f"job.{ends_as}", has_cost=not is_cost_late)
-    late = (Stage(ends_as.upper(), "job.settled", has_cost=True),) if is_cost_late else ()
+def stages(ends_as: str, *, late_fields: Collection[str] = ()) -> tuple[Stage, ...]:
+    """Return the stages of a job that ends in a way; some fields come after its end."""
+    end = Stage(ends_as.upper(), f"job.{ends_as}", has_cost=True, late_fields=late_fields)
+    late = (Stage(ends_as.upper(), "job.settled", has_cost=True),) if late_fields else ()
     return (Stage("QUEUED", None), Stage("RUNNING", "job.started"), end, *late)
 
 
@@ -61,15 +63,16 @@ class ScriptedJob:
         number = max(len(self.reached) - 1 - stages_ago, 0)
         stage = self.stages[number]
         moments = [_format(moment) for moment in self.reached[: number + 1]] + [None] * 2
-        return a_job_object(
-            job_id=self.job_id,
-            status=stage.status,
-            datetime_created=moments[0],
-            datetime_started=moments[1],
-            datetime_completed=moments[2],
-            job_cost=0.0234 if stage.has_cost else None,
-            failure_reason={"message": "No output."} if stage.status == "FAILED" else None,
-        )
+        fields = {
+            "job_id": self.job_id,
+            "status": stage.status,
+            "datetime_created": moments[0],
+            "datetime_started": moments[1],
+            "datetime_completed": moments[2],
+            "job_cost": 0.0234 if stage.has_cost else None,
+            "failure_reason": {"message": "No output."} if stage.status == "FAILED" else None,
+        }
+        return a_job_object(**fields | dict.fromkeys(stage.late_fields))
 
 
 def _format(moment: float) -> str:

@@ -187,7 +187,7 @@ async def run_case(seed: int, path: Path) -> tuple[list[str], int]:
         hits += bool(servers.unacknowledged)
         late = await run_after_faults(servers, path)
     of_jobs = [event for event in servers.received if event.job_id in servers.jobs]
-    wrong = check_run(servers.must_arrive, of_jobs, begins=begins, store=path).violations
+    wrong = check_run(servers.expected, of_jobs, begins=begins, store=path).violations
     wrong = [line for line in wrong if "poller.auth" not in line]
     of_key = repeated_auth_events(
         [event for event in servers.received if event.job_id not in servers.jobs]

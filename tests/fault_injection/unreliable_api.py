@@ -1,5 +1,6 @@
 """APIs without sockets: slow, late, and failing for all requests or for one job."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
@@ -29,6 +30,15 @@ from tests.support.virtual_time import START
 LATENCIES: Final = (0.01, 0.05, 0.3, 2.0, 8.0)
 
 
+LATE_FIELDS: Final = (
+    "datetime_completed",
+    "job_cost",
+    "input_tokens",
+    "output_tokens",
+    "failure_reason",
+)
+
+
 class ApiFault(NamedTuple):
     """An error, and the probability that a request meets it."""
 
@@ -53,14 +63,17 @@ ERRORS: Final[tuple[PollError, ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class JobTimeline:
-    """When one job changes, and when the list begins to show it, in seconds of the loop."""
+    """When one job changes, and when the list begins to show it, in seconds of the loop.
+
+    `late` has when each of LATE_FIELDS comes, never before the end.
+    """
 
     job_id: str
     ends_as: str
     created: float
     started: float
     ended: float
-    cost_at: float
+    late: Mapping[str, float]
     listed: float = 0.0
 
     @property
@@ -71,15 +84,18 @@ class JobTimeline:
     def at(self, now: float) -> Job:
         """Return the job as it is at a time."""
         moments = {"created": self.created, "started": self.started, "completed": self.ended}
-        fields: dict[str, Any] = {
+        fields: dict[str, Any] = {"job_cost": 0.5, "input_tokens": 20, "output_tokens": 0}
+        fields |= {
             f"datetime_{name}": format_rfc3339(START + timedelta(seconds=at))
             for name, at in moments.items()
             if at <= now
         }
+        if self.ends_as == "failed":
+            fields["failure_reason"] = {"message": "out of quota"}
+        fields |= {name: None for name, at in self.late.items() if now < at}
         going = "RUNNING" if now >= self.started else "QUEUED"
         status = self.ends_as.upper() if now >= self.ended else going
-        cost = 0.5 if now >= self.cost_at else None
-        return a_job(status, job_id=self.job_id, job_cost=cost, **fields)
+        return a_job(status, job_id=self.job_id, **fields)
 
 
 class UnreliableApi:

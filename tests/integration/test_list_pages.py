@@ -168,7 +168,7 @@ async def test_lagging_list_moves_no_job_back(known: str, phase: Phase):
             await watcher.watch(["job-1"])
             await settled()
             await source.answer(a_job(known), requested_at=clock.steady())
-            for _ in range(3):
+            for _ in range(2):
                 await anyio.sleep(9.0)
                 await source.answer(a_job("QUEUED"), requested_at=clock.steady(), from_list=True)
             state = watcher.tracker["job-1"]

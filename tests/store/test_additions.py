@@ -1,24 +1,17 @@
 """Jobs that are added at run time."""
 
-import sqlite3
 from pathlib import Path
 
 import pytest
 
-from poller.core.auth_notice import AuthNotice
 from poller.core.outbox import WriteBatch
 from poller.core.state import Phase
-from poller.store import schema, sql
-from poller.store.rows import event_row
 from tests.support.store_builders import (
     DAY,
-    NOON,
     AnyStore,
     ManualClock,
     a_state,
     a_store,
-    an_event,
-    event_ids,
     reopen,
 )
 
@@ -79,25 +72,3 @@ async def test_added_ids_belong_to_one_deployment(path: Path, now: ManualClock) 
         await store.remove_ids(["job-1"])
     async with a_store(path, now) as store:
         assert await store.added_ids() == ["job-1"]
-
-
-@pytest.mark.parametrize("version", [1, 2])
-async def test_migration_keeps_everything(path: Path, now: ManualClock, version: int) -> None:
-    """A database of an older version is migrated when it is opened, with everything in it."""
-    event = event_row(an_event("1")) | {"now": NOON}
-    with sqlite3.connect(path) as db:
-        db.executescript("".join(schema.MIGRATIONS[:version]))
-        db.execute(f"PRAGMA user_version = {version}")
-        db.execute("INSERT INTO marks VALUES ('born', 'then'), ('auth', 'refused 3')")
-        db.execute("INSERT INTO sinks (name) VALUES ('webhook')")
-        db.execute(sql.WRITE_EVENT, event)
-        db.execute(sql.ADD_DELIVERIES, event | {"sinks": '["webhook"]'})
-    db.close()
-
-    async with a_store(path, now) as store:
-        await store.add_ids(["job-1"])
-        assert await store.added_ids() == ["job-1"]
-        flags = await store.get_flags()
-        assert flags["born"] == "then"
-        assert AuthNotice.parse(flags["auth"]) == AuthNotice(is_rejected=True, occurrence=3)
-        assert await event_ids(store, NOON) == ["evt_1"]

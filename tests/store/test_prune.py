@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from poller.core.outbox import Retention, WriteBatch
+from poller.core.state import Phase
+from tests.support.builders import a_job
 from tests.support.store_builders import (
     DAY,
     HOOK,
@@ -40,6 +42,21 @@ async def test_event_is_kept_for_its_retention(
 
     assert await store.prune(now.advance(days * DAY - 1), []) == 0
     assert await is_recorded(store, now)
+
+
+async def test_end_is_kept_while_fields_are_awaited(path: Path, now: ManualClock) -> None:
+    """The end of a job whose fields are awaited stays, so that its sinks get what comes late."""
+    settled = an_event("2", type="job.settled", same_sinks_as="evt_1")
+    end = a_state(phase=Phase.DONE, job=a_job("SUCCEEDED"), awaited_fields=("job_cost",))
+    async with a_store(path, now, retention=Retention(delivered=DAY)) as store:
+        await store.write(WriteBatch(states=[end], events=[an_event("1")]))
+        await store.settle([delivered((await due(store, now()))[0])])
+
+        assert await store.prune(now.advance(7 * DAY), []) == 0
+        await store.write(WriteBatch(events=[settled]))
+        assert [it.event.id for it in await due(store, now())] == ["evt_2"]
+        await store.settle([delivered((await due(store, now()))[0])])
+        assert await store.prune(now.advance(DAY), []) == 2
 
 
 async def test_retention_is_configurable(path: Path, now: ManualClock) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from poller.core.job_status import JobStatus
 from poller.core.outbox import WriteBatch
-from poller.core.pacing import COST_WATCH_SECONDS, MISSING_SECONDS
+from poller.core.pacing import LATE_WATCH_SECONDS, MISSING_SECONDS
 from poller.core.state import JobState, Phase
 from tests.support.builders import FINAL, a_job, a_job_object
 from tests.support.store_builders import NOON, AnyStore, ManualClock, a_state, reopen
@@ -57,9 +57,9 @@ async def test_load_states_returns_requested_jobs_only(store: AnyStore) -> None:
 
 
 async def test_load_states_adds_unfinished_jobs(store: AnyStore) -> None:
-    """A job that is settling or awaits its cost is loaded without a request; others are not."""
+    """A job that is settling or awaits fields is loaded without a request; others are not."""
     settling = a_state("job-1", phase=Phase.SETTLING, job=SUCCEEDED)
-    awaiting = a_state("job-2", phase=Phase.DONE, job=SUCCEEDED)
+    awaiting = a_state("job-2", phase=Phase.DONE, job=SUCCEEDED, awaited_fields=("job_cost",))
     final = a_state("job-3", phase=Phase.DONE, job=a_job("SUCCEEDED", **FINAL))
     await store.write(WriteBatch(states=[settling, awaiting, final]))
 
@@ -70,7 +70,7 @@ async def test_unfinished_ids(store: AnyStore) -> None:
     """Every recorded job that is not done is returned."""
     phases = {"job-1": Phase.ACTIVE, "job-2": Phase.SETTLING, "job-3": Phase.MISSING}
     states = [a_state(job_id, phase=phase, job=SUCCEEDED) for job_id, phase in phases.items()]
-    done = a_state("job-4", phase=Phase.DONE, job=SUCCEEDED)
+    done = a_state("job-4", phase=Phase.DONE, job=SUCCEEDED, awaited_fields=("job_cost",))
     await store.write(WriteBatch(states=[*states, done]))
 
     assert sorted(await store.unfinished_ids()) == ["job-1", "job-2", "job-3"]
@@ -88,10 +88,12 @@ async def test_unfinished_ids_leaves_out_a_job_that_was_given_up(
     assert (before, await store.unfinished_ids()) == (["job-1"], [])
 
 
-async def test_load_states_stops_awaiting_a_cost(store: AnyStore, now: ManualClock) -> None:
-    """A job whose cost is overdue is loaded only when it is requested."""
-    await store.write(WriteBatch(states=[a_state(phase=Phase.DONE, job=SUCCEEDED)]))
-    now.advance(COST_WATCH_SECONDS)
+async def test_load_states_stops_awaiting_fields(store: AnyStore, now: ManualClock) -> None:
+    """A job whose missing fields are overdue is loaded only when it is requested."""
+    await store.write(
+        WriteBatch(states=[a_state(phase=Phase.DONE, job=SUCCEEDED, awaited_fields=("job_cost",))])
+    )
+    now.advance(LATE_WATCH_SECONDS)
 
     assert await loaded(store) == []
     assert await loaded(store, "job-1") == ["job-1"]

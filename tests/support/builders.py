@@ -17,8 +17,16 @@ GOLDEN: Final = Path(__file__).parents[1] / "golden"
 EXAMPLE: Final[dict[str, Any]] = json.loads((FIXTURES / "job-12345.json").read_text("utf-8"))
 """The job object of the API's documentation: job-12345, succeeded, complete."""
 
-FINAL: Final = {"job_cost": 0.5, "datetime_completed": "2024-01-15T10:32:15Z"}
-"""The fields that make a succeeded job complete."""
+FINAL: Final = {
+    "job_cost": 0.5,
+    "datetime_completed": "2024-01-15T10:32:15Z",
+    "input_tokens": 20,
+    "output_tokens": 7,
+}
+"""The fields that make the end of a job final, unless it failed."""
+
+REASON: Final = {"failure_reason": {"message": "out of quota"}}
+"""What the end of a failed job has beside these."""
 
 
 def a_job_object(**fields: Any) -> dict[str, Any]:

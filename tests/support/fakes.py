@@ -30,7 +30,7 @@ from poller.sutro.list_planner import ListPlanner
 from poller.sutro.port import Known, Observation, PollRequest, QueueView
 from poller.sutro.rate_limit import RateLimiter
 from poller.sutro.source import SutroSource
-from tests.support.builders import FINAL, a_job
+from tests.support.builders import FINAL, REASON, a_job
 from tests.support.virtual_time import virtual_clock
 
 HOOK = "hook"
@@ -44,8 +44,9 @@ def half() -> float:
 
 
 def ended(job_id: str = "job-1", status: str = "SUCCEEDED", **fields: Any) -> Job:
-    """Return an ended job with its cost and completion time."""
-    return a_job(status, job_id=job_id, **(FINAL | fields))
+    """Return an ended job with all that the API adds to it."""
+    reason = REASON if status == "FAILED" else {}
+    return a_job(status, job_id=job_id, **(FINAL | reason | fields))
 
 
 def running(job_id: str = "job-1", **fields: Any) -> Job:

@@ -7,34 +7,38 @@ ENDS = {"SUCCEEDED", "FAILED", "CANCELLED"}
 EARLY = {"SUBMITTED", "PENDING", "QUEUED", "STARTING"}
 GOING = EARLY | {"RUNNING", "CANCELLING"}
 DAY = 24 * 3600
+ALL = frozenset({"completed", "cost", "tokens"})
+NEEDS = {"SUCCEEDED": ALL, "FAILED": ALL | {"reason"}, "CANCELLED": ALL}
+HOLDS = NEEDS | {"CANCELLED": frozenset({"completed"})}
 
 
 class Oracle:
     """Returns the events that must follow each poll."""
 
     def __init__(self):
-        self.end = self.waiting_since = None
-        self.seen = self.missing = self.cancelling = self.costless = False
-        self.first_cost = self.once = frozenset()
+        self.end = self.ended_at = self.waiting_since = self.first = None
+        self.seen = self.missing = self.cancelling = False
+        self.lacks = self.has = self.once = frozenset()
         self.restart()
 
     def restart(self):
         """Forget what a restart may forget: misses, and later observations of a success."""
         self.misses, self.doubted_at = [], None
         self.completing_since = self.unknown_since = None
-        self.last_cost = self.first_cost
+        self.last = self.first
 
-    def sees(self, now, word, *, started, completed, cost, reason):
-        """Return the events that one job object must cause."""
+    def sees(self, now, word, *, started, has):
+        """Return the events that one job object must cause, by what it `has` of its end."""
         found = ["job.found"] if self.missing else []
         self.seen, self.missing, self.misses = True, False, []
         if self.end:
-            return self._only_once("job.settled", self.costless and cost and word == self.end)
+            self.has |= has if word == self.end else frozenset()
+            return self._settles(now)
         if word in ENDS:
-            return found + self._sees_end(now, word, cost, is_final=cost and completed)
+            return found + self._sees_end(now, word, has)
         if self.waiting_since is not None and not self._revives(now, word):
             return []
-        is_long = self._is_long(now, completed, word not in GOING, reason)
+        is_long = self._is_long(now, "completed" in has, word not in GOING, "reason" in has)
         runs = word == "RUNNING" or (started and word in EARLY)
         events = self._only_once("job.started", runs and not self.cancelling)
         self.cancelling = self.cancelling or word == "CANCELLING"
@@ -60,20 +64,30 @@ class Oracle:
 
     def waits(self, now):
         """Return the events that the passing of time must cause."""
+        if self.end:
+            return self._settles(now)
         is_over = self.waiting_since is not None and now - self.waiting_since >= 30
-        return self._ends("SUCCEEDED", self.last_cost) if is_over else []
+        return self._ends(now, *self.last) if is_over else []
 
-    def _sees_end(self, now, word, cost, *, is_final):
-        if word != "SUCCEEDED" or is_final:
-            return self._ends(word, cost)
+    def _sees_end(self, now, word, has):
+        if self.waiting_since is not None and self.last[0] == word:
+            has |= self.last[1]
+        if HOLDS[word] <= has:
+            return self._ends(now, word, has)
         if self.waiting_since is None:
-            self.waiting_since, self.first_cost = now, cost
-        self.doubted_at, self.last_cost = None, cost
+            self.waiting_since, self.first = now, (word, has)
+        self.doubted_at, self.last = None, (word, has)
         return self.waits(now)
 
-    def _ends(self, word, cost):
-        self.end, self.costless, self.waiting_since = word, not cost, None
+    def _ends(self, now, word, has):
+        self.end, self.ended_at, self.waiting_since = word, now, None
+        self.lacks, self.has = NEEDS[word] - has, has
         return [f"job.{word.lower()}"]
+
+    def _settles(self, now):
+        is_final = NEEDS[self.end] <= self.has
+        is_long = now - self.ended_at >= DAY
+        return self._only_once("job.settled", self.lacks & self.has and (is_final or is_long))
 
     def _revives(self, now, word):
         if word in GOING and self.doubted_at is None:

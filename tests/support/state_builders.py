@@ -6,12 +6,13 @@ from poller.core.jobs import Job
 from poller.core.lifecycle import decide
 from poller.core.pacing import PollPolicy, next_poll_delay
 from poller.core.state import Decision, JobState, LifecyclePolicy, Phase, Signal
-from tests.support.builders import FINAL, a_job
+from tests.support.builders import FINAL, REASON, a_job
 
 RULES = LifecyclePolicy()
 POLICY = PollPolicy()
 MOMENT = "2024-01-15T10:30:15Z"
 STARTED = {"datetime_started": MOMENT}
+FAILED = FINAL | REASON
 COMPLETED = {"datetime_completed": MOMENT}
 Seen = tuple[float, Job | Signal]
 
@@ -62,6 +63,6 @@ UNKNOWN = after((0.0, a_job("PAUSED")))
 SETTLING = after((0.0, a_job("RUNNING")), (0.0, a_job("SUCCEEDED")))
 DOUBTED = replace(SETTLING, regressed_at=0.0)
 DONE = after((0.0, a_job("RUNNING")), (0.0, a_job("SUCCEEDED", **FINAL)))
-COSTLESS = after((0.0, a_job("FAILED")))
+COSTLESS = after((-30.0, a_job("FAILED")), (0.0, Signal.TIMER))
 LOST = replace(RUNNING, phase=Phase.MISSING, occurrence=1)
 NEVER_SEEN = replace(NEW, phase=Phase.MISSING, occurrence=1, sequence=1)

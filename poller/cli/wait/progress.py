@@ -136,7 +136,7 @@ def status_of(result: JobResult) -> str | None:
     if result.job is None:
         return None
     is_settling = result.job.status.is_terminal and result.end is None
-    return status_text(result.job) + (" (waiting for its cost)" if is_settling else "")
+    return status_text(result.job) + (" (waiting for its last fields)" if is_settling else "")
 
 
 def _numbers(job: Job | None, now: datetime) -> list[str]:

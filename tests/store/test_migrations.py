@@ -1,0 +1,85 @@
+"""Databases of older versions."""
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from poller.core.auth_notice import AuthNotice
+from poller.core.job_status import JobStatus
+from poller.core.jobs import Job
+from poller.core.state import Phase
+from poller.store import schema, sql
+from poller.store.rows import event_row, state_row
+from tests.support.builders import FINAL, a_job
+from tests.support.store_builders import (
+    NOON,
+    ManualClock,
+    a_state,
+    a_store,
+    an_event,
+    event_ids,
+)
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+async def test_migration_keeps_everything(path: Path, now: ManualClock, version: int) -> None:
+    """A database of an older version is migrated when it is opened, with everything in it."""
+    event = event_row(an_event("1")) | {"now": NOON}
+    with sqlite3.connect(path) as db:
+        db.executescript("".join(schema.MIGRATIONS[:version]))
+        db.execute(f"PRAGMA user_version = {version}")
+        flags, word = ("flags", "rejected") if version >= 3 else ("marks", "refused")
+        db.execute(f"INSERT INTO {flags} VALUES ('born', 'then'), ('auth', '{word} 3')")
+        db.execute("INSERT INTO sinks (name) VALUES ('webhook')")
+        db.execute(sql.WRITE_EVENT, event)
+        db.execute(sql.ADD_DELIVERIES, event | {"sinks": '["webhook"]'})
+    db.close()
+
+    async with a_store(path, now) as store:
+        await store.add_ids(["job-1"])
+        assert await store.added_ids() == ["job-1"]
+        flags = await store.get_flags()
+        assert flags["born"] == "then"
+        assert AuthNotice.parse(flags["auth"]) == AuthNotice(is_rejected=True, occurrence=3)
+        assert await event_ids(store, NOON) == ["evt_1"]
+
+
+SUCCEEDED = a_job("SUCCEEDED", **FINAL)
+AWAITED = [
+    (SUCCEEDED, []),
+    (replace(SUCCEEDED, job_cost=None), ["job_cost"]),
+    (replace(SUCCEEDED, job_cost=None, input_tokens=None), ["job_cost", "input_tokens"]),
+    (replace(SUCCEEDED, datetime_completed=None), ["datetime_completed"]),
+    (replace(SUCCEEDED, input_tokens=None), []),
+    (a_job("FAILED", **FINAL), []),
+    (a_job("FAILED"), [*FINAL, "failure_reason"]),
+    (None, []),
+]
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize(("job", "awaited"), AWAITED, ids=range(len(AWAITED)))
+async def test_migration_of_awaited_fields(
+    path: Path, now: ManualClock, version: int, job: Job | None, awaited: list[str]
+) -> None:
+    """An end that an older version announced without cost or completion time is watched on."""
+    state = a_state(phase=Phase.DONE, job=job, status=job.status if job else JobStatus.FAILED)
+    row = state_row(state) | {"deployment": "api.sutro.sh", "now": NOON}
+    columns = [name for name in row if name not in {"awaited_fields", "now"}]
+    with sqlite3.connect(path) as db:
+        db.executescript("".join(schema.MIGRATIONS[:version]))
+        db.execute(f"PRAGMA user_version = {version}")
+        db.execute(
+            f"INSERT INTO jobs ({', '.join(columns)}, awaits_cost, changed_at)"
+            f" VALUES (:{', :'.join(columns)}, :awaits_cost, :now)",
+            row | {"awaits_cost": bool(job and job.job_cost is None)},
+        )
+    db.close()
+
+    async with a_store(path, now) as store:
+        (loaded,) = await store.load_states(["job-1"])
+        assert sorted(loaded.awaited_fields) == sorted(awaited)
+        assert replace(loaded, awaited_fields=()) == state
+        assert [it.job_id for it in await store.load_states([])] == ["job-1"] * bool(awaited)
