@@ -148,6 +148,7 @@ def daemon_environment(
     """Return the environment that configures the daemon, as a user would write it."""
     ours = {name for name in os.environ if name.startswith(("POLLER_", "SUTRO_"))}
     return {name: text for name, text in os.environ.items() if name not in ours} | {
+        "no_proxy": "*",
         "SUTRO_API_URL": api,
         "SUTRO_API_KEY": simulator.key,
         "POLLER_JOB_IDS": ",".join(f"job-{number + 1}" for number in range(JOBS)),

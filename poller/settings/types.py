@@ -123,7 +123,9 @@ def parse_proxy(text: str) -> str:
     """Return the URL of a proxy; `host:port` is http, as for curl. Raises ValueError."""
     url = text if "://" in text else f"http://{text}"
     if url.lower().startswith("socks"):
-        raise ValueError("SOCKS proxies are not supported: use an http or https proxy")
+        raise ValueError(
+            "SOCKS proxies are not supported: use an http proxy, or NO_PROXY=* for none"
+        )
     if not is_http_url(url):
         raise ValueError("must be the URL of an http or https proxy, or host:port")
     return url

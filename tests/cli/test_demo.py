@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks import Webhook
 
-from poller.cli.demo import TOLERANCE, is_genuine
+from poller.cli.demo import TOLERANCE, Receiver, daemon_environment, is_genuine
+from poller.config import load
+from poller.sutro.simulator.server import Simulator
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 OTHER = "whsec_" + base64.b64encode(b"o" * 32).decode()
@@ -22,6 +24,15 @@ def headers(*, secret: str = SECRET, at: int = NOW) -> dict[str, str]:
         "webhook-timestamp": str(at),
         "webhook-signature": signature,
     }
+
+
+def test_demo_needs_no_proxy(monkeypatch: pytest.MonkeyPatch):
+    """A proxy that the daemon rejects does not keep the demo, which is local, from starting."""
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
+    simulator, receiver = Simulator(key="sk_demo"), Receiver(SECRET)
+    url = "http://127.0.0.1:1"
+
+    assert load(daemon_environment(simulator, receiver, api=url, url=url, folder="/tmp"))
 
 
 @pytest.mark.parametrize("drift", [-TOLERANCE, 0.0, TOLERANCE])
