@@ -3,7 +3,7 @@
 import logging
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import settings
 
+from poller.runtime import bounded_read
 from tests.support.installed_wheel import installed
 from tests.support.virtual_time import VirtualLoop
 
@@ -82,6 +83,17 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     marker = request.node.get_closest_marker("virtual")
     loop = {"loop_factory": partial(VirtualLoop, **marker.kwargs)} if marker else {}
     return "asyncio", loop
+
+
+@pytest.fixture(autouse=True)
+def _inline_reads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for bounded reads in the event loop where time is virtual: it does not see threads."""
+
+    async def run_sync(wait: Callable[..., Any], *values: Any, **_: object) -> Any:
+        return wait(*values)
+
+    if request.node.get_closest_marker("virtual"):
+        monkeypatch.setattr(bounded_read, "run_sync", run_sync)
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Final
 
 import anyio
-import structlog
-from anyio.to_thread import run_sync
 
-from poller.core.jobs import JOB_ID_RULE, is_job_id
 from poller.polling.discovery import DiscoveredJobs
+from poller.polling.jobs_file import JobsFile
 from poller.runtime.log_throttle import LogThrottle
 from poller.runtime.retrying import log_store_error, until_available
 from poller.runtime.wakeup import Wakeup
@@ -19,27 +17,22 @@ from poller.store import Store
 
 FILE_POLL_INTERVAL: Final = 2.0
 
-log = structlog.get_logger()
-
 
 class Watchlist:
     """The ids of the watched jobs, in order and without repetition, and why they are watched.
 
-    `is_read` once the file, if one is set, has been read. The watcher fills `discovered`.
+    The watcher fills `discovered`.
     """
 
     def __init__(self, job_ids: Iterable[str], jobs_file: Path | None = None) -> None:
         self._job_ids = dict.fromkeys(job_ids)
-        self._file = jobs_file
-        self._file_version: tuple[int, ...] | None = None
-        self._file_error = ""
-        self._from_file: dict[str, None] = {}
+        self._file = JobsFile(jobs_file) if jobs_file else None
         self._added: dict[str, None] = {}
         self._added_again: set[str] = set()
+        self._all: tuple[str, ...] | None = None
         self.discovered = DiscoveredJobs()
-        self.is_read = jobs_file is None
         self._changed = Wakeup()
-        self._disk = anyio.CapacityLimiter(1)
+        self._reloaded = Wakeup()
 
     async def run(
         self, watch: Callable[[Collection[str], Container[str]], Awaitable[None]]
@@ -48,23 +41,60 @@ class Watchlist:
 
         Its second argument are the ids that were added since the last call, watched before or not.
         """
-        known: tuple[str, ...] | None = None
-        interval = FILE_POLL_INTERVAL if self._file else inf
-        while True:
-            since = self._changed.count
+        async with anyio.create_task_group() as group:
             if self._file:
-                await run_sync(
-                    self._read_file, self._file, limiter=self._disk, abandon_on_cancel=True
-                )
-            if self.job_ids != known or self._added_again:
-                known, added, self._added_again = self.job_ids, self._added_again, set()
-                await watch(known, added)
-            await self._changed.wait(interval, since=since)
+                since = self._reloaded.count
+                await self._refresh(self._file)
+                group.start_soon(self._follow, self._file, since, name="jobs file")
+            await self._pass_on(watch)
+
+    async def _pass_on(
+        self, watch: Callable[[Collection[str], Container[str]], Awaitable[None]]
+    ) -> None:
+        known: tuple[str, ...] | None = None
+        while True:
+            since, job_ids = self._changed.count, self.job_ids
+            if (job_ids is not known and job_ids != known) or self._added_again:
+                known, added, self._added_again = job_ids, self._added_again, set()
+                await watch(job_ids, added)
+            await self._changed.wait(inf, since=since)
+
+    async def _follow(self, file: JobsFile, since: int) -> None:
+        while True:
+            await self._reloaded.wait(FILE_POLL_INTERVAL, since=since)
+            since = self._reloaded.count
+            await self._refresh(file)
+
+    async def _refresh(self, file: JobsFile) -> None:
+        before = file.job_ids
+        await file.refresh()
+        if file.job_ids is not before:
+            self._notify()
+
+    def _notify(self) -> None:
+        self._all = None
+        self._changed.notify()
+
+    @property
+    def is_read(self) -> bool:
+        """Return whether all ids of the file, if one is set, are known."""
+        return self._file is None or self._file.is_read
+
+    @property
+    def file_error(self) -> str:
+        """Why the file cannot be read, or an empty text."""
+        return self._file.error if self._file else ""
+
+    @property
+    def _from_file(self) -> dict[str, None]:
+        return self._file.job_ids if self._file else {}
 
     @property
     def job_ids(self) -> tuple[str, ...]:
         """The ids that are named by the settings, the file or the HTTP API."""
-        return tuple(self._job_ids | self._from_file | self._added)
+        if self._all is None:
+            self._all = tuple(self._job_ids | self._from_file | self._added)
+        return self._all
 
     @property
     def watched_ids(self) -> set[str]:
@@ -81,13 +111,13 @@ class Watchlist:
         added = dict.fromkeys(job_ids)
         self._added |= added
         self._added_again |= added.keys()
-        self._changed.notify()
+        self._notify()
 
     def remove(self, job_ids: Iterable[str]) -> None:
         """Remove ids that were added; ids that are named elsewhere stay."""
         for job_id in job_ids:
             self._added.pop(job_id, None)
-        self._changed.notify()
+        self._notify()
 
     def sources(self, job_id: str) -> list[str]:
         """Return why a job is watched: the names of its sources, none when it is not."""
@@ -101,42 +131,9 @@ class Watchlist:
 
     def reload(self) -> None:
         """Read the file again now, changed or not."""
-        self._file_version = None
-        self._changed.notify()
-
-    def _read_file(self, path: Path) -> None:
-        """Read the file if it has changed. While it is unreadable, its last ids stay watched."""
-        try:
-            status = path.stat()
-            version = (status.st_mtime_ns, status.st_size, status.st_ino)
-            if version != self._file_version:
-                self._load(path, path.read_text(encoding="utf-8-sig", errors="replace"))
-                self._file_version, self.is_read = version, True
-            reason = ""
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-        if reason and reason != self._file_error:
-            log.warning("jobs_file.unreadable", file=str(path), error=reason)
-        self._file_error = reason
-
-    def _load(self, path: Path, text: str) -> None:
-        job_ids, bad_lines = parse_ids(text)
-        self._from_file = dict.fromkeys(job_ids)
-        for number in bad_lines:
-            log.warning("jobs_file.bad_line", file=str(path), line=number, error=JOB_ID_RULE)
-
-
-def parse_ids(text: str) -> tuple[tuple[str, ...], list[int]]:
-    """Return the ids of a text, one a line, `#` for comments, and the numbers of its bad lines."""
-    job_ids: list[str] = []
-    bad_lines: list[int] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        job_id = line.partition("#")[0].strip()
-        if is_job_id(job_id):
-            job_ids.append(job_id)
-        elif job_id:
-            bad_lines.append(number)
-    return tuple(job_ids), bad_lines
+        if self._file:
+            self._file.forget()
+        self._reloaded.notify()
 
 
 class PersistentAdditions:

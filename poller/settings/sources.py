@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from poller.core.errors import ConfigError
+from poller.runtime.files import read_regular
 from poller.settings.env_file import EnvFile
 
 DEFAULT: Final = "default"
@@ -114,7 +115,7 @@ def _read_named_file(path: str, variable: str) -> SourcedValue:
 
 def _read_secret(path: Path, variable: str, origin: str) -> SourcedValue:
     try:
-        text = path.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+        text = read_regular(path)[0].decode().removesuffix("\n").removesuffix("\r")
     except (OSError, ValueError) as error:
         problem = f"{variable}: cannot read {path}: {_reason(error)}"
     else:

@@ -11,7 +11,6 @@ from structlog.testing import capture_logs
 from poller.cli.run import FLUSH_SECONDS, handle_signals
 from poller.core.errors import StoreLocked, StoreUnavailable, StoreUnusable
 from poller.core.outbox import SinkBacklog
-from poller.polling import watchlist
 from poller.store.maintenance import log_backlog
 from poller.store.memory import MemoryStore
 from poller.store.sqlite import SqliteStore
@@ -40,16 +39,6 @@ async def hook():
     receiver = Receiver()
     async with served(receiver.take) as url:
         yield receiver, url
-
-
-@pytest.fixture
-def _inline(monkeypatch):
-    """Read the jobs file in the event loop: virtual time does not see threads."""
-
-    async def call(function, *values, limiter, abandon_on_cancel):
-        function(*values)
-
-    monkeypatch.setattr(watchlist, "run_sync", call)
 
 
 async def test_app_logs_what_may_be_wrong(api, hook):
@@ -161,7 +150,6 @@ async def test_stop_has_a_time_limit(api, hook, exits):
     assert exits == [0]
 
 
-@pytest.mark.usefixtures("_inline")
 async def test_reload_reads_the_jobs_file(api, hook, tmp_path):
     """A job ID that is added to the jobs file is watched."""
     ids = tmp_path / "jobs.txt"

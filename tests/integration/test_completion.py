@@ -6,7 +6,6 @@ from aiohttp import web
 
 from poller.core.outbox import SinkBacklog
 from poller.core.state import JobState, Phase
-from poller.polling import watchlist
 from poller.polling.exit_when_done import wait_until_complete
 from poller.polling.watchlist import Watchlist
 from poller.sutro.simulator.requests import Fault
@@ -118,17 +117,6 @@ async def test_exit_when_done_counts_an_unrecognised_job_as_ended(hook):
     assert hook[0].types == ["job.unrecognised"]
 
 
-@pytest.fixture
-def _inline(monkeypatch):
-    """Read the jobs file in the loop: virtual time knows no threads."""
-
-    async def call(function, *values, limiter, abandon_on_cancel):
-        function(*values)
-
-    monkeypatch.setattr(watchlist, "run_sync", call)
-
-
-@pytest.mark.usefixtures("_inline")
 async def test_exit_when_done_waits_for_the_jobs_file(api, hook, tmp_path):
     """While the jobs file is not there, or is empty, there may be something to do."""
     ids = tmp_path / "jobs.txt"
@@ -147,7 +135,6 @@ async def test_exit_when_done_waits_for_the_jobs_file(api, hook, tmp_path):
     assert hook[0].types == ["job.succeeded"]
 
 
-@pytest.mark.usefixtures("_inline")
 async def test_exit_when_done_waits_for_the_jobs_file_besides_named_jobs(api, hook, tmp_path):
     """With a file still to come, the jobs of the settings alone are not all."""
     given = {"POLLER_JOB_IDS": "job-1", "POLLER_JOBS_FILE": str(tmp_path / "jobs.txt")}

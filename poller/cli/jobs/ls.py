@@ -44,13 +44,12 @@ def named_ids(settings: Settings) -> tuple[str, ...]:
     """Return the IDs in the settings and in the jobs file, as far as it can be read."""
     if settings.jobs_file is None:
         return settings.job_ids
-    from poller.polling.watchlist import parse_ids  # noqa: PLC0415 - heavy, and seldom used
+    from poller.polling.jobs_file import read_ids  # noqa: PLC0415 - heavy, and seldom used
 
     try:
-        text = settings.jobs_file.read_text(encoding="utf-8-sig", errors="replace")
+        return settings.job_ids + read_ids(settings.jobs_file)[0]
     except OSError:
         return settings.job_ids  # the daemon reports it
-    return settings.job_ids + parse_ids(text)[0]
 
 
 def _readable(row: Row) -> Row:

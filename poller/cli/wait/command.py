@@ -20,8 +20,8 @@ from poller.core.errors import ConfigError, PollError
 from poller.core.formatting import format_duration
 from poller.core.jobs import JOB_ID_RULE
 from poller.core.state import JobEventType
+from poller.polling.jobs_file import read_ids
 from poller.polling.waiter import JobResult, JobWaiter, WaitOptions, find_latest
-from poller.polling.watchlist import parse_ids
 from poller.runtime import logging as logs
 from poller.runtime.clock import Clock
 from poller.settings.types import parse_duration
@@ -169,7 +169,7 @@ def _configured_ids(config: Config) -> tuple[str, ...]:
 
 def _ids_in(path: Path) -> tuple[str, ...]:
     try:
-        good, bad = parse_ids(path.read_text(encoding="utf-8-sig", errors="replace"))
+        good, bad = read_ids(path)
     except OSError as error:
         raise ConfigError(f"POLLER_JOBS_FILE: cannot read {path}: {error.strerror}") from None
     if bad:
