@@ -1,5 +1,6 @@
 """What may be wrong with a valid configuration: `check` prints it, and `run` logs it."""
 
+import os
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -21,8 +22,10 @@ def warnings(config: Config) -> Iterator[str]:
         if COMMENT.search(value.text):
             yield f"{variable}: the comment is part of the value: give it a line of its own"
     yield from config.proxies.warnings()
-    if path := config.settings.ca_file:
-        for extension in missing_extensions(path):
+    if (path := config.sources.environ.get("SSL_CERT_FILE")) and not os.access(path, os.R_OK):
+        yield f"SSL_CERT_FILE: {path} cannot be read, and is ignored"
+    if ca_file := config.settings.ca_file:
+        for extension in missing_extensions(ca_file):
             yield (
                 f"POLLER_CA_FILE: a certificate lacks {extension}: Python 3.13 and later reject it;"
                 " issue it anew as RFC 5280 requires"

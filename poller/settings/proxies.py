@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from typing import Final, Self
 
 from poller.core.errors import ConfigError
 from poller.runtime.address import is_ip
-from poller.settings.sources import SourcedValue
+from poller.settings.sources import SourcedValue, read_value
 from poller.settings.types import parse_proxy
 
 SCHEMES: Final = ("http", "https")
@@ -37,21 +37,15 @@ class EnvProxies:
         sourced: dict[str, SourcedValue] = {}
         exempt: tuple[str, ...] = ()
         if name := _find(environ, NO_PROXY):
-            sourced[name] = SourcedValue(text=environ[name].strip(), origin="environment")
-            exempt = tuple(filter(None, re.split(r"[,\s]+", environ[name].lower())))
+            sourced[name] = read_value(name, environ[name].strip())
+            exempt = tuple(filter(None, re.split(r"[,\s]+", sourced[name].text.lower())))
         urls: dict[str, str] = {}
-        problems: list[str] = []
         for scheme in () if is_replaced or EVERYTHING in exempt else SCHEMES:
             if name := _find(environ, f"{scheme}_proxy") or _find(environ, "all_proxy"):
-                try:
-                    urls[scheme] = parse_proxy(environ[name].strip())
-                except ValueError as error:
-                    problems.append(f"{name}: {error}")
-                else:
-                    text = urls[scheme]
-                    sourced[name] = SourcedValue(text=text, origin="environment", is_secret=True)
-        if problems:
-            raise ConfigError(*dict.fromkeys(problems))
+                sourced[name] = _read_proxy(name, environ[name].strip())
+                urls[scheme] = sourced[name].text
+        if problems := [value.problem for value in sourced.values() if value.problem]:
+            raise ConfigError(*problems)
         texts = (text for name, text in environ.items() if name.lower().endswith("_proxy"))
         return cls(urls=urls, texts=(*texts, *urls.values()), exempt=exempt, sourced=sourced)
 
@@ -72,6 +66,16 @@ def _find(environ: Mapping[str, str], name: str) -> str | None:
     """Return the variable with a name that applies. Lower case takes precedence, as with curl."""
     variable = name if name in environ else name.upper()
     return variable if environ.get(variable, "").strip() else None
+
+
+def _read_proxy(variable: str, text: str) -> SourcedValue:
+    found = read_value(variable, text, is_secret=True)
+    if found.problem:
+        return found
+    try:
+        return replace(found, text=parse_proxy(text))
+    except ValueError as error:
+        return replace(found, text="", problem=f"{variable}: {error}")
 
 
 def _covers(entry: str, host: str, port: int | None) -> bool:

@@ -17,6 +17,7 @@ from poller.runtime.files import read_regular
 from poller.settings.env_file import EnvFile
 
 DEFAULT: Final = "default"
+ENVIRONMENT: Final = "environment"
 QUOTED: Final = re.compile(r"""(["']).*\1(\s+#.*)?|[\u201c\u201d].*[\u201c\u201d]""", re.DOTALL)
 
 
@@ -61,7 +62,7 @@ class EnvSources:
         Only the variables in `secrets` are read from secret files.
         """
         in_files = {name: found for name in secrets if (found := self._find_file(name))}
-        in_environ = _layer(self.environ, "environment")
+        in_environ = _layer(self.environ, ENVIRONMENT)
         return in_files, in_environ, _layer(self.file.values, f"env file {self.env_file}")
 
     def find(self, variable: str, *, is_secret: bool = False) -> SourcedValue | None:
@@ -83,13 +84,15 @@ class EnvSources:
 
 def _layer(texts: Mapping[str, str], origin: str) -> Layer:
     stripped = {name: text.strip() for name, text in texts.items()}
-    return {name: _unquoted(name, text, origin) for name, text in stripped.items() if text}
+    return {name: read_value(name, text, origin) for name, text in stripped.items() if text}
 
 
-def _unquoted(variable: str, text: str, origin: str) -> SourcedValue:
+def read_value(
+    variable: str, text: str, origin: str = ENVIRONMENT, *, is_secret: bool = False
+) -> SourcedValue:
     """Return a value, or its problem if it is in quotes: no reader has removed them."""
     if not QUOTED.fullmatch(text):
-        return SourcedValue(text=text, origin=origin)
+        return SourcedValue(text=text, origin=origin, is_secret=is_secret)
     problem = (
         f"{variable}: begins and ends with a quote ({text[0]}), which is part of the value here:"
         " remove the quotes (docker --env-file keeps them)"
@@ -110,7 +113,7 @@ def _read_named_file(path: str, variable: str) -> SourcedValue:
         return _read_secret(Path(path), variable, f"file {path}")
     # It may be the secret itself, put into the wrong variable: do not repeat it.
     problem = f"{variable}: must be the path of a file, beginning with / or ./"
-    return SourcedValue(origin="environment", problem=problem)
+    return SourcedValue(origin=ENVIRONMENT, problem=problem)
 
 
 def _read_secret(path: Path, variable: str, origin: str) -> SourcedValue:
@@ -120,7 +123,7 @@ def _read_secret(path: Path, variable: str, origin: str) -> SourcedValue:
         problem = f"{variable}: cannot read {path}: {_reason(error)}"
     else:
         if text:
-            return _unquoted(variable, text, origin)
+            return read_value(variable, text, origin)
         problem = f"{variable}: {path} is empty"
     return SourcedValue(origin=origin, problem=problem)
 

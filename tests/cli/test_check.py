@@ -28,6 +28,7 @@ SLACK = "https://hooks.slack.com/services/T0/B0/c4n4ry"
             "POLLER_WEBHOOK_AUDIT_SECRET: is not set, so",
         ),
         ({"POLLER_DISCOVER_NAME": "nightly *  # ours"}, "POLLER_DISCOVER_NAME: the comment is"),
+        ({"SSL_CERT_FILE": "/nowhere/ca.pem"}, "SSL_CERT_FILE: /nowhere/ca.pem cannot be"),
         ({"no_proxy": "a.example,10.*"}, "no_proxy: '10.*' is ignored: use host, .domain"),
     ],
 )

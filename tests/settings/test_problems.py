@@ -195,6 +195,8 @@ BAD = [
     ({"SUTRO_API_KEY_FILE": '"/run/key"'}, "SUTRO_API_KEY_FILE", "begins and ends with a quote"),
     ({"POLLER_STORE": '"/x/state.db"  # here'}, "POLLER_STORE", "begins and ends with a quote"),
     ({"POLLER_DISCOVER_NAME": "\u201cx *\u201d"}, "POLLER_DISCOVER_NAME", "with a quote (\u201c)"),
+    ({"HTTPS_PROXY": '"http://me:5up3r@proxy"'}, "HTTPS_PROXY", "begins and ends with a quote"),
+    ({"no_proxy": "'a,b'"}, "no_proxy", "begins and ends with a quote"),
     ({"POLLER_PROXY": '""'}, "POLLER_PROXY", "begins and ends with a quote"),
 ]
 
