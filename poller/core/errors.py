@@ -8,6 +8,7 @@ PollerError
 │   ├── Unauthorized      the API's 401 or 403: the API key is wrong, or this one job is forbidden
 │   ├── RateLimited       429, or 503 with Retry-After: pause all requests
 │   ├── Transient         timeout, reset, 5xx: retry, later each time
+│   │   ├── StaleConnection     a reused connection brought nothing: retry at once on a new one
 │   │   ├── MalformedResponse   a 200 that the API does not document
 │   │   └── Intercepted   401, 403 or 407 of a proxy or firewall: says nothing about the key
 │   ├── ResponseTooLarge  the job object is over the size limit: request its status alone
@@ -69,6 +70,10 @@ class RateLimited(PollError):
 
 class Transient(PollError):
     """A failure that a retry may resolve: a timeout, a reset, DNS, TLS, 408, 425 or 5xx."""
+
+
+class StaleConnection(Transient):
+    """A connection that had served before brought nothing: the network may have forgotten it."""
 
 
 class MalformedResponse(Transient):

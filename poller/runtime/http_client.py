@@ -1,26 +1,23 @@
-"""The HTTP client: one tuned session, capped bodies, no redirects, no cookies.
-
-Every error of the HTTP library becomes `NoResponse`, whose text names the host but never the path,
-since a path can be a secret.
-"""
+"""The HTTP client: tuned sessions, capped bodies, no redirects, no cookies."""
 
 import base64
-import os
 import re
 import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import cache
-from typing import Final, Self
-from urllib.parse import unquote_to_bytes, urlsplit
+from typing import Any, Final, Self
+from urllib.parse import unquote_to_bytes
 
 import aiohttp
 import anyio
+from aiohttp import AddrInfoType
 from yarl import URL
 
 from poller import __version__
 from poller.runtime.http_values import NoResponse, OutboundSettings, Response
+from poller.runtime.request_errors import explain
 from poller.runtime.resolver import system_resolver
 from poller.runtime.status_line import (
     HEADER_BYTES_CAP,
@@ -28,17 +25,25 @@ from poller.runtime.status_line import (
     InvalidHeader,
     StatusLineConnector,
     StatusLineResponse,
+    UnansweredReuse,
 )
 
-KEEP_ALIVE_SECONDS: Final = 330.0
-"""More than the longest default polling interval: a new TLS connection costs nine requests."""
+MAX_IDLE_SECONDS: Final = 230.0
+"""Many networks forget a connection that was idle for 4 minutes, and tell nobody."""
+KEEP_ALIVE_OPTIONS: Final = (
+    ("TCP_KEEPIDLE", 60),
+    ("TCP_KEEPALIVE", 60),  # the same on macOS
+    ("TCP_KEEPINTVL", 15),
+    ("TCP_KEEPCNT", 4),
+)
+"""Idle connections are probed: networks then remember them, and one that is dead is closed."""
 LARGE_BODY_BYTES: Final = 256 * 1024
 MAX_LARGE_BODIES: Final = 2
 USER_AGENT: Final = f"sutro-poller/{__version__}"
 
 
 class HttpClient:
-    """One session, used as an async context manager."""
+    """Sends requests. It is used as an async context manager."""
 
     def __init__(self, outbound: OutboundSettings, *, timeout: float, limit: int) -> None:
         self._outbound = outbound
@@ -46,17 +51,25 @@ class HttpClient:
         self._limit = limit
         self._large = anyio.Semaphore(MAX_LARGE_BODIES)
         self._stack = AsyncExitStack()
-        self._session: aiohttp.ClientSession
+        self._reusing: aiohttp.ClientSession
+        self._connecting: aiohttp.ClientSession
+        self._is_suspect = False
 
     async def __aenter__(self) -> Self:
-        """Open the session; connections are opened on demand."""
+        """Open the sessions; connections are opened on demand."""
+        self._reusing = await self._open(keepalive_timeout=MAX_IDLE_SECONDS)
+        self._connecting = await self._open(force_close=True)
+        return self
+
+    async def _open(self, **pooling: Any) -> aiohttp.ClientSession:
         connector = StatusLineConnector(
+            **pooling,
             limit=self._limit,
-            keepalive_timeout=KEEP_ALIVE_SECONDS,
             resolver=system_resolver(),
+            socket_factory=_open_socket,
             ssl=_tls_context(self._outbound.ca_file),
         )
-        self._session = await self._stack.enter_async_context(
+        session = await self._stack.enter_async_context(
             aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -72,8 +85,8 @@ class HttpClient:
         )
         # The library would repeat a request when its connection breaks: twice the requests in an
         # outage, none of which the rate limiter counts. There is no public option against that.
-        self._session._retry_connection = False  # noqa: SLF001
-        return self
+        session._retry_connection = False  # noqa: SLF001
+        return session
 
     async def __aexit__(self, *_error: object) -> None:
         """Close every connection."""
@@ -88,12 +101,17 @@ class HttpClient:
         body: bytes | None = None,
         cap: int,
     ) -> Response:
-        """Send one request and return at most `cap` bytes of its response. Raises NoResponse."""
+        """Send one request and return at most `cap` bytes of its response. Raises NoResponse.
+
+        Once a connection was found stale, others may be: each request then gets a connection of its
+        own, until there is a response.
+        """
+        session = self._connecting if self._is_suspect else self._reusing
         deadline = anyio.current_time() + self._timeout
         status = None
         try:
             target, credentials = _split_credentials(url)
-            async with self._session.request(
+            async with session.request(
                 method,
                 target,
                 headers={**credentials, **headers},
@@ -101,14 +119,18 @@ class HttpClient:
                 allow_redirects=False,
                 proxy=self._outbound.proxy_for(target.scheme, target.host or "", target.port),
             ) as response:
-                status = response.status
+                self._is_suspect, status = False, response.status
                 content, is_truncated = await self._read(response, cap, deadline)
                 return Response(response.status, response.headers, content, is_truncated)
         except InvalidHeader as invalid:
-            reason = _explain(invalid.error, url, self._timeout)
+            reason = explain(invalid.error, url, self._timeout)
             raise NoResponse(f"{reason} (status {invalid.status})", status=invalid.status) from None
+        except UnansweredReuse as unanswered:
+            self._is_suspect = True
+            reason = explain(unanswered.error, url, self._timeout)
+            raise NoResponse(reason, is_stale=True) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise NoResponse(_explain(error, url, self._timeout), status=status) from None
+            raise NoResponse(explain(error, url, self._timeout), status=status) from None
 
     async def _read(
         self, response: aiohttp.ClientResponse, cap: int, deadline: float
@@ -167,6 +189,17 @@ def _join(chunks: list[bytes], size: int, cap: int) -> bytes:
     return b"".join(chunks)
 
 
+def _open_socket(address: AddrInfoType) -> socket.socket:
+    """Return a socket for an address; idle, the system probes its connection."""
+    family, kind, protocol, _, _ = address
+    opened = socket.socket(family, kind, protocol)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, number in KEEP_ALIVE_OPTIONS:
+        if option := getattr(socket, name, None):
+            opened.setsockopt(socket.IPPROTO_TCP, option, number)
+    return opened
+
+
 @cache
 def _tls_context(ca_file: str | None) -> ssl.SSLContext | bool:
     """Load the certificates once for all sessions, since that takes 0.1 s.
@@ -174,53 +207,3 @@ def _tls_context(ca_file: str | None) -> ssl.SSLContext | bool:
     Those of the system, or of SSL_CERT_FILE, are loaded by aiohttp.
     """
     return ssl.create_default_context(cafile=ca_file) if ca_file else True
-
-
-CHECK_PROXY: Final = "; check POLLER_PROXY, or HTTPS_PROXY and HTTP_PROXY"
-EXPLANATIONS: Final[tuple[tuple[type[BaseException], str, str], ...]] = (
-    (aiohttp.ClientConnectorDNSError, "the name does not resolve", ""),
-    (
-        aiohttp.ClientConnectorCertificateError,
-        "its TLS certificate is not trusted",
-        "; check its URL and POLLER_CA_FILE",
-    ),
-    (aiohttp.ClientSSLError, "the TLS handshake failed", ""),
-    (aiohttp.ClientProxyConnectionError, "the proxy cannot be reached", CHECK_PROXY),
-    (aiohttp.ClientHttpProxyError, "the proxy rejected the request", CHECK_PROXY),
-    (aiohttp.ClientConnectorError, "cannot connect", ""),
-    (aiohttp.ServerDisconnectedError, "the connection was closed before a response", ""),
-    (aiohttp.ClientPayloadError, "the response was cut off", ""),
-    (aiohttp.ClientOSError, "the connection was reset", ""),
-    (aiohttp.ClientResponseError, "the response is not HTTP", ""),
-)
-"""The message for each error of the library and what to do, most specific first.
-
-The error's own text can contain a URL.
-"""
-
-
-def _explain(error: Exception, url: str, timeout: float) -> str:
-    host = urlsplit(url).hostname or "?"
-    if isinstance(error, TimeoutError):
-        is_resolving = system_resolver().is_resolving(host)
-        text = "the name does not resolve" if is_resolving else "no complete response"
-        return f"{host}: {text} within {timeout:g} s"
-    for kind, text, advice in EXPLANATIONS:
-        if isinstance(error, kind):
-            return f"{host}: {text}{_detail(error)}{advice}"
-    return f"{host}: {type(error).__name__}"
-
-
-def _detail(error: Exception) -> str:
-    """Return the message of the operating system or of TLS, which contains no URL."""
-    cause = getattr(error, "os_error", error)
-    if isinstance(cause, aiohttp.ClientHttpProxyError):
-        text = str(cause.status)
-    elif isinstance(cause, ssl.SSLError):
-        text = getattr(cause, "verify_message", cause.reason)
-    elif isinstance(cause, socket.gaierror):
-        text = cause.strerror or ""
-    else:
-        number = getattr(cause, "errno", None)
-        text = os.strerror(number) if number else ""
-    return f" ({text})" if text else ""

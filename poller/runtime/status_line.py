@@ -35,17 +35,32 @@ class InvalidHeader(Exception):
         self.error = error
 
 
+class UnansweredReuse(Exception):
+    """A connection that had served before brought not a byte, but this `error`."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
 class StatusLineProtocol(ResponseHandler):
     """A connection that remembers the status of its last response."""
 
     status: int | None = None
+    _requests = 0
     _unread = b"\n"
     _header_bytes = 0.0
 
     def set_response_params(self, **params: Any) -> None:
         """Begin a new response."""
         self.status, self._unread, self._header_bytes = None, b"\n", 0.0
+        self._requests += 1
         super().set_response_params(**params)
+
+    @property
+    def is_unanswered_reuse(self) -> bool:
+        """Return whether it is not the first request that has brought nothing yet."""
+        return self._requests > 1 and self._unread == b"\n"
 
     def data_received(self, data: bytes) -> None:
         """Look for the status line until it has arrived, and stop at an endless header."""
@@ -69,13 +84,19 @@ class StatusLineResponse(aiohttp.ClientResponse):
     """A response that names its status when the rest of its header fails."""
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        """Wait for the header. Raises InvalidHeader if only the status line is valid."""
+        """Wait for the header.
+
+        Raises InvalidHeader if only the status line is valid, and UnansweredReuse.
+        """
         protocol = connection.protocol
         try:
             return await super().start(connection)
         except (aiohttp.ClientError, OSError) as error:
-            if isinstance(protocol, StatusLineProtocol) and protocol.status:
-                raise InvalidHeader(protocol.status, error) from None
+            if isinstance(protocol, StatusLineProtocol):
+                if protocol.status:
+                    raise InvalidHeader(protocol.status, error) from None
+                if protocol.is_unanswered_reuse:
+                    raise UnansweredReuse(error) from None
             raise
 
 

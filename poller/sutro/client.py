@@ -18,6 +18,7 @@ from poller.core.errors import (
     RateLimited,
     Rejected,
     ResponseTooLarge,
+    StaleConnection,
     Transient,
     Unauthorized,
     WrongEndpoint,
@@ -238,7 +239,7 @@ class SutroClient:
         try:
             response = await self._http.request("GET", self._base + path, headers=headers, cap=cap)
         except NoResponse as error:
-            raise Transient(str(error)) from None
+            raise (StaleConnection if error.is_stale else Transient)(str(error)) from None
         finally:
             self._counts.request_durations[kind].observe(self._now() - requested_at)
         self._sample_clock(response, requested_at)

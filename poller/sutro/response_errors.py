@@ -17,9 +17,9 @@ from poller.core.errors import (
     WrongEndpoint,
 )
 from poller.core.parsing import strip_unprintable
-from poller.runtime.http_client import CHECK_PROXY
 from poller.runtime.http_headers import retry_after
 from poller.runtime.http_values import Response
+from poller.runtime.request_errors import CHECK_PROXY
 from poller.sutro.decoding import decode
 
 MESSAGE_CHARS_CAP: Final = 64 * 1024

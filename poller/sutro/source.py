@@ -13,6 +13,7 @@ from poller.core.errors import (
     PollError,
     Rejected,
     ResponseTooLarge,
+    StaleConnection,
     Transient,
     Unauthorized,
     WrongEndpoint,
@@ -219,7 +220,7 @@ class SutroSource:
         try:
             page = await self._read_page(request, is_probe=False, known=known)
         except PollError as error:
-            if is_list_error(error) or isinstance(error, ResponseTooLarge):
+            if is_list_error(error) or isinstance(error, ResponseTooLarge | StaleConnection):
                 return ()
             result = detach(error)
             return [Observation(job_id, requested_at, result, from_list=True) for job_id in job_ids]
@@ -244,6 +245,8 @@ class SutroSource:
             result if isinstance(result, PollError) else None, is_probe=is_probe
         )
         self._planner.learn_job(job_id, result)
+        if isinstance(result, StaleConnection):
+            return ()  # an unobserved job stays due, and the next request has a new connection
         if isinstance(result, ResponseTooLarge) and not is_status_only:
             if job_id not in self._large:
                 log.warning("job.too_large", job_id=job_id, error=str(result))

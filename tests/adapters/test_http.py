@@ -19,6 +19,7 @@ from tests.support.http_peers import (
     peer,
     read_request,
     reply,
+    resets,
     responds,
     sends,
     stalls,
@@ -224,6 +225,44 @@ async def test_http_connection_is_reused():
         seen = [(await get(http, server.base)).body for _ in range(3)]
 
     assert seen == [b"{}"] * 3
+
+
+@pytest.mark.parametrize(
+    ("handler", "is_stale"),
+    [
+        (stalls(), True),
+        (sends(), True),
+        (resets(), True),
+        (sends(b"H"), False),
+        (stalls(OK), False),
+    ],
+)
+@pytest.mark.virtual(limit=200.0)
+async def test_http_stale_connection(handler: ConnectionHandler, is_stale: bool):
+    """A reused connection that brings not a byte is stale; the next request avoids all of them."""
+
+    async def once(stream) -> None:
+        await stream.send(reply(200, b"{}", connection="keep-alive"))
+        await read_request(stream)
+        await handler(stream)
+
+    async with peer(once) as server, session() as http:
+        await get(http, server.base)
+        with pytest.raises(NoResponse) as caught:
+            await get(http, server.base)
+        await get(http, server.base)
+
+    assert caught.value.is_stale == is_stale
+    assert (server.header("Connection") == "close") == is_stale
+
+
+async def test_http_new_connection_is_not_stale():
+    """A new connection that brings nothing is an ordinary failure, and so is the next one."""
+    async with peer(sends()) as server, session() as http:
+        for _ in range(2):
+            with pytest.raises(NoResponse) as caught:
+                await get(http, server.base)
+            assert not caught.value.is_stale
 
 
 async def test_http_cookies_are_not_kept():

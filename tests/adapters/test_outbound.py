@@ -1,6 +1,7 @@
 """Outgoing requests: TLS, names, proxies."""
 
 import base64
+import socket
 import ssl
 from datetime import timedelta
 from traceback import format_exception
@@ -11,7 +12,8 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.runtime.http_client import _split_credentials
+from poller.runtime import http_client as http_module
+from poller.runtime.http_client import _open_socket, _split_credentials
 from poller.runtime.http_values import NoResponse, OutboundSettings
 from tests.support.config_builders import load_with
 from tests.support.http_peers import BREAKING, peer, proxy, responds, stalls
@@ -170,6 +172,23 @@ async def test_connection_refused():
     text = await failure("http://127.0.0.1:1/secret")
 
     assert text == ("127.0.0.1: cannot connect (Connection refused)")
+
+
+async def test_connections_are_probed_while_idle(monkeypatch):
+    """The system probes an idle connection before a network forgets it, and closes a dead one."""
+    opened = []
+
+    def recorded(address) -> socket.socket:
+        opened.append(_open_socket(address))
+        return opened[-1]
+
+    monkeypatch.setattr(http_module, "_open_socket", recorded)
+    async with peer(responds(200, connection="keep-alive")) as server, session() as http:
+        await get(http, server.base)
+        (used,) = opened
+
+        assert used.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert used.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
 
 
 async def test_proxy_of_a_plain_request():
