@@ -38,6 +38,8 @@ PAGE_BYTES_CAP: Final = 16 * 1024 * 1024
 SECONDS_PER_CENTURY: Final = 100 * 365 * 86_400.0
 """No two clocks are that far apart: such a `Date` is junk."""
 PUBLIC_HOST: Final = "api.sutro.sh"
+PROGRAM: Final = "sutro-poller/"
+"""The `Server` of this program's own HTTP API, which has jobs under `/v1` too."""
 
 IDENTITY_RANKS: Final[tuple[tuple[type[PollError], ...], ...]] = (
     (WrongEndpoint, MalformedResponse, Rejected),
@@ -243,6 +245,8 @@ class SutroClient:
         finally:
             self._counts.request_durations[kind].observe(self._now() - requested_at)
         self._sample_clock(response, requested_at)
+        if response.headers.get("Server", "").startswith(PROGRAM):
+            raise WrongEndpoint("this is the HTTP API of sutro-poller: check SUTRO_API_URL")
         if response.status != 200:
             raise response_error(response, job_id, is_public=self._is_public, now=self._now())
         if response.is_truncated:

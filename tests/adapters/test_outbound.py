@@ -11,10 +11,15 @@ import pytest
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
+from poller.core.errors import Intercepted
 from poller.runtime import http_client as http_module
-from poller.runtime.http_client import _open_socket, _split_credentials
+from poller.runtime.http_client import HttpClient, _open_socket, _split_credentials
 from poller.runtime.http_values import NoResponse, OutboundSettings
+from poller.sutro.client import SutroClient
+from tests.support.client_polls import JOB, KEY
+from tests.support.client_polls import NOW as POLL_TIME
 from tests.support.config_builders import load_with
 from tests.support.http_peers import BREAKING, peer, proxy, responds, stalls
 from tests.support.http_requests import CAP, NOW, failure, get, session
@@ -272,3 +277,21 @@ async def test_traceback_of_a_failure_contains_no_secret(name: str):
             await get(http, server.base + path)
 
     assert "canary" not in "".join(format_exception(caught.value)) + repr(caught.value)
+
+
+@pytest.mark.parametrize("status", [401, 403, 407])
+async def test_proxy_that_rejects_a_plain_request_is_not_the_api(status: int):
+    """A proxy between this host and a plain HTTP API rejects in a page: not the key's fault."""
+    page = responds(status, b"<title>%d Unauthorized</title>" % status)
+    async with peer(page) as it:
+        outbound = OutboundSettings(proxy_for=lambda *_target: it.base)
+        async with HttpClient(outbound, timeout=30.0, limit=1) as http:
+            api = SutroClient(
+                http, base="http://api.test", key=lambda: SecretStr(KEY), now=lambda: POLL_TIME
+            )
+            with pytest.raises(Intercepted, match=r"Unauthorized|POLLER_PROXY"):
+                await api.get_job(JOB)
+
+    assert it.lines == [
+        f"GET http://api.test{prefix}/jobs/{JOB} HTTP/1.1" for prefix in ("/v1", "")
+    ]

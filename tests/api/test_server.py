@@ -15,10 +15,11 @@ import anyio.lowlevel
 import pytest
 
 from poller.api import server
-from poller.core.errors import AddressInUse, ConfigError
+from poller.core.errors import AddressInUse, ConfigError, WrongEndpoint
 from poller.runtime.address import ListenAddress
 from poller.sutro.simulator.script import JobScript
 from tests.support.api_server import LiveDaemon, live_daemon
+from tests.support.client_polls import client as sutro_client
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -318,3 +319,12 @@ async def test_server_rejects_a_body_that_is_not_encoded_as_declared(tmp_path: P
 async def aiter_of(chunk: bytes) -> AsyncIterator[bytes]:
     """Yield one chunk."""
     yield chunk
+
+
+async def test_server_is_not_taken_for_the_sutro_api(daemon: LiveDaemon):
+    """A daemon whose URL is that of a daemon says so, though this one shows the same job."""
+    await daemon.wait_for_job("job-1", "RUNNING")
+
+    async with sutro_client(daemon.url) as api:
+        with pytest.raises(WrongEndpoint, match="the HTTP API of sutro-poller"):
+            await api.get_job("job-1")

@@ -11,6 +11,7 @@ import pytest
 from poller import __version__
 from poller.sutro.simulator.script import JobScript
 from tests.support.daemon_process import Place
+from tests.support.http_peers import peer, responds
 from tests.support.secret_canaries import NEW_KEY
 from tests.support.waiting import until
 
@@ -85,6 +86,34 @@ async def test_check_tests_the_api(place: Place, changes, code, shown):
 
     assert found == code
     assert shown in ended.out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("response", "code", "shown"),
+    [
+        (
+            responds(403, b"<title>Just a moment...</title>"),
+            69,
+            (
+                "has not shown whether the key is valid: a proxy or firewall, not the API, "
+                'rejected the request (403): "Just a moment...".'
+            ),
+        ),
+        (responds(503), 69, "has not shown whether the key is valid: the API failed (503)."),
+        (
+            responds(404, b'{"message": "no Route matched with those values"}'),
+            78,
+            "cannot be used: this server is not the Sutro API (404): check SUTRO_API_URL.",
+        ),
+    ],
+    ids=["page", "outage", "gateway"],
+)
+async def test_check_does_not_accept_what_shows_nothing(place: Place, response, code, shown):
+    """Where the response says nothing about the key, `check --api` does not accept it."""
+    async with peer(response) as server:
+        found, ended = await place.run("check", "--api", SUTRO_API_URL=server.base)
+
+    assert (found, ended.out.splitlines()[-1]) == (code, f"{server.base} {shown}")
 
 
 async def test_check_tests_the_paths(place: Place, tmp_path: Path):

@@ -48,9 +48,13 @@ class TimedJob(ScriptedJob):
 
 @dataclass
 class ScheduledFaults(FakeServers):
-    """Servers with fault periods until `faults_end_at`."""
+    """Servers with fault periods until `faults_end_at`.
+
+    The API is under the prefix `home`; under the other one is a page, or nothing.
+    """
 
     faults_end_at: float = 0.0
+    home: str = "/v1"
     periods: list[FaultPeriod] = field(default_factory=list)
     pauses: list[tuple[float, float]] = field(default_factory=list)
     polled_at: list[float] = field(default_factory=list)
@@ -89,6 +93,8 @@ class ScheduledFaults(FakeServers):
 
     async def handle_poll(self, request: web.Request) -> web.StreamResponse:
         """Answer one poll of a job, or fail it by the active faults."""
+        if request.path.startswith("/v1/") != (self.home == "/v1"):
+            return await self.random.choice([_page, _status(404, 502)])(self, request, None)
         job = self.jobs.get(request.path.rpartition("/")[2])
         self.polled_at.append(self.now())
         if kind := self._active_fault(API_FAULT_KINDS, job):

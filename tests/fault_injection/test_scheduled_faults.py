@@ -181,17 +181,21 @@ async def run_case(seed: int, path: Path) -> tuple[list[str], int]:
     servers = ScheduledFaults(
         virtual_clock().steady, random, odds=random.choice([4, 8]), key=KEY, secret=SECRET
     )
+    servers.home = random.choice(["/v1", ""])
     servers.schedule(jobs=24, lasting=random.uniform(1.0, SCALE.cases(5, 24)) * HOUR)
+    is_revoked = any(period.kind == "key revoked" for period in servers.periods)
     async with serving(servers):
+        servers.api_url = servers.api_url.removesuffix("/v1")
         begins, hits = await run_with_crashes(servers, path, crashes=random.randrange(5))
         hits += bool(servers.unacknowledged)
         late = await run_after_faults(servers, path)
     of_jobs = [event for event in servers.received if event.job_id in servers.jobs]
     wrong = check_run(servers.expected, of_jobs, begins=begins, store=path).violations
     wrong = [line for line in wrong if "poller.auth" not in line]
-    of_key = repeated_auth_events(
-        [event for event in servers.received if event.job_id not in servers.jobs]
-    )
+    of_daemon = [event for event in servers.received if event.job_id not in servers.jobs]
+    of_key = repeated_auth_events(of_daemon)
+    if not is_revoked:
+        of_key += [event.type for event in of_daemon if event.type == "poller.auth_failed"]
     wrong += late + servers.stuck_jobs + polls_in_pauses(servers, begins) + of_key
     return [f"case {seed}: {line}" for line in wrong], hits
 

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from poller.core.errors import (
+    Intercepted,
     MalformedResponse,
     NotFound,
     PollError,
@@ -214,6 +215,30 @@ async def test_a_key_that_may_not_read_ends_it():
         await waited(api, "job-1", "job-2")
 
     assert len(api.asked) == 2
+
+
+async def test_a_page_of_a_proxy_is_waited_for():
+    """The page of a proxy is reported, and however long it comes it is not about the key."""
+    listener = Watching()
+    page = Intercepted("a proxy or firewall, not the API, rejected the request (403)")
+    api = FakeApi(job_1=at(4_000.0, page, ended()))
+
+    ends, seconds = await waited(api, "job-1", listener=listener)
+
+    assert ends == {"job-1": JobEventType.SUCCEEDED}
+    assert 4_000.0 <= seconds <= 5_000.0
+    assert all(line.startswith(f"{page}; retrying") for line in listener.told)
+    assert len(api.asked) <= 12
+
+
+async def test_a_page_of_a_proxy_is_no_response():
+    """With `unreachable_after` a proxy that lets nothing through is an outage."""
+    with pytest.raises(Transient, match=r"^no response for 60 s: a page$"):
+        await waited(
+            FakeApi(job_1=Intercepted("a page")),
+            "job-1",
+            options=WaitOptions(unreachable_after=60.0),
+        )
 
 
 async def test_one_forbidden_job_does_not_end_it():
