@@ -62,6 +62,9 @@ class Fleet:
         self.daemon_scope = anyio.CancelScope()
         self.watcher: Watcher | None = None
         self.discovery: Discovery | None = None
+        self.misreported: list[str] = []
+        for site in self.sites:
+            site.watched_ids.update(random.choice([[], [], ["job-typo"]]))
 
     async def run(self) -> None:
         """Run the daemon while the fleet is disturbed, and then without faults."""
@@ -79,6 +82,7 @@ class Fleet:
             for site in self.sites:
                 self._switch_to(site)
                 await anyio.sleep(RECOVERY_SECONDS)
+                self._check_not_found(site)
                 self._switch_to(site)  # the next poll for late fields may be a day away
                 await anyio.sleep(RESTART_SECONDS)
             self.group.cancel_scope.cancel()
@@ -87,7 +91,15 @@ class Fleet:
     @property
     def violations(self) -> list[str]:
         """Ends that were not reported once, duplicate ids, and false `job.missing` events."""
-        return [line for site in self.sites for line in self._violations_at(site)]
+        found = [line for site in self.sites for line in self._violations_at(site)]
+        return found + self.misreported
+
+    def _check_not_found(self, site: Site) -> None:
+        """Record when the daemon says of other jobs than of the mistyped ones that they are not."""
+        assert self.watcher
+        shown = {job_id for job_id in self.watcher.tracker if self.watcher.is_not_found(job_id)}
+        if shown != site.watched_ids - site.api.timelines.keys():
+            self.misreported.append(f"not found at {site.name}: {sorted(shown)}")
 
     def _violations_at(self, site: Site) -> list[str]:
         databases = [
