@@ -261,12 +261,14 @@ class DiscoveredJobs:
         self.add([job.job_id])
         return True
 
-    def end(self, job_id: str) -> None:
-        """Remove a job, if it was discovered, and do not discover it again."""
+    def end(self, job_id: str, *, may_return: bool = False) -> None:
+        """Remove a job, if it was discovered; discover it again only if it `may_return`."""
         if job_id not in self._job_ids:
             return
         self._job_ids.discard(job_id)
         self.pending.discard(job_id)
+        if may_return:
+            return
         self._ended[job_id] = None
         if len(self._ended) > MAX_ENDED:
             del self._ended[next(iter(self._ended))]

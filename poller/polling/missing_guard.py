@@ -1,13 +1,14 @@
 """Guards against false `job.missing` events: a wrong URL or tenant makes every job unknown."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Final
 
 from poller.core.errors import NotFound, Rejected
 from poller.core.jobs import Job
 from poller.polling.hysteresis import Hysteresis
+from poller.sutro.port import Observation
 
 GUARD_JOBS: Final = 3
 GUARD_SHARE: Final = 0.9
@@ -20,7 +21,8 @@ class MissingGuard:
 
     When nearly all of the jobs that were polled lately are unknown at once, the URL or the tenant
     is wrong, and no job is missing. Fewer than `guard_jobs` unknown jobs do not prove that; then
-    jobs that were present before are polled again.
+    jobs that were present before are polled again. A page that shows other jobs is enough for jobs
+    that were never present; for others it may be that of another account.
     """
 
     def __init__(self, now: Callable[[], float], guard_jobs: float = GUARD_JOBS) -> None:
@@ -28,19 +30,29 @@ class MissingGuard:
         self._guard_jobs = guard_jobs
         self._present: dict[str, float] = {}
         self._absent: dict[str, float] = {}
+        self._lost: set[str] = set()
+        self._shows_others = False
         self._last_present_at = -math.inf
         self._wrong_endpoint = Hysteresis(now)
 
-    def record(self, job_id: str, result: object, requested_at: float) -> None:
-        """Record the latest result of polling a job."""
+    def record_page(self, observations: Iterable[Observation]) -> None:
+        """Record whether a page of the list shows jobs of the account."""
+        self._shows_others |= any(
+            seen.from_list and isinstance(seen.result, Job) for seen in observations
+        )
+
+    def record(self, seen: Observation, *, is_new: bool) -> None:
+        """Record the latest result of polling a job; `is_new` if it was never present."""
+        job_id, result = seen.job_id, seen.result
         if isinstance(result, Job):
-            self._absent.pop(job_id, None)
-            self._present.pop(job_id, None)  # it goes to the end: the first is rechecked first
+            self.forget(job_id)  # it goes to the end: the first is rechecked first
             self._present[job_id] = self._now()
-            self._last_present_at = max(self._last_present_at, requested_at)
+            self._last_present_at = max(self._last_present_at, seen.requested_at)
         elif isinstance(result, NotFound):
             self._present.pop(job_id, None)
             self._absent.setdefault(job_id, self._now())
+            if not is_new:
+                self._lost.add(job_id)
         elif isinstance(result, Rejected):
             self._present.pop(job_id, None)  # the API will not show it soon
 
@@ -48,6 +60,7 @@ class MissingGuard:
         """Forget a job that is not polled any more."""
         self._present.pop(job_id, None)
         self._absent.pop(job_id, None)
+        self._lost.discard(job_id)
 
     def is_unknown(self, job_id: str) -> bool:
         """Return whether the API did not know a job when it was last polled."""
@@ -69,7 +82,9 @@ class MissingGuard:
 
         With few jobs in all, none is needed.
         """
-        return self._has_few_jobs or self._last_present_at >= self._absent.get(job_id, -math.inf)
+        if self._has_few_jobs or (self._shows_others and job_id not in self._lost):
+            return True
+        return self._last_present_at >= self._absent.get(job_id, -math.inf)
 
     def jobs_to_recheck(self, job_id: str) -> list[str]:
         """Return other jobs that can confirm it; none for a minute after one has."""
@@ -83,7 +98,7 @@ class MissingGuard:
     def _is_mass_not_found(self) -> bool:
         """Return whether nearly all jobs that were polled since the first 404 are unknown."""
         absent = len(self._absent)
-        if absent < self._guard_jobs:
+        if absent < self._guard_jobs or (self._shows_others and not self._lost):
             return False
         since = min(self._absent.values())
         present = sum(at >= since for at in self._present.values())

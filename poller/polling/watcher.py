@@ -155,9 +155,9 @@ class Watcher:
     def _end(self, job_id: str) -> None:
         """Stop polling a job; keep its state if it is named, so that it is not loaded anew."""
         self._drop(job_id)
+        self.discovered.end(job_id, may_return=self.tracker[job_id].phase is Phase.MISSING)
         if job_id not in self._named:
             self.tracker.drop(job_id)
-        self.discovered.end(job_id)
 
     async def _adopt_discovered(self, observations: Sequence[Observation]) -> None:
         """Watch the jobs that a page shows and discovery admits. Raises StoreUnavailable."""
@@ -208,6 +208,7 @@ class Watcher:
         self._inbox.extend(observations)
         async with self._applying:
             inbox, self._inbox = self._inbox, []
+            self._missing_guard.record_page(inbox)
             try:
                 await self._adopt_discovered(inbox)
                 await self._apply([seen for seen in inbox if seen.job_id in self._scheduler])
@@ -258,17 +259,14 @@ class Watcher:
     def _pending(
         self, batch: Sequence[Observation], effects: Sequence[Effect]
     ) -> list[PendingObservation]:
-        """Return the observations that have to be decided: of the 404s those that are credible.
-
-        When nearly all jobs are unknown, a 404 is about the API. So it counts only once other jobs
-        were polled after it, and are known. Jobs that are missing prove nothing.
-        """
+        """Return the observations that have to be decided: of the 404s those that are credible."""
         pairs = list(zip(batch, effects, strict=True))
         changing = {seen.job_id for seen, effect in pairs if effect is Effect.CHANGE}
         news = [seen for seen, effect in pairs if effect is not Effect.STALE]
         for seen in news:
-            if self.tracker[seen.job_id].phase is not Phase.MISSING:
-                self._missing_guard.record(seen.job_id, seen.result, seen.requested_at)
+            state = self.tracker[seen.job_id]
+            if state.phase is not Phase.MISSING:  # jobs that are missing prove nothing
+                self._missing_guard.record(seen, is_new=state.job is None)
         is_mass_not_found = self._missing_guard.check_mass_not_found()
         self._poll_log.log_endpoint(is_wrong=self.is_wrong_endpoint)
         pending: list[PendingObservation] = []

@@ -205,7 +205,7 @@ class SutroSource:
 
     def _plan_page(self, queue: QueueView, job_id: str) -> PageRequest | None:
         """Return the page that is worth a request, if there is one, once the API is known."""
-        if not self._rate_limiter.has_answered or not queue.is_batchable(job_id):
+        if not self._rate_limiter.is_key_accepted or not queue.is_batchable(job_id):
             return None
         if job_id not in self._large:
             return self._planner.plan(job_id, queue)

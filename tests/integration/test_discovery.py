@@ -14,6 +14,7 @@ import pytest
 
 from poller.app import App
 from poller.config import Config
+from poller.core.errors import NotFound
 from poller.core.outbox import Retention
 from poller.polling.discovery import DiscoveryFilter
 from poller.runtime.clock import Clock
@@ -24,7 +25,7 @@ from poller.sutro.simulator.requests import Fault
 from poller.sutro.simulator.script import JobScript, SimulatedJob
 from poller.sutro.simulator.server import Simulator, application
 from tests.support.builders import a_job
-from tests.support.fakes import FakeSource, a_watcher, running
+from tests.support.fakes import FakeSource, a_watcher, recorded_types, running
 from tests.support.fakes import a_store as a_memory_store
 from tests.support.running_app import KEY, Receiver, an_app, running_app, served, served_app
 from tests.support.virtual_time import START, virtual_clock
@@ -485,6 +486,26 @@ async def test_discovery_goes_on_from_the_start_of_an_older_version(account: Acc
         await anyio.sleep(60.0)
 
     assert account.ends == ["new"]
+
+
+@pytest.mark.virtual(limit=1_000_000.0)
+async def test_discovered_job_that_was_given_up_is_found_again():
+    """A discovered job that was missing for a week is found once a page shows it again."""
+    clock, store = virtual_clock(), a_memory_store()
+    watcher = a_watcher(FakeSource(clock), store, clock)
+    await watcher.discover(lambda _job: True)
+    await watcher.watch([])
+    shown = partial(Observation, "job-1", result=running(), from_list=True)
+    absent = partial(Observation, "job-1", result=NotFound("404"))
+    await watcher.ingest([shown(requested_at=clock.steady())])
+    for seconds in (100.0, 200.0, 300.0, 8 * DAY):
+        await anyio.sleep(seconds)
+        await watcher.ingest([absent(requested_at=clock.steady())])
+    is_given_up = "job-1" not in watcher.tracker
+    await watcher.ingest([shown(requested_at=clock.steady())])
+
+    assert is_given_up
+    assert recorded_types(store) == ["job.started", "job.missing", "job.found"]
 
 
 async def test_discovered_job_survives_a_lost_database():

@@ -7,10 +7,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from poller.core.errors import NotFound, Rejected, Transient, Unauthorized, WrongEndpoint
+from poller.core.issues import Issue
 from poller.core.pacing import PollPolicy
 from poller.polling.missing_guard import GUARD_JOBS
+from poller.sutro.simulator.script import JobScript
+from poller.sutro.simulator.server import Simulator, serve
 from tests.support.fakes import FakeApi, a_store, ended, recorded_types, running, settled, watching
-from tests.support.virtual_time import START
+from tests.support.running_app import KEY, Receiver, an_app, running_app, served
+from tests.support.virtual_time import START, virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=2_000_000.0)
 FIXED = PollPolicy(minimum=60.0, maximum=60.0)
@@ -137,6 +141,43 @@ async def test_jobs_unknown_all_at_once_are_not_missing():
     assert recorded_types(store) == ["job.started"] * 10
     logged = [it["event"] for it in lines if it["event"].startswith("sutro.")]
     assert logged == ["sutro.wrong_endpoint", "sutro.recovered"]
+
+
+@pytest.mark.parametrize(("others", "missing"), [(1, 3), (0, 0)])
+async def test_unknown_new_jobs_are_missing_if_the_list_shows_others(others: int, missing: int):
+    """Three mistyped ids are missing if a page shows the account; else the URL may be wrong."""
+    simulator = Simulator(now=virtual_clock().steady, key=KEY)
+    for number in range(others):
+        simulator.add(JobScript(job_id=f"other-{number}"))
+    receiver = Receiver()
+    async with serve(simulator) as url, served(receiver.take) as hook:
+        app = an_app(url, hook, POLLER_JOB_IDS="typo-1,typo-2,typo-3")
+        async with running_app(app):
+            await anyio.sleep(300.0)
+            issues = app.status.issues
+            await anyio.sleep(400.0)
+
+    assert receiver.types == ["job.missing"] * missing
+    assert (Issue.WRONG_ENDPOINT in issues) is (missing == 0)
+    assert simulator.requests["list-jobs"] <= 12
+
+
+async def test_seen_jobs_are_not_missing_if_the_list_shows_another_account():
+    """With the key of another account all jobs are unknown, and its list shows other jobs."""
+    simulator = Simulator(now=virtual_clock().steady, key=KEY)
+    for number in range(4):
+        simulator.add(JobScript(job_id=f"job-{number}", queue_seconds=0.0, run_seconds=9_000.0))
+    receiver = Receiver()
+    async with serve(simulator) as url, served(receiver.take) as hook:
+        app = an_app(url, hook, POLLER_JOB_IDS="job-0,job-1,job-2,job-3")
+        async with running_app(app):
+            await anyio.sleep(300.0)
+            for number in range(4):
+                simulator.remove(f"job-{number}")
+                simulator.add(JobScript(job_id=f"other-{number}"))
+            await anyio.sleep(3_600.0)
+
+    assert receiver.types == []
 
 
 async def test_few_unknown_jobs_are_missing():
