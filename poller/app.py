@@ -152,7 +152,7 @@ class App:
     async def _make_dispatcher(self, stack: AsyncExitStack, store: Store) -> Dispatcher:
         sinks = {
             sink.name: await stack.enter_async_context(
-                sink.kind.open(sink.reloadable, self.config.outbound)
+                sink.kind.open(sink.reloadable, self.config.outbound_for(sink.name))
             )
             for sink in self.config.sinks
         }

@@ -1,7 +1,7 @@
 """The configuration of one process: its settings and its sinks, loaded from the environment."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -83,9 +83,19 @@ class Config:
 
     @property
     def outbound(self) -> OutboundSettings:
-        """The certificates and proxies of all outgoing requests."""
+        """The certificates and proxies of requests to the API."""
         ca_file = self.settings.ca_file
-        return OutboundSettings(ca_file=str(ca_file) if ca_file else None, proxy_for=self.proxy_for)
+        return OutboundSettings(
+            ca_file=str(ca_file) if ca_file else None,
+            proxy_for=self.proxy_for,
+            url_name="SUTRO_API_URL",
+        )
+
+    def outbound_for(self, sink: str) -> OutboundSettings:
+        """Return the certificates and proxies of a sink's requests."""
+        variable = f"{env_prefix(sink)}URL"
+        is_read = variable in self.sourced  # a plug-in may call its own otherwise
+        return replace(self.outbound, url_name=variable if is_read else "its URL")
 
     @property
     def poll_policy(self) -> PollPolicy:

@@ -93,6 +93,6 @@ def _configured(config: Config, name: str) -> SinkConfig:
 
 async def _send(config: Config, sink: SinkConfig, delivery: Delivery) -> str | None:
     """Send a test event through the real sink; return the reason if it was not delivered."""
-    async with sink.kind.open(sink.reloadable, config.outbound) as opened:
+    async with sink.kind.open(sink.reloadable, config.outbound_for(sink.name)) as opened:
         error = await attempt(opened, delivery, secrets=config.secrets)
     return error.reason if error else None

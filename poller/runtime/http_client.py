@@ -123,14 +123,17 @@ class HttpClient:
                 content, is_truncated = await self._read(response, cap, deadline)
                 return Response(response.status, response.headers, content, is_truncated)
         except InvalidHeader as invalid:
-            reason = explain(invalid.error, url, self._timeout)
+            reason = self._explain(invalid.error, url)
             raise NoResponse(f"{reason} (status {invalid.status})", status=invalid.status) from None
         except UnansweredReuse as unanswered:
             self._is_suspect = True
-            reason = explain(unanswered.error, url, self._timeout)
+            reason = self._explain(unanswered.error, url)
             raise NoResponse(reason, is_stale=True) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise NoResponse(explain(error, url, self._timeout), status=status) from None
+            raise NoResponse(self._explain(error, url), status=status) from None
+
+    def _explain(self, error: Exception, url: str) -> str:
+        return explain(error, url, timeout=self._timeout, url_name=self._outbound.url_name)
 
     async def _read(
         self, response: aiohttp.ClientResponse, cap: int, deadline: float

@@ -22,10 +22,14 @@ class NoResponse(PollerError):
 
 @dataclass(frozen=True, slots=True)
 class OutboundSettings:
-    """The certificates and proxies of requests; `proxy_for` takes a scheme, a host and a port."""
+    """The certificates and proxies of requests; `proxy_for` takes a scheme, a host and a port.
+
+    `url_name` is what messages call the setting of the URL.
+    """
 
     ca_file: str | None = None
     proxy_for: Callable[[str, str, int | None], str | None] = lambda _scheme, _host, _port: None
+    url_name: str = "its URL"
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,8 @@ async def test_tls_bad_certificate(trusting, host: str, options: dict, words: st
         text = await failure(server.base, trusting)
 
     error = f"its TLS certificate is not trusted ({words})"
-    assert text == f"127.0.0.1: {error}; check its URL and POLLER_CA_FILE"
+    place = server.base.removeprefix("https://")
+    assert text == f"{place}: {error}; check its URL and POLLER_CA_FILE"
     assert server.requests == []
 
 
@@ -86,11 +87,12 @@ async def test_tls_unknown_ca():
 
 
 async def test_tls_server_without_tls():
-    """A peer that responds to TLS with plain HTTP is an error that says so."""
+    """A peer that responds to TLS with plain HTTP is an error that asks for that."""
     async with peer(responds(400), skips_request=True) as server:
         text = await failure(server.base.replace("http:", "https:"))
 
-    assert text.startswith("127.0.0.1: the TLS handshake failed")
+    error = "the TLS handshake failed (WRONG_VERSION_NUMBER: does it speak http?)"
+    assert text == f"{server.base.removeprefix('http://')}: {error}; check its URL"
 
 
 @pytest.mark.virtual(limit=60.0)
@@ -173,10 +175,10 @@ async def test_url_user_is_sent_as_a_header(user: str, credentials: str):
 
 
 async def test_connection_refused():
-    """A refused connection has the message of the system, without the address."""
-    text = await failure("http://127.0.0.1:1/secret")
+    """A refused connection has the message of the system, with the port and the setting."""
+    text = await failure("http://127.0.0.1:1/secret", OutboundSettings(url_name="SUTRO_API_URL"))
 
-    assert text == ("127.0.0.1: cannot connect (Connection refused)")
+    assert text == "127.0.0.1:1: cannot connect (Connection refused); check SUTRO_API_URL"
 
 
 async def test_connections_are_probed_while_idle(monkeypatch):

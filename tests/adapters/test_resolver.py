@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from poller.runtime import resolver as resolver_module
+from poller.runtime.http_values import OutboundSettings
 from poller.runtime.resolver import MAX_HUNG_LOOKUPS, SystemResolver
 from tests.support.http_peers import peer, responds
 from tests.support.http_requests import failure, get, session
@@ -152,7 +153,18 @@ async def test_name_that_does_not_resolve(system: FakeSystem, host: str):
 
     text = await failure(f"https://{host}/secret")
 
-    assert text == f"{host}: the name does not resolve (Name or service not known)"
+    assert text == f"{host}: the name does not resolve (Name or service not known); check its URL"
+
+
+async def test_name_of_a_proxy_that_does_not_resolve(system: FakeSystem):
+    """An unknown name of the proxy is the proxy's, not the URL's."""
+    system.known["proxy.test"] = NO_NAME
+    outbound = OutboundSettings(proxy_for=lambda *_: "http://me:canary@proxy.test:3128")
+
+    text = await failure("https://a.test/secret", outbound)
+
+    error = "proxy.test: the name does not resolve (Name or service not known)"
+    assert text == f"{error}; check POLLER_PROXY, or HTTPS_PROXY and HTTP_PROXY"
 
 
 @pytest.mark.virtual(limit=60.0)
@@ -160,7 +172,7 @@ async def test_name_whose_lookup_hangs(system: FakeSystem):
     """A request whose name hangs ends at its deadline, with the reason."""
     text = await failure("https://silent.test/secret", limit=30.0)
 
-    assert text == "silent.test: the name does not resolve within 30 s"
+    assert text == "silent.test: the name does not resolve within 30 s; check its URL"
     assert anyio.current_time() <= 31.0
 
 

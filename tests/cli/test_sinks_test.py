@@ -88,12 +88,18 @@ def test_sinks_test_reports_a_failure(run_cli: RunCli, monkeypatch, error: Excep
 
 
 def test_sinks_test_reports_an_unreachable_receiver(run_cli: RunCli):
-    """A receiver that cannot be reached is reported in one line."""
-    result = run_cli("sinks", "test", "webhook", POLLER_WEBHOOK_URL="http://127.0.0.1:9/secret")
+    """A receiver that cannot be reached is reported in one line, with the variable to check."""
+    result = run_cli(
+        "sinks", "test", "webhook.audit",
+        POLLER_SINKS="webhook.audit", POLLER_WEBHOOK_AUDIT_URL="http://127.0.0.1:9/secret",
+    )  # fmt: skip
 
     assert result.code == 1
     assert result.out.startswith("Test event evt_")
-    assert "secret" not in result.out
+    assert result.out.endswith(
+        " was not delivered to webhook.audit: 127.0.0.1:9: cannot connect (Connection refused);"
+        " check POLLER_WEBHOOK_AUDIT_URL.\n"
+    )
 
 
 def test_sinks_test_rejects_an_unknown_sink(run_cli: RunCli):

@@ -74,7 +74,11 @@ async def test_check_prints_json(place: Place):
         ({"POLLER_JOB_IDS": "job-9"}, 0, "accepted the API key, but does not know job job-9"),
         ({"POLLER_JOB_IDS": None}, 0, "accepted the API key."),
         ({"SUTRO_API_KEY": NEW_KEY}, 77, "API key rejected (401): check SUTRO_API_KEY."),
-        ({"SUTRO_API_URL": closed_url()}, 69, "cannot connect (Connection refused)"),
+        (
+            {"SUTRO_API_URL": closed_url()},
+            69,
+            "cannot connect (Connection refused); check SUTRO_API_URL",
+        ),
     ],
     ids=["known", "unknown", "no job", "refused", "unreachable"],
 )

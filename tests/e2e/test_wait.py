@@ -81,7 +81,7 @@ CASES: Final = (
     Case(
         "good --unreachable-after 300ms",
         69,
-        "sutro-poller: no response for 0.3 s: 127.0.0.1: cannot connect",
+        "cannot connect (Connection refused); check SUTRO_API_URL",
         {"SUTRO_API_URL": closed_url()},
     ),
     Case("good", 77, "API key rejected (401): check SUTRO_API_KEY", {"SUTRO_API_KEY": NEW_KEY}),

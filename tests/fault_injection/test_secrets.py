@@ -157,8 +157,10 @@ async def test_tls_failure_logs_no_secret(place: Place, untrusted: ssl.SSLContex
             (poll_failed, *_) = await daemon.saying("poll.failed")
             await daemon.stop()
 
-    assert delivery_failed["error"] == poll_failed["error"]
-    assert delivery_failed["error"].startswith("127.0.0.1: its TLS certificate is not trusted")
+    error = f"{api.removeprefix('https://')}: its TLS certificate is not trusted"
+    for failed, variable in (delivery_failed, "POLLER_WEBHOOK_URL"), (poll_failed, "SUTRO_API_URL"):
+        assert failed["error"].startswith(error)
+        assert failed["error"].endswith(f"; check {variable} and POLLER_CA_FILE")
     assert not receiver.received
     tally(PROMISE, cases=1, violations=leaks(place.folder))
 
