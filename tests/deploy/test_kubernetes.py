@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import pytest
 
+from poller.config import load
+from poller.core.errors import ConfigError
 from tests.deploy.cluster import (
     KINDS,
     KUBERNETES,
@@ -130,6 +132,16 @@ def test_pods_are_restricted(kind: str):
     )
     assert poller["securityContext"]["readOnlyRootFilesystem"] is True
     assert pod["enableServiceLinks"] is False
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kustomization_that_is_not_edited_is_rejected(kind: str):
+    """Before its webhook is named, a Pod does not start and says what is missing."""
+    config_map = of_kind("ConfigMap", rendered(kind))
+    given = {"HOME": "/state", "SUTRO_API_KEY": KEY, "POLLER_JOBS_FILE": "/jobs/jobs.txt"}
+
+    with pytest.raises(ConfigError, match=r"^POLLER_WEBHOOK_URL: is required$"):
+        load(given | config_map["data"])
 
 
 @pytest.mark.parametrize("kind", KINDS)
