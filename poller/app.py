@@ -27,11 +27,19 @@ from poller.runtime.http_client import HttpClient
 from poller.runtime.log_throttle import LogThrottle
 from poller.runtime.retrying import log_store_error, until_available
 from poller.runtime.systemd import SystemdNotifier
+from poller.runtime.wakeup import Wakeup
 from poller.status import DaemonStatus
 from poller.store import Store
 from poller.store.maintenance import run_retention, watch_for_replacement
 from poller.sutro.source import SutroSource
-from poller.wiring import build_client, build_http, build_rate_limiter, build_source, build_store
+from poller.wiring import (
+    SecretFiles,
+    build_client,
+    build_http,
+    build_rate_limiter,
+    build_source,
+    build_store,
+)
 
 SHUTDOWN_GRACE: Final = 6.0
 """Seconds that deliveries in flight get to end after SIGTERM."""
@@ -58,13 +66,18 @@ class App:
     _watchlist: Watchlist = field(init=False)
     _api: ApiContext = field(init=False)
     _retries: list[Callable[[], None]] = field(default_factory=list, init=False)
+    _reloads: Wakeup = field(default_factory=Wakeup, init=False)
+    _secret_files: SecretFiles = field(init=False)
 
     def __post_init__(self) -> None:
         """Build the parts that SIGHUP needs: it may arrive before the store is open."""
         settings = self.config.settings
         self._watchlist = Watchlist(settings.job_ids, settings.jobs_file)
         rate_limiter = build_rate_limiter(self.config, self.clock, self.random, self.counters)
-        self.status = DaemonStatus(rate_limiter, self.clock.steady, self.counters)
+        self._secret_files = SecretFiles(self.config)
+        self.status = DaemonStatus(
+            rate_limiter, self.clock.steady, self.counters, self._is_file_failing
+        )
         self._api = ApiContext(
             config=self.config,
             clock=self.clock,
@@ -91,19 +104,21 @@ class App:
         ):
             dispatcher = None
             with self._until_stop:
-                store = await self._open_store(stack)
-                log.info(
-                    "poller.started",
-                    version=__version__,
-                    api=self.config.settings.api_url,
-                    store=self.config.settings.store,
-                    sinks=",".join(sink.name for sink in self.config.sinks),
-                )
-                for warning in warnings(self.config):
-                    log.warning("config.warning", advice=warning)
-                dispatcher = await self._make_dispatcher(stack, store)
-                delivering.start_soon(dispatcher.run, name="dispatcher")
-                await self._watch(stack, store, dispatcher)
+                async with anyio.create_task_group() as reloading:
+                    reloading.start_soon(self._reload_when_asked, name="reload")
+                    store = await self._open_store(stack)
+                    log.info(
+                        "poller.started",
+                        version=__version__,
+                        api=self.config.settings.api_url,
+                        store=self.config.settings.store,
+                        sinks=",".join(sink.name for sink in self.config.sinks),
+                    )
+                    for warning in warnings(self.config):
+                        log.warning("config.warning", advice=warning)
+                    dispatcher = await self._make_dispatcher(stack, store)
+                    delivering.start_soon(dispatcher.run, name="dispatcher")
+                    await self._watch(stack, store, dispatcher)
             self.status.detach()
             self._api.detach()
             if dispatcher:
@@ -118,14 +133,24 @@ class App:
 
     def reload(self) -> None:
         """Read the jobs file and the secret files again, and try anew what failed at the API."""
-        with self.notifier.reloading():
-            problems = self.config.reload_secrets()
-            for problem in problems:
-                log.error("reload.failed", error=problem)
-            log.info("poller.reloaded", problems=len(problems))
-            self._watchlist.reload()
-            for retry in self._retries:
-                retry()
+        self._reloads.notify()
+
+    async def _reload_when_asked(self) -> None:
+        since = 0
+        while True:
+            await self._reloads.wait(since=since)
+            since = self._reloads.count
+            with self.notifier.reloading():
+                problems = await self._secret_files.reload()
+                for problem in problems:
+                    log.error("reload.failed", error=problem)
+                log.info("poller.reloaded", problems=len(problems))
+                self._watchlist.reload()
+                for retry in self._retries:
+                    retry()
+
+    def _is_file_failing(self) -> bool:
+        return self._secret_files.is_failing or self._watchlist.is_file_failing
 
     def _serve_api(self) -> AbstractAsyncContextManager[None]:
         """Return a context that serves the HTTP API, if it is enabled. Raises ConfigError."""
@@ -229,6 +254,7 @@ class App:
             build_client(self.config, http, self.clock, self.counters),
             self.status.rate_limiter,
             self.clock,
+            secrets=self._secret_files,
             on_reload_error=lambda problem: log.warning("reload.failed", error=problem),
         )
 

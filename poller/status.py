@@ -57,12 +57,14 @@ class DaemonStatus:
     """The current state of the daemon; nothing here waits for the API or a receiver.
 
     The store and the loops are known from `attach` to `detach`; until then, `open_error` is why the
-    store cannot be opened. `now` is the clock of all of them.
+    store cannot be opened. `now` is the clock of all of them,
+    and `is_file_failing` returns whether the jobs file or a secret file cannot be read.
     """
 
     rate_limiter: RateLimiter
     now: Callable[[], float]
     counters: Counters = field(default_factory=Counters)
+    is_file_failing: Callable[[], bool] = lambda: False
     open_error: str | None = field(default=None, init=False)
     _store: Store | None = field(default=None, init=False)
     _watcher: Watcher | None = field(default=None, init=False)
@@ -105,6 +107,7 @@ class DaemonStatus:
             Issue.API_UNREACHABLE: reachability.is_stale,
             Issue.STORE_UNAVAILABLE: self.store_error is not None,
             Issue.JOB_NOT_FOUND: is_not_found and not knows_no_job,
+            Issue.FILE_UNREADABLE: self.is_file_failing(),
             Issue.EVENT_ID_COLLISION: self.counters.id_collisions > 0,
         }
         return tuple(filter(is_present.get, is_present))

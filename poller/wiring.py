@@ -10,6 +10,7 @@ from poller.config import Config
 from poller.core.counters import Counters
 from poller.core.pacing import Random
 from poller.polling.waiter import JobWaiter, ProgressListener, WaitOptions
+from poller.runtime.bounded_read import READ_TIMEOUT, BoundedRead
 from poller.runtime.clock import Clock
 from poller.runtime.http_client import HttpClient
 from poller.settings.types import MEMORY
@@ -47,22 +48,40 @@ def build_rate_limiter(
     return RateLimiter(per_minute=per_minute, now=clock.steady, random=random, counts=counts)
 
 
+class SecretFiles:
+    """The secret files of a configuration, which may be on a disk that hangs."""
+
+    def __init__(self, config: Config) -> None:
+        self._read = BoundedRead(config.reload_secrets)
+        self.is_failing = False
+
+    async def reload(self) -> tuple[str, ...]:
+        """Read the files again; on any error keep all old values, and return the errors."""
+        try:
+            problems = await self._read()
+        except TimeoutError:
+            problems = (f"reading the secret files takes longer than {READ_TIMEOUT:g} s",)
+        self.is_failing = bool(problems)
+        return problems
+
+
 def build_source(
     config: Config,
     client: SutroClient,
     rate_limiter: RateLimiter,
     clock: Clock,
     *,
+    secrets: SecretFiles,
     on_reload_error: Callable[[str], object],
 ) -> SutroSource:
     """Return the source of observations.
 
-    It reads the secret files again before a rejected API key is retried, and passes each line that
-    `reload_secrets` returns to `on_reload_error`.
+    It reads the secret files again before a rejected API key is retried, and passes each error to
+    `on_reload_error`.
     """
 
-    def renew_key() -> None:
-        for problem in config.reload_secrets():
+    async def renew_key() -> None:
+        for problem in await secrets.reload():
             on_reload_error(problem)
 
     return SutroSource(
@@ -86,7 +105,14 @@ def build_waiter(
     """Return a waiter, which records the events of its jobs in `store`."""
     rate_limiter = build_rate_limiter(config, clock, random.random)
     return JobWaiter(
-        source=build_source(config, client, rate_limiter, clock, on_reload_error=listener.report),
+        source=build_source(
+            config,
+            client,
+            rate_limiter,
+            clock,
+            secrets=SecretFiles(config),
+            on_reload_error=listener.report,
+        ),
         store=store,
         origin=config.origin,
         listener=listener,

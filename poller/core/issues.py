@@ -12,6 +12,7 @@ class Issue(StrEnum):
     API_UNREACHABLE = "api_unreachable"
     STORE_UNAVAILABLE = "store_unavailable"
     JOB_NOT_FOUND = "job_not_found"
+    FILE_UNREADABLE = "file_unreadable"
     EVENT_ID_COLLISION = "event_id_collision"
 
 
@@ -31,6 +32,10 @@ REMEDIES: Final = {
     Issue.JOB_NOT_FOUND: (
         "The API does not know a job that is watched by its ID: `sutro-poller jobs ls` shows which."
         " Correct or remove the ID."
+    ),
+    Issue.FILE_UNREADABLE: (
+        "The jobs file or a secret file cannot be read: the log says why. The jobs and secrets that"
+        " were read last are used."
     ),
     Issue.EVENT_ID_COLLISION: (
         "Events were lost: jobs of another deployment had the same ids. Set a different"

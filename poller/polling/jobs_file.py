@@ -1,5 +1,6 @@
 """The file that names jobs to watch: read whenever it changes, whatever its disk does."""
 
+import errno
 import os
 import time
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from poller.runtime.files import read_regular
 STILL_SECONDS: Final = 60.0
 """Seconds without a change after which a last line without a line break is complete."""
 MAX_LOGGED_LINES: Final = 10
+NO_SUCH_FILE: Final = os.strerror(errno.ENOENT)
 
 Version = tuple[int, int, int]
 log = structlog.get_logger()

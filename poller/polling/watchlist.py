@@ -9,7 +9,7 @@ from typing import Final
 import anyio
 
 from poller.polling.discovery import DiscoveredJobs
-from poller.polling.jobs_file import JobsFile
+from poller.polling.jobs_file import NO_SUCH_FILE, JobsFile
 from poller.runtime.log_throttle import LogThrottle
 from poller.runtime.retrying import log_store_error, until_available
 from poller.runtime.wakeup import Wakeup
@@ -81,9 +81,9 @@ class Watchlist:
         return self._file is None or self._file.is_read
 
     @property
-    def file_error(self) -> str:
-        """Why the file cannot be read, or an empty text."""
-        return self._file.error if self._file else ""
+    def is_file_failing(self) -> bool:
+        """Return whether the file, if one is set, is there and cannot be read."""
+        return self._file is not None and self._file.error not in {"", NO_SUCH_FILE}
 
     @property
     def _from_file(self) -> dict[str, None]:

@@ -1,7 +1,7 @@
 """The Sutro API as a source of observations: one request a turn of the rate limiter."""
 
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -49,7 +49,7 @@ class SutroSource:
         *,
         planner: ListPlanner,
         now: Callable[[], float],
-        renew_key: Callable[[], None],
+        renew_key: Callable[[], Awaitable[None]],
     ) -> None:
         self._client = client
         self._rate_limiter = rate_limiter
@@ -158,7 +158,7 @@ class SutroSource:
             await self._check_key(is_probe=True)
             is_probe = await self._rate_limiter.acquire()
         if is_probe:
-            self._renew_key()
+            await self._renew_key()
         requested_at = self._now()
         try:
             return requested_at, await self._read_page(request, is_probe=is_probe)
@@ -170,7 +170,7 @@ class SutroSource:
     async def _check_key(self, *, is_probe: bool) -> None:
         """Request a job that does not exist, which needs a valid key. Raises PollError."""
         if is_probe:
-            self._renew_key()
+            await self._renew_key()
         try:
             await self._client.get_job(UNLIKELY_ID)
         except PollError as error:
@@ -230,7 +230,7 @@ class SutroSource:
         self, job_id: str, known: Known, *, is_probe: bool, is_status_only: bool
     ) -> Sequence[Observation]:
         if is_probe:
-            self._renew_key()
+            await self._renew_key()
         requested_at = self._now()
         call = self._client.get_status if is_status_only else self._client.get_job
         try:

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from pydantic import SecretStr
 
 from poller.core.errors import (
@@ -96,6 +97,10 @@ class Poller:
 async def polling(*handlers: ConnectionHandler, per_minute: float = 600.0) -> AsyncIterator[Poller]:
     """Poll a source whose API is a peer."""
     now, keys = virtual_clock().steady, ["sk_old"]
+
+    async def renew_key() -> None:
+        keys.append("sk_new")
+
     async with (
         peer(*handlers) as it,
         HttpClient(OutboundSettings(), timeout=30.0, limit=16) as http,
@@ -109,7 +114,7 @@ async def polling(*handlers: ConnectionHandler, per_minute: float = 600.0) -> As
             rate_limiter,
             planner=ListPlanner(now),
             now=now,
-            renew_key=lambda: keys.append("sk_new"),
+            renew_key=renew_key,
         )
         yield Poller(source, it, keys)
 
@@ -388,7 +393,7 @@ async def test_scan_that_is_cut_short_starts_again():
 
     rate_limiter = RateLimiter(per_minute=1e6, now=virtual_clock().steady, random=lambda: 0.5)
     source = SutroSource(
-        Book(cut), rate_limiter, planner=planner, now=lambda: NOW, renew_key=lambda: None
+        Book(cut), rate_limiter, planner=planner, now=lambda: NOW, renew_key=checkpoint
     )
     shown = [[it.job_id for seen in await scan_all(source) for it in seen] for _ in range(2)]
 

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any, Final
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from poller.core.errors import PollError
 from poller.core.events import Event
@@ -151,7 +152,7 @@ class Fleet:
             RateLimiter(per_minute=self.per_minute, now=clock.steady, random=self.random.random),
             planner=ListPlanner(clock.steady, is_on=self.random.random() < 0.8),
             now=clock.steady,
-            renew_key=lambda: None,
+            renew_key=checkpoint,
         )
         site = self.site
         watcher = self.watcher = a_watcher(

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from poller.cli.run import FLUSH_SECONDS, handle_signals
 from poller.core.errors import StoreLocked, StoreUnavailable, StoreUnusable
+from poller.core.issues import Issue
 from poller.core.outbox import SinkBacklog
 from poller.store.maintenance import log_backlog
 from poller.store.memory import MemoryStore
@@ -176,6 +177,25 @@ async def test_reload_reads_the_key(api, hook, tmp_path):
         await anyio.sleep(5.0)
 
     assert hook[0].types == ["job.succeeded"]
+
+
+async def test_reload_of_a_key_file_that_hangs(api, hook, tmp_path, disk):
+    """While a secret file's disk does not respond, the old key is used, and status says so."""
+    file = tmp_path / "key"
+    file.write_text(KEY)
+    app = an_app(api[1], hook[1], SUTRO_API_KEY="", SUTRO_API_KEY_FILE=str(file))
+    async with running_app(app):
+        disk.responds.clear()
+        app.reload()
+        await anyio.sleep(100.0)
+        issues = app.status.issues
+        disk.responds.set()
+        app.reload()
+        await anyio.sleep(10.0)
+
+    assert hook[0].types == ["job.succeeded"]
+    assert issues == (Issue.FILE_UNREADABLE,)
+    assert app.status.issues == ()
 
 
 async def test_rejected_key_is_read_again_without_a_reload(api, hook, tmp_path):

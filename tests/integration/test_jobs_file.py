@@ -2,7 +2,6 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from poller.core.jobs import JOB_ID_RULE, is_job_id
 from poller.polling import jobs_file
 from poller.polling.jobs_file import STILL_SECONDS, JobsFile, parse_lines
 from poller.polling.watchlist import FILE_POLL_INTERVAL, Watchlist
-from poller.runtime import bounded_read
 from poller.runtime.bounded_read import READ_TIMEOUT
+from tests.integration.conftest import Disk
 
 pytestmark = pytest.mark.virtual(limit=3_600.0)
 
@@ -59,30 +58,10 @@ async def test_last_line_of_an_old_file_counts_at_once(file: JobsFile):
     assert (list(file.job_ids), file.is_read) == (["job-1"], True)
 
 
-@pytest.fixture
-def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Make all reads hang until an event, and a wait for them take its virtual time."""
-    released, read = threading.Event(), jobs_file.read_regular
-
-    def hang(path: Path) -> Any:
-        released.wait()
-        return read(path)
-
-    async def run_sync(wait: Callable[[float], Any], seconds: float, **_: object) -> Any:
-        if not released.is_set():
-            await anyio.sleep(seconds)
-            return wait(0.0)
-        return wait(seconds)
-
-    monkeypatch.setattr(jobs_file, "read_regular", hang)
-    monkeypatch.setattr(bounded_read, "run_sync", run_sync)
-    yield released
-    released.set()
-
-
-async def test_jobs_file_that_hangs_delays_nothing_else(file: JobsFile, hanging: threading.Event):
+async def test_jobs_file_that_hangs_delays_nothing_else(file: JobsFile, disk: Disk):
     """While the file's disk does not respond, other ids are watched; then its own are too."""
     file.path.write_text("job-3\n")
+    disk.responds.clear()
     watchlist, seen = Watchlist(["job-1"], file.path), []
     threads = threading.active_count()
 
@@ -95,16 +74,15 @@ async def test_jobs_file_that_hangs_delays_nothing_else(file: JobsFile, hanging:
             await anyio.sleep(100.0)
             watchlist.add(["job-2"])
             await anyio.sleep(100.0)
-            started, error = threading.active_count() - threads, watchlist.file_error
-            hanging.set()
+            started, is_failing = threading.active_count() - threads, watchlist.is_file_failing
+            disk.responds.set()
             await anyio.sleep(10.0)
             group.cancel_scope.cancel()
 
     assert seen[:2] == [(READ_TIMEOUT, ["job-1"]), (100, ["job-1", "job-2"])]
     assert [job_ids for _, job_ids in seen[2:]] == [["job-1", "job-3", "job-2"]]
-    assert (started, error) == (1, "reading it takes longer than 5 s")
-    assert [line["error"] for line in logs] == [error]
-    assert not watchlist.file_error
+    assert (started, is_failing, watchlist.is_file_failing) == (1, True, False)
+    assert [line["error"] for line in logs] == ["reading it takes longer than 5 s"]
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])

@@ -231,9 +231,10 @@ async def test_key_file_is_read_before_each_probe():
     api.trouble = REJECTED
     renewed: list[float] = []
 
-    async with watching(
-        api, a_store(), *ids, renew_key=lambda: renewed.append(anyio.current_time())
-    ):
+    async def renew_key() -> None:
+        renewed.append(anyio.current_time())
+
+    async with watching(api, a_store(), *ids, renew_key=renew_key):
         await anyio.sleep(3_600.0)
 
     assert renewed == [at for at, _ in api.asked[1:]]

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from poller.core.errors import (
     Intercepted,
@@ -62,7 +63,7 @@ def a_waiter(api: FakeApi, **changes: Any) -> JobWaiter:
         rate_limiter,
         planner=listing.ListPlanner(clock.steady, is_on=False),
         now=clock.steady,
-        renew_key=lambda: None,
+        renew_key=checkpoint,
     )
     options = {"listener": Watching(), "random": half} | changes
     return JobWaiter(source=source, store=a_store(), origin=ORIGIN, clock=clock, **options)

@@ -1,5 +1,6 @@
 """The sources of settings, and which of them takes precedence."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,15 @@ def test_secrets_folder_without_permission_is_ignored():
 
     assert found
     assert found.origin == "environment"
+
+
+def test_secret_file_must_be_a_regular_file(tmp_path: Path):
+    """A pipe is refused at once: it would hang, and could be read only once."""
+    os.mkfifo(tmp_path / "key")
+
+    (problem,) = load_errors(SUTRO_API_KEY="", SUTRO_API_KEY_FILE=str(tmp_path / "key"))
+
+    assert problem.endswith("/key: it is not a regular file")
 
 
 def test_only_secrets_can_be_read_from_files(tmp_path: Path):

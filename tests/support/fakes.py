@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from poller.core.errors import NotFound, PollError, StoreUnavailable
 from poller.core.events import EVENT_TYPES, Event, EventOrigin
@@ -281,7 +282,7 @@ async def watching(
         rate_limiter,
         planner=ListPlanner(clock.steady, is_on=False),
         now=clock.steady,
-        renew_key=changes.pop("renew_key", lambda: None),
+        renew_key=changes.pop("renew_key", checkpoint),
     )
     watcher = a_watcher(source, store, clock, **changes)
     async with anyio.create_task_group() as group:
