@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
@@ -14,7 +13,7 @@ from poller.core.events import DEFAULT_SINK_EVENTS, DaemonEventType, EventOrigin
 from poller.core.outbox import Retention
 from poller.core.pacing import PollPolicy
 from poller.core.state import LifecyclePolicy
-from poller.runtime.address import is_loopback
+from poller.runtime.address import host_and_port, is_loopback
 from poller.runtime.http_values import OutboundSettings
 from poller.settings.base import RawSettings, Reloadable, SinkSettings, env_prefix, variables
 from poller.settings.daemon import HTTPS_RULE, PREFIX, Settings
@@ -78,7 +77,7 @@ class Config:
     @property
     def origin(self) -> EventOrigin:
         """The origin that all events carry: the host of the API with its port, and a namespace."""
-        deployment = urlsplit(self.settings.api_url).netloc
+        deployment = host_and_port(self.settings.api_url)
         return EventOrigin(deployment=deployment, namespace=self.settings.event_id_namespace)
 
     @property

@@ -1,4 +1,4 @@
-"""Listen addresses: host and port, a unix socket, or off."""
+"""Addresses: those to listen at, a host and port, a unix socket, or off; and those of URLs."""
 
 import re
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Self
+from urllib.parse import urlsplit
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:8377"
 ALL_ADDRESSES: Final = "::"
@@ -16,6 +17,7 @@ ADDRESS_RULE: Final = (
     "must be off, unix:/path/of/socket, host:port such as 127.0.0.1:8377, or :port"
 )
 HOST_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 MAX_SOCKET_PATH_BYTES: Final = 107
 
 
@@ -75,6 +77,12 @@ def is_ip(host: str) -> bool:
 def is_host(host: str) -> bool:
     """Return whether a text is a valid host name or IP address."""
     return is_ip(host) or HOST_NAME.fullmatch(host) is not None
+
+
+def host_and_port(url: str) -> str:
+    """Return the host of a URL, with its port unless that is the scheme's own, in lower case."""
+    parts = urlsplit(url)
+    return parts.netloc.lower().removesuffix(DEFAULT_PORTS[parts.scheme])
 
 
 @lru_cache(maxsize=64)

@@ -219,3 +219,21 @@ def test_misspelt_settings_are_errors_without_delivery():
     """An unknown variable is an error all the same."""
     with pytest.raises(ConfigError, match="did you mean POLLER_MIN_INTERVAL"):
         load({"SUTRO_API_KEY": KEY, "POLLER_MIN_INTERVL": "3"}, for_run=False, is_delivering=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "deployment"),
+    [
+        ("https://api.sutro.sh", "api.sutro.sh"),
+        ("https://API.Sutro.sh:443/v1/", "api.sutro.sh"),
+        ("https://api.sutro.sh:8443", "api.sutro.sh:8443"),
+        ("HTTP://127.0.0.1:80", "127.0.0.1"),
+        ("http://[::1]:8080", "[::1]:8080"),
+        ("http://[::80]", "[::80]"),
+    ],
+)
+def test_deployment_is_the_same_however_its_address_is_written(url: str, deployment: str):
+    """A deployment, to which all records belong, is known by its host and port alone."""
+    config = load_with(SUTRO_API_URL=url, POLLER_ALLOW_HTTP="on")
+
+    assert config.origin.deployment == deployment
