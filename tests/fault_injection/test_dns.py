@@ -34,7 +34,7 @@ pytestmark = [
     ),
 ]
 
-PROMISE = "names that do not resolve cost no threads, and nothing is lost"
+PROMISE = "a name that does not resolve costs one thread, and nothing is lost"
 RESOLVER: Final = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 """A loopback address that no other test run uses."""
 API_HOST: Final = "api.sutro.test"
