@@ -1,6 +1,6 @@
 """The circuit breaker of one sink. Times are seconds of one monotonic clock."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from poller.core.errors import DeliveryError
@@ -12,15 +12,18 @@ PROBE_DELAYS: Final = (5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 FAILURE_THRESHOLD: Final = 5
 """Consecutive failures that open the circuit."""
+SUSPECT_EVENTS: Final = 3
+"""Different events in a row that each make the sink a suspect, until it is at fault."""
 
 
 @dataclass(slots=True)
 class CircuitBreaker:
     """A circuit breaker: it stops sending to a failing sink, and detects its recovery early.
 
-    Five consecutive failures open it; then one probe at a time is sent, with PROBE_DELAYS between
-    them. The first response that is no fault of the sink closes it. It starts slowly: one delivery
-    at a time, then twice as many after each success, up to `width`.
+    Five consecutive failures open it, or three different events that make the sink a suspect; then
+    one probe at a time is sent, with PROBE_DELAYS between them. The first response that is no fault
+    of the sink closes it. It starts slowly: one delivery at a time, then twice as many after each
+    success, up to `width`.
     """
 
     width: int
@@ -29,6 +32,7 @@ class CircuitBreaker:
     opens_at: float | None = None
     paused_until: float = 0.0
     _probes: int = 0
+    _suspicious: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Start closed, at full width."""
@@ -49,10 +53,18 @@ class CircuitBreaker:
         """Require a probe first: the condition of the sink is unknown."""
         self.opens_at = now
 
+    def is_sink_fault(self, error: DeliveryError, event_id: str) -> bool:
+        """Record whose fault a failure is; return whether it is the sink's."""
+        if not error.is_suspect:
+            return error.is_sink_fault
+        self._suspicious.add(event_id)
+        return self.is_open or len(self._suspicious) >= SUSPECT_EVENTS
+
     def record_success(self) -> bool:
         """Record a response that is no fault of the sink; return whether it closed the circuit."""
         was_open, self.opens_at = self.is_open, None
         self.failures = 0
+        self._suspicious.clear()
         self._probes = 0
         self.allowed = 1 if was_open else min(self.allowed * 2, self.width)
         return was_open
@@ -65,7 +77,8 @@ class CircuitBreaker:
         )
         if self.is_open and not is_probe:
             return False
-        opened = self._probes == 0 and (self.is_open or self.failures >= FAILURE_THRESHOLD)
+        is_enough = error.is_suspect or self.failures >= FAILURE_THRESHOLD
+        opened = self._probes == 0 and (self.is_open or is_enough)
         if opened or self.is_open:
             self.opens_at = now + PROBE_DELAYS[min(self._probes, len(PROBE_DELAYS) - 1)]
             self._probes += 1

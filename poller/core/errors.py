@@ -102,8 +102,9 @@ class DeliveryError(PollerError):
 
     `reason` is one short line without secrets. `is_permanent`: no retry can succeed.
     `retry_after`: seconds of pause that the receiver demands. `is_sink_fault`: counts as a failure
-    in the sink's circuit breaker; false if only this event is at fault. `is_gone`: the receiver
-    wants no more events.
+    in the sink's circuit breaker; false if only this event is at fault. `is_suspect`: the sink may
+    be at fault all the same, if several events fail so. `is_rejected`: the receiver will hardly
+    accept this event; soon it is a dead letter. `is_gone`: the receiver wants no more events.
     """
 
     reason: str
@@ -111,6 +112,8 @@ class DeliveryError(PollerError):
     retry_after: float | None = None
     is_sink_fault: bool = True
     is_gone: bool = False
+    is_suspect: bool = False
+    is_rejected: bool = False
 
     def __str__(self) -> str:
         """Return the reason."""

@@ -1,6 +1,7 @@
 """The delays between the attempts of one delivery, in seconds."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from poller.core.errors import DeliveryError
@@ -24,6 +25,28 @@ MAX_DELIVERY_AGE: Final = 7 * 24 * HOUR
 """Seconds after which a delivery that still fails is dead."""
 RETRY_AFTER_CAP: Final = 24 * HOUR
 """The longest pause that a sink can demand, in seconds."""
+
+MAX_REJECTIONS: Final = 3
+"""How often an event is rejected within an hour until it is a dead letter."""
+
+
+@dataclass(slots=True)
+class RejectionCounter:
+    """Counts how often a receiver has rejected each event that is still to be delivered."""
+
+    _counts: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    def add(self, event_id: str, now: float) -> int:
+        """Count a rejection; return how many there were within an hour."""
+        first_at, count = self._counts.get(event_id, (now, 0))
+        if now - first_at >= HOUR:
+            first_at, count = now, 0
+        self._counts[event_id] = first_at, count + 1
+        return count + 1
+
+    def forget(self, event_id: str) -> None:
+        """Forget an event that was delivered, or is a dead letter."""
+        self._counts.pop(event_id, None)
 
 
 def retry_delay(

@@ -92,6 +92,8 @@ def _sanitize(error: DeliveryError, secrets: Secrets) -> DeliveryError:
         retry_after=_finite(error.retry_after),
         is_sink_fault=bool(error.is_sink_fault),
         is_gone=bool(error.is_gone),
+        is_suspect=bool(error.is_suspect),
+        is_rejected=bool(error.is_rejected),
     )
 
 

@@ -19,7 +19,13 @@ from poller.core.counters import Counters
 from poller.core.errors import DeliveryError, StoreUnavailable
 from poller.core.outbox import Delivery, DeliveryStatus, Outcome
 from poller.core.pacing import Random
-from poller.core.retry import MAX_DELIVERY_AGE, RETRY_DELAYS, retry_delay
+from poller.core.retry import (
+    MAX_DELIVERY_AGE,
+    MAX_REJECTIONS,
+    RETRY_DELAYS,
+    RejectionCounter,
+    retry_delay,
+)
 from poller.delivery.attempt import attempt
 from poller.runtime.clock import Clock
 from poller.runtime.liveness import HEARTBEAT_INTERVAL, Heartbeat
@@ -58,6 +64,7 @@ class SinkWorker:
     disable_sink: Callable[[str, str], Awaitable[None]]
     retry_delays: Sequence[float] = RETRY_DELAYS
     _breaker: CircuitBreaker = field(init=False)
+    _rejections: RejectionCounter = field(default_factory=RejectionCounter, init=False)
     _is_back: bool = field(default=False, init=False)
     _ready: deque[Delivery] = field(default_factory=deque, init=False)
     _claimed: set[str] = field(default_factory=set, init=False)
@@ -187,6 +194,7 @@ class SinkWorker:
         if error:
             return await self._handle_failure(delivery, error, is_probe=is_probe)
         self._recover()
+        self._rejections.forget(delivery.event.id)
         if delivery.attempts:
             self._log.info("delivery.succeeded", event_id=delivery.event.id)
         return Outcome(delivery_id=delivery.id, status=DeliveryStatus.DELIVERED)
@@ -199,16 +207,14 @@ class SinkWorker:
             await self.disable_sink(self.name, error.reason)
             return self._dead_letter(delivery, error.reason)
         now = self.clock.steady()
-        if not error.is_sink_fault:
-            self._recover()
-        elif self._breaker.record_failure(now, error, is_probe=is_probe):
-            self._log.warning("sink.unavailable", error=error.reason)
+        self._judge_sink(delivery, error, now, is_probe=is_probe)
         failures = delivery.attempts + 1
+        rejections = self._rejections.add(delivery.event.id, now) if error.is_rejected else 0
         # Age alone proves little: the daemon may have been down, or its clock wrong.
         is_expired = now - delivery.created_at >= MAX_DELIVERY_AGE and failures >= FAILURE_THRESHOLD
-        if error.is_permanent or is_expired:
+        if error.is_permanent or is_expired or rejections >= MAX_REJECTIONS:
             return self._dead_letter(delivery, error.reason)
-        due = now + retry_delay(failures, error, self.random, self.retry_delays)
+        due = now + retry_delay(rejections or failures, error, self.random, self.retry_delays)
         heapq.heappush(self._retries, due)
         if failures & (failures - 1) == 0:
             self._log_failure(
@@ -222,6 +228,16 @@ class SinkWorker:
             delivery_id=delivery.id, status=DeliveryStatus.PENDING, due=due, reason=error.reason
         )
 
+    def _judge_sink(
+        self, delivery: Delivery, error: DeliveryError, now: float, *, is_probe: bool
+    ) -> None:
+        """Let a failure open or close the circuit breaker, by whose fault it is."""
+        if self._breaker.is_sink_fault(error, delivery.event.id):
+            if self._breaker.record_failure(now, error, is_probe=is_probe):
+                self._log.warning("sink.unavailable", error=error.reason)
+        elif not error.is_suspect:
+            self._recover()
+
     def _recover(self) -> None:
         if self._breaker.record_success():
             self._is_back = True
@@ -233,6 +249,7 @@ class SinkWorker:
         self._ready.clear()
 
     def _dead_letter(self, delivery: Delivery, reason: str) -> Outcome:
+        self._rejections.forget(delivery.event.id)
         self._log_failure(
             "delivery.dead_lettered",
             delivery,

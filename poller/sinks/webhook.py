@@ -50,6 +50,10 @@ FORMAT_RULE: Final = (
     " to its URL"
 )
 RETRYABLE_STATUSES: Final = frozenset({408, 425, 429})
+REJECTED_STATUSES: Final = frozenset({400, 413, 415, 422})
+"""The receiver cannot read this event: it will hardly become able to."""
+SUSPECT_STATUSES: Final = frozenset({401, 403, 404, 405, 407})
+"""The endpoint may be wrong or away, whatever the event is."""
 REDIRECT_ADVICE: Final = "; redirects are not followed: set the URL to their target"
 RETRY_AFTER_STATUSES: Final = frozenset({429, 503})
 """Statuses whose Retry-After header is honored."""
@@ -231,6 +235,8 @@ def _delivery_error(response: Response, now: float) -> DeliveryError:
         else None,
         is_sink_fault=not is_event_fault,
         is_gone=status == 410,
+        is_suspect=status in SUSPECT_STATUSES,
+        is_rejected=status in REJECTED_STATUSES,
     )
 
 

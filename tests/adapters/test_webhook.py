@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import pytest
@@ -201,12 +201,16 @@ async def test_webhook_uses_reloaded_settings():
 
 # Responses.
 
+REJECTED: Final = (400, 413, 415, 422)
+SUSPECT: Final = (401, 403, 404, 405, 407)
+
 
 @pytest.mark.parametrize(
     ("status", "is_sink_fault"),
     [
         *((status, True) for status in (300, 301, 302, 304, 307, 308)),
-        *((status, False) for status in (400, 401, 403, 404, 405, 409, 410, 413, 415, 422, 451)),
+        *((status, False) for status in (402, 406, 409, 410, 451)),
+        *((status, False) for status in (*REJECTED, *SUSPECT)),
         *((status, True) for status in (408, 425, 429)),
         *((status, True) for status in (500, 501, 502, 503, 504, 520, 524, 599)),
     ],
@@ -220,6 +224,7 @@ async def test_webhook_error_by_status(status: int, is_sink_fault: bool):
     assert ("redirects are not followed: set the URL" in str(error)) == (status < 400)
     assert (error.is_sink_fault, error.retry_after) == (is_sink_fault, None)
     assert (error.is_permanent, error.is_gone) == (False, status == 410)
+    assert (error.is_suspect, error.is_rejected) == (status in SUSPECT, status in REJECTED)
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from poller.core.circuit_breaker import FAILURE_THRESHOLD, CircuitBreaker
 from poller.core.errors import DeliveryError
-from poller.core.retry import MAX_DELIVERY_AGE, retry_delay
+from poller.core.retry import MAX_DELIVERY_AGE, RejectionCounter, retry_delay
 
 NOW = 1_705_320_000.0
 MINUTE, HOUR, DAY = 60.0, 3_600.0, 86_400.0
@@ -280,3 +280,15 @@ def test_last_probe_delay_is_exact():
         breaker.record_failure(now, FAULT, is_probe=True)
 
     assert {after - before for before, after in pairwise(times)} == {300.0}
+
+
+def test_rejections_count_within_an_hour():
+    """Rejections of one event are counted together if they come within an hour."""
+    counter = RejectionCounter()
+
+    soon = [counter.add("evt_1", now) for now in (0.0, 5.0, 3_599.0)]
+    late = [counter.add("evt_2", now) for now in (0.0, 5.0, 3_600.0, 3_605.0)]
+    counter.forget("evt_1")
+
+    assert (soon, late) == ([1, 2, 3], [1, 2, 1, 2])
+    assert counter.add("evt_1", 3_600.0) == 1

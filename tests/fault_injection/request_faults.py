@@ -143,7 +143,7 @@ async def _accept_and_hang(
 
 
 HOOK_FAULTS: Final[dict[str, Fault]] = {
-    "status": _status(408, 425, 429, 500, 502, 503, 504, 404, 422, 302),
+    "status": _status(408, 425, 429, 500, 502, 503, 504, 401, 404, 409, 451, 302),
     "throttle": _throttle,
     "hang": _hang,
     "reset": _reset,

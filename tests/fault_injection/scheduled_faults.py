@@ -59,6 +59,7 @@ class ScheduledFaults(FakeServers):
     pauses: list[tuple[float, float]] = field(default_factory=list)
     polled_at: list[float] = field(default_factory=list)
     failed_at: list[float] = field(default_factory=list)
+    suspect_ids: set[str] | None = field(default_factory=set)
 
     def schedule(self, *, jobs: int, lasting: float) -> None:
         """Create the jobs and the fault periods of the next so many seconds."""
@@ -110,6 +111,7 @@ class ScheduledFaults(FakeServers):
         )
         kind = self._active_fault(RECEIVER_FAULT_KINDS, None)
         self.failed_at = [*self.failed_at, self.now()] if kind in RECEIVER_OUTAGES else []
+        self._note_suspect(request.headers["webhook-id"], is_away=kind == "endpoint away")
         if kind:
             return await RECEIVER_FAULT_KINDS[kind](self, request, await request.read())
         return await FakeServers.handle_event(self, request)
@@ -120,10 +122,23 @@ class ScheduledFaults(FakeServers):
         now = self.now()
         return [period.kind for period in self.periods if period.begin <= now < period.end]
 
+    def _note_suspect(self, event_id: str, *, is_away: bool) -> None:
+        """Note an event that meets an endpoint that is away; None after any other failure."""
+        if not self.failed_at:
+            self.suspect_ids = set()
+        elif is_away and self.suspect_ids is not None:
+            self.suspect_ids.add(event_id)
+        elif not is_away:
+            self.suspect_ids = None
+
     @property
     def is_receiver_out(self) -> bool:
-        """Return whether the daemon must know of the outage: five failures, one after the other."""
-        return sum(at > self.failed_at[0] + SEND_TIMEOUT for at in self.failed_at) >= 5
+        """Return whether the daemon must know of the outage: five failures, one after the other.
+
+        Statuses that may be the fault of one event are those of at least three.
+        """
+        is_known = self.suspect_ids is None or len(self.suspect_ids) >= SUSPECT_EVENTS
+        return is_known and sum(at > self.failed_at[0] + SEND_TIMEOUT for at in self.failed_at) >= 5
 
     def _active_fault(self, periods: dict[str, "Fault"], job: ScriptedJob | None) -> str | None:
         """Return the active fault that a request meets: of a job, of a page, or of an event."""
@@ -227,9 +242,11 @@ API_FAULT_KINDS: Final[dict[str, Fault]] = {
 RECEIVER_FAULT_KINDS: Final[dict[str, Fault]] = {
     "receiver down": _any_of(HOOK_FAULTS | {"status": _status(500, 502, 503, 504)}, *FAILURES),
     "receiver throttles": _retry_later,
-    "receiver refuses": _status(400, 404, 422),
+    "endpoint away": _status(401, 403, 404, 405, 407),
+    "receiver refuses": _status(402, 406, 409, 423, 451),
 }
-RECEIVER_OUTAGES: Final = {"receiver down", "receiver throttles"}
+RECEIVER_OUTAGES: Final = {"receiver down", "receiver throttles", "endpoint away"}
+SUSPECT_EVENTS: Final = 3
 LONGEST_PERIOD: Final = {
     "API down": 6 * HOUR,
     "API throttles": HOUR,
@@ -242,6 +259,7 @@ LONGEST_PERIOD: Final = {
     "receiver down": 12 * HOUR,
     "receiver throttles": 2 * HOUR,
     "receiver refuses": 2 * HOUR,
+    "endpoint away": 12 * HOUR,
     "receiver slow": 6 * HOUR,
 }
 RANDOM_KINDS: Final = sorted(set(LONGEST_PERIOD) - {"all unknown", "one unknown"})

@@ -42,7 +42,13 @@ async def test_attempt_redacts_the_reason():
 
     assert error.reason == "**** is gone"
     assert (error.retry_after, error.is_sink_fault, error.is_gone) == (3.0, False, True)
-    assert not error.is_permanent
+    assert (error.is_permanent, error.is_suspect, error.is_rejected) == (False, False, False)
+
+
+@pytest.mark.parametrize("claim", ["is_permanent", "is_suspect", "is_rejected"])
+async def test_attempt_keeps_what_a_sink_claims(claim: str):
+    """What a sink says of its error is kept."""
+    assert getattr(await failure(DeliveryError("no", **{claim: True})), claim) is True
 
 
 async def test_attempt_redacts_a_reason_before_it_is_cut():

@@ -1,6 +1,8 @@
 """A sink in an outage is spared, its return is detected soon, and nothing is lost."""
 
+from collections import Counter
 from itertools import pairwise
+from random import Random
 
 import anyio
 import pytest
@@ -161,6 +163,141 @@ async def test_outage_is_assumed_if_the_store_fails_at_the_start():
         await anyio.sleep(60.0)
 
     assert len(sink.received) == 20
+
+
+# Statuses that may be the fault of the event, or of the endpoint.
+
+AWAY = DeliveryError("the receiver returned 404", is_sink_fault=False, is_suspect=True)
+UNREADABLE = DeliveryError("the receiver returned 422", is_sink_fault=False, is_rejected=True)
+
+
+def circuit_log(lines: list[dict]) -> list[str]:
+    """Return the events of the log about the circuit breaker."""
+    return [line["event"] for line in lines if line["event"].startswith("sink.")]
+
+
+async def test_outage_of_an_endpoint_that_is_away_is_probed():
+    """A 404 for three events is the endpoint's fault: it is probed, and its return is seen soon."""
+    store, sink = a_store(), TimedSink()
+    sink.failure = AWAY
+    await fill(store, 100)
+
+    with capture_logs() as lines:
+        async with dispatching(store, hook=sink):
+            await anyio.sleep(3_600.0)
+            attempts, sink.failure, back_at = len(sink.attempted), None, anyio.current_time()
+            await anyio.sleep(600.0)
+
+    assert attempts <= 16 + 6 + 12
+    assert sink.received[0][0] - back_at <= 300.0
+    assert sink.received[-1][0] - back_at <= 360.0
+    assert len(sink.received) == 100
+    assert circuit_log(lines) == ["sink.unavailable", "sink.recovered"]
+
+
+async def test_outage_is_assumed_after_a_restart_with_a_404():
+    """A 404 to the first probe of a process is no recovery."""
+    store, sink = a_store(), TimedSink()
+    sink.failure = AWAY
+    await fill(store, 10)
+    async with dispatching(store, hook=sink):
+        await anyio.sleep(3_600.0)
+
+    with capture_logs() as lines:
+        async with dispatching(store, hook=sink):
+            before = len(sink.attempted)
+            await anyio.sleep(3_600.0)
+
+    assert len(sink.attempted) - before <= 1 + 6 + 12
+    assert circuit_log(lines) == ["sink.unavailable"]
+
+
+@pytest.mark.parametrize("between", [None, DeliveryError("409", is_sink_fault=False)])
+async def test_outage_is_not_assumed_of_two_events(between: DeliveryError | None):
+    """A 404 for two events while others get through is the fault of these two."""
+    store, sink = a_store(), TimedSink()
+    await fill(store, 40)
+
+    async def respond(delivery):
+        if delivery.event.id in {"evt_3", "evt_5"}:
+            raise AWAY
+        if between:
+            raise between
+
+    sink.failure = respond
+    with capture_logs() as lines:
+        async with dispatching(store, hook=sink):
+            await anyio.sleep(1.0)
+
+    assert len(sink.attempted) == 40
+    assert circuit_log(lines) == []
+
+
+async def test_rejected_event_lets_its_successors_pass():
+    """The third rejection within an hour makes a dead letter; the events after it are sent."""
+    store, sink = a_store(), TimedSink()
+    await fill(store, 4, jobs=1)
+
+    async def respond(delivery):
+        if delivery.event.id == "evt_1":
+            raise UNREADABLE
+
+    sink.failure = respond
+    async with dispatching(store, hook=sink):
+        await anyio.sleep(60.0)
+
+    assert sink.ids == ["evt_0", "evt_2", "evt_3"]
+    assert waits(sink)[1:3] == [5, pytest.approx(30, abs=3)]
+    assert await counts(store) == {"hook": (0, 1)}
+
+
+async def test_rejected_event_is_retried_soon_after_an_outage():
+    """What was tried for hours in an outage is rejected within minutes, not for days."""
+    store, sink = a_store(), TimedSink()
+    sink.failure = DOWN
+    await fill(store, 2, jobs=1)
+
+    async with dispatching(store, hook=sink):
+        await anyio.sleep(3 * 3_600.0)
+        sink.failure = UNREADABLE
+        await anyio.sleep(400.0)
+
+    assert await counts(store) == {"hook": (0, 2)}
+
+
+FAULTS = [None, None, AWAY, UNREADABLE, DeliveryError("409", is_sink_fault=False), DOWN]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_every_event_is_delivered_or_rejected_three_times(seed: int):
+    """Whatever a receiver has against some events, every event ends, in order for each job."""
+    random, store, sink = Random(seed), a_store(), TimedSink()
+    faults = {f"evt_{number}": random.choice(FAULTS) for number in range(40)}
+    left = {event_id: random.randrange(1, 5) for event_id in faults}
+    outages = sorted(random.uniform(0.0, 3_600.0) for _ in range(4))
+    rejected: Counter[str] = Counter()
+
+    async def respond(delivery):
+        event_id, now = delivery.event.id, anyio.current_time()
+        if outages[0] <= now < outages[1] or outages[2] <= now < outages[3]:
+            raise random.choice([DOWN, AWAY])
+        if faults[event_id] and left[event_id]:
+            left[event_id] -= 1
+            rejected[event_id] += faults[event_id] is UNREADABLE
+            raise faults[event_id]
+
+    sink.failure = respond
+    await fill(store, 40, jobs=7)
+    async with dispatching(store, hook=sink):
+        await anyio.sleep(5 * 3_600.0)
+
+    dead = {event_id for event_id, times in rejected.items() if times >= 3}
+    assert await counts(store) == {"hook": (0, len(dead))}
+    assert sorted(sink.ids) == sorted(set(faults) - dead)
+    for job in range(7):
+        numbers = [int(it.removeprefix("evt_")) for it in sink.ids]
+        of_job = [number for number in numbers if number % 7 == job]
+        assert of_job == sorted(of_job)
 
 
 @pytest.mark.slow
