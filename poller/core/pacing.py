@@ -67,6 +67,8 @@ class Backoff:
 
 
 BACKOFF: Final = Backoff()
+LATE_BACKOFF: Final = Backoff(first=600.0, last=86_400.0)
+"""Polls for late fields are hours apart: one that fails is repeated before the next, but rarely."""
 
 
 def next_poll_delay(
@@ -93,6 +95,8 @@ def next_poll_delay(
         return REJECTED_DELAYS[min(failures, len(REJECTED_DELAYS)) - 1]
     if _is_forbidden(result, failures):
         return QUARANTINE_SECONDS
+    if state.phase is Phase.DONE and isinstance(result, PollError):
+        return min(usual, LATE_BACKOFF.delay(max(failures, 1), random))
     if isinstance(result, Unauthorized) or not is_failure(result):
         return usual
     return max(usual, BACKOFF.delay(failures, random))

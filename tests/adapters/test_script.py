@@ -101,6 +101,24 @@ def test_cost_comes_late() -> None:
     assert late["job_cost"] > 0
 
 
+@pytest.mark.parametrize(
+    ("delay", "fields"),
+    [
+        ("tokens_delay", ["input_tokens", "output_tokens"]),
+        ("reason_delay", ["failure_reason"]),
+        ("cost_delay", ["job_cost"]),
+    ],
+)
+def test_fields_of_an_end_come_late(delay, fields) -> None:
+    """Each delay holds back its fields alone, in any order."""
+    life = life_of(ends_as="failed", queue_seconds=0, run_seconds=5, **{delay: 40})
+
+    early, late = life.as_object(START + 44.9), life.as_object(START + 45)
+
+    assert [name for name in early if early[name] is None and late[name] is not None] == fields
+    assert early["status"] == "FAILED"
+
+
 def test_failed_job_says_why() -> None:
     """A failed job carries its reason, and not before it has failed."""
     life = life_of(ends_as="failed", queue_seconds=0, run_seconds=5, failure="no GPU")

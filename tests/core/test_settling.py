@@ -5,6 +5,7 @@ from itertools import permutations
 
 import pytest
 
+from poller.core.errors import Transient
 from poller.core.lifecycle import decide
 from poller.core.settling import settle_deadline
 from poller.core.state import LifecyclePolicy, Phase, Signal
@@ -206,6 +207,14 @@ def test_late_watch_is_slow_and_ends():
         polls.append(now)
 
     assert polls == [600.0, 3_600.0, *(day * DAY for day in range(1, 8))]
+
+
+@pytest.mark.parametrize(
+    ("failures", "wait"), [(1, 750.0), (2, 1_500.0), (7, 48_000.0), (8, 82_800.0)]
+)
+def test_failed_poll_for_late_fields_is_repeated(failures, wait):
+    """A failed poll is repeated after minutes, in a long outage after hours, not after a day."""
+    assert poll_delay(COSTLESS, 3_600.0, result=Transient("503"), failures=failures) == wait
 
 
 def test_final_end_is_not_polled():

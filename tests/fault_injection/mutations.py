@@ -17,7 +17,14 @@ def real_responses() -> list[dict[str, Any]]:
     """Return what the API sends about one job in each stage of each outcome."""
     bodies = [{"job": a_job_object()}]
     for ends_as in ("succeeded", "failed", "cancelled"):
-        script = JobScript(job_id=JOB, ends_as=ends_as, name="Odd \u20ac name", cost_delay=5.0)
+        script = JobScript(
+            job_id=JOB,
+            ends_as=ends_as,
+            name="Odd \u20ac name",
+            cost_delay=5.0,
+            tokens_delay=3.0,
+            reason_delay=2.0,
+        )
         job = SimulatedJob(script=script, number=1, created=BEGAN, speed=1.0)
         bodies += [{"job": job.as_object(BEGAN + after)} for after in (0, 4.8, 10, 24.9, 26, 31)]
     return bodies

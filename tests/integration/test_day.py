@@ -1,5 +1,6 @@
 """A day of many jobs in the whole daemon, with outages of the API and of the receiver."""
 
+import json
 from collections import Counter
 from random import Random
 
@@ -9,6 +10,7 @@ from aiohttp import web
 
 from poller.core.events import DEFAULT_NAMESPACE, event_id
 from poller.sutro.simulator.script import JobScript, SimulatedJob
+from tests.support.builders import check_event
 from tests.support.faulty_api import FaultyApi
 from tests.support.running_app import Receiver, an_app, running_app, served
 from tests.support.virtual_time import virtual_clock
@@ -31,6 +33,8 @@ def simulated_jobs(random: Random, now: float) -> dict[str, SimulatedJob]:
             queue_seconds=random.uniform(0.0, 16 * HOUR),
             run_seconds=random.choice([20.0, 600.0, 1 * HOUR, 3 * HOUR]),
             cost_delay=random.choice([0.0, 0.0, 10.0, 300.0]),
+            tokens_delay=random.choice([0.0, 0.0, 20.0, 1_000.0]),
+            reason_delay=random.choice([0.0, 0.0, 5.0, 200.0]),
             case=random.choice(["upper", "lower"]),
         )
         for number in range(100)
@@ -82,6 +86,7 @@ async def test_day_of_outages_delivers_each_event_once(day):
     api, receiver = day
 
     check_ends(api, receiver)
+    check_finality(receiver)
     check_order(receiver)
     check_rate(api)
 
@@ -107,6 +112,20 @@ def check_ends(api: FaultyApi, receiver: Receiver) -> None:
         "job.cancelled",
         "job.settled",
     }
+
+
+def check_finality(receiver: Receiver) -> None:
+    """Assert that ends that were not final, and no others, were followed by what they lacked."""
+    settled, not_final = set(), set()
+    for event in receiver.events:
+        data = check_event(json.dumps(event).encode())["data"]
+        if event["type"] == "job.settled":
+            settled.add(data["job"]["job_id"])
+        elif data["final"] is False:
+            not_final.add(data["job"]["job_id"])
+
+    assert settled == not_final
+    assert settled
 
 
 def check_order(receiver: Receiver) -> None:

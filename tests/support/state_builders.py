@@ -35,13 +35,19 @@ def after(*observations: Seen) -> JobState:
 
 
 def poll_delay(
-    state: JobState, now: float, *, rules: LifecyclePolicy = RULES, clock_skew: float = 0.0
+    state: JobState,
+    now: float,
+    *,
+    result: object = None,
+    failures: int = 0,
+    rules: LifecyclePolicy = RULES,
+    clock_skew: float = 0.0,
 ) -> float | None:
-    """Return the delay until the next poll after one that did not fail, without jitter."""
+    """Return the delay until the next poll, by default after one that did not fail, unjittered."""
     return next_poll_delay(
         state,
-        None,
-        0,
+        result,
+        failures,
         now=now,
         policy=POLICY,
         rules=rules,

@@ -39,8 +39,9 @@ Seconds = Annotated[float, Field(ge=0)]
 class JobScript:
     """What happens to one job, in seconds at speed 1.
 
-    The API answers 404 until `appears_after` the job's creation; `cost_delay` is how long after the
-    end the cost shows; `case` is that of the status words.
+    The API answers 404 until `appears_after` the job's creation; `cost_delay`, `tokens_delay` and
+    `reason_delay` are how long after the end the cost, the tokens and the failure reason show;
+    `case` is that of the status words.
     """
 
     job_id: JobId
@@ -48,6 +49,8 @@ class JobScript:
     queue_seconds: Seconds = 5.0
     run_seconds: Seconds = 20.0
     cost_delay: Seconds = 0.0
+    tokens_delay: Seconds = 0.0
+    reason_delay: Seconds = 0.0
     appears_after: Seconds = 0.0
     name: str | None = None
     description: str | None = None
@@ -96,15 +99,17 @@ class SimulatedJob:
         return JobStatus.STARTING if is_starting else JobStatus.QUEUED
 
     def failure_reason(self, now: float) -> dict[str, str] | None:
-        """Return the failure reason of a job that has failed by a moment."""
-        return {"message": self.script.failure} if self.status(now) is JobStatus.FAILED else None
+        """Return the failure reason that shows of a job at a moment."""
+        has_failed = self.status(now) is JobStatus.FAILED
+        shows = has_failed and now >= self._after_end(self.script.reason_delay)
+        return {"message": self.script.failure} if shows else None
 
     def as_object(self, now: float) -> dict[str, Any]:
         """Return the API's job object at a moment."""
         script, status = self.script, self.status(now)
         started = self.moment(script.queue_seconds)
-        completed = self.moment(script.queue_seconds + script.run_seconds)
-        costed = self.moment(script.queue_seconds + script.run_seconds + script.cost_delay)
+        completed, costed = self._after_end(0.0), self._after_end(script.cost_delay)
+        counted = self._after_end(script.tokens_delay)
         input_tokens = script.rows * self._draw("input", 200, 400)
         output_tokens = script.rows * self._draw("output", 100, 200)
         cost = round((input_tokens + output_tokens) * DOLLARS_PER_TOKEN, 6)
@@ -122,13 +127,17 @@ class SimulatedJob:
             "datetime_completed": _format_time(completed) if now >= completed else None,
             "json_schema": JSON_SCHEMA,
             "sampling_params": SAMPLING_PARAMS,
-            "input_tokens": input_tokens if now >= completed else None,
-            "output_tokens": output_tokens if now >= completed else None,
+            "input_tokens": input_tokens if now >= counted else None,
+            "output_tokens": output_tokens if now >= counted else None,
             "num_rows": script.rows,
             "job_cost": cost if now >= costed else None,
             "cost_estimate": round(cost * self._draw("estimate", 90, 115) / 100, 6),
             "failure_reason": self.failure_reason(now),
         }
+
+    def _after_end(self, delay: float) -> float:
+        """Return the moment so many seconds of the script after the job's end."""
+        return self.moment(self.script.queue_seconds + self.script.run_seconds + delay)
 
     def _draw(self, what: str, low: int, high: int) -> int:
         """Return a number that is the same whenever and wherever this job is simulated."""
