@@ -22,7 +22,7 @@ from poller.settings.secrets import texts_to_redact
 from poller.settings.sources import DEFAULT, EnvSources, SourcedValue
 from poller.settings.state_folder import state_folder
 from poller.settings.types import MEMORY, SinkNames, is_remote_http
-from poller.settings.unknown_variables import UnknownVariable, find_unknown
+from poller.settings.unknown_variables import find_unknown
 from poller.sinks import SinkKind, load_kind, names_of_settings
 
 NO_KEY: Final = "SUTRO_API_KEY: is required; set it, or SUTRO_API_KEY_FILE to the path of a file"
@@ -176,7 +176,7 @@ def _configure(sources: EnvSources, *, for_run: bool, is_delivering: bool) -> Co
     problems += sink_problems if is_delivering else ()
     is_replaced = bool(sourced["POLLER_PROXY"].text)
     proxies = _collect(problems, partial(EnvProxies.of, sources.environ, is_replaced=is_replaced))
-    unknown = _unknown_variables(names, sources, sourced, problems)
+    unknown = find_unknown(sources, sourced, problems, sinks=names, kinds=names_of_settings)
     meant = {variable.meant for variable in unknown}
     problems = [line for line in problems if line.removesuffix(": is required") not in meant]
     problems += map(str, unknown)
@@ -261,29 +261,6 @@ def _remote_http(sinks: Iterable[SinkConfig]) -> Iterator[str]:
             value = getattr(settings, name)
             if isinstance(value, SecretStr) and is_remote_http(value.get_secret_value()):
                 yield f"{variable}: {HTTPS_RULE}"
-
-
-def _unknown_variables(
-    names: Iterable[str],
-    sources: EnvSources,
-    sourced: Mapping[str, SourcedValue],
-    problems: Iterable[str],
-) -> list[UnknownVariable]:
-    """Return each unknown variable, unless it may belong to a sink with an error."""
-    known = {*sourced, *(f"{name}_FILE" for name, value in sourced.items() if value.is_secret)}
-    given = {
-        name: value.text for layer in reversed(sources.layers()) for name, value in layer.items()
-    }
-    unloaded = tuple(env_prefix(name) for name in names if _events_variable(name) not in sourced)
-    unknown = list(find_unknown(given, known, sinks=[*names], kinds=names_of_settings))
-    are_sinks_wrong = any(line.startswith("POLLER_SINKS:") for line in problems) or any(
-        variable.meant == "POLLER_SINKS" for variable in unknown
-    )
-    return [
-        variable
-        for variable in unknown
-        if not variable.name.startswith(unloaded) and not (are_sinks_wrong and variable.is_of_sink)
-    ]
 
 
 def _missing_settings(

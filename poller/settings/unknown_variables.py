@@ -2,11 +2,13 @@
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from poller.settings.base import env_prefix
+from poller.settings.sources import DEFAULT, EnvSources, SourcedValue
 
 OWN_PREFIX: Final = "POLLER_"
 API_PREFIX: Final = "SUTRO_API_"
@@ -45,24 +47,43 @@ def is_of_kubernetes(name: str, text: str) -> bool:
 
 
 def find_unknown(
-    given: Mapping[str, str],
-    known: Collection[str],
+    sources: EnvSources,
+    sourced: Mapping[str, SourcedValue],
+    problems: Iterable[str],
     *,
     sinks: Collection[str],
     kinds: Callable[[], Mapping[str, Collection[str]]],
-) -> Iterator[UnknownVariable]:
-    """Yield every variable that is not known but has a name of ours.
+) -> list[UnknownVariable]:
+    """Return each unknown variable, unless it may belong to a sink with an error.
 
-    `sinks` are those that are configured. `kinds` returns the installed kinds of sinks, each with
-    the names of its settings in capitals; none if they are not known without loading a package.
+    `sourced` are the known variables, `problems` the other errors, `sinks` the names in
+    POLLER_SINKS. `kinds` returns the installed kinds of sinks, each with the names of its settings
+    in capitals; none if they are not known without loading a package.
     """
-    unread = [name for name, text in given.items() if not _is_foreign(name, text, known)]
+    known = {*sourced, *(f"{name}_FILE" for name, value in sourced.items() if value.is_secret)}
+    given = dict(ChainMap(*sources.layers()))
+    unread = [name for name, found in given.items() if not _is_foreign(name, found.text, known)]
     installed = kinds() if unread else {}
-    for name in sorted(unread):
-        variable = _explain(name, given, known, sinks, installed)
-        # Other programs may have variables for Sutro too.
-        if name.startswith((OWN_PREFIX, API_PREFIX)) or variable.meant not in {None, *given}:
-            yield variable
+    is_set = {*given, *(name for name, value in sourced.items() if value.origin != DEFAULT)}
+    explained = [_explain(name, is_set, known, sinks, installed) for name in sorted(unread)]
+    unknown = [variable for variable in explained if _is_ours(variable, is_set)]
+    prefixes = map(env_prefix, sinks)
+    unloaded = tuple(prefix for prefix in prefixes if f"{prefix}EVENTS" not in sourced)
+    are_sinks_wrong = any(line.startswith("POLLER_SINKS:") for line in problems) or any(
+        variable.meant == "POLLER_SINKS" for variable in unknown
+    )
+    return [
+        variable
+        for variable in unknown
+        if not variable.name.startswith(unloaded) and not (are_sinks_wrong and variable.is_of_sink)
+    ]
+
+
+def _is_ours(variable: UnknownVariable, is_set: Collection[str]) -> bool:
+    """Return whether a variable is meant for the daemon: other programs have some for Sutro too."""
+    return variable.name.startswith((OWN_PREFIX, API_PREFIX)) or (
+        variable.meant is not None and variable.meant not in is_set
+    )
 
 
 def _is_foreign(name: str, text: str, known: Collection[str]) -> bool:

@@ -366,9 +366,13 @@ def test_any_text_is_a_value_or_an_error(variables: dict[str, str]):
             assert "\n" not in line
 
 
-def test_variables_of_other_programs_are_ignored():
+def test_variables_of_other_programs_are_ignored(tmp_path: Path):
     """A variable that begins with SUTRO_ is an error only if it can be meant for the daemon."""
-    assert load(GOOD | {"SUTRO_TEAM": "nlp", "SUTRO_KEY": "sk_of_another_program"})
+    write_file(tmp_path / "SUTRO_API_KEY", KEY)
+    in_file = {"SUTRO_API_KEY": "", "CREDENTIALS_DIRECTORY": str(tmp_path)}
+
+    for environ in (GOOD, GOOD | in_file):
+        assert load(environ | {"SUTRO_TEAM": "nlp", "SUTRO_KEY": "sk_of_another_program"})
 
 
 def test_key_and_jobs_are_required_only_to_run():
