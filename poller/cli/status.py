@@ -2,13 +2,14 @@
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 from poller.cli import exit_codes as codes
 from poller.cli import print_output
 from poller.cli.arguments import add_output_arguments, load_settings, open_store
 from poller.cli.client import DaemonReport, read_status
+from poller.cli.jobs.ls import count_unseen
 from poller.cli.output import as_json, format_age
 from poller.cli.table import as_table
 from poller.core.formatting import format_count
@@ -24,7 +25,11 @@ add_arguments = add_output_arguments
 def run(arguments: argparse.Namespace) -> int:
     """Print the status; exit 1 when something needs attention."""
     settings = load_settings(arguments)
-    status = open_store(settings).status()
+    admin = open_store(settings)
+    status = admin.status()
+    if not status.is_running:
+        unfinished = status.unfinished + count_unseen(settings, admin)
+        status = replace(status, unfinished=unfinished)
     report = read_status(settings, status)
     actions = list(dict.fromkeys((*_daemon_actions(report), *_store_actions(status))))
     print_output(

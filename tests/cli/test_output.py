@@ -3,12 +3,31 @@
 import csv
 import io
 import json
+import re
+import sys
 from decimal import Decimal
+from io import StringIO
+from unicodedata import east_asian_width
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from poller.cli.output import as_csv, as_json
 from poller.cli.table import as_table
+
+
+class Terminal(StringIO):
+    """A stream that claims to be a terminal."""
+
+    def isatty(self) -> bool:
+        """Return true."""
+        return True
+
+
+def columns_of(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def test_table_aligns_columns():
@@ -36,6 +55,46 @@ def test_table_cuts_long_names_and_ids():
     line = as_table(rows, ("id", "name")).splitlines()[1]
 
     assert line == "evt_aaaaaaaaaaaa  one two xxxxxxxxxxxxxxxxxxxxx…"
+
+
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries(
+            {
+                "job_id": st.text(min_size=1, max_size=40),
+                "state": st.sampled_from(["FAILED", "RUNNING"]),
+                "name": st.none() | st.text(max_size=60),
+                "reason": st.none() | st.text(max_size=300),
+            }
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    columns=st.integers(min_value=60, max_value=200),
+)
+def test_table_fits_a_terminal(rows, columns: int):
+    """Whatever it holds, a table has a line for each row, none wider than the terminal."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", str(columns))
+        patch.setenv("TERM", "xterm")
+        patch.setattr(sys, "stdout", Terminal())
+        lines = as_table(rows, ("job_id", "state", "name", "reason")).split("\n")
+
+    plain = [re.sub(r"\x1b\[(?:31|0)m", "", line) for line in lines]
+    assert len(lines) == len(rows) + 1
+    assert max(map(columns_of, plain)) <= columns
+
+
+def test_table_colors_states(monkeypatch: pytest.MonkeyPatch):
+    """On a terminal a failed job is red, and the columns stay aligned; in a pipe it is plain."""
+    rows = [{"state": "FAILED", "n": 1}, {"state": "RUNNING", "n": 2}]
+    piped = as_table(rows, ("state", "n"))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys, "stdout", Terminal())
+
+    assert piped.splitlines()[1] == "FAILED   1"
+    assert as_table(rows, ("state", "n")).splitlines()[1] == "\x1b[31mFAILED\x1b[0m   1"
 
 
 def test_json_keeps_every_digit():

@@ -56,7 +56,7 @@ def test_status_shows_pending_events_without_a_daemon(
 
 
 def test_status_counts_a_stopped_daemon_with_unfinished_jobs(run_cli: RunCli, seed_store):
-    """A job that has not ended needs a daemon; one that is done or missing does not."""
+    """A job that has not ended needs a daemon, as does a named one without a status."""
     seed_store(
         states=[
             a_state("job-1", status=JobStatus.RUNNING),
@@ -66,9 +66,11 @@ def test_status_counts_a_stopped_daemon_with_unfinished_jobs(run_cli: RunCli, se
     )
 
     result = run_cli("status")
+    with_names = run_cli("status", POLLER_JOB_IDS="job-2,job-4")
 
     assert result.code == 1
     assert "No daemon runs, with 1 unfinished job and 0 pending deliveries: start" in result.out
+    assert "No daemon runs, with 2 unfinished jobs" in with_names.out
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from poller.core.formatting import failure_message
 from poller.core.job_status import JobStatus
 from poller.core.parsing import parse_job
 from poller.settings.daemon import Settings
-from poller.store.filters import Row
+from poller.store.admin import StoreAdmin
+from poller.store.filters import EventFilter, Row
 
 STATES: Final = (*(status.value for status in JobStatus), "MISSING")
 COLUMNS: Final = ("job_id", "state", "changed_at", "run_seconds", "job_cost", "name", "reason")
@@ -38,6 +39,12 @@ def ls(arguments: argparse.Namespace) -> None:
     if arguments.output == "table":
         rows = [_readable(row) for row in rows]
     print_rows(rows, COLUMNS, arguments.output, empty="No jobs recorded.")
+
+
+def count_unseen(settings: Settings, admin: StoreAdmin) -> int:
+    """Return how many named jobs have no status yet."""
+    rows = admin.jobs(EventFilter(state=JobStatus.UNKNOWN), named=named_ids(settings))
+    return sum(row["changed_at"] is None for row in rows)
 
 
 def named_ids(settings: Settings) -> tuple[str, ...]:
