@@ -75,14 +75,15 @@ async def test_prefix_is_kept_after_the_apis_own_404():
     assert it.lines == ["GET /v1/jobs/job-12345 HTTP/1.1"] * 2
 
 
-async def test_explicit_path_is_literal():
+@pytest.mark.parametrize("path", ["/deep/er", "/a%2Fb/../%7Euser|v1"])
+async def test_explicit_path_is_literal(path: str):
     """A base URL with a path is used as it is, even when nothing there is like the API."""
-    async with peer(responds(404)) as it, client(f"{it.base}/deep/er") as api:
+    async with peer(responds(404)) as it, client(it.base + path) as api:
         for _ in range(2):
             with pytest.raises(WrongEndpoint):
                 await api.get_job(JOB)
 
-    assert it.lines == ["GET /deep/er/jobs/job-12345 HTTP/1.1"] * 2
+    assert it.lines == [f"GET {path}/jobs/job-12345 HTTP/1.1"] * 2
 
 
 async def test_prefixes_alternate_after_the_first_request():

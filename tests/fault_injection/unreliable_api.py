@@ -16,6 +16,7 @@ from poller.core.errors import (
     RateLimited,
     Rejected,
     ResponseTooLarge,
+    StaleConnection,
     Transient,
     Unauthorized,
     WrongEndpoint,
@@ -49,6 +50,7 @@ class ApiFault(NamedTuple):
 UNKNOWN: Final = NotFound("404")
 ERRORS: Final[tuple[PollError, ...]] = (
     Transient("503"),
+    StaleConnection("closed"),
     RateLimited("429", retry_after=7.0),
     RateLimited("429", retry_after=None),
     Unauthorized("401", status=401),
