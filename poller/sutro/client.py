@@ -53,6 +53,9 @@ Until the API is found, the likeliest of the errors of all prefixes counts: an A
 where no prefix may be the API's that failed for another reason.
 """
 
+HOST_ERRORS: Final = (RateLimited, StaleConnection)
+"""Errors of the host or the connection: the prefix has yet to be tried."""
+
 T = TypeVar("T")
 
 log = structlog.get_logger()
@@ -209,8 +212,8 @@ class SutroClient:
                 if self._prefixes == (prefix,):
                     raise
                 errors.append(self._weigh(prefix, failure))
-                if isinstance(failure, RateLimited):
-                    break  # the pause is that of the host
+                if isinstance(failure, HOST_ERRORS):
+                    break
             else:
                 self._keep_prefix(prefix)
                 return value
@@ -219,7 +222,7 @@ class SutroClient:
     def _weigh(self, prefix: str, error: PollError) -> PollError:
         """Record the error of a prefix that may not be the API's; return the one that counts."""
         self._prefixes = tuple(sorted(self._prefixes, key=prefix.__eq__))  # its turn is last
-        if isinstance(error, RateLimited):
+        if isinstance(error, HOST_ERRORS):
             return error
         self._errors[prefix] = detach(error)
         others = [failed for other, failed in self._errors.items() if other != prefix]

@@ -15,6 +15,7 @@ from poller.app import App
 from poller.core.issues import Issue
 from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, application
+from poller.sutro.source import UNLIKELY_ID
 from tests.support.running_app import KEY, Receiver, an_app, running_app, served, served_app
 from tests.support.virtual_time import virtual_clock
 
@@ -185,9 +186,11 @@ async def test_rejected_key_with_discovery_alone(tmp_path: Path, status: int, is
     ]
 
 
-async def test_list_that_is_forbidden_alone_is_no_rejected_key():
+@pytest.mark.parametrize("job_ids", [(), (UNLIKELY_ID,)])
+async def test_list_that_is_forbidden_alone_is_no_rejected_key(job_ids: tuple[str, ...]):
     """A 403 of the list alone is checked by one GET, and is not the key's fault."""
     gateway = Gateway()
+    gateway.add(*job_ids)
     forbidden = in_json(403, "You may not list jobs.")
     gateway.respond = lambda path: forbidden if path.endswith("list-jobs") else None
     with capture_logs() as logs:
