@@ -29,6 +29,7 @@ from poller.store.database import (
     is_locked,
     primary_code,
 )
+from poller.store.file_checks import check_is_database, is_immutable
 from poller.store.filters import EventFilter, Row, find, select
 from poller.store.sql import DATABASE_ID, FLAGS, RESTORE_DISABLED
 
@@ -195,6 +196,9 @@ class StoreAdmin:
         try:
             if self._path.stat() and self._path.is_dir():
                 raise self._unusable("is a directory", SAME_STORE_ADVICE)
+            check_is_database(self._path)
+            if mode == "ro" and is_immutable(self._path):
+                mode = "ro&immutable=1"
             with closing(connect(self._path, mode)) as db:
                 self._check_version(db)
                 yield db

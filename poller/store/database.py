@@ -15,6 +15,7 @@ import structlog
 
 from poller.core.errors import StoreLocked, StoreUnavailable, StoreUnusable
 from poller.store import schema
+from poller.store.file_checks import check_is_database, check_shared_memory
 from poller.store.network_fs import network_fs_type
 from poller.store.open_errors import open_error
 
@@ -105,8 +106,10 @@ class Database:
                 f"POLLER_STORE: {self._path} is on a network file system ({fs_type}), where file"
                 " locks are unreliable; use a local disk, or set POLLER_ALLOW_NETWORK_STORE=on"
             )
+        check_is_database(self._path)
         os.close(_open_private(self._path))
         self._lock = _open_private(_sibling(self._path, ".lock"))
+        check_shared_memory(self._path, self._lock)
         if not _lock(self._lock, fcntl.LOCK_EX):
             time.sleep(LOCK_RETRY_DELAY)
             if not _lock(self._lock, fcntl.LOCK_EX):
@@ -236,7 +239,7 @@ def is_locked(path: Path) -> bool:
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Open a connection, with mode "ro" or "rw"; rows have names.
+    """Open a connection, with mode "ro", "ro&immutable=1" or "rw"; rows have names.
 
     SQLite keeps in memory what else it would write to a temporary file: where the root file system
     is read-only, as in a container, there may be no place for one.

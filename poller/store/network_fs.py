@@ -12,25 +12,39 @@ NETWORK_FS_TYPES: Final = frozenset(
     {
         "9p",
         "afs",
+        "beegfs",
         "ceph",
         "cifs",
         "coda",
+        "davfs",
+        "fuse.blobfuse",
+        "fuse.blobfuse2",
         "fuse.ceph",
         "fuse.cephfs",
+        "fuse.davfs",
         "fuse.gcsfuse",
         "fuse.glusterfs",
+        "fuse.grpcfuse",
         "fuse.juicefs",
+        "fuse.moosefs",
+        "fuse.mount-s3",
         "fuse.rclone",
         "fuse.s3fs",
+        "fuse.shfs",
         "fuse.sshfs",
+        "fuse.vmhgfs-fuse",
         "gfs2",
+        "gpfs",
         "lustre",
         "ncpfs",
         "nfs",
         "nfs4",
         "ocfs2",
+        "prl_fs",
         "smb3",
         "smbfs",
+        "vboxsf",
+        "virtiofs",
     }
 )
 """File systems whose locks and shared memory may not work between hosts."""
@@ -38,13 +52,18 @@ NETWORK_FS_TYPES: Final = frozenset(
 
 def network_fs_type(path: Path) -> str | None:
     """Return the type of the network file system that holds a path; None for a local one."""
+    found = fs_type_of(path)
+    return found if found in NETWORK_FS_TYPES else None
+
+
+def fs_type_of(path: Path) -> str | None:
+    """Return the type of the file system that holds a path; None where it is not known."""
     try:
         resolved = path.resolve()
     except RuntimeError:  # Python 3.11 and 3.12 raise it for a loop of symbolic links
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
     table = MOUNTINFO.read_text("utf-8", "surrogateescape") if MOUNTINFO.exists() else ""
-    found = fs_type(resolved, table)
-    return found if found in NETWORK_FS_TYPES else None
+    return fs_type(resolved, table)
 
 
 def fs_type(path: Path, mounts: str) -> str | None:

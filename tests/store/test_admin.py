@@ -1,6 +1,7 @@
 """The operator's queries and repairs of a database, beside the daemon that uses it."""
 
 import fcntl
+import os
 import sqlite3
 from contextlib import closing
 from decimal import Decimal
@@ -409,11 +410,27 @@ async def test_database_of_another_user_is_an_error(path: Path, now: ManualClock
 
 
 def test_foreign_file_is_an_error(path: Path):
-    """A file that is not a database is an error, and is not changed."""
+    """A file that is not a database is an error; one that a daemon has used is damaged."""
     path.write_text("no database, whatever its name is" * 100, "utf-8")
+    with pytest.raises(StoreUnusable, match="it is not a database; use another path"):
+        StoreAdmin(path).status()
+    path.with_name(f"{path.name}.lock").touch()
 
     with pytest.raises(StoreUnusable, match="`sutro-poller run` renames it"):
         StoreAdmin(path).status()
+
+
+async def test_database_on_a_read_only_volume_is_read(
+    path: Path, now: ManualClock, monkeypatch: pytest.MonkeyPatch
+):
+    """A database at rest on a read-only volume is read without the files that SQLite would need."""
+    async with a_store(path, now):
+        pass
+    read_only = os.statvfs_result((*os.statvfs(path)[:8], os.ST_RDONLY, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _path: read_only)
+
+    assert StoreAdmin(path).status().jobs == {}
+    assert not path.with_name("state.db-shm").exists()
 
 
 def test_directory_is_an_error(tmp_path: Path):

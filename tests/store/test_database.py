@@ -1,5 +1,7 @@
 """The database file: its lock, and recovery from disk errors."""
 
+import errno
+import os
 import re
 import sqlite3
 from contextlib import closing
@@ -12,7 +14,7 @@ from structlog.testing import capture_logs
 
 from poller.core.errors import StoreLocked, StoreUnavailable, StoreUnusable
 from poller.core.outbox import WriteBatch
-from poller.store import database
+from poller.store import database, file_checks
 from poller.store import network_fs as mounts
 from poller.store.sqlite import SqliteStore
 from tests.support.store_builders import (
@@ -154,6 +156,42 @@ async def test_damaged_file_is_quarantined(path: Path, now: ManualClock, start: 
     assert [(line["event"], line["quarantine"]) for line in lines] == [
         ("store.corrupt", str(renamed))
     ]
+
+
+@pytest.mark.parametrize("text", [b"my notes\n", b"SQLite", b"\0" * 5_000])
+async def test_file_that_never_was_a_database_is_unusable(
+    path: Path, now: ManualClock, text: bytes
+) -> None:
+    """A file of something else is not replaced by a database: its path is a mistake."""
+    overwrite(path, 0, text)
+
+    with pytest.raises(StoreUnusable, match="it is not a database; use another path"):
+        await a_store(path, now).__aenter__()
+
+    assert contents(path) == [text]
+    assert list(path.parent.iterdir()) == [path]
+
+
+async def test_empty_file_becomes_a_database(path: Path, now: ManualClock) -> None:
+    """An empty file may have been made to be the database."""
+    overwrite(path, 0, b"")
+
+    async with a_store(path, now) as store:
+        assert await store.get_flags() == {}
+
+
+async def test_file_system_without_shared_mappings_is_unusable(
+    path: Path, now: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where memory cannot be shared the store would never work: the file system is named."""
+
+    def no_device(*_: object) -> None:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    monkeypatch.setattr(file_checks.mmap, "mmap", no_device)
+
+    with pytest.raises(StoreUnusable, match=r"is on a file system \(.+\) that cannot share memory"):
+        await a_store(path, now).__aenter__()
 
 
 async def test_foreign_file_is_quarantined(path: Path, now: ManualClock) -> None:
