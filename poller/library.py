@@ -32,7 +32,7 @@ log = structlog.get_logger()
 async def wait(
     job_ids: str | Iterable[str], settings: Mapping[str, str] | None = None
 ) -> dict[str, JobResult]:
-    """Wait until all jobs have ended or are missing, and return how each one ended.
+    """Wait until all jobs have ended, and return how each one ended; missing is an end too.
 
     `settings` has the variables of the documented settings by name, such as SUTRO_API_KEY; without
     it they are read from the environment. A job is missing once the API has returned 404 for 60
@@ -41,7 +41,8 @@ async def wait(
 
     Timeouts, rate limits and errors of the API are retried without end. Raises ConfigError for
     settings that are wrong, ValueError for what is no job id, Unauthorized when the API rejects the
-    key, and WrongEndpoint when SUTRO_API_URL is not the Sutro API.
+    key, WrongEndpoint when SUTRO_API_URL is not the Sutro API, and another PollError when the API
+    rejects the requests for a job.
     """
     ids, config, clock = _job_ids(job_ids), _load(settings), Clock()
     store = MemoryStore(routes={}, deployment=config.origin.deployment, now=clock.steady)

@@ -231,7 +231,7 @@ class SinkWorker:
     def _judge_sink(
         self, delivery: Delivery, error: DeliveryError, now: float, *, is_probe: bool
     ) -> None:
-        """Let a failure open or close the circuit breaker, by whose fault it is."""
+        """Open or close the circuit breaker, by whose fault a failure is."""
         if self._breaker.is_sink_fault(error, delivery.event.id):
             if self._breaker.record_failure(now, error, is_probe=is_probe):
                 self._log.warning("sink.unavailable", error=error.reason)

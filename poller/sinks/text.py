@@ -15,7 +15,7 @@ HEADLINES: Final = {
     "job.settled": "{job}: the final figures",
     "job.missing": "{job} is missing: the API does not find it any more",
     "job.found": "{job} was missing and is back",
-    "job.unrecognised": "{job} seems to have ended with an unknown status",
+    "job.unrecognised": "{job} seems to have ended, but its status is not an end",
     "poller.auth_failed": "{deployment} rejects the API key: no job is being watched",
     "poller.auth_recovered": "{deployment} accepts the API key again",
     "poller.sink_disabled": "The sink {sink} is disabled and gets no more events: {reason}",
