@@ -38,13 +38,14 @@ PROMISE = "a name that does not resolve costs one thread, and nothing is lost"
 RESOLVER: Final = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 """A loopback address that no other test run uses."""
 API_HOST: Final = "api.sutro.test"
+DEAD: Final = b"\4dead"
 HEADER_BYTES: Final = 12
 """Bytes before the question of a DNS message (RFC 1035 4.1)."""
 
 
 @dataclass
 class DnsServer:
-    """A DNS server that knows all names, none, or does not respond."""
+    """A DNS server that knows all names, none, or does not respond, as never about `dead`."""
 
     mode: Literal["silent", "unknown", "good"] = "silent"
     queries: int = 0
@@ -54,7 +55,7 @@ class DnsServer:
         async with await anyio.create_udp_socket(local_host=RESOLVER, local_port=53) as socket:
             async for query, (host, port) in socket:
                 self.queries += 1
-                if self.mode != "silent":
+                if self.mode != "silent" and DEAD not in query:
                     await socket.sendto(self.answer(query), host, port)
 
     def answer(self, query: bytes) -> bytes:
@@ -97,13 +98,13 @@ class Namespace:
         settings = {"POLLER_REQUEST_TIMEOUT": "0.3s", "POLLER_ALLOW_HTTP": "on"}
         return environment(self.servers, self.folder, **settings)
 
-    async def start(self) -> ForkedProcess:
+    async def start(self, **settings: str) -> ForkedProcess:
         """Start a daemon."""
-        return await self.forker.start(self.variables, self.folder / "log")
+        return await self.forker.start(self.variables | settings, self.folder / "log")
 
     async def failed(self, child: ForkedProcess, words: str) -> None:
-        """Wait until polls have failed for a reason."""
-        await until(lambda: [line for line in child.lines if words in line.get("error", "")])
+        """Wait until requests have failed for a reason."""
+        await until(lambda: words in child.text)
 
 
 @asynccontextmanager
@@ -175,6 +176,21 @@ async def test_dns_hung_lookup_delays_no_exit(command: Path, tmp_path: Path, arg
                 code = await process.wait()
 
     assert code == (0 if arguments == ["run"] else TIMED_OUT)
+
+
+async def test_dns_dead_names_hold_up_no_other(command: Path, tmp_path: Path):
+    """Webhooks whose names hang hold up neither another webhook nor the API."""
+    async with namespace(command, tmp_path, prepare=slow_resolver) as world:
+        world.dns.mode = "good"
+        world.servers.hook_url = world.servers.hook_url.replace("127.0.0.1", "hook.sutro.test")
+        names = [f"dead{number}" for number in range(8)]
+        dead = {f"POLLER_WEBHOOK_{name.upper()}_URL": f"http://dead.{name}/" for name in names}
+        sinks = ",".join(f"webhook.{name}" for name in names)
+        child = await world.start(POLLER_SINKS=f"{sinks},webhook", **dead)
+        await until(lambda: world.servers.is_reported, within=10.0)
+        await until(lambda: threads(child) > len(names), within=5.0)
+        assert "does not resolve" not in child.text  # all of them hang still
+        await child.kill()
 
 
 GONE: Final = "nameserver 127.77.0.1\n"
