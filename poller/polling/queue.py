@@ -13,8 +13,8 @@ DUE_SOON_SHARE: Final = 0.5
 """The share of its interval after which a job is polled if that costs no request."""
 
 
-class Lane(Enum):
-    """What a job waits for, in the order of their turns."""
+class Priority(Enum):
+    """The priorities of jobs, highest first, by what their polls are for."""
 
     SETTLING = "the fields of an end that is to be announced in seconds"
     USUAL = "a change"
@@ -27,7 +27,7 @@ class _Entry:
     last_poll_at: float
     is_deferred: bool
     is_single: bool
-    lane: Lane
+    priority: Priority
 
     def overdue(self, now: float) -> float:
         """Return the time since the last poll in units of the interval: 1 when due."""
@@ -43,18 +43,22 @@ class PollQueue:
     """The jobs that wait for their next poll.
 
     A job that is taken is away until it is put again, or restored.
-    Of the jobs that are due in one lane, the one that is latest in units of its own interval goes
-    first. When more jobs are due than requests are allowed, that stretches all intervals by one
-    factor, which is the least total lag for the rate. Settling jobs and usual ones take turns, and
-    late ones come when no other is due: neither fleet can hold up the ends of the other.
+    Of the jobs of one priority that are due, the one that is latest in units of its own interval
+    goes first. When more jobs are due than requests are allowed, that stretches all intervals by
+    one factor, which is the least total lag for the rate. Settling jobs and usual ones take turns,
+    and late ones come when no other is due: none of them can hold up the ends of the others.
     """
 
     _entries: dict[str, _Entry] = field(default_factory=dict)
     _taken: dict[str, _Entry] = field(default_factory=dict)
     _heap: list[tuple[float, str]] = field(default_factory=list)
-    _due: dict[Lane, dict[str, None]] = field(default_factory=lambda: {lane: {} for lane in Lane})
-    _ranked: dict[Lane, list[str]] = field(default_factory=lambda: {lane: [] for lane in Lane})
-    _last_lane: Lane = Lane.LATE
+    _due: dict[Priority, dict[str, None]] = field(
+        default_factory=lambda: {priority: {} for priority in Priority}
+    )
+    _ranked: dict[Priority, list[str]] = field(
+        default_factory=lambda: {priority: [] for priority in Priority}
+    )
+    _last_priority: Priority = Priority.LATE
     lateness_ratio: float = 1.0
     """How late `due_job` found the last due job, in units of its interval; 1 is on time."""
 
@@ -74,7 +78,7 @@ class PollQueue:
         now: float,
         is_deferred: bool = False,
         is_single: bool = False,
-        lane: Lane = Lane.USUAL,
+        priority: Priority = Priority.USUAL,
     ) -> None:
         """Schedule a job, in place of what was scheduled for it.
 
@@ -82,7 +86,7 @@ class PollQueue:
         `is_single`: only a request for this job alone serves.
         """
         self.drop(job_id)
-        self._enter(job_id, _Entry(due, now, is_deferred, is_single, lane))
+        self._enter(job_id, _Entry(due, now, is_deferred, is_single, priority))
 
     def take(self, job_ids: Iterable[str]) -> None:
         """Take jobs away to poll them; those that do not wait stay as they are."""
@@ -90,8 +94,8 @@ class PollQueue:
             if entry := self._entries.get(job_id):
                 self.drop(job_id)
                 self._taken[job_id] = entry
-                self._last_lane = entry.lane
-                ranked = self._ranked[entry.lane]
+                self._last_priority = entry.priority
+                ranked = self._ranked[entry.priority]
                 if ranked and ranked[-1] == job_id:
                     ranked.pop()
 
@@ -105,7 +109,7 @@ class PollQueue:
         """Forget a job, if it is there."""
         self._taken.pop(job_id, None)
         if entry := self._entries.pop(job_id, None):
-            self._due[entry.lane].pop(job_id, None)
+            self._due[entry.priority].pop(job_id, None)
 
     def next_due(self) -> float | None:
         """Return when the next job is due, or was; None for an empty queue."""
@@ -116,20 +120,20 @@ class PollQueue:
         return self._heap[0][0] if self._heap else None
 
     def due_job(self, now: float) -> str | None:
-        """Return the most overdue job of the lane whose turn it is, or None when none is due."""
+        """Return the most overdue job of those whose turn it is, or None when none is due."""
         self._collect(now)
-        lane = self._next_lane()
-        if lane is None:
+        priority = self._next_priority()
+        if priority is None:
             return None
-        due, ranked = self._due[lane], self._ranked[lane]
+        due, ranked = self._due[priority], self._ranked[priority]
         while ranked and ranked[-1] not in due:
             ranked.pop()
         if not ranked:
-            ranked = self._ranked[lane] = self._rank(due, now)
+            ranked = self._ranked[priority] = self._rank(due, now)
         job_id = ranked[-1]
         entry = self._entries[job_id]
         # A first poll has no interval that could be stretched.
-        if lane is Lane.USUAL and entry.due > entry.last_poll_at:
+        if priority is Priority.USUAL and entry.due > entry.last_poll_at:
             self.lateness_ratio = entry.overdue(now)
         return job_id
 
@@ -170,13 +174,16 @@ class PollQueue:
         while self._heap and self._heap[0][0] <= now:
             due, job_id = heapq.heappop(self._heap)
             if (entry := self._entries.get(job_id)) and entry.due == due:
-                self._due[entry.lane][job_id] = None
+                self._due[entry.priority][job_id] = None
 
-    def _next_lane(self) -> Lane | None:
-        lanes = [lane for lane in Lane if self._due[lane]]
-        if lanes[:2] == [Lane.SETTLING, Lane.USUAL] and self._last_lane is Lane.SETTLING:
-            return Lane.USUAL
-        return lanes[0] if lanes else None
+    def _next_priority(self) -> Priority | None:
+        priorities = [priority for priority in Priority if self._due[priority]]
+        if (
+            priorities[:2] == [Priority.SETTLING, Priority.USUAL]
+            and self._last_priority is Priority.SETTLING
+        ):
+            return Priority.USUAL
+        return priorities[0] if priorities else None
 
     def _rank(self, due: Iterable[str], now: float) -> list[str]:
         """Rank the most overdue sixteenth: to rank all for each request would be quadratic."""

@@ -9,12 +9,12 @@ from poller.core.errors import PollError
 from poller.core.pacing import PollPolicy, Random, is_failure, next_poll_delay
 from poller.core.settling import settle_deadline
 from poller.core.state import JobState, LifecyclePolicy, Phase
-from poller.polling.queue import Lane, PollQueue
+from poller.polling.queue import PollQueue, Priority
 from poller.runtime.liveness import HEARTBEAT_INTERVAL
 from poller.runtime.wakeup import Wakeup
 
-LANES: Final = {Phase.SETTLING: Lane.SETTLING, Phase.DONE: Lane.LATE}
-"""The lanes of the queue; jobs of other phases are in the usual one."""
+PRIORITIES: Final = {Phase.SETTLING: Priority.SETTLING, Phase.DONE: Priority.LATE}
+"""Jobs of other phases have the usual priority."""
 
 STALE_SECONDS: Final = 600.0
 """Seconds without a successful poll until a job is stale, or three of the longest intervals."""
@@ -179,7 +179,7 @@ class PollScheduler:
             now=now,
             is_deferred=is_deferred,
             is_single=state.phase not in {Phase.NEW, Phase.ACTIVE},
-            lane=LANES.get(state.phase, Lane.USUAL),
+            priority=PRIORITIES.get(state.phase, Priority.USUAL),
         )
 
     # Waiting.
