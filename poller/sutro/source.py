@@ -101,8 +101,8 @@ class SutroSource:
 
     @property
     def scanned_at(self) -> float:
-        """When the top of the list was last known."""
-        return self._planner.scanned_at
+        """When the top of the list was last known; -inf if what is below it is to be read."""
+        return -math.inf if self._is_survey_due else self._planner.scanned_at
 
     def invalidate(self) -> None:
         """Forget which jobs of the list are known."""
@@ -122,8 +122,7 @@ class SutroSource:
         is read down to jobs that were created LATE_SECONDS before the last time. Raises PollError;
         the rest of the list then stays unknown. At a closed gate the first page is a probe.
         """
-        began_at = self._now()
-        is_survey = began_at - self._surveyed_at >= SURVEY_INTERVAL
+        began_at, is_survey = self._now(), self._is_survey_due
         if self._surveyed_at > 0.0:
             horizon = self._surveyed_at + self.clock_skew - LATE_SECONDS
             since = max(since, datetime.fromtimestamp(horizon, UTC))
@@ -147,6 +146,10 @@ class SutroSource:
             self._planner.mark_scanned(first)
         if is_survey:
             self._surveyed_at = began_at
+
+    @property
+    def _is_survey_due(self) -> bool:
+        return self._now() - self._surveyed_at >= SURVEY_INTERVAL
 
     async def _fetch_page(self, request: PageRequest) -> tuple[float, JobPage]:
         """Wait for a turn and read a page. Raises PollError.

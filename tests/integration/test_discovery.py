@@ -177,6 +177,20 @@ async def test_discovery_finds_a_job_that_the_list_shows_late(account: Account, 
     assert account.pages <= 160
 
 
+async def test_discovery_finds_a_late_job_while_polls_read_the_top(account: Account):
+    """Polls that read the first page all the time do not replace the scan of what is below it."""
+    async with account.discovering(
+        POLLER_REQUESTS_PER_MINUTE="600", POLLER_MIN_INTERVAL="10s", POLLER_MAX_INTERVAL="10s"
+    ):
+        await anyio.sleep(100.0)
+        account.add("late", appears_after=100.0, run_seconds=900.0)
+        account.add(*(f"job-{number}" for number in range(150)), run_seconds=5.0)
+        account.add(*(f"long-{number}" for number in range(40)), run_seconds=HOUR)
+        await anyio.sleep(1_500.0)
+
+    assert "late" in account.ends
+
+
 @pytest.mark.parametrize("created", ["1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-31"])
 async def test_discovery_reads_on_below_a_row_with_an_odd_date(
     account: Account, monkeypatch, created: str
