@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -73,3 +74,35 @@ def test_text_survives_every_encoding(encoding: str):
 
     assert json.loads(raw.getvalue().decode(encoding)) == text
     assert b"\\u" in raw.getvalue() or encoding == "utf-8"
+
+
+def test_closed_streams_are_opened(monkeypatch: pytest.MonkeyPatch):
+    """Streams that a shell has closed are there, empty, and swallow what is written."""
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+
+    streams.prepare()
+
+    with sys.stdin, sys.stdout, sys.stderr:
+        assert sys.stdin.read() == ""
+        for stream in (sys.stdout, sys.stderr):
+            print("要約", file=stream, flush=True)
+
+
+def test_stderr_of_the_process_is_protected(monkeypatch: pytest.MonkeyPatch):
+    """The stream of the process is replaced once, by one onto the same file."""
+    monkeypatch.setattr(sys, "stderr", sys.__stderr__)
+
+    streams.prepare()
+    protected = sys.stderr
+    streams.prepare()
+
+    assert protected is not sys.__stderr__
+    assert sys.stderr is protected
+    assert protected.fileno() == sys.__stderr__.fileno()
+
+
+def test_escapes_are_for_writing_only():
+    """A text that cannot be read is an error."""
+    with pytest.raises(UnicodeDecodeError):
+        b"\xff".decode("ascii", streams.ESCAPE)

@@ -1,12 +1,14 @@
 """How a command ends that neither succeeds nor fails as it should."""
 
 import io
+import signal
 import sys
 from collections.abc import Callable
 
 import pytest
 
-from poller.cli import schema
+from poller import __main__ as entry_point
+from poller.cli import main, schema
 from tests.cli.conftest import RunCli
 
 
@@ -95,3 +97,20 @@ def test_help_is_a_command(run_cli: RunCli, command: str):
 
     assert run_cli("help", *words) == run_cli(*words, "--help")
     assert run_cli("help", *words).code == 0
+
+
+@pytest.mark.parametrize("before", [signal.SIG_IGN, signal.SIG_DFL, signal.default_int_handler])
+@pytest.mark.parametrize("start", [main, entry_point.main])
+def test_interrupts_stay_ignored(start, before, monkeypatch: pytest.MonkeyPatch, capsys):
+    """A script ignores Ctrl-C for what it starts in the background: a command keeps that."""
+    monkeypatch.setattr(sys, "argv", ["sutro-poller", "schema"])
+    restored = signal.signal(signal.SIGINT, before)
+    try:
+        with pytest.raises(SystemExit):
+            start()
+        after = signal.getsignal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, restored)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    assert after is (before if before is signal.SIG_IGN else signal.default_int_handler)

@@ -164,13 +164,26 @@ async def test_demo_ends_by_itself(place: Place):
     assert "all signatures verified" in demo.out
 
 
+@pytest.mark.slow
+async def test_demo_ends_with_its_reader(place: Place):
+    """`demo | head` ends soon after the reader has gone, and that is no failure."""
+    command = ["bash", "-c", f"set -o pipefail; {place.command} demo | head -5"]
+    async with place.started(command, {"PATH": os.environ["PATH"]}) as demo:
+        code = await demo.end(within=150.0)
+
+    assert (code, demo.err) == (0, "")
+    assert demo.out.count("\n") == 5
+
+
 async def test_stopped_demo_leaves_no_daemon(place: Place):
     """SIGTERM ends the demo and the daemon that it has started."""
     async with place.started([str(place.command), "demo"], {"PATH": os.environ["PATH"]}) as demo:
         await until(lambda: "process " in demo.out)
         daemon = int(demo.out.partition("process ")[2].partition(":")[0])
         demo.process.send_signal(signal.SIGTERM)
-        await demo.end()
+        code = await demo.end()
 
+    assert code == 143
+    assert demo.err == "sutro-poller: stopped before the end of the demo\n"
     with pytest.raises(ProcessLookupError):
         os.kill(daemon, signal.SIGKILL)  # if the daemon is there, it must not stay
