@@ -128,7 +128,7 @@ async def test_wait_raises_config_error_for_wrong_settings(settings, problem):
         await poller.wait("job-1", settings)
 
 
-@pytest.mark.parametrize("job_ids", ["a/b", ["job-1", ""]])
+@pytest.mark.parametrize("job_ids", ["..", ["job-1", ""]])
 async def test_wait_raises_value_error_for_what_is_no_job_id(job_ids):
     """An id that cannot be one is an error of the caller."""
     with pytest.raises(ValueError, match="job ID"):
