@@ -111,7 +111,7 @@ async def test_crash_logs_no_secret(place: Place, leaking_sink: dict[str, str]):
     )
 
     (crash,) = ended.said("poller.crashed")
-    assert (code, ended.err) == (1, "")
+    assert (code, ended.err) == (70, "")
     assert "RuntimeError: **** " in crash["exception"]
     tally(PROMISE, cases=1, violations=leaks(place.folder))
 
