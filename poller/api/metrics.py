@@ -127,7 +127,7 @@ class DaemonCollector:
         yield _histogram("delivery_duration_seconds", duration, durations, "sink")
         lag = (
             "Time from the end of a job to the first attempt to deliver its event, including the"
-            " wait for its final cost."
+            " wait for its last fields."
         )
         yield _histogram("delivery_lag_seconds", lag, counters.delivery_lags, "sink")
 

@@ -12,7 +12,7 @@ DAY: Final = 86_400.0
 MIN_JOB_RETENTION: Final = 7 * DAY
 """Seconds: discovery ignores jobs that ended earlier, so that none is reported twice."""
 MIN_EVENT_RETENTION: Final = DAY
-"""Seconds: a cost that comes late goes to the sinks of the event that announced the end."""
+"""Seconds: an event can be listed and replayed for a day at least."""
 
 Routes = Mapping[str, frozenset[str]]
 """The event types of each configured sink, by the sink's name."""
