@@ -12,7 +12,7 @@ from stat import S_IMODE
 import pytest
 from structlog.testing import capture_logs
 
-from poller.core.errors import StoreLocked, StoreUnavailable, StoreUnusable
+from poller.core.errors import StoreError, StoreLocked, StoreUnavailable, StoreUnusable
 from poller.core.outbox import WriteBatch
 from poller.store import database, file_checks
 from poller.store import network_fs as mounts
@@ -180,17 +180,37 @@ async def test_empty_file_becomes_a_database(path: Path, now: ManualClock) -> No
         assert await store.get_flags() == {}
 
 
+@pytest.mark.parametrize(
+    ("number", "kind", "text"),
+    [
+        (errno.ENODEV, StoreUnusable, r"is on a file system \(.+\) that cannot share memory"),
+        (errno.ENOMEM, StoreUnavailable, "Cannot allocate memory"),
+    ],
+)
 async def test_file_system_without_shared_mappings_is_unusable(
-    path: Path, now: ManualClock, monkeypatch: pytest.MonkeyPatch
+    path: Path,
+    now: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    kind: type[StoreError],
+    text: str,
 ) -> None:
-    """Where memory cannot be shared the store would never work: the file system is named."""
+    """Where memory cannot be shared the store would never work; a lack of memory may end."""
 
-    def no_device(*_: object) -> None:
-        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+    def fails(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(file_checks.mmap, "mmap", no_device)
+    monkeypatch.setattr(file_checks.mmap, "mmap", fails)
 
-    with pytest.raises(StoreUnusable, match=r"is on a file system \(.+\) that cannot share memory"):
+    with pytest.raises(kind, match=text):
+        await a_store(path, now).__aenter__()
+
+
+async def test_pipe_is_unusable(path: Path, now: ManualClock) -> None:
+    """A pipe, whose opening would hang, is no place for a database."""
+    os.mkfifo(path)
+
+    with pytest.raises(StoreUnusable, match="it is not a regular file"):
         await a_store(path, now).__aenter__()
 
 
