@@ -4,12 +4,14 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from poller.core.errors import StoreUnavailable
 from poller.store.admin import StoreAdmin
 from poller.sutro.simulator.script import JobScript
 from tests.support.api_server import LiveDaemon, live_daemon
 from tests.support.secret_canaries import TOKEN
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -141,7 +143,9 @@ async def test_auth_uses_a_new_token_after_a_reload(tmp_path: Path):
     async with live_daemon(tmp_path, RUNS, POLLER_LISTEN_TOKEN_FILE=str(file)) as daemon:
         before = await daemon.get("/v1/status", headers=BEARER)
         file.write_text(TOKEN)
-        daemon.app.reload()
+        with capture_logs() as lines:
+            daemon.app.reload()
+            await until(lambda: any(line["event"] == "poller.reloaded" for line in lines))
         after = await daemon.get("/v1/status", headers=BEARER)
 
     assert (before.problem, after.status) == ("unauthorized", 200)
