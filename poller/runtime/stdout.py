@@ -44,6 +44,7 @@ class NonBlockingStdout:
         Raises OSError if the queue is full.
         """
         written = Future[None]()
+        written.set_running_or_notify_cancel()  # otherwise a waiter that leaves would cancel it
         try:
             self._writes.put_nowait((text, written))
         except queue.Full:

@@ -1,14 +1,12 @@
 """The `log` sink: one line on stdout per event, at every log level."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
-
-import anyio
-from anyio.to_thread import run_sync
 
 from poller.core.errors import DeliveryError
 from poller.core.events import DaemonEventType, Event
@@ -49,16 +47,14 @@ class LogSink:
     output: NonBlockingStdout
     console: ConsoleRenderer | None = None
     clock: Clock = field(default_factory=Clock)
-    _one_writer: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
 
     async def send(self, delivery: Delivery) -> None:
-        """Write one line, and wait in a thread for that: the reader of stdout may be slow."""
+        """Write one line, and wait for that: the reader of stdout may be slow."""
         event = delivery.event
         now = self.clock.now()
         line = _text(event, now, self.console) if self.console else _json(event, now)
         try:
-            written = self.output.submit(f"{line}\n")
-            await run_sync(written.result, limiter=self._one_writer, abandon_on_cancel=True)
+            await asyncio.wrap_future(self.output.submit(f"{line}\n"))
         except OSError as error:
             raise DeliveryError(f"cannot write to stdout: {error.strerror}") from None
 

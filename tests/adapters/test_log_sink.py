@@ -216,6 +216,24 @@ async def test_log_sink_writes_in_a_thread():
     assert threading.main_thread() not in stream.writers
 
 
+async def test_log_sink_leaves_no_thread_behind():
+    """While nobody reads stdout, attempts that are given up cost no thread; then all is written."""
+    stream, is_read = Stream(), threading.Event()
+    stream.write = lambda text: is_read.wait() and Stream.write(stream, text)
+    output = NonBlockingStdout(stream)
+    sink, before = LogSink(output), threading.active_count()
+
+    for number in range(3):
+        with anyio.move_on_after(0.01):
+            await sink.send(a_delivery(number))
+    threads = threading.active_count()
+    is_read.set()
+    output.close(10.0)
+
+    assert threads == before
+    assert stream.getvalue().count("\n") == 3
+
+
 @pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC])
 async def test_log_sink_reports_a_stdout_that_is_gone(number: int):
     """A line that cannot be written is a failed attempt that is retried."""
