@@ -1,4 +1,4 @@
-"""What may be wrong with a valid configuration: `check` prints it, and `run` logs it."""
+"""Warnings about a valid configuration: `check` prints them, and `run` logs them."""
 
 import os
 import re
@@ -13,7 +13,7 @@ COMMENT: Final = re.compile(r"(^|\s)#\s")
 
 
 def warnings(config: Config) -> Iterator[str]:
-    """Yield one line for each, with the variable and what to do."""
+    """Yield one line for each warning, with the variable and what to do."""
     for sink in config.sinks:
         names = variables(sink.kind.settings, env_prefix(sink.name))
         for name, advice in sink.kind.warnings(sink.reloadable.value).items():
@@ -28,5 +28,5 @@ def warnings(config: Config) -> Iterator[str]:
         for extension in missing_extensions(ca_file):
             yield (
                 f"POLLER_CA_FILE: a certificate lacks {extension}: Python 3.13 and later reject it;"
-                " issue it anew as RFC 5280 requires"
+                " replace it by one that complies with RFC 5280"
             )

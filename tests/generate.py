@@ -30,7 +30,7 @@ HEADINGS: Final = {
     "SUTRO_API_KEY": "The API",
     "POLLER_JOB_IDS": "What to watch",
     "POLLER_MIN_INTERVAL": "Polling interval",
-    "POLLER_SETTLE_TIMEOUT": "Job states and event ids",
+    "POLLER_SETTLE_TIMEOUT": "Job states and event IDs",
     "POLLER_SINKS": "Sinks",
     "POLLER_STORE": "Database",
     "POLLER_LISTEN": "HTTP API",

@@ -63,7 +63,7 @@ class EventSummary(ResponseModel):
 
     id: EventId
     type: EventType
-    subject: str = Field(description="The job's id, or `poller`")
+    subject: str = Field(description="The job ID, or `poller`")
     occurred_at: UtcTime
     recorded_at: UtcTime
     deliveries: Sequence[DeliverySummary]
@@ -137,7 +137,7 @@ async def show_event(context: ApiContext, event_id: EventId) -> Event:
 
 
 async def replay_event(context: ApiContext, event_id: EventId, query: ReplayQuery) -> Replays:
-    """Send an event again: the same id and bytes, with a new timestamp and signature."""
+    """Send an event again: the same ID and bytes, with a new timestamp and signature."""
     wanted = EventFilter(event_ids=[event_id], sink=query.sink)
     rows = await context.query(StoreAdmin.replay, wanted)
     context.daemon.dispatcher.wake()

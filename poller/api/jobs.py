@@ -106,7 +106,7 @@ async def show_job(context: ApiContext, job_id: JobId) -> Job:
     unseen = [job_id] if context.watchlist.sources(job_id) else []
     page = await context.query(jobs_page, wanted, unseen=unseen)
     if not page.rows:
-        raise Problem("not-found", "no job with this id is or was watched")
+        raise Problem("not-found", "no job with this ID is or was watched")
     return _job(page.rows[0], context)
 
 
@@ -131,7 +131,7 @@ async def remove_job(context: ApiContext, job_id: JobId) -> None:
     """
     additions, sources = context.daemon.additions, context.watchlist.sources(job_id)
     if not sources:
-        raise Problem("not-found", "no job with this id is watched")
+        raise Problem("not-found", "no job with this ID is watched")
     if settings := [SETTINGS[source] for source in sources if source in SETTINGS]:
         raise Problem("managed-by-config", f"watched because of {' and '.join(settings)}")
     await additions.remove([job_id])

@@ -74,7 +74,7 @@ class DaemonCollector:
         durations |= counters.request_durations
         duration = "Duration of API requests."
         yield _histogram("api_request_duration_seconds", duration, durations, "endpoint")
-        rows = "Jobs of list pages that have no valid id or status."
+        rows = "Jobs of list pages that have no valid ID or status."
         yield CounterMetricFamily(f"{PREFIX}api_unreadable_jobs", rows, counters.unreadable_rows)
         last_success_at = self.status.rate_limiter.reachability.last_response_at
         if last_success_at is not None:
@@ -97,7 +97,7 @@ class DaemonCollector:
         yield _histogram("visibility_delay_seconds", delay, {"": counters.delays})
         events = dict.fromkeys(sorted(EVENT_TYPES), 0) | counters.events
         yield _counter("events_recorded", "Recorded events by type.", ("type",), events)
-        lost = "Events that were not recorded, since another job's event has their id."
+        lost = "Events that were not recorded, since another job's event has their ID."
         yield CounterMetricFamily(f"{PREFIX}event_id_collisions", lost, counters.id_collisions)
         ended = "Ended jobs by model and status."
         yield _counter("jobs_ended", ended, ("model", "status"), counters.jobs_ended)

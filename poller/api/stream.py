@@ -47,7 +47,7 @@ async def stream_events(
 ) -> web.StreamResponse:
     """Stream events as they are recorded, until the client or the daemon ends it.
 
-    Server-sent events: `id` is the event's id, `event` its type, `data` its body. A comment is sent
+    Server-sent events: `id` is the event's ID, `event` its type, `data` its body. A comment is sent
     every 15 seconds.
     """
     after = request.headers.get("Last-Event-ID") or query.after

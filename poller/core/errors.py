@@ -8,7 +8,7 @@ PollerError
 │   ├── Unauthorized      the API's 401 or 403: the API key is wrong, or this one job is forbidden
 │   ├── RateLimited       429, or 503 with Retry-After: pause all requests
 │   ├── Transient         timeout, reset, 5xx: retry, later each time
-│   │   ├── StaleConnection     a reused connection brought nothing: retry at once on a new one
+│   │   ├── StaleConnection     a reused connection returned nothing: retry at once on a new one
 │   │   ├── MalformedResponse   a 200 that the API does not document
 │   │   └── Intercepted   401, 403 or 407 of a proxy or firewall: says nothing about the key
 │   ├── ResponseTooLarge  the job object is over the size limit: request its status alone
@@ -73,7 +73,7 @@ class Transient(PollError):
 
 
 class StaleConnection(Transient):
-    """A connection that had served before brought nothing: the network may have forgotten it."""
+    """A reused connection returned nothing: the network may have forgotten it."""
 
 
 class MalformedResponse(Transient):
@@ -103,8 +103,8 @@ class DeliveryError(PollerError):
     `reason` is one short line without secrets. `is_permanent`: no retry can succeed.
     `retry_after`: seconds of pause that the receiver demands. `is_sink_fault`: counts as a failure
     in the sink's circuit breaker; false if only this event is at fault. `is_suspect`: the sink may
-    be at fault all the same, if several events fail so. `is_rejected`: the receiver will hardly
-    accept this event; soon it is a dead letter. `is_gone`: the receiver wants no more events.
+    be at fault all the same, if several events fail so. `is_rejected`: the receiver will probably
+    never accept this event; soon it is a dead letter. `is_gone`: the receiver wants no more events.
     """
 
     reason: str

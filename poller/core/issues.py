@@ -38,7 +38,7 @@ REMEDIES: Final = {
         " were read last are used."
     ),
     Issue.EVENT_ID_COLLISION: (
-        "Events were lost: jobs of another deployment had the same ids. Set a different"
+        "Events were lost: jobs of another deployment had the same IDs. Set a different"
         " POLLER_EVENT_ID_NAMESPACE, or another POLLER_STORE, for each SUTRO_API_URL."
     ),
 }

@@ -21,7 +21,7 @@ from poller.core.state import (
 )
 
 HELD_FOR_WHEN_CANCELLED: Final = frozenset({"datetime_completed"})
-"""Whoever cancels a job does not wait for its tokens and its cost."""
+"""The end of a cancelled job does not wait for tokens and cost, which it often lacks."""
 
 PARTIAL_SECONDS: Final = 86_400.0
 """Seconds after an end from which job.settled does not wait for further fields."""

@@ -33,7 +33,7 @@ log = structlog.get_logger()
 async def attempt(sink: Sink, delivery: Delivery, *, secrets: Secrets) -> DeliveryError | None:
     """Send one delivery once. Return None if it was delivered, and why not otherwise.
 
-    Whatever the sink raises ends here, so that its bug cannot stop others. The reason is one
+    Every exception of the sink is caught, so that its bug cannot stop others. The reason is one
     line without secrets: it is logged, stored, shown, and sent to other sinks. A call that goes on
     after its cancellation, such as a thread that hangs, is waited for: a second call beside it
     would deliver out of order, and each one would cost a thread. Only the caller's own
@@ -76,7 +76,7 @@ async def _send(
             return None
     except asyncio.CancelledError:
         raise
-    except BaseException as error:  # the fence around every sink, also for SystemExit
+    except BaseException as error:  # a bug of one sink must not stop the others
         log.exception("sink.crashed", sink=delivery.sink)
         return DeliveryError(f"the sink raised {type(error).__name__}")
     return DeliveryError(f"the sink did not finish within {SEND_TIMEOUT:g} s")

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 class Content(NamedTuple):
-    """What a version of the file says. `is_whole`: its last line counts too."""
+    """The content of one version of the file. `is_whole`: its last line counts too."""
 
     version: Version
     job_ids: dict[str, None]

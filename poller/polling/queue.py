@@ -82,7 +82,7 @@ class PollQueue:
     ) -> None:
         """Schedule a job, in place of what was scheduled for it.
 
-        `is_deferred`: the API will hardly answer for this job, so it is a bad probe.
+        `is_deferred`: a request for this job will probably fail, so it is a bad probe.
         `is_single`: only a request for this job alone serves.
         """
         self.drop(job_id)

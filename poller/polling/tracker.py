@@ -146,7 +146,7 @@ class JobTracker:
         self.unconfirmed.discard(job_id)
 
     def begin_week(self, job_id: str) -> JobState:
-        """Return the state of a job that was named again; if it is given up, its week begins."""
+        """Return the state of a job that was named again; if it was given up, its week restarts."""
         state = self._states[job_id]
         if state.is_given_up:
             state = self._states[job_id] = replace(state, since=self.clock.steady())
@@ -237,7 +237,7 @@ class JobTracker:
                 "event.id_collision",
                 job_id=event.subject,
                 type=event.type,
-                error=f"the event of another job has the id {event.id}: this one is lost",
+                error=f"the event of another job has the ID {event.id}: this one is lost",
                 advice="set a POLLER_EVENT_ID_NAMESPACE for each SUTRO_API_URL",
             )
 

@@ -34,11 +34,11 @@ from poller.sutro.client import JobPage, SutroClient, no_known_jobs
 from poller.sutro.port import Observation, Source
 
 NOT_FOUND_GRACE: Final = 60.0
-"""Seconds that the API may not know a job: whoever waits has just got its id from the API."""
+"""Seconds that the API may not know a job: its id may be seconds old."""
 MIN_POLLS: Final = 3
-"""How often a job is asked for at least while nothing is heard, before that counts as long."""
+"""Polls without a response, at least, before the API counts as unreachable."""
 MAX_REJECTIONS: Final = 2
-"""How often in a row a request for a job is rejected before that counts: one may be odd."""
+"""Rejected requests for a job in a row until the job counts as rejected: one may be odd."""
 GIVEN_UP: Final = frozenset({JobEventType.MISSING, JobEventType.UNRECOGNISED})
 FAILED_ENDS: Final = GIVEN_UP | {JobEventType.FAILED, JobEventType.CANCELLED}
 
@@ -47,7 +47,7 @@ FAILED_ENDS: Final = GIVEN_UP | {JobEventType.FAILED, JobEventType.CANCELLED}
 class WaitOptions:
     """When a wait is over: with the last end, or sooner. Times are in seconds.
 
-    Whoever runs the wait keeps the `timeout`: what comes before it counts too.
+    The caller enforces `timeout`, which includes the time before the wait.
     """
 
     is_any: bool = False
@@ -58,10 +58,9 @@ class WaitOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """How one job stands. `job` is None until it is seen, `end` until it has ended.
+    """The state of one job. `job` is None until it is observed, `end` until it has ended.
 
-    MISSING and UNRECOGNISED are ends too. The end of a job whose cost is still to come is not there
-    yet.
+    MISSING and UNRECOGNISED are ends too. While a job waits for its last fields, `end` is None.
     """
 
     job_id: str

@@ -29,7 +29,7 @@ from poller.runtime.status_line import (
 )
 
 MAX_IDLE_SECONDS: Final = 230.0
-"""Many networks forget a connection that was idle for 4 minutes, and tell nobody."""
+"""Many networks forget a connection that was idle for 4 minutes, without closing it."""
 KEEP_ALIVE_OPTIONS: Final = (
     ("TCP_KEEPIDLE", 60),
     ("TCP_KEEPALIVE", 60),  # the same on macOS

@@ -10,8 +10,8 @@ from poller.core.errors import PollerError
 class NoResponse(PollerError):
     """No complete response: DNS, TLS, a reset, a timeout, or bytes that are not HTTP.
 
-    `status` is set if the status line of the response arrived. `is_stale`: a connection that had
-    served before brought nothing, which says more about that connection than about the server.
+    `status` is set if the status line of the response arrived. `is_stale`: a reused
+    connection returned nothing, which says more about that connection than about the server.
     """
 
     def __init__(self, message: str, *, status: int | None = None, is_stale: bool = False) -> None:

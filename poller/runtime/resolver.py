@@ -12,7 +12,7 @@ import anyio
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 LOOKUP_TIMEOUT: Final = 60.0
-"""Seconds after which a look-up is given up. Those of the C library usually end within 30."""
+"""Seconds after which a lookup is given up. Those of the C library usually end within 30."""
 MAX_HUNG_LOOKUPS: Final = 4
 
 Addresses = list[tuple[socket.AddressFamily, str]]
@@ -21,10 +21,10 @@ Addresses = list[tuple[socket.AddressFamily, str]]
 class SystemResolver(AbstractResolver):
     """Looks names up with `getaddrinfo`, each in a thread that everyone who needs it waits for.
 
-    A look-up can hang, and nothing can end it. Names therefore share no limit that those which
-    hang could use up: a name costs one thread, however often it is needed. A look-up that was given
-    up stays behind and the next one is begun beside it, as long as less than `MAX_HUNG_LOOKUPS` are
-    left behind. The process does not wait for these threads at its exit.
+    A lookup can hang, and nothing can end it. Names therefore share no pool that
+    hanging ones could exhaust: a name costs one thread, however often it is needed. A lookup that
+    was given up keeps its thread, and the next one starts beside it, as long as fewer than
+    `MAX_HUNG_LOOKUPS` hang. The process does not wait for these threads at its exit.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class SystemResolver(AbstractResolver):
                 addresses = await asyncio.wrap_future(lookup)
         except TimeoutError:
             self._give_up(host, lookup)
-            raise OSError(errno.ETIMEDOUT, "the look-up does not end") from None
+            raise OSError(errno.ETIMEDOUT, "the lookup does not end") from None
         return [
             ResolveResult(
                 hostname=host,

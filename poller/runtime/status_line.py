@@ -23,7 +23,7 @@ HEADER_BYTES_CAP: Final = 64 * 1024
 """Bytes of one header field. This and HEADERS_CAP are several times what the library allows."""
 HEADERS_CAP: Final = 500
 ALL_HEADERS_BYTES_CAP: Final = 256 * 1024
-"""Bytes that a connection may bring without the end of a header: curl stops at a similar size."""
+"""Bytes that a peer may send without ending its headers: curl has a similar limit."""
 
 
 class InvalidHeader(Exception):
@@ -36,7 +36,7 @@ class InvalidHeader(Exception):
 
 
 class UnansweredReuse(Exception):
-    """A connection that had served before brought not a byte, but this `error`."""
+    """A reused connection failed with `error` before it returned a byte."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class StatusLineProtocol(ResponseHandler):
 
     @property
     def is_unanswered_reuse(self) -> bool:
-        """Return whether it is not the first request that has brought nothing yet."""
+        """Return whether a request after the first one has not returned a byte yet."""
         return self._requests > 1 and self._unread == b"\n"
 
     def data_received(self, data: bytes) -> None:

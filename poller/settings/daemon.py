@@ -152,8 +152,7 @@ class Settings(EnvSettings):
 
     log_level: LogLevel = setting(
         "info",
-        "Lowest level that is logged: debug, info, warning or error; the log sink writes the lines"
-        " of events at every level",
+        "Lowest level that is logged: debug, info, warning or error; events are always logged",
     )
     log_format: LogFormat = setting(
         "auto", "json, console, or auto: console on a terminal and json elsewhere"

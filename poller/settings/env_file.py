@@ -33,7 +33,8 @@ class EnvFile:
             raise ConfigError(*(f"{_place(path, line)}: must be NAME=value" for line in bad))
         assigned = [line for line in lines if line.key]
         warnings = [f"{_place(path, line)}: {text}" for line in assigned for text in _misread(line)]
-        return cls({str(it.key): it.value for it in assigned if it.value}, tuple(warnings))
+        values = {str(line.key): line.value for line in assigned if line.value}
+        return cls(values, tuple(warnings))
 
 
 def _place(path: Path, line: Binding) -> str:

@@ -66,7 +66,7 @@ def _limit(seconds: float, limit: float = MAX_DURATION) -> float:
 
 def _duration_text(seconds: float) -> str:
     """Return a duration in the largest unit of which it is a whole number."""
-    unit, size = next(it for it in UNITS.items() if seconds % it[1] == 0)
+    unit, size = next((unit, size) for unit, size in UNITS.items() if seconds % size == 0)
     return f"{seconds / size:g}{unit}"
 
 

@@ -1,4 +1,4 @@
-"""Variables with a name of ours that no setting reads: what each was meant to be."""
+"""Unknown variables of this program, and the setting that each was probably meant to be."""
 
 import difflib
 import re
@@ -102,7 +102,8 @@ def _explain(
         *known,
         *(env_prefix(kind) + setting for kind, settings in kinds.items() for setting in settings),
     }
-    if meant := _closest(name, possible - {*given, *(f"{it}_FILE" for it in given)}, CLEAR):
+    free = possible - {*given, *(f"{variable}_FILE" for variable in given)}
+    if meant := _closest(name, free, CLEAR):
         return UnknownVariable(name, f"unknown variable; did you mean {meant}?", meant)
     if sink := _sink_of(name, kinds):
         names = ",".join([*sinks, sink])

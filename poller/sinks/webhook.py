@@ -51,9 +51,9 @@ FORMAT_RULE: Final = (
 )
 RETRYABLE_STATUSES: Final = frozenset({408, 425, 429})
 REJECTED_STATUSES: Final = frozenset({400, 413, 415, 422})
-"""The receiver cannot read this event: it will hardly become able to."""
+"""The receiver rejects this event, and will probably reject it again."""
 SUSPECT_STATUSES: Final = frozenset({401, 403, 404, 405, 407})
-"""The endpoint may be wrong or away, whatever the event is."""
+"""The endpoint may be wrong or unavailable, for every event."""
 REDIRECT_ADVICE: Final = "; redirects are not followed: set the URL to their target"
 RETRY_AFTER_STATUSES: Final = frozenset({429, 503})
 """Statuses whose Retry-After header is honored."""

@@ -47,10 +47,10 @@ IDENTITY_RANKS: Final[tuple[tuple[type[PollError], ...], ...]] = (
     (Unauthorized,),
     (Transient, ResponseTooLarge),
 )
-"""How likely the API is where an error came from, least likely first.
+"""Errors by how likely it is that they came from the API, the least likely first.
 
-Until the API is found, the likeliest of the errors of all prefixes counts: an API key is rejected
-where no prefix may be the API's that failed for another reason.
+Until the API is found, the likeliest of the errors of all prefixes counts: a rejected API
+key counts unless another prefix has failed with an error of the last rank.
 """
 
 HOST_ERRORS: Final = (RateLimited, StaleConnection)

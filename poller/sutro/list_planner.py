@@ -124,7 +124,7 @@ class ListPlanner:
         return self._down_to(list_page, depth, expected)
 
     def locate(self, job_id: str) -> PageRequest | None:
-        """Return the page that shows a job, whoever else is due; None if it is not known."""
+        """Return the page that shows a job, also if no other is due; None if it is not known."""
         list_page = self._places.get(job_id)
         if list_page is None or self._is_off:
             return None
@@ -280,7 +280,7 @@ class ListPlanner:
 
 
 def list_retry_delay(rejections: int) -> float:
-    """Return the seconds for which the list is left alone after so many earlier rejections."""
+    """Return the seconds until the list is requested again, after so many earlier rejections."""
     return LIST_RETRY_DELAYS[min(rejections, len(LIST_RETRY_DELAYS) - 1)]
 
 

@@ -31,10 +31,10 @@ TITLE_CHARS: Final = 80
 STATUSES: Final[tuple[tuple[int, int, type[PollError], str], ...]] = (
     (404, 404, WrongEndpoint, "this server is not the Sutro API"),
     (408, 408, Transient, "the API timed out"),
-    (425, 425, Transient, "the API asks for a retry"),
+    (425, 425, Transient, "the API requests a retry"),
     (501, 501, Rejected, "this server does not support the request"),
     (0, 299, MalformedResponse, "the response has no content"),
-    (300, 399, WrongEndpoint, "the server redirects, which is never followed"),
+    (300, 399, WrongEndpoint, "the server redirects, and redirects are never followed"),
     (400, 499, Rejected, "the API rejects this request"),
     (500, 999, Transient, "the API failed"),
 )
@@ -50,7 +50,7 @@ def response_error(response: Response, job_id: str, *, is_public: bool, now: flo
     if status == 407:
         return Intercepted(f"the proxy requires a login ({status}){CHECK_PROXY}")
     if status in {401, 403}:
-        return _refusal(response, is_public=is_public)
+        return _rejection(response, is_public=is_public)
     if status == 429 or (status == 503 and pause is not None):
         return RateLimited(f"the API limits the rate ({status})", retry_after=pause)
     if status == 404 and job_id and _names_job(response, job_id):
@@ -62,7 +62,7 @@ def response_error(response: Response, job_id: str, *, is_public: bool, now: flo
     return kind(f"{text} ({status}): {advice}")
 
 
-def _refusal(response: Response, *, is_public: bool) -> PollError:
+def _rejection(response: Response, *, is_public: bool) -> PollError:
     """Return what a 401 or 403 means: it is about the key only when the API sent it."""
     if _json_object(response) is None:
         text = f"a proxy or firewall, not the API, rejected the request ({response.status})"

@@ -29,7 +29,7 @@ SURVEY_INTERVAL: Final = 300.0
 LATE_SECONDS: Final = 600.0
 """How much later than its submission a job may show in the list."""
 UNLIKELY_ID: Final = "sutro-poller-check"
-"""No job has this id. The API says so to whoever has a valid key."""
+"""No job has this id: with a valid key, the API responds with 404."""
 
 log = structlog.get_logger()
 
@@ -110,7 +110,7 @@ class SutroSource:
         self._surveyed_at = -math.inf
 
     def retry(self) -> None:
-        """Try everything anew that was found wanting: the API key, the URL's prefix, the list."""
+        """Retry a rejected API key, the search for the prefix of the URL, and the list."""
         self._client.find_again()
         self._planner.retry()
         self._rate_limiter.retry()
@@ -180,7 +180,7 @@ class SutroSource:
             self._rate_limiter.report(error, is_probe=is_probe)
             if isinstance(error, NotFound):
                 return
-            # Where a GET shows nothing of the key, the next probe is a page again.
+            # Unless a GET shows that the key is rejected, the next probe is a page again.
             self._is_list_forbidden = isinstance(error, Unauthorized)
             raise
         self._rate_limiter.report(None, is_probe=is_probe)

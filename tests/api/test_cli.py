@@ -135,7 +135,7 @@ async def test_cli_reports_jobs_that_cannot_be_removed(daemon: LiveDaemon):
     assert ended.code == 1
     assert ended.out.splitlines()[1:] == [
         "job-1   watched because of POLLER_JOB_IDS",
-        "job-9   no job with this id is watched",
+        "job-9   no job with this ID is watched",
     ]
 
 

@@ -18,7 +18,7 @@ KNOWN: Final = "already watched (now persistent)"
 REMOVED: Final = "no longer watched"
 IDS_PER_REQUEST: Final = 1_000
 CHECKED_IDS: Final = 10
-"""So many added jobs are checked for a first response of the API; more would take too long."""
+"""Most added jobs whose first response of the API is awaited; more would take too long."""
 CHECK_SECONDS: Final = 2.0
 CHECK_INTERVAL: Final = 0.1
 

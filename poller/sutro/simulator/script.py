@@ -39,7 +39,7 @@ Seconds = Annotated[float, Field(ge=0)]
 class JobScript:
     """What happens to one job, in seconds at speed 1.
 
-    The API answers 404 until `appears_after` the job's creation; `cost_delay`, `tokens_delay` and
+    The API returns 404 until `appears_after` the job's creation; `cost_delay`, `tokens_delay` and
     `reason_delay` are how long after the end the cost, the tokens and the failure reason show;
     `case` is that of the status words.
     """
@@ -99,7 +99,7 @@ class SimulatedJob:
         return JobStatus.STARTING if is_starting else JobStatus.QUEUED
 
     def failure_reason(self, now: float) -> dict[str, str] | None:
-        """Return the failure reason that shows of a job at a moment."""
+        """Return the failure reason that the API shows at a moment."""
         has_failed = self.status(now) is JobStatus.FAILED
         shows = has_failed and now >= self._after_end(self.script.reason_delay)
         return {"message": self.script.failure} if shows else None
