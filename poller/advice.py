@@ -2,14 +2,21 @@
 
 import os
 import re
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from poller.config import Config
 from poller.settings.base import env_prefix, variables
-from poller.settings.certificates import missing_extensions
 
 COMMENT: Final = re.compile(r"(^|\s)#\s")
+CA_EXTENSIONS: Final = {
+    "a key usage": bytes.fromhex("0603551d0f"),
+    "critical basic constraints": bytes.fromhex("0603551d130101ff"),
+    "a subject key identifier": bytes.fromhex("0603551d0e"),
+}
+"""Extensions that RFC 5280 4.2.1 requires of a CA, with their object identifiers in DER."""
 
 
 def warnings(config: Config) -> Iterator[str]:
@@ -30,3 +37,18 @@ def warnings(config: Config) -> Iterator[str]:
                 f"POLLER_CA_FILE: a certificate lacks {extension}: Python 3.13 and later reject it;"
                 " replace it by one that complies with RFC 5280"
             )
+
+
+def missing_extensions(path: Path) -> list[str]:
+    """Return the extensions that a CA certificate in a file lacks.
+
+    Python 3.13 and later require them (VERIFY_X509_STRICT), 3.11 and 3.12 do not.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(path)
+    certificates = context.get_ca_certs(binary_form=True)
+    return [
+        name
+        for name, extension in CA_EXTENSIONS.items()
+        if not all(extension in certificate for certificate in certificates)
+    ]

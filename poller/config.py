@@ -16,11 +16,10 @@ from poller.core.state import LifecyclePolicy
 from poller.runtime.address import host_and_port, is_loopback
 from poller.runtime.http_values import OutboundSettings
 from poller.settings.base import RawSettings, Reloadable, SinkSettings, env_prefix, variables
-from poller.settings.daemon import HTTPS_RULE, PREFIX, Settings
+from poller.settings.daemon import HTTPS_RULE, PREFIX, Settings, state_folder
 from poller.settings.proxies import EnvProxies
 from poller.settings.secrets import texts_to_redact
 from poller.settings.sources import DEFAULT, EnvSources, SourcedValue
-from poller.settings.state_folder import state_folder
 from poller.settings.types import MEMORY, SinkNames, is_remote_http
 from poller.settings.unknown_variables import find_unknown
 from poller.sinks import SinkKind, load_kind, names_of_settings
@@ -240,17 +239,13 @@ def _read_sinks(
             if kind.wants_daemon_events(settings):
                 events |= {*DaemonEventType}
             settings = settings.model_copy(update={"events": tuple(sorted(events))})
-            sourced[_events_variable(name)] = SourcedValue(text=",".join(sorted(events)))
+            sourced[f"{env_prefix(name)}EVENTS"] = SourcedValue(text=",".join(sorted(events)))
         yield SinkConfig(
             name=name,
             kind=kind,
             reloadable=Reloadable(settings),
             events=frozenset(settings.events or ()),
         )
-
-
-def _events_variable(sink: str) -> str:
-    return f"{env_prefix(sink)}EVENTS"
 
 
 def _remote_http(sinks: Iterable[SinkConfig]) -> Iterator[str]:

@@ -61,6 +61,8 @@ class SecretFiles:
             problems = await self._read()
         except TimeoutError:
             problems = (f"reading the secret files takes longer than {READ_TIMEOUT:g} s",)
+        except OSError as error:  # no thread to read them in
+            problems = (f"the secret files cannot be read: {error.strerror}",)
         self.is_failing = bool(problems)
         return problems
 

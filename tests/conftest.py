@@ -3,7 +3,7 @@
 import logging
 import os
 import signal
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from poller.runtime import bounded_read
+from tests.support.fake_disk import FakeDisk
 from tests.support.installed_wheel import installed
 from tests.support.virtual_time import VirtualLoop
 
@@ -86,14 +87,12 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.fixture(autouse=True)
-def _inline_reads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for bounded reads in the event loop where time is virtual: it does not see threads."""
-
-    async def run_sync(wait: Callable[..., Any], *values: Any, **_: object) -> Any:
-        return wait(*values)
-
+def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FakeDisk:
+    """Return the disk that bounded reads are from where time is virtual."""
+    disk = FakeDisk()
     if request.node.get_closest_marker("virtual"):
-        monkeypatch.setattr(bounded_read, "run_sync", run_sync)
+        monkeypatch.setattr(bounded_read, "call_in_thread", disk.begin)
+    return disk
 
 
 @pytest.fixture(scope="session")

@@ -126,11 +126,12 @@ class Counters:
             elif draft.job and draft.type is JobEventType.SETTLED:
                 self._record_usage(draft.job, draft.late_fields)
 
-    def add_sink(self, sink: str) -> None:
-        """Start the counters of a sink."""
-        self.delivery_durations[sink] = Histogram()
-        self.delivery_lags[sink] = Histogram(LAG_BUCKETS)
-        self.attempts.update(dict.fromkeys(((sink, result) for result in ATTEMPT_RESULTS), 0))
+    def add_sinks(self, names: Iterable[str]) -> None:
+        """Start the counters of sinks."""
+        for sink in names:
+            self.delivery_durations[sink] = Histogram()
+            self.delivery_lags[sink] = Histogram(LAG_BUCKETS)
+            self.attempts.update({(sink, result): 0 for result in ATTEMPT_RESULTS})
 
     def add_model(self, job: Job) -> None:
         """Start the counters of a job's model, if it is new."""

@@ -23,6 +23,7 @@ PollerError
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 
 class PollerError(Exception):
@@ -94,6 +95,10 @@ class Rejected(PollError):
 
 class WrongEndpoint(PollError):
     """The response came from a server that is not this API."""
+
+
+FOREIGN_ERRORS: Final = (WrongEndpoint, MalformedResponse, Rejected)
+"""Errors that another server than the API is likely to send."""
 
 
 @dataclass(slots=True, eq=False)

@@ -63,8 +63,7 @@ class Dispatcher:
         self._group_begun = Wakeup()
         self._group_full = Wakeup()
         counters = counters or Counters()
-        for name in sinks:
-            counters.add_sink(name)
+        counters.add_sinks(sinks)
         self._workers = {
             name: SinkWorker(
                 name=name,

@@ -107,7 +107,16 @@ class PollScheduler:
         """Schedule the next poll by the result of the last one; return False when there is none."""
         status = self._statuses[state.job_id]
         failures = status.failures + 1 if is_failure(result) else 0
-        delay = self._next_delay(state, result, failures, now, clock_skew=clock_skew)
+        delay = next_poll_delay(
+            state,
+            result,
+            failures,
+            now=now,
+            policy=self.policy,
+            rules=self.rules,
+            random=self.random,
+            clock_skew=clock_skew,
+        )
         if delay is None:
             return False
         status.failures = failures
@@ -150,26 +159,6 @@ class PollScheduler:
         for job_id in job_ids:
             if not self._statuses[job_id].failures:
                 self.queue.expedite(job_id, self.now())
-
-    def _next_delay(
-        self,
-        state: JobState,
-        result: object,
-        failures: int,
-        now: float,
-        *,
-        clock_skew: float = 0.0,
-    ) -> float | None:
-        return next_poll_delay(
-            state,
-            result,
-            failures,
-            now=now,
-            policy=self.policy,
-            rules=self.rules,
-            random=self.random,
-            clock_skew=clock_skew,
-        )
 
     def _put(self, state: JobState, now: float, delay: float, *, is_deferred: bool) -> None:
         self._statuses[state.job_id].is_deferred = is_deferred

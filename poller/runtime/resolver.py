@@ -4,12 +4,13 @@ import asyncio
 import errno
 import socket
 from concurrent.futures import Future
-from functools import cache
-from threading import Thread
+from functools import cache, partial
 from typing import Final
 
 import anyio
 from aiohttp.abc import AbstractResolver, ResolveResult
+
+from poller.runtime.threads import call_in_thread
 
 LOOKUP_TIMEOUT: Final = 60.0
 """Seconds after which a lookup is given up. Those of the C library usually end within 30."""
@@ -63,14 +64,8 @@ class SystemResolver(AbstractResolver):
         """Do nothing: all sessions share this resolver."""
 
     def _start(self, host: str) -> Future[Addresses]:
-        lookup = Future[Addresses]()
-        lookup.set_running_or_notify_cancel()  # otherwise a waiter that leaves would cancel it
-        self._lookups[host] = lookup
+        lookup = self._lookups[host] = call_in_thread(partial(_look_up, host), "resolver")
         lookup.add_done_callback(lambda _: self._forget(host, lookup))
-        try:
-            Thread(target=_look_up, args=(host, lookup), name="resolver", daemon=True).start()
-        except RuntimeError as error:  # no more threads
-            lookup.set_exception(OSError(errno.EAGAIN, str(error)))
         return lookup
 
     def _give_up(self, host: str, lookup: Future[Addresses]) -> None:
@@ -90,17 +85,13 @@ def system_resolver() -> SystemResolver:
     return SystemResolver()
 
 
-def _look_up(host: str, lookup: Future[Addresses]) -> None:
-    """Look a name up; the future gets its addresses or the OSError."""
-    try:
-        # As bytes, which Python passes on as they are.
-        found = socket.getaddrinfo(
-            host.encode(), None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-        )
-    except OSError as error:
-        lookup.set_exception(error)
-    else:
-        lookup.set_result([(kind, _host(address)) for kind, _, _, _, address in found])
+def _look_up(host: str) -> Addresses:
+    """Return the addresses of a name. Raises OSError."""
+    # As bytes, which Python passes on as they are.
+    found = socket.getaddrinfo(
+        host.encode(), None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+    )
+    return [(kind, _host(address)) for kind, _, _, _, address in found]
 
 
 def _host(address: tuple[object, ...]) -> str:

@@ -96,7 +96,9 @@ class RawSettings(Generic[Model]):
         secrets = {names[name] for name, info in fields.items() if holds_secret(info.annotation)}
         computed = {names[name]: SourcedValue(text=text) for name, text in defaults.items() if text}
         layers = (*sources.layers(secrets), computed)
-        declared = {names[name]: SourcedValue(text=default_text(it)) for name, it in fields.items()}
+        declared = {
+            names[name]: SourcedValue(text=default_text(info)) for name, info in fields.items()
+        }
         found = ChainMap(*layers, declared)
         return cls(
             model,

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from poller.core.counters import Counters
 from poller.core.errors import (
+    FOREIGN_ERRORS,
     Intercepted,
     MalformedResponse,
     NotFound,
@@ -42,7 +43,7 @@ PROGRAM: Final = "sutro-poller/"
 """The `Server` of this program's own HTTP API, which has jobs under `/v1` too."""
 
 IDENTITY_RANKS: Final[tuple[tuple[type[PollError], ...], ...]] = (
-    (WrongEndpoint, MalformedResponse, Rejected),
+    FOREIGN_ERRORS,
     (Intercepted,),
     (Unauthorized,),
     (Transient, ResponseTooLarge),

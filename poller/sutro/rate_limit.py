@@ -6,12 +6,11 @@ from typing import Final
 
 from poller.core.counters import Counters
 from poller.core.errors import (
+    FOREIGN_ERRORS,
     Intercepted,
-    MalformedResponse,
     NotFound,
     PollError,
     RateLimited,
-    Rejected,
     ResponseTooLarge,
     Unauthorized,
     WrongEndpoint,
@@ -216,6 +215,5 @@ class ApiReachability:
 
         Before the API has responded at all, no other response is taken for one of its own.
         """
-        unlikely = (WrongEndpoint, MalformedResponse, Rejected)
-        foreign = WrongEndpoint if self.last_response_at else unlikely
+        foreign = WrongEndpoint if self.last_response_at else FOREIGN_ERRORS
         return isinstance(self._error, foreign)

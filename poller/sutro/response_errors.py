@@ -29,14 +29,20 @@ TITLE: Final = re.compile(rb"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTAL
 TITLE_CHARS: Final = 80
 
 STATUSES: Final[tuple[tuple[int, int, type[PollError], str], ...]] = (
-    (404, 404, WrongEndpoint, "this server is not the Sutro API"),
-    (408, 408, Transient, "the API timed out"),
-    (425, 425, Transient, "the API requests a retry"),
-    (501, 501, Rejected, "this server does not support the request"),
-    (0, 299, MalformedResponse, "the response has no content"),
-    (300, 399, WrongEndpoint, "the server redirects, and redirects are never followed"),
-    (400, 499, Rejected, "the API rejects this request"),
-    (500, 999, Transient, "the API failed"),
+    (404, 404, WrongEndpoint, "this server is not the Sutro API ({status}): {check_url}"),
+    (407, 407, Intercepted, f"the proxy requires a login ({{status}}){CHECK_PROXY}"),
+    (408, 408, Transient, "the API timed out ({status})"),
+    (425, 425, Transient, "the API requests a retry ({status})"),
+    (501, 501, Rejected, "this server does not support the request ({status}): {check_url}"),
+    (0, 299, MalformedResponse, "the response has no content ({status})"),
+    (
+        300,
+        399,
+        WrongEndpoint,
+        "the server redirects, and redirects are never followed ({status}): {check_url}",
+    ),
+    (400, 499, Rejected, "the API rejects this request ({status})"),
+    (500, 999, Transient, "the API failed ({status})"),
 )
 """The meaning of a status, by its first and last number. The first row that fits counts."""
 
@@ -47,8 +53,6 @@ def response_error(response: Response, job_id: str, *, is_public: bool, now: flo
     `is_public`: it came from the host that all customers share. `now` is in seconds since 1970.
     """
     status, pause = response.status, retry_after(response.headers, cap=RETRY_AFTER_CAP, now=now)
-    if status == 407:
-        return Intercepted(f"the proxy requires a login ({status}){CHECK_PROXY}")
     if status in {401, 403}:
         return _rejection(response, is_public=is_public)
     if status == 429 or (status == 503 and pause is not None):
@@ -56,10 +60,8 @@ def response_error(response: Response, job_id: str, *, is_public: bool, now: flo
     if status == 404 and job_id and _names_job(response, job_id):
         return NotFound("no such job (404)")
     kind, text = next(row[2:] for row in STATUSES if row[0] <= status <= row[1])
-    if kind is not WrongEndpoint and status != 501:
-        return kind(f"{text} ({status})")
-    advice = OWN_DEPLOYMENT if is_public else "check SUTRO_API_URL"
-    return kind(f"{text} ({status}): {advice}")
+    check_url = OWN_DEPLOYMENT if is_public else "check SUTRO_API_URL"
+    return kind(text.format(status=status, check_url=check_url))
 
 
 def _rejection(response: Response, *, is_public: bool) -> PollError:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import RunCli
-from tests.settings.test_certificates import write_ca
+from tests.settings.test_ca_extensions import write_ca
 from tests.support.config_builders import GOOD, SECRET
 
 SLACK = "https://hooks.slack.com/services/T0/B0/c4n4ry"

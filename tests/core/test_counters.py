@@ -109,7 +109,7 @@ def test_counters_of_a_sink_start_at_zero():
     """Each result of a sink has a counter from the start, and its durations a histogram."""
     counts = Counters()
 
-    counts.add_sink("webhook")
+    counts.add_sinks(["webhook"])
 
     assert counts.attempts["webhook", "delivered"] == 0
     errors = (

@@ -185,11 +185,11 @@ async def test_reload_of_a_key_file_that_hangs(api, hook, tmp_path, disk):
     file.write_text(KEY)
     app = an_app(api[1], hook[1], SUTRO_API_KEY="", SUTRO_API_KEY_FILE=str(file))
     async with running_app(app):
-        disk.responds.clear()
+        disk.is_hanging = True
         app.reload()
         await anyio.sleep(100.0)
         issues = app.status.issues
-        disk.responds.set()
+        disk.respond()
         app.reload()
         await anyio.sleep(10.0)
 

@@ -1,7 +1,6 @@
 """Reads of the file that names jobs: whatever its disk, its writer and its lines do."""
 
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,10 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from poller.core.jobs import JOB_ID_RULE, is_job_id
-from poller.polling import jobs_file
 from poller.polling.jobs_file import STILL_SECONDS, JobsFile, parse_lines
 from poller.polling.watchlist import FILE_POLL_INTERVAL, Watchlist
 from poller.runtime.bounded_read import READ_TIMEOUT
-from tests.integration.conftest import Disk
+from tests.support.fake_disk import FakeDisk
 
 pytestmark = pytest.mark.virtual(limit=3_600.0)
 
@@ -58,12 +56,11 @@ async def test_last_line_of_an_old_file_counts_at_once(file: JobsFile):
     assert (list(file.job_ids), file.is_read) == (["job-1"], True)
 
 
-async def test_jobs_file_that_hangs_delays_nothing_else(file: JobsFile, disk: Disk):
+async def test_jobs_file_that_hangs_delays_nothing_else(file: JobsFile, disk: FakeDisk):
     """While the file's disk does not respond, other ids are watched; then its own are too."""
     file.path.write_text("job-3\n")
-    disk.responds.clear()
+    disk.is_hanging = True
     watchlist, seen = Watchlist(["job-1"], file.path), []
-    threads = threading.active_count()
 
     async def watch(job_ids: Any, _again: object) -> None:
         seen.append((round(anyio.current_time()), list(job_ids)))
@@ -74,14 +71,14 @@ async def test_jobs_file_that_hangs_delays_nothing_else(file: JobsFile, disk: Di
             await anyio.sleep(100.0)
             watchlist.add(["job-2"])
             await anyio.sleep(100.0)
-            started, is_failing = threading.active_count() - threads, watchlist.is_file_failing
-            disk.responds.set()
+            hung, is_failing = len(disk.hung), watchlist.is_file_failing
+            disk.respond()
             await anyio.sleep(10.0)
             group.cancel_scope.cancel()
 
     assert seen[:2] == [(READ_TIMEOUT, ["job-1"]), (100, ["job-1", "job-2"])]
     assert [job_ids for _, job_ids in seen[2:]] == [["job-1", "job-3", "job-2"]]
-    assert (started, is_failing, watchlist.is_file_failing) == (1, True, False)
+    assert (hung, is_failing, watchlist.is_file_failing) == (1, True, False)
     assert [line["error"] for line in logs] == ["reading it takes longer than 5 s"]
 
 
@@ -134,22 +131,6 @@ async def test_many_bad_lines_are_one_line_of_the_log(file: JobsFile):
 
     (line,) = logs
     assert (line["lines"], line["count"]) == ("1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ...", 100_000)
-
-
-async def test_jobs_file_is_parsed_in_a_thread(file: JobsFile, monkeypatch: pytest.MonkeyPatch):
-    """A file of a million lines does not hold up the event loop while it is parsed."""
-    threads: list[threading.Thread] = []
-
-    def parse(lines: list[str]) -> Any:
-        threads.append(threading.current_thread())
-        return parse_lines(lines)
-
-    monkeypatch.setattr(jobs_file, "parse_lines", parse)
-    file.path.write_text("job-1\n")
-    await file.refresh()
-
-    assert threading.current_thread() not in threads
-    assert len(threads) == 1
 
 
 @pytest.mark.parametrize(

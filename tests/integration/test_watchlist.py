@@ -31,7 +31,7 @@ async def running(watchlist: Watchlist) -> AsyncIterator[list[list[str]]]:
 
     async with anyio.create_task_group() as group:
         group.start_soon(watchlist.run, watch)
-        await anyio.wait_all_tasks_blocked()
+        await anyio.sleep(0.1)
         yield seen
         group.cancel_scope.cancel()
 
@@ -192,7 +192,7 @@ async def test_reload_reads_an_unchanged_jobs_file(path):
         await a_read()
         before = list(seen)
         watchlist.reload()
-        await anyio.wait_all_tasks_blocked()
+        await anyio.sleep(0.1)
 
     assert before == [["job-1"]]
     assert seen == [["job-1"], ["job-2"]]
@@ -203,7 +203,7 @@ async def test_reload_without_a_jobs_file_changes_nothing():
     watchlist = Watchlist(["job-1"])
     async with running(watchlist) as seen:
         watchlist.reload()
-        await anyio.wait_all_tasks_blocked()
+        await anyio.sleep(0.1)
 
     assert seen == [["job-1"]]
 
@@ -222,7 +222,7 @@ async def test_reload_during_a_change_is_not_lost(path):
 
     async with anyio.create_task_group() as group:
         group.start_soon(watchlist.run, watch)
-        await anyio.wait_all_tasks_blocked()
+        await anyio.sleep(0.1)
         group.cancel_scope.cancel()
 
     assert seen == [["job-1"], ["job-1", "job-2"]]

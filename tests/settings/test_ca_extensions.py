@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from poller.settings.certificates import missing_extensions
+from poller.advice import missing_extensions
 
 COMPLETE = {"key usage", "critical", "identifier"}
 KEY = generate_private_key(SECP256R1())
