@@ -132,7 +132,7 @@ class App:
         self._until_stop.cancel()
 
     def reload(self) -> None:
-        """Read the jobs file and the secret files again, and try anew what failed at the API."""
+        """Read the jobs file and the secret files again, and retry what failed at the API."""
         self._reloads.notify()
 
     async def _reload_when_asked(self) -> None:

@@ -40,7 +40,7 @@ async def wait(
     example with `asyncio.timeout`.
 
     Timeouts, rate limits and errors of the API are retried without end. Raises ConfigError for
-    settings that are wrong, ValueError for what is no job id, Unauthorized when the API rejects the
+    settings that are wrong, ValueError for an invalid job id, Unauthorized when the API rejects the
     key, WrongEndpoint when SUTRO_API_URL is not the Sutro API, and another PollError when the API
     rejects the requests for a job.
     """

@@ -89,7 +89,7 @@ def _store_actions(status: StoreStatus) -> Iterator[str]:
     if not status.is_running and (waiting or status.unfinished):
         jobs = format_count(status.unfinished, "unfinished job")
         deliveries = format_count(waiting, "pending delivery", "pending deliveries")
-        yield f"No daemon runs, with {jobs} and {deliveries}: start `sutro-poller run`."
+        yield f"The daemon is not running, with {jobs} and {deliveries}: start `sutro-poller run`."
     for row in status.sinks:
         sink = row["sink"]
         if row["state"] == "disabled":
@@ -100,5 +100,5 @@ def _store_actions(status: StoreStatus) -> Iterator[str]:
         elif row["dead"]:
             yield (
                 f"{sink} has {format_count(row['dead'], 'dead letter')}: see"
-                f" `sutro-poller dead-letters ls --sink {sink}`, then replay or drop."
+                f" `sutro-poller dead-letters ls --sink {sink}`, then replay or drop them."
             )

@@ -108,8 +108,9 @@ class DeliveryError(PollerError):
     `reason` is one short line without secrets. `is_permanent`: no retry can succeed.
     `retry_after`: seconds of pause that the receiver demands. `is_sink_fault`: counts as a failure
     in the sink's circuit breaker; false if only this event is at fault. `is_suspect`: the sink may
-    be at fault all the same, if several events fail so. `is_rejected`: the receiver will probably
-    never accept this event; soon it is a dead letter. `is_gone`: the receiver wants no more events.
+    be at fault nevertheless, if several events fail in this way. `is_rejected`: the receiver will
+    probably never accept this event; soon it is a dead letter. `is_gone`: the receiver wants no
+    more events.
     """
 
     reason: str

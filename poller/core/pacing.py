@@ -16,7 +16,7 @@ AGE_OFFSET_SECONDS: Final = 60.0
 """Seconds added to a job's age, so that the square root does not start at 0."""
 JITTER_SHARE: Final = 0.1
 QUARANTINE_SECONDS: Final = 900.0
-"""The wait after a response that concerns this job alone, and will hardly change soon."""
+"""Seconds after a response that concerns this job alone, and will probably not change soon."""
 REJECTED_DELAYS: Final = (60.0, 120.0, 300.0, QUARANTINE_SECONDS)
 """Seconds after each rejected request for a job: it may have been one odd response."""
 FORBIDDEN_STATUS: Final = 403

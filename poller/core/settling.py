@@ -2,7 +2,7 @@
 
 An end is final when the job has no `missing_fields`. Until then the job is polled often, and its
 end is announced at the latest after `settle_timeout`. A job whose end was announced before it was
-final is watched on, and one job.settled brings what has come.
+final stays watched, and one job.settled reports the fields that have come.
 """
 
 from dataclasses import replace

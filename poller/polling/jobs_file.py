@@ -1,4 +1,4 @@
-"""The file that names jobs to watch: read whenever it changes, whatever its disk does."""
+"""The file that names jobs to watch: read whenever it changes, with a time limit."""
 
 import errno
 import os

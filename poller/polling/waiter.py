@@ -95,7 +95,7 @@ class JobWaiter:
     _job_ids: Sequence[str] = field(default=(), init=False)
     _seen: dict[str, Job] = field(default_factory=dict, init=False)
     _warned: set[str] = field(default_factory=set, init=False)
-    _has_answered: bool = field(default=False, init=False)
+    _has_responded: bool = field(default=False, init=False)
     _silent_since: float | None = field(init=False)
     _last_error: PollError | None = field(default=None, init=False)
     _hopeless: PollError | None = field(default=None, init=False)
@@ -220,7 +220,7 @@ class JobWaiter:
             case PollError() as error:
                 self._note_failure(seen, error)
         if isinstance(seen.result, Job | NotFound):
-            self._has_answered = True
+            self._has_responded = True
             self._rejections.pop(seen.job_id, None)
         if not isinstance(seen.result, Transient | WrongEndpoint):
             self._silent_since = None
@@ -253,7 +253,7 @@ class JobWaiter:
             subject = f"{seen.job_id}: "
             self._rejections.setdefault(seen.job_id, []).append(error)
         if self._throttle.should_log(f"{subject}{error}"):
-            hint = "" if self._has_answered else retry_hint(error)
+            hint = "" if self._has_responded else retry_hint(error)
             self.listener.report(f"{subject}{error}; retrying{hint}")
 
     def _is_hopeless(self, error: PollError) -> bool:
@@ -264,7 +264,7 @@ class JobWaiter:
         if isinstance(error, Unauthorized) and self.source.is_key_rejected:
             return True
         is_wrong = isinstance(error, WrongEndpoint) or getattr(error, "status", None) == 401
-        return is_wrong and not self._has_answered
+        return is_wrong and not self._has_responded
 
 
 def retry_hint(error: PollError) -> str:

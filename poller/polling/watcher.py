@@ -121,7 +121,7 @@ class Watcher:
         """Load all jobs anew: the store has lost what was recorded of them."""
         unfinished = [job_id for job_id in self.tracker if self.tracker[job_id].is_unfinished]
         self.discovered.forget_ended()
-        async with self._applying:  # what is being recorded would come back
+        async with self._applying:  # else what is being recorded would be added again
             for job_id in list(self.tracker):
                 self._drop(job_id)
                 self.tracker.drop(job_id)
@@ -204,7 +204,7 @@ class Watcher:
                 await self.ingest([Observation(job_id, now, Signal.TIMER) for job_id in job_ids])
 
     async def ingest(self, observations: Sequence[Observation]) -> None:
-        """Apply observations, together with those that others have brought meanwhile."""
+        """Apply observations, together with those that have arrived meanwhile."""
         self._inbox.extend(observations)
         async with self._applying:
             inbox, self._inbox = self._inbox, []

@@ -1,7 +1,7 @@
 """Heartbeats: each loop promises when its next iteration starts.
 
 A loop that waits without a limit wakes up every HEARTBEAT_INTERVAL for a beat, also in a long
-pause that the API has asked for.
+pause that the API has demanded.
 """
 
 import math

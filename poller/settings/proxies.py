@@ -1,4 +1,4 @@
-"""The proxies that the process environment sets for all programs: HTTPS_PROXY, NO_PROXY, ..."""
+"""The proxies that the environment sets for all programs: HTTPS_PROXY, NO_PROXY, ..."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -58,7 +58,7 @@ class Store(Protocol):
         """Return the ids of the jobs that were added at run time, in the order of addition."""
 
     async def add_ids(self, job_ids: Collection[str]) -> None:
-        """Record that these jobs were added at run time; an id that is there is added anew."""
+        """Record that these jobs were added at run time, and when: also of ids that are there."""
 
     async def remove_ids(self, job_ids: Collection[str]) -> None:
         """Delete these jobs from those that were added at run time."""

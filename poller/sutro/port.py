@@ -1,4 +1,4 @@
-"""The source port: how jobs are polled, and what a poll brings back."""
+"""The source port: how jobs are polled, and the result of a poll."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class PollRequest:
     """A request that may be sent now, and the ids of the jobs that it is expected to show.
 
     `send` returns an observation for each job that the response says something about. It is passed
-    a look-up of known jobs: a job that has not changed since is not parsed anew.
+    a lookup of known jobs: a job that has not changed since is not parsed anew.
     """
 
     job_ids: tuple[str, ...]

@@ -151,7 +151,7 @@ class RateLimiter:
         self._changed.notify()
 
     def _slow_down(self, error: RateLimited, now: float) -> None:
-        """Pause for as long as the API asks; halve the rate when it names no time."""
+        """Pause for as long as the API demands; halve the rate if it names no time."""
         if error.retry_after is None:
             self._fill(now)
             self._share = max(self._share / 2.0, MIN_RATE_SHARE)

@@ -218,7 +218,7 @@ def test_message_of_every_job_event_names_the_job(kind: str):
 def test_message_of_a_job_without_a_job_object():
     """A job of which only the id is known can be reported missing."""
     assert message(an_event("job.missing", job=None)) == [
-        "job-1 is missing: the API does not find it any more"
+        "job-1 is missing: the API no longer knows it"
     ]
 
 

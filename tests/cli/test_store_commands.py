@@ -51,7 +51,9 @@ def test_status_shows_pending_events_without_a_daemon(
     (shown,) = (line for line in result.lines if line[:1] == [HOOK])
     assert shown[1:3] == ["enabled", "1"]
     assert shown[3].startswith("2m3")
-    expected = "No daemon runs, with 0 unfinished jobs and 1 pending delivery: start `sutro-poller"
+    expected = (
+        "not running, with 0 unfinished jobs and 1 pending delivery: start `sutro-poller run`"
+    )
     assert expected in result.out
 
 
@@ -69,8 +71,8 @@ def test_status_counts_a_stopped_daemon_with_unfinished_jobs(run_cli: RunCli, se
     with_names = run_cli("status", POLLER_JOB_IDS="job-2,job-4")
 
     assert result.code == 1
-    assert "No daemon runs, with 1 unfinished job and 0 pending deliveries: start" in result.out
-    assert "No daemon runs, with 2 unfinished jobs" in with_names.out
+    assert "not running, with 1 unfinished job and 0 pending deliveries: start" in result.out
+    assert "The daemon is not running, with 2 unfinished jobs" in with_names.out
 
 
 @pytest.mark.parametrize(

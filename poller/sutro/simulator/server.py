@@ -258,7 +258,7 @@ async def _change_key(request: web.Request) -> web.Response:
 
 def _fail(fault: Fault) -> web.Response:
     response = _json_response(
-        f"The simulator was told to respond with {fault.status}.", status=fault.status
+        f"The simulator is configured to respond with {fault.status}.", status=fault.status
     )
     if fault.retry_after is not None:
         response.headers["Retry-After"] = fault.retry_after
