@@ -21,6 +21,7 @@ from poller.core.errors import (
 from poller.core.jobs import Job
 from poller.core.pacing import FORBIDDEN_STATUS
 from poller.sutro.client import JobPage, SutroClient, detach, no_known_jobs
+from poller.sutro.confirmations import Confirmations
 from poller.sutro.list_planner import ListPlanner, PageRequest, is_list_error
 from poller.sutro.port import Known, Observation, PollRequest, QueueView
 from poller.sutro.rate_limit import RateLimiter
@@ -37,9 +38,9 @@ log = structlog.get_logger()
 class SutroSource:
     """Polls a page of the list where that shows several due jobs, else one job with a GET.
 
-    `renew_key` reads the key's file again. Once the object of a job is too large, a page
-    that shows it is read, or its status alone; at its end the object is requested again, for the
-    cost and the tokens.
+    A job that pages alone have shown for long gets a GET: its row may stay stale. `renew_key` reads
+    the key's file again. Once the object of a job is too large, a page that shows it is read, or
+    its status alone; at its end the object is requested again, for the cost and the tokens.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class SutroSource:
         # The jobs whose object was too large, and whether to request their status alone.
         self._large: dict[str, bool] = {}
         self._is_list_forbidden = False
+        self._confirmations = Confirmations(now)
 
     @property
     def is_gated(self) -> bool:
@@ -91,6 +93,8 @@ class SutroSource:
             self._rate_limiter.release_unused()
             return None
         request = None if is_probe else self._plan_page(queue, job_id)
+        if request and (unconfirmed := self._job_to_confirm(request, queue)):
+            job_id, request = unconfirmed, None
         if request is None:
             # At its end the object is requested again, for the cost and the tokens.
             is_status_only = self._large.get(job_id, False) and queue.is_batchable(job_id)
@@ -215,6 +219,15 @@ class SutroSource:
         page = self._planner.locate(job_id)
         return page if page or self._large[job_id] else self._planner.search(job_id)
 
+    def _job_to_confirm(self, request: PageRequest, queue: QueueView) -> str | None:
+        """Return a job of a page that is to be polled alone instead, if there is one."""
+        now = self._now()
+        return self._confirmations.next_job(
+            job_id
+            for job_id in request.expected
+            if queue.is_due_soon(job_id, now) and self._large.get(job_id, True)
+        )
+
     async def _poll_page(
         self, request: PageRequest, job_ids: Sequence[str], known: Known
     ) -> Sequence[Observation]:
@@ -227,6 +240,10 @@ class SutroSource:
                 return ()
             result = detach(error)
             return [Observation(job_id, requested_at, result, from_list=True) for job_id in job_ids]
+        self._confirmations.record_page()
+        for job in page.jobs:
+            if job.status.is_terminal:
+                self._confirmations.forget(job.job_id)
         return _observations(page, requested_at)
 
     async def _poll_job(
@@ -256,6 +273,10 @@ class SutroSource:
             self._large[job_id] = True
             is_probe = await self._rate_limiter.acquire()
             return await self._poll_job(job_id, known, is_probe=is_probe, is_status_only=True)
+        if isinstance(result, NotFound) or (isinstance(result, Job) and result.status.is_terminal):
+            self._confirmations.forget(job_id)
+        elif isinstance(result, Job):
+            self._confirmations.record_get(job_id)
         return (Observation(job_id, requested_at, result),)
 
 
