@@ -4,7 +4,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from poller.cli import add_env_file_argument, as_sentence
 from poller.config import load
 from poller.core.errors import StoreUnusable
 from poller.core.events import EVENT_TYPES
-from poller.core.jobs import JOB_ID_RULE, is_job_id
+from poller.core.jobs import JOB_ID_RULE, aware, is_job_id
 from poller.settings.daemon import Settings
 from poller.settings.types import MEMORY, parse_duration
 from poller.store.admin import StoreAdmin
@@ -45,7 +45,7 @@ def parse_since(text: str) -> float:
     except ValueError:
         rule = "must be a duration such as 2h or 7d, or a date such as 2024-01-15"
         raise argparse.ArgumentTypeError(rule) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return aware(moment).timestamp()
 
 
 def parse_count(text: str) -> int:

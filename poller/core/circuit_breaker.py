@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from poller.core.errors import DeliveryError
+from poller.core.pacing import delay_after
 from poller.core.retry import RETRY_AFTER_CAP
 
 PROBE_DELAYS: Final = (5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -80,6 +81,6 @@ class CircuitBreaker:
         is_enough = error.is_suspect or self.failures >= FAILURE_THRESHOLD
         opened = self._probes == 0 and (self.is_open or is_enough)
         if opened or self.is_open:
-            self.opens_at = now + PROBE_DELAYS[min(self._probes, len(PROBE_DELAYS) - 1)]
+            self.opens_at = now + delay_after(self._probes + 1, PROBE_DELAYS)
             self._probes += 1
         return opened

@@ -60,6 +60,11 @@ class Unauthorized(PollError):
         super().__init__(message)
         self.status = status
 
+    @property
+    def is_forbidden(self) -> bool:
+        """Return whether it is a 403, which may concern one job or the list alone."""
+        return self.status == 403
+
 
 class RateLimited(PollError):
     """The host demands a pause of `retry_after` seconds; None for an unknown time."""

@@ -95,6 +95,11 @@ EVENT_FIELDS: Final = tuple(
 """The fields of a job in an event after `job_id`, in order: no prompts, no output schemas."""
 
 
+def aware(moment: datetime) -> datetime:
+    """Return a moment with its zone, which is UTC if it names none."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def format_rfc3339(moment: datetime) -> str:
     """Return an aware time as RFC 3339 in UTC, with no more digits of a second than needed."""
     spec = "milliseconds" if moment.microsecond else "seconds"

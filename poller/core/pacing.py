@@ -19,7 +19,6 @@ QUARANTINE_SECONDS: Final = 900.0
 """Seconds after a response that concerns this job alone, and will probably not change soon."""
 REJECTED_DELAYS: Final = (60.0, 120.0, 300.0, QUARANTINE_SECONDS)
 """Seconds after each rejected request for a job: it may have been one odd response."""
-FORBIDDEN_STATUS: Final = 403
 
 COMPLETING_INTERVAL: Final = 2.0
 COMPLETING_SECONDS: Final = 60.0
@@ -66,6 +65,11 @@ class Backoff:
         return min(ideal * (1.0 + random() / 2.0), self.last)
 
 
+def delay_after(failures: int, delays: Sequence[float]) -> float:
+    """Return the delay after so many failures in a row, at least one; the last one repeats."""
+    return delays[min(failures, len(delays)) - 1]
+
+
 BACKOFF: Final = Backoff()
 LATE_BACKOFF: Final = Backoff(first=600.0, last=86_400.0)
 """Polls for late fields are hours apart: one that fails is repeated before the next, but rarely."""
@@ -92,7 +96,7 @@ def next_poll_delay(
         return None
     usual = interval * (1.0 + JITTER_SHARE * (2.0 * random() - 1.0))
     if isinstance(result, Rejected):
-        return REJECTED_DELAYS[min(failures, len(REJECTED_DELAYS)) - 1]
+        return delay_after(failures, REJECTED_DELAYS)
     if _is_forbidden(result, failures):
         return QUARANTINE_SECONDS
     if state.phase is Phase.DONE and isinstance(result, PollError):
@@ -147,4 +151,4 @@ def _is_forbidden(result: object, failures: int) -> bool:
     A 403 is taken for that, and so is a 401 that comes again: the gate has been open in between,
     or has let this job through because there was no better probe.
     """
-    return isinstance(result, Unauthorized) and (result.status == FORBIDDEN_STATUS or failures > 1)
+    return isinstance(result, Unauthorized) and (result.is_forbidden or failures > 1)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from poller.core.errors import MalformedResponse
 from poller.core.job_status import STATUS_ALIASES, JobStatus
-from poller.core.jobs import Job, is_job_id
+from poller.core.jobs import Job, aware, is_job_id
 
 NAME_CHARS: Final = 500
 DESCRIPTION_CHARS: Final = 1_000
@@ -66,8 +66,7 @@ def _parse_dollars(value: object) -> float:
 def _parse_timestamp(value: object) -> datetime:
     if not isinstance(value, str):
         raise ValueError
-    moment = datetime.fromisoformat(value.strip())
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    return aware(datetime.fromisoformat(value.strip())).astimezone(UTC)
 
 
 def _parse_failure_reason(value: object) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from poller.core.errors import DeliveryError
-from poller.core.pacing import Random
+from poller.core.pacing import Random, delay_after
 
 MINUTE: Final = 60.0
 HOUR: Final = 3_600.0
@@ -56,5 +56,5 @@ def retry_delay(
     delays: Sequence[float] = RETRY_DELAYS,
 ) -> float:
     """Return the seconds until the next attempt: the delay with jitter, or the sink's own pause."""
-    step = delays[min(failures, len(delays)) - 1]
+    step = delay_after(failures, delays)
     return max(step * (1.0 + random() / 10.0), min(error.retry_after or 0.0, RETRY_AFTER_CAP))

@@ -25,7 +25,7 @@ import anyio
 import structlog
 
 from poller.core.errors import PollError
-from poller.core.jobs import Job
+from poller.core.jobs import Job, aware
 from poller.core.outbox import MIN_JOB_RETENTION, WriteBatch
 from poller.core.pacing import Backoff, Random
 from poller.runtime.clock import Clock
@@ -206,10 +206,9 @@ def start_flag(deployment: str, job_filter: DiscoveryFilter) -> str:
 
 def _parse_moment(text: str) -> datetime | None:
     try:
-        moment = datetime.fromisoformat(text)
+        return aware(datetime.fromisoformat(text))
     except ValueError:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _admits_none(_job: Job) -> bool:

@@ -263,7 +263,8 @@ class JobWaiter:
         """
         if isinstance(error, Unauthorized) and self.source.is_key_rejected:
             return True
-        is_wrong = isinstance(error, WrongEndpoint) or getattr(error, "status", None) == 401
+        is_wrong_key = isinstance(error, Unauthorized) and not error.is_forbidden
+        is_wrong = is_wrong_key or isinstance(error, WrongEndpoint)
         return is_wrong and not self._has_responded
 
 

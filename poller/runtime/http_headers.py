@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Final
+
+from poller.core.jobs import aware
 
 SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 """RFC 9110 has whole seconds; some servers send a fraction."""
@@ -31,8 +33,6 @@ def retry_after(headers: Mapping[str, str], *, cap: float, now: float) -> float 
 def http_date(text: str) -> datetime | None:
     """Return a date of RFC 9110 5.6.7 in any of its three forms; None if it is invalid."""
     try:
-        moment = parsedate_to_datetime(text)
+        return aware(parsedate_to_datetime(text))  # the form of asctime names no zone
     except (ValueError, OverflowError):
         return None
-    # The form of asctime names no zone: it is UTC.
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

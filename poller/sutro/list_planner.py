@@ -26,6 +26,7 @@ from poller.core.errors import (
     WrongEndpoint,
 )
 from poller.core.jobs import Job
+from poller.core.pacing import delay_after
 from poller.sutro.client import JobPage
 from poller.sutro.port import QueueView
 
@@ -281,7 +282,7 @@ class ListPlanner:
 
 def list_retry_delay(rejections: int) -> float:
     """Return the seconds until the list is requested again, after so many earlier rejections."""
-    return LIST_RETRY_DELAYS[min(rejections, len(LIST_RETRY_DELAYS) - 1)]
+    return delay_after(rejections + 1, LIST_RETRY_DELAYS)
 
 
 def is_list_error(error: PollError) -> bool:

@@ -15,7 +15,7 @@ from poller.core.errors import (
     Unauthorized,
     WrongEndpoint,
 )
-from poller.core.pacing import BACKOFF, Random
+from poller.core.pacing import BACKOFF, Random, delay_after
 from poller.runtime.wakeup import Wakeup
 
 PROBE_DELAYS: Final = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0)
@@ -49,11 +49,11 @@ class AuthGate:
     def close(self, error: Unauthorized | Intercepted, now: float, *, is_probe: bool) -> None:
         """Record a rejection; those of requests that were already under way change nothing."""
         if self.opens_at is None:
-            is_about_key = isinstance(error, Unauthorized) and error.status == 401
+            is_about_key = isinstance(error, Unauthorized) and not error.is_forbidden
             self.opens_at = now + PROBE_DELAYS[0] if is_about_key else now
         elif is_probe:
             self.is_rejected = self.is_rejected or isinstance(error, Unauthorized)
-            self.opens_at = now + PROBE_DELAYS[min(self._probes, len(PROBE_DELAYS) - 1)]
+            self.opens_at = now + delay_after(self._probes + 1, PROBE_DELAYS)
         else:
             return
         self._probes, self._failures = self._probes + 1, 0

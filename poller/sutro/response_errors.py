@@ -23,7 +23,8 @@ from poller.runtime.request_errors import CHECK_PROXY
 from poller.sutro.decoding import decode
 
 MESSAGE_CHARS_CAP: Final = 64 * 1024
-RETRY_AFTER_CAP: Final = 3_600.0
+MAX_PAUSE: Final = 3_600.0
+"""The longest pause that the API can demand, in seconds."""
 OWN_DEPLOYMENT: Final = "for a deployment of your own, set SUTRO_API_URL"
 TITLE: Final = re.compile(rb"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 TITLE_CHARS: Final = 80
@@ -52,7 +53,7 @@ def response_error(response: Response, job_id: str, *, is_public: bool, now: flo
 
     `is_public`: it came from the host that all customers share. `now` is in seconds since 1970.
     """
-    status, pause = response.status, retry_after(response.headers, cap=RETRY_AFTER_CAP, now=now)
+    status, pause = response.status, retry_after(response.headers, cap=MAX_PAUSE, now=now)
     if status in {401, 403}:
         return _rejection(response, is_public=is_public)
     if status == 429 or (status == 503 and pause is not None):

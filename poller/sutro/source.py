@@ -19,7 +19,6 @@ from poller.core.errors import (
     WrongEndpoint,
 )
 from poller.core.jobs import Job
-from poller.core.pacing import FORBIDDEN_STATUS
 from poller.sutro.client import JobPage, SutroClient, detach, no_known_jobs
 from poller.sutro.confirmations import Confirmations
 from poller.sutro.list_planner import ListPlanner, PageRequest, is_list_error
@@ -199,7 +198,7 @@ class SutroSource:
             )
         except PollError as error:
             # A 403 may concern the list alone.
-            is_forbidden = isinstance(error, Unauthorized) and error.status == FORBIDDEN_STATUS
+            is_forbidden = isinstance(error, Unauthorized) and error.is_forbidden
             failure = Rejected("the API forbids the list of jobs (403)") if is_forbidden else error
             self._is_list_forbidden = is_forbidden
             self._planner.fail(request, failure)
