@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final, Self
 
 from poller.core.errors import ConfigError
@@ -81,27 +81,26 @@ def _read_proxy(variable: str, text: str) -> SourcedValue:
 def _covers(entry: str, host: str, port: int | None) -> bool:
     if entry == EVERYTHING:
         return True
+    match = _match(entry)
+    name, only_port = (match["name"], match["port"]) if match else (entry, None)
+    if only_port not in {None, str(port)}:
+        return False
     if is_ip(host):
-        return _covers_address(entry, host, port)
-    match = HOST.fullmatch(entry)
-    if match is None or match["port"] not in {None, str(port)}:
-        return False
-    return host == match["name"] or host.endswith(f".{match['name']}")
-
-
-def _covers_address(entry: str, host: str, port: int | None) -> bool:
-    match = BRACKETED.fullmatch(entry) or HOST.fullmatch(entry)
-    if match and match["port"] not in {None, str(port)}:
-        return False
-    try:
-        return ip_address(host) in ip_network(match["name"] if match else entry, strict=False)
-    except ValueError:
-        return False
+        network = _network(name)
+        return network is not None and ip_address(host) in network
+    return host == name or host.endswith(f".{name}")
 
 
 def _is_known(entry: str) -> bool:
+    return entry == EVERYTHING or _match(entry) is not None or _network(entry) is not None
+
+
+def _match(entry: str) -> re.Match[str] | None:
+    return BRACKETED.fullmatch(entry) or HOST.fullmatch(entry)
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
     try:
-        ip_network(entry, strict=False)
+        return ip_network(text, strict=False)
     except ValueError:
-        return entry == EVERYTHING or bool(BRACKETED.fullmatch(entry) or HOST.fullmatch(entry))
-    return True
+        return None
