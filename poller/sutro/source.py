@@ -137,7 +137,12 @@ class SutroSource:
         request: PageRequest | None = self._planner.first()
         first = None
         while request:
-            requested_at, page = await self._fetch_page(request)
+            try:
+                requested_at, page = await self._fetch_page(request)
+            except PollError as error:
+                if first and is_list_error(error):  # the list itself works
+                    raise Transient(f"a page below the first: {error}") from None
+                raise
             first = first or page
             yield _observations(page, requested_at)
             is_known = not is_survey and self._planner.reaches_known(page)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import anyio
 import pytest
+from aiohttp import web
 
 from poller.app import App
 from poller.config import Config
@@ -189,6 +190,28 @@ async def test_discovery_finds_a_late_job_while_polls_read_the_top(account: Acco
         await anyio.sleep(1_500.0)
 
     assert "late" in account.ends
+
+
+async def test_discovery_reads_the_top_though_what_is_below_is_rejected(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+):
+    """Where the API rejects every cursor, a job on the first page is found as soon as before."""
+    list_jobs = simulator._list_jobs
+
+    def reject_cursor(account_api: Simulator, request: web.Request) -> web.Response:
+        if "cursor" in request.query:
+            return web.json_response({"message": "invalid cursor"}, status=400)
+        return list_jobs(account_api, request)
+
+    monkeypatch.setattr(simulator, "_list_jobs", reject_cursor)
+    account.add(*(f"old-{number}" for number in range(150)), run_seconds=1.0)
+    await anyio.sleep(10.0)
+    async with account.discovering():
+        await anyio.sleep(4 * HOUR)
+        account.add("new", **(BRIEF))
+        await anyio.sleep(150.0)
+
+    assert account.ends == ["new"]
 
 
 @pytest.mark.parametrize("created", ["1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-31"])
