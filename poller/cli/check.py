@@ -34,9 +34,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Print every setting; with --api also send one request."""
     config = load(os.environ, arguments.env_file, for_run=not arguments.api)
     _check_paths(config)
-    print_status(
-        *(f"warning: {line}" for line in (*config.sources.file.warnings, *warnings(config)))
-    )
     logs.configure("warning", "console", stream=sys.stderr, secrets=config.secrets)
     code, report = anyio.run(_test_connection, config) if arguments.api else (codes.OK, "")
     rows = [
@@ -44,14 +41,21 @@ def run(arguments: argparse.Namespace) -> int:
         for name, value in config.sourced.items()
     ]
     if arguments.output == "json":
+        _print_warnings(config)
         api = {"api": report} if report else {}
         print_output(json.dumps({"settings": rows} | api, indent=2))
         return code
     names, origins = (max(len(row[key]) for row in rows) for key in ("variable", "origin"))
     for row in rows:
         print_output(f"{row['variable']:{names}}  {row['origin']:{origins}}  {row['value'] or '-'}")
+    _print_warnings(config)  # after the table, which is longer than many terminals
     print_output("\n" + (report or "Configuration is valid. Use --api to test the connection."))
     return code
+
+
+def _print_warnings(config: Config) -> None:
+    lines = (*config.sources.file.warnings, *warnings(config))
+    print_status(*(f"warning: {line}" for line in lines))
 
 
 def _check_paths(config: Config) -> None:
@@ -63,10 +67,13 @@ def _check_paths(config: Config) -> None:
     is_writable = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
     if settings.store != MEMORY and not is_writable:
         raise ConfigError(f"POLLER_STORE: {folder} must be a directory that this user can write to")
-    if settings.jobs_file and not settings.jobs_file.exists():
-        print_status(
-            f"POLLER_JOBS_FILE: {settings.jobs_file} does not exist yet; the daemon waits for it"
+    if settings.jobs_file and not settings.jobs_file.is_file():
+        fault = (
+            "is not a regular file; the daemon cannot read it"
+            if settings.jobs_file.exists()
+            else "does not exist yet; the daemon waits for it"
         )
+        print_status(f"POLLER_JOBS_FILE: {settings.jobs_file} {fault}")
 
 
 async def _test_connection(config: Config) -> tuple[int, str]:

@@ -269,8 +269,9 @@ class JobWaiter:
 
 
 def retry_hint(error: PollError) -> str:
-    """Return what to check if no request has reached the API so far."""
-    return "; if this lasts, check SUTRO_API_URL" if isinstance(error, Transient) else ""
+    """Return what to check if no request has reached the API so far, and the error does not say."""
+    is_silent = isinstance(error, Transient) and "SUTRO_API_URL" not in str(error)
+    return "; if this lasts, check SUTRO_API_URL" if is_silent else ""
 
 
 def unreachable(error: PollError | None, after: float) -> Transient:

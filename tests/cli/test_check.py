@@ -1,5 +1,8 @@
 """`check`: warnings about a valid configuration."""
 
+import os
+import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -64,3 +67,28 @@ def test_check_warns_of_an_env_file_that_is_not_portable(run_cli: RunCli, tmp_pa
     assert {result.code for result in results} == {0}
     shown = f"{path}, line 1: docker keeps the quotes as part of the value: leave them out"
     assert {result.err for result in results} == {f"warning: --env-file: {shown}\n"}
+
+
+def test_check_warns_where_a_short_terminal_shows_it(
+    run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+):
+    """Warnings follow the settings, just before the verdict."""
+    screen = StringIO()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", screen)
+
+    run_cli("check", **GOOD, POLLER_WEBHOOK_URL="https://h.example")
+
+    *_, warning, _, verdict = screen.getvalue().splitlines()
+    assert warning.startswith("warning: POLLER_WEBHOOK_SECRET: is not set")
+    assert verdict.startswith("Configuration is valid.")
+
+
+def test_check_names_a_jobs_file_that_cannot_be_read(run_cli: RunCli, tmp_path: Path):
+    """A pipe is no jobs file: `check` says so, and does not wait for it."""
+    pipe = tmp_path / "jobs"
+    os.mkfifo(pipe)
+
+    result = run_cli("check", **GOOD, POLLER_JOBS_FILE=str(pipe))
+
+    assert result.err.startswith(f"POLLER_JOBS_FILE: {pipe} is not a regular file; the daemon")

@@ -378,6 +378,16 @@ async def test_every_way_not_to_reach_the_api_is_a_silence(error: PollError):
     assert listener.told[0] == f"{error}; retrying; if this lasts, check SUTRO_API_URL"
 
 
+async def test_advice_is_given_once():
+    """An error that already names SUTRO_API_URL is not followed by the same advice."""
+    listener = Watching()
+    refused = Transient("127.0.0.1:1: cannot connect (Connection refused); check SUTRO_API_URL")
+
+    await waited(FakeApi(job_1=at(10.0, refused, ended())), "job-1", listener=listener)
+
+    assert set(listener.told) == {f"{refused}; retrying"}
+
+
 async def test_a_silence_after_answers_needs_no_hint():
     """Once the API has answered, its URL is right."""
     listener = Watching()
