@@ -37,24 +37,26 @@ def run(arguments: argparse.Namespace) -> NoReturn:
     settings = config.settings
     sys.stdout = output = NonBlockingStdout(sys.stdout)
     logs.configure(settings.log_level, settings.log_format, stream=output, secrets=config.secrets)
-    code = _run(config)
-    output.close(FLUSH_SECONDS)
-    # The thread that writes the log may be blocked by a full pipe: do not wait for it.
-    os._exit(code)
+
+    def finish(code: int) -> NoReturn:
+        output.close(FLUSH_SECONDS)
+        # The thread that writes the log may be blocked by a full pipe: do not wait for it.
+        os._exit(code)
+
+    anyio.run(_run_app, config, finish, backend_options={"use_uvloop": _has_uvloop()})
+    raise AssertionError  # `finish` does not return
 
 
-def _run(config: Config) -> int:
+async def _run_app(config: Config, finish: Callable[[int], object]) -> None:
+    """Run the daemon and exit: the end of the loop would wait for threads that hang."""
+    code = codes.OK
     try:
-        anyio.run(_run_app, config, backend_options={"use_uvloop": _has_uvloop()})
+        app = App(config, notifier=SystemdNotifier.of(os.environ, os.getpid()))
+        handle_signals(app)
+        await app.run()
     except BaseException as error:  # noqa: BLE001 - a crash is logged too
-        return _fail(unwrap(error))
-    return codes.OK
-
-
-async def _run_app(config: Config) -> None:
-    app = App(config, notifier=SystemdNotifier.of(os.environ, os.getpid()))
-    handle_signals(app)
-    await app.run()
+        code = _fail(unwrap(error))
+    finish(code)
 
 
 def handle_signals(app: App) -> None:

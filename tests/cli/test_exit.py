@@ -1,14 +1,17 @@
 """How a command ends that neither succeeds nor fails as it should."""
 
+import asyncio
 import io
 import signal
 import sys
+import threading
 from collections.abc import Callable
 
+import anyio
 import pytest
 
 from poller import __main__ as entry_point
-from poller.cli import main, schema
+from poller.cli import main, run, schema
 from tests.cli.conftest import RunCli
 
 
@@ -114,3 +117,30 @@ def test_interrupts_stay_ignored(start, before, monkeypatch: pytest.MonkeyPatch,
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     assert after is (before if before is signal.SIG_IGN else signal.default_int_handler)
+
+
+class CrashingApp:
+    """A daemon that crashes while a call of a plug-in hangs in a thread."""
+
+    def __init__(self, hang: Callable[[], object]) -> None:
+        self.hang = hang
+
+    async def run(self) -> None:
+        """Crash once the call has begun."""
+        asyncio.get_running_loop().run_in_executor(None, self.hang)
+        raise KeyError
+
+
+def test_crash_does_not_wait_for_threads_that_hang(monkeypatch: pytest.MonkeyPatch):
+    """A daemon that crashed exits at once: its supervisor is to start it again."""
+    exited, codes = threading.Event(), []
+    monkeypatch.setattr(run, "App", lambda *_, **__: CrashingApp(exited.wait))
+    monkeypatch.setattr(run, "handle_signals", lambda _app: None)
+
+    def finish(code: int) -> None:
+        codes.append(code)
+        exited.set()
+
+    anyio.run(run._run_app, None, finish)
+
+    assert codes == [70]
