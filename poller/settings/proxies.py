@@ -88,7 +88,7 @@ def _covers(entry: str, host: str, port: int | None) -> bool:
     if is_ip(host):
         network = _network(name)
         return network is not None and ip_address(host) in network
-    return host == name or host.endswith(f".{name}")
+    return not entry.startswith("[") and (host == name or host.endswith(f".{name}"))
 
 
 def _is_known(entry: str) -> bool:

@@ -27,6 +27,7 @@ EXEMPT = [
     ("my_service", "https://my_service:8443"),
 ]
 NOT_EXEMPT = [
+    ("[a]", "https://a"),
     ("10.0.0.0/8", "https://11.1.2.3"),
     ("10.0.0.0/8", "https://a10.example"),
     ("10.1.2.3:8443", "https://10.1.2.3"),
