@@ -52,7 +52,7 @@ def serve(context: ApiContext) -> AbstractAsyncContextManager[None]:
         listener = _bind_socket(address.path) if address.path else _bind_port(address)
     except OSError as error:
         is_in_use = error.errno == errno.EADDRINUSE
-        reason = "the address is already in use" if is_in_use else _reason(error)
+        reason = "the address is in use, perhaps by another daemon" if is_in_use else _reason(error)
         text = f"POLLER_LISTEN: cannot listen on {address}: {reason}"
         if not context.config.is_default("POLLER_LISTEN"):
             raise (AddressInUse if is_in_use else ConfigError)(text) from None

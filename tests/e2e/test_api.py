@@ -45,7 +45,7 @@ async def test_api_is_off_when_the_default_port_is_in_use(place: Place):
 
     assert code == 0
     assert logged["level"] == "error"
-    assert "127.0.0.1:8377: the address is already in use" in logged["error"]
+    assert "127.0.0.1:8377: the address is in use, perhaps by another daemon" in logged["error"]
 
 
 async def test_api_port_in_use_is_an_error_if_it_was_set(place: Place):
@@ -55,8 +55,8 @@ async def test_api_port_in_use_is_an_error_if_it_was_set(place: Place):
         code, ended = await place.run("run", POLLER_JOB_IDS="job-1", POLLER_LISTEN=at)
 
     assert (code, ended.out) == (75, "")
-    message = f"POLLER_LISTEN: cannot listen on http://{at}: the address is already in use"
-    assert ended.err == f"sutro-poller: {message}\n"
+    reason = "the address is in use, perhaps by another daemon"
+    assert ended.err == f"sutro-poller: POLLER_LISTEN: cannot listen on http://{at}: {reason}\n"
 
 
 def intervals(place: Place) -> list[float]:
