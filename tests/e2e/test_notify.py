@@ -18,7 +18,7 @@ async def test_notify_sends_every_step(place: Place):
         async with place.running("run", POLLER_JOB_IDS="job-1", **variables) as daemon:
             await until(lambda: "WATCHDOG" in systemd.names)
             daemon.process.send_signal(signal.SIGHUP)
-            await until(lambda: "RELOADING" in systemd.names)
+            await until(lambda: systemd.names.count("READY") == 2)
             code = await daemon.stop()
         steps = [name for name in systemd.names if name != "WATCHDOG"]
 
