@@ -87,7 +87,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.fixture(autouse=True)
-def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FakeDisk:
+def fake_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FakeDisk:
     """Return the disk that bounded reads are from where time is virtual."""
     disk = FakeDisk()
     if request.node.get_closest_marker("virtual"):

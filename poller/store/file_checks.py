@@ -37,8 +37,11 @@ def check_shared_memory(path: Path, lock: int) -> None:
 
     `lock` is a file beside the database. Some file systems in user space have none.
     """
-    if not os.fstat(lock).st_size:
-        os.ftruncate(lock, 1)  # an empty file cannot be mapped
+    try:
+        if not os.fstat(lock).st_size:
+            os.ftruncate(lock, 1)  # an empty file cannot be mapped
+    except OSError:
+        return  # a disk that fails, which is no fault of its kind
     try:
         mmap.mmap(lock, 1).close()
     except OSError as error:

@@ -56,10 +56,10 @@ async def test_last_line_of_an_old_file_counts_at_once(file: JobsFile):
     assert (list(file.job_ids), file.is_read) == (["job-1"], True)
 
 
-async def test_jobs_file_that_hangs_delays_nothing_else(file: JobsFile, disk: FakeDisk):
+async def test_jobs_file_that_hangs_delays_nothing_else(file: JobsFile, fake_disk: FakeDisk):
     """While the file's disk does not respond, other ids are watched; then its own are too."""
     file.path.write_text("job-3\n")
-    disk.is_hanging = True
+    fake_disk.is_hanging = True
     watchlist, seen = Watchlist(["job-1"], file.path), []
 
     async def watch(job_ids: Any, _again: object) -> None:
@@ -71,8 +71,8 @@ async def test_jobs_file_that_hangs_delays_nothing_else(file: JobsFile, disk: Fa
             await anyio.sleep(100.0)
             watchlist.add(["job-2"])
             await anyio.sleep(100.0)
-            hung, is_failing = len(disk.hung), watchlist.is_file_failing
-            disk.respond()
+            hung, is_failing = len(fake_disk.hung), watchlist.is_file_failing
+            fake_disk.respond()
             await anyio.sleep(10.0)
             group.cancel_scope.cancel()
 
