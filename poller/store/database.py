@@ -5,7 +5,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from traceback import clear_frames
@@ -64,8 +64,12 @@ class Database:
         Raises StoreLocked, StoreUnusable (then the file is unchanged) or StoreUnavailable.
         """
         try:
-            self._acquire()
-            self.transact(lambda _: None)
+            lock = self._acquire()
+            try:
+                self.transact(lambda _: None)
+            except StoreUnavailable:
+                check_shared_memory(self._path, lock)
+                raise
         except OSError as error:
             self.close()
             raise open_error(self._path, error) from error
@@ -98,8 +102,8 @@ class Database:
         except OSError as error:
             raise StoreUnavailable(f"{self._path}: {error.strerror}") from error
 
-    def _acquire(self) -> None:
-        """Check the file system, create the file and lock it."""
+    def _acquire(self) -> int:
+        """Check the file system, create the file and lock it. Return the lock's file."""
         fs_type = network_fs_type(self._path)
         if fs_type and not self._allow_network:
             raise StoreUnusable(
@@ -109,14 +113,12 @@ class Database:
         check_is_database(self._path)
         os.close(_open_private(self._path))
         self._lock = _open_private(_sibling(self._path, ".lock"))
-        check_shared_memory(self._path, self._lock)
         if not _lock(self._lock, fcntl.LOCK_EX):
             time.sleep(LOCK_RETRY_DELAY)
             if not _lock(self._lock, fcntl.LOCK_EX):
-                raise StoreLocked(
-                    f"{self._path} is in use by another process;"
-                    " stop that process, or use another POLLER_STORE"
-                )
+                advice = "stop that process, or use another POLLER_STORE"
+                raise StoreLocked(f"{self._path} is in use by another process; {advice}")
+        return self._lock
 
     def _connect(self) -> sqlite3.Connection:
         """Open a connection; replace a damaged file by a new one."""
@@ -284,11 +286,10 @@ def _inode(path: Path) -> int | None:
 
 
 def _lock(file: int, kind: int) -> bool:
-    try:
+    with suppress(BlockingIOError):
         fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        return True
+    return False
 
 
 def _open_private(path: Path) -> int:

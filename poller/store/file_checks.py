@@ -38,15 +38,11 @@ def check_shared_memory(path: Path, lock: int) -> None:
     `lock` is a file beside the database. Some file systems in user space have none.
     """
     try:
-        if not os.fstat(lock).st_size:
-            os.ftruncate(lock, 1)  # an empty file cannot be mapped
-    except OSError:
-        return  # a disk that fails, which is no fault of its kind
-    try:
+        os.ftruncate(lock, 1)  # an empty file cannot be mapped
         mmap.mmap(lock, 1).close()
     except OSError as error:
         if error.errno not in {errno.ENODEV, errno.EINVAL, errno.EOPNOTSUPP}:
-            raise
+            return  # a fault of the disk, which may pass
         raise StoreUnusable(
             f"POLLER_STORE: {path} is on a file system ({fs_type_of(path)}) that cannot share"
             " memory between processes, as SQLite needs it; use a local disk"

@@ -204,7 +204,7 @@ class Measurement:
         self.attacked.append((began, time.monotonic()))
 
     async def _watch(self, job_ids: Sequence[str]) -> None:
-        self.jobs.write_text("\n".join(job_ids))
+        self.jobs.write_text("".join(f"{job_id}\n" for job_id in job_ids))
         self.child.send(signal.SIGHUP)
 
 
@@ -214,7 +214,7 @@ async def test_twenty_misbehaving_peers_at_once(command: Path, tmp_path: Path):
         {f"misbehaving-{number}": handler for number, handler in enumerate(RESPONSES)}
     )
     jobs = tmp_path / "jobs"
-    jobs.write_text("a-healthy\nb-healthy")
+    jobs.write_text("a-healthy\nb-healthy\n")
 
     async def handler(stream: ByteStream) -> None:
         await servers.answer(stream, server.lines[-1])

@@ -180,11 +180,17 @@ async def test_empty_file_becomes_a_database(path: Path, now: ManualClock) -> No
         assert await store.get_flags() == {}
 
 
+class DiskIoError(sqlite3.OperationalError):
+    """SQLite's error where the memory of its WAL cannot be mapped, among other faults."""
+
+    sqlite_errorcode = sqlite3.SQLITE_IOERR
+
+
 @pytest.mark.parametrize(
     ("number", "kind", "text"),
     [
         (errno.ENODEV, StoreUnusable, r"is on a file system \(.+\) that cannot share memory"),
-        (errno.ENOMEM, StoreUnavailable, "Cannot allocate memory"),
+        (errno.ENOMEM, StoreUnavailable, "disk I/O error"),
     ],
 )
 async def test_file_system_without_shared_mappings_is_unusable(
@@ -200,7 +206,11 @@ async def test_file_system_without_shared_mappings_is_unusable(
     def fails(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
+    def fails_in_sqlite(*_: object) -> None:
+        raise DiskIoError("disk I/O error")
+
     monkeypatch.setattr(file_checks.mmap, "mmap", fails)
+    monkeypatch.setattr(database, "connect", fails_in_sqlite)
 
     with pytest.raises(kind, match=text):
         await a_store(path, now).__aenter__()
