@@ -18,9 +18,10 @@ from poller.runtime.console import has_color
 
 COLUMN_WIDTHS: Final = {"id": 16, "event_id": 16, "name": 30, "model": 30}
 """Where a table cuts a column. 16 characters of an event ID are still enough to select it."""
-NARROWED: Final = ("reason", "name", "model", "deliveries", "result", "job_id", "type")
+NARROWED: Final = ("reason", "name", "model", "deliveries", "result", "type", "job_id")
 """The columns that are cut when a table is wider than its terminal, the first of them first."""
 MIN_CUT_WIDTH: Final = 8
+MIN_ID_WIDTH: Final = 16
 FORMATS: Final[Mapping[str, Callable[[Any], str]]] = {
     "job_cost": format_cost,
     "cost_estimate": format_cost,
@@ -58,7 +59,8 @@ def _fit(columns: Sequence[str], widths: list[int]) -> list[int]:
     for name in NARROWED:
         if name in columns and excess > 0:
             place = columns.index(name)
-            cut = min(excess, max(widths[place] - MIN_CUT_WIDTH, 0))
+            least = MIN_ID_WIDTH if name == "job_id" else MIN_CUT_WIDTH
+            cut = min(excess, max(widths[place] - least, 0))
             widths[place] -= cut
             excess -= cut
     return widths
