@@ -18,6 +18,7 @@ from poller.runtime import logging as logs
 from poller.runtime.clock import Clock
 from poller.settings.secrets import mask
 from poller.settings.types import MEMORY
+from poller.store.file_checks import check_is_database
 from poller.sutro.source import UNLIKELY_ID
 from poller.wiring import build_client, build_http
 
@@ -65,8 +66,11 @@ def _check_paths(config: Config) -> None:
     if config.is_default("POLLER_STORE"):  # `run` creates its folder
         folder = next(path for path in (folder, *folder.parents) if path.exists())
     is_writable = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
-    if settings.store != MEMORY and not is_writable:
-        raise ConfigError(f"POLLER_STORE: {folder} must be a directory that this user can write to")
+    if settings.store != MEMORY:
+        if not is_writable:
+            rule = "must be a directory that this user can write to"
+            raise ConfigError(f"POLLER_STORE: {folder} {rule}")
+        check_is_database(Path(settings.store))
     if settings.jobs_file and not settings.jobs_file.is_file():
         fault = (
             "is not a regular file; the daemon cannot read it"

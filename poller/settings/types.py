@@ -20,7 +20,7 @@ MIN_TOKEN_CHARS: Final = 16
 PRINTABLE: Final = re.compile(r"[!-~]+")
 SINK_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)?")
 NAMESPACE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-URL_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.]+:")
+URL_SCHEME: Final = re.compile(r":|[A-Za-z][A-Za-z0-9+.]+:")
 UNITS: Final = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 MAX_DURATION: Final = 36_500 * UNITS["d"]
 """A century: dates that far away still exist."""

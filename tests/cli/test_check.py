@@ -84,6 +84,17 @@ def test_check_warns_where_a_short_terminal_shows_it(
     assert verdict.startswith("Configuration is valid.")
 
 
+def test_check_rejects_a_store_that_is_no_database(run_cli: RunCli, tmp_path: Path):
+    """A text file is not taken for a database, as by `run`."""
+    notes = tmp_path / "notes.txt"
+    notes.write_text("to do\n")
+
+    result = run_cli("check", **GOOD | {"POLLER_STORE": str(notes)})
+
+    assert (result.code, result.out) == (78, "")
+    assert f"POLLER_STORE: {notes}: it is not a database; use another path" in result.err
+
+
 def test_check_names_a_jobs_file_that_cannot_be_read(run_cli: RunCli, tmp_path: Path):
     """A pipe is no jobs file: `check` says so, and does not wait for it."""
     pipe = tmp_path / "jobs"

@@ -118,6 +118,7 @@ BAD = [
     ({"POLLER_LOG_EVENTS": "job.failed,suceeded"}, "POLLER_LOG_EVENTS", "mean job.succeeded?"),
     ({"POLLER_LOG_EVENTS": "failed"}, "POLLER_LOG_EVENTS", "'failed' is not an event type; did"),
     ({"POLLER_STORE": "postgresql://me:5up3r@db/x"}, "POLLER_STORE", "must be a path or memory:"),
+    ({"POLLER_STORE": ":memory:"}, "POLLER_STORE", "must be a path or memory:"),
     ({"HOME": ""}, "POLLER_STORE", "is required"),
     ({"POLLER_RETRY_SCHEDULE": "5s,0s"}, "POLLER_RETRY_SCHEDULE", "must be greater than 0"),
     ({"POLLER_RETRY_SCHEDULE": "5s,25h"}, "POLLER_RETRY_SCHEDULE", "must be 1d or less"),
