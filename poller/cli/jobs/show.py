@@ -42,8 +42,8 @@ def _events(admin: StoreAdmin, wanted: EventFilter) -> list[Row]:
 
 def _lines(event: Row) -> Iterator[Row]:
     """Yield a line for an event, then one for each of its deliveries."""
-    columns: Row = dict.fromkeys(TIMELINE)
-    yield columns | {"at": event["occurred_at"], "event": event["type"], "id": event["id"]}
+    named: Row = dict.fromkeys(TIMELINE) | {"event": event["type"], "id": event["id"]}
+    yield named | {"at": event["occurred_at"]}
     for delivery in event["deliveries"]:
         at = delivery["ended_at"] or delivery["last_attempt_at"]
-        yield columns | {"at": at} | {name: delivery[name] for name in ("sink", "status", "reason")}
+        yield named | {"at": at} | {name: delivery[name] for name in ("sink", "status", "reason")}
