@@ -38,11 +38,12 @@ class AuthGate:
 
     A 401 of the API concerns the key. A 403, or the page of a proxy, may concern one job alone, so
     its first probe, with another job, comes at once in place of the first wait. `is_rejected` once
-    a probe has confirmed that the API rejects the key for all jobs.
+    a probe has confirmed that the API rejects the key, not one job.
     """
 
     opens_at: float | None = None
     is_rejected: bool = False
+    _is_suspected: bool = False
     _probes: int = 0
     _failures: int = 0
 
@@ -52,10 +53,13 @@ class AuthGate:
             is_about_key = isinstance(error, Unauthorized) and not error.is_forbidden
             self.opens_at = now + PROBE_DELAYS[0] if is_about_key else now
         elif is_probe:
-            self.is_rejected = self.is_rejected or isinstance(error, Unauthorized)
+            self.is_rejected = self.is_rejected or (
+                isinstance(error, Unauthorized) and (self._is_suspected or not error.is_forbidden)
+            )
             self.opens_at = now + delay_after(self._probes + 1, PROBE_DELAYS)
         else:
             return
+        self._is_suspected = isinstance(error, Unauthorized)
         self._probes, self._failures = self._probes + 1, 0
 
     def repeat(self, now: float, random: Random) -> None:
@@ -65,7 +69,8 @@ class AuthGate:
 
     def open(self) -> None:
         """Allow all requests again."""
-        self.opens_at, self.is_rejected, self._probes, self._failures = None, False, 0, 0
+        self.opens_at, self.is_rejected, self._is_suspected = None, False, False
+        self._probes, self._failures = 0, 0
 
 
 class RateLimiter:

@@ -85,6 +85,18 @@ async def test_gate_confirms_a_rejection_by_a_probe(error: Unauthorized):
 
 
 @pytest.mark.virtual(limit=2 * HOUR)
+async def test_gate_behind_a_page_is_not_confirmed_by_one_job():
+    """After the page of a proxy, the rejection of one job needs a second one beside it."""
+    rate_limiter, rejected = a_rate_limiter(6_000.0), []
+    for error in (PAGE, JOB_FORBIDDEN, PAGE, JOB_FORBIDDEN, JOB_FORBIDDEN):
+        is_probe = await rate_limiter.acquire()
+        rate_limiter.report(error, is_probe=is_probe)
+        rejected.append(rate_limiter.gate.is_rejected)
+
+    assert rejected == [False, False, False, False, True]
+
+
+@pytest.mark.virtual(limit=2 * HOUR)
 async def test_gate_is_confirmed_by_no_page():
     """However often a proxy answers with a page, the key does not count as rejected."""
     rate_limiter = a_rate_limiter(600.0)
