@@ -179,17 +179,17 @@ async def test_reload_reads_the_key(api, hook, tmp_path):
     assert hook[0].types == ["job.succeeded"]
 
 
-async def test_reload_of_a_key_file_that_hangs(api, hook, tmp_path, disk):
+async def test_reload_of_a_key_file_that_hangs(api, hook, tmp_path, fake_disk):
     """While a secret file's disk does not respond, the old key is used, and status says so."""
     file = tmp_path / "key"
     file.write_text(KEY)
     app = an_app(api[1], hook[1], SUTRO_API_KEY="", SUTRO_API_KEY_FILE=str(file))
     async with running_app(app):
-        disk.is_hanging = True
+        fake_disk.is_hanging = True
         app.reload()
         await anyio.sleep(100.0)
         issues = app.status.issues
-        disk.respond()
+        fake_disk.respond()
         app.reload()
         await anyio.sleep(10.0)
 
