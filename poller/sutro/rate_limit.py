@@ -1,7 +1,7 @@
 """The rate limit of all requests to the API: rate, pauses, and the gate of a rejected key."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from poller.core.counters import Counters
@@ -38,7 +38,8 @@ class AuthGate:
 
     A 401 of the API concerns the key. A 403, or the page of a proxy, may concern one job alone, so
     its first probe, with another job, comes at once in place of the first wait. `is_rejected` once
-    a probe has confirmed that the API rejects the key, not one job.
+    a probe has confirmed that the API rejects the key, not one job. A 403 of a job that was
+    forbidden before, while others were not, says nothing about the key.
     """
 
     opens_at: float | None = None
@@ -46,9 +47,21 @@ class AuthGate:
     _is_suspected: bool = False
     _probes: int = 0
     _failures: int = 0
+    _suspects: set[str] = field(default_factory=set)
+    _forbidden_jobs: set[str] = field(default_factory=set)
 
-    def close(self, error: Unauthorized | Intercepted, now: float, *, is_probe: bool) -> None:
+    def concerns(self, error: PollError, job_id: str | None) -> bool:
+        """Return whether an error may be a rejection of the key."""
+        if isinstance(error, Unauthorized) and error.is_forbidden:
+            return job_id not in self._forbidden_jobs
+        return isinstance(error, Unauthorized | Intercepted)
+
+    def close(
+        self, error: PollError, now: float, *, is_probe: bool, job_id: str | None = None
+    ) -> None:
         """Record a rejection; those of requests that were already under way change nothing."""
+        if job_id and isinstance(error, Unauthorized) and error.is_forbidden:
+            self._suspects.add(job_id)
         if self.opens_at is None:
             is_about_key = isinstance(error, Unauthorized) and not error.is_forbidden
             self.opens_at = now + PROBE_DELAYS[0] if is_about_key else now
@@ -67,8 +80,16 @@ class AuthGate:
         self._failures += 1
         self.opens_at = now + BACKOFF.delay(self._failures, random)
 
+    def accept(self, job_id: str | None) -> None:
+        """Record that the API has accepted the key, for this job if for one alone."""
+        if job_id:
+            self._forbidden_jobs.discard(job_id)
+
     def open(self) -> None:
-        """Allow all requests again."""
+        """Allow all requests again: unless the key was rejected, only single jobs were."""
+        if not self.is_rejected:
+            self._forbidden_jobs |= self._suspects
+        self._suspects = set()
         self.opens_at, self.is_rejected, self._is_suspected = None, False, False
         self._probes, self._failures = 0, 0
 
@@ -126,8 +147,11 @@ class RateLimiter:
         self._tokens += 1.0
         self._end()
 
-    def report(self, error: PollError | None, *, is_probe: bool) -> None:
-        """Record the result of a request: an error, or None for a response about jobs."""
+    def report(self, error: PollError | None, *, is_probe: bool, job_id: str | None = None) -> None:
+        """Record the result of a request: an error, or None for a response about jobs.
+
+        `job_id`: the job that was requested, if it was one alone.
+        """
         now = self._now()
         self.reachability.record(error)
         self._counts.record_poll(error)
@@ -135,10 +159,11 @@ class RateLimiter:
             self.has_answered = True
         if error is None or isinstance(error, ResponseTooLarge | NotFound):
             self.is_key_accepted = True
+            self.gate.accept(job_id)
             if is_probe:
                 self.gate.open()
-        elif isinstance(error, Unauthorized | Intercepted):
-            self.gate.close(error, now, is_probe=is_probe)
+        elif self.gate.concerns(error, job_id):
+            self.gate.close(error, now, is_probe=is_probe, job_id=job_id)
         elif is_probe:
             self.gate.repeat(now, self._random)
         if isinstance(error, RateLimited):

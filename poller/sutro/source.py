@@ -266,7 +266,7 @@ class SutroSource:
             self._large[job_id] = False
             result = Transient(str(result))
         self._rate_limiter.report(
-            result if isinstance(result, PollError) else None, is_probe=is_probe
+            result if isinstance(result, PollError) else None, is_probe=is_probe, job_id=job_id
         )
         self._planner.learn_job(job_id, result)
         if isinstance(result, StaleConnection):

@@ -225,6 +225,36 @@ async def test_forbidden_job_is_deferred_alone():
     assert poller_types(store) == []
 
 
+async def test_forbidden_jobs_are_not_taken_for_a_rejected_key_in_an_outage():
+    """Jobs that were forbidden alone before prove nothing while no other job has a response."""
+    (api, ids), store = an_api(6), a_store()
+
+    async with watching(api, store, *ids, policy=FIXED):
+        for job_id in ids[:2]:
+            await anyio.sleep(1_800.0)
+            api.answers[job_id] = FORBIDDEN
+        await anyio.sleep(1_800.0)
+        api.answers |= dict.fromkeys(ids[2:], Transient("503"))
+        await anyio.sleep(14_400.0)
+
+    assert poller_types(store) == []
+
+
+async def test_key_rejected_beside_a_forbidden_job_is_announced():
+    """A job that was forbidden alone before hides no rejection of the key."""
+    (api, ids), store = an_api(2), a_store()
+    api.answers["job-0"] = FORBIDDEN
+
+    async with watching(api, store, *ids, policy=FIXED):
+        await anyio.sleep(1_800.0)
+        api.trouble = FORBIDDEN
+        await anyio.sleep(3_600.0)
+        api.trouble = None
+        await anyio.sleep(2_000.0)
+
+    assert poller_types(store) == ["poller.auth_failed", "poller.auth_recovered"]
+
+
 async def test_key_file_is_read_before_each_probe():
     """A key that was replaced in its file is used by the next probe."""
     api, ids = an_api(2)
