@@ -25,9 +25,15 @@ class MissingGuard:
     that were never present; for others it may be that of another account.
     """
 
-    def __init__(self, now: Callable[[], float], guard_jobs: float = GUARD_JOBS) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float],
+        guard_jobs: float = GUARD_JOBS,
+        unconfirmed_seconds: float = 300.0,
+    ) -> None:
         self._now = now
         self._guard_jobs = guard_jobs
+        self._unconfirmed_seconds = unconfirmed_seconds
         self._present: dict[str, float] = {}
         self._absent: dict[str, float] = {}
         self._lost: set[str] = set()
@@ -80,15 +86,20 @@ class MissingGuard:
     def is_confirmed(self, job_id: str) -> bool:
         """Return whether other jobs were polled after this one was unknown, and are known.
 
-        With few jobs in all, none is needed.
+        With few jobs in all a page that shows others is enough, or else `unconfirmed_seconds`: the
+        API may have lost a job that it showed only for a while.
         """
-        if self._has_few_jobs or (self._shows_others and job_id not in self._lost):
+        since = self._absent.get(job_id, -math.inf)
+        if self._last_present_at >= since:
             return True
-        return self._last_present_at >= self._absent.get(job_id, -math.inf)
+        if job_id not in self._lost:
+            return self._has_few_jobs or self._shows_others
+        is_over = self._now() - since >= self._unconfirmed_seconds
+        return self._has_few_jobs and (self._shows_others or is_over)
 
     def jobs_to_recheck(self, job_id: str) -> list[str]:
         """Return other jobs that can confirm it; none for a minute after one has."""
-        if self._has_few_jobs:
+        if self._has_few_jobs and job_id not in self._lost:
             return []
         since = max(self._absent.get(job_id, -math.inf), self._now() - RECHECK_SECONDS)
         if self._last_present_at >= since:

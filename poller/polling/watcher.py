@@ -65,7 +65,8 @@ class Watcher:
         )
         self._named: frozenset[str] = frozenset()
         self._inbox: list[Observation] = []
-        self._missing_guard = MissingGuard(self._now, guard_jobs)
+        grace = tracker.rules.not_found_grace
+        self._missing_guard = MissingGuard(self._now, guard_jobs, unconfirmed_seconds=grace / 2)
         self._poll_log = PollLog(self._now)
         self._until_available = partial(until_available, on_error=self._poll_log.log_store_error)
         self._planning = anyio.Lock(fast_acquire=True)

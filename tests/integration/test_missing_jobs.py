@@ -57,6 +57,20 @@ async def test_missing_job_is_found_again():
     assert recorded_types(store) == ["job.missing", "job.found", "job.succeeded"]
 
 
+async def test_only_job_is_missing_after_the_whole_grace():
+    """A job that was seen, with no other to confirm that it is gone, has ten minutes too."""
+    api, store = FakeApi(job_1=running()), a_store()
+
+    async with watching(api, store, "job-1", policy=FIXED):
+        await anyio.sleep(60.0)
+        api.answers["job-1"] = ABSENT
+        await anyio.sleep(590.0)
+        assert recorded_types(store) == ["job.started"]
+        await anyio.sleep(120.0)
+
+    assert recorded_types(store) == ["job.started", "job.missing"]
+
+
 async def test_job_that_goes_missing_twice_has_two_events():
     """Each time that a job goes missing has an event of its own."""
     api, store = FakeApi(job_1=running()), a_store()
@@ -269,7 +283,7 @@ async def test_missing_is_not_confirmed_by_an_earlier_request():
     assert "job.missing" not in recorded_types(store)
 
 
-@pytest.mark.parametrize(("number", "extra"), [(1, 0), (50, 6 * (GUARD_JOBS - 1))])
+@pytest.mark.parametrize(("number", "extra"), [(1, 6), (50, 6 * (GUARD_JOBS - 1))])
 async def test_missing_job_rechecks_few_others(number, extra):
     """One lost job is announced in time, and costs at most two polls of others a minute."""
     (api, old), store = old_and_young(number), a_store()
