@@ -17,18 +17,21 @@ SIBLINGS: Final = ("-wal", "-shm", "-journal", ".lock")
 def check_is_database(path: Path) -> None:
     """Raise StoreUnusable for a file that shows no sign of ever having been a database.
 
-    A damaged database has its header, or files beside it that a daemon has left.
+    A damaged database has its header, or files beside it that a daemon has left. A database that
+    is in use has them too, and is not opened here: closing it would release all locks that SQLite
+    holds on it in this process (https://www.sqlite.org/howtocorrupt.html, 2.2).
     """
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe would hang
             raise StoreUnusable(f"POLLER_STORE: {path}: it is not a regular file; use another path")
+        if any(path.with_name(path.name + suffix).exists() for suffix in SIBLINGS):
+            return
         with path.open("rb") as file:
             head = file.read(len(SQLITE_HEADER))
     except FileNotFoundError:
         return
-    siblings = (path.with_name(path.name + suffix) for suffix in SIBLINGS)
-    if head and head != SQLITE_HEADER and not any(sibling.exists() for sibling in siblings):
+    if head and head != SQLITE_HEADER:
         raise StoreUnusable(f"POLLER_STORE: {path}: it is not a database; use another path")
 
 

@@ -3,10 +3,12 @@
 import fcntl
 import os
 import sqlite3
+import sys
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
+import anyio
 import pytest
 
 from poller.core.errors import NoMatch, StoreUnavailable, StoreUnusable
@@ -245,6 +247,27 @@ async def test_status_does_not_block_a_start(
 
         async with a_store(path, now):
             assert StoreAdmin(path).status().is_running
+
+
+OPEN_AND_CLOSE = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute("SELECT count(*) FROM events").fetchone()
+db.close()
+"""
+
+
+async def test_query_in_the_daemon_keeps_its_locks(disk: SqliteStore, path: Path):
+    """After a query of the HTTP API, another program that closes the database leaves the WAL."""
+    disk.admin().sinks()
+
+    command = [sys.executable, "-c", OPEN_AND_CLOSE, str(path)]
+    await anyio.run_process(command)
+    await disk.write(WriteBatch(events=[an_event("1")]))
+
+    assert path.with_name("state.db-wal").exists()
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT id FROM events").fetchall() == [("evt_1",)]
 
 
 async def test_status_without_lock_file(path: Path, now: ManualClock):
