@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from tests.bench import events, fleet, pages, polls, schedules, waits, weight
+from tests.bench import events, fleet, pages, polls, schedules, size, waits, weight
 from tests.bench.race import Race
 from tests.bench.results import Chapter, write
 
@@ -22,6 +22,7 @@ CHAPTERS: Final[dict[str, Callable[[int], Chapter]]] = {
     "events": events.chapter,
     "weight": weight.chapter,
     "fleet": lambda _rounds: fleet.chapter(),
+    "size": lambda _rounds: size.chapter(),
     "schedules": lambda _rounds: schedules.chapter(),
 }
 

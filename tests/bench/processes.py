@@ -64,9 +64,18 @@ class Running:
 
     @property
     def resident_mib(self) -> float:
-        """The memory that it holds (proc(5))."""
+        """The memory that it holds."""
+        return self._memory("VmRSS")
+
+    @property
+    def peak_mib(self) -> float:
+        """The most memory that it has held."""
+        return self._memory("VmHWM")
+
+    def _memory(self, name: str) -> float:
+        """Return a figure of proc(5) in MiB."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        (kib,) = (line.split()[1] for line in lines if line.startswith("VmRSS"))
+        (kib,) = (line.split()[1] for line in lines if line.startswith(name))
         return int(kib) / KIB_A_MIB
 
     def until_ended(self) -> None:
