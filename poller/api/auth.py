@@ -18,6 +18,8 @@ from poller.runtime.address import LOCALHOST, is_ip
 
 CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="sutro-poller"'}
 JSON: Final = "application/json"
+OWN_SITES: Final = frozenset({"none", "same-origin"})
+"""Values of Sec-Fetch-Site, which browsers send, for addresses typed in and for own pages."""
 HOST: Final = re.compile(r"(?P<host>[a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE)
 
 
@@ -47,6 +49,9 @@ def _check_host(request: web.Request, context: ApiContext) -> None:
 
 
 def _check_origin(request: web.Request) -> None:
+    # Also for reads: a page cannot read the response, but can take up connections and streams.
+    if request.headers.get("Sec-Fetch-Site", "none") not in OWN_SITES:
+        raise Problem("cross-origin", "the Sec-Fetch-Site header shows a page of another site")
     origin, host = request.headers.get("Origin"), request.host.lower()
     # A proxy in front may speak TLS.
     if origin is not None and origin.lower() not in {f"http://{host}", f"https://{host}"}:

@@ -1,7 +1,9 @@
 """The parts of the running daemon that a request may read or change."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 import anyio
@@ -22,6 +24,11 @@ from poller.store.admin import StoreAdmin
 CONCURRENT_QUERIES: Final = 2
 """Queries that may run at once, so that they do not slow down the store, which writes."""
 
+MAX_BUSY: Final = 80
+"""Requests that may be handled at once, besides probes, metrics and the version."""
+MAX_UNREAD_BYTES: Final = 8 * 1024 * 1024
+"""Above this size of responses that clients have not read, no further one is made."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -37,7 +44,11 @@ class RunningDaemon(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class ApiContext:
-    """The daemon as the API sees it. `events_recorded` is notified whenever events were written."""
+    """The daemon as the API sees it.
+
+    `events_recorded` is notified whenever events were written; `unread_bytes` returns the size of
+    the responses that clients have not read yet.
+    """
 
     config: Config
     clock: Clock
@@ -45,6 +56,7 @@ class ApiContext:
     status: DaemonStatus
     watchlist: Watchlist
     events_recorded: Wakeup = field(default_factory=Wakeup, init=False)
+    unread_bytes: Callable[[], int] = field(default=int, init=False)
     busy_connections: set[object] = field(default_factory=set, init=False)
     streams: int = field(default=0, init=False)
     _daemon: RunningDaemon | None = field(default=None, init=False)
@@ -66,6 +78,17 @@ class ApiContext:
         self._daemon = None
         self.events_recorded.notify()
 
+    @contextmanager
+    def busy(self, connection: object) -> Iterator[None]:
+        """Keep a connection from being closed to make room. Raises Problem if too many are busy."""
+        if len(self.busy_connections) >= MAX_BUSY:
+            raise Problem("overloaded", f"at most {MAX_BUSY} requests are handled at once")
+        self.busy_connections.add(connection)
+        try:
+            yield
+        finally:
+            self.busy_connections.discard(connection)
+
     @property
     def daemon(self) -> RunningDaemon:
         """The parts that run. Raises Problem while the daemon starts or stops."""
@@ -78,4 +101,8 @@ class ApiContext:
     ) -> T:
         """Read or change the database in a thread. Raises Problem and StoreError."""
         admin = self.daemon.admin
-        return await run_sync(lambda: run(admin, *args, **kwargs), limiter=self._query_limiter)
+        async with self._query_limiter:
+            if self.unread_bytes() > MAX_UNREAD_BYTES:
+                raise Problem("overloaded", "clients do not read their responses")
+            call = partial(run, admin, *args, **kwargs)
+            return await run_sync(call, limiter=anyio.CapacityLimiter(1))

@@ -4,7 +4,7 @@ Unknown input is rejected, never ignored.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -59,8 +59,10 @@ class Endpoint:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Read the request, call the handler and return its result as a response."""
-        arguments = await self._arguments(request)
-        result = await self.handler(request.app[CONTEXT], **arguments)
+        arguments, context = await self._arguments(request), request.app[CONTEXT]
+        # Not before: a client that sends no body must not keep others out.
+        with nullcontext() if self.is_public else context.busy(request.protocol):
+            result = await self.handler(context, **arguments)
         if isinstance(result, web.StreamResponse):
             return result
         if result is None:

@@ -68,7 +68,7 @@ async def metrics(context: ApiContext, request: web.Request) -> web.Response:
     """
     from poller.api.metrics import render  # noqa: PLC0415 - 1 MiB, only when they are scraped
 
-    accept = request.headers.get("Accept", "")
+    accept = ",".join(request.headers.getall("Accept", ()))
     body, content_type = await render(context.counters, context.status, accept)
     return web.Response(body=body, headers={"Content-Type": content_type})
 

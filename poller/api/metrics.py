@@ -4,6 +4,7 @@ The metrics are built from counters and status for each scrape, in a registry of
 """
 
 import platform
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -27,16 +28,26 @@ from poller.status import DaemonStatus
 LabelValues = Mapping[str, float] | Mapping[tuple[str, str], float]
 
 ENDPOINTS: Final = ("job", "list", "status")
+OPENMETRICS: Final = "application/openmetrics-text"
+NOT_ACCEPTED: Final = re.compile(r"\bq=0(\.0*)?\s*(;|$)")
 PREFIX: Final = "sutro_poller_"
 
 
 async def render(counters: Counters, status: DaemonStatus, accept: str) -> tuple[bytes, str]:
-    """Return all metrics and their content type, in the best format of an Accept header."""
+    """Return all metrics and their content type: OpenMetrics if the Accept header has it."""
     registry = CollectorRegistry(support_collectors_without_names=True)
     ProcessCollector(registry=registry)
     registry.register(DaemonCollector(counters, status, await status.backlog()))
-    encode, content_type = choose_encoder(accept)
+    # Not with the client's own text, whose version may be none.
+    encode, content_type = choose_encoder(OPENMETRICS if _accepts_openmetrics(accept) else "")
     return encode(registry), content_type
+
+
+def _accepts_openmetrics(accept: str) -> bool:
+    ranges = (text.partition(";") for text in accept.lower().split(","))
+    return any(
+        name.strip() == OPENMETRICS and not NOT_ACCEPTED.search(rest) for name, _, rest in ranges
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

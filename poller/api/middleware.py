@@ -1,4 +1,4 @@
-"""Steps around every handler: connection accounting, problem documents, common headers."""
+"""Steps around every handler: problem documents and common headers."""
 
 import json
 from secrets import token_hex
@@ -9,7 +9,6 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from poller import __version__
-from poller.api.endpoint import CONTEXT
 from poller.api.problems import Problem
 from poller.core.errors import NoMatch, StoreError
 
@@ -23,17 +22,6 @@ HEADERS: Final = {
 }
 
 log = structlog.get_logger()
-
-
-@web.middleware
-async def mark_busy(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Keep the connection from being closed to make room while its request is handled."""
-    busy = request.app[CONTEXT].busy_connections
-    busy.add(request.protocol)
-    try:
-        return await handler(request)
-    finally:
-        busy.discard(request.protocol)
 
 
 @web.middleware

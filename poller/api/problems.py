@@ -36,6 +36,7 @@ PROBLEM_TYPES: Final = {
     "internal-error": ProblemType(500, "Internal error"),
     "not-ready": ProblemType(503, "Daemon not ready"),
     "store-unavailable": ProblemType(503, "Store unavailable"),
+    "overloaded": ProblemType(503, "Too many requests at once"),
     "too-many-streams": ProblemType(503, "Too many streams"),
 }
 

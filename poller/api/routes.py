@@ -8,7 +8,7 @@ from poller.api import events, health, jobs, sinks, status, stream
 from poller.api.auth import authorize
 from poller.api.context import ApiContext
 from poller.api.endpoint import CONTEXT, Endpoint
-from poller.api.middleware import add_headers, mark_busy, report_problems
+from poller.api.middleware import add_headers, report_problems
 
 MAX_BODY_BYTES: Final = 256 * 1024
 
@@ -38,9 +38,7 @@ ENDPOINTS: Final = (
 
 def application(context: ApiContext) -> web.Application:
     """Return the web application of a daemon."""
-    app = web.Application(
-        middlewares=[mark_busy, report_problems, authorize], client_max_size=MAX_BODY_BYTES
-    )
+    app = web.Application(middlewares=[report_problems, authorize], client_max_size=MAX_BODY_BYTES)
     app[CONTEXT] = context
     app.add_routes(_route(endpoint) for endpoint in ENDPOINTS)
     app.on_response_prepare.append(add_headers)

@@ -21,6 +21,9 @@ from poller.core.errors import AddressInUse, ConfigError
 from poller.runtime.address import ALL_ADDRESSES, ListenAddress
 
 MAX_CONNECTIONS: Final = 100
+"""More than can be busy: there is always one to close for a probe."""
+SEND_BUFFER_BYTES: Final = 64 * 1024
+"""The system's own buffer of a connection; it would grow to megabytes for a client that is slow."""
 IDLE_TIMEOUT: Final = 15.0
 """Seconds that a connection may take for the header of a request, or stay without one."""
 UNREAD_TIMEOUT: Final = 30.0
@@ -79,6 +82,7 @@ async def _serve(context: ApiContext, listener: socket.socket) -> AsyncIterator[
     await runner.setup()
     assert runner.server is not None
     limiter = ConnectionLimiter(runner.server, context.busy_connections)
+    context.unread_bytes = limiter.unread_bytes
     server = await asyncio.get_running_loop().create_server(limiter, sock=listener)
     address = context.address
     if not address.path:
@@ -100,7 +104,10 @@ async def _serve(context: ApiContext, listener: socket.socket) -> AsyncIterator[
 
 
 class ConnectionLimiter:
-    """Accept a limited number of connections: the longest idle one is closed for a new one."""
+    """Accept a limited number of connections: the longest idle one is closed for a new one.
+
+    A connection without a complete request is idle, and so is one that reads a public path.
+    """
 
     def __init__(self, server: web.Server, busy: Container[object]) -> None:
         self._server = server
@@ -108,22 +115,22 @@ class ConnectionLimiter:
 
     def __call__(self) -> asyncio.BaseProtocol:
         """Return the protocol of a new connection."""
-        # In the order of their arrival; connections that were closed stay listed for a moment.
-        connections = [
-            connection for connection in self._server.connections if connection.transport
-        ]
-        if len(connections) >= MAX_CONNECTIONS:
-            idle = (connection for connection in connections if connection not in self._busy)
-            longest_idle = next(idle, None)
-            if longest_idle is None:
-                return _RejectedConnection()
+        connections = self._open_connections()
+        idle = [connection for connection in connections if connection not in self._busy]
+        # More than one if several came at once: they are listed a moment later.
+        for longest_idle in idle[: max(len(connections) + 1 - MAX_CONNECTIONS, 0)]:
             longest_idle.force_close()
         return self._server()
 
+    def unread_bytes(self) -> int:
+        """Return the size of the responses that clients have not read yet."""
+        transports = (connection.transport for connection in self._open_connections())
+        return sum(transport.get_write_buffer_size() for transport in transports if transport)
 
-class _RejectedConnection(asyncio.Protocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
+    def _open_connections(self) -> list[web.RequestHandler]:
+        """Return the connections, in the order of their arrival."""
+        # Those that were closed stay listed for a moment.
+        return [connection for connection in self._server.connections if connection.transport]
 
 
 async def _measure_lag(context: ApiContext) -> None:
@@ -142,9 +149,11 @@ def _bind_port(address: ListenAddress) -> socket.socket:
         host = host if is_dual else ANY_IPV4
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, address.port), family=family, dualstack_ipv6=is_dual)
-    # Accepted connections inherit it: the system closes them if the peer reads nothing.
-    timeout_ms = int(UNREAD_TIMEOUT * 1_000)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
+    # Accepted connections inherit both: the system closes them if the peer reads nothing.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        timeout_ms = int(UNREAD_TIMEOUT * 1_000)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
     return listener
 
 

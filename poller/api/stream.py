@@ -1,9 +1,11 @@
 """The event stream: server-sent events (WHATWG HTML 9.2).
 
 Each client is served from the database at its own pace, so a slow one does not delay the others,
-and a client that reconnects with Last-Event-ID misses no event that is still stored.
+and a client that reconnects with Last-Event-ID misses no event that is still stored. One that reads
+nothing is disconnected.
 """
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -22,7 +24,8 @@ MAX_STREAMS: Final = 32
 KEEP_ALIVE_INTERVAL: Final = 15.0
 WRITE_TIMEOUT: Final = 30.0
 """Seconds for which a client may leave the stream unread."""
-EVENTS_PER_READ: Final = 100
+EVENTS_PER_READ: Final = 10
+"""Events that a client has in memory at most: 200 kB."""
 HEADERS: Final = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 RECONNECT_DELAY: Final = b"retry: 3000\n\n"
 KEEP_ALIVE_COMMENT: Final = b": keep-alive\n\n"
@@ -58,9 +61,12 @@ async def stream_events(
     context.streams += 1
     try:
         # Whatever ends the stream, the client reconnects with the id of its last event.
-        with suppress(ConnectionError, TimeoutError, StoreError, Problem):
+        with suppress(ConnectionError, StoreError, Problem):
             await response.prepare(request)
             await _send_events(context, response, query, position)
+    except TimeoutError:
+        if request.transport:
+            request.transport.abort()  # a close would wait until the client has read the rest
     finally:
         context.streams -= 1
     request.protocol.close()
@@ -71,19 +77,19 @@ async def _send_events(
     context: ApiContext, response: web.StreamResponse, query: StreamQuery, position: StreamPosition
 ) -> None:
     """Send events until the daemon stops, which raises Problem."""
-    text = RECONNECT_DELAY
+    frames: Iterable[bytes] = (RECONNECT_DELAY,)
     while True:
-        if text:
+        for frame in frames:  # each waits until the client has read most of those before
             with anyio.fail_after(WRITE_TIMEOUT):
-                await response.write(text)
+                await response.write(frame)
         recorded = context.events_recorded.count
         rows = await context.query(events_after, position, EVENTS_PER_READ)
         if rows:
             position = StreamPosition(rows[-1]["number"], rows[-1]["id"])
-            text = b"".join(_frame(row) for row in rows if query.matches(row))
+            frames = (_frame(row) for row in rows if query.matches(row))
         else:
             is_notified = await context.events_recorded.wait(KEEP_ALIVE_INTERVAL, since=recorded)
-            text = b"" if is_notified else KEEP_ALIVE_COMMENT
+            frames = () if is_notified else (KEEP_ALIVE_COMMENT,)
 
 
 def _frame(row: Row) -> bytes:

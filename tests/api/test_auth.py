@@ -52,6 +52,8 @@ FOREIGN = (
     ({"Origin": "http://["}, "cross-origin"),
     ({"Origin": "null"}, "cross-origin"),
     ({"Origin": "http://127.0.0.1:1"}, "cross-origin"),
+    ({"Sec-Fetch-Site": "cross-site"}, "cross-origin"),
+    ({"Sec-Fetch-Site": "same-site"}, "cross-origin"),
     ({"Host": "evil.example", "Origin": "http://evil.example"}, "unknown-host"),
 )
 

@@ -18,6 +18,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.anyio
 
 RUNS = JobScript(job_id="job-1", run_seconds=1e5)
+OPENMETRICS, TEXT = "application/openmetrics-text", "text/plain"
 
 
 async def probe(daemon: LiveDaemon) -> dict[str, tuple[int, object]]:
@@ -116,6 +117,30 @@ async def test_metrics_are_in_openmetrics_on_request(daemon: LiveDaemon):
 
     assert response.headers["Content-Type"].startswith("application/openmetrics-text")
     assert response.text.endswith("# EOF\n")
+
+
+ACCEPTS = (
+    (f"{OPENMETRICS}; version=abc", OPENMETRICS),
+    (f"{OPENMETRICS}; version=1.x", OPENMETRICS),
+    (f"{OPENMETRICS};version=99.0;escaping=values", OPENMETRICS),
+    (f"text/plain;version=1.0.0;q=0.5, {OPENMETRICS.upper()};q=0.1", OPENMETRICS),
+    (f"{OPENMETRICS}; version=1.0.0; q=0.00, */*", TEXT),
+    ("text/plain; version=abc", TEXT),
+    (";;;=,,", TEXT),
+    ("application/json", TEXT),
+    ("a" * 5_000, TEXT),
+)
+
+
+async def test_metrics_have_a_format_for_any_accept_header(daemon: LiveDaemon):
+    """Any Accept header gets the metrics: as OpenMetrics where it has that, else as text."""
+    for accept, expected in ACCEPTS:
+        response = await daemon.get("/metrics", headers={"Accept": accept})
+
+        content_type = response.headers["Content-Type"]
+        assert (response.status, content_type.partition(";")[0]) == (200, expected), accept
+        assert "99" not in content_type
+        assert response.text.endswith("# EOF\n") == (expected == OPENMETRICS)
 
 
 async def test_version_is_that_of_the_package(daemon: LiveDaemon):

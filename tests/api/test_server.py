@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from poller.api import server
+from poller.api import context, server
 from poller.core.errors import AddressInUse, ConfigError, WrongEndpoint
 from poller.runtime.address import ListenAddress
 from poller.sutro.simulator.script import JobScript
@@ -185,6 +185,12 @@ async def is_closed(client: socket.socket, within: float = 30.0) -> bool:
     return False
 
 
+def open_connections(daemon: LiveDaemon) -> list[object]:
+    """Return the connections of a server."""
+    limiter: server.ConnectionLimiter = daemon.app._api.unread_bytes.__self__
+    return list(limiter._open_connections())
+
+
 @pytest.mark.parametrize("text", [b"", b"G", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: "], ids=str)
 async def test_server_closes_connections_without_a_complete_header(
     tmp_path: Path, monkeypatch, text: bytes
@@ -273,16 +279,64 @@ print(sorted(name for name in sys.modules if name in served))
     assert imported == ["[]", "['aiohttp.web', 'poller.api.server']"]
 
 
-async def test_server_rejects_a_connection_while_all_are_busy(daemon: LiveDaemon, monkeypatch):
-    """While all connections are in use, a new one is closed, and the others stay."""
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
+PROBES = ("/livez", "/readyz", "/metrics")
+
+
+async def test_server_keeps_places_for_probes(daemon: LiveDaemon, monkeypatch):
+    """While as many requests as allowed are handled, others are rejected, but no probe is."""
+    monkeypatch.setattr(context, "MAX_BUSY", 2)
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
     url = f"{daemon.url}/v1/events/stream"
     async with daemon.session.get(url) as one, daemon.session.get(url) as other:
-        with await connect(daemon, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n") as late:
-            assert await is_closed(late)
+        rejected = await daemon.get("/v1/status")
+        probes = [(await daemon.get(path)).status for path in PROBES]
         open_still = not one.content.at_eof() and not other.content.at_eof()
 
+    assert (rejected.status, rejected.problem) == (503, "overloaded")
+    assert probes == [200] * 3
     assert open_still
+
+
+async def test_server_serves_others_beside_bodies_that_do_not_arrive(
+    daemon: LiveDaemon, monkeypatch
+):
+    """Clients that send the head of a request and no body keep no other out."""
+    monkeypatch.setattr(context, "MAX_BUSY", 5)
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 10)
+    head = b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    clients = []
+    for count in range(1, 15):
+        clients.append(await connect(daemon, head + b"Content-Length: 100\r\n\r\n{"))
+        await until(lambda count=count: len(open_connections(daemon)) == min(count + 1, 10))
+    statuses = [(await daemon.get(path)).status for path in (*PROBES, "/v1/jobs")]
+    for client in clients:
+        client.close()
+
+    assert statuses == [200] * 4
+
+
+async def test_server_bounds_the_bytes_that_clients_leave_unread(daemon: LiveDaemon, monkeypatch):
+    """While clients leave many bytes unread, no more are read for others, but probes are served."""
+    monkeypatch.setattr(context, "MAX_UNREAD_BYTES", 100_000)
+    monkeypatch.setattr("poller.api.stream.RECONNECT_DELAY", b":" + b"x" * 20_000_000 + b"\n\n")
+    async with daemon.session.get(f"{daemon.url}/v1/events/stream"):
+        await until(lambda: daemon.app._api.unread_bytes() > 100_000)
+        rejected = await daemon.get("/v1/events")
+        probes = [(await daemon.get(path)).status for path in PROBES]
+    await until(lambda: daemon.app._api.unread_bytes() == 0)
+    accepted = await daemon.get("/v1/events")
+
+    assert (rejected.problem, accepted.status) == ("overloaded", 200)
+    assert probes == [200] * 3
+
+
+async def test_server_runs_without_the_timeout_of_linux(tmp_path: Path, monkeypatch):
+    """A system without TCP_USER_TIMEOUT serves the API too."""
+    monkeypatch.delattr(socket, "TCP_USER_TIMEOUT")
+    async with live_daemon(tmp_path, RUNS) as daemon:
+        response = await daemon.get("/livez")
+
+    assert response.status == 200
 
 
 @pytest.mark.parametrize(
@@ -297,10 +351,9 @@ async def test_server_does_not_blame_itself_for_a_client_that_leaves(tmp_path: P
     """A client that goes away while it sends is no error of ours."""
     head = b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     async with live_daemon(tmp_path, RUNS) as daemon:
-        busy = daemon.app._api.busy_connections
         with await connect(daemon, head + rest):
-            await until(lambda: busy)
-        await until(lambda: not busy)
+            await until(lambda: open_connections(daemon))
+        await until(lambda: not open_connections(daemon))
         failed = [line for line in daemon.log if line["event"] == "api.request_failed"]
 
     assert failed == []

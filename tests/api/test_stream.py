@@ -1,8 +1,9 @@
 """The event stream of the HTTP API."""
 
 import json
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -204,9 +205,40 @@ async def test_stream_closes_a_client_that_does_not_read(daemon: LiveDaemon, mon
     monkeypatch.setattr(stream, "WRITE_TIMEOUT", 0.2)
     monkeypatch.setattr(stream, "KEEP_ALIVE_INTERVAL", 0.0)
     monkeypatch.setattr(stream, "KEEP_ALIVE_COMMENT", b": " + b"x" * 1_000_000 + b"\n\n")
-    async with daemon.session.get(f"{daemon.url}/v1/events/stream"):
+    async with daemon.session.get(f"{daemon.url}/v1/events/stream") as response:
         await until(lambda: daemon.app._api.streams == 1)
         await until(lambda: daemon.app._api.streams == 0)
+        await until(lambda: daemon.app._api.unread_bytes() == 0)
+        with pytest.raises(aiohttp.ClientError):  # the end is clear: it must connect again
+            await response.read()
+
+
+async def test_stream_keeps_few_bytes_of_each_client_that_does_not_read(
+    daemon: LiveDaemon, tmp_path: Path
+):
+    """Of a long stream that nobody reads, little is in memory, however many events there are."""
+    await until(lambda: daemon.receiver.ends)
+    record_large_events(tmp_path / "state.db", 500)
+    unread = daemon.app._api.unread_bytes
+    async with AsyncExitStack() as stack:
+        for _ in range(4):
+            url = f"{daemon.url}/v1/events/stream?after=evt_" + "a" * 52
+            await stack.enter_async_context(daemon.session.get(url))
+        seen = [await until(unread)]
+        while len(seen) < 20 or len({*seen[-20:]}) > 1:  # the buffers of the clients fill first
+            seen.append(unread())
+            await anyio.sleep(0.01)
+
+    assert 0 < max(seen) < 4 * 160_000
+
+
+def record_large_events(path: Path, count: int) -> None:
+    """Record events of 19,900 bytes each."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.executemany(
+            "INSERT INTO events VALUES (?, 'job.failed', 'job-9', '', 0, ?, x'', NULL)",
+            [(f"evt_{number}", b"x" * 19_900) for number in range(count)],
+        )
 
 
 async def test_stream_rejects_invalid_queries(daemon: LiveDaemon):
