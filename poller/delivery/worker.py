@@ -154,8 +154,7 @@ class SinkWorker:
     async def _prefetch(self) -> None:
         try:
             if self._is_back:
-                await self.store.expedite(self.name, self.clock.steady())
-                self._is_back = False
+                self._is_back = await self.store.expedite(self.name, self.clock.steady())
             self._ready.extend(await self._read())
         except StoreUnavailable as error:
             log_store_error(self._throttle, error, sink=self.name)

@@ -91,8 +91,8 @@ class Store(Protocol):
         A delivery that became dead during its attempt stays dead, unless the attempt delivered it.
         """
 
-    async def expedite(self, sink: str, now: float) -> None:
-        """Make all pending deliveries of a sink due now."""
+    async def expedite(self, sink: str, now: float) -> bool:
+        """Make many deferred deliveries of a sink due now; return whether there may be more."""
 
     async def disable_sink(self, sink: str, reason: str) -> int:
         """Disable a sink, make its pending deliveries dead, and return how often it was disabled.

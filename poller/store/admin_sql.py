@@ -107,26 +107,29 @@ SINKS: Final = """
 SELECT name AS sink,
        CASE WHEN unconfigured_at IS NOT NULL THEN 'not configured'
             WHEN disabled_reason IS NOT NULL THEN 'disabled' ELSE 'enabled' END AS state,
-       count(*) FILTER (WHERE status = 'pending') AS pending,
-       min(created_at) FILTER (WHERE status = 'pending') AS oldest_at,
-       count(*) FILTER (WHERE status = 'dead') AS dead,
+       pending,
+       (SELECT min(created_at) FROM deliveries WHERE sink = name AND status = 'pending')
+       AS oldest_at,
+       dead,
        coalesce(disabled_reason, (
-           SELECT reason FROM deliveries WHERE sink = name AND status = 'pending'
+           SELECT reason FROM deliveries WHERE sink = name AND status = 'pending' AND is_head
             ORDER BY last_attempt_at DESC LIMIT 1)) AS reason
   FROM sinks
-  LEFT JOIN deliveries ON sink = name AND status <> 'delivered'
- GROUP BY name
-HAVING unconfigured_at IS NULL OR pending OR dead
+ WHERE unconfigured_at IS NULL OR pending OR dead
+ ORDER BY name
 """
 
 JOBS_BY_STATE: Final = """
-SELECT iif(phase = 'missing', 'MISSING', status) AS state, count(*)
-  FROM jobs
+SELECT iif(phase = 'missing', 'MISSING', status) AS state, sum(jobs)
+  FROM job_counts
+ WHERE jobs > 0
  GROUP BY 1
  ORDER BY 1
 """
 
-COUNT_UNFINISHED: Final = "SELECT count(*) FROM jobs WHERE phase NOT IN ('done', 'missing')"
+COUNT_UNFINISHED: Final = """
+SELECT coalesce(sum(jobs), 0) FROM job_counts WHERE phase NOT IN ('done', 'missing')
+"""
 
 ENDED_JOBS: Final = """
 SELECT job, max(changed_at) AS changed_at

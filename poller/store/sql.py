@@ -3,14 +3,19 @@
 from typing import Final
 
 WRITE_STATE: Final = """
-REPLACE INTO jobs (
+INSERT INTO jobs (
     deployment, job_id, phase, since, status, job,
     sequence, occurrence, is_unrecognised, awaited_fields, changed_at
 ) VALUES (
     :deployment, :job_id, :phase, :since, :status, :job,
     :sequence, :occurrence, :is_unrecognised, :awaited_fields, :now
-)
+) ON CONFLICT (deployment, job_id) DO UPDATE
+   SET phase = excluded.phase, since = excluded.since, status = excluded.status, job = excluded.job,
+       sequence = excluded.sequence, occurrence = excluded.occurrence,
+       is_unrecognised = excluded.is_unrecognised, awaited_fields = excluded.awaited_fields,
+       changed_at = excluded.changed_at
 """
+"""Not REPLACE, which deletes a row without its trigger."""
 
 WRITE_EVENT: Final = """
 INSERT INTO events (id, type, subject, occurred_at, recorded_at, body, digest, follows)
@@ -26,18 +31,19 @@ ON CONFLICT (name) DO UPDATE SET text = excluded.text
 """
 
 ADD_DELIVERIES: Final = """
-INSERT INTO deliveries (event_id, sink, subject, created_at, due)
-SELECT :id, value, :subject, :now, :now
-  FROM json_each(:sinks)
+INSERT INTO deliveries (event_id, sink, subject, created_at, due, status, reason, ended_at)
+SELECT :id, name, :subject, :now, :now,
+       iif(disabled_reason IS NULL, 'pending', 'dead'),
+       iif(disabled_reason IS NULL, NULL, :reason),
+       iif(disabled_reason IS NULL, NULL, :now)
+  FROM sinks
+ WHERE name IN (
+        SELECT value FROM json_each(:sinks) WHERE :follows IS NULL
+         UNION ALL
+        SELECT sink FROM deliveries WHERE event_id = :follows
+       )
 """
-
-ADD_DELIVERIES_TO_SAME_SINKS: Final = """
-INSERT INTO deliveries (event_id, sink, subject, created_at, due)
-SELECT :id, sink, :subject, :now, :now
-  FROM deliveries
- WHERE event_id = :follows
- ORDER BY id
-"""
+"""Those to a disabled sink are dead."""
 
 LOAD_STATES: Final = """
 SELECT job_id, phase, min(since, :now) AS since, status, job,
@@ -46,9 +52,9 @@ SELECT job_id, phase, min(since, :now) AS since, status, job,
  WHERE deployment = :deployment
    AND job_id IN (
         SELECT value FROM json_each(:job_ids)
-         UNION
+         UNION ALL
         SELECT job_id FROM jobs WHERE deployment = :deployment AND phase = 'settling'
-         UNION
+         UNION ALL
         SELECT job_id FROM jobs
          WHERE deployment = :deployment AND awaited_fields <> '[]'
            AND since > :now - :late_watch
@@ -79,17 +85,20 @@ DELETE FROM additions
 FLAGS: Final = "SELECT name, text FROM flags"
 
 _READY: Final = """
-SELECT heads.id, sink, created_at, attempts, is_replay,
+SELECT deliveries.id, sink, created_at, attempts, is_replay,
        event_id, type, events.subject, occurred_at, body, digest, follows
-  FROM heads
+  FROM deliveries
   JOIN events ON events.id = event_id
  WHERE sink = :sink
-   AND heads.subject NOT IN (SELECT value FROM json_each(:busy))
+   AND status = 'pending'
+   AND is_head
+   AND deliveries.subject NOT IN (SELECT value FROM json_each(:busy))
+   AND NOT EXISTS (SELECT 1 FROM sinks WHERE name = :sink AND disabled_reason IS NOT NULL)
 """
 
-DUE: Final = f"{_READY} AND due <= :now ORDER BY due, heads.id LIMIT :limit"
+DUE: Final = f"{_READY} AND due <= :now ORDER BY due, deliveries.id LIMIT :limit"
 
-EARLY: Final = f"{_READY} ORDER BY last_attempt_at, heads.id LIMIT :limit"
+EARLY: Final = f"{_READY} ORDER BY last_attempt_at, deliveries.id LIMIT :limit"
 """Deliveries without an attempt come first: SQLite sorts NULL before every number."""
 
 COUNT_LATE_FAILURE: Final = """
@@ -113,7 +122,13 @@ UPDATE deliveries
 """A delivery that became dead during its attempt stays so, unless the attempt succeeded."""
 
 EXPEDITE: Final = """
-UPDATE deliveries SET due = :now WHERE sink = :sink AND status = 'pending' AND due > :now
+UPDATE deliveries SET due = :now
+ WHERE id IN (
+        SELECT id
+          FROM deliveries
+         WHERE sink = :sink AND status = 'pending' AND is_head AND due > :now
+         LIMIT :portion
+       )
 """
 
 DISABLE_SINK: Final = """
@@ -124,11 +139,19 @@ ON CONFLICT (name) DO UPDATE
 RETURNING times_disabled
 """
 
-DEAD_LETTER_DISABLED: Final = """
+_DEAD_LETTER: Final = """
 UPDATE deliveries
    SET status = 'dead', reason = :reason, ended_at = :now
- WHERE status = 'pending'
-   AND sink IN (SELECT name FROM sinks WHERE disabled_reason IS NOT NULL)
+ WHERE id IN (
+        SELECT deliveries.id
+          FROM sinks
+         CROSS JOIN deliveries ON sink = name AND status = 'pending'
+"""
+
+DEAD_LETTER_DISABLED: Final = f"""{_DEAD_LETTER}
+         WHERE disabled_reason IS NOT NULL
+         LIMIT :portion
+       )
 """
 
 RESTORE_DISABLED: Final = """
@@ -138,10 +161,9 @@ UPDATE deliveries
 """
 
 BACKLOGS: Final = """
-SELECT name,
-       (SELECT count(*) FROM deliveries WHERE sink = name AND status = 'pending') AS pending,
-       (SELECT count(*) FROM deliveries WHERE sink = name AND status = 'dead') AS dead,
-       (SELECT max(due) FROM deliveries WHERE sink = name AND status = 'pending') AS last_due,
+SELECT name, pending, dead,
+       (SELECT max(due) FROM deliveries WHERE sink = name AND status = 'pending' AND is_head)
+       AS last_due,
        (SELECT min(created_at) FROM deliveries WHERE sink = name AND status = 'pending')
        AS oldest_pending_at,
        disabled_reason IS NOT NULL AS is_disabled,
@@ -151,16 +173,24 @@ SELECT name,
  ORDER BY name
 """
 
-DEAD_LETTER_UNCONFIGURED: Final = """
-UPDATE deliveries
-   SET status = 'dead', reason = :reason, ended_at = :now
- WHERE status = 'pending'
-   AND sink IN (SELECT name FROM sinks WHERE unconfigured_at <= :now - :unconfigured_for)
+DEAD_LETTER_UNCONFIGURED: Final = f"""{_DEAD_LETTER}
+         WHERE unconfigured_at <= :now - :unconfigured_for
+         LIMIT :portion
+       )
+"""
+
+OLD_EVENTS: Final = """
+SELECT recorded_at, rowid AS number
+  FROM events
+ WHERE recorded_at <= :now - :delivered_for
+   AND (recorded_at, rowid) > (:recorded_at, :number)
+ ORDER BY recorded_at, rowid
+ LIMIT :portion
 """
 
 PRUNE_EVENTS: Final = """
 DELETE FROM events
- WHERE recorded_at <= :now - :delivered_for
+ WHERE rowid IN (SELECT value FROM json_each(:numbers))
    AND NOT EXISTS (
         SELECT 1
           FROM deliveries
@@ -168,31 +198,38 @@ DELETE FROM events
            AND (status = 'pending'
                 OR ended_at > :now - iif(status = 'dead', :dead_for, :delivered_for))
        )
-   AND subject NOT IN (
-        SELECT job_id FROM jobs WHERE awaited_fields <> '[]' AND since > :now - :late_watch
+   AND NOT EXISTS (
+        SELECT 1
+          FROM deployments
+          JOIN jobs USING (deployment)
+         WHERE job_id = subject AND awaited_fields <> '[]' AND since > :now - :late_watch
        )
 """
-
 """The end of a job that job.settled may follow stays: its deliveries say which sinks get that."""
 
 PRUNE_JOBS: Final = """
 DELETE FROM jobs
- WHERE changed_at <= :now - :jobs_for
-   AND job_id NOT IN (SELECT value FROM json_each(:watched))
+ WHERE rowid IN (
+        SELECT rowid
+          FROM jobs
+         WHERE changed_at <= :now - :jobs_for
+           AND job_id NOT IN (SELECT value FROM json_each(:watched))
+         LIMIT :portion
+       )
 """
 
 PRUNE_ADDITIONS: Final = """
 DELETE FROM additions
  WHERE added_at <= :now - :added_for
-   AND (deployment, job_id) IN (
-        SELECT deployment, job_id
+   AND EXISTS (
+        SELECT 1
           FROM jobs
-         WHERE phase IN ('done', 'missing') AND changed_at <= :now - :added_for
+         WHERE jobs.deployment = additions.deployment
+           AND jobs.job_id = additions.job_id
+           AND phase IN ('done', 'missing')
+           AND changed_at <= :now - :added_for
        )
 """
-
-PRUNE: Final = (PRUNE_ADDITIONS, PRUNE_EVENTS, PRUNE_JOBS)
-"""The additions first: they are found by the rows of their jobs."""
 
 DATABASE_ID: Final = "SELECT database_id FROM identity"
 
@@ -207,5 +244,9 @@ UPDATE sinks SET unconfigured_at = :now
 """
 
 CLAMP_DUE: Final = """
-UPDATE deliveries SET due = :now + :max_delay WHERE status = 'pending' AND due > :now + :max_delay
+UPDATE deliveries SET due = :now + :max_delay
+ WHERE sink IN (SELECT name FROM sinks)
+   AND status = 'pending'
+   AND is_head
+   AND due > :now + :max_delay
 """

@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 MAX_DUE_DELAY: Final = DAY
 """No delivery is deferred for longer: a later due time was written by a wrong clock."""
+PORTION: Final = 1_000
+"""Rows that one transaction of a large change reads or changes: others have their turn between."""
 DEFAULT_RETENTION: Final = Retention()
 
 
@@ -108,16 +110,17 @@ class SqliteStore(Store):
 
         await self._transact(work)
 
-    async def expedite(self, sink: str, now: float) -> None:
-        await self._transact(lambda db: db.execute(sql.EXPEDITE, {"sink": sink, "now": now}))
+    async def expedite(self, sink: str, now: float) -> bool:
+        values = {"sink": sink, "now": now, "portion": PORTION}
+        return await self._transact(lambda db: db.execute(sql.EXPEDITE, values).rowcount) == PORTION
 
     async def disable_sink(self, sink: str, reason: str) -> int:
-        def work(db: sqlite3.Connection) -> int:
-            row = db.execute(sql.DISABLE_SINK, {"sink": sink, "reason": reason}).fetchone()
-            self._dead_letter_disabled(db)
-            return int(row["times_disabled"])
-
-        return await self._transact(work)
+        values = {"sink": sink, "reason": reason}
+        times: int = await self._transact(
+            lambda db: db.execute(sql.DISABLE_SINK, values).fetchone()["times_disabled"]
+        )
+        await self._change_all(sql.DEAD_LETTER_DISABLED, self._values(reason=SINK_DISABLED))
+        return times
 
     async def backlogs(self) -> list[SinkBacklog]:
         return await self._read(sql.BACKLOGS, {}, read_backlog)
@@ -125,17 +128,45 @@ class SqliteStore(Store):
     async def prune(self, now: float, watched: Collection[str]) -> int:
         values = self._values(
             watched=_json(watched),
-            reason=SINK_UNCONFIGURED,
             late_watch=LATE_WATCH_SECONDS + DAY,  # the last poll may be late
             now=now,
         )
         values |= {f"{name}_for": seconds for name, seconds in asdict(self._retention).items()}
+        await self._change_all(sql.DEAD_LETTER_DISABLED, values | {"reason": SINK_DISABLED})
+        await self._change_all(sql.DEAD_LETTER_UNCONFIGURED, values | {"reason": SINK_UNCONFIGURED})
+        return (
+            await self._change_all(sql.PRUNE_ADDITIONS, values)  # found by the rows of their jobs
+            + await self._prune_events(values)
+            + await self._change_all(sql.PRUNE_JOBS, values)
+        )
 
-        def work(db: sqlite3.Connection) -> int:
-            db.execute(sql.DEAD_LETTER_UNCONFIGURED, values)
-            return sum(db.execute(statement, values).rowcount for statement in sql.PRUNE)
+    async def _prune_events(self, values: Mapping[str, Any]) -> int:
+        """Delete old events; those that are kept are read too, so this is done in portions."""
 
-        return await self._transact(work)
+        def work(db: sqlite3.Connection) -> tuple[int, sqlite3.Row | None]:
+            old = db.execute(sql.OLD_EVENTS, portion).fetchall()
+            numbers = json.dumps([row["number"] for row in old])
+            deleted = db.execute(sql.PRUNE_EVENTS, {**portion, "numbers": numbers}).rowcount
+            return deleted, old[-1] if old else None
+
+        total, last = 0, None
+        portion = {**values, "recorded_at": -math.inf, "number": 0, "portion": PORTION}
+        while True:
+            deleted, last = await self._transact(work)
+            total += deleted
+            if last is None:
+                return total
+            portion |= dict(last)
+
+    async def _change_all(self, statement: str, values: Mapping[str, Any]) -> int:
+        """Run a statement that changes a portion of rows until it finds no more; return how many.
+
+        Each portion is a transaction of its own.
+        """
+        portion, total = {**values, "portion": PORTION}, 0
+        while changed := await self._transact(lambda db: db.execute(statement, portion).rowcount):
+            total += changed
+        return total
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         """Reconcile a database that was just opened with the configuration of this process."""
@@ -150,22 +181,16 @@ class SqliteStore(Store):
         collisions = [event for event in batch.events if not self._write_event(db, event)]
         for name, text in batch.flags.items():
             db.execute(sql.WRITE_FLAG, {"name": name, "text": text})
-        self._dead_letter_disabled(db)
         return collisions
 
     def _write_event(self, db: sqlite3.Connection, event: Event) -> bool:
         """Write an event and its deliveries; return False if another event has its id."""
         sinks = [sink for sink, types in self._routes.items() if event.type in types]
-        values = self._values(**event_row(event), sinks=_json(sinks))
+        values = self._values(**event_row(event), sinks=_json(sinks), reason=SINK_DISABLED)
         if not db.execute(sql.WRITE_EVENT, values).rowcount:
             return event.repeats(db.execute(sql.EVENT_BODY, values).fetchone()["body"])
-        to_same_sinks = sql.ADD_DELIVERIES_TO_SAME_SINKS
-        db.execute(to_same_sinks if event.same_sinks_as else sql.ADD_DELIVERIES, values)
+        db.execute(sql.ADD_DELIVERIES, values)
         return True
-
-    def _dead_letter_disabled(self, db: sqlite3.Connection) -> None:
-        """Ensure that no disabled sink has pending deliveries."""
-        db.execute(sql.DEAD_LETTER_DISABLED, self._values(reason=SINK_DISABLED))
 
     def _values(self, **values: object) -> dict[str, Any]:
         return {"deployment": self._deployment, "now": self._now(), **values}

@@ -23,18 +23,30 @@ from tests.support.store_builders import (
 )
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 async def test_migration_keeps_everything(path: Path, now: ManualClock, version: int) -> None:
     """A database of an older version is migrated when it is opened, with everything in it."""
-    event = event_row(an_event("1")) | {"now": NOON}
     with sqlite3.connect(path) as db:
         db.executescript("".join(schema.MIGRATIONS[:version]))
         db.execute(f"PRAGMA user_version = {version}")
         flags, word = ("flags", "rejected") if version >= 3 else ("marks", "refused")
         db.execute(f"INSERT INTO {flags} VALUES ('born', 'then'), ('auth', '{word} 3')")
         db.execute("INSERT INTO sinks (name) VALUES ('webhook')")
-        db.execute(sql.WRITE_EVENT, event)
-        db.execute(sql.ADD_DELIVERIES, event | {"sinks": '["webhook"]'})
+        status = "status" if version >= 3 else "fate"
+        for name, ends_as in (("1", "dead"), ("2", "pending"), ("3", "pending")):
+            db.execute(sql.WRITE_EVENT, event_row(an_event(name)) | {"now": NOON})
+            db.execute(
+                "INSERT INTO deliveries (event_id, sink, subject, created_at, due, reason,"
+                f" {status}) VALUES (?, 'webhook', 'job-1', ?, ?, 'no', ?)",
+                (f"evt_{name}", NOON, NOON, ends_as),
+            )
+        for job_id, phase in (("job-1", "done"), ("job-2", "done"), ("job-3", "missing")):
+            db.execute(
+                "INSERT INTO jobs (deployment, job_id, phase, since, status, sequence, occurrence,"
+                f" is_unrecognised, {'awaits_cost' if version < 4 else 'awaited_fields'},"
+                " changed_at) VALUES ('api.sutro.sh', ?, ?, 0.0, 'SUCCEEDED', 0, 0, 0, ?, 0.0)",
+                (job_id, phase, 0 if version < 4 else "[]"),
+            )
     db.close()
 
     async with a_store(path, now) as store:
@@ -43,7 +55,10 @@ async def test_migration_keeps_everything(path: Path, now: ManualClock, version:
         flags = await store.get_flags()
         assert flags["born"] == "then"
         assert AuthNotice.parse(flags["auth"]) == AuthNotice(is_rejected=True, occurrence=3)
-        assert await event_ids(store, NOON) == ["evt_1"]
+        assert await event_ids(store, NOON) == ["evt_2"]
+        status = store.admin().status()
+    assert status.jobs == {"MISSING": 1, "SUCCEEDED": 2}
+    assert [(sink["pending"], sink["dead"]) for sink in status.sinks] == [(0, 0), (2, 1)]
 
 
 SUCCEEDED = a_job("SUCCEEDED", **FINAL)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from poller.core.outbox import DeliveryStatus, Outcome, WriteBatch
+from poller.store.filters import EventFilter
 from tests.support.store_builders import (
     HOOK,
     LOG,
@@ -124,6 +125,20 @@ async def test_dead_event_does_not_block_the_next_of_its_job(store: AnyStore) ->
     (first,) = await due(store, NOON)
     await store.settle([dead(first)])
 
+    assert await event_ids(store, NOON) == ["evt_2"]
+
+
+async def test_replayed_event_goes_before_later_ones(store: AnyStore) -> None:
+    """A dead event that is replayed holds up a later one of its job, which is then due at once."""
+    await store.write(WriteBatch(events=[an_event("1"), an_event("2")]))
+    await store.settle([dead((await due(store, NOON))[0])])
+    await store.settle([deferred((await due(store, NOON))[0], NOON + 60)])
+
+    list(store.admin().replay(EventFilter(state="dead")))
+    replayed = await due(store, NOON + 60)
+    await store.settle([delivered(delivery) for delivery in replayed])
+
+    assert [delivery.event.id for delivery in replayed] == ["evt_1"]
     assert await event_ids(store, NOON) == ["evt_2"]
 
 
