@@ -9,15 +9,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread, Timer
 from typing import Final
 from urllib.parse import urlsplit
-
-import anyio
 
 from tests.bench.processes import Program, Running, Server, daemon, newest
 from tests.bench.results import Chapter, Row
@@ -204,7 +201,7 @@ def of(contents: Contents) -> tuple[Measured, Start]:
         folder = Path(name)
         program = daemon(server, folder, newest(1, 1), POLLER_WEBHOOK_URL=NOBODY)
         path, deployment = Path(program.variables["POLLER_STORE"]), urlsplit(server.http).netloc
-        anyio.run(partial(make_large_database, path, contents, deployment=deployment))
+        make_large_database(path, contents, deployment=deployment)
         _drop_from_page_cache(path)
         measured = measure(program, folder)
         with started(program, folder) as (_, again):

@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 import anyio
 import pytest
@@ -13,6 +15,7 @@ from poller.store import pagination
 from poller.store.admin import StoreAdmin
 from poller.store.filters import EventFilter
 from poller.store.sqlite import SqliteStore
+from tests.fault_injection.harness import tally
 from tests.support.store_builders import (
     DAY,
     HOOK,
@@ -29,16 +32,31 @@ from tests.support.store_builders import (
 ROWS = 3_000
 """More than SQLite changes or sorts without a temporary file."""
 
+SUITES: Final = ("tests/api/test_many_rows.py", "tests/store/test_admin.py")
+"""The tests of all that changes the store; those of the API have hundreds of rows of each kind."""
+
 READ_ONLY_ROOT = """
 mount --make-rprivate /
 mount --bind "$1" "$1"
-mount -o remount,bind,ro /
-for place in /tmp /var/tmp /usr/tmp /dev/shm; do
+mount --bind "$PWD" "$PWD"
+for place in / "$PWD" /tmp /var/tmp /usr/tmp /dev/shm; do
     if mountpoint -q "$place"; then mount -o remount,bind,ro "$place"; fi
 done
+cd "$PWD"
+for place in . /tmp /var/tmp /usr/tmp; do test ! -w "$place"; done
 shift
 exec "$@"
 """
+"""Make the root read-only, but not a folder: SQLite finds no place for a temporary file."""
+
+RUN_TESTS: Final = """
+import sys, tempfile, pytest
+tempfile.tempdir = sys.argv[1]
+sys.exit(pytest.main(sys.argv[2:]))
+"""
+"""Run pytest with the folder for Python's own temporary files; a variable is also SQLite's."""
+
+PROMISE: Final = "a writable folder for the database is enough: no temporary file is needed"
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("unshare"),
@@ -90,15 +108,31 @@ async def _settle_all(store: SqliteStore, now: ManualClock) -> None:
     assert await store.backlogs()
 
 
+def run_in_read_only_root(folder: Path, *arguments: str) -> list[str]:
+    """Run Python with only one writable folder, and return what went wrong."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path.cwd())}
+    shell = ["unshare", "--mount", "sh", "-euc", READ_ONLY_ROOT, "sh", str(folder), sys.executable]
+    ended = subprocess.run(
+        [*shell, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    return [ended.stdout[-2_000:] + ended.stderr] if ended.returncode else []
+
+
 def test_store_needs_no_temporary_file(tmp_path: Path) -> None:
     """Every verb works on thousands of rows where no temporary file can be made."""
-    folder = tmp_path / "state"
-    folder.mkdir()
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path.cwd())}
-    arguments = [sys.executable, "-m", __name__, str(folder / "state.db")]
-    shell = ["unshare", "--mount", "sh", "-euc", READ_ONLY_ROOT, "sh", str(folder)]
-    code = os.spawnve(os.P_WAIT, shutil.which("unshare") or "", shell + arguments, environment)
-    assert code == 0
+    violations = run_in_read_only_root(tmp_path, "-m", __name__, str(tmp_path / "state.db"))
+
+    tally(PROMISE, cases=1, violations=violations)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_suites_need_no_temporary_file(tmp_path: Path, suite: str) -> None:
+    """The tests of the store, the API and the commands pass where no temporary file can be made."""
+    options = ("-q", "-p", "no:cacheprovider", "-m", "not slow", f"--basetemp={tmp_path}/tests")
+
+    violations = run_in_read_only_root(tmp_path, "-c", RUN_TESTS, str(tmp_path), *options, suite)
+
+    tally(PROMISE, cases=1, violations=violations)
 
 
 if __name__ == "__main__":

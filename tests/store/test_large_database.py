@@ -14,7 +14,7 @@ async def test_large_database_looks_as_if_the_daemon_had_written_it(path: Path) 
     """Every event is intact and matches the schema, and each kind has its number of rows."""
     contents = Contents(jobs=40, delivered=5, dead=6, pending=20, sinks=[HOOK, "webhook.audit"])
 
-    await make_large_database(path, contents)
+    make_large_database(path, contents)
 
     async with a_store(path, time.time, routes=dict.fromkeys(contents.sinks, frozenset())) as store:
         found = await due(store, time.time() + 7200.0, limit=99)

@@ -1,6 +1,6 @@
 """Databases with millions of rows, made in seconds: `python -m tests.support.large_database -h`.
 
-The program itself creates the tables. The rows look as if it had written them.
+The tables are the program's own. The rows look as if it had written them.
 """
 
 import argparse
@@ -12,11 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Final
-
-import anyio
 
 from poller.core.detection_lag import Detection
 from poller.core.events import DEFAULT_NAMESPACE, EventOrigin, checksum, event_id, job_event
@@ -24,7 +21,7 @@ from poller.core.job_status import JobStatus
 from poller.core.jobs import Job
 from poller.core.parsing import parse_job
 from poller.core.state import EventDraft, JobEventType
-from poller.store.sqlite import SqliteStore
+from poller.store import schema
 
 DEPLOYMENT: Final = "api.sutro.sh"
 FAILED_SHARE: Final = 10
@@ -119,19 +116,24 @@ class Contents:
     job_days: float = 399.0
 
 
-async def make_large_database(
-    path: Path, contents: Contents, *, deployment: str = DEPLOYMENT, now: float | None = None
+def make_large_database(
+    path: Path,
+    contents: Contents,
+    *,
+    deployment: str = DEPLOYMENT,
+    now: float | None = None,
+    version: int = len(schema.MIGRATIONS),
 ) -> None:
-    """Create a database with these contents, as the daemon leaves it when it stops."""
-    routes = dict.fromkeys(contents.sinks, frozenset[str]())
-    async with SqliteStore(path, routes=routes, deployment=deployment, now=time.time):
-        pass
+    """Create a database with these contents and schema version, as a daemon that stopped."""
+    path.touch(0o600)
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.create_function("event_id", 2, _event_id)
         db.create_function("checksum", 1, checksum)
-        for setting in ("synchronous = OFF", "temp_store = MEMORY", "cache_size = -1000000"):
-            db.execute(f"PRAGMA {setting}")
-        db.execute("PRAGMA journal_mode = OFF").fetchone()
+        for setting in ("journal_mode", "synchronous"):
+            db.execute(f"PRAGMA {setting} = OFF").fetchone()
+        db.execute("PRAGMA cache_size = -1000000")
+        db.executescript(f"{''.join(schema.MIGRATIONS[:version])}; PRAGMA user_version = {version}")
+        db.executemany("INSERT INTO sinks (name) VALUES (?)", [(name,) for name in contents.sinks])
         db.execute("BEGIN")
         _fill(db, contents, {"deployment": deployment, "now": time.time() if now is None else now})
         db.execute("COMMIT")
@@ -241,11 +243,13 @@ def main() -> None:
         "--days", type=float, default=Contents().days, help="age of the first event"
     )
     parser.add_argument("--deployment", default=DEPLOYMENT, help="host and port of the API")
+    newest = len(schema.MIGRATIONS)
+    parser.add_argument("--version", type=int, default=newest, help="schema version, 4 or later")
     wanted = vars(parser.parse_args())
-    path, deployment = wanted.pop("path"), wanted.pop("deployment")
+    path, deployment, version = (wanted.pop(name) for name in ("path", "deployment", "version"))
     others = (f"webhook.n{number}" for number in range(1, wanted.pop("sinks")))
     contents = Contents(sinks=("webhook", *others), **wanted)
-    anyio.run(partial(make_large_database, path, contents, deployment=deployment))
+    make_large_database(path, contents, deployment=deployment, version=version)
 
 
 if __name__ == "__main__":
