@@ -39,6 +39,7 @@ from poller.wiring import (
     build_rate_limiter,
     build_source,
     build_store,
+    open_sink,
 )
 
 SHUTDOWN_GRACE: Final = 6.0
@@ -175,12 +176,7 @@ class App:
         )
 
     async def _make_dispatcher(self, stack: AsyncExitStack, store: Store) -> Dispatcher:
-        sinks = {
-            sink.name: await stack.enter_async_context(
-                sink.kind.open(sink.reloadable, self.config.outbound_for(sink.name))
-            )
-            for sink in self.config.sinks
-        }
+        sinks = {sink.name: await open_sink(self.config, sink, stack) for sink in self.config.sinks}
         return Dispatcher(
             sinks,
             store,

@@ -1,19 +1,26 @@
 """Builds the parts of the daemon and of other commands from the configuration."""
 
+import asyncio
 import random
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 
-from poller.config import Config
+from poller.config import Config, SinkConfig
 from poller.core.counters import Counters
+from poller.core.errors import ConfigError
 from poller.core.pacing import Random
+from poller.delivery.attempt import safe_line
 from poller.polling.waiter import JobWaiter, ProgressListener, WaitOptions
 from poller.runtime.bounded_read import READ_TIMEOUT, BoundedRead
 from poller.runtime.clock import Clock
 from poller.runtime.http_client import HttpClient
 from poller.settings.types import MEMORY
+from poller.sinks import Sink
 from poller.store import Store
 from poller.store.memory import MemoryStore
 from poller.store.open_errors import open_error
@@ -153,3 +160,28 @@ def build_store(config: Config, clock: Clock) -> Store:
         retention=config.retention,
         allow_network=settings.allow_network_store,
     )
+
+
+async def open_sink(config: Config, sink: SinkConfig, stack: AsyncExitStack) -> Sink:
+    """Open a sink until the stack closes it. Raises ConfigError if its code fails in any way."""
+    try:
+        context = sink.kind.open(sink.reloadable, config.outbound_for(sink.name))
+        opened = await context.__aenter__()
+    except ConfigError:
+        raise
+    except BaseException as error:
+        task = asyncio.current_task()
+        if task and task.cancelling():
+            raise
+        reason = safe_line(f"{type(error).__name__}: {error}", config.secrets)
+        raise ConfigError(f"POLLER_SINKS: sink {sink.name!r} cannot be opened: {reason}") from None
+    stack.push_async_exit(partial(_close_sink, sink.name, context))
+    return opened
+
+
+async def _close_sink(name: str, context: AbstractAsyncContextManager[Sink], *error: Any) -> None:
+    """Close a sink; log what it raises, since its bug must not change how the daemon ends."""
+    try:
+        await context.__aexit__(*error)
+    except (Exception, SystemExit):
+        log.exception("sink.crashed", sink=name)

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from contextlib import AsyncExitStack
 from typing import Final
 
 import anyio
@@ -19,6 +20,7 @@ from poller.core.outbox import Delivery
 from poller.delivery.attempt import attempt, test_delivery
 from poller.runtime import logging as logs
 from poller.runtime.clock import Clock
+from poller.wiring import open_sink
 
 COLUMNS: Final = ("sink", "state", "pending", "oldest_at", "dead", "reason")
 
@@ -93,6 +95,7 @@ def _configured(config: Config, name: str) -> SinkConfig:
 
 async def _send(config: Config, sink: SinkConfig, delivery: Delivery) -> str | None:
     """Send a test event through the real sink; return the reason if it was not delivered."""
-    async with sink.kind.open(sink.reloadable, config.outbound_for(sink.name)) as opened:
+    async with AsyncExitStack() as stack:
+        opened = await open_sink(config, sink, stack)
         error = await attempt(opened, delivery, secrets=config.secrets)
     return error.reason if error else None

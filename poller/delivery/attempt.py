@@ -22,6 +22,8 @@ SEND_TIMEOUT: Final = 90.0
 """Seconds that a sink may take for one event, whatever its own timeout is."""
 CANCEL_TIMEOUT: Final = 1.0
 """Seconds that a sink may take to end when its call is cancelled."""
+CANCEL_TURNS: Final = 10
+"""Turns of the event loop in each of which a call is cancelled that goes on."""
 REASON_CHARS: Final = 1_000
 """Characters of a reason that are logged and stored."""
 REDACTED_CHARS: Final = 100_000
@@ -39,11 +41,11 @@ async def attempt(sink: Sink, delivery: Delivery, *, secrets: Secrets) -> Delive
     would deliver out of order, and each one would cost a thread. Only the caller's own
     cancellation leaves it behind.
     """
-    scope = anyio.CancelScope()
-    call = asyncio.create_task(_send(sink, delivery, secrets, scope))
+    scope, guard = anyio.CancelScope(), anyio.CancelScope()
+    call = asyncio.create_task(_send(sink, delivery, secrets, scope, guard))
     try:
         if not await _ends(call, SEND_TIMEOUT):
-            scope.cancel()
+            await _cancel(call, scope, guard)
             if not await _ends(call, CANCEL_TIMEOUT):
                 log.warning("sink.hung", sink=delivery.sink, event_id=delivery.event.id)
                 await _ends(call)
@@ -64,11 +66,30 @@ async def _ends(call: asyncio.Task[Any], within: float | None = None) -> bool:
     return call.done()
 
 
+async def _cancel(
+    call: asyncio.Task[Any], scope: anyio.CancelScope, guard: anyio.CancelScope
+) -> None:
+    """Cancel a call, except for threads that it waits for.
+
+    anyio cancels it in each turn of the event loop until it ends, so that one that goes on would
+    cost a whole core. The guard ends that.
+    """
+    scope.cancel()
+    for _ in range(CANCEL_TURNS):
+        if not call.done():
+            await asyncio.sleep(0)
+    guard.shield = True
+
+
 async def _send(
-    sink: Sink, delivery: Delivery, secrets: Secrets, scope: anyio.CancelScope
+    sink: Sink,
+    delivery: Delivery,
+    secrets: Secrets,
+    scope: anyio.CancelScope,
+    guard: anyio.CancelScope,
 ) -> DeliveryError | None:
     try:
-        with scope:
+        with scope, guard:
             try:
                 await sink.send(delivery)
             except DeliveryError as error:
@@ -84,10 +105,8 @@ async def _send(
 
 def _sanitize(error: DeliveryError, secrets: Secrets) -> DeliveryError:
     """Return a copy of a sink's error that is safe to log, to store and to compute with."""
-    # Redact before the final cut: half a secret would not be found.
-    reason = redact(str(error.reason)[:REDACTED_CHARS], secrets())
     return DeliveryError(
-        " ".join(strip_unprintable(reason).split())[:REASON_CHARS],
+        safe_line(str(error.reason), secrets),
         is_permanent=bool(error.is_permanent),
         retry_after=_finite(error.retry_after),
         is_sink_fault=bool(error.is_sink_fault),
@@ -95,6 +114,13 @@ def _sanitize(error: DeliveryError, secrets: Secrets) -> DeliveryError:
         is_suspect=bool(error.is_suspect),
         is_rejected=bool(error.is_rejected),
     )
+
+
+def safe_line(text: str, secrets: Secrets) -> str:
+    """Return the text of an error as one short line without secrets."""
+    # Redact before the final cut: half a secret would not be found.
+    redacted = redact(text[:REDACTED_CHARS], secrets())
+    return " ".join(strip_unprintable(redacted).split())[:REASON_CHARS]
 
 
 def _finite(seconds: Any) -> float | None:
