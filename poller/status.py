@@ -13,7 +13,7 @@ import anyio
 
 from poller.core.counters import Counters
 from poller.core.errors import StoreUnavailable
-from poller.core.issues import REMEDIES, Issue
+from poller.core.issues import REMEDIES, Issue, delayed_delivery
 from poller.core.outbox import SinkBacklog
 from poller.polling.watcher import Watcher
 from poller.runtime.liveness import STALL_TIMEOUT, HeartbeatRegistry
@@ -96,7 +96,7 @@ class DaemonStatus:
 
     @property
     def issues(self) -> tuple[Issue, ...]:
-        """The issues outside the daemon that keep it from its work."""
+        """The issues outside the daemon that keep it from its work, as of the last `backlog`."""
         reachability = self.rate_limiter.reachability
         watcher = self._watcher
         knows_no_job = watcher is not None and watcher.is_wrong_endpoint
@@ -109,8 +109,20 @@ class DaemonStatus:
             Issue.JOB_NOT_FOUND: is_not_found and not knows_no_job,
             Issue.FILE_UNREADABLE: self.is_file_failing(),
             Issue.EVENT_ID_COLLISION: self.counters.id_collisions > 0,
+            Issue.DELIVERY_DELAYED: bool(self._delayed_deliveries),
         }
         return tuple(filter(is_present.get, is_present))
+
+    def remedy(self, issue: Issue) -> str:
+        """Return what an issue means now, and what to do."""
+        if issue is Issue.DELIVERY_DELAYED:
+            return " ".join(self._delayed_deliveries)
+        return REMEDIES[issue]
+
+    @property
+    def _delayed_deliveries(self) -> Sequence[str]:
+        now = self.now()
+        return [text for sink in self._backlog if (text := delayed_delivery(sink, now))]
 
     @property
     def database_id(self) -> str | None:
@@ -165,7 +177,7 @@ class DaemonStatus:
         sinks = await self.backlog()
         jobs = ", ".join(f"{count} {state}" for state, count in sorted(self.jobs.items()))
         pending, dead = sum(sink.pending for sink in sinks), sum(sink.dead for sink in sinks)
-        remedies = (REMEDIES[issue] for issue in self.issues)
+        remedies = map(self.remedy, self.issues)
         return "; ".join(
             (f"jobs: {jobs or 'none yet'}", f"{pending} pending, {dead} dead", *remedies)
         )

@@ -19,6 +19,7 @@ class Sink(ResponseModel):
     state: Literal["enabled", "disabled", "not configured"]
     pending: Count = Field(description="Pending deliveries")
     oldest_at: UtcTime | None = Field(description="When the oldest pending event was recorded")
+    failing_since: UtcTime | None = Field(description="When its attempts began to fail")
     dead: Count = Field(description="Dead letters")
     reason: str | None = Field(description="Why the sink is disabled, or its last attempt failed")
 

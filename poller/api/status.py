@@ -11,7 +11,7 @@ from pydantic import Field
 from poller import __version__
 from poller.api.context import ApiContext
 from poller.api.models import Count, JobState, ResponseModel, SinkName, UtcTime
-from poller.core.issues import REMEDIES, Issue
+from poller.core.issues import Issue
 from poller.core.jobs import format_rfc3339
 from poller.core.outbox import SinkBacklog
 
@@ -47,6 +47,7 @@ class Backlog(ResponseModel):
     configured: bool
     pending: Count
     oldest_at: UtcTime | None
+    failing_since: UtcTime | None = Field(description="When its attempts began to fail")
     dead: Count
 
 
@@ -66,12 +67,13 @@ class Status(ResponseModel):
 async def status(context: ApiContext) -> Status:
     """Return readiness, issues, jobs by state and the backlog of each sink."""
     daemon, health = context.status, context.status.health
+    sinks = [_backlog(sink) for sink in await daemon.backlog()]
     reachability = daemon.rate_limiter.reachability
     return Status(
         version=__version__,
         ready=health.is_ready,
         reasons=list(health.reasons),
-        issues=[IssueReport(name=issue, remedy=REMEDIES[issue]) for issue in daemon.issues],
+        issues=[IssueReport(name=issue, remedy=daemon.remedy(issue)) for issue in daemon.issues],
         api=ApiStatus(
             url=context.config.settings.api_url,
             last_response_at=_utc_time(reachability.last_response_at),
@@ -80,7 +82,7 @@ async def status(context: ApiContext) -> Status:
         ),
         store=StoreHealth(id=daemon.database_id, error=daemon.store_error),
         jobs=cast("dict[JobState, int]", dict(sorted(daemon.jobs.items()))),
-        sinks=[_backlog(sink) for sink in await daemon.backlog()],
+        sinks=sinks,
     )
 
 
@@ -99,6 +101,7 @@ def _backlog(sink: SinkBacklog) -> Backlog:
         configured=sink.is_configured,
         pending=sink.pending,
         oldest_at=_utc_time(sink.oldest_pending_at),
+        failing_since=_utc_time(sink.failing_since),
         dead=sink.dead,
     )
 

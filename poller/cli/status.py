@@ -1,8 +1,10 @@
 """`status`: show health, backlog and what needs attention."""
 
 import argparse
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any, Final
 
 from poller.cli import exit_codes as codes
@@ -13,8 +15,10 @@ from poller.cli.jobs.ls import count_unseen
 from poller.cli.output import as_json, format_age
 from poller.cli.table import as_table
 from poller.core.formatting import format_count
-from poller.core.issues import REMEDIES, Issue
+from poller.core.issues import REMEDIES, Issue, delayed_delivery
+from poller.core.outbox import SinkBacklog
 from poller.store.admin import StoreStatus
+from poller.store.filters import Row
 
 COLUMNS: Final = ("sink", "state", "pending", "oldest", "dead")
 BYTES_PER_MB: Final = 1_000_000
@@ -75,10 +79,24 @@ def _daemon_actions(report: DaemonReport) -> Iterator[str]:
     if report.status is None:
         return
     issues: list[dict[str, Any]] = report.status["issues"]
-    yield from (issue["remedy"] for issue in issues)
+    # That of a sink is in the database, which is read without the daemon, too.
+    yield from (issue["remedy"] for issue in issues if issue["name"] != Issue.DELIVERY_DELAYED)
     api = report.status["api"]
     if api["error"] and not api["last_response_at"] and not issues:
         yield f"The API has never responded ({api['error']}): check SUTRO_API_URL."
+
+
+def _delayed(row: Row) -> str | None:
+    """Return the sentence about a sink whose oldest delivery waits for over an hour, or None."""
+    oldest_at = row["oldest_at"] and datetime.fromisoformat(row["oldest_at"]).timestamp()
+    backlog = SinkBacklog(
+        name=row["sink"],
+        pending=row["pending"],
+        oldest_pending_at=oldest_at,
+        reason=row["reason"],
+        is_configured=row["state"] != "not configured",
+    )
+    return delayed_delivery(backlog, time.time())
 
 
 def _store_actions(status: StoreStatus) -> Iterator[str]:
@@ -92,6 +110,8 @@ def _store_actions(status: StoreStatus) -> Iterator[str]:
         yield f"The daemon is not running, with {jobs} and {deliveries}: start `sutro-poller run`."
     for row in status.sinks:
         sink = row["sink"]
+        if status.is_running and (delayed := _delayed(row)):
+            yield delayed
         if row["state"] == "disabled":
             yield (
                 f"{sink} is disabled ({row['reason']}): fix its receiver, then run"

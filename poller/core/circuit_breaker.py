@@ -1,5 +1,6 @@
 """The circuit breaker of one sink. Times are seconds of one monotonic clock."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,6 +35,7 @@ class CircuitBreaker:
     paused_until: float = 0.0
     _probes: int = 0
     _suspicious: set[str] = field(default_factory=set)
+    _at_fault: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Start closed, at full width."""
@@ -44,10 +46,15 @@ class CircuitBreaker:
         """Return whether only a probe may be sent."""
         return self.opens_at is not None
 
+    @property
+    def is_failing(self) -> bool:
+        """Return whether the circuit is open because of attempts, not only `half_open`."""
+        return self._probes > 0
+
     def delay(self, now: float, in_flight: int) -> float:
         """Return the seconds until a delivery may be sent; inf while others must finish first."""
         if in_flight >= (1 if self.is_open else self.allowed):
-            return float("inf")
+            return math.inf
         return max(0.0, self.paused_until - now, (self.opens_at or now) - now)
 
     def half_open(self, now: float) -> None:
@@ -61,10 +68,24 @@ class CircuitBreaker:
         self._suspicious.add(event_id)
         return self.is_open or len(self._suspicious) >= SUSPECT_EVENTS
 
+    def retry_limit(self, error: DeliveryError, event_id: str) -> float:
+        """Return the seconds after which a failed event is retried at the latest.
+
+        The sink is suspect until another event is delivered: one or two events alone are its
+        probes, though they do not open the circuit.
+        """
+        is_probe = error.is_suspect and event_id not in self._at_fault
+        return PROBE_DELAYS[-1] if is_probe else math.inf
+
+    def forget(self, event_id: str) -> None:
+        """Forget an event that was delivered, or is a dead letter."""
+        self._at_fault.discard(event_id)
+
     def record_success(self) -> bool:
         """Record a response that is no fault of the sink; return whether it closed the circuit."""
         was_open, self.opens_at = self.is_open, None
         self.failures = 0
+        self._at_fault |= self._suspicious
         self._suspicious.clear()
         self._probes = 0
         self.allowed = 1 if was_open else min(self.allowed * 2, self.width)

@@ -1,7 +1,15 @@
 """Issues outside the daemon that keep it from its work, with a remedy for each."""
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
+
+from poller.core.formatting import format_count
+from poller.core.jobs import format_rfc3339
+from poller.core.outbox import SinkBacklog
+
+MAX_DELIVERY_DELAY: Final = 3_600.0
+"""Seconds that a delivery may be pending until its sink needs attention."""
 
 
 class Issue(StrEnum):
@@ -14,6 +22,7 @@ class Issue(StrEnum):
     JOB_NOT_FOUND = "job_not_found"
     FILE_UNREADABLE = "file_unreadable"
     EVENT_ID_COLLISION = "event_id_collision"
+    DELIVERY_DELAYED = "delivery_delayed"
 
 
 REMEDIES: Final = {
@@ -42,4 +51,25 @@ REMEDIES: Final = {
         " POLLER_EVENT_ID_NAMESPACE, or another POLLER_STORE, for each SUTRO_API_URL."
     ),
 }
-"""One sentence for each issue: its meaning and the remedy."""
+"""One sentence for each issue: its meaning and the remedy. DELIVERY_DELAYED has one per sink."""
+
+
+def delayed_delivery(sink: SinkBacklog, now: float) -> str | None:
+    """Return the sentence about a sink whose oldest delivery waits for over an hour, or None.
+
+    `now` is in seconds since 1970.
+    """
+    if sink.oldest_pending_at is None or now - sink.oldest_pending_at <= MAX_DELIVERY_DELAY:
+        return None
+    since = format_rfc3339(datetime.fromtimestamp(int(sink.oldest_pending_at), UTC))
+    waiting = f"{sink.name} has {format_count(sink.pending, 'undelivered event')} since {since}"
+    if not sink.is_configured:
+        return (
+            f"{waiting}, but is not in POLLER_SINKS any more: add it again, or they become dead"
+            " letters after 7 days."
+        )
+    reason = sink.reason or "no attempt has ended"
+    return (
+        f"{waiting} ({reason}): fix its receiver, and they are sent. After 7 days they become dead"
+        " letters."
+    )

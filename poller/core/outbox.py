@@ -42,8 +42,10 @@ class WriteBatch:
 class Delivery:
     """One event for one sink.
 
-    `attempts` counts the failed ones. `is_intact` is false if the stored body does not match its
-    digest: it must not be sent.
+    `attempts` counts the failed ones, and `rejections` those of them that rejected this event.
+    `failing_seconds` is how long it has failed: the time since its first attempt, as far as further
+    attempts show it. `is_intact` is false if the stored body does not match its digest: it must not
+    be sent.
     """
 
     id: int
@@ -51,18 +53,26 @@ class Delivery:
     event: Event
     created_at: float
     attempts: int = 0
+    rejections: int = 0
+    failing_seconds: float = 0.0
     is_replay: bool = False
     is_intact: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The outcome of one attempt. `due` matters for PENDING only; `reason` is why it failed."""
+    """The outcome of one attempt.
+
+    `due` matters for PENDING only; `reason` is why it failed. `is_sink_fault` is whether the sink
+    fails, or works; None if the attempt does not show that. `is_rejection`: the event was rejected.
+    """
 
     delivery_id: int
     status: DeliveryStatus
     due: float = 0.0
     reason: str | None = None
+    is_sink_fault: bool | None = None
+    is_rejection: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +91,9 @@ class SinkBacklog:
     """The backlog of one sink.
 
     `last_due` is the latest due time of its pending deliveries, `oldest_pending_at` the earliest
-    time at which one of them was recorded. Without `is_configured` the sink was removed from the
-    configuration, and its deliveries wait for its return.
+    time at which one of them was recorded. `failing_since` is when the sink began to fail, and
+    `reason` why it fails, or why its oldest delivery is still pending. Without `is_configured` the
+    sink was removed from the configuration, and its deliveries wait for its return.
     """
 
     name: str
@@ -90,5 +101,7 @@ class SinkBacklog:
     dead: int = 0
     last_due: float | None = None
     oldest_pending_at: float | None = None
+    failing_since: float | None = None
+    reason: str | None = None
     is_disabled: bool = False
     is_configured: bool = True

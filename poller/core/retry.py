@@ -1,7 +1,7 @@
 """The delays between the attempts of one delivery, in seconds."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from poller.core.errors import DeliveryError
@@ -22,31 +22,19 @@ RETRY_DELAYS: Final = (
 )
 """Seconds after each failed attempt of a delivery; the last delay repeats."""
 MAX_DELIVERY_AGE: Final = 7 * 24 * HOUR
-"""Seconds after which a delivery that still fails is dead."""
+"""Seconds of failures after which a delivery is dead, or the backlog of a sink."""
+MAX_FAILURE_GAP: Final = 25 * HOUR
+"""Seconds between two failures that count as failing throughout: more than the longest pause."""
+MAX_ABSENCE: Final = 3 * 24 * HOUR
+"""Seconds between two failures of a sink after which the time that it has failed starts again.
+
+The clock may have been wrong on one side of the gap, and with it the age of every delivery.
+"""
 RETRY_AFTER_CAP: Final = 24 * HOUR
 """The longest pause that a sink can demand, in seconds."""
 
 MAX_REJECTIONS: Final = 3
-"""How often an event is rejected within an hour until it is a dead letter."""
-
-
-@dataclass(slots=True)
-class RejectionCounter:
-    """Counts how often a receiver has rejected each event that is still to be delivered."""
-
-    _counts: dict[str, tuple[float, int]] = field(default_factory=dict)
-
-    def add(self, event_id: str, now: float) -> int:
-        """Count a rejection; return how many there were within an hour."""
-        first_at, count = self._counts.get(event_id, (now, 0))
-        if now - first_at >= HOUR:
-            first_at, count = now, 0
-        self._counts[event_id] = first_at, count + 1
-        return count + 1
-
-    def forget(self, event_id: str) -> None:
-        """Forget an event that was delivered, or is a dead letter."""
-        self._counts.pop(event_id, None)
+"""How often an event is rejected until it is a dead letter."""
 
 
 def retry_delay(
@@ -54,7 +42,9 @@ def retry_delay(
     error: DeliveryError,
     random: Random,
     delays: Sequence[float] = RETRY_DELAYS,
+    *,
+    limit: float = math.inf,
 ) -> float:
     """Return the seconds until the next attempt: the delay with jitter, or the sink's own pause."""
-    step = delay_after(failures, delays)
-    return max(step * (1.0 + random() / 10.0), min(error.retry_after or 0.0, RETRY_AFTER_CAP))
+    step = delay_after(failures, delays) * (1.0 + random() / 10.0)
+    return max(min(step, limit), min(error.retry_after or 0.0, RETRY_AFTER_CAP))

@@ -14,7 +14,7 @@ from typing import Final
 import anyio
 import structlog
 
-from poller.core.circuit_breaker import FAILURE_THRESHOLD, CircuitBreaker
+from poller.core.circuit_breaker import CircuitBreaker
 from poller.core.counters import Counters
 from poller.core.errors import DeliveryError, StoreUnavailable
 from poller.core.outbox import Delivery, DeliveryStatus, Outcome
@@ -23,10 +23,10 @@ from poller.core.retry import (
     MAX_DELIVERY_AGE,
     MAX_REJECTIONS,
     RETRY_DELAYS,
-    RejectionCounter,
     retry_delay,
 )
 from poller.delivery.attempt import attempt
+from poller.delivery.failures import dead_letter, log_expired, log_retry
 from poller.runtime.clock import Clock
 from poller.runtime.liveness import HEARTBEAT_INTERVAL, Heartbeat
 from poller.runtime.log_throttle import LogThrottle
@@ -64,8 +64,8 @@ class SinkWorker:
     disable_sink: Callable[[str, str], Awaitable[None]]
     retry_delays: Sequence[float] = RETRY_DELAYS
     _breaker: CircuitBreaker = field(init=False)
-    _rejections: RejectionCounter = field(default_factory=RejectionCounter, init=False)
     _is_back: bool = field(default=False, init=False)
+    _may_expire: bool = field(default=False, init=False)
     _ready: deque[Delivery] = field(default_factory=deque, init=False)
     _claimed: set[str] = field(default_factory=set, init=False)
     _sending: int = field(default=0, init=False)
@@ -104,6 +104,7 @@ class SinkWorker:
     def release(self, delivery: Delivery) -> None:
         """Release the claim on a delivery's subject: the outcome is written."""
         self._claimed.discard(delivery.event.subject)
+        self._may_expire = self._breaker.is_failing
         self.wake()
 
     async def _has_deferred(self) -> bool:
@@ -135,6 +136,8 @@ class SinkWorker:
             while not self._is_closed:
                 self.heartbeat.beat()
                 seen = self._changed.count
+                if self._may_expire:
+                    await self._expire()
                 if not self._ready and self._delay() <= 0.0:
                     await self._prefetch()
                 delay = self._delay()  # an attempt may have failed while the store was read
@@ -158,6 +161,21 @@ class SinkWorker:
             self._ready.extend(await self._read())
         except StoreUnavailable as error:
             log_store_error(self._throttle, error, sink=self.name)
+
+    async def _expire(self) -> None:
+        """Make dead letters, in portions, of what is older than the sink may fail."""
+        self._may_expire, total = False, 0
+        try:
+            while portion := await self.store.dead_letter_expired(self.name):
+                self.heartbeat.beat()
+                total += portion
+                if self._is_closed:
+                    break
+        except StoreUnavailable as error:
+            log_store_error(self._throttle, error, sink=self.name)
+        finally:
+            if total:
+                log_expired(self._log, self.name, total)
 
     async def _read(self) -> list[Delivery]:
         """Read and claim what is due; for a probe, one delivery that may not be due yet."""
@@ -183,7 +201,7 @@ class SinkWorker:
     async def _attempt(self, delivery: Delivery) -> Outcome:
         is_probe = self._breaker.is_open
         if not delivery.is_intact:
-            return self._dead_letter(delivery, "its stored body is damaged")
+            return dead_letter(self._log, delivery, "its stored body is damaged")
         started_at = self.clock.steady()
         if not delivery.attempts and not delivery.is_replay:
             self.counters.record_first_attempt(self.name, delivery.event, started_at)
@@ -193,10 +211,12 @@ class SinkWorker:
         if error:
             return await self._handle_failure(delivery, error, is_probe=is_probe)
         self._recover()
-        self._rejections.forget(delivery.event.id)
+        self._breaker.forget(delivery.event.id)
         if delivery.attempts:
             self._log.info("delivery.succeeded", event_id=delivery.event.id)
-        return Outcome(delivery_id=delivery.id, status=DeliveryStatus.DELIVERED)
+        return Outcome(
+            delivery_id=delivery.id, status=DeliveryStatus.DELIVERED, is_sink_fault=False
+        )
 
     async def _handle_failure(
         self, delivery: Delivery, error: DeliveryError, *, is_probe: bool
@@ -204,38 +224,43 @@ class SinkWorker:
         if error.is_gone:
             self._release_prefetched()
             await self.disable_sink(self.name, error.reason)
-            return self._dead_letter(delivery, error.reason)
+            return dead_letter(self._log, delivery, error.reason)
         now = self.clock.steady()
-        self._judge_sink(delivery, error, now, is_probe=is_probe)
+        is_sink_fault = self._judge_sink(delivery, error, now, is_probe=is_probe)
         failures = delivery.attempts + 1
-        rejections = self._rejections.add(delivery.event.id, now) if error.is_rejected else 0
-        # Age alone proves little: the daemon may have been down, or its clock wrong.
-        is_expired = now - delivery.created_at >= MAX_DELIVERY_AGE and failures >= FAILURE_THRESHOLD
+        rejections = delivery.rejections + 1 if error.is_rejected else 0
+        # Age proves nothing: the daemon may have been down, or its clock wrong.
+        is_expired = delivery.failing_seconds >= MAX_DELIVERY_AGE
         if error.is_permanent or is_expired or rejections >= MAX_REJECTIONS:
-            return self._dead_letter(delivery, error.reason)
-        due = now + retry_delay(rejections or failures, error, self.random, self.retry_delays)
+            self._breaker.forget(delivery.event.id)
+            return dead_letter(self._log, delivery, error.reason, is_sink_fault=is_sink_fault)
+        limit = self._breaker.retry_limit(error, delivery.event.id)
+        due = now + retry_delay(
+            rejections or failures, error, self.random, self.retry_delays, limit=limit
+        )
         heapq.heappush(self._retries, due)
-        if failures & (failures - 1) == 0:
-            self._log_failure(
-                "delivery.failed",
-                delivery,
-                error.reason,
-                attempt=failures,
-                retry_in=round(due - now, 1),
-            )
+        log_retry(self._log, delivery, error.reason, retry_in=due - now)
         return Outcome(
-            delivery_id=delivery.id, status=DeliveryStatus.PENDING, due=due, reason=error.reason
+            delivery_id=delivery.id,
+            status=DeliveryStatus.PENDING,
+            due=due,
+            reason=error.reason,
+            is_sink_fault=is_sink_fault,
+            is_rejection=error.is_rejected,
         )
 
     def _judge_sink(
         self, delivery: Delivery, error: DeliveryError, now: float, *, is_probe: bool
-    ) -> None:
-        """Open or close the circuit breaker, by whose fault a failure is."""
+    ) -> bool | None:
+        """Open or close the circuit breaker; return whether the sink is at fault, if that shows."""
         if self._breaker.is_sink_fault(error, delivery.event.id):
             if self._breaker.record_failure(now, error, is_probe=is_probe):
                 self._log.warning("sink.unavailable", error=error.reason)
-        elif not error.is_suspect:
-            self._recover()
+            return True
+        if error.is_suspect:
+            return None
+        self._recover()
+        return False
 
     def _recover(self) -> None:
         if self._breaker.record_success():
@@ -246,24 +271,3 @@ class SinkWorker:
         """Release deliveries that were read ahead, to be read again: they may have changed."""
         self._claimed.difference_update(delivery.event.subject for delivery in self._ready)
         self._ready.clear()
-
-    def _dead_letter(self, delivery: Delivery, reason: str) -> Outcome:
-        self._rejections.forget(delivery.event.id)
-        self._log_failure(
-            "delivery.dead_lettered",
-            delivery,
-            reason,
-            attempt=delivery.attempts + 1,
-            advice="sutro-poller dead ls, then replay or drop",
-        )
-        return Outcome(delivery_id=delivery.id, status=DeliveryStatus.DEAD, reason=reason)
-
-    def _log_failure(self, name: str, delivery: Delivery, reason: str, **keys: float | str) -> None:
-        self._log.warning(
-            name,
-            event_id=delivery.event.id,
-            event_type=delivery.event.type,
-            subject=delivery.event.subject,
-            error=reason,
-            **keys,
-        )

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 SINK_DISABLED: Final = "the sink was disabled"
 SINK_UNCONFIGURED: Final = "the sink was removed from the configuration"
-"""Why a delivery is dead: the `reason` in its row."""
+SINK_FAILED: Final = "not delivered for 7 days"
+"""Why a delivery is dead: the `reason` in its row, or how it begins."""
 
 
 class Store(Protocol):
@@ -89,6 +90,16 @@ class Store(Protocol):
         """Record the outcomes of attempts; each one that is not delivered counts as failed.
 
         A delivery that became dead during its attempt stays dead, unless the attempt delivered it.
+        The outage of a sink lasts from the first outcome with `is_sink_fault` to one without.
+        """
+
+    async def dead_letter_expired(self, sink: str) -> int:
+        """Make a portion dead of what is older than 7 days at a sink that has failed for 7 days.
+
+        Return how many, 0 when there are no more. The oldest come first, whether they had an
+        attempt or not. The time between two failures does not count if it is longer than a day, and
+        after three days, or if the clock went back, the 7 days start again: the daemon may have
+        been down, or its clock wrong.
         """
 
     async def expedite(self, sink: str, now: float) -> bool:

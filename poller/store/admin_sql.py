@@ -91,7 +91,8 @@ INSERT INTO deliveries (event_id, sink, subject, created_at, due, is_replay)
 VALUES (:event_id, :sink, :job_id, :now, :now, 1)
 ON CONFLICT (event_id, sink) DO UPDATE
    SET status = 'pending', created_at = excluded.created_at, due = excluded.due, is_replay = 1,
-       attempts = 0, reason = NULL, last_attempt_at = NULL, ended_at = NULL
+       attempts = 0, rejections = 0, failing_seconds = 0.0,
+       reason = NULL, last_attempt_at = NULL, ended_at = NULL
 """
 """A replay gets the full seven days of attempts again."""
 
@@ -111,7 +112,8 @@ SELECT name AS sink,
        (SELECT min(created_at) FROM deliveries WHERE sink = name AND status = 'pending')
        AS oldest_at,
        dead,
-       coalesce(disabled_reason, (
+       failing_since,
+       coalesce(disabled_reason, iif(failing_since, last_failure, NULL), (
            SELECT reason FROM deliveries WHERE sink = name AND status = 'pending' AND is_head
             ORDER BY last_attempt_at DESC LIMIT 1)) AS reason
   FROM sinks

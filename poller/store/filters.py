@@ -15,7 +15,15 @@ Row = dict[str, Any]
 """One result by column name. Times are RFC 3339."""
 
 TIME_COLUMNS: Final = frozenset(
-    {"changed_at", "recorded_at", "next_attempt_at", "last_attempt_at", "ended_at", "oldest_at"}
+    {
+        "changed_at",
+        "recorded_at",
+        "next_attempt_at",
+        "last_attempt_at",
+        "ended_at",
+        "oldest_at",
+        "failing_since",
+    }
 )
 """Columns that hold seconds since 1970, and are shown as RFC 3339."""
 

@@ -82,6 +82,8 @@ def read_delivery(row: sqlite3.Row) -> Delivery:
         event=event,
         created_at=row["created_at"],
         attempts=row["attempts"],
+        rejections=row["rejections"],
+        failing_seconds=row["failing_seconds"],
         is_replay=bool(row["is_replay"]),
         is_intact=is_valid and checksum(event.body) == row["digest"],
     )
@@ -103,6 +105,8 @@ def read_backlog(row: sqlite3.Row) -> SinkBacklog:
         dead=row["dead"],
         last_due=row["last_due"],
         oldest_pending_at=row["oldest_pending_at"],
+        failing_since=row["failing_since"],
+        reason=row["reason"],
         is_disabled=bool(row["is_disabled"]),
         is_configured=bool(row["is_configured"]),
     )

@@ -2,7 +2,8 @@
 
 Triggers keep the numbers of pending and dead deliveries of each sink, the number of jobs in each
 state, and `is_head`, which marks the first pending delivery of each subject of a sink. It means
-nothing in a delivery that is not pending.
+nothing in a delivery that is not pending. The outage of a sink, and how long a delivery fails, are
+kept over restarts.
 """
 
 from typing import Final
@@ -13,6 +14,13 @@ ALTER TABLE sinks ADD COLUMN dead INTEGER NOT NULL DEFAULT 0;
 UPDATE sinks
    SET pending = (SELECT count(*) FROM deliveries WHERE sink = name AND status = 'pending'),
        dead = (SELECT count(*) FROM deliveries WHERE sink = name AND status = 'dead');
+
+ALTER TABLE sinks ADD COLUMN failing_since REAL;
+ALTER TABLE sinks ADD COLUMN failing_seconds REAL NOT NULL DEFAULT 0;
+ALTER TABLE sinks ADD COLUMN last_failure_at REAL;
+ALTER TABLE sinks ADD COLUMN last_failure TEXT;
+ALTER TABLE deliveries ADD COLUMN failing_seconds REAL NOT NULL DEFAULT 0;
+ALTER TABLE deliveries ADD COLUMN rejections INTEGER NOT NULL DEFAULT 0;
 
 ALTER TABLE deliveries ADD COLUMN is_head INTEGER NOT NULL DEFAULT 0;
 UPDATE deliveries SET is_head = 1 WHERE id IN (SELECT id FROM heads);

@@ -85,7 +85,9 @@ DELETE FROM additions
 FLAGS: Final = "SELECT name, text FROM flags"
 
 _READY: Final = """
-SELECT deliveries.id, sink, created_at, attempts, is_replay,
+SELECT deliveries.id, sink, created_at, attempts, rejections, is_replay,
+       failing_seconds + iif(:now - last_attempt_at BETWEEN 0.0 AND :max_gap,
+                             :now - last_attempt_at, 0.0) AS failing_seconds,
        event_id, type, events.subject, occurred_at, body, digest, follows
   FROM deliveries
   JOIN events ON events.id = event_id
@@ -113,6 +115,9 @@ UPDATE deliveries
    SET status = :status,
        due = :due,
        attempts = attempts + (:status <> 'delivered'),
+       rejections = rejections + :is_rejection,
+       failing_seconds = failing_seconds + iif(:now - last_attempt_at BETWEEN 0.0 AND :max_gap,
+                                               :now - last_attempt_at, 0.0),
        reason = coalesce(:reason, reason),
        last_attempt_at = :now,
        ended_at = iif(:status = 'pending', NULL, :now)
@@ -120,6 +125,40 @@ UPDATE deliveries
    AND (status = 'pending' OR :status = 'delivered')
 """
 """A delivery that became dead during its attempt stays so, unless the attempt succeeded."""
+
+RECORD_SINK_FAULT: Final = """
+UPDATE sinks
+   SET failing_seconds = iif(:now - last_failure_at BETWEEN 0.0 AND :max_absence,
+                             failing_seconds + iif(:now - last_failure_at <= :max_gap,
+                                                   :now - last_failure_at, 0.0), 0.0),
+       failing_since = min(coalesce(failing_since, :now), :now),
+       last_failure_at = :now,
+       last_failure = :reason
+ WHERE name = (SELECT sink FROM deliveries WHERE id = :delivery_id)
+"""
+
+END_OUTAGE: Final = """
+UPDATE sinks
+   SET failing_since = NULL, failing_seconds = 0.0, last_failure_at = NULL
+ WHERE name = (SELECT sink FROM deliveries WHERE id = :delivery_id) AND failing_since IS NOT NULL
+"""
+
+DEAD_LETTER_EXPIRED: Final = """
+UPDATE deliveries
+   SET status = 'dead', ended_at = :now, reason = :reason || ': ' || coalesce(
+        reason, (SELECT last_failure FROM sinks WHERE name = sink), 'never sent')
+ WHERE id IN (
+        SELECT deliveries.id
+          FROM sinks
+         CROSS JOIN deliveries ON sink = name AND status = 'pending'
+         WHERE name = :sink
+           AND sinks.failing_seconds >= :max_age
+           AND created_at <= :now - :max_age
+         ORDER BY created_at
+         LIMIT :portion
+       )
+"""
+"""Those of a sink that has failed for so long, the oldest first."""
 
 EXPEDITE: Final = """
 UPDATE deliveries SET due = :now
@@ -166,6 +205,10 @@ SELECT name, pending, dead,
        AS last_due,
        (SELECT min(created_at) FROM deliveries WHERE sink = name AND status = 'pending')
        AS oldest_pending_at,
+       failing_since,
+       coalesce(iif(failing_since, last_failure, NULL), (
+           SELECT reason FROM deliveries WHERE sink = name AND status = 'pending' AND is_head
+            ORDER BY last_attempt_at DESC LIMIT 1)) AS reason,
        disabled_reason IS NOT NULL AS is_disabled,
        unconfigured_at IS NULL AS is_configured
   FROM sinks

@@ -14,8 +14,9 @@ from poller.core.errors import StoreUnavailable
 from poller.core.events import Event
 from poller.core.outbox import DAY, Delivery, Outcome, Retention, Routes, SinkBacklog, WriteBatch
 from poller.core.pacing import LATE_WATCH_SECONDS, MISSING_SECONDS
+from poller.core.retry import MAX_ABSENCE, MAX_DELIVERY_AGE, MAX_FAILURE_GAP
 from poller.core.state import JobState
-from poller.store import SINK_DISABLED, SINK_UNCONFIGURED, Store, sql
+from poller.store import SINK_DISABLED, SINK_FAILED, SINK_UNCONFIGURED, Store, sql
 from poller.store.admin import StoreAdmin
 from poller.store.database import Database, Work
 from poller.store.rows import event_row, read_backlog, read_delivery, read_state, state_row
@@ -99,16 +100,27 @@ class SqliteStore(Store):
         self, sink: str, now: float, *, limit: int, busy: Collection[str] = (), early: bool = False
     ) -> list[Delivery]:
         values = {"sink": sink, "now": now, "limit": limit, "busy": _json(busy)}
+        values["max_gap"] = MAX_FAILURE_GAP
         return await self._read(sql.EARLY if early else sql.DUE, values, read_delivery)
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
-        rows = [self._values(**asdict(outcome)) for outcome in outcomes]
+        limits = {"max_gap": MAX_FAILURE_GAP, "max_absence": MAX_ABSENCE}
+        rows = [self._values(**asdict(outcome), **limits) for outcome in outcomes]
 
         def work(db: sqlite3.Connection) -> None:
             for statement in (sql.COUNT_LATE_FAILURE, sql.SETTLE):
                 db.executemany(statement, rows)
+            for row in rows:
+                if row["is_sink_fault"] is not None:
+                    fails = row["is_sink_fault"]
+                    db.execute(sql.RECORD_SINK_FAULT if fails else sql.END_OUTAGE, row)
 
         await self._transact(work)
+
+    async def dead_letter_expired(self, sink: str) -> int:
+        values = self._values(sink=sink, max_age=MAX_DELIVERY_AGE, reason=SINK_FAILED)
+        values["portion"] = PORTION
+        return await self._transact(lambda db: db.execute(sql.DEAD_LETTER_EXPIRED, values).rowcount)
 
     async def expedite(self, sink: str, now: float) -> bool:
         values = {"sink": sink, "now": now, "portion": PORTION}

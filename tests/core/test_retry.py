@@ -1,5 +1,6 @@
 """Retry delays, and the circuit breaker of a sink."""
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -8,11 +9,12 @@ from hypothesis import strategies as st
 
 from poller.core.circuit_breaker import FAILURE_THRESHOLD, CircuitBreaker
 from poller.core.errors import DeliveryError
-from poller.core.retry import MAX_DELIVERY_AGE, RejectionCounter, retry_delay
+from poller.core.retry import MAX_DELIVERY_AGE, retry_delay
 
 NOW = 1_705_320_000.0
 MINUTE, HOUR, DAY = 60.0, 3_600.0, 86_400.0
 FAULT = DeliveryError("trouble")
+AWAY = DeliveryError("404", is_sink_fault=False, is_suspect=True)
 WIDTH = 16
 
 shares = st.floats(0.0, 1.0, exclude_max=True)
@@ -282,13 +284,31 @@ def test_last_probe_delay_is_exact():
     assert {after - before for before, after in pairwise(times)} == {300.0}
 
 
-def test_rejections_count_within_an_hour():
-    """Rejections of one event are counted together if they come within an hour."""
-    counter = RejectionCounter()
+def test_suspicious_event_alone_is_retried_as_a_probe():
+    """One or two events that point to a wrong endpoint are retried after 300 s at the latest."""
+    breaker = CircuitBreaker(WIDTH)
 
-    soon = [counter.add("evt_1", now) for now in (0.0, 5.0, 3_599.0)]
-    late = [counter.add("evt_2", now) for now in (0.0, 5.0, 3_600.0, 3_605.0)]
-    counter.forget("evt_1")
+    at_fault = [breaker.is_sink_fault(AWAY, name) for name in ("evt_1", "evt_2", "evt_1")]
 
-    assert (soon, late) == ([1, 2, 3], [1, 2, 1, 2])
-    assert counter.add("evt_1", 3_600.0) == 1
+    assert at_fault == [False] * 3
+    assert breaker.retry_limit(AWAY, "evt_1") == 300.0
+    assert breaker.retry_limit(FAULT, "evt_3") == math.inf
+
+
+def test_suspicious_event_among_others_is_retried_as_any_other():
+    """An event that fails so while another one is delivered is at fault itself, until it ends."""
+    breaker = CircuitBreaker(WIDTH)
+    breaker.is_sink_fault(AWAY, "evt_1")
+    breaker.record_success()
+
+    limits = [breaker.retry_limit(AWAY, name) for name in ("evt_1", "evt_2")]
+    breaker.forget("evt_1")
+
+    assert limits == [math.inf, 300.0]
+    assert breaker.retry_limit(AWAY, "evt_1") == 300.0
+
+
+def test_retry_limit_shortens_no_pause():
+    """A delay ends at its limit, but a Retry-After counts whole."""
+    assert retry_delay(9, FAULT, lambda: 0.0, limit=300.0) == 300.0
+    assert retry_delay(9, rate_limited(HOUR), lambda: 0.0, limit=300.0) == HOUR

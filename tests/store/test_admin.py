@@ -223,6 +223,7 @@ async def test_status_counts(disk: SqliteStore, admin: StoreAdmin, now: ManualCl
         "pending": 2,
         "oldest_at": "2024-01-15T12:00:00Z",
         "dead": 1,
+        "failing_since": None,
         "reason": "HTTP 500",
     }
 

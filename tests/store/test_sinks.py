@@ -31,7 +31,14 @@ async def test_backlog_counts_pending_and_dead(store: AnyStore) -> None:
 
     assert await store.backlogs() == [
         SinkBacklog(name=LOG),
-        SinkBacklog(name=HOOK, pending=2, dead=1, last_due=NOON + 5, oldest_pending_at=NOON),
+        SinkBacklog(
+            name=HOOK,
+            pending=2,
+            dead=1,
+            last_due=NOON + 5,
+            oldest_pending_at=NOON,
+            reason="HTTP 503",
+        ),
     ]
 
 
