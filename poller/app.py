@@ -193,7 +193,7 @@ class App:
         source = self._make_source(http)
         discovery = self._make_discovery(source, store)
         self._retries = [source.retry, *([discovery.retry] if discovery else [])]
-        watcher = self._make_watcher(source, store, partial(self._wake, dispatcher))
+        watcher = self._make_watcher(source, store, dispatcher.wake)
         if discovery:
             await watcher.discover(discovery.admits)
         additions = PersistentAdditions(store, self._watchlist)
@@ -223,11 +223,6 @@ class App:
                 self.status.summary_line,
                 name="systemd",
             )
-
-    def _wake(self, dispatcher: Dispatcher) -> None:
-        """Announce that events were recorded."""
-        dispatcher.wake()
-        self._api.events_recorded.notify()
 
     async def _resync(
         self, watcher: Watcher, additions: PersistentAdditions, discovery: Discovery | None

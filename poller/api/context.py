@@ -17,7 +17,6 @@ from poller.polling.watcher import Watcher
 from poller.polling.watchlist import PersistentAdditions, Watchlist
 from poller.runtime.address import ListenAddress
 from poller.runtime.clock import Clock
-from poller.runtime.wakeup import Wakeup
 from poller.status import DaemonStatus
 from poller.store.admin import StoreAdmin
 
@@ -46,8 +45,7 @@ class RunningDaemon(NamedTuple):
 class ApiContext:
     """The daemon as the API sees it.
 
-    `events_recorded` is notified whenever events were written; `unread_bytes` returns the size of
-    the responses that clients have not read yet.
+    `unread_bytes` returns the size of the responses that clients have not read yet.
     """
 
     config: Config
@@ -55,7 +53,6 @@ class ApiContext:
     counters: Counters
     status: DaemonStatus
     watchlist: Watchlist
-    events_recorded: Wakeup = field(default_factory=Wakeup, init=False)
     unread_bytes: Callable[[], int] = field(default=int, init=False)
     busy_connections: set[object] = field(default_factory=set, init=False)
     streams: int = field(default=0, init=False)
@@ -75,8 +72,9 @@ class ApiContext:
 
     def detach(self) -> None:
         """Reject such requests from now on, and end the streams."""
-        self._daemon = None
-        self.events_recorded.notify()
+        daemon, self._daemon = self._daemon, None
+        if daemon:
+            daemon.dispatcher.woken.notify()
 
     @contextmanager
     def busy(self, connection: object) -> Iterator[None]:

@@ -82,13 +82,14 @@ async def _send_events(
         for frame in frames:  # each waits until the client has read most of those before
             with anyio.fail_after(WRITE_TIMEOUT):
                 await response.write(frame)
-        recorded = context.events_recorded.count
+        woken = context.daemon.dispatcher.woken
+        since = woken.count
         rows = await context.query(events_after, position, EVENTS_PER_READ)
         if rows:
             position = StreamPosition(rows[-1]["number"], rows[-1]["id"])
             frames = (_frame(row) for row in rows if query.matches(row))
         else:
-            is_notified = await context.events_recorded.wait(KEEP_ALIVE_INTERVAL, since=recorded)
+            is_notified = await woken.wait(KEEP_ALIVE_INTERVAL, since=since)
             frames = () if is_notified else (KEEP_ALIVE_COMMENT,)
 
 

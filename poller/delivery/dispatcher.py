@@ -38,7 +38,10 @@ log = structlog.get_logger()
 
 
 class Dispatcher:
-    """Run all workers. `close` ends `run` once the sends under way have ended."""
+    """Run all workers. `close` ends `run` once the sends under way have ended.
+
+    `woken` is notified whenever events were recorded.
+    """
 
     def __init__(
         self,
@@ -60,9 +63,11 @@ class Dispatcher:
         self._clock = clock
         self._throttle = LogThrottle(clock.steady)
         self._outcomes: list[tuple[SinkWorker, Delivery, Outcome]] = []
+        self.woken = Wakeup()
         self._group_begun = Wakeup()
         self._group_full = Wakeup()
-        counters = counters or Counters()
+        self._counters = counters = counters or Counters()
+        self._times_disabled: dict[str, int] = {}
         counters.add_sinks(sinks)
         self._workers = {
             name: SinkWorker(
@@ -98,6 +103,7 @@ class Dispatcher:
         """Read the store again: something may be due."""
         for worker in self._workers.values():
             worker.wake()
+        self.woken.notify()
 
     def close(self) -> None:
         """Begin no further sends."""
@@ -164,3 +170,6 @@ class Dispatcher:
             detail={"sink": sink, "reason": reason},
         )
         await self._store.write(WriteBatch(events=[event]))
+        if self._times_disabled.get(sink) != occurrence:  # several sends may get the same 410
+            self._times_disabled[sink] = occurrence
+            self._counters.events[event.type] += 1

@@ -1,7 +1,7 @@
 """The state of each watched job: decided, recorded, and only then kept and announced.
 
 After a transaction of unknown outcome its states are stale: `refresh` reads them from the store
-again before anything more is decided about those jobs.
+again before anything more is decided about those jobs, and counts what was written after all.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -53,6 +53,13 @@ class AppliedObservation:
     events: Sequence[Event] = ()
 
 
+class UnknownOutcome(NamedTuple):
+    """A state that may have been written, and the changes that have led to it."""
+
+    state: JobState
+    changes: Sequence[AppliedObservation]
+
+
 class JobTracker:
     """The states of all watched jobs, as they are in the store. One caller at a time.
 
@@ -79,8 +86,9 @@ class JobTracker:
         self._counts = counts or Counters()
         self._states: dict[str, JobState] = {}
         self.unconfirmed: set[str] = set()
-        self._stale: set[str] = set()
+        self._stale: dict[str, UnknownOutcome] = {}
         self._auth_notice: AuthNotice | None = None
+        self._unknown_notice: tuple[AuthNotice, DaemonEventType] | None = None
 
     def __getitem__(self, job_id: str) -> JobState:
         """Return the state of a loaded job."""
@@ -142,7 +150,7 @@ class JobTracker:
     def drop(self, job_id: str) -> None:
         """Forget a job; its record in the store stays."""
         self._states.pop(job_id, None)
-        self._stale.discard(job_id)
+        self._stale.pop(job_id, None)
         self.unconfirmed.discard(job_id)
 
     def begin_week(self, job_id: str) -> JobState:
@@ -154,13 +162,18 @@ class JobTracker:
 
     async def refresh(self, job_ids: Iterable[str]) -> None:
         """Read those of these states again that are stale. Raises StoreUnavailable."""
-        stale = self._stale.intersection(job_ids)
+        stale = self._stale.keys() & set(job_ids)
         if not stale:
             return
         for state in await self._store.load_states(stale):
             if state.job_id in stale:
                 self._states[state.job_id] = state
-        self._stale -= stale
+                unknown = self._stale[state.job_id]
+                if unknown.state.matches_recorded(state):
+                    self._wake()
+                    self._count(unknown.changes)
+        for job_id in stale:
+            del self._stale[job_id]
 
     async def apply(
         self, observations: Sequence[PendingObservation], *, clock_skew: float = 0.0
@@ -178,14 +191,16 @@ class JobTracker:
             if not state.matches_recorded(self._states[job_id])
         ]
         events = [event for change in applied for event in change.events]
-        await self._record(WriteBatch(states=changed, events=events))
+        try:
+            await self._record(WriteBatch(states=changed, events=events))
+        except StoreUnavailable:
+            for state in changed:
+                changes = [change for change in applied if change.job_id == state.job_id]
+                self._stale[state.job_id] = UnknownOutcome(state, changes)
+            raise
         self._states.update(drafts)
         self.unconfirmed.difference_update(drafts)
-        for change in applied:
-            if isinstance(change.result, Job):
-                self._counts.add_model(change.result)
-            if change.decision:
-                self._counts.record_events(change.decision.drafts, change.detection)
+        self._count(applied)
         return applied
 
     async def record_auth_change(
@@ -207,14 +222,18 @@ class JobTracker:
             occurrence=notice.occurrence,
             detail={"reason": REASONS[event_type]},
         )
+        self._auth_notice, self._unknown_notice = None, (notice, event_type)
         await self._record(WriteBatch(events=[event], flags={AUTH_FLAG: notice.format()}))
-        self._auth_notice = notice
+        self._auth_notice, self._unknown_notice = notice, None
         self._counts.events[event_type] += 1
         return event_type
 
     async def _load_auth_notice(self) -> AuthNotice:
         """Return the recorded notice; replace a rejection that another deployment has sent."""
         recorded = AuthNotice.parse((await self._store.get_flags()).get(AUTH_FLAG))
+        if self._unknown_notice and recorded == self._unknown_notice[0]:  # it was written
+            self._counts.events[self._unknown_notice[1]] += 1
+        self._unknown_notice = None
         notice = recorded.at(self._origin.deployment)
         if recorded.is_rejected and not notice.is_rejected:
             await self._store.write(WriteBatch(flags={AUTH_FLAG: notice.format()}))
@@ -223,12 +242,7 @@ class JobTracker:
     async def _record(self, batch: WriteBatch) -> None:
         if not (batch.states or batch.events):
             return
-        try:
-            collisions = await self._store.write(batch)
-        except StoreUnavailable:
-            self._stale.update(state.job_id for state in batch.states)
-            self._auth_notice = None
-            raise
+        collisions = await self._store.write(batch)
         if batch.events:
             self._wake()
         for event in collisions:
@@ -240,6 +254,14 @@ class JobTracker:
                 error=f"the event of another job has the ID {event.id}: this one is lost",
                 advice="set a POLLER_EVENT_ID_NAMESPACE for each SUTRO_API_URL",
             )
+
+    def _count(self, changes: Iterable[AppliedObservation]) -> None:
+        """Count changes that are recorded."""
+        for change in changes:
+            if isinstance(change.result, Job):
+                self._counts.add_model(change.result)
+            if change.decision:
+                self._counts.record_events(change.decision.drafts, change.detection)
 
     def _decide(
         self, seen: PendingObservation, drafts: dict[str, JobState], clock_skew: float

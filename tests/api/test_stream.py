@@ -96,6 +96,23 @@ async def test_stream_sends_an_event_when_it_is_recorded(daemon: LiveDaemon, mon
     assert event["data"].encode() == sent.body
 
 
+async def test_stream_sends_and_counts_a_disabled_sink_at_once(tmp_path: Path, monkeypatch):
+    """That a sink is disabled is streamed when it is recorded, and counted once."""
+    monkeypatch.setattr(stream, "KEEP_ALIVE_INTERVAL", 3_600.0)
+    async with (
+        live_daemon(tmp_path, RUNS, status=410) as daemon,
+        streaming(daemon, "?type=poller.sink_disabled") as client,
+    ):
+        for number in range(3):
+            daemon.api.add(JobScript(job_id=f"end-{number}", queue_seconds=0.0, run_seconds=0.0))
+        await daemon.post("/v1/jobs", {"job_ids": ["end-0", "end-1", "end-2"]})
+        await until(lambda: client.events)
+        scraped = (await daemon.get("/metrics")).text
+
+    assert len(client.events) == 1
+    assert 'events_recorded_total{type="poller.sink_disabled"} 1.0' in scraped
+
+
 async def test_stream_resumes_after_an_event(daemon: LiveDaemon):
     """After a given event, all that were recorded since are streamed in order."""
     await until(lambda: daemon.receiver.ends)

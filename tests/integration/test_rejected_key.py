@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from poller.core.auth_notice import AUTH_FLAG, AuthNotice
+from poller.core.counters import Counters
 from poller.core.errors import NotFound, RateLimited, Transient, Unauthorized
 from poller.core.events import EventOrigin
 from poller.core.pacing import PollPolicy
@@ -182,10 +183,10 @@ async def test_rejected_key_belongs_to_one_deployment():
 
 @pytest.mark.parametrize("way", ["fails", "lies"])
 async def test_rejected_key_is_announced_once_after_a_store_failure(way):
-    """A rejected key that cannot be recorded is announced once when it can be."""
-    (api, ids), store = an_api(3), FailingStore(a_store())
+    """A rejected key that cannot be recorded is announced, and counted, once when it can be."""
+    (api, ids), store, counters = an_api(3), FailingStore(a_store()), Counters()
 
-    async with watching(api, store, *ids, policy=FIXED):
+    async with watching(api, store, *ids, policy=FIXED, counts=counters):
         await anyio.sleep(60.0)
         setattr(store, way, {"write"})
         api.trouble = REJECTED
@@ -194,6 +195,7 @@ async def test_rejected_key_is_announced_once_after_a_store_failure(way):
         await anyio.sleep(3_600.0)
 
     assert poller_types(store) == ["poller.auth_failed"]
+    assert counters.events["poller.auth_failed"] == 1
 
 
 async def test_unreadable_flags_are_read_later():

@@ -4,6 +4,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
+from poller.core.counters import Counters
 from poller.core.errors import Transient
 from poller.core.pacing import PollPolicy
 from poller.store import Store
@@ -74,6 +75,23 @@ async def test_end_survives_a_failing_store(store, verb, way):
     assert sorted(sink.types) == ["job.failed", "job.started", "job.started", "job.succeeded"]
     assert len(set(sink.ids)) == 4
     assert (await counts(store))[HOOK] == (0, 0)
+
+
+@pytest.mark.parametrize("way", ["fails", "lies"])
+async def test_end_is_counted_once_after_an_unknown_outcome(store, way):
+    """An end is counted once, with its cost, whether the failed transaction was written or not."""
+    api, counters = FakeApi(job_1=running()), Counters()
+    async with watching(api, store, "job-1", policy=FIXED, counts=counters):
+        await anyio.sleep(15.0)
+        setattr(store, way, {"write"})
+        api.answers["job-1"] = ended()
+        await anyio.sleep(60.0)
+        setattr(store, way, set())
+        await anyio.sleep(RECOVERY_SECONDS)
+
+    assert counters.events == {"job.started": 1, "job.succeeded": 1}
+    assert sum(counters.jobs_ended.values()) == 1
+    assert sum(counters.costs.values()) == ended().job_cost
 
 
 async def test_sequence_continues_after_an_unknown_outcome(store):
