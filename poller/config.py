@@ -16,10 +16,10 @@ from poller.core.state import LifecyclePolicy
 from poller.runtime.address import host_and_port, is_loopback
 from poller.runtime.http_values import OutboundSettings
 from poller.settings.base import RawSettings, Reloadable, SinkSettings, env_prefix, variables
-from poller.settings.daemon import HTTPS_RULE, PREFIX, Settings, state_folder
+from poller.settings.daemon import HTTPS_RULE, PREFIX, Settings
 from poller.settings.proxies import EnvProxies
 from poller.settings.secrets import texts_to_redact
-from poller.settings.sources import DEFAULT, EnvSources, SourcedValue
+from poller.settings.sources import DEFAULT, EnvSources, SourcedValue, default_store
 from poller.settings.types import MEMORY, SinkNames, is_remote_http
 from poller.settings.unknown_variables import find_unknown
 from poller.sinks import SinkKind, load_kind, names_of_settings
@@ -206,10 +206,9 @@ def _collect(problems: list[str], read: Callable[[], T]) -> T | None:
 def _computed_defaults(sources: EnvSources) -> dict[str, str]:
     """Return the defaults that depend on the environment and on other settings."""
     has_webhook = sources.find(f"{env_prefix('webhook')}URL", is_secret=True)
-    folder = state_folder(sources.environ)
     return {
         "sinks": "log,webhook" if has_webhook else "log",
-        "store": str(folder / "state.db") if folder else "",
+        "store": default_store(sources.environ),
     }
 
 

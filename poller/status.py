@@ -130,6 +130,11 @@ class DaemonStatus:
         return self._store.database_id if self._store else None
 
     @property
+    def instance_key(self) -> bytes:
+        """The key that proves which database is open; empty while none is."""
+        return self._store.instance_key if self._store else b""
+
+    @property
     def store_error(self) -> str | None:
         """The error of the last call of the store, or why it cannot be opened."""
         return self._store.last_error if self._store else self.open_error

@@ -9,8 +9,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from poller import __version__
+from poller.api.endpoint import CONTEXT
 from poller.api.problems import Problem
 from poller.core.errors import NoMatch, StoreError
+from poller.runtime.instance_key import CHALLENGE, PROOF, proof
 
 PROBLEM_JSON: Final = "application/problem+json"
 KIND_BY_STATUS: Final = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}
@@ -46,9 +48,12 @@ async def report_problems(request: web.Request, handler: Handler) -> web.StreamR
         return _response(Problem("internal-error", detail))
 
 
-async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    """Add the headers that every response has."""
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Add the headers that every response has, and the proof that a client has asked for."""
     response.headers.update(HEADERS)
+    key, challenge = request.app[CONTEXT].status.instance_key, request.headers.get(CHALLENGE)
+    if key and challenge:
+        response.headers[PROOF] = proof(key, challenge)
 
 
 def _response(problem: Problem) -> web.Response:

@@ -1,13 +1,15 @@
 """A client of the HTTP API of the running daemon."""
 
 import json
+from contextlib import closing
 from dataclasses import dataclass, replace
-from http.client import HTTPException
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from typing import Any, Final
 
 from poller.cli import CommandError
 from poller.cli import exit_codes as codes
-from poller.cli.connection import connection
+from poller.cli.connection import connection, find_key, probe
 from poller.core.errors import ConfigError
 from poller.runtime.address import ListenAddress
 from poller.settings.daemon import Settings
@@ -33,10 +35,14 @@ class DaemonError(CommandError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonClient:
-    """The address of a daemon, and the token that it requires, if any."""
+    """The address of a daemon, and the token that it requires, if any.
+
+    With a `key`, nothing is sent before the daemon has proved that it has the same.
+    """
 
     address: ListenAddress
     token: str | None = None
+    key: bytes = b""
     timeout: float = TIMEOUT_SECONDS
 
     def request(self, method: str, path: str, body: object = None) -> Any:
@@ -45,11 +51,12 @@ class DaemonClient:
         headers |= {"Authorization": f"Bearer {self.token}"} if self.token else {}
         headers |= {"Content-Type": "application/json"} if body else {}
         try:
-            http = connection(self.address, timeout=self.timeout)
-            http.request(method, path, json.dumps(body) if body else None, headers)
-            response = http.getresponse()
-            text = response.read()
-            http.close()
+            with closing(connection(self.address, timeout=self.timeout)) as http:
+                if self.key:
+                    self._check_daemon(http)
+                http.request(method, path, json.dumps(body) if body else None, headers)
+                response = http.getresponse()
+                text = response.read()
         except (OSError, HTTPException) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise DaemonError(
@@ -57,6 +64,21 @@ class DaemonClient:
                 " is it running, with the same POLLER_LISTEN?"
             ) from None
         return _decode(response.status, text)
+
+    def _check_daemon(self, http: HTTPConnection) -> None:
+        """Raise DaemonError unless the daemon at this connection, which stays open, has the key."""
+        try:
+            found = probe(http, self.key)
+        except (ValueError, RecursionError):
+            raise DaemonError(f"the server at {self.address} is not sutro-poller") from None
+        if found.is_own and http.sock:
+            return
+        if not found.is_ready:
+            raise DaemonError("; ".join(found.reasons), status=HTTPStatus.SERVICE_UNAVAILABLE)
+        raise DaemonError(
+            f"the daemon at {self.address} has another database:"
+            " check POLLER_LISTEN and POLLER_STORE"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,18 +110,22 @@ def read_status(settings: Settings, store: StoreStatus) -> DaemonReport:
 
 
 def connect(settings: Settings) -> DaemonClient:
-    """Return a client of the configured daemon. Raises ConfigError."""
+    """Return a client of the configured daemon. Raises ConfigError and DaemonError."""
     address, token = settings.listen, settings.listen_token
     if address.is_off:
         raise ConfigError(
             "POLLER_LISTEN: is off, but this command needs the daemon's HTTP API;"
             " set it, for the daemon too"
         )
-    return DaemonClient(address=address, token=token.get_secret_value() if token else None)
+    try:
+        key = find_key(address, settings.store, is_set="listen" in settings.model_fields_set)
+    except ValueError as error:
+        raise DaemonError(str(error)) from None
+    return DaemonClient(address=address, token=token.get_secret_value() if token else None, key=key)
 
 
 def connect_briefly(settings: Settings) -> DaemonClient:
-    """Return a client for a command that works without the daemon, too. Raises ConfigError."""
+    """Return a client for a command that works without the daemon, too. Raises as `connect`."""
     return replace(connect(settings), timeout=STATUS_SECONDS)
 
 

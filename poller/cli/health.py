@@ -4,7 +4,6 @@ A container engine runs this every few seconds, so it imports no more than it ne
 """
 
 import argparse
-import json
 import os
 from contextlib import closing
 from http.client import HTTPException
@@ -12,24 +11,32 @@ from typing import Final
 
 from poller.cli import add_env_file_argument, print_output
 from poller.cli import exit_codes as codes
-from poller.cli.connection import connection
+from poller.cli.connection import connection, find_key, probe
 from poller.core.errors import ConfigError
 from poller.runtime.address import DEFAULT_ADDRESS, ListenAddress
-from poller.settings.sources import EnvSources
+from poller.settings.sources import EnvSources, default_store
 
 VARIABLE: Final = "POLLER_LISTEN"
+STORE: Final = "POLLER_STORE"
 STEP_SECONDS: Final = 4.0
 """Less than the timeout of the image's health check, so that the reason is printed."""
-RESPONSE_BYTES_CAP: Final = 65_536
 
 add_arguments = add_env_file_argument
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one line; exit 0 when the daemon is ready."""
-    address = _address(EnvSources.of(os.environ, arguments.env_file))
+    sources = EnvSources.of(os.environ, arguments.env_file)
+    address = _address(sources)
+    store = sourced.text if (sourced := sources.find(STORE)) else default_store(os.environ)
     try:
-        is_ready, reasons = _readiness(address)
+        key = find_key(address, store, is_set=sources.find(VARIABLE) is not None)
+    except ValueError as error:
+        print_output(f"not ready: {error}")
+        return codes.FAILURE
+    try:
+        with closing(connection(address, timeout=STEP_SECONDS)) as http:
+            found = probe(http, key)
     except (OSError, HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         print_output(f"cannot connect to {address}: {reason}")
@@ -37,8 +44,12 @@ def run(arguments: argparse.Namespace) -> int:
     except (ValueError, RecursionError):
         print_output(f"the server at {address} is not sutro-poller")
         return codes.FAILURE
-    print_output("ready" if is_ready else f"not ready: {'; '.join(reasons) or 'no reason given'}")
-    return codes.OK if is_ready else codes.FAILURE
+    if found.is_ready and not found.is_own:
+        print_output(f"not ready: the daemon at {address} has another database than {store}")
+        return codes.FAILURE
+    reasons = "; ".join(found.reasons) or "no reason given"
+    print_output("ready" if found.is_ready else f"not ready: {reasons}")
+    return codes.OK if found.is_ready else codes.FAILURE
 
 
 def _address(sources: EnvSources) -> ListenAddress:
@@ -50,14 +61,3 @@ def _address(sources: EnvSources) -> ListenAddress:
     if address.is_off:
         raise ConfigError(f"{VARIABLE}: is off, but a health check needs the HTTP API")
     return address
-
-
-def _readiness(address: ListenAddress) -> tuple[bool, list[str]]:
-    """Return whether the daemon is ready, and the reasons if not. Raises ValueError."""
-    with closing(connection(address, timeout=STEP_SECONDS)) as http:
-        http.request("GET", "/readyz")
-        response = http.getresponse()
-        body = json.loads(response.read(RESPONSE_BYTES_CAP))
-    if not isinstance(body, dict) or not isinstance(body.get("reasons"), list):
-        raise ValueError("no reasons")
-    return response.status == 200, [str(reason) for reason in body["reasons"]]

@@ -1,6 +1,5 @@
 """Every setting of the daemon, with its default and its rules."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -186,14 +185,3 @@ class Settings(EnvSettings):
         if longest < info.data.get("min_interval", 0.0):
             raise ValueError("must not be less than POLLER_MIN_INTERVAL")
         return longest
-
-
-def state_folder(environ: Mapping[str, str]) -> Path | None:
-    """Return the folder for state that systemd, XDG or the home directory provides."""
-    # systemd joins several folders when a unit asks for several.
-    if folder := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
-        return Path(folder)
-    if state := environ.get("XDG_STATE_HOME"):
-        return Path(state, "sutro-poller")
-    home = environ.get("HOME")
-    return Path(home, ".local/state/sutro-poller") if home else None

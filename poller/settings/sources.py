@@ -82,6 +82,17 @@ class EnvSources:
         return _read_secret(path, variable, f"file {path}") if _is_file(path) else None
 
 
+def default_store(environ: Mapping[str, str]) -> str:
+    """Return the path of the database in the folder that systemd, XDG or the home directory has."""
+    # systemd joins several folders when a unit asks for several.
+    if folder := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
+        return str(Path(folder, "state.db"))
+    if state := environ.get("XDG_STATE_HOME"):
+        return str(Path(state, "sutro-poller/state.db"))
+    home = environ.get("HOME")
+    return str(Path(home, ".local/state/sutro-poller/state.db")) if home else ""
+
+
 def _layer(texts: Mapping[str, str], origin: str) -> Layer:
     stripped = {name: text.strip() for name, text in texts.items()}
     return {name: read_value(name, text, origin) for name, text in stripped.items() if text}

@@ -27,6 +27,9 @@ class Store(Protocol):
     database_id: str
     """The random id of the database, made when the database was created."""
 
+    instance_key: bytes
+    """Proves to clients of the HTTP API that this process serves the database; may be empty."""
+
     last_error: str | None
     """The text of the StoreUnavailable that the last verb raised; None if it succeeded."""
 

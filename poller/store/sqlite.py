@@ -5,6 +5,7 @@ import math
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -16,6 +17,7 @@ from poller.core.outbox import DAY, Delivery, Outcome, Retention, Routes, SinkBa
 from poller.core.pacing import LATE_WATCH_SECONDS, MISSING_SECONDS
 from poller.core.retry import MAX_ABSENCE, MAX_DELIVERY_AGE, MAX_FAILURE_GAP
 from poller.core.state import JobState
+from poller.runtime.instance_key import ensure_key
 from poller.store import SINK_DISABLED, SINK_FAILED, SINK_UNCONFIGURED, Store, sql
 from poller.store.admin import StoreAdmin
 from poller.store.database import Database, Work
@@ -55,6 +57,7 @@ class SqliteStore(Store):
         self._retention = retention
         self._in_thread = in_thread
         self.database_id = ""
+        self.instance_key = b""
         self.last_error: str | None = None
         self.last_error_at = -math.inf
 
@@ -62,6 +65,7 @@ class SqliteStore(Store):
         # One call at a time, with a limiter of its own: DNS look-ups that hang must not starve it.
         self._limiter = CapacityLimiter(1)
         await self._run(self._database.open)
+        self.instance_key = await self._run(partial(ensure_key, self._path))
         return self
 
     async def __aexit__(self, *_error: object) -> None:

@@ -2,14 +2,19 @@
 
 import json
 import os
+import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import anyio
 import pytest
 
 from poller.core.issues import REMEDIES, Issue
+from poller.runtime.instance_key import CHALLENGE, PROOF
 from tests.api.conftest import ENDS, RUNS
 from tests.support.api_server import LiveDaemon, live_daemon, settings
 from tests.support.secret_canaries import TOKEN, found_in
@@ -151,6 +156,67 @@ async def test_cli_uses_the_socket_and_the_token(tmp_path: Path):
 
     assert (rejected.code, added.code) == (77, 0)
     assert "set POLLER_LISTEN_TOKEN to the daemon's token" in rejected.err
+
+
+async def test_cli_uses_the_daemon_of_its_database(daemon: LiveDaemon, tmp_path: Path):
+    """A command adds a job to the daemon that has proved its key, and to no other daemon."""
+    store = {"POLLER_STORE": str(tmp_path / "state.db")}
+    own = await run_cli(address_of(daemon), "jobs", "add", "job-2", **store)
+    (tmp_path / "other").mkdir()
+    async with live_daemon(tmp_path / "other", RUNS) as other:
+        another = await run_cli(address_of(other), "jobs", "add", "job-3", **store)
+        watched = (await other.get("/v1/jobs?watched=true")).body["jobs"]
+
+    assert (own.code, another.code) == (0, 69)
+    assert "has another database: check POLLER_LISTEN and POLLER_STORE" in another.err
+    assert [job["job_id"] for job in watched] == ["job-1"]
+
+
+async def test_cli_sends_no_token_to_a_stranger(daemon: LiveDaemon, tmp_path: Path):
+    """A program at the daemon's address gets no token, though it repeats what the daemon sent."""
+    headers = {CHALLENGE: "of the stranger"}
+    seen = (await daemon.get("/readyz", headers=headers)).headers[PROOF]
+    received: list[bytes] = []
+    with stranger(seen, received) as at:
+        ended = await run_cli(
+            at,
+            *("jobs", "add", "job-3"),
+            POLLER_STORE=str(tmp_path / "state.db"),
+            POLLER_LISTEN_TOKEN=TOKEN,
+        )
+
+    assert (ended.code, len(received)) == (69, 1)
+    assert received[0].startswith(b"GET /readyz ")
+    assert TOKEN.encode() not in received[0]
+
+
+@contextmanager
+def stranger(seen: str, received: list[bytes]) -> Iterator[str]:
+    """Serve one connection: record what comes, and respond as a daemon that is ready."""
+    body = b'{"ready": true, "reasons": []}'
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n{PROOF}: {seen}\r\n\r\n"
+
+    def serve(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        with client:
+            while text := client.recv(65_536):
+                received.append(text)
+                client.sendall(head.encode() + body)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=serve, args=(listener,))
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+async def test_cli_asks_nobody_at_the_default_address_without_a_key(tmp_path: Path):
+    """While no daemon has started with the database, the default port may be anybody's."""
+    store = tmp_path / "state.db"
+    ended = await run_cli("", "jobs", "add", "job-1", POLLER_STORE=str(store))
+
+    assert ended.code == 69
+    assert ended.err.startswith(f"sutro-poller: {store}.key cannot be read, so any daemon may be")
 
 
 @pytest.mark.parametrize(

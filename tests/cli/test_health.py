@@ -12,6 +12,7 @@ from threading import Thread
 import pytest
 
 from poller.runtime.address import ADDRESS_RULE
+from poller.runtime.instance_key import ensure_key
 from tests.cli.conftest import RunCli
 
 READY = json.dumps({"reasons": []})
@@ -74,6 +75,24 @@ def test_health_rejects_non_poller_response(run_cli: RunCli, body: str):
         result = run_cli("health", POLLER_LISTEN=address)
 
     assert (result.code, result.out) == (1, f"the server at http://{address} is not sutro-poller\n")
+
+
+def test_health_rejects_the_daemon_of_another_database(run_cli: RunCli, path: Path):
+    """A daemon that is ready but does not prove the key of the database is another one."""
+    ensure_key(path)
+    with http_server(200, READY) as address:
+        result = run_cli("health", POLLER_LISTEN=address)
+
+    message = f"not ready: the daemon at http://{address} has another database than {path}\n"
+    assert (result.code, result.out) == (1, message)
+
+
+def test_health_asks_nobody_at_the_default_address_without_a_key(run_cli: RunCli, path: Path):
+    """Before a daemon has started with the database, whoever has the default port is not it."""
+    result = run_cli("health")
+
+    assert result.code == 1
+    assert result.out.startswith(f"not ready: {path}.key cannot be read")
 
 
 def test_health_uses_the_unix_socket(run_cli: RunCli, tmp_path: Path):

@@ -176,6 +176,11 @@ class FailingStore:
         return self.store.database_id
 
     @property
+    def instance_key(self) -> bytes:
+        """The key of the database."""
+        return self.store.instance_key
+
+    @property
     def last_error(self) -> str | None:
         """The text of the last error; None if the last verb succeeded."""
         return self._last_error
