@@ -38,7 +38,7 @@ HEAD: Final[Node] = {
 }
 COMMON_PROBLEMS: Final = (
     *("invalid", "unauthorized", "forbidden", "cross-origin", "unknown-host"),
-    *("not-ready", "store-unavailable"),
+    *("not-ready", "store-unavailable", "overloaded"),
 )
 BODY_PROBLEMS: Final = ("request-timeout", "too-large", "unsupported-media-type")
 
