@@ -21,7 +21,8 @@ Loss = Callable[[Path, Path, Random], None]
 
 def database_files(store: Path) -> list[Path]:
     """Return the files of a database."""
-    return [path for path in store.parent.glob(f"{store.name}*") if path.suffix != ".lock"]
+    files = store.parent.glob(f"{store.name}*")
+    return [path for path in files if path.suffix not in {".lock", ".key"}]
 
 
 def keep_copy(store: Path, copies: Path) -> None:

@@ -23,8 +23,8 @@ STRACE: Final = (
     *("-s", "65536", "-e", f"trace={CALLS}"),
 )
 
-DATALESS: Final = (".lock", "-shm")
-"""Endings of files that hold no data: SQLite recreates -shm from the -wal."""
+DATALESS: Final = (".lock", ".key", "-shm")
+"""Endings of files that hold no events: SQLite recreates -shm from the -wal."""
 
 
 @dataclass(frozen=True, slots=True)

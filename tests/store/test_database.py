@@ -63,7 +63,7 @@ async def test_files_are_private(tmp_path: Path, now: ManualClock) -> None:
         await store.write(WriteBatch(events=[an_event("1")]))
         files = file_modes(path)
 
-    names = ("state.db", "state.db.lock", "state.db-shm", "state.db-wal")
+    names = ("state.db", "state.db.key", "state.db.lock", "state.db-shm", "state.db-wal")
     assert files == dict.fromkeys(names, 0o600)
 
 
