@@ -6,6 +6,9 @@ PYTHON ?= python3
 # summary. SIGKILL, after which no summary is printed, comes an hour later.
 LIMIT ?= 7200
 PYTEST = timeout -v -s KILL $$(($(LIMIT) + 3600)) $(BIN)/pytest --session-timeout $(LIMIT)
+# Some tests wait, hence one worker more than two cores need. One that has no tests left takes over
+# some of another's, so that slow tests at the end are shared.
+WORKERS := -n 3 --dist worksteal
 FAST := core settings cli store adapters test_virtual.py
 
 .DEFAULT_GOAL := help
@@ -19,7 +22,7 @@ demo: build/demo/.installed ## Run the daemon against a simulated API; no API ke
 	@build/demo/bin/python -m poller demo
 
 test: lint ## Run all checks and tests except test-sdk and test-deploy
-	PYTHONHASHSEED=0 $(PYTEST) -n 2 --cov --cov-report=term
+	PYTHONHASHSEED=0 $(PYTEST) $(WORKERS) --cov --cov-report=term
 	@echo "Not run: make test-sdk, which installs the official SDK (520 MB) and uv,"
 	@echo "and make test-deploy, which boots systemd and runs container engines as root."
 
@@ -38,7 +41,7 @@ test-deploy: $(VENV)/.installed build/deploy/.installed ## Test deploy/ with sys
 test-faults: $(VENV)/.installed ## Inject faults for half an hour and update docs/reliability.md; SEED=n repeats a run
 	mkdir -p build && rm -f build/faults.jsonl
 	PYTHONHASHSEED=$(SEED) FAULTS_SEED=$(SEED) FAULTS_LONG=1 \
-		FAULTS_RESULTS=$(CURDIR)/build/faults.jsonl $(PYTEST) -n 2 tests/fault_injection
+		FAULTS_RESULTS=$(CURDIR)/build/faults.jsonl $(PYTEST) $(WORKERS) tests/fault_injection
 	$(BIN)/python tests/fault_injection/report.py build/faults.jsonl $(SEED)
 
 bench: $(VENV)/.installed ## Compare with other ways to poll for 15 minutes; CHAPTERS="polls pages" runs two
