@@ -17,6 +17,8 @@ CA_EXTENSIONS: Final = {
     "a subject key identifier": bytes.fromhex("0603551d0e"),
 }
 """Extensions that RFC 5280 4.2.1 requires of a CA, with their object identifiers in DER."""
+WAL_RESET_FIX: Final = (3, 51, 3)
+WAL_RESET_BACKPORTS: Final = ((3, 44, 6), (3, 50, 7))
 
 
 def warnings(config: Config) -> Iterator[str]:
@@ -37,6 +39,12 @@ def warnings(config: Config) -> Iterator[str]:
                 f"POLLER_CA_FILE: a certificate lacks {extension}: Python 3.13 and later reject it;"
                 " replace it by one that complies with RFC 5280"
             )
+
+
+def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
+    """Return whether a SQLite may damage a database (sqlite.org/wal.html#walresetbug)."""
+    is_backport = any(fix <= version < (*fix[:2], 100) for fix in WAL_RESET_BACKPORTS)
+    return version < WAL_RESET_FIX and not is_backport
 
 
 def missing_extensions(path: Path) -> list[str]:

@@ -3,12 +3,13 @@
 import argparse
 import json
 import os
+import sqlite3
 import sys
 from pathlib import Path
 
 import anyio
 
-from poller.advice import warnings
+from poller.advice import has_wal_reset_bug, warnings
 from poller.cli import exit_codes as codes
 from poller.cli import print_output, print_status
 from poller.cli.arguments import add_output_arguments
@@ -55,7 +56,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print_warnings(config: Config) -> None:
-    lines = (*config.sources.file.warnings, *warnings(config))
+    lines = [*config.sources.file.warnings, *warnings(config)]
+    if has_wal_reset_bug(sqlite3.sqlite_version_info):
+        lines.append(
+            f"SQLite {sqlite3.sqlite_version} may damage a database that another program, such as"
+            " the sqlite3 shell, writes to while the daemon runs: use 3.51.3 or later, 3.50.7 or"
+            " 3.44.6 (sqlite.org/wal.html#walresetbug)"
+        )
     print_status(*(f"warning: {line}" for line in lines))
 
 

@@ -169,6 +169,9 @@ class StoreAdmin:
         """Run `work` in one transaction, which is durable when this returns."""
         with self._connected("rw") as db:
             db.execute("PRAGMA synchronous = FULL")
+            # The connection of the daemon makes the checkpoints: where only one does, SQLite before
+            # 3.51.3 cannot run into its WAL-reset bug.
+            db.execute("PRAGMA wal_autocheckpoint = 0")
             return in_transaction(db, work)
 
     def _list(self, statement: str, wanted: EventFilter, **lists: str) -> list[Row]:

@@ -55,7 +55,7 @@ async def test_many_rows_are_delivered_and_listed(tmp_path: Path, store):
 async def test_many_rows_of_a_disabled_sink(tmp_path: Path, store):
     """A 410 disables a sink with everything that is pending; enabling it sends all of that."""
     async with live_daemon(tmp_path, status=410) as daemon:
-        await until(lambda: [entry for entry in daemon.log if entry["event"] == "sink.disabled"])
+        await until(lambda: daemon.app.counters.events["poller.sink_disabled"])
         disabled = (await daemon.get("/v1/sinks")).body["sinks"]
         daemon.receiver.status = 204
         enabled = (await daemon.post("/v1/sinks/webhook/enable")).body

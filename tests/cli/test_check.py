@@ -1,6 +1,7 @@
 """`check`: warnings about a valid configuration."""
 
 import os
+import sqlite3
 import sys
 from io import StringIO
 from pathlib import Path
@@ -52,6 +53,30 @@ def test_check_warns_of_a_ca_that_python_3_13_rejects(run_cli: RunCli, tmp_path:
 
     assert result.code == 0
     assert result.err.startswith("warning: POLLER_CA_FILE: a certificate lacks a key usage: Python")
+
+
+@pytest.mark.parametrize(
+    ("version", "is_named"),
+    [
+        ((3, 40, 1), True),
+        ((3, 44, 5), True),
+        ((3, 44, 6), False),
+        ((3, 45, 0), True),
+        ((3, 50, 7), False),
+        ((3, 51, 2), True),
+        ((3, 51, 3), False),
+        ((3, 53, 0), False),
+    ],
+)
+def test_check_names_a_sqlite_that_may_damage_a_database(
+    run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int], is_named: bool
+):
+    """A SQLite without the fix of its WAL-reset bug is named in a warning."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
+    result = run_cli("check", **GOOD)
+
+    assert result.code == 0
+    assert ("sqlite.org/wal.html#walresetbug" in result.err) == is_named
 
 
 def test_check_warns_of_an_env_file_that_is_not_portable(run_cli: RunCli, tmp_path: Path):

@@ -1,6 +1,7 @@
 """The compose file: an app and the poller in its network."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from tests.deploy.engine import Container, Engine
+from tests.deploy.engine import USER, Container, Engine
 from tests.deploy.programs import check, eventually, need, output
 from tests.support.installed_wheel import PROJECT
 from tests.support.secret_canaries import KEY
@@ -84,6 +85,9 @@ def test_compose_file_is_valid():
 def test_compose_services_report_a_job(engine: Engine, image: str, secrets: Path):
     """In the app's network the poller adds the app's job, reports its end, and stops with 0."""
     need("docker-compose")
+    url = secrets / "POLLER_WEBHOOK_URL"
+    url.write_text("http://127.0.0.1:9/hooks", "utf-8")
+    os.chown(url, USER, USER)
     with a_project(engine, image, secrets.parent) as project:
         app, poller = project["app"], project["poller"]
         eventually(lambda: poller.is_healthy)

@@ -136,12 +136,13 @@ def test_pods_are_restricted(kind: str):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_kustomization_that_is_not_edited_is_rejected(kind: str):
-    """Before its webhook is named, a Pod does not start and says what is missing."""
+    """Without its webhook's URL, a secret, a Pod does not start and says what is missing."""
     config_map = of_kind("ConfigMap", rendered(kind))
     given = {"HOME": "/state", "SUTRO_API_KEY": KEY, "POLLER_JOBS_FILE": "/jobs/jobs.txt"}
 
     with pytest.raises(ConfigError, match=r"^POLLER_WEBHOOK_URL: is required$"):
         load(given | config_map["data"])
+    assert not [name for name in config_map["data"] if name.endswith("URL")]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -484,3 +484,27 @@ def test_other_schema_versions_are_an_error(path: Path, version: int, message: s
 
     with pytest.raises(StoreUnusable, match=message):
         StoreAdmin(path).enable_sink(HOOK)
+
+
+async def test_change_leaves_the_checkpoint_to_the_daemon(
+    disk: SqliteStore, admin: StoreAdmin, path: Path
+):
+    """However much a command writes, the daemon alone moves it to the database file.
+
+    Two that do so at once may damage the file, in SQLite before 3.51.3.
+    """
+    sizes = [size(path)]
+    for _ in range(2):
+        admin.change(
+            lambda db: db.execute("INSERT INTO flags VALUES (random(), printf('%*d', 5000000, 1))")
+        )
+    sizes.append(size(path))
+    await disk.write(WriteBatch(flags={"any": "text"}))
+    sizes.append(size(path))
+
+    assert sizes[0] == sizes[1] < 10_000_000 < sizes[2]
+
+
+def size(path: Path) -> int:
+    """Return the size of a file."""
+    return path.stat().st_size
