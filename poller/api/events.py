@@ -139,7 +139,7 @@ async def show_event(context: ApiContext, event_id: EventId) -> Event:
 async def replay_event(context: ApiContext, event_id: EventId, query: ReplayQuery) -> Replays:
     """Send an event again: the same ID and bytes, with a new timestamp and signature."""
     wanted = EventFilter(event_ids=[event_id], sink=query.sink)
-    rows = await context.query(StoreAdmin.replay, wanted)
+    rows = await context.query(lambda admin: [*admin.replay(wanted)])
     context.daemon.dispatcher.wake()
     if not rows:
         raise Problem("conflict", "the event was for no sink: name one with ?sink=NAME")

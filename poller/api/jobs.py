@@ -20,7 +20,7 @@ from poller.api.models import (
 )
 from poller.api.problems import Problem
 from poller.store.filters import EventFilter, Row
-from poller.store.pagination import jobs_page
+from poller.store.pagination import jobs_page, watched_page
 
 IDS_PER_REQUEST: Final = 1_000
 MAX_ADDED_IDS: Final = 100_000
@@ -87,15 +87,15 @@ class AddedJobs(ResponseModel):
 
 
 async def list_jobs(context: ApiContext, query: JobsQuery) -> JobPage:
-    """List jobs, the last changed first."""
+    """List jobs, the last changed first; with `watched` in the order of their IDs."""
     wanted = EventFilter(state=query.state, since=query.start, limit=query.limit)
-    page = await context.query(
-        jobs_page,
-        wanted,
-        after=parse_cursor(query.cursor, str),
-        unseen=context.daemon.watcher.tracker.unseen_ids,
-        watched=context.watchlist.watched_ids if query.watched else None,
-    )
+    after = parse_cursor(query.cursor, str)
+    if query.watched:
+        watched = context.watchlist.watched_ids
+        page = await context.query(watched_page, wanted, after, watched=watched)
+    else:
+        unseen = context.daemon.watcher.tracker.unseen_ids
+        page = await context.query(jobs_page, wanted, after, unseen=unseen)
     jobs = [_job(row, context) for row in page.rows]
     return JobPage(jobs=jobs, next_cursor=format_cursor(page.after))
 

@@ -54,9 +54,15 @@ async def list_sinks(context: ApiContext) -> Sinks:
 
 async def enable_sink(context: ApiContext, name: SinkName) -> EnabledSink:
     """Enable a sink that a 410 disabled, and send all events that were kept for it."""
-    rows = await context.query(StoreAdmin.enable_sink, name)
+    count = await context.query(_enable, name)
     context.daemon.dispatcher.wake()
-    return EnabledSink(sink=name, was_disabled=rows is not None, pending_again=len(rows or ()))
+    return EnabledSink(sink=name, was_disabled=count is not None, pending_again=count or 0)
+
+
+def _enable(admin: StoreAdmin, name: str) -> int | None:
+    """Enable a sink, and return how many deliveries that restored; None if it was enabled."""
+    rows = admin.enable_sink(name)
+    return None if rows is None else sum(1 for _ in rows)
 
 
 async def test_sink(context: ApiContext, name: SinkName) -> SinkTest:

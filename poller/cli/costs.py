@@ -2,7 +2,8 @@
 
 import argparse
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any, Final
 
@@ -27,31 +28,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the sums; a job counts when it ends."""
-    jobs = open_store(load_settings(arguments)).ended_jobs(arguments.since or 0.0)
-    rows = [{arguments.by: key} | _sum(group) for key, group in _grouped(jobs, arguments.by)]
+    groups: dict[str | None, Sums] = defaultdict(Sums)
+    total = Sums()
+    for job in open_store(load_settings(arguments)).ended_jobs(arguments.since or 0.0):
+        for sums in (groups[GROUPS[arguments.by](job)], total):
+            sums.add(job)
+    ordered = sorted(groups.items(), key=lambda item: item[0] or "")
+    rows = [{arguments.by: key} | asdict(sums) for key, sums in ordered]
     if arguments.output == "table" and rows:
-        rows = [_readable(row) for row in (*rows, {arguments.by: "total"} | _sum(jobs))]
+        rows = [_readable(row) for row in (*rows, {arguments.by: "total"} | asdict(total))]
     print_rows(rows, (arguments.by, *SUMS), arguments.output, empty="No ended jobs.")
 
 
-def _grouped(jobs: Iterable[Row], by: str) -> list[tuple[str | None, list[Row]]]:
-    groups: dict[str | None, list[Row]] = defaultdict(list)
-    for job in jobs:
-        groups[GROUPS[by](job)].append(job)
-    return sorted(groups.items(), key=lambda item: item[0] or "")
+@dataclass(slots=True)
+class Sums:
+    """The sums of some jobs. Unknown costs are counted apart, not as 0."""
 
+    jobs: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_unknown: int = 0
+    cost_usd: Decimal | None = None
 
-def _sum(jobs: Sequence[Row]) -> dict[str, Any]:
-    """Return the sums of some jobs. Unknown costs are counted apart, not as 0."""
-    costs = [job["job_cost"] for job in jobs]
-    known = [Decimal(cost) for cost in costs if cost is not None]
-    return {
-        "jobs": len(costs),
-        "input_tokens": sum(job["input_tokens"] or 0 for job in jobs),
-        "output_tokens": sum(job["output_tokens"] or 0 for job in jobs),
-        "cost_unknown": len(costs) - len(known),
-        "cost_usd": sum(known, Decimal(0)) if known else None,
-    }
+    def add(self, job: Row) -> None:
+        """Add a job."""
+        self.jobs += 1
+        self.input_tokens += job["input_tokens"] or 0
+        self.output_tokens += job["output_tokens"] or 0
+        if job["job_cost"] is None:
+            self.cost_unknown += 1
+        else:
+            self.cost_usd = (self.cost_usd or Decimal(0)) + Decimal(job["job_cost"])
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from poller.cli.arguments import (
     load_settings,
     open_store,
 )
-from poller.cli.output import REPLAY_COLUMNS, print_replayed, print_rows
+from poller.cli.output import REPLAY_COLUMNS, print_all, print_replayed, print_rows
 from poller.core.formatting import format_count
 from poller.core.outbox import DeliveryStatus
 from poller.store.filters import EventFilter
@@ -54,12 +54,12 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 def _drop(arguments: argparse.Namespace) -> int:
     rows = open_store(load_settings(arguments)).delete_dead_letters(_chosen(arguments))
-    dropped = [row | {"result": "dropped"} for row in rows]
-    print_rows(dropped, REPLAY_COLUMNS, arguments.output, empty=NONE)
-    if rows:
-        count = format_count(len(rows), "dead letter")
-        print_error(f"{count} dropped; `sutro-poller events replay` can still send the events")
-    return codes.OK if rows else codes.FAILURE
+    dropped = (row | {"result": "dropped"} for row in rows)
+    count = print_all(dropped, REPLAY_COLUMNS, arguments.output, empty=NONE)
+    if count:
+        letters = format_count(count, "dead letter")
+        print_error(f"{letters} dropped; `sutro-poller events replay` can still send the events")
+    return codes.OK if count else codes.FAILURE
 
 
 def _chosen(arguments: argparse.Namespace) -> EventFilter:

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _list(arguments: argparse.Namespace) -> None:
     rows = open_store(load_settings(arguments)).events(build_filter(arguments))
     if arguments.output == "table":
-        rows = [row | {"deliveries": _delivery_summary(row)} for row in rows]
+        rows = (row | {"deliveries": _delivery_summary(row)} for row in rows)
     print_rows(rows, COLUMNS, arguments.output, empty="No events recorded.")
 
 

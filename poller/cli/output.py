@@ -4,9 +4,12 @@ import csv
 import io
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from itertools import count, islice
+from textwrap import indent
 from typing import Any, Final
 
 from poller.cli import exit_codes as codes
@@ -16,20 +19,60 @@ from poller.core.formatting import format_duration
 from poller.store.admin import StoreAdmin
 from poller.store.filters import Row
 
+ROWS_AT_ONCE: Final = 1_000
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
 """What a formula may begin with in a spreadsheet, also in a Japanese one."""
 
 
 def print_rows(
-    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], style: str, *, empty: str
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[str], style: str, *, empty: str
 ) -> None:
-    """Print the columns of rows as a table or CSV, or all of the rows as JSON."""
-    if style == "json":
-        print_output(as_json(rows))
-    elif style == "csv":
-        print_output(as_csv(rows, columns))
-    else:
-        print_output(as_table(rows, columns) if rows else empty)
+    """Print the columns of rows as a table or CSV, or all of the rows as JSON.
+
+    Only so many rows are in memory at once. The rest is not read once the reader has gone.
+    """
+    iterator = iter(rows)
+    batches = iter(lambda: [*islice(iterator, ROWS_AT_ONCE)], [])
+    texts = _json_texts(batches) if style == "json" else _texts(batches, columns, style, empty)
+    for text in texts:
+        if not print_output(text):
+            return
+
+
+def print_all(
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[str], style: str, *, empty: str
+) -> int:
+    """Print rows that changes return as they are made; return how many. All are made."""
+    numbers = count()
+    printed = (row for row, _ in zip(rows, numbers, strict=False))
+    print_rows(printed, columns, style, empty=empty)
+    deque(printed, maxlen=0)
+    return next(numbers)
+
+
+def _json_texts(batches: Iterable[Sequence[Mapping[str, Any]]]) -> Iterator[str]:
+    """Yield the lines of a JSON array."""
+    text = "["
+    for batch in batches:
+        if text != "[":
+            yield f"{text},"
+        rows = ",\n".join(indent(as_json(row), "  ") for row in batch)
+        text = f"[\n{rows}" if text == "[" else rows
+    yield "[]" if text == "[" else f"{text}\n]"
+
+
+def _texts(
+    batches: Iterable[Sequence[Mapping[str, Any]]], columns: Sequence[str], style: str, empty: str
+) -> Iterator[str]:
+    """Yield the lines of a table or CSV; the columns of a long table are aligned in portions."""
+    write = as_csv if style == "csv" else as_table
+    is_empty = True
+    for batch in batches:
+        text = write(batch, columns)
+        yield text if is_empty else text.partition("\n")[2]
+        is_empty = False
+    if is_empty:
+        yield as_csv([], columns) if style == "csv" else empty
 
 
 def as_json(value: object) -> str:
@@ -70,14 +113,20 @@ REPLAY_COLUMNS: Final = ("event_id", "type", "job_id", "sink", "result")
 REPLAYED: Final = "will be sent again"
 
 
-def print_replayed(admin: StoreAdmin, rows: Sequence[Row], style: str, *, empty: str) -> int:
+def print_replayed(admin: StoreAdmin, rows: Iterable[Row], style: str, *, empty: str) -> int:
     """Print whether each delivery is replayed; return 1 unless all are."""
-    results = [row | {"result": row["skipped_reason"] or REPLAYED} for row in rows]
-    skipped = sum(row["skipped_reason"] is not None for row in rows)
-    print_rows(results, REPLAY_COLUMNS, style, empty=empty)
-    if skipped < len(rows):
-        print_error(f"{len(rows) - skipped} of {len(rows)} will be sent again{when_sent(admin)}")
-    return codes.FAILURE if skipped or not rows else codes.OK
+    skipped = 0
+
+    def results() -> Iterator[Row]:
+        nonlocal skipped
+        for row in rows:
+            skipped += row["skipped_reason"] is not None
+            yield row | {"result": row["skipped_reason"] or REPLAYED}
+
+    total = print_all(results(), REPLAY_COLUMNS, style, empty=empty)
+    if skipped < total:
+        print_error(f"{total - skipped} of {total} will be sent again{when_sent(admin)}")
+    return codes.FAILURE if skipped or not total else codes.OK
 
 
 def when_sent(admin: StoreAdmin) -> str:

@@ -11,7 +11,7 @@ import anyio
 from poller.cli import exit_codes as codes
 from poller.cli import print_error, print_output
 from poller.cli.arguments import add_actions, add_output_arguments, load_settings, open_store
-from poller.cli.output import REPLAY_COLUMNS, REPLAYED, as_json, print_rows, when_sent
+from poller.cli.output import REPLAY_COLUMNS, REPLAYED, as_json, print_all, print_rows, when_sent
 from poller.config import Config, SinkConfig, load
 from poller.core.errors import NoMatch
 from poller.core.events import EVENT_TYPES, DaemonEventType
@@ -56,15 +56,15 @@ def _list(arguments: argparse.Namespace) -> None:
 def _enable(arguments: argparse.Namespace) -> None:
     admin = open_store(load_settings(arguments))
     rows = admin.enable_sink(arguments.sink)
-    results = [row | {"result": REPLAYED} for row in rows or ()]
+    results = (row | {"result": REPLAYED} for row in rows or ())
     empty = "No events were waiting for it." if rows is not None else "No change."
-    print_rows(results, REPLAY_COLUMNS, arguments.output, empty=empty)
+    count = print_all(results, REPLAY_COLUMNS, arguments.output, empty=empty)
     if rows is None:
         print_error(f"{arguments.sink} was not disabled")
     else:
         print_error(
             f"{arguments.sink} is enabled;"
-            f" {format_count(len(rows), 'event')} will be sent{when_sent(admin)}"
+            f" {format_count(count, 'event')} will be sent{when_sent(admin)}"
         )
 
 

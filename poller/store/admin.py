@@ -7,20 +7,21 @@ delivery workers of a running daemon pick up within five seconds.
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from poller.core.auth_notice import AUTH_FLAG, AuthNotice
 from poller.core.errors import StoreError, StoreUnavailable, StoreUnusable
 from poller.core.job_status import TERMINAL_STATUSES
-from poller.core.outbox import DeliveryStatus
-from poller.store import SINK_DISABLED, schema
+from poller.core.outbox import DAY, DeliveryStatus
 from poller.store import admin_sql as sql
+from poller.store import repairs, schema
 from poller.store.database import (
     CORRUPT_CODES,
     Work,
@@ -30,20 +31,23 @@ from poller.store.database import (
     primary_code,
 )
 from poller.store.file_checks import check_is_database, is_immutable
-from poller.store.filters import EventFilter, Row, find, select
-from poller.store.sql import DATABASE_ID, FLAGS, RESTORE_DISABLED
+from poller.store.filters import EventFilter, Row, complete, select
+from poller.store.pagination import (
+    deliveries_page,
+    ended_jobs_page,
+    events_page,
+    every_row,
+    jobs_page,
+)
+from poller.store.sql import DATABASE_ID, FLAGS
 
 T = TypeVar("T")
-SKIP_REASONS: Final = {
-    "not configured": "the sink is not configured",
-    "disabled": "the sink is disabled: enable it first",
-    "enabled": None,
-}
-"""Why a delivery is not replayed, by the state of its sink."""
-
 CANNOT_OPEN_CODES: Final = frozenset(
     {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
 )
+QUERY_LIMIT: Final = 60.0
+STEPS_PER_CHECK: Final = 1_000
+"""Steps of SQLite's virtual machine between two looks at the clock."""
 SAME_STORE_ADVICE: Final = "use the same POLLER_STORE or --env-file as the daemon"
 SAME_USER_ADVICE: Final = "run this command as the user of the daemon"
 
@@ -65,12 +69,20 @@ class StoreStatus:
 class StoreAdmin:
     """One database. Every verb raises StoreUnusable, StoreUnavailable, or NoMatch.
 
-    `now` returns seconds since 1970.
+    `now` returns seconds since 1970. A query that takes longer than `query_limit`, in seconds, is
+    ended.
     """
 
-    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        now: Callable[[], float] = time.time,
+        *,
+        query_limit: float = QUERY_LIMIT,
+    ) -> None:
         self._path = path.absolute()
         self._now = now
+        self._query_limit = query_limit
 
     def status(self) -> StoreStatus:
         """Return the state of the daemon and its database."""
@@ -85,83 +97,65 @@ class StoreAdmin:
         """Return whether a daemon has locked this database."""
         return is_locked(self._path)
 
-    def jobs(self, wanted: EventFilter, named: Sequence[str] = ()) -> list[Row]:
+    def jobs(self, wanted: EventFilter, named: Collection[str] = ()) -> Iterator[Row]:
         """Return jobs, the last changed first; at the end those that are named and not recorded."""
-        rows = self._list(sql.JOBS, wanted, unseen=json.dumps(named))
-        return [row | json.loads(row.pop("job") or "{}") for row in rows]
+        wanted = self.read(lambda db: complete(db, wanted, unseen=named))
+        rows = every_row(partial(jobs_page, self, unseen=named), wanted)
+        return (row | (row.pop("job") or {}) for row in rows)
 
-    def ended_jobs(self, since: float = 0.0) -> list[Row]:
-        """Return the jobs that ended since then, with `ended_at`, and costs as Decimal or None."""
-        values = {"statuses": json.dumps([*TERMINAL_STATUSES])}
-        rows = self.read(lambda db: select(db, sql.ENDED_JOBS, values))
-        jobs = [row | json.loads(row.pop("job"), parse_float=Decimal) for row in rows]
-        for job in jobs:
-            job["ended_at"] = job["datetime_completed"] or job["changed_at"]
+    def ended_jobs(self, since: float = 0.0) -> Iterator[Row]:
+        """Yield the jobs that ended since then, with `ended_at`, and costs as Decimal or None."""
         start = datetime.fromtimestamp(since, UTC)
-        return [job for job in jobs if datetime.fromisoformat(job["ended_at"]) >= start]
+        for status in TERMINAL_STATUSES:
+            # The clocks of the API and of this machine may differ.
+            wanted = EventFilter(state=status, since=since - DAY)
+            for row in every_row(partial(ended_jobs_page, self), wanted):
+                job = row | json.loads(row.pop("job"), parse_float=Decimal)
+                job["ended_at"] = job["datetime_completed"] or job["changed_at"]
+                if datetime.fromisoformat(job["ended_at"]) >= start:
+                    yield job
 
-    def events(self, wanted: EventFilter) -> list[Row]:
+    def events(self, wanted: EventFilter) -> Iterator[Row]:
         """Return events with the status of their deliveries, the latest first."""
-        rows = self._list(sql.EVENTS, wanted)
-        return [row | {"deliveries": json.loads(row["deliveries"])} for row in rows]
+        return every_row(partial(events_page, self), self._complete(wanted))
 
     def event(self, prefix: str) -> Row:
         """Return one event with its stored body and its deliveries."""
-        wanted = EventFilter(event_ids=[prefix])
+        wanted = self._complete(EventFilter(event_ids=[prefix]))
+        (event,) = self.read(lambda db: select(db, sql.EVENT, wanted.values))
+        return event | {"deliveries": [*every_row(partial(deliveries_page, self), wanted)]}
 
-        def work(db: sqlite3.Connection) -> Row:
-            (event,) = find(db, sql.EVENT, wanted)
-            return event | {"deliveries": find(db, sql.DELIVERIES, wanted)}
-
-        return self.read(work)
-
-    def deliveries(self, wanted: EventFilter) -> list[Row]:
+    def deliveries(self, wanted: EventFilter) -> Iterator[Row]:
         """Return deliveries, the latest first."""
-        return self.read(lambda db: find(db, sql.DELIVERIES, wanted))
+        return every_row(partial(deliveries_page, self), self._complete(wanted))
 
-    def replay(self, wanted: EventFilter) -> list[Row]:
+    def replay(self, wanted: EventFilter) -> Iterator[Row]:
         """Make deliveries pending again as replays; one with a `skipped_reason` is unchanged.
 
-        With both events and a sink, a sink that had no delivery of an event gets one.
+        With both events and a sink, a sink that had no delivery of an event gets one. This happens
+        while the result is iterated, the earliest first, in portions that are durable.
         """
-        pairs = wanted.event_ids is not None and wanted.sink is not None
+        return repairs.replay(self, self._complete(wanted), self._now)
 
-        def work(db: sqlite3.Connection) -> list[Row]:
-            found = find(db, sql.EVENT_SINK_PAIRS if pairs else sql.DELIVERIES, wanted)
-            states = {sink["sink"]: sink["state"] for sink in db.execute(sql.SINKS)}
-            rows = [row | {"skipped_reason": _skipped_reason(row, states)} for row in found]
-            values = [row | {"now": self._now()} for row in rows if not row["skipped_reason"]]
-            db.executemany(sql.REPLAY, values)
-            return rows
+    def delete_dead_letters(self, wanted: EventFilter) -> Iterator[Row]:
+        """Delete dead deliveries, while the result is iterated; their events are kept."""
+        wanted = replace(self._complete(wanted), state=DeliveryStatus.DEAD)
+        return repairs.delete_dead_letters(self, wanted)
 
-        return self.change(work)
+    def enable_sink(self, sink: str) -> Iterator[Row] | None:
+        """Enable a sink, once the result is iterated, which yields the restored deliveries.
 
-    def delete_dead_letters(self, wanted: EventFilter) -> list[Row]:
-        """Delete dead deliveries and return them; their events are kept."""
-
-        def work(db: sqlite3.Connection) -> list[Row]:
-            rows = find(db, sql.DELIVERIES, replace(wanted, state=DeliveryStatus.DEAD))
-            db.executemany(sql.DELETE_DELIVERY, rows)
-            return rows
-
-        return self.change(work)
-
-    def enable_sink(self, sink: str) -> list[Row] | None:
-        """Enable a sink and return the deliveries that this restored; None if it was enabled."""
-
-        def work(db: sqlite3.Connection) -> list[Row] | None:
-            rows = find(db, sql.DELIVERIES, EventFilter(sink=sink, state=DeliveryStatus.DEAD))
-            values = {"sink": sink, "now": self._now(), "reason": SINK_DISABLED}
-            if not db.execute(sql.ENABLE_SINK, values).rowcount:
-                return None
-            db.execute(RESTORE_DISABLED, values)
-            return [row for row in rows if row["reason"] == SINK_DISABLED]
-
-        return self.change(work)
+        Return None if it is enabled.
+        """
+        wanted = self._complete(EventFilter(sink=sink))
+        states = {row["sink"]: row["state"] for row in self.sinks()}
+        if states.get(sink) != "disabled":
+            return None
+        return repairs.enable_sink(self, str(wanted.sink), self._now)
 
     def read(self, work: Work[T]) -> T:
         """Run queries on one snapshot of the database."""
-        with self._connected("ro") as db:
+        with self._connected("ro") as db, time_limit(db, self._query_limit):
             db.execute("BEGIN")
             return work(db)
 
@@ -174,11 +168,8 @@ class StoreAdmin:
             db.execute("PRAGMA wal_autocheckpoint = 0")
             return in_transaction(db, work)
 
-    def _list(self, statement: str, wanted: EventFilter, **lists: str) -> list[Row]:
-        rows = self.read(lambda db: find(db, statement, wanted, **lists))
-        for row in rows:
-            del row["cursor_time"], row["cursor_key"]
-        return rows
+    def _complete(self, wanted: EventFilter) -> EventFilter:
+        return self.read(lambda db: complete(db, wanted))
 
     def _status(self, db: sqlite3.Connection) -> StoreStatus:
         notice = AuthNotice.parse(dict(db.execute(FLAGS).fetchall()).get(AUTH_FLAG))
@@ -226,6 +217,10 @@ class StoreAdmin:
         code = primary_code(error)
         if code == sqlite3.SQLITE_BUSY:
             return StoreUnavailable(f"{self._path}: another process is writing to it; try again")
+        if code == sqlite3.SQLITE_INTERRUPT:
+            advice = "use more filters, or a smaller limit"
+            text = f"the query took longer than {self._query_limit:g} s; {advice}"
+            return StoreUnavailable(f"{self._path}: {text}")
         if code in CANNOT_OPEN_CODES:
             return self._unusable(f"cannot be opened ({error})", SAME_USER_ADVICE)
         if code in CORRUPT_CODES:
@@ -237,7 +232,12 @@ class StoreAdmin:
         return StoreUnusable(f"POLLER_STORE: {self._path} {problem}; {advice}")
 
 
-def _skipped_reason(row: Row, sink_states: Mapping[str, str]) -> str | None:
-    """Return why a delivery is not replayed; a sink without a state is not configured."""
-    pending = "already pending" if row["status"] == DeliveryStatus.PENDING else None
-    return SKIP_REASONS[sink_states.get(row["sink"], "not configured")] or pending
+@contextmanager
+def time_limit(db: sqlite3.Connection, seconds: float) -> Iterator[None]:
+    """Interrupt the queries of the block, with SQLITE_INTERRUPT, after some seconds."""
+    until = time.monotonic() + seconds
+    db.set_progress_handler(lambda: time.monotonic() > until, STEPS_PER_CHECK)
+    try:
+        yield
+    finally:
+        db.set_progress_handler(None, 0)

@@ -1,54 +1,6 @@
-"""The SQL of the operator's queries and repairs. A NULL in a filter matches everything."""
+"""The SQL of the operator's queries and repairs; `list_sql` has that of the lists."""
 
 from typing import Final
-
-JOBS: Final = """
-WITH known AS (
-    SELECT job_id, iif(phase = 'missing', 'MISSING', status) AS state, deployment, changed_at,
-           iif(json_valid(job), job, NULL) AS job
-      FROM jobs
-     UNION ALL
-    SELECT id, 'UNKNOWN', NULL, 0.0, NULL
-      FROM (SELECT value AS id FROM json_each(:unseen) UNION SELECT job_id FROM additions)
-     WHERE id NOT IN (SELECT job_id FROM jobs)
-)
-SELECT job_id, state, deployment, nullif(changed_at, 0.0) AS changed_at, job,
-       changed_at AS cursor_time, job_id AS cursor_key
-  FROM known
- WHERE job_id = coalesce(:job, job_id)
-   AND state = coalesce(:state, state)
-   AND changed_at >= :since
-   AND (:watched IS NULL OR job_id IN (SELECT value FROM json_each(:watched)))
-   AND (:cursor_time IS NULL
-        OR changed_at < :cursor_time
-        OR (changed_at = :cursor_time AND job_id > :cursor_key))
- ORDER BY cursor_time DESC, cursor_key
- LIMIT :limit
-"""
-"""Recorded jobs, and added ones and those in `unseen`, which have no status yet, at the end."""
-
-EVENTS: Final = """
-SELECT id, type, subject AS job_id, occurred_at, recorded_at,
-       (SELECT json_group_array(json_object('sink', sink, 'status', status))
-          FROM deliveries WHERE event_id = events.id) AS deliveries,
-       recorded_at AS cursor_time, rowid AS cursor_key
-  FROM events
- WHERE subject = coalesce(:job, subject)
-   AND type = coalesce(:type, type)
-   AND recorded_at >= :since
-   AND (coalesce(:sink, :state) IS NULL OR EXISTS (
-        SELECT 1
-          FROM deliveries
-         WHERE event_id = events.id
-           AND sink = coalesce(:sink, sink)
-           AND status = coalesce(:state, status)
-       ))
-   AND (:cursor_time IS NULL
-        OR recorded_at < :cursor_time
-        OR (recorded_at = :cursor_time AND rowid < :cursor_key))
- ORDER BY cursor_time DESC, cursor_key DESC
- LIMIT :limit
-"""
 
 EVENT: Final = """
 SELECT id, type, subject AS job_id, occurred_at, recorded_at, follows, body, digest
@@ -56,39 +8,54 @@ SELECT id, type, subject AS job_id, occurred_at, recorded_at, follows, body, dig
  WHERE id IN (SELECT value FROM json_each(:event_ids))
 """
 
-_DELIVERY: Final = """
-SELECT events.id AS event_id, type, events.subject AS job_id, sinks.name AS sink, status,
-       attempts AS failures,
-       iif(status = 'pending', due, NULL) AS next_attempt_at, last_attempt_at, ended_at, reason
-"""
-
-_DELIVERY_FILTER: Final = """
- WHERE events.subject = coalesce(:job, events.subject)
-   AND type = coalesce(:type, type)
-   AND sinks.name = coalesce(:sink, sinks.name)
-   AND status IS coalesce(:state, status)
-   AND coalesce(ended_at, created_at, :since) >= :since
-   AND (:event_ids IS NULL OR events.id IN (SELECT value FROM json_each(:event_ids)))
- ORDER BY deliveries.id DESC
+UNSEEN_JOBS: Final = """
+SELECT value AS job_id, 'UNKNOWN' AS state, NULL AS deployment, NULL AS changed_at, NULL AS job,
+       0.0 AS cursor_time, value AS cursor_key
+  FROM json_each(:ids)
+ WHERE NOT EXISTS (SELECT 1 FROM deployments JOIN jobs USING (deployment) WHERE job_id = value)
  LIMIT :limit
 """
 
-DELIVERIES: Final = f"""{_DELIVERY}
-  FROM deliveries
-  JOIN events ON events.id = event_id
-  JOIN sinks ON sinks.name = sink
-{_DELIVERY_FILTER}"""
+WATCHED_JOBS: Final = """
+SELECT value AS job_id, coalesce(state, 'UNKNOWN') AS state, deployment, changed_at,
+       iif(json_valid(job), job, NULL) AS job, 0.0 AS cursor_time, value AS cursor_key
+  FROM json_each(:ids)
+  LEFT JOIN jobs ON jobs.rowid = (
+        SELECT latest.rowid
+          FROM deployments
+          JOIN jobs AS latest USING (deployment)
+         WHERE latest.job_id = value
+         ORDER BY latest.changed_at DESC
+         LIMIT 1
+       )
+ WHERE coalesce(changed_at, 0.0) >= :since
+   AND coalesce(state, 'UNKNOWN') = coalesce(:state, state, 'UNKNOWN')
+ LIMIT :limit
+"""
 
-EVENT_SINK_PAIRS: Final = f"""{_DELIVERY}
-  FROM events
-  JOIN sinks
-  LEFT JOIN deliveries ON event_id = events.id AND sink = sinks.name
-{_DELIVERY_FILTER}"""
-"""Like DELIVERIES, with a NULL status where an event has no delivery to a sink."""
+ADDED_IDS: Final = "SELECT job_id FROM additions"
+
+COUNT_IN_STATE: Final = """
+SELECT sum(CASE :state WHEN 'pending' THEN pending WHEN 'dead' THEN dead END)
+  FROM sinks
+ WHERE name = coalesce(:sink, name)
+"""
+"""NULL for delivered ones, which are not counted."""
+
+EVENT_SINK_PAIRS: Final = """
+SELECT events.id AS event_id, events.type, events.subject AS job_id, name AS sink, status,
+       attempts AS failures, iif(status = 'pending', due, NULL) AS next_attempt_at,
+       last_attempt_at, ended_at, reason
+  FROM (SELECT value AS named FROM json_each(:event_ids))
+ CROSS JOIN events ON events.id = named
+ CROSS JOIN sinks ON name = :sink
+  LEFT JOIN deliveries ON event_id = named AND sink = name
+"""
+"""With a NULL status where an event has no delivery to the sink."""
 
 REPLAY: Final = """
 INSERT INTO deliveries (event_id, sink, subject, created_at, due, is_replay)
-VALUES (:event_id, :sink, :job_id, :now, :now, 1)
+SELECT id, :sink, subject, :now, :now, 1 FROM events WHERE id = :event_id
 ON CONFLICT (event_id, sink) DO UPDATE
    SET status = 'pending', created_at = excluded.created_at, due = excluded.due, is_replay = 1,
        attempts = 0, rejections = 0, failing_seconds = 0.0,
@@ -96,7 +63,15 @@ ON CONFLICT (event_id, sink) DO UPDATE
 """
 """A replay gets the full seven days of attempts again."""
 
-DELETE_DELIVERY: Final = "DELETE FROM deliveries WHERE event_id = :event_id AND sink = :sink"
+DELETE_DEAD_LETTER: Final = """
+DELETE FROM deliveries WHERE event_id = :event_id AND sink = :sink AND status = 'dead'
+"""
+
+RESTORE: Final = """
+UPDATE deliveries
+   SET status = 'pending', reason = NULL, ended_at = NULL, due = :now
+ WHERE event_id = :event_id AND sink = :sink AND status = 'dead'
+"""
 
 ENABLE_SINK: Final = """
 UPDATE sinks SET disabled_reason = NULL WHERE name = :sink AND disabled_reason IS NOT NULL
@@ -134,35 +109,56 @@ SELECT coalesce(sum(jobs), 0) FROM job_counts WHERE phase NOT IN ('done', 'missi
 """
 
 ENDED_JOBS: Final = """
-SELECT job, max(changed_at) AS changed_at
+SELECT job, changed_at, changed_at AS cursor_time, job_id AS cursor_key
   FROM jobs
- WHERE json_valid(job) AND status IN (SELECT value FROM json_each(:statuses))
- GROUP BY job_id,
-          coalesce(json_extract(job, '$.datetime_created'), deployment),
-          json_extract(job, '$.datetime_completed')
+ WHERE state = :state
+   AND changed_at >= :since
+   AND (changed_at, job_id) < (:cursor_time, :cursor_key)
+   AND json_valid(job)
+   AND NOT EXISTS (
+        SELECT 1
+          FROM deployments AS others
+          JOIN jobs AS twin USING (deployment)
+         WHERE others.deployment <> jobs.deployment
+           AND twin.job_id = jobs.job_id
+           AND (twin.changed_at, twin.deployment) > (jobs.changed_at, jobs.deployment)
+           AND json_valid(twin.job)
+           AND json_extract(twin.job, '$.datetime_created')
+               = json_extract(jobs.job, '$.datetime_created')
+           AND json_extract(twin.job, '$.datetime_completed')
+               IS json_extract(jobs.job, '$.datetime_completed')
+       )
+ ORDER BY changed_at DESC, job_id DESC
+ LIMIT :limit
 """
 """A job that was polled at two names of one deployment is one job: its times are the same."""
 
 JOB_IDS: Final = """
-SELECT job_id AS id FROM jobs WHERE :prefix <> '' AND substr(job_id, 1, length(:prefix)) = :prefix
+SELECT id
+  FROM (SELECT job_id AS id
+          FROM deployments
+          JOIN jobs USING (deployment)
+         WHERE job_id BETWEEN :first AND :last
+         LIMIT :many)
  UNION
-SELECT subject FROM events WHERE :prefix <> '' AND substr(subject, 1, length(:prefix)) = :prefix
+SELECT id
+  FROM (SELECT DISTINCT subject AS id
+          FROM events
+         WHERE subject BETWEEN :first AND :last
+         LIMIT :many)
  UNION
-SELECT job_id
-  FROM additions
- WHERE :prefix <> '' AND substr(job_id, 1, length(:prefix)) = :prefix
+SELECT job_id FROM additions WHERE job_id BETWEEN :first AND :last
  UNION
-SELECT value
-  FROM json_each(:unseen)
- WHERE :prefix <> '' AND substr(value, 1, length(:prefix)) = :prefix
+SELECT value FROM json_each(:unseen) WHERE value BETWEEN :first AND :last
  ORDER BY 1
+ LIMIT :many
 """
 
 EVENT_IDS: Final = """
-SELECT id FROM events WHERE :prefix <> '' AND substr(id, 1, length(:prefix)) = :prefix ORDER BY 1
+SELECT id FROM events WHERE id BETWEEN :first AND :last ORDER BY 1 LIMIT :many
 """
 
-LAST_POSITION: Final = "SELECT rowid, id FROM events ORDER BY rowid DESC LIMIT 1"
+LAST_POSITION: Final = "SELECT rowid, id FROM events WHERE rowid = (SELECT max(rowid) FROM events)"
 
 POSITION: Final = "SELECT rowid, id FROM events WHERE id = :id"
 

@@ -2,8 +2,8 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -27,7 +27,9 @@ TIME_COLUMNS: Final = frozenset(
 )
 """Columns that hold seconds since 1970, and are shown as RFC 3339."""
 
-FIRST_PAGE: Final = {"cursor_time": None, "cursor_key": None, "unseen": "[]", "watched": None}
+MANY_IDS: Final = 100
+"""Ids with the same prefix that are looked for, to say how many there are."""
+LAST_CHARACTER: Final = "\U0010ffff"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,16 @@ class EventFilter:
     state: str | None = None
     since: float = 0.0
     limit: int = -1
+
+    @property
+    def given(self) -> frozenset[str]:
+        """The names of the conditions that are not None."""
+        return frozenset(name for name, value in asdict(self).items() if value is not None)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values of an SQL statement."""
+        return asdict(self) | {"event_ids": json.dumps(self.event_ids or ())}
 
 
 def select(
@@ -58,32 +70,34 @@ def _format(column: str, value: Any) -> Any:
     return value
 
 
-def find(db: sqlite3.Connection, statement: str, wanted: EventFilter, **lists: str) -> list[Row]:
-    """Return the rows that match a filter, whose ids may be prefixes. Raises NoMatch."""
-    values = FIRST_PAGE | asdict(wanted) | lists
+def complete(
+    db: sqlite3.Connection, wanted: EventFilter, unseen: Collection[str] = ()
+) -> EventFilter:
+    """Return a filter with full ids in place of prefixes. Raises NoMatch."""
     if wanted.event_ids is not None:
-        ids = [
-            _full_id(db, sql.EVENT_IDS, "event", {"prefix": event_id})
-            for event_id in wanted.event_ids
-        ]
-        values["event_ids"] = json.dumps(ids)
+        ids = [_full_id(db, sql.EVENT_IDS, "event", prefix) for prefix in wanted.event_ids]
+        wanted = replace(wanted, event_ids=ids)
     if wanted.job is not None:
-        values["job"] = _full_id(db, sql.JOB_IDS, "job", values | {"prefix": wanted.job})
+        job_id = _full_id(db, sql.JOB_IDS, "job", wanted.job, unseen=json.dumps([*unseen]))
+        wanted = replace(wanted, job=job_id)
     names = [row["name"] for row in db.execute(sql.SINK_NAMES)]
     if wanted.sink not in {None, *names}:
         raise NoMatch(f"no sink is named {wanted.sink!r}; known sinks: {', '.join(names)}")
-    return select(db, statement, values)
+    return wanted
 
 
-def _full_id(db: sqlite3.Connection, statement: str, noun: str, values: Mapping[str, Any]) -> str:
+def _full_id(db: sqlite3.Connection, statement: str, noun: str, prefix: str, **lists: str) -> str:
     """Return the id that equals the prefix, or else the only one that starts with it."""
-    prefix = values["prefix"]
-    ids: list[str] = [row["id"] for row in db.execute(statement, values)]
-    if prefix in ids or len(ids) == 1:
-        return ids[0]  # the shortest comes first
+    ids: list[str] = []
+    for last in (prefix, prefix + LAST_CHARACTER) if prefix else ():
+        values = {"first": prefix, "last": last, "many": MANY_IDS, **lists}
+        ids = [row["id"] for row in db.execute(statement, values)]
+        if len(ids) == 1:
+            return ids[0]
     if not ids:
         raise NoMatch(f"no {noun} ID starts with {prefix!r}; list them with `{noun}s ls`")
+    count = f"{MANY_IDS} or more" if len(ids) == MANY_IDS else len(ids)
     raise NoMatch(
-        f"{len(ids)} {noun} IDs start with {prefix!r}, such as {ids[0]} and {ids[1]};"
+        f"{count} {noun} IDs start with {prefix!r}, such as {ids[0]} and {ids[1]};"
         " use a longer prefix"
     )

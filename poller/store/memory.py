@@ -9,9 +9,9 @@ from weakref import finalize
 
 from poller.core.outbox import Retention, Routes
 from poller.store import schema
-from poller.store.admin import StoreAdmin
+from poller.store.admin import StoreAdmin, time_limit
 from poller.store.database import Work, in_transaction
-from poller.store.sqlite import DEFAULT_RETENTION, SqliteStore
+from poller.store.sqlite import API_QUERY_LIMIT, DEFAULT_RETENTION, SqliteStore
 
 T = TypeVar("T")
 IN_MEMORY: Final = Path("/", ":memory:")
@@ -62,11 +62,18 @@ class MemoryStore(SqliteStore):
 
 class _MemoryAdmin(StoreAdmin):
     def __init__(self, store: MemoryStore, now: Callable[[], float]) -> None:
-        super().__init__(IN_MEMORY, now)
+        super().__init__(IN_MEMORY, now, query_limit=API_QUERY_LIMIT)
         self._store = store
 
     def read(self, work: Work[T]) -> T:
-        return self._store.transact(work)
+        def limited(db: sqlite3.Connection) -> T:
+            with time_limit(db, self._query_limit):
+                return work(db)
+
+        try:
+            return self._store.transact(limited)
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
 
     def change(self, work: Work[T]) -> T:
         return self._store.transact(work)

@@ -1,16 +1,33 @@
-"""Pages of jobs and events for programs; ids and names in a filter must be complete here."""
+"""Pages of jobs, events and deliveries; each one begins after the last row of the one before.
+
+Ids and names in a filter must be complete here. Each page is a short query of its own.
+"""
 
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
-from typing import Final, NamedTuple
+import math
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from heapq import nsmallest
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from poller.store import admin_sql as sql
-from poller.store.admin import StoreAdmin
-from poller.store.filters import FIRST_PAGE, EventFilter, Row, select
+from poller.core.job_status import JobStatus
+from poller.store import admin_sql, list_sql
+from poller.store.filters import EventFilter, Row, select
+
+if TYPE_CHECKING:
+    from poller.store.admin import StoreAdmin
 
 Cursor = tuple[float, str | int]
 """The end of a page: the time and the key of its last row."""
+
+START: Final[Cursor] = (math.inf, "")
+UNSEEN_TIME: Final = 0.0
+"""The time in the cursor of a job without a record."""
+MAX_ROWID: Final = 2**63 - 1
+PAGE_ROWS: Final = 1_000
+FEW_DELIVERIES: Final = 10_000
+"""Deliveries in a state that are sorted for a page of events; more of them are found by events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,33 +38,90 @@ class Page:
     after: Cursor | None
 
 
+def every_row(
+    read_page: Callable[[EventFilter, Cursor | None], Page], wanted: EventFilter
+) -> Iterator[Row]:
+    """Yield the rows of all pages, up to the limit of the filter if it has one."""
+    left: float = wanted.limit if wanted.limit >= 0 else math.inf
+    cursor = None
+    while left:
+        page = read_page(replace(wanted, limit=int(min(left, PAGE_ROWS))), cursor)
+        yield from page.rows
+        left -= len(page.rows)
+        if page.after is None:
+            return
+        cursor = page.after
+
+
 def jobs_page(
-    admin: StoreAdmin,
+    admin: "StoreAdmin",
     wanted: EventFilter,
-    *,
     after: Cursor | None = None,
+    *,
     unseen: Collection[str] = (),
-    watched: Collection[str] | None = None,
 ) -> Page:
-    """Return jobs, the last changed first, including those in `unseen` that are not recorded.
+    """Return recorded jobs, the last changed first; at the end those in `unseen`, and added ones.
 
-    With `watched`, only these. A row's `job` is the job object as last recorded, or None.
+    These have no record. A row's `job` is the job object as last recorded, or None.
     """
-    lists = {"unseen": json.dumps([*unseen])}
-    if watched is not None:
-        lists["watched"] = json.dumps([*watched])
-    page = _page(admin, sql.JOBS, wanted, after, **lists)
-    for row in page.rows:
-        row["job"] = json.loads(row["job"]) if row["job"] else None
-    return page
+    cursor = after or START
+
+    def work(db: sqlite3.Connection) -> list[Row]:
+        found: list[Row] = []
+        if cursor[0] > UNSEEN_TIME:
+            found = select(db, list_sql.jobs(wanted.given), _values(wanted, cursor))
+        missing = wanted.limit + 1 - len(found)
+        if not missing or wanted.state not in {None, JobStatus.UNKNOWN} or wanted.since > 0:
+            return found
+        names = {*unseen, *(row["job_id"] for row in db.execute(admin_sql.ADDED_IDS))}
+        key = str(cursor[1]) if cursor[0] == UNSEEN_TIME else ""
+        ids = sorted(name for name in names if name > key and wanted.job in {None, name})
+        values = {"ids": json.dumps(ids), "limit": missing}
+        return found + select(db, admin_sql.UNSEEN_JOBS, values)
+
+    return _with_jobs(_page(admin.read(work), wanted.limit))
 
 
-def events_page(admin: StoreAdmin, wanted: EventFilter, *, after: Cursor | None) -> Page:
+def watched_page(
+    admin: "StoreAdmin", wanted: EventFilter, after: Cursor | None, *, watched: Collection[str]
+) -> Page:
+    """Return watched jobs in the order of their ids, recorded or not."""
+    key = str(after[1]) if after else ""
+    is_filtered = wanted.state is not None or wanted.since > 0
+    ids = (job_id for job_id in watched if job_id > key)
+    chosen = sorted(ids) if is_filtered else nsmallest(wanted.limit + 1, ids)
+    values = _values(wanted, START) | {"ids": json.dumps(chosen)}
+    rows = admin.read(lambda db: select(db, admin_sql.WATCHED_JOBS, values))
+    return _with_jobs(_page(rows, wanted.limit))
+
+
+def events_page(admin: "StoreAdmin", wanted: EventFilter, after: Cursor | None = None) -> Page:
     """Return events with the status of their deliveries, the latest first."""
-    page = _page(admin, sql.EVENTS, wanted, after)
+    values = _values(wanted, after or START)
+
+    def work(db: sqlite3.Connection) -> list[Row]:
+        count = db.execute(admin_sql.COUNT_IN_STATE, values).fetchone()[0]
+        is_few = count is not None and count <= FEW_DELIVERIES
+        return select(db, list_sql.events(wanted.given, wanted.state if is_few else None), values)
+
+    page = _page(admin.read(work), wanted.limit)
     for row in page.rows:
         row["deliveries"] = json.loads(row["deliveries"])
     return page
+
+
+def deliveries_page(admin: "StoreAdmin", wanted: EventFilter, after: Cursor | None = None) -> Page:
+    """Return deliveries, the latest first."""
+    statement = list_sql.deliveries(wanted.given, wanted.state)
+    values = _values(wanted, after or (0.0, MAX_ROWID))
+    return _page(admin.read(lambda db: select(db, statement, values)), wanted.limit)
+
+
+def ended_jobs_page(admin: "StoreAdmin", wanted: EventFilter, after: Cursor | None = None) -> Page:
+    """Return jobs that ended in a state, each one once; `job` is the JSON of the job object."""
+    values = _values(wanted, after or START)
+    rows = admin.read(lambda db: select(db, admin_sql.ENDED_JOBS, values))
+    return _page(rows, wanted.limit)
 
 
 class StreamPosition(NamedTuple):
@@ -60,29 +134,35 @@ class StreamPosition(NamedTuple):
 STREAM_START: Final = StreamPosition(0, "")
 
 
-def position_of(admin: StoreAdmin, event_id: str | None) -> StreamPosition:
+def position_of(admin: "StoreAdmin", event_id: str | None) -> StreamPosition:
     """Return the position of an event, the start if it is unknown, and the last one for None."""
-    statement = sql.LAST_POSITION if event_id is None else sql.POSITION
+    statement = admin_sql.LAST_POSITION if event_id is None else admin_sql.POSITION
     row = admin.read(lambda db: db.execute(statement, {"id": event_id}).fetchone())
     return StreamPosition(*row) if row else STREAM_START
 
 
-def events_after(admin: StoreAdmin, position: StreamPosition, limit: int) -> list[Row]:
+def events_after(admin: "StoreAdmin", position: StreamPosition, limit: int) -> list[Row]:
     """Return events in the order of recording, with their `number` and `body`.
 
     For a position of another database, such as one that was replaced, return all of them.
     """
     values = {"number": position.number, "id": position.event_id, "limit": limit}
-    return admin.read(lambda db: select(db, sql.EVENTS_AFTER, values))
+    return admin.read(lambda db: select(db, admin_sql.EVENTS_AFTER, values))
 
 
-def _page(
-    admin: StoreAdmin, statement: str, wanted: EventFilter, after: Cursor | None, **lists: str
-) -> Page:
-    time, key = after or (None, None)
-    cursor = {"cursor_time": time, "cursor_key": key, "limit": wanted.limit + 1}
-    values = FIRST_PAGE | asdict(wanted) | lists | cursor
-    rows = admin.read(lambda db: select(db, statement, values))
-    shown = rows[: wanted.limit]
-    cursors: list[Cursor] = [(row.pop("cursor_time"), row.pop("cursor_key")) for row in shown]
+def _values(wanted: EventFilter, after: Cursor) -> dict[str, Any]:
+    """Return the values of a query of one page, and one row more to know if there is another."""
+    time, key = after
+    return wanted.values | {"cursor_time": time, "cursor_key": key, "limit": wanted.limit + 1}
+
+
+def _page(rows: list[Row], limit: int) -> Page:
+    shown = rows[:limit]
+    cursors: list[Cursor] = [(row.pop("cursor_time", 0.0), row.pop("cursor_key")) for row in shown]
     return Page(shown, cursors[-1] if len(rows) > len(shown) else None)
+
+
+def _with_jobs(page: Page) -> Page:
+    for row in page.rows:
+        row["job"] = json.loads(row["job"]) if row["job"] else None
+    return page

@@ -30,7 +30,7 @@ CREATE INDEX deliveries_by_due ON deliveries (sink, due) WHERE status = 'pending
 CREATE INDEX deliveries_by_attempt ON deliveries (sink, last_attempt_at)
  WHERE status = 'pending' AND is_head;
 CREATE INDEX deliveries_by_age ON deliveries (sink, created_at) WHERE status = 'pending';
-CREATE INDEX deliveries_all_dead ON deliveries (status) WHERE status = 'dead';
+CREATE INDEX deliveries_all_dead ON deliveries (id) WHERE status = 'dead';
 
 CREATE TRIGGER delivery_added AFTER INSERT ON deliveries BEGIN
     UPDATE sinks

@@ -193,12 +193,6 @@ DEAD_LETTER_DISABLED: Final = f"""{_DEAD_LETTER}
        )
 """
 
-RESTORE_DISABLED: Final = """
-UPDATE deliveries
-   SET status = 'pending', reason = NULL, ended_at = NULL, due = :now
- WHERE sink = :sink AND status = 'dead' AND reason = :reason
-"""
-
 BACKLOGS: Final = """
 SELECT name, pending, dead,
        (SELECT max(due) FROM deliveries WHERE sink = name AND status = 'pending' AND is_head)

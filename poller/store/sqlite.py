@@ -29,6 +29,8 @@ MAX_DUE_DELAY: Final = DAY
 """No delivery is deferred for longer: a later due time was written by a wrong clock."""
 PORTION: Final = 1_000
 """Rows that one transaction of a large change reads or changes: others have their turn between."""
+API_QUERY_LIMIT: Final = 5.0
+"""Seconds that a query of the HTTP API may take: others wait for it."""
 DEFAULT_RETENTION: Final = Retention()
 
 
@@ -73,7 +75,7 @@ class SqliteStore(Store):
         self._database.close()
 
     def admin(self) -> StoreAdmin:
-        return StoreAdmin(self._path, self._now)
+        return StoreAdmin(self._path, self._now, query_limit=API_QUERY_LIMIT)
 
     async def load_states(self, job_ids: Collection[str]) -> list[JobState]:
         values = self._values(job_ids=_json(job_ids), late_watch=LATE_WATCH_SECONDS)

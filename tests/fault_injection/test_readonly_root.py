@@ -72,19 +72,19 @@ async def use_every_verb(path: Path) -> None:
         admin = StoreAdmin(path, now)
         await _settle_all(store, now)
         assert admin.status().sinks == admin.sinks()
-        assert not admin.ended_jobs()
-        assert len(admin.jobs(EventFilter())) == ROWS
-        assert len(admin.events(EventFilter())) == ROWS
+        assert not [*admin.ended_jobs()]
+        assert len([*admin.jobs(EventFilter())]) == ROWS
+        assert len([*admin.events(EventFilter())]) == ROWS
         assert admin.event("evt_1-")["deliveries"]
         assert pagination.jobs_page(admin, EventFilter(limit=10), after=None)
         assert pagination.events_page(admin, EventFilter(limit=10), after=None)
-        assert len(admin.replay(EventFilter(sink=LOG))) == ROWS
+        assert len([*admin.replay(EventFilter(sink=LOG))]) == ROWS
         await store.disable_sink(HOOK, "HTTP 410")
-        assert len(admin.deliveries(EventFilter(sink=HOOK, state=DeliveryStatus.DEAD))) == ROWS
-        assert len(admin.enable_sink(HOOK) or ()) == ROWS
+        assert len([*admin.deliveries(EventFilter(sink=HOOK, state=DeliveryStatus.DEAD))]) == ROWS
+        assert len([*(admin.enable_sink(HOOK) or ())]) == ROWS
         await store.expedite(HOOK, now.advance(1))
         await store.settle([dead(each) for each in await due(store, now.now, limit=ROWS)])
-        assert len(admin.delete_dead_letters(EventFilter(sink=HOOK))) == ROWS
+        assert len([*admin.delete_dead_letters(EventFilter(sink=HOOK))]) == ROWS
         assert await store.prune(now.advance(500 * DAY), ())
         await store.remove_ids([f"job-{number}" for number in range(ROWS)])
         assert not await store.added_ids()

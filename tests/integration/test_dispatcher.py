@@ -210,7 +210,7 @@ async def test_dispatcher_reports_every_disabled_sink_with_an_own_event():
         await fill(store)
         async with dispatching(store, gone=gone, well=well):
             await anyio.sleep(10.0)
-            store.admin().enable_sink("gone")
+            list(store.admin().enable_sink("gone") or ())
             await anyio.sleep(10.0)
 
     event_ids = [event.id for _, event in well.received if event.type == "poller.sink_disabled"]

@@ -276,7 +276,7 @@ async def test_worker_delivers_missed_events_to_an_enabled_sink():
     async with dispatching(store, hook=sink):
         await anyio.sleep(1.0)
         sink.failure = None
-        store.admin().enable_sink("hook")
+        list(store.admin().enable_sink("hook") or ())
         await anyio.sleep(6.0)
 
     assert len(set(sink.ids)) == 21
@@ -297,7 +297,7 @@ async def test_worker_disables_a_sink_after_the_store_has_recovered(verb):
         assert "poller.sink_disabled" not in well.types
         store.fails = set()
         await anyio.sleep(20.0)
-        memory.admin().enable_sink("gone")
+        list(memory.admin().enable_sink("gone") or ())
 
     assert well.types.count("poller.sink_disabled") == 1
     assert (await counts(store))["gone"] == (2, 0)

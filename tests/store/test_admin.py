@@ -86,7 +86,7 @@ async def test_replay_reaches_a_sink_without_a_delivery(disk: SqliteStore, admin
     await disk.write(WriteBatch(events=[an_event()]))
     await disk.settle([delivered(delivery) for delivery in await due(disk, NOON)])
 
-    admin.replay(EventFilter(event_ids=["evt_1"], sink=LOG))
+    list(admin.replay(EventFilter(event_ids=["evt_1"], sink=LOG)))
 
     assert await event_ids(disk, NOON, LOG) == ["evt_1"]
     assert await event_ids(disk, NOON, HOOK) == []
@@ -110,7 +110,7 @@ async def test_replay_skips_a_disabled_sink(disk: SqliteStore, admin: StoreAdmin
     (row,) = admin.replay(DEAD)
 
     assert row["skipped_reason"] == "the sink is disabled: enable it first"
-    assert len(admin.deliveries(DEAD)) == 1
+    assert len([*admin.deliveries(DEAD)]) == 1
 
 
 async def test_replay_skips_an_unconfigured_sink(path: Path, now: ManualClock):
@@ -131,7 +131,7 @@ async def test_replay_of_dead_letters_spares_delivered_events(disk: SqliteStore,
     await disk.write(WriteBatch(events=[an_event("2", "job-2")]))
     await disk.settle([delivered(delivery) for delivery in await due(disk, NOON)])
 
-    admin.replay(DEAD)
+    list(admin.replay(DEAD))
 
     assert await event_ids(disk, NOON) == ["evt_1"]
 
@@ -157,28 +157,28 @@ async def test_delete_dead_letters_follows_the_filter(
     await disk.settle([dead(delivery) for delivery in await due(disk, now(), LOG)])
     if wanted.sink is None:
         await disk.settle([dead(delivery) for delivery in await due(disk, now())])
-    before = len(admin.deliveries(DEAD))
+    before = len([*admin.deliveries(DEAD)])
 
-    deleted = admin.delete_dead_letters(wanted)
+    deleted = [*admin.delete_dead_letters(wanted)]
 
     assert {row["event_id"] for row in deleted} == {"evt_2"}
-    assert len(admin.deliveries(DEAD)) == before - len(deleted)
+    assert len([*admin.deliveries(DEAD)]) == before - len(deleted)
 
 
 async def test_delete_dead_letters_spares_other_deliveries(disk: SqliteStore, admin: StoreAdmin):
     """Neither pending nor delivered events can be deleted."""
     await disk.write(WriteBatch(events=[an_event()]))
 
-    assert admin.delete_dead_letters(EventFilter(event_ids=["evt_1"])) == []
+    assert [*admin.delete_dead_letters(EventFilter(event_ids=["evt_1"]))] == []
     assert await event_ids(disk, NOON) == ["evt_1"]
 
 
 async def test_deleted_dead_letter_can_be_replayed(disk: SqliteStore, admin: StoreAdmin):
     """Deleting a dead letter deletes the delivery, not the event."""
     await dead_letter(disk, "1")
-    admin.delete_dead_letters(DEAD)
+    list(admin.delete_dead_letters(DEAD))
 
-    admin.replay(EventFilter(event_ids=["evt_1"], sink=HOOK))
+    list(admin.replay(EventFilter(event_ids=["evt_1"], sink=HOOK)))
 
     assert await event_ids(disk, NOON) == ["evt_1"]
 
@@ -189,7 +189,7 @@ async def test_enable_sink_restores_its_backlog(disk: SqliteStore, admin: StoreA
     await disk.write(WriteBatch(events=[an_event("2", "job-2")]))
     await disk.disable_sink(HOOK, "410")
 
-    back = admin.enable_sink(HOOK)
+    back = [*(admin.enable_sink(HOOK) or ())]
 
     assert [row["event_id"] for row in back or ()] == ["evt_2"]
     assert await event_ids(disk, NOON) == ["evt_2"]
@@ -291,11 +291,11 @@ async def test_jobs_are_filtered(disk: SqliteStore, admin: StoreAdmin, now: Manu
     def found(**wanted) -> list[str]:
         return [row["job_id"] for row in admin.jobs(EventFilter(**wanted))]
 
-    assert found() == ["x", "job-1", "job-12"]
+    assert found() == ["x", "job-12", "job-1"]
     assert found(state="SUCCEEDED") == ["job-1"]
     assert found(since=NOON + 1) == found(limit=1) == ["x"]
     assert found(job="job-1") == ["job-1"]
-    assert admin.jobs(EventFilter(job="job-1"))[0]["job_cost"] == 0.0234
+    assert [row["job_cost"] for row in admin.jobs(EventFilter(job="job-1"))] == [0.0234]
 
 
 async def test_events_are_filtered(disk: SqliteStore, admin: StoreAdmin, now: ManualClock):
@@ -311,8 +311,8 @@ async def test_events_are_filtered(disk: SqliteStore, admin: StoreAdmin, now: Ma
     assert found(job="job-2") == found(type="job.started") == found(sink=LOG) == ["evt_2"]
     assert found(since=NOON + 1) == found(limit=1) == found(state="pending") == ["evt_2"]
     assert found(sink=LOG, state="dead") == []
-    assert admin.events(EventFilter(state="dead"))[0]["deliveries"] == [
-        {"sink": HOOK, "status": "dead"}
+    assert [row["deliveries"] for row in admin.events(EventFilter(state="dead"))] == [
+        [{"sink": HOOK, "status": "dead"}]
     ]
 
 
@@ -345,14 +345,14 @@ async def test_id_prefix_must_be_unique(
     await dead_letter(disk, "1", "2")
 
     with pytest.raises(NoMatch, match=message):
-        admin.delete_dead_letters(EventFilter(event_ids=[prefix]))
-    assert len(admin.deliveries(DEAD)) == 2
+        list(admin.delete_dead_letters(EventFilter(event_ids=[prefix])))
+    assert len([*admin.deliveries(DEAD)]) == 2
 
 
 async def test_unknown_sink_is_an_error(disk: SqliteStore, admin: StoreAdmin):
     """An unknown sink gives an error with the known names, not an empty list."""
     with pytest.raises(NoMatch, match="no sink is named 'hook'; known sinks: log, webhook"):
-        admin.deliveries(EventFilter(sink="hook"))
+        list(admin.deliveries(EventFilter(sink="hook")))
 
 
 async def test_costs_are_exact(disk: SqliteStore, admin: StoreAdmin):
@@ -374,7 +374,10 @@ async def test_costs_count_a_job_once_under_two_names_of_its_deployment(
         async with a_store(path, now, deployment=deployment) as store:
             await store.write(WriteBatch(states=[state]))
 
-    assert sorted(row["job_cost"] for row in admin.ended_jobs()) == [Decimal("0.1"), Decimal("0.2")]
+    assert sorted(row["job_cost"] for row in admin.ended_jobs()) == [
+        Decimal("0.1"),
+        Decimal("0.2"),
+    ]
 
 
 async def test_ended_at_falls_back_to_the_observation(disk: SqliteStore, admin: StoreAdmin):
@@ -397,11 +400,11 @@ async def test_change_waits_for_a_writer(
     monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.01)
     with closing(sqlite3.connect(path, isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
-        listed = admin.deliveries(DEAD)
+        listed = [*admin.deliveries(DEAD)]
         with pytest.raises(StoreUnavailable, match="another process is writing to it; try again"):
-            admin.delete_dead_letters(DEAD)
+            list(admin.delete_dead_letters(DEAD))
 
-    assert len(listed) == len(admin.deliveries(DEAD)) == 1
+    assert len(listed) == len([*admin.deliveries(DEAD)]) == 1
 
 
 def test_missing_file_is_not_created(path: Path):

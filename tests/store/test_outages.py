@@ -102,10 +102,10 @@ async def test_outage_of_seven_days_makes_its_old_backlog_dead(
     assert await expire(store) == 50
     assert await event_ids(store, now() + DAY) == ["evt_young"]
     assert len(await due(store, now(), LOG, limit=99)) == 50
-    rows = store.admin().deliveries(EventFilter(sink=HOOK, state="dead"))
+    rows = [*store.admin().deliveries(EventFilter(sink=HOOK, state="dead"))]
     assert {row["reason"] for row in rows} == {"not delivered for 7 days: HTTP 503"}
     assert 0 in {row["failures"] for row in rows}
-    assert len(store.admin().replay(EventFilter(sink=HOOK, state="dead"))) == 50
+    assert len([*store.admin().replay(EventFilter(sink=HOOK, state="dead"))]) == 50
     assert await expire(store) == 0
 
 
@@ -157,7 +157,7 @@ async def test_only_time_in_which_attempts_failed_counts(
     await fail_for(store, now, after)
 
     await expire(store)
-    rows = store.admin().deliveries(EventFilter(sink=HOOK, state="dead"))
+    rows = [*store.admin().deliveries(EventFilter(sink=HOOK, state="dead"))]
     assert sorted(row["event_id"].removeprefix("evt_") for row in rows) == dead
 
 
@@ -214,10 +214,10 @@ async def test_delivery_keeps_its_rejections(store: AnyStore) -> None:
         await reopen(store)
     counted = (await probed(store)).rejections
     await store.disable_sink(HOOK, "410 Gone")
-    store.admin().enable_sink(HOOK)
+    list(store.admin().enable_sink(HOOK) or ())
     enabled = (await probed(store)).rejections
     await store.settle([delivered(await probed(store))])
-    store.admin().replay(EventFilter(sink=HOOK))
+    list(store.admin().replay(EventFilter(sink=HOOK)))
 
     assert (counted, enabled) == (2, 2)
     assert (await probed(store)).rejections == 0

@@ -18,6 +18,7 @@ from poller.store.pagination import (
     events_page,
     jobs_page,
     position_of,
+    watched_page,
 )
 from poller.store.sqlite import SqliteStore
 from tests.support.store_builders import ManualClock, a_state, an_event
@@ -51,8 +52,8 @@ async def test_pages_of_jobs_are_complete(admin: StoreAdmin):
     third = jobs_page(admin, EventFilter(limit=3), after=second.after, unseen=["job-0"])
 
     assert [ids(page) for page in (first, second, third)] == [
-        ["job-4"],
-        ["job-5", "job-3", "job-2"],
+        ["job-5"],
+        ["job-4", "job-3", "job-2"],
         ["job-1", "job-0"],
     ]
     assert third.after is None
@@ -66,12 +67,16 @@ async def test_pages_of_jobs_are_complete(admin: StoreAdmin):
 
 
 async def test_watched_limits_the_jobs(admin: StoreAdmin):
-    """With a list of watched ids only these are returned, observed or not."""
-    page = jobs_page(
-        admin, EventFilter(limit=9), unseen=["job-0"], watched=["job-0", "job-2", "job-x"]
-    )
+    """With a set of watched ids only these are returned, observed or not, in their order."""
+    watched = {"job-2", "job-0", "job-4"}
+    first = watched_page(admin, EventFilter(limit=2), None, watched=watched)
+    second = watched_page(admin, EventFilter(limit=2), first.after, watched=watched)
+    unseen = watched_page(admin, EventFilter(limit=9, since=1.0), None, watched=watched)
 
-    assert ids(page) == ["job-2", "job-0"]
+    assert [ids(page) for page in (first, second)] == [["job-0", "job-2"], ["job-4"]]
+    assert second.after is None
+    assert [row["state"] for row in first.rows] == ["UNKNOWN", "UNKNOWN"]
+    assert ids(unseen) == ["job-2", "job-4"]
 
 
 async def test_pages_of_events_are_complete(admin: StoreAdmin):

@@ -67,7 +67,7 @@ async def test_enable_restores_the_events_in_order(store: AnyStore, now: ManualC
     await store.write(WriteBatch(events=[an_event("2"), an_event("3", "job-2")]))
 
     now.advance(5)
-    store.admin().enable_sink(HOOK)
+    list(store.admin().enable_sink(HOOK) or ())
 
     assert await event_ids(store, NOON + 5) == ["evt_1", "evt_3"]
     assert await backlog_of(store) == SinkBacklog(
@@ -82,7 +82,7 @@ async def test_enable_leaves_other_dead_events_dead(store: AnyStore) -> None:
     await store.disable_sink(LOG, "why not")
     await store.disable_sink(HOOK, "410 Gone")
 
-    store.admin().enable_sink(HOOK)
+    list(store.admin().enable_sink(HOOK) or ())
 
     assert await due(store, NOON) == []
     assert await due(store, NOON, LOG) == []
@@ -92,7 +92,7 @@ async def test_restored_events_stay_in_front(store: AnyStore) -> None:
     """An event recorded after a sink was enabled waits for the earlier one of its job."""
     await store.write(WriteBatch(events=[an_event("1")]))
     await store.disable_sink(HOOK, "410 Gone")
-    store.admin().enable_sink(HOOK)
+    list(store.admin().enable_sink(HOOK) or ())
     await store.write(WriteBatch(events=[an_event("2")]))
 
     assert await event_ids(store, NOON) == ["evt_1"]
@@ -105,7 +105,7 @@ async def test_success_in_flight_when_disabled_counts(store: AnyStore) -> None:
     await store.disable_sink(HOOK, "410 Gone")
 
     await store.settle([delivered(delivery)])
-    store.admin().enable_sink(HOOK)
+    list(store.admin().enable_sink(HOOK) or ())
 
     assert await backlog_of(store) == SinkBacklog(name=HOOK)
 
@@ -121,7 +121,7 @@ async def test_failure_in_flight_when_disabled_stays_dead(store: AnyStore) -> No
     assert await due(store, NOON) == []
     failures = [row["failures"] for row in store.admin().deliveries(EventFilter(sink=HOOK))]
     assert failures == [1, 1]
-    store.admin().enable_sink(HOOK)
+    list(store.admin().enable_sink(HOOK) or ())
     assert await event_ids(store, NOON) == ["evt_1", "evt_2"]
 
 
@@ -129,7 +129,7 @@ async def test_times_disabled_are_counted(store: AnyStore) -> None:
     """A sink that is disabled already is not counted again; after an enable it is."""
     first = [await store.disable_sink(HOOK, "410 Gone"), await store.disable_sink(HOOK, "410 Gone")]
     await reopen(store)
-    store.admin().enable_sink(HOOK)
+    list(store.admin().enable_sink(HOOK) or ())
 
     assert first == [1, 1]
     assert await store.disable_sink(HOOK, "410 Gone") == 2

@@ -1,6 +1,7 @@
 """`jobs ls`: list the recorded jobs and the named ones; or those that the daemon watches."""
 
 import argparse
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
@@ -31,14 +32,21 @@ def ls(arguments: argparse.Namespace) -> None:
         return
     settings = load_settings(arguments)
     admin = open_store(settings)
-    rows = admin.jobs(build_filter(arguments), named=named_ids(settings))
-    unseen = any(row["changed_at"] is None for row in rows)
-    not_found = _not_found_ids(settings) if unseen and admin.is_running else frozenset()
-    for row in rows:
-        row["not_found"] = row["state"] == "MISSING" or row["job_id"] in not_found
+    found = admin.jobs(build_filter(arguments), named=named_ids(settings))
+    rows = _mark_not_found(settings, admin, found)
     if arguments.output == "table":
-        rows = [_readable(row) for row in rows]
+        rows = map(_readable, rows)
     print_rows(rows, COLUMNS, arguments.output, empty="No jobs recorded.")
+
+
+def _mark_not_found(settings: Settings, admin: StoreAdmin, rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield rows with `not_found`, which the daemon knows of a job without a record."""
+    not_found: frozenset[str] | None = None
+    for row in rows:
+        if row["changed_at"] is None and not_found is None:
+            not_found = _not_found_ids(settings) if admin.is_running else frozenset()
+        row["not_found"] = row["state"] == "MISSING" or row["job_id"] in (not_found or ())
+        yield row
 
 
 def count_unseen(settings: Settings, admin: StoreAdmin) -> int:
@@ -81,6 +89,7 @@ def _list_watched(arguments: argparse.Namespace) -> None:
         rule = "--watched cannot be combined with other filters"
         raise CommandError(rule, code=codes.USAGE)
     rows = _watched(connect(load_settings(arguments)))
+    rows.sort(key=lambda row: row["changed_at"] or "", reverse=True)
     if arguments.output == "table":
         rows = [
             row | _shown_state(row) | {"watched_by": ", ".join(row["watched_by"])} for row in rows

@@ -34,7 +34,7 @@ def show(arguments: argparse.Namespace) -> None:
 
 def _events(admin: StoreAdmin, wanted: EventFilter) -> list[Row]:
     """Return the events of a job with their deliveries, the first event first."""
-    events, deliveries = admin.events(wanted)[::-1], admin.deliveries(wanted)[::-1]
+    events, deliveries = [*admin.events(wanted)][::-1], [*admin.deliveries(wanted)][::-1]
     for event in events:
         event["deliveries"] = [row for row in deliveries if row["event_id"] == event["id"]]
     return events

@@ -1,0 +1,121 @@
+"""Query plans: no statement reads more of the history than it returns or changes."""
+
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from importlib import import_module
+from itertools import chain, combinations
+from pkgutil import iter_modules
+from typing import Final
+
+import pytest
+
+from poller import store
+from poller.core.outbox import DeliveryStatus
+from poller.store import list_sql, schema
+
+SMALL: Final = {
+    "additions": "at most 100,000 rows",
+    "flags": "a few rows",
+    "found": "the deployments",
+    "identity": "one row",
+    "job_counts": "a row for each phase and status",
+    "json_each": "a list that the caller has",
+    "others": "the deployments",
+    "sinks": "a row for each sink",
+}
+"""What may be scanned: everything but jobs, events and deliveries, whatever they are called."""
+
+SORTS: Final = {
+    "admin_sql.JOBS_BY_STATE": "the counts of jobs, a row for each phase and status",
+    "admin_sql.JOB_IDS": "at most MANY_IDS ids of each kind, and the added ones",
+    "admin_sql.WATCHED_JOBS": "the deployments of one job",
+    "sql.ADDED_IDS": "the added jobs alone",
+    "list_sql.jobs of job": "the deployments of one job",
+    "list_sql.events in few": "at most FEW_DELIVERIES",
+    "list_sql.deliveries of event_ids": "the sinks of events that the operator named",
+    "list_sql.deliveries of job": "the sinks of the events of one job",
+}
+"""The statements that may sort, and what bounds the rows."""
+
+VERBS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
+STATES: Final = tuple(status.value for status in DeliveryStatus)
+
+
+def constants() -> Iterator[tuple[str, str]]:
+    """Yield each statement in the modules of the store, with its name."""
+    for module in iter_modules(store.__path__):
+        for name, value in vars(import_module(f"{store.__name__}.{module.name}")).items():
+            is_statement = isinstance(value, str) and value.lstrip().startswith(VERBS)
+            if is_statement and name.isupper() and not name.startswith("_"):
+                yield f"{module.name}.{name}", value
+
+
+def subsets(*names: str) -> Iterator[tuple[str, ...]]:
+    """Yield all subsets."""
+    return chain.from_iterable(combinations(names, size) for size in range(len(names) + 1))
+
+
+def lists() -> Iterator[tuple[str, str]]:
+    """Yield the statement of each list with each filter, and its name."""
+    for given in subsets("job", "state"):
+        kind = "of job" if "job" in given else ""
+        yield f"list_sql.jobs {kind}".strip(), list_sql.jobs(given)
+    for given in subsets("job", "type", "sink", "state"):
+        yield "list_sql.events", list_sql.events(given)
+    for given, state in (
+        (given, state) for given in subsets("job", "type") for state in STATES[:2]
+    ):
+        yield "list_sql.events in few", list_sql.events(given, state)
+    for order in (list_sql.LATEST_FIRST, list_sql.OLDEST_FIRST):
+        for given in subsets("event_ids", "job", "type", "sink"):
+            kind = next((name for name in ("event_ids", "job") if name in given), None)
+            if kind is not None:
+                statement = list_sql.deliveries(given, None, order)
+                yield f"list_sql.deliveries of {kind}", statement
+            name = f"list_sql.deliveries of {kind}" if kind else "list_sql.deliveries"
+            yield name, list_sql.deliveries(given, DeliveryStatus.DEAD, order)
+
+
+STATEMENTS: Final = [*constants(), *lists()]
+
+
+@pytest.fixture(scope="module")
+def db() -> Iterator[sqlite3.Connection]:
+    """Return an empty database: SQLite plans by the indexes alone, since nothing is analyzed."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        schema.migrate(connection)
+        yield connection
+
+
+def plan(db: sqlite3.Connection, statement: str) -> list[str]:
+    """Return the steps of a statement."""
+    values: Mapping[str, None] = dict.fromkeys(re.findall(r":(\w+)", statement))
+    return [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+
+
+@pytest.mark.parametrize(("name", "statement"), STATEMENTS, ids=[name for name, _ in STATEMENTS])
+def test_statement_scans_and_sorts_no_history(
+    db: sqlite3.Connection, name: str, statement: str
+) -> None:
+    """No statement scans jobs, events or deliveries, or sorts many of them."""
+    steps = plan(db, statement)
+
+    scanned = {match[1] for step in steps if (match := re.match(r"SCAN (\w+)", step))}
+    assert scanned <= SMALL.keys(), steps
+    assert name in SORTS or "TEMP B-TREE" not in str(steps), steps
+
+
+def test_exceptions_are_needed(db: sqlite3.Connection) -> None:
+    """Every statement that may sort does."""
+    sorting = {name for name, statement in STATEMENTS if "TEMP B-TREE" in str(plan(db, statement))}
+
+    assert sorting == SORTS.keys()
+
+
+def test_all_statements_are_found() -> None:
+    """The statements of the daemon, of the operator and of the lists are all among those tested."""
+    names = {name for name, _ in STATEMENTS}
+
+    assert {"sql.DUE", "admin_sql.SINKS", "list_sql.jobs", "list_sql.events in few"} <= names

@@ -1,0 +1,139 @@
+"""The steps of SQLite's virtual machine for what must be quick: as many with ten times the rows."""
+
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from poller.core.outbox import WriteBatch
+from poller.store import admin as admin_module
+from poller.store import database
+from poller.store.admin import StoreAdmin
+from poller.store.database import connect
+from poller.store.filters import EventFilter
+from poller.store.pagination import events_page, jobs_page, watched_page
+from poller.store.sqlite import SqliteStore
+from tests.support.large_database import Contents, make_large_database
+from tests.support.store_builders import HOOK, a_state, a_store, an_event, deferred, due
+
+FEW: Final = Contents(jobs=180, delivered=60, dead=60, pending=60)
+MANY: Final = Contents(jobs=1_800, delivered=600, dead=600, pending=600)
+JOB: Final = "job-00000001"
+
+Verb = Callable[[SqliteStore, StoreAdmin], Awaitable[Any]]
+
+
+def page(read_page: Callable[..., Any], **wanted: Any) -> Verb:
+    """Return a verb that reads the first page of a list."""
+
+    async def verb(_store: SqliteStore, admin: StoreAdmin) -> None:
+        assert read_page(admin, EventFilter(limit=10, **wanted)).rows
+
+    return verb
+
+
+async def open_again(store: SqliteStore, _admin: StoreAdmin) -> None:
+    """Read what a start reads of all jobs and deliveries."""
+    await store.backlogs()
+    await store.load_states([JOB])
+    await store.unfinished_ids()
+
+
+async def send(store: SqliteStore, _admin: StoreAdmin) -> None:
+    """Write a state and an event, and read and settle deliveries as a worker does."""
+    await store.write(WriteBatch(states=[a_state()], events=[an_event()]))
+    found = await due(store, time.time(), limit=5)
+    found += await due(store, time.time(), limit=1, early=True)
+    await store.settle([deferred(delivery, time.time() + 60.0) for delivery in found])
+
+
+async def sweep(store: SqliteStore, _admin: StoreAdmin) -> None:
+    """Delete old rows where there are none."""
+    assert await store.prune(time.time() - 500 * 86_400.0, []) == 0
+
+
+async def status(_store: SqliteStore, admin: StoreAdmin) -> None:
+    """Read the status."""
+    assert admin.status().jobs
+
+
+async def show(_store: SqliteStore, admin: StoreAdmin) -> None:
+    """Show a job, and an event by a prefix of its id."""
+    (row,) = admin.jobs(EventFilter(job=JOB))
+    assert row["job_id"] == JOB
+    event, *_ = events_page(admin, EventFilter(limit=1)).rows
+    assert admin.event(event["id"][:16])["deliveries"]
+
+
+async def replay(_store: SqliteStore, admin: StoreAdmin) -> None:
+    """Replay an event."""
+    event, *_ = events_page(admin, EventFilter(limit=1)).rows
+    assert [*admin.replay(EventFilter(event_ids=[event["id"]], sink=HOOK))]
+
+
+async def watched(_store: SqliteStore, admin: StoreAdmin) -> None:
+    """Read a page of watched jobs."""
+    assert watched_page(admin, EventFilter(limit=10), None, watched={JOB, "job-x"}).rows
+
+
+VERBS: Final[dict[str, Verb]] = {
+    "start": open_again,
+    "send": send,
+    "sweep": sweep,
+    "status": status,
+    "show": show,
+    "replay": replay,
+    "watched": watched,
+    "jobs": page(jobs_page),
+    "jobs by state": page(jobs_page, state="FAILED"),
+    "events": page(events_page),
+    "events by type": page(events_page, type="job.succeeded"),
+    "events of a job": page(events_page, job=JOB),
+}
+
+
+class Steps:
+    """Counts the steps of all connections."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def connect(self, path: Path, mode: str) -> Any:
+        """Open a connection whose steps count."""
+        db = connect(path, mode)
+        db.set_progress_handler(self._step, 1)
+        return db
+
+    def _step(self) -> int:
+        self.count += 1
+        return 0
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
+    """Count steps. The time limit, which needs the only handler of a connection, is off."""
+    counted = Steps()
+    for module in (database, admin_module):
+        monkeypatch.setattr(module, "connect", counted.connect)
+    monkeypatch.setattr(admin_module, "time_limit", lambda *_: nullcontext())
+    return counted
+
+
+async def test_steps_do_not_grow_with_the_history(tmp_path: Path, steps: Steps) -> None:
+    """A start, a delivery, a sweep and each page take as many steps with ten times the rows."""
+    counts: dict[str, list[int]] = {name: [] for name in VERBS}
+    for contents in (FEW, MANY):
+        path = tmp_path / f"{contents.jobs}.db"
+        make_large_database(path, contents)
+        routes = dict.fromkeys(contents.sinks, frozenset({"job.succeeded"}))
+        async with a_store(path, time.time, routes=routes, in_thread=False) as store:
+            for name, verb in VERBS.items():
+                before = steps.count
+                await verb(store, store.admin())
+                counts[name].append(steps.count - before)
+
+    grown = {name: pair for name, pair in counts.items() if pair[1] > 1.1 * pair[0]}
+    assert not grown
