@@ -85,7 +85,7 @@ class SinkWorker:
 
     async def run(self) -> None:
         """Send until `close`, then return when the sends under way have ended."""
-        if await self._has_deferred():
+        if await self._may_be_failing():
             self._breaker.half_open(self.clock.steady())
         self.counters.open_circuits[self.name] = self._breaker.is_open
         async with anyio.create_task_group() as senders:
@@ -107,8 +107,8 @@ class SinkWorker:
         self._may_expire = self._breaker.is_failing
         self.wake()
 
-    async def _has_deferred(self) -> bool:
-        """Return whether an earlier process deferred deliveries, perhaps in an outage.
+    async def _may_be_failing(self) -> bool:
+        """Return whether the sink failed in an earlier process, or deliveries were deferred.
 
         Their retries may be hours away: a probe first finds out soon whether the outage is over.
         """
@@ -117,9 +117,11 @@ class SinkWorker:
             backlogs = await self.store.backlogs()
         except StoreUnavailable:
             return True
+        now = self.clock.steady()
         return any(
-            backlog.name == self.name and (backlog.last_due or 0.0) > self.clock.steady()
+            backlog.failing_since is not None or (backlog.last_due or 0.0) > now
             for backlog in backlogs
+            if backlog.name == self.name
         )
 
     async def _send_loop(self) -> None:
