@@ -8,7 +8,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from poller.core.errors import DeliveryError
-from poller.delivery.attempt import CANCEL_TIMEOUT, REASON_CHARS, SEND_TIMEOUT, attempt
+from poller.delivery.attempt import (
+    CANCEL_TIMEOUT,
+    CANCEL_TURNS,
+    REASON_CHARS,
+    SEND_TIMEOUT,
+    attempt,
+)
 from tests.support.fakes import TimedSink
 from tests.support.webhook_sinks import DELIVERY
 
@@ -146,3 +152,47 @@ async def test_attempt_that_is_cancelled_leaves_a_hanging_call_behind():
         await failure(lambda _: hang_until(anyio.Event()))
 
     assert anyio.current_time() <= 5.0 + CANCEL_TIMEOUT
+
+
+async def test_attempt_cancels_a_call_that_goes_on_a_few_times():
+    """A sink that catches its cancellation and goes on is cancelled a few times, and left alone.
+
+    Without an end it would be cancelled in each turn of the event loop, at the cost of a core.
+    """
+    cancellations = 0
+
+    async def go_on(_: object) -> None:
+        nonlocal cancellations
+        while anyio.current_time() < 1_000.0:
+            try:
+                await asyncio.sleep(1_000.0)
+            except asyncio.CancelledError:
+                cancellations += 1
+                assert cancellations <= 100
+
+    sink = TimedSink()
+    sink.failure = go_on
+    with capture_logs() as lines:
+        error = await attempt(sink, DELIVERY, secrets=tuple)
+
+    assert error is None
+    assert 1 <= cancellations <= CANCEL_TURNS + 1
+    assert [(line["event"], line["sink"]) for line in lines] == [("sink.hung", "webhook")]
+
+
+async def test_attempt_lets_a_sink_clean_up():
+    """A sink whose call is cancelled has a second to clean up."""
+    cleaned: list[float] = []
+
+    async def hang(_: object) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.5)
+                cleaned.append(anyio.current_time())
+
+    error = await failure(hang)
+
+    assert error.reason == "the sink did not finish within 90 s"
+    assert cleaned == [pytest.approx(SEND_TIMEOUT + 0.5)]
