@@ -145,3 +145,45 @@ async def test_plugin_package_that_is_broken_is_one_line(
     assert (code, ended.out, ended.err.count("\n")) == (78, "", 1)
     assert ended.err.startswith("sutro-poller: POLLER_SINKS: sink 'odd' ")
     assert message in ended.err
+
+
+FENCED = ODD.replace("BODY", "pass")
+YIELD = "    yield Odd(settings.value.url.get_secret_value())"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        ("raise RuntimeError(settings.value.url.get_secret_value())", "RuntimeError: ****"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("raise __import__('asyncio').CancelledError", "CancelledError"),
+    ],
+    ids=["raises", "exits", "is cancelled"],
+)
+async def test_plugin_that_cannot_be_opened_is_one_line(
+    place: Place, tmp_path: Path, trouble: str, reason: str
+):
+    """A sink that cannot be opened ends the start with exit code 78 and one line, no secrets."""
+    settings = odd(tmp_path / "packages", FENCED.replace(YIELD, f"    {trouble}\n{YIELD}"))
+
+    code, ended = await place.run("run", POLLER_JOB_IDS="job-1", **settings)
+    tested, test = await place.run("sinks", "test", "odd", **settings)
+
+    line = f"sutro-poller: POLLER_SINKS: sink 'odd' cannot be opened: {reason}"
+    assert (code, tested) == (78, 78)
+    assert (ended.err.count("\n"), test.err.count("\n")) == (1, 1)
+    assert ended.err.startswith(line)
+    assert test.err.startswith(line)
+    assert "poller.crashed" not in ended.out
+
+
+async def test_plugin_that_cannot_be_closed_changes_no_exit_code(place: Place, tmp_path: Path):
+    """What a sink raises when it is closed is logged; the daemon exits with 0."""
+    source = FENCED.replace(YIELD, f"{YIELD}\n    raise RuntimeError('at the end')")
+    settings = odd(tmp_path / "packages", source)
+    async with place.running("run", POLLER_JOB_IDS=place.jobs(ENDED), **settings) as daemon:
+        await daemon.saying("job.succeeded")
+        code = await daemon.stop()
+
+    assert code == 0
+    assert [line["sink"] for line in daemon.said("sink.crashed")] == ["odd"]
