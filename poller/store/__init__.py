@@ -45,6 +45,13 @@ class Store(Protocol):
     async def __aexit__(self, *_error: object) -> None:
         """Close and unlock the database."""
 
+    def interrupt_after(self, seconds: float) -> None:
+        """Interrupt, in this many seconds, the call that runs then; at once while it opens.
+
+        For a stop, which must not wait for a database that another process keeps locked. An
+        interrupted call raises StoreUnavailable.
+        """
+
     def admin(self) -> "StoreAdmin":
         """Return the operator's queries and repairs of the same data, for use in any thread."""
 

@@ -22,15 +22,18 @@ from poller.core.job_status import TERMINAL_STATUSES
 from poller.core.outbox import DAY, DeliveryStatus
 from poller.store import admin_sql as sql
 from poller.store import repairs, schema
-from poller.store.database import (
+from poller.store.connection import (
+    BUSY_TIMEOUT,
     CORRUPT_CODES,
     Work,
     connect,
     in_transaction,
-    is_locked,
+    interrupt_when,
     primary_code,
 )
 from poller.store.file_checks import check_is_database, is_immutable
+from poller.store.file_lock import is_locked
+from poller.store.files import resolved
 from poller.store.filters import EventFilter, Row, complete, select
 from poller.store.pagination import (
     deliveries_page,
@@ -46,8 +49,6 @@ CANNOT_OPEN_CODES: Final = frozenset(
     {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
 )
 QUERY_LIMIT: Final = 60.0
-STEPS_PER_CHECK: Final = 1_000
-"""Steps of SQLite's virtual machine between two looks at the clock."""
 SAME_STORE_ADVICE: Final = "use the same POLLER_STORE or --env-file as the daemon"
 SAME_USER_ADVICE: Final = "run this command as the user of the daemon"
 
@@ -80,7 +81,7 @@ class StoreAdmin:
         *,
         query_limit: float = QUERY_LIMIT,
     ) -> None:
-        self._path = path.absolute()
+        self._path = resolved(path)
         self._now = now
         self._query_limit = query_limit
 
@@ -193,7 +194,7 @@ class StoreAdmin:
             check_is_database(self._path)
             if mode == "ro" and is_immutable(self._path):
                 mode = "ro&immutable=1"
-            with closing(connect(self._path, mode)) as db:
+            with closing(connect(self._path, mode, BUSY_TIMEOUT)) as db:
                 self._check_version(db)
                 yield db
         except FileNotFoundError:
@@ -236,7 +237,7 @@ class StoreAdmin:
 def time_limit(db: sqlite3.Connection, seconds: float) -> Iterator[None]:
     """Interrupt the queries of the block, with SQLITE_INTERRUPT, after some seconds."""
     until = time.monotonic() + seconds
-    db.set_progress_handler(lambda: time.monotonic() > until, STEPS_PER_CHECK)
+    interrupt_when(db, lambda: time.monotonic() > until)
     try:
         yield
     finally:

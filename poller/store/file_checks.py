@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from poller.core.errors import StoreUnusable
+from poller.store.files import sibling
 from poller.store.network_fs import fs_type_of
 
 SQLITE_HEADER: Final = b"SQLite format 3\0"
@@ -25,7 +26,7 @@ def check_is_database(path: Path) -> None:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe would hang
             raise StoreUnusable(f"POLLER_STORE: {path}: it is not a regular file; use another path")
-        if any(path.with_name(path.name + suffix).exists() for suffix in SIBLINGS):
+        if any(sibling(path, suffix).exists() for suffix in SIBLINGS):
             return
         with path.open("rb") as file:
             head = file.read(len(SQLITE_HEADER))
@@ -55,4 +56,4 @@ def check_shared_memory(path: Path, lock: int) -> None:
 def is_immutable(path: Path) -> bool:
     """Return whether no process can change a database: it is on a read-only volume, at rest."""
     is_read_only = bool(os.statvfs(path).f_flag & os.ST_RDONLY)
-    return is_read_only and not path.with_name(path.name + "-wal").exists()
+    return is_read_only and not sibling(path, "-wal").exists()

@@ -10,7 +10,7 @@ from weakref import finalize
 from poller.core.outbox import Retention, Routes
 from poller.store import schema
 from poller.store.admin import StoreAdmin, time_limit
-from poller.store.database import Work, in_transaction
+from poller.store.connection import Work, in_transaction
 from poller.store.sqlite import API_QUERY_LIMIT, DEFAULT_RETENTION, SqliteStore
 
 T = TypeVar("T")

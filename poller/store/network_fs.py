@@ -1,10 +1,10 @@
 """The type of the file system that holds a path, from /proc (Linux)."""
 
-import errno
-import os
 import re
 from pathlib import Path
 from typing import Final
+
+from poller.store.files import resolved
 
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
 
@@ -58,12 +58,8 @@ def network_fs_type(path: Path) -> str | None:
 
 def fs_type_of(path: Path) -> str | None:
     """Return the type of the file system that holds a path; None where it is not known."""
-    try:
-        resolved = path.resolve()
-    except RuntimeError:  # Python 3.11 and 3.12 raise it for a loop of symbolic links
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
     table = MOUNTINFO.read_text("utf-8", "surrogateescape") if MOUNTINFO.exists() else ""
-    return fs_type(resolved, table)
+    return fs_type(resolved(path), table)
 
 
 def fs_type(path: Path, mounts: str) -> str | None:

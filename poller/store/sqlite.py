@@ -20,7 +20,8 @@ from poller.core.state import JobState
 from poller.runtime.instance_key import ensure_key
 from poller.store import SINK_DISABLED, SINK_FAILED, SINK_UNCONFIGURED, Store, sql
 from poller.store.admin import StoreAdmin
-from poller.store.database import Database, Work
+from poller.store.connection import Work
+from poller.store.database import Database
 from poller.store.rows import event_row, read_backlog, read_delivery, read_state, state_row
 
 T = TypeVar("T")
@@ -73,6 +74,9 @@ class SqliteStore(Store):
     async def __aexit__(self, *_error: object) -> None:
         # Without an await, which a cancellation could interrupt.
         self._database.close()
+
+    def interrupt_after(self, seconds: float) -> None:
+        self._database.interrupt_after(seconds)
 
     def admin(self) -> StoreAdmin:
         return StoreAdmin(self._path, self._now, query_limit=API_QUERY_LIMIT)

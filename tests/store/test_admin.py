@@ -17,7 +17,8 @@ from poller.core.job_status import JobStatus
 from poller.core.outbox import WriteBatch
 from poller.core.parsing import parse_job
 from poller.core.state import Phase
-from poller.store import database
+from poller.store import admin as admin_module
+from poller.store import file_lock
 from poller.store.admin import StoreAdmin
 from poller.store.filters import EventFilter
 from poller.store.sqlite import SqliteStore
@@ -244,7 +245,7 @@ async def test_status_does_not_block_a_start(
     lock = path.with_name("state.db.lock")
     with lock.open("w") as probe:
         fcntl.flock(probe, fcntl.LOCK_SH)
-        monkeypatch.setattr(database.time, "sleep", lambda _: probe.close())
+        monkeypatch.setattr(file_lock.time, "sleep", lambda _: probe.close())
 
         async with a_store(path, now):
             assert StoreAdmin(path).status().is_running
@@ -264,9 +265,10 @@ async def test_query_in_the_daemon_keeps_its_locks(disk: SqliteStore, path: Path
 
     command = [sys.executable, "-c", OPEN_AND_CLOSE, str(path)]
     await anyio.run_process(command)
+    is_wal_kept = path.with_name("state.db-wal").exists()
     await disk.write(WriteBatch(events=[an_event("1")]))
 
-    assert path.with_name("state.db-wal").exists()
+    assert is_wal_kept
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT id FROM events").fetchall() == [("evt_1",)]
 
@@ -397,7 +399,7 @@ async def test_change_waits_for_a_writer(
 ):
     """While another process writes, a query works; a change waits, then reports it."""
     await dead_letter(disk, "1")
-    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr(admin_module, "BUSY_TIMEOUT", 0.01)
     with closing(sqlite3.connect(path, isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         listed = [*admin.deliveries(DEAD)]

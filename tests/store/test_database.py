@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from poller.core.errors import StoreError, StoreLocked, StoreUnavailable, StoreUnusable
 from poller.core.outbox import WriteBatch
-from poller.store import database, file_checks
+from poller.store import database, file_checks, opening
 from poller.store import network_fs as mounts
 from poller.store.sqlite import SqliteStore
 from tests.support.store_builders import (
@@ -206,11 +206,11 @@ async def test_file_system_without_shared_mappings_is_unusable(
     def fails(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    def fails_in_sqlite(*_: object) -> None:
+    def fails_in_sqlite(*_: object, **_named: object) -> None:
         raise DiskIoError("disk I/O error")
 
     monkeypatch.setattr(file_checks.mmap, "mmap", fails)
-    monkeypatch.setattr(database, "connect", fails_in_sqlite)
+    monkeypatch.setattr(opening, "connect", fails_in_sqlite)
 
     with pytest.raises(kind, match=text):
         await a_store(path, now).__aenter__()
@@ -292,13 +292,18 @@ async def test_failed_write_leaves_no_connection_open(disk: SqliteStore, path: P
 
     A connection that closes later would remove the WAL of a file that replaced its own.
     """
-    await disk.write(WriteBatch(events=[an_event("1")]))
-    (delivery,) = await due(disk, NOON)
 
-    with limited(RLIMIT_FSIZE, PAGE), pytest.raises(StoreUnavailable):
-        await disk.settle([delivered(delivery)])
+    def work(db: sqlite3.Connection) -> sqlite3.Cursor:
+        db.execute("INSERT INTO flags VALUES ('a', hex(zeroblob(10000)))")
+        rows = db.execute("SELECT value FROM json_each('[1, 2]')")
+        assert next(rows)
+        return rows
 
-    assert open_files(path) == 0
+    with limited(RLIMIT_FSIZE, PAGE), pytest.raises(StoreUnavailable) as kept:
+        disk._database.transact(work)
+
+    assert open_files(path) == 1  # the lock
+    assert kept.value.__cause__
 
 
 async def test_sqlite_full_is_unavailable(disk: SqliteStore) -> None:
@@ -394,6 +399,33 @@ async def test_removed_file_is_replaced(disk: SqliteStore, path: Path) -> None:
     assert disk.database_id != before
     assert await event_ids(disk, 1e12) == [an_event("1").id]
     assert "state.db" in file_modes(path)
+
+
+async def test_removed_wal_loses_nothing(disk: SqliteStore, path: Path) -> None:
+    """What is recorded before and after the WAL of an open database was removed is in the file."""
+    await disk.write(WriteBatch(events=[an_event("1")]))
+    path.with_name("state.db-wal").unlink()
+
+    await disk.write(WriteBatch(events=[an_event("2", "job-2")]))
+
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT id FROM events").fetchall() == [("evt_1",), ("evt_2",)]
+
+
+async def test_wal_shrinks_after_a_long_reader(disk: SqliteStore, path: Path) -> None:
+    """The WAL grows while another program reads; once it has gone, it is truncated."""
+    large = WriteBatch(flags={"large": "x" * (opening.MAX_IDLE_WAL_BYTES + 1)})
+    wal = path.with_name("state.db-wal")
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM events").fetchone()
+        await disk.write(large)
+    grown = wal.stat().st_size
+
+    await disk.write(WriteBatch(flags={"small": ""}))  # moves all that is in the WAL
+    await disk.write(WriteBatch(flags={"small": "1"}))
+
+    assert grown > opening.MAX_IDLE_WAL_BYTES >= wal.stat().st_size
 
 
 async def test_foreign_database_is_unchanged(path: Path, now: ManualClock) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from poller.core.outbox import WriteBatch
 from poller.store import admin as admin_module
-from poller.store import database
+from poller.store import database, opening
 from poller.store.admin import StoreAdmin
-from poller.store.database import connect
+from poller.store.connection import connect
 from poller.store.filters import EventFilter
 from poller.store.pagination import events_page, jobs_page, watched_page
 from poller.store.sqlite import SqliteStore
@@ -101,9 +101,9 @@ class Steps:
     def __init__(self) -> None:
         self.count = 0
 
-    def connect(self, path: Path, mode: str) -> Any:
+    def connect(self, path: Path, mode: str, timeout: float) -> Any:
         """Open a connection whose steps count."""
-        db = connect(path, mode)
+        db = connect(path, mode, timeout)
         db.set_progress_handler(self._step, 1)
         return db
 
@@ -114,11 +114,12 @@ class Steps:
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
-    """Count steps. The time limit, which needs the only handler of a connection, is off."""
+    """Count steps. The time limits, which need the only handler of a connection, are off."""
     counted = Steps()
-    for module in (database, admin_module):
+    for module in (database, opening, admin_module):
         monkeypatch.setattr(module, "connect", counted.connect)
     monkeypatch.setattr(admin_module, "time_limit", lambda *_: nullcontext())
+    monkeypatch.setattr(database, "interrupt_when", lambda *_: None)
     return counted
 
 

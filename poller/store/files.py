@@ -1,0 +1,50 @@
+"""The files of a database: their paths, their identity, and their mode, which is 0600."""
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+PRIVATE_MODE: Final = 0o600
+
+Identity = tuple[int, int]
+"""The device and the inode of a file."""
+
+log = structlog.get_logger()
+
+
+def resolved(path: Path) -> Path:
+    """Return an absolute path without symbolic links: SQLite puts its files beside that one."""
+    return Path(os.path.realpath(path))
+
+
+def sibling(path: Path, suffix: str) -> Path:
+    """Return the path of a file beside the database."""
+    return path.with_name(path.name + suffix)
+
+
+def identity(path: Path) -> Identity | None:
+    """Return the identity of a file; None if there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def open_private(path: Path) -> int:
+    """Open a file for reading and writing; create it if there is none."""
+    return os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_MODE)
+
+
+def make_private(path: Path) -> None:
+    """Take the access of other users away from the files of a database, such as a restored one."""
+    for file in (path, sibling(path, "-wal"), sibling(path, "-shm")):
+        with suppress(FileNotFoundError, PermissionError):
+            mode = stat.S_IMODE(file.stat().st_mode)
+            if mode & ~PRIVATE_MODE:
+                file.chmod(PRIVATE_MODE)
+                log.warning("store.made_private", path=str(file), mode=f"{mode:04o}")

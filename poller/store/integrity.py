@@ -1,0 +1,76 @@
+"""The check of a whole database in the background, after a run that did not end cleanly.
+
+A clean end leaves a flag in the database, which the next start removes before it changes anything
+else: neither a kill nor a power loss can leave it. The check reads the whole file, so that nothing
+waits for it. Until it has ended, a damaged database may be in use, as one may that is damaged while
+the daemon runs: what is sent has been read back, and the digest of its body was right.
+"""
+
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+from typing import Final
+
+import structlog
+
+from poller.store.connection import CORRUPT_CODES, connect, primary_code
+
+INTERRUPT_INTERVAL: Final = 0.05
+"""Seconds; an interrupt before the statement begins has no effect."""
+
+ADD_CLEAN_END: Final = "INSERT OR REPLACE INTO flags (name, text) VALUES ('clean_end', '')"
+REMOVE_CLEAN_END: Final = "DELETE FROM flags WHERE name = 'clean_end'"
+
+log = structlog.get_logger()
+
+
+class IntegrityCheck:
+    """One check, in a thread and through a connection of its own.
+
+    `damage` is what it found. `is_complete`: it has ended by itself, and found nothing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.damage: sqlite3.Error | None = None
+        self.is_complete = False
+        self._path = path
+        self._connection = connect(path, "ro")
+        self._thread = Thread(target=self._run, name="integrity check", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the check at once, and close its connection."""
+        while self._thread.is_alive():
+            self._connection.interrupt()
+            self._thread.join(INTERRUPT_INTERVAL)
+        self._connection.close()
+
+    def _run(self) -> None:
+        log.info("store.check_started", path=str(self._path))
+        try:
+            verdict = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except sqlite3.Error as error:
+            if primary_code(error) in CORRUPT_CODES:
+                self.damage = error
+            return
+        if verdict == "ok":
+            self.is_complete = True
+            log.info("store.check_completed", path=str(self._path))
+        else:
+            self.damage = _FailedCheck(verdict)
+
+
+class _FailedCheck(sqlite3.DatabaseError):
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+
+def remove_clean_end(db: sqlite3.Connection) -> bool:
+    """Remove the flag of a clean end; return whether it was there."""
+    return bool(db.execute(REMOVE_CLEAN_END).rowcount)
+
+
+def add_clean_end(db: sqlite3.Connection) -> None:
+    """Add the flag of a clean end, if that is possible."""
+    with suppress(sqlite3.Error):
+        db.execute(ADD_CLEAN_END)

@@ -1,0 +1,161 @@
+"""The check of a whole database in the background, and what becomes of a damaged one."""
+
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
+
+import pytest
+from structlog.testing import capture_logs
+
+from poller.core.errors import StoreUnavailable
+from poller.core.outbox import WriteBatch
+from poller.store import integrity
+from poller.store.quarantine import quarantine
+from poller.store.sqlite import SqliteStore
+from tests.support.store_builders import NOON, ManualClock, a_store, an_event, event_ids
+
+PAGE = 4096
+
+
+def has_clean_end(path: Path) -> bool:
+    """Return whether a database has the flag of a clean end."""
+    with closing(sqlite3.connect(path)) as db:
+        return bool(db.execute("SELECT 1 FROM flags WHERE name = 'clean_end'").fetchall())
+
+
+async def kill(path: Path, now: ManualClock) -> Path:
+    """Return a database as a killed daemon leaves it, with events on many pages."""
+    left = path.with_name("left.db")
+    async with a_store(path, now):
+        pass
+    async with a_store(path, now) as store:
+        events = [an_event(str(n), f"job-{n}", body=b"x" * PAGE) for n in range(20)]
+        await store.write(WriteBatch(events=events))
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{path}{suffix}", f"{left}{suffix}")
+    with closing(sqlite3.connect(left)):  # its WAL goes when it is closed
+        assert not has_clean_end(left)
+    return left
+
+
+class HangingCheck:
+    """A connection whose statement runs until it is interrupted."""
+
+    def __init__(self) -> None:
+        self.interrupted = Event()
+        self.is_closed = False
+
+    def execute(self, _statement: str) -> None:
+        """Wait for the interrupt."""
+        assert self.interrupted.wait(60.0)
+        raise sqlite3.OperationalError("interrupted")
+
+    def interrupt(self) -> None:
+        """End the statement."""
+        self.interrupted.set()
+
+    def close(self) -> None:
+        """Record the end of the connection."""
+        self.is_closed = True
+
+
+def wait_for_check(store: SqliteStore) -> None:
+    """Wait until the check has ended."""
+    check = store._database._check
+    assert check
+    check._thread.join(60.0)
+
+
+@asynccontextmanager
+async def logged(path: Path, now: ManualClock) -> AsyncIterator[SimpleNamespace]:
+    """Open a store; yield it with the names of its log lines, which are complete at the end."""
+    with capture_logs() as lines:
+        async with a_store(path, now) as store:
+            yield (opened := SimpleNamespace(store=store, names=[]))
+    opened.names += [line["event"] for line in lines]
+
+
+async def test_clean_end_needs_no_check(path: Path, now: ManualClock) -> None:
+    """A database that was closed, or is new, is not checked; the flag is gone while it is open."""
+    async with logged(path, now) as first:
+        assert not has_clean_end(path)
+    assert has_clean_end(path)
+    async with logged(path, now) as second:
+        assert not has_clean_end(path)
+
+    assert first.names == second.names == []
+
+
+async def test_killed_daemon_leaves_a_database_to_check(path: Path, now: ManualClock) -> None:
+    """After a kill the whole file is checked once, though no WAL is left."""
+    left = await kill(path, now)
+
+    async with logged(left, now) as first:
+        wait_for_check(first.store)
+        assert len(await event_ids(first.store, NOON, limit=100)) == 20
+    async with logged(left, now) as second:
+        pass
+
+    assert first.names == ["store.check_started", "store.check_completed"]
+    assert second.names == []
+
+
+async def test_nothing_waits_for_the_check(
+    path: Path, now: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long a check takes, the store works; a stop ends it, and it is done anew later."""
+    left, hanging = await kill(path, now), HangingCheck()
+    monkeypatch.setattr(integrity, "connect", lambda *_: hanging)
+
+    async with a_store(left, now) as store:
+        await store.write(WriteBatch(events=[an_event("new", "job-new")]))
+        assert not hanging.interrupted.is_set()
+
+    assert hanging.is_closed
+    assert not has_clean_end(left)
+
+
+async def test_damage_that_the_check_finds_is_quarantined(path: Path, now: ManualClock) -> None:
+    """Damage that no verb meets is found in the background; then the database is replaced."""
+    left = await kill(path, now)
+    with left.open("r+b") as file:
+        file.seek(-PAGE, 2)
+        file.write(b"\xff" * PAGE)
+
+    async with a_store(left, now) as store:
+        wait_for_check(store)
+        with pytest.raises(StoreUnavailable):
+            await store.get_flags()
+        await store.write(WriteBatch(events=[an_event("new")]))
+
+        assert await event_ids(store, NOON) == ["evt_new"]
+    assert len([*path.parent.glob("left.db.corrupt-*Z")]) == 1
+    assert has_clean_end(left)
+
+
+async def test_replaced_file_is_checked(path: Path, now: ManualClock) -> None:
+    """The check of a file that was replaced ends, and the new one gets its own."""
+    left = await kill(path, now)
+
+    async with logged(path, now) as opened:
+        left.replace(path)
+        assert len(await event_ids(opened.store, NOON, limit=100)) == 20
+        wait_for_check(opened.store)
+
+    assert opened.names == ["store.file_replaced", "store.check_started", "store.check_completed"]
+
+
+def test_newest_two_quarantines_are_kept(path: Path) -> None:
+    """Of the damaged databases the newest two are kept, with their other files."""
+    for number in range(4):
+        for suffix in ("", "-wal"):
+            Path(f"{path}{suffix}").write_text(str(number), "ascii")
+        quarantine(path, sqlite3.DatabaseError("malformed"))
+
+    kept = sorted(path.parent.iterdir())
+    assert [file.read_text("ascii") for file in kept] == ["2", "2", "3", "3"]
+    assert [file.name.endswith("-wal") for file in kept] == [False, True, False, True]
