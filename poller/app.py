@@ -1,5 +1,6 @@
 """The daemon: what starts, and in which order it stops, which is the nesting of the scopes."""
 
+import math
 import random
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
@@ -44,6 +45,8 @@ from poller.wiring import (
 
 SHUTDOWN_GRACE: Final = 6.0
 """Seconds that deliveries in flight get to end after SIGTERM."""
+STORE_GRACE: Final = 7.0
+"""Seconds after SIGTERM in which their outcomes are recorded: another process may be writing."""
 
 log = structlog.get_logger()
 
@@ -66,6 +69,8 @@ class App:
     _until_stop: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _watchlist: Watchlist = field(init=False)
     _api: ApiContext = field(init=False)
+    _store: Store | None = field(default=None, init=False)
+    _stopped_at: float = field(default=math.inf, init=False)
     _retries: list[Callable[[], None]] = field(default_factory=list, init=False)
     _reloads: Wakeup = field(default_factory=Wakeup, init=False)
     _secret_files: SecretFiles = field(init=False)
@@ -124,12 +129,15 @@ class App:
             self._api.detach()
             if dispatcher:
                 dispatcher.close()  # no new sends; workers return when theirs have ended
-            delivering.cancel_scope.deadline = anyio.current_time() + SHUTDOWN_GRACE
+            delivering.cancel_scope.deadline = self._stopped_at + SHUTDOWN_GRACE
 
     def stop(self) -> None:
         """Start to stop: no new polls and no new sends."""
         log.info("poller.stopping")
         self.notifier.stopping()
+        self._stopped_at = anyio.current_time()
+        if self._store:
+            self._store.interrupt_after(STORE_GRACE)
         self._until_stop.cancel()
 
     def reload(self) -> None:
@@ -170,10 +178,15 @@ class App:
             self.status.open_error = str(error)
             self.notifier.status(self.status.startup_line)
 
-        return await until_available(
-            lambda: stack.enter_async_context(self.new_store(self.config, self.clock)),
-            on_error=report,
-        )
+        async def enter() -> Store:
+            self._store = self.new_store(self.config, self.clock)
+            return await stack.enter_async_context(self._store)
+
+        async with anyio.create_task_group() as opening:
+            opening.start_soon(self.notifier.extend_start, name="systemd start")
+            store = await until_available(enter, on_error=report)
+            opening.cancel_scope.cancel()
+        return store
 
     async def _make_dispatcher(self, stack: AsyncExitStack, store: Store) -> Dispatcher:
         sinks = {sink.name: await open_sink(self.config, sink, stack) for sink in self.config.sinks}

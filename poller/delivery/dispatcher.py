@@ -97,7 +97,10 @@ class Dispatcher:
                 writing.cancel_scope.cancel()
         finally:
             with anyio.move_on_after(LAST_WRITE_TIMEOUT, shield=True):
-                await self._write_group()
+                try:
+                    await self._settle()
+                except StoreUnavailable as error:
+                    self._log_store_error(error)
 
     def wake(self) -> None:
         """Read the store again: something may be due."""

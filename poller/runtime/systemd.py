@@ -12,6 +12,7 @@ import anyio
 import structlog
 
 STATUS_INTERVAL: Final = 10.0
+EXTEND_INTERVAL: Final = 10.0
 MAX_STATUS_CHARS: Final = 1_000
 """A character may take four bytes, and a message may have 4,096."""
 
@@ -39,6 +40,12 @@ class SystemdNotifier:
         is_for_us = environment.get("WATCHDOG_PID", str(pid)) == str(pid)
         watchdog = int(usec) / 1e6 if is_for_us and usec.isdecimal() else 0.0
         return cls(address, watchdog or math.inf)
+
+    async def extend_start(self) -> None:
+        """Extend the timeout of the start until cancelled: a migration may take minutes."""
+        while self.address:
+            await anyio.sleep(EXTEND_INTERVAL)
+            self._send(EXTEND_TIMEOUT_USEC=str(int(3 * EXTEND_INTERVAL * 1e6)))
 
     async def run(
         self, stalled: Callable[[], Sequence[str]], summary: Callable[[], Awaitable[str]]

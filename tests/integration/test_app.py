@@ -1,5 +1,6 @@
 """The daemon as a whole: how it starts, reloads and stops."""
 
+import math
 import signal
 from itertools import pairwise
 
@@ -8,7 +9,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from poller.cli.run import FLUSH_SECONDS, handle_signals
+from poller.cli.run import FLUSH_SECONDS, STOP_TIMEOUT, handle_signals
 from poller.core.errors import StoreLocked, StoreUnavailable, StoreUnusable
 from poller.core.issues import Issue
 from poller.core.outbox import SinkBacklog
@@ -82,6 +83,59 @@ async def test_retry_schedule_is_configurable(api, hook):
 
     waits = [after - before for before, after in pairwise(times)]
     assert waits[:3] == pytest.approx([10.0, 100.0, 100.0], rel=0.1)
+
+
+class LockedStore(FailingStore):
+    """A store whose calls in `locked` end only when they are interrupted, whatever cancels them."""
+
+    def __init__(self, store):
+        super().__init__(store)
+        self.locked = set()
+        self.until = math.inf
+
+    async def __aenter__(self):
+        """Open the store."""
+        await self._wait_if_locked("open")
+        return self
+
+    async def __aexit__(self, *_error):
+        """Close the store."""
+
+    def interrupt_after(self, seconds):
+        """End the call that runs then."""
+        self.until = anyio.current_time() + seconds
+
+    async def _call(self, verb, *values, **named):
+        await self._wait_if_locked(verb)
+        return await super()._call(verb, *values, **named)
+
+    async def _wait_if_locked(self, verb):
+        with anyio.CancelScope(shield=True):
+            while verb in self.locked:
+                if anyio.current_time() >= self.until:
+                    raise StoreUnavailable("interrupted")
+                await anyio.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    "verb", ["open", "write", "settle", "due_deliveries", "load_states", "backlogs"]
+)
+async def test_stop_interrupts_the_store(api, hook, verb):
+    """Whatever the store waits for, a stop ends within 7.4 seconds."""
+    stores = []
+
+    def new_store(config, clock):
+        stores.append(LockedStore(in_memory(config, clock)))
+        stores[0].locked |= {"open"} & {verb}
+        return stores[0]
+
+    async with running_app(an_app(api[1], hook[1], new_store=new_store)):
+        await anyio.sleep(30.0)
+        stores[0].locked |= {verb}
+        await anyio.sleep(70.0)  # the job ends meanwhile
+        stopped_at = anyio.current_time()
+
+    assert anyio.current_time() - stopped_at < STOP_TIMEOUT
 
 
 async def test_stop_waits_six_seconds_at_most(api, hook):

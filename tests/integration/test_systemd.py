@@ -223,7 +223,10 @@ async def test_daemon_is_ready_while_the_api_is_down(systemd):
 
 
 async def test_daemon_is_not_ready_before_its_store_is_open(systemd):
-    """Until then the status says why; a reload is not notified, since its end would mean ready."""
+    """Until then the start is extended, and the status says why.
+
+    A reload is not notified, since its end would mean ready.
+    """
     opens_at = 60.0
 
     def new_store(config, clock):
@@ -233,13 +236,15 @@ async def test_daemon_is_not_ready_before_its_store_is_open(systemd):
 
     app = an_app(NOWHERE, NOWHERE, notifier=SystemdNotifier(systemd.address), new_store=new_store)
     async with running_app(app):
-        await anyio.sleep(30.0)
+        await anyio.sleep(35.0)
         app.reload()
-        early = systemd.names, set(systemd.statuses)
+        early = [message for message in systemd.messages if "STATUS" not in message]
+        statuses = {*systemd.statuses}
         await anyio.sleep(40.0)
 
-    assert early == ([], {"waiting for the store: the disk is full"})
-    assert systemd.names == ["READY", "STOPPING"]
+    assert early == [{"EXTEND_TIMEOUT_USEC": "30000000"}] * 3
+    assert statuses == {"waiting for the store: the disk is full"}
+    assert systemd.names[-3:] == ["EXTEND_TIMEOUT_USEC", "READY", "STOPPING"]
 
 
 async def test_reload_is_notified_with_its_time(systemd):

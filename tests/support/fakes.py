@@ -194,6 +194,10 @@ class FailingStore:
         """Return the admin of the store, which never fails."""
         return self.store.admin()
 
+    def interrupt_after(self, seconds: float) -> None:
+        """Pass on the announcement of a stop."""
+        self.store.interrupt_after(seconds)
+
     def __getattr__(self, verb: str) -> Callable[..., Awaitable[Any]]:
         """Return a verb of the store that fails or hangs as configured."""
         return partial(self._call, verb)
