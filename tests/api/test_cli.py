@@ -3,9 +3,10 @@
 import json
 import os
 import socket
+import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -103,6 +104,31 @@ async def test_status_reports_what_the_daemon_knows(tmp_path: Path, changes, exp
     assert ended.code == 1
     assert expected in ended.out
     assert "no response yet" in ended.out
+
+
+@pytest.mark.parametrize("is_off", [False, True])
+async def test_status_reports_a_sink_with_an_old_delivery(tmp_path: Path, *, is_off: bool):
+    """A delivery that waits for over an hour needs action: in CLI, API and metrics, with why."""
+    path = tmp_path / "state.db"
+    async with live_daemon(tmp_path, RUNS, ENDS, status=503, POLLER_JOB_IDS="job-2") as daemon:
+        await until(lambda: [line for line in daemon.log if line["event"] == "delivery.failed"])
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute("UPDATE deliveries SET created_at = created_at - 3600")
+        await anyio.sleep(1.1)  # the backlog is read once a second
+        at = "off" if is_off else address_of(daemon)
+        ended = await run_cli(at, "status", POLLER_STORE=str(path))
+        status = (await daemon.get("/v1/status")).body
+        sinks = (await daemon.get("/v1/sinks")).body["sinks"]
+        scraped = (await daemon.get("/metrics")).text
+
+    (issue,) = status["issues"]
+    assert issue["name"] == "delivery_delayed"
+    assert "webhook has 1 undelivered event since " in issue["remedy"]
+    assert "(the receiver returned 503): fix its receiver" in issue["remedy"]
+    assert (ended.code, ended.out.count(issue["remedy"])) == (1, 1)
+    assert 'sutro_poller_issue{issue="delivery_delayed"} 1.0' in scraped
+    failing = {sink["failing_since"] for sink in (*status["sinks"], *sinks)}
+    assert len(failing - {None}) == 1
 
 
 async def test_status_says_when_the_daemon_cannot_be_read(daemon: LiveDaemon, tmp_path: Path):

@@ -16,7 +16,8 @@ from poller.core.errors import (
     Unauthorized,
     WrongEndpoint,
 )
-from poller.core.issues import Issue
+from poller.core.issues import Issue, delayed_delivery
+from poller.core.outbox import SinkBacklog
 from poller.core.pacing import PollPolicy
 from poller.status import DaemonStatus
 from poller.store.memory import MemoryStore
@@ -242,6 +243,43 @@ async def test_issues_name_an_unknown_job():
         api.answers["job-2"] = running("job-2")
         await anyio.sleep(60.0)
         assert daemon_status.issues == ()
+
+
+async def test_issues_name_a_sink_with_an_old_delivery():
+    """A sink whose oldest delivery waits for over an hour is an issue, with its last reason."""
+    sink, api = TimedSink(), FakeApi(job_1=ended(), job_2=ended("job-2"))
+    sink.failure = DeliveryError("the receiver returned 503")
+    async with status_of(api, sink) as daemon_status:
+        await anyio.sleep(3_590.0)
+        await daemon_status.backlog()
+        early = daemon_status.issues
+        await anyio.sleep(60.0)
+        await daemon_status.backlog()
+        late, text = daemon_status.issues, daemon_status.remedy(Issue.DELIVERY_DELAYED)
+        line = await daemon_status.summary_line()
+        sink.failure = None
+        await anyio.sleep(400.0)
+        await daemon_status.backlog()
+        after = daemon_status.issues
+
+    assert (early, late, after) == ((), (Issue.DELIVERY_DELAYED,), ())
+    assert text == (
+        "hook has 2 undelivered events since 2024-01-15T10:00:00Z (the receiver returned 503): fix"
+        " its receiver, and they are sent. After 7 days they become dead letters."
+    )
+    assert line.endswith(text)
+
+
+async def test_issues_name_a_removed_sink_with_an_old_delivery():
+    """What waits for a sink that was removed from the configuration is an issue with a remedy."""
+    text = delayed_delivery(
+        SinkBacklog(name="hook", pending=1, oldest_pending_at=0.0, is_configured=False), 7_200.0
+    )
+
+    assert text == (
+        "hook has 1 undelivered event since 1970-01-01T00:00:00Z, but is not in POLLER_SINKS any"
+        " more: add it again, or they become dead letters after 7 days."
+    )
 
 
 async def test_summary_line():
