@@ -3,11 +3,13 @@
 import asyncio
 import math
 import secrets as randomness
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
 import anyio
 import structlog
+from anyio.lowlevel import checkpoint
 
 from poller.core.errors import DeliveryError
 from poller.core.events import EventOrigin
@@ -22,24 +24,31 @@ SEND_TIMEOUT: Final = 90.0
 """Seconds that a sink may take for one event, whatever its own timeout is."""
 CANCEL_TIMEOUT: Final = 1.0
 """Seconds that a sink may take to end when its call is cancelled."""
+HANG_INTERVAL: Final = 3_600.0
+"""Seconds after which it is reported again that a call still hangs."""
 CANCEL_TURNS: Final = 10
 """Turns of the event loop in each of which a call is cancelled that goes on."""
+HANG_REASON: Final = f"the sink did not finish within {SEND_TIMEOUT:g} s"
 REASON_CHARS: Final = 1_000
 """Characters of a reason that are logged and stored."""
 REDACTED_CHARS: Final = 100_000
 """Characters of a reason that are searched for secrets. The rest is cut off before."""
 
+OnHang = Callable[[], Awaitable[None]]
+
 log = structlog.get_logger()
 
 
-async def attempt(sink: Sink, delivery: Delivery, *, secrets: Secrets) -> DeliveryError | None:
+async def attempt(
+    sink: Sink, delivery: Delivery, *, secrets: Secrets, on_hang: OnHang = checkpoint
+) -> DeliveryError | None:
     """Send one delivery once. Return None if it was delivered, and why not otherwise.
 
     Every exception of the sink is caught, so that its bug cannot stop others. The reason is one
     line without secrets: it is logged, stored, shown, and sent to other sinks. A call that goes on
     after its cancellation, such as a thread that hangs, is waited for: a second call beside it
-    would deliver out of order, and each one would cost a thread. Only the caller's own
-    cancellation leaves it behind.
+    would deliver out of order, and each one would cost a thread. `on_hang` is called then, and
+    every hour. Only the caller's own cancellation leaves the call behind.
     """
     scope, guard = anyio.CancelScope(), anyio.CancelScope()
     call = asyncio.create_task(_send(sink, delivery, secrets, scope, guard))
@@ -48,7 +57,9 @@ async def attempt(sink: Sink, delivery: Delivery, *, secrets: Secrets) -> Delive
             await _cancel(call, scope, guard)
             if not await _ends(call, CANCEL_TIMEOUT):
                 log.warning("sink.hung", sink=delivery.sink, event_id=delivery.event.id)
-                await _ends(call)
+                await on_hang()
+                while not await _ends(call, HANG_INTERVAL):
+                    await on_hang()
     finally:
         if not call.done():
             call.cancel()
@@ -100,7 +111,7 @@ async def _send(
     except BaseException as error:  # a bug of one sink must not stop the others
         log.exception("sink.crashed", sink=delivery.sink)
         return DeliveryError(f"the sink raised {type(error).__name__}")
-    return DeliveryError(f"the sink did not finish within {SEND_TIMEOUT:g} s")
+    return DeliveryError(HANG_REASON)
 
 
 def _sanitize(error: DeliveryError, secrets: Secrets) -> DeliveryError:

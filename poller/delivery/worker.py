@@ -25,7 +25,7 @@ from poller.core.retry import (
     RETRY_DELAYS,
     retry_delay,
 )
-from poller.delivery.attempt import attempt
+from poller.delivery.attempt import HANG_REASON, attempt
 from poller.delivery.failures import dead_letter, log_expired, log_retry
 from poller.runtime.clock import Clock
 from poller.runtime.liveness import HEARTBEAT_INTERVAL, Heartbeat
@@ -207,7 +207,7 @@ class SinkWorker:
         started_at = self.clock.steady()
         if not delivery.attempts and not delivery.is_replay:
             self.counters.record_first_attempt(self.name, delivery.event, started_at)
-        error = await attempt(self.sink, delivery, secrets=self.secrets)
+        error = await attempt(self.sink, delivery, secrets=self.secrets, on_hang=self._record_hang)
         seconds = self.clock.steady() - started_at
         self.counters.record_attempt(self.name, error, seconds=seconds)
         if error:
@@ -219,6 +219,14 @@ class SinkWorker:
         return Outcome(
             delivery_id=delivery.id, status=DeliveryStatus.DELIVERED, is_sink_fault=False
         )
+
+    async def _record_hang(self) -> None:
+        """Record that the sink fails: its calls may all hang, so that none has an outcome."""
+        try:
+            await self.store.record_hang(self.name, HANG_REASON)
+        except StoreUnavailable as error:
+            log_store_error(self._throttle, error, sink=self.name)
+        await self._expire()
 
     async def _handle_failure(
         self, delivery: Delivery, error: DeliveryError, *, is_probe: bool

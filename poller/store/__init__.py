@@ -103,6 +103,9 @@ class Store(Protocol):
         The outage of a sink lasts from the first outcome with `is_sink_fault` to one without.
         """
 
+    async def record_hang(self, sink: str, reason: str) -> None:
+        """Record that a sink fails, by a call whose outcome is not known yet."""
+
     async def dead_letter_expired(self, sink: str) -> int:
         """Make a portion dead of what is older than 7 days at a sink that has failed for 7 days.
 

@@ -126,7 +126,7 @@ UPDATE deliveries
 """
 """A delivery that became dead during its attempt stays so, unless the attempt succeeded."""
 
-RECORD_SINK_FAULT: Final = """
+RECORD_HANG: Final = """
 UPDATE sinks
    SET failing_seconds = iif(:now - last_failure_at BETWEEN 0.0 AND :max_absence,
                              failing_seconds + iif(:now - last_failure_at <= :max_gap,
@@ -134,8 +134,12 @@ UPDATE sinks
        failing_since = min(coalesce(failing_since, :now), :now),
        last_failure_at = :now,
        last_failure = :reason
- WHERE name = (SELECT sink FROM deliveries WHERE id = :delivery_id)
+ WHERE name = :sink
 """
+
+RECORD_SINK_FAULT: Final = RECORD_HANG.replace(
+    ":sink", "(SELECT sink FROM deliveries WHERE id = :delivery_id)"
+)
 
 END_OUTAGE: Final = """
 UPDATE sinks

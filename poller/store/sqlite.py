@@ -32,6 +32,7 @@ PORTION: Final = 1_000
 """Rows that one transaction of a large change reads or changes: others have their turn between."""
 API_QUERY_LIMIT: Final = 5.0
 """Seconds that a query of the HTTP API may take: others wait for it."""
+GAPS: Final = {"max_gap": MAX_FAILURE_GAP, "max_absence": MAX_ABSENCE}
 DEFAULT_RETENTION: Final = Retention()
 
 
@@ -109,13 +110,12 @@ class SqliteStore(Store):
     async def due_deliveries(
         self, sink: str, now: float, *, limit: int, busy: Collection[str] = (), early: bool = False
     ) -> list[Delivery]:
-        values = {"sink": sink, "now": now, "limit": limit, "busy": _json(busy)}
-        values["max_gap"] = MAX_FAILURE_GAP
+        values = {"sink": sink, "now": now, "limit": limit, "busy": _json(busy), **GAPS}
+        values |= GAPS
         return await self._read(sql.EARLY if early else sql.DUE, values, read_delivery)
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
-        limits = {"max_gap": MAX_FAILURE_GAP, "max_absence": MAX_ABSENCE}
-        rows = [self._values(**asdict(outcome), **limits) for outcome in outcomes]
+        rows = [self._values(**asdict(outcome), **GAPS) for outcome in outcomes]
 
         def work(db: sqlite3.Connection) -> None:
             for statement in (sql.COUNT_LATE_FAILURE, sql.SETTLE):
@@ -126,6 +126,10 @@ class SqliteStore(Store):
                     db.execute(sql.RECORD_SINK_FAULT if fails else sql.END_OUTAGE, row)
 
         await self._transact(work)
+
+    async def record_hang(self, sink: str, reason: str) -> None:
+        values = self._values(sink=sink, reason=reason, **GAPS)
+        await self._transact(lambda db: db.execute(sql.RECORD_HANG, values))
 
     async def dead_letter_expired(self, sink: str) -> int:
         values = self._values(sink=sink, max_age=MAX_DELIVERY_AGE, reason=SINK_FAILED)

@@ -44,6 +44,8 @@ VERBS: Final = {
     "settle",
     "expedite",
     "disable_sink",
+    "dead_letter_expired",
+    "record_hang",
     "backlogs",
     "prune",
 }

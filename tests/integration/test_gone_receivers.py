@@ -91,6 +91,27 @@ async def test_large_backlog_dies_after_a_week():
     assert dead_lettered(lines) == [2_500]
 
 
+async def test_backlog_of_a_sink_that_hangs_dies_after_a_week():
+    """What waits for a sink whose calls all hang dies as that of a sink that fails."""
+    store, sink = a_store(), TimedSink()
+
+    async def hang(_: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep_forever()
+
+    sink.failure = hang
+    await fill(store, 40)
+
+    async with dispatching(store, hook=sink):
+        await anyio.sleep(HOUR)
+        (backlog,) = await store.backlogs()
+        await anyio.sleep(8 * DAY)
+
+    assert backlog.reason == "the sink did not finish within 90 s"
+    assert len(sink.attempts) == 16
+    assert await counts(store) == {"hook": (0, 40)}
+
+
 async def test_nothing_dies_before_an_attempt():
     """After weeks of failures a process that starts when the receiver is back delivers all."""
     store, sink = a_store(), TimedSink()
