@@ -11,10 +11,11 @@ from tests.support.daemon_process import Place, a_place
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test of this folder as slow."""
+    """Mark every test of this folder as slow, and measure no coverage: that doubles their time."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.no_cover)
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from tests.support.store_builders import (
 ROWS = 3_000
 """More than SQLite changes or sorts without a temporary file."""
 
-SUITES: Final = ("tests/api/test_many_rows.py", "tests/store/test_admin.py")
+SUITES: Final = ("tests/store", "tests/api", "tests/cli/test_store_commands.py")
 """The tests of all that changes the store; those of the API have hundreds of rows of each kind."""
 
 READ_ONLY_ROOT = """
