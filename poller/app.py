@@ -45,7 +45,7 @@ from poller.wiring import (
 
 SHUTDOWN_GRACE: Final = 6.0
 """Seconds that deliveries in flight get to end after SIGTERM."""
-STORE_GRACE: Final = 7.0
+STORE_GRACE: Final = 6.5
 """Seconds after SIGTERM in which their outcomes are recorded: another process may be writing."""
 
 log = structlog.get_logger()

@@ -71,6 +71,7 @@ def remove_clean_end(db: sqlite3.Connection) -> bool:
 
 
 def add_clean_end(db: sqlite3.Connection) -> None:
-    """Add the flag of a clean end, if that is possible."""
+    """Add the flag of a clean end, if that is possible at once."""
     with suppress(sqlite3.Error):
+        db.execute("PRAGMA busy_timeout = 0")
         db.execute(ADD_CLEAN_END)
