@@ -30,20 +30,18 @@ INSERT INTO flags (name, text) VALUES (:name, :text)
 ON CONFLICT (name) DO UPDATE SET text = excluded.text
 """
 
-ADD_DELIVERIES: Final = """
+ADD_DELIVERY: Final = """
 INSERT INTO deliveries (event_id, sink, subject, created_at, due, status, reason, ended_at)
 SELECT :id, name, :subject, :now, :now,
        iif(disabled_reason IS NULL, 'pending', 'dead'),
        iif(disabled_reason IS NULL, NULL, :reason),
        iif(disabled_reason IS NULL, NULL, :now)
   FROM sinks
- WHERE name IN (
-        SELECT value FROM json_each(:sinks) WHERE :follows IS NULL
-         UNION ALL
-        SELECT sink FROM deliveries WHERE event_id = :follows
-       )
+ WHERE name = :sink
 """
-"""Those to a disabled sink are dead."""
+"""One to a disabled sink is dead."""
+
+SINKS_OF_EVENT: Final = "SELECT sink FROM deliveries WHERE event_id = :follows"
 
 LOAD_STATES: Final = """
 SELECT job_id, phase, min(since, :now) AS since, status, job,

@@ -211,11 +211,15 @@ class SqliteStore(Store):
 
     def _write_event(self, db: sqlite3.Connection, event: Event) -> bool:
         """Write an event and its deliveries; return False if another event has its id."""
-        sinks = [sink for sink, types in self._routes.items() if event.type in types]
-        values = self._values(**event_row(event), sinks=_json(sinks), reason=SINK_DISABLED)
+        values = self._values(**event_row(event), reason=SINK_DISABLED)
         if not db.execute(sql.WRITE_EVENT, values).rowcount:
             return event.repeats(db.execute(sql.EVENT_BODY, values).fetchone()["body"])
-        db.execute(sql.ADD_DELIVERIES, values)
+        if event.same_sinks_as:
+            sinks = [row["sink"] for row in db.execute(sql.SINKS_OF_EVENT, values)]
+        else:
+            sinks = [sink for sink, types in self._routes.items() if event.type in types]
+        for sink in sinks:
+            db.execute(sql.ADD_DELIVERY, values | {"sink": sink})
         return True
 
     def _values(self, **values: object) -> dict[str, Any]:
