@@ -35,7 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
         unfinished = status.unfinished + count_unseen(settings, admin)
         status = replace(status, unfinished=unfinished)
     report = read_status(settings, status)
-    actions = list(dict.fromkeys((*_daemon_actions(report), *_store_actions(status))))
+    required = (*_daemon_actions(report), *_store_actions(status, discovers=settings.discover))
+    actions = list(dict.fromkeys(required))
     print_output(
         as_json(asdict(status) | {"daemon": asdict(report), "actions": actions})
         if arguments.output == "json"
@@ -99,15 +100,16 @@ def _delayed(row: Row) -> str | None:
     return delayed_delivery(backlog, time.time())
 
 
-def _store_actions(status: StoreStatus) -> Iterator[str]:
+def _store_actions(status: StoreStatus, *, discovers: bool) -> Iterator[str]:
     """Yield what the database shows, one sentence each."""
     if status.is_key_rejected:
         yield REMEDIES[Issue.API_KEY_REJECTED]
     waiting = sum(row["pending"] for row in status.sinks)
-    if not status.is_running and (waiting or status.unfinished):
+    if not status.is_running and (waiting or status.unfinished or discovers):
         jobs = format_count(status.unfinished, "unfinished job")
         deliveries = format_count(waiting, "pending delivery", "pending deliveries")
-        yield f"The daemon is not running, with {jobs} and {deliveries}: start `sutro-poller run`."
+        what = f"{jobs} and {deliveries}{', and discovers no jobs' if discovers else ''}"
+        yield f"The daemon is not running, with {what}: start `sutro-poller run`."
     for row in status.sinks:
         sink = row["sink"]
         if status.is_running and (delayed := _delayed(row)):

@@ -57,6 +57,16 @@ def test_status_shows_pending_events_without_a_daemon(
     assert expected in result.out
 
 
+def test_status_of_a_stopped_daemon_that_should_discover(run_cli: RunCli, seed_store):
+    """Without a daemon no job is discovered: that needs action, though nothing is waiting."""
+    seed_store(states=[ended("job-1")])
+
+    result = run_cli("status", POLLER_DISCOVER="on")
+
+    assert result.code == 1
+    assert "not running, with 0 unfinished jobs and 0 pending deliveries, and disc" in result.out
+
+
 def test_status_counts_a_stopped_daemon_with_unfinished_jobs(run_cli: RunCli, seed_store):
     """A job that has not ended needs a daemon, as does a named one without a status."""
     seed_store(
