@@ -228,7 +228,7 @@ class App:
             watching.start_soon(watcher.run, name="watcher")
             if self.config.settings.exit_when_done:
                 watching.start_soon(self._stop_when_done, watcher, store, name="completion")
-            self.status.attach(store, watcher, dispatcher.heartbeats)
+            self.status.attach(store, watcher, dispatcher.heartbeats, discovery)
             self._api.attach(RunningDaemon(store.admin(), additions, watcher, dispatcher))
             watching.start_soon(
                 self.notifier.run,

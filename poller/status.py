@@ -15,6 +15,7 @@ from poller.core.counters import Counters
 from poller.core.errors import StoreUnavailable
 from poller.core.issues import REMEDIES, Issue, delayed_delivery
 from poller.core.outbox import SinkBacklog
+from poller.polling.discovery import Discovery
 from poller.polling.watcher import Watcher
 from poller.runtime.liveness import STALL_TIMEOUT, HeartbeatRegistry
 from poller.store import Store
@@ -68,14 +69,22 @@ class DaemonStatus:
     open_error: str | None = field(default=None, init=False)
     _store: Store | None = field(default=None, init=False)
     _watcher: Watcher | None = field(default=None, init=False)
+    _discovery: Discovery | None = field(default=None, init=False)
     _heartbeats: tuple[HeartbeatRegistry, ...] = field(default=(), init=False)
     _is_stopping: bool = field(default=False, init=False)
     _backlog: Sequence[SinkBacklog] = field(default=(), init=False)
     _backlog_read_at: float = field(default=-math.inf, init=False)
     _reading: anyio.Lock = field(default_factory=anyio.Lock, init=False)
 
-    def attach(self, store: Store, watcher: Watcher, delivery: HeartbeatRegistry) -> None:
+    def attach(
+        self,
+        store: Store,
+        watcher: Watcher,
+        delivery: HeartbeatRegistry,
+        discovery: Discovery | None = None,
+    ) -> None:
         """Record that the store is open and that polling and delivery run."""
+        self._discovery = discovery
         self._store, self._watcher, self.open_error = store, watcher, None
         self._heartbeats = (watcher.heartbeats, delivery)
 
@@ -107,6 +116,7 @@ class DaemonStatus:
             Issue.API_UNREACHABLE: reachability.is_stale,
             Issue.STORE_UNAVAILABLE: self.store_error is not None,
             Issue.JOB_NOT_FOUND: is_not_found and not knows_no_job,
+            Issue.LIST_REJECTED: self._discovery is not None and self._discovery.is_rejected,
             Issue.FILE_UNREADABLE: self.is_file_failing(),
             Issue.EVENT_ID_COLLISION: self.counters.id_collisions > 0,
             Issue.DELIVERY_DELAYED: bool(self._delayed_deliveries),

@@ -20,6 +20,7 @@ class Issue(StrEnum):
     API_UNREACHABLE = "api_unreachable"
     STORE_UNAVAILABLE = "store_unavailable"
     JOB_NOT_FOUND = "job_not_found"
+    LIST_REJECTED = "list_rejected"
     FILE_UNREADABLE = "file_unreadable"
     EVENT_ID_COLLISION = "event_id_collision"
     DELIVERY_DELAYED = "delivery_delayed"
@@ -41,6 +42,10 @@ REMEDIES: Final = {
     Issue.JOB_NOT_FOUND: (
         "The API does not know a job that is watched by its ID: `sutro-poller jobs ls` shows which."
         " Correct or remove the ID."
+    ),
+    Issue.LIST_REJECTED: (
+        "The API rejects the list of jobs, so no job is discovered: the log says why. Allow the API"
+        " key to list jobs, or name the jobs instead of POLLER_DISCOVER."
     ),
     Issue.FILE_UNREADABLE: (
         "The jobs file or a secret file cannot be read: the log says why. The jobs and secrets that"

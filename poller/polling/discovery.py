@@ -118,6 +118,12 @@ class Discovery:
         self._started_at_api_time: datetime | None = None
         self._needs_rescan = True
         self._retry = Wakeup()
+        self._rejections = 0
+
+    @property
+    def is_rejected(self) -> bool:
+        """Return whether the API has rejected the list more than once in a row."""
+        return self._rejections > 1
 
     def admits(self, job: Job) -> bool:
         """Return whether to watch a job that a page shows."""
@@ -133,7 +139,7 @@ class Discovery:
 
     async def run(self, ingest: Callable[[Sequence[Observation]], Awaitable[None]]) -> None:
         """Scan until cancelled; pass `ingest` what each page shows."""
-        failures, rejections = 0, 0
+        failures = 0
         while True:
             if self._needs_rescan:
                 await self._begin()
@@ -145,14 +151,15 @@ class Discovery:
                 async for observations in self._source.scan(self._filter.since(self._api_time())):
                     self._start_in_api_time()  # by now the API's clock is known
                     await ingest(observations)
-                failures, rejections = 0, 0
+                failures = self._rejections = 0
             except PollError as error:
                 since = self._retry.count
                 await ingest(())  # a rejected key is announced though there is no job to poll
-                delay = self._delay_after(error, failures, rejections)
-                failures, rejections = failures + 1, rejections + 1 if is_list_error(error) else 0
+                delay = self._delay_after(error, failures, self._rejections)
+                failures += 1
+                self._rejections = self._rejections + 1 if is_list_error(error) else 0
                 if await self._retry.wait(delay, since=since):
-                    failures, rejections = 0, 0
+                    failures = self._rejections = 0
 
     async def _begin(self) -> None:
         self._needs_rescan = False

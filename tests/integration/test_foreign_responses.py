@@ -188,17 +188,28 @@ async def test_rejected_key_with_discovery_alone(tmp_path: Path, status: int, is
 
 @pytest.mark.parametrize("job_ids", [(), (UNLIKELY_ID,)])
 async def test_list_that_is_forbidden_alone_is_no_rejected_key(job_ids: tuple[str, ...]):
-    """A 403 of the list alone is checked by one GET, and is not the key's fault."""
+    """A 403 of the list alone is checked by one GET, and is an issue, but not the key's fault."""
     gateway = Gateway()
     gateway.add(*job_ids)
     forbidden = in_json(403, "You may not list jobs.")
     gateway.respond = lambda path: forbidden if path.endswith("list-jobs") else None
     with capture_logs() as logs:
-        async with gateway.polled(POLLER_WEBHOOK_EVENTS="*", **DISCOVERING):
+        async with gateway.polled(POLLER_WEBHOOK_EVENTS="*", **DISCOVERING) as app:
             await anyio.sleep(6 * HOUR)
+            before, types, requests = (
+                app.status.issues,
+                [*gateway.receiver.types],
+                len(gateway.paths),
+            )
+            gateway.respond = lambda _path: None
+            app.reload()
+            await anyio.sleep(60.0)
+            after = app.status.issues
 
-    assert gateway.receiver.types == []
-    assert len(gateway.paths) <= 20
+    assert Issue.LIST_REJECTED in before
+    assert Issue.LIST_REJECTED not in after
+    assert types == []
+    assert requests <= 20
     assert {line["error"] for line in logs if line["event"] == "discovery.unavailable"} == {
         "the API forbids the list of jobs (403)"
     }
