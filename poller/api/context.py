@@ -25,8 +25,6 @@ CONCURRENT_QUERIES: Final = 2
 
 MAX_BUSY: Final = 80
 """Requests that may be handled at once, besides probes, metrics and the version."""
-MAX_UNREAD_BYTES: Final = 8 * 1024 * 1024
-"""Above this size of responses that clients have not read, no further one is made."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,7 +43,7 @@ class RunningDaemon(NamedTuple):
 class ApiContext:
     """The daemon as the API sees it.
 
-    `unread_bytes` returns the size of the responses that clients have not read yet.
+    `limit_unread` closes connections whose clients leave too much unread.
     """
 
     config: Config
@@ -53,7 +51,7 @@ class ApiContext:
     counters: Counters
     status: DaemonStatus
     watchlist: Watchlist
-    unread_bytes: Callable[[], int] = field(default=int, init=False)
+    limit_unread: Callable[[], None] = field(default=lambda: None, init=False)
     busy_connections: set[object] = field(default_factory=set, init=False)
     streams: int = field(default=0, init=False)
     _daemon: RunningDaemon | None = field(default=None, init=False)
@@ -100,7 +98,6 @@ class ApiContext:
         """Read or change the database in a thread. Raises Problem and StoreError."""
         admin = self.daemon.admin
         async with self._query_limiter:
-            if self.unread_bytes() > MAX_UNREAD_BYTES:
-                raise Problem("overloaded", "clients do not read their responses")
+            self.limit_unread()
             call = partial(run, admin, *args, **kwargs)
             return await run_sync(call, limiter=anyio.CapacityLimiter(1))

@@ -22,6 +22,8 @@ from poller.runtime.address import ALL_ADDRESSES, ListenAddress
 
 MAX_CONNECTIONS: Final = 100
 """More than can be busy: there is always one to close for a probe."""
+MAX_UNREAD_BYTES: Final = 8 * 1024 * 1024
+"""The size of all responses that clients have not read yet."""
 SEND_BUFFER_BYTES: Final = 64 * 1024
 """The system's own buffer of a connection; it would grow to megabytes for a client that is slow."""
 IDLE_TIMEOUT: Final = 15.0
@@ -82,7 +84,7 @@ async def _serve(context: ApiContext, listener: socket.socket) -> AsyncIterator[
     await runner.setup()
     assert runner.server is not None
     limiter = ConnectionLimiter(runner.server, context.busy_connections)
-    context.unread_bytes = limiter.unread_bytes
+    context.limit_unread = limiter.limit_unread
     server = await asyncio.get_running_loop().create_server(limiter, sock=listener)
     address = context.address
     if not address.path:
@@ -122,10 +124,21 @@ class ConnectionLimiter:
             longest_idle.force_close()
         return self._server()
 
-    def unread_bytes(self) -> int:
-        """Return the size of the responses that clients have not read yet."""
+    def limit_unread(self) -> None:
+        """Close the connections whose clients leave the most unread, if it is too much in all."""
+        unread = self.unread_bytes()
+        transports = sorted(unread, key=unread.__getitem__)
+        while sum(unread.values()) > MAX_UNREAD_BYTES:
+            transport = transports.pop()
+            del unread[transport]
+            transport.abort()  # a close would wait until the client has read the rest
+
+    def unread_bytes(self) -> dict[asyncio.Transport, int]:
+        """Return how many bytes the client of each connection has not read yet."""
         transports = (connection.transport for connection in self._open_connections())
-        return sum(transport.get_write_buffer_size() for transport in transports if transport)
+        return {
+            transport: transport.get_write_buffer_size() for transport in transports if transport
+        }
 
     def _open_connections(self) -> list[web.RequestHandler]:
         """Return the connections, in the order of their arrival."""

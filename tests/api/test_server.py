@@ -18,7 +18,7 @@ from poller.api import context, server
 from poller.core.errors import AddressInUse, ConfigError, WrongEndpoint
 from poller.runtime.address import ListenAddress
 from poller.sutro.simulator.script import JobScript
-from tests.support.api_server import LiveDaemon, live_daemon
+from tests.support.api_server import LiveDaemon, live_daemon, unread_bytes
 from tests.support.client_polls import client as sutro_client
 from tests.support.waiting import until
 
@@ -187,7 +187,7 @@ async def is_closed(client: socket.socket, within: float = 30.0) -> bool:
 
 def open_connections(daemon: LiveDaemon) -> list[object]:
     """Return the connections of a server."""
-    limiter: server.ConnectionLimiter = daemon.app._api.unread_bytes.__self__
+    limiter: server.ConnectionLimiter = daemon.app._api.limit_unread.__self__
     return list(limiter._open_connections())
 
 
@@ -315,19 +315,23 @@ async def test_server_serves_others_beside_bodies_that_do_not_arrive(
     assert statuses == [200] * 4
 
 
-async def test_server_bounds_the_bytes_that_clients_leave_unread(daemon: LiveDaemon, monkeypatch):
-    """While clients leave many bytes unread, no more are read for others, but probes are served."""
-    monkeypatch.setattr(context, "MAX_UNREAD_BYTES", 100_000)
-    monkeypatch.setattr("poller.api.stream.RECONNECT_DELAY", b":" + b"x" * 20_000_000 + b"\n\n")
-    async with daemon.session.get(f"{daemon.url}/v1/events/stream"):
-        await until(lambda: daemon.app._api.unread_bytes() > 100_000)
-        rejected = await daemon.get("/v1/events")
-        probes = [(await daemon.get(path)).status for path in PROBES]
-    await until(lambda: daemon.app._api.unread_bytes() == 0)
-    accepted = await daemon.get("/v1/events")
+async def test_server_closes_connections_that_leave_many_bytes_unread(
+    daemon: LiveDaemon, monkeypatch
+):
+    """Where clients leave too many bytes unread, the one that leaves the most is disconnected."""
+    monkeypatch.setattr(server, "MAX_UNREAD_BYTES", 100_000)
+    url = f"{daemon.url}/v1/events/stream"
+    async with daemon.session.get(url) as reading:
+        monkeypatch.setattr("poller.api.stream.RECONNECT_DELAY", b":" + b"x" * 20_000_000)
+        async with daemon.session.get(url) as response:
+            await until(lambda: unread_bytes(daemon) > 100_000)
+            listed = await daemon.get("/v1/events")
+            left = unread_bytes(daemon)
+            with pytest.raises(aiohttp.ClientError):
+                await response.read()
+            is_open = not reading.content.at_eof()
 
-    assert (rejected.problem, accepted.status) == ("overloaded", 200)
-    assert probes == [200] * 3
+    assert (listed.status, left, is_open) == (200, 0, True)
 
 
 async def test_server_runs_without_the_timeout_of_linux(tmp_path: Path, monkeypatch):

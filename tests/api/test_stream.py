@@ -15,7 +15,7 @@ from poller.api import stream
 from poller.api.context import ApiContext
 from poller.sutro.simulator.script import JobScript
 from tests.api.conftest import RUNS
-from tests.support.api_server import LiveDaemon, live_daemon
+from tests.support.api_server import LiveDaemon, live_daemon, unread_bytes
 from tests.support.builders import check_event
 from tests.support.secret_canaries import found_in
 from tests.support.waiting import until
@@ -225,7 +225,7 @@ async def test_stream_closes_a_client_that_does_not_read(daemon: LiveDaemon, mon
     async with daemon.session.get(f"{daemon.url}/v1/events/stream") as response:
         await until(lambda: daemon.app._api.streams == 1)
         await until(lambda: daemon.app._api.streams == 0)
-        await until(lambda: daemon.app._api.unread_bytes() == 0)
+        await until(lambda: unread_bytes(daemon) == 0)
         with pytest.raises(aiohttp.ClientError):  # the end is clear: it must connect again
             await response.read()
 
@@ -236,14 +236,13 @@ async def test_stream_keeps_few_bytes_of_each_client_that_does_not_read(
     """Of a long stream that nobody reads, little is in memory, however many events there are."""
     await until(lambda: daemon.receiver.ends)
     record_large_events(tmp_path / "state.db", 500)
-    unread = daemon.app._api.unread_bytes
     async with AsyncExitStack() as stack:
         for _ in range(4):
             url = f"{daemon.url}/v1/events/stream?after=evt_" + "a" * 52
             await stack.enter_async_context(daemon.session.get(url))
-        seen = [await until(unread)]
+        seen = [await until(lambda: unread_bytes(daemon))]
         while len(seen) < 20 or len({*seen[-20:]}) > 1:  # the buffers of the clients fill first
-            seen.append(unread())
+            seen.append(unread_bytes(daemon))
             await anyio.sleep(0.01)
 
     assert 0 < max(seen) < 4 * 160_000

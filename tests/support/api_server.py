@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from yarl import URL
 
 from poller import config as configuration
+from poller.api.server import ConnectionLimiter
 from poller.app import App
 from poller.config import Config
 from poller.runtime.clock import Clock
@@ -137,3 +138,9 @@ async def live_daemon(
                     app, api, receiver, session, opened["address"], URL(api_url).port, log
                 )
                 app.stop()
+
+
+def unread_bytes(daemon: LiveDaemon) -> int:
+    """Return how many bytes of responses clients have not read yet."""
+    limiter: ConnectionLimiter = daemon.app._api.limit_unread.__self__
+    return sum(limiter.unread_bytes().values())
