@@ -19,6 +19,7 @@ from poller.core.errors import (
 from poller.core.issues import Issue, delayed_delivery
 from poller.core.outbox import SinkBacklog
 from poller.core.pacing import PollPolicy
+from poller.polling.tracker import UnknownOutcome
 from poller.status import DaemonStatus
 from poller.store.memory import MemoryStore
 from poller.sutro.source import SutroSource
@@ -200,7 +201,8 @@ async def test_health_names_the_loop_whose_store_call_hangs(verb: str, stalled: 
         store.hangs = {verb}
         api.answers["job-1"] = ended()
         if verb == "load_states":
-            daemon_status._watcher.tracker._stale.add("job-1")
+            tracker = daemon_status._watcher.tracker
+        tracker._stale["job-1"] = UnknownOutcome(tracker["job-1"], [])
             stalled = "recording"
         await anyio.sleep(60.0)
 
