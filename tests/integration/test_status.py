@@ -202,7 +202,7 @@ async def test_health_names_the_loop_whose_store_call_hangs(verb: str, stalled: 
         api.answers["job-1"] = ended()
         if verb == "load_states":
             tracker = daemon_status._watcher.tracker
-        tracker._stale["job-1"] = UnknownOutcome(tracker["job-1"], [])
+            tracker._stale["job-1"] = UnknownOutcome(tracker["job-1"], [])
             stalled = "recording"
         await anyio.sleep(60.0)
 
