@@ -87,6 +87,20 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """How many rows past their retention were deleted.
+
+    `dead_letters` went with their events. `unconfigured` deliveries became dead.
+    """
+
+    additions: int = 0
+    events: int = 0
+    dead_letters: int = 0
+    jobs: int = 0
+    unconfigured: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SinkBacklog:
     """The backlog of one sink.
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from poller.core.events import Event
-from poller.core.outbox import Delivery, Outcome, SinkBacklog, WriteBatch
+from poller.core.outbox import Delivery, Outcome, Pruned, SinkBacklog, WriteBatch
 from poller.core.state import JobState
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Store(Protocol):
     async def backlogs(self) -> list[SinkBacklog]:
         """Return the backlog of each sink that is configured or has deliveries left."""
 
-    async def prune(self, now: float, watched: Collection[str]) -> int:
+    async def prune(self, now: float, watched: Collection[str]) -> Pruned:
         """Delete rows past their retention, and return how many.
 
         Events are deleted 7 days after they were delivered to all their sinks, dead ones after

@@ -1,12 +1,14 @@
 """Maintenance of the store while the daemon runs: backlog reports, retention, replacement."""
 
+import math
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import asdict
 from typing import Final
 
 import anyio
 import structlog
 
-from poller.core.outbox import SinkBacklog
+from poller.core.outbox import DAY, Pruned, SinkBacklog, WriteBatch
 from poller.runtime.clock import Clock
 from poller.runtime.log_throttle import LogThrottle
 from poller.runtime.retrying import log_store_error, until_available
@@ -15,6 +17,10 @@ from poller.store import Store
 FIRST_SWEEP_DELAY: Final = 30.0
 """Seconds until the jobs file has been read: the rows of watched jobs must not be deleted."""
 SWEEP_INTERVAL: Final = 3_600.0
+MIN_SWEEP_DISTANCE: Final = 3_500.0
+"""Seconds since the last sweep by the wall clock: the interval, less what NTP may correct."""
+SWEPT_AT_FLAG: Final = "swept_at"
+"""The flag that has the time of the last sweep, in seconds since 1970."""
 REPLACEMENT_CHECK_INTERVAL: Final = 10.0
 
 log = structlog.get_logger()
@@ -26,13 +32,19 @@ async def run_retention(
     watched: Callable[[], Collection[str]],
     on_pruned: Callable[[], Awaitable[None]],
 ) -> None:
-    """Log the backlogs, and delete rows past their retention, every hour."""
+    """Log the backlogs, and delete rows past their retention, every hour.
+
+    A row is deleted when it is too old by both clocks: either may have started wrong.
+    """
     throttle = LogThrottle(clock.steady)
 
     async def sweep() -> None:
         for backlog in await store.backlogs():
             log_backlog(backlog)
-        await store.prune(clock.steady(), watched())
+        if await _is_sweep_due(store, clock.wall()):
+            pruned = await store.prune(min(clock.steady(), clock.wall()), watched())
+            log_pruned(pruned)
+            await _mark_sweep(store, clock.wall())
         await on_pruned()
 
     await anyio.sleep(FIRST_SWEEP_DELAY)
@@ -45,6 +57,30 @@ async def run_retention(
         await anyio.sleep(SWEEP_INTERVAL)
 
 
+async def _is_sweep_due(store: Store, now: float) -> bool:
+    """Return whether the last sweep was an hour ago.
+
+    If it was more than a day ago, the daemon was off or the clock was set: then its time becomes
+    now, and the clock must stay right for an hour before anything is deleted.
+    """
+    swept_at = _parse_seconds((await store.get_flags()).get(SWEPT_AT_FLAG, ""))
+    if abs(now - swept_at) <= DAY:
+        return now - swept_at >= MIN_SWEEP_DISTANCE
+    await _mark_sweep(store, now)
+    return False
+
+
+def _parse_seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return -math.inf
+
+
+async def _mark_sweep(store: Store, now: float) -> None:
+    await store.write(WriteBatch(flags={SWEPT_AT_FLAG: f"{now:.0f}"}))
+
+
 async def watch_for_replacement(store: Store, resync: Callable[[], Awaitable[None]]) -> None:
     """Call `resync` whenever a damaged database was replaced by a new one, which is empty."""
     database_id = store.database_id
@@ -53,6 +89,15 @@ async def watch_for_replacement(store: Store, resync: Callable[[], Awaitable[Non
         if store.database_id != database_id:
             database_id = store.database_id
             await resync()
+
+
+def log_pruned(pruned: Pruned) -> None:
+    """Log how many rows were deleted, by kind; dead letters are a loss, and a warning."""
+    counts = {name: count for name, count in asdict(pruned).items() if count}
+    if pruned.dead_letters or pruned.unconfigured:
+        log.warning("store.pruned", **counts)
+    elif counts:
+        log.info("store.pruned", **counts)
 
 
 def log_backlog(backlog: SinkBacklog) -> None:

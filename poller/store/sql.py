@@ -270,6 +270,8 @@ DELETE FROM additions
        )
 """
 
+COUNT_DEAD: Final = "SELECT coalesce(sum(dead), 0) FROM sinks"
+
 DATABASE_ID: Final = "SELECT database_id FROM identity"
 
 ADD_SINKS: Final = """

@@ -13,7 +13,16 @@ from anyio import CapacityLimiter, to_thread
 
 from poller.core.errors import StoreUnavailable
 from poller.core.events import Event
-from poller.core.outbox import DAY, Delivery, Outcome, Retention, Routes, SinkBacklog, WriteBatch
+from poller.core.outbox import (
+    DAY,
+    Delivery,
+    Outcome,
+    Pruned,
+    Retention,
+    Routes,
+    SinkBacklog,
+    WriteBatch,
+)
 from poller.core.pacing import LATE_WATCH_SECONDS, MISSING_SECONDS
 from poller.core.retry import MAX_ABSENCE, MAX_DELIVERY_AGE, MAX_FAILURE_GAP
 from poller.core.state import JobState
@@ -151,7 +160,7 @@ class SqliteStore(Store):
     async def backlogs(self) -> list[SinkBacklog]:
         return await self._read(sql.BACKLOGS, {}, read_backlog)
 
-    async def prune(self, now: float, watched: Collection[str]) -> int:
+    async def prune(self, now: float, watched: Collection[str]) -> Pruned:
         values = self._values(
             watched=_json(watched),
             late_watch=LATE_WATCH_SECONDS + DAY,  # the last poll may be late
@@ -159,29 +168,40 @@ class SqliteStore(Store):
         )
         values |= {f"{name}_for": seconds for name, seconds in asdict(self._retention).items()}
         await self._change_all(sql.DEAD_LETTER_DISABLED, values | {"reason": SINK_DISABLED})
-        await self._change_all(sql.DEAD_LETTER_UNCONFIGURED, values | {"reason": SINK_UNCONFIGURED})
-        return (
-            await self._change_all(sql.PRUNE_ADDITIONS, values)  # found by the rows of their jobs
-            + await self._prune_events(values)
-            + await self._change_all(sql.PRUNE_JOBS, values)
+        unconfigured = await self._change_all(
+            sql.DEAD_LETTER_UNCONFIGURED, values | {"reason": SINK_UNCONFIGURED}
+        )
+        additions = await self._change_all(sql.PRUNE_ADDITIONS, values)  # by the rows of their jobs
+        events, dead_letters = await self._prune_events(values)
+        return Pruned(
+            additions=additions,
+            events=events,
+            dead_letters=dead_letters,
+            jobs=await self._change_all(sql.PRUNE_JOBS, values),
+            unconfigured=unconfigured,
         )
 
-    async def _prune_events(self, values: Mapping[str, Any]) -> int:
-        """Delete old events; those that are kept are read too, so this is done in portions."""
+    async def _prune_events(self, values: Mapping[str, Any]) -> tuple[int, int]:
+        """Delete old events; those that are kept are read too, so this is done in portions.
 
-        def work(db: sqlite3.Connection) -> tuple[int, sqlite3.Row | None]:
+        Return how many were deleted, and how many dead letters with them.
+        """
+
+        def work(db: sqlite3.Connection) -> tuple[int, int, sqlite3.Row | None]:
             old = db.execute(sql.OLD_EVENTS, portion).fetchall()
             numbers = json.dumps([row["number"] for row in old])
+            dead: int = db.execute(sql.COUNT_DEAD).fetchone()[0]
             deleted = db.execute(sql.PRUNE_EVENTS, {**portion, "numbers": numbers}).rowcount
-            return deleted, old[-1] if old else None
+            dead -= db.execute(sql.COUNT_DEAD).fetchone()[0]
+            return deleted, dead, old[-1] if old else None
 
-        total, last = 0, None
+        events, dead_letters = 0, 0
         portion = {**values, "recorded_at": -math.inf, "number": 0, "portion": PORTION}
         while True:
-            deleted, last = await self._transact(work)
-            total += deleted
+            deleted, dead, last = await self._transact(work)
+            events, dead_letters = events + deleted, dead_letters + dead
             if last is None:
-                return total
+                return events, dead_letters
             portion |= dict(last)
 
     async def _change_all(self, statement: str, values: Mapping[str, Any]) -> int:

@@ -415,7 +415,7 @@ async def test_retention_survives_a_store_that_fails(api, hook):
         await anyio.sleep(3_000.0)
         assert kept[0].calls["prune"] == []
         kept[0].fails = set()
-        await anyio.sleep(4_000.0)
+        await anyio.sleep(7_000.0)
 
     assert len(kept[0].calls["prune"]) == 1
 

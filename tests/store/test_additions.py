@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.core.outbox import WriteBatch
+from poller.core.outbox import Pruned, WriteBatch
 from poller.core.state import Phase
 from tests.support.store_builders import (
     DAY,
@@ -42,9 +42,9 @@ async def test_added_ids_are_pruned_after_their_end(
     await store.add_ids(["job-1", "job-2"])
     await store.write(WriteBatch(states=[a_state("job-1", phase=phase), a_state("job-2")]))
 
-    assert await store.prune(now.advance(30 * DAY - 1), []) == 0
+    assert await store.prune(now.advance(30 * DAY - 1), []) == Pruned()
     assert await store.added_ids() == ["job-1", "job-2"]
-    assert await store.prune(now.advance(1), []) == 1
+    assert await store.prune(now.advance(1), []) == Pruned(additions=1)
     assert await store.added_ids() == ["job-2"]
 
 
@@ -58,9 +58,9 @@ async def test_added_ids_are_kept_for_thirty_days_after_the_last_addition(
     now.advance(60 * DAY)
     await store.add_ids(["job-1"])
 
-    assert await store.prune(now.advance(30 * DAY - 1), []) == 0
+    assert await store.prune(now.advance(30 * DAY - 1), []) == Pruned()
     assert await store.added_ids() == ["job-1", "job-2"]
-    assert await store.prune(now.advance(1), []) == 1
+    assert await store.prune(now.advance(1), []) == Pruned(additions=1)
 
 
 async def test_added_ids_belong_to_one_deployment(path: Path, now: ManualClock) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.core.outbox import Retention, WriteBatch
+from poller.core.outbox import Pruned, Retention, WriteBatch
 from poller.core.state import Phase
 from tests.support.builders import a_job
 from tests.support.store_builders import (
@@ -23,6 +23,8 @@ from tests.support.store_builders import (
     due,
 )
 
+NOTHING = Pruned()
+
 
 async def is_recorded(store: AnyStore, now: ManualClock) -> bool:
     """Return whether the store has the first event: a recorded event is not delivered again."""
@@ -40,7 +42,7 @@ async def test_event_is_kept_for_its_retention(
     now.advance(DAY)
     await store.settle([end((await due(store, now()))[0])])
 
-    assert await store.prune(now.advance(days * DAY - 1), []) == 0
+    assert await store.prune(now.advance(days * DAY - 1), []) == NOTHING
     assert await is_recorded(store, now)
 
 
@@ -52,11 +54,11 @@ async def test_end_is_kept_while_fields_are_awaited(path: Path, now: ManualClock
         await store.write(WriteBatch(states=[end], events=[an_event("1")]))
         await store.settle([delivered((await due(store, now()))[0])])
 
-        assert await store.prune(now.advance(7 * DAY), []) == 0
+        assert await store.prune(now.advance(7 * DAY), []) == NOTHING
         await store.write(WriteBatch(events=[settled]))
         assert [it.event.id for it in await due(store, now())] == ["evt_2"]
         await store.settle([delivered((await due(store, now()))[0])])
-        assert await store.prune(now.advance(DAY), []) == 2
+        assert await store.prune(now.advance(DAY), []) == Pruned(events=2)
 
 
 async def test_retention_is_configurable(path: Path, now: ManualClock) -> None:
@@ -65,7 +67,7 @@ async def test_retention_is_configurable(path: Path, now: ManualClock) -> None:
         await store.write(WriteBatch(events=[an_event("1")]))
         await store.settle([delivered((await due(store, now()))[0])])
 
-        assert await store.prune(now.advance(DAY), []) == 1
+        assert await store.prune(now.advance(DAY), []) == Pruned(events=1)
 
 
 @pytest.mark.parametrize(("end", "days"), [(delivered, 7), (dead, 30)])
@@ -77,7 +79,8 @@ async def test_event_is_pruned_after_its_retention(
     now.advance(DAY)
     await store.settle([end((await due(store, now()))[0])])
 
-    assert await store.prune(now.advance(days * DAY), []) == 1
+    pruned = Pruned(events=1, dead_letters=int(end is dead))
+    assert await store.prune(now.advance(days * DAY), []) == pruned
     assert not await is_recorded(store, now)
 
 
@@ -86,7 +89,7 @@ async def test_pending_event_is_never_pruned(store: AnyStore, now: ManualClock) 
     await store.write(WriteBatch(events=[an_event("1")]))
     await store.settle([deferred((await due(store, NOON))[0], NOON)])
 
-    assert await store.prune(now.advance(1000 * DAY), []) == 0
+    assert await store.prune(now.advance(1000 * DAY), []) == NOTHING
     assert len(await due(store, now())) == 1
 
 
@@ -95,7 +98,7 @@ async def test_event_is_kept_until_all_sinks_have_it(store: AnyStore, now: Manua
     await store.write(WriteBatch(events=[an_event("1", type="job.failed")]))
     await store.settle([delivered((await due(store, NOON, HOOK))[0])])
 
-    assert await store.prune(now.advance(8 * DAY), []) == 0
+    assert await store.prune(now.advance(8 * DAY), []) == NOTHING
     assert len(await due(store, now(), LOG)) == 1
 
 
@@ -103,14 +106,14 @@ async def test_event_without_deliveries_is_pruned(store: AnyStore, now: ManualCl
     """An event without deliveries is kept for 7 days, like one that was delivered."""
     await store.write(WriteBatch(events=[an_event("1", type="job.found")]))
 
-    assert await store.prune(NOON + 7 * DAY - 1, []) == 0
-    assert await store.prune(NOON + 7 * DAY, []) == 1
+    assert await store.prune(NOON + 7 * DAY - 1, []) == NOTHING
+    assert await store.prune(NOON + 7 * DAY, []) == Pruned(events=1)
 
 
 async def test_old_jobs_are_pruned_unless_watched(store: AnyStore) -> None:
     """A job's row is deleted 400 days after its last change, but never while it is watched."""
     await store.write(WriteBatch(states=[a_state("job-1"), a_state("job-2")]))
 
-    assert await store.prune(NOON + 400 * DAY - 1, []) == 0
-    assert await store.prune(NOON + 400 * DAY, ["job-2"]) == 1
+    assert await store.prune(NOON + 400 * DAY - 1, []) == NOTHING
+    assert await store.prune(NOON + 400 * DAY, ["job-2"]) == Pruned(jobs=1)
     assert [state.job_id for state in await store.load_states(["job-1", "job-2"])] == ["job-2"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from poller.core.outbox import SinkBacklog, WriteBatch
+from poller.core.outbox import Pruned, SinkBacklog, WriteBatch
 from poller.store import sql as statements
 from poller.store.memory import MemoryStore
 from poller.store.sqlite import SqliteStore
@@ -163,8 +163,9 @@ async def test_deliveries_of_an_unconfigured_sink_die_after_a_week(
     async with a_store(path, now, routes=WITHOUT_HOOK) as store:
         await store.prune(now.advance(7 * DAY - 1), [])
         before = await store.backlogs()
-        await store.prune(now.advance(1), [])
+        pruned = await store.prune(now.advance(1), [])
 
+        assert pruned == Pruned(unconfigured=1)
         assert [(state.pending, state.dead) for state in before] == [(0, 0), (1, 0)]
         assert [(state.pending, state.dead) for state in await store.backlogs()] == [(0, 0), (0, 1)]
 
