@@ -13,6 +13,12 @@ import structlog
 
 STATUS_INTERVAL: Final = 10.0
 EXTEND_INTERVAL: Final = 10.0
+FEED_FRACTION: Final = 0.25
+"""The part of the watchdog's interval after which it is notified.
+
+sd_watchdog_enabled(3) advises half, for a daemon that never leaves a notification out: here a loop
+that is late at one moment would make the next notification come just when the time is over.
+"""
 MAX_STATUS_CHARS: Final = 1_000
 """A character may take four bytes, and a message may have 4,096."""
 
@@ -78,7 +84,7 @@ class SystemdNotifier:
 
     async def _feed_watchdog(self, stalled: Callable[[], Sequence[str]]) -> None:
         while True:
-            await anyio.sleep(self.watchdog / 2)
+            await anyio.sleep(self.watchdog * FEED_FRACTION)
             if names := stalled():
                 log.error("watchdog.skipped", stalled=",".join(names))
             else:

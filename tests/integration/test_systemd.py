@@ -100,11 +100,21 @@ async def test_watchdog_interval_is_read_from_the_environment(variables, seconds
     assert SystemdNotifier.of(variables, PID).watchdog == seconds
 
 
-async def test_watchdog_notifications_come_twice_per_interval(systemd):
-    """With an interval of a minute one is sent every 30 s."""
-    await run_for(100.0, SystemdNotifier(systemd.address, watchdog=60.0), FakeStatus())
+async def test_watchdog_notifications_come_four_times_per_interval(systemd):
+    """With an interval of a minute one is sent every 15 s."""
+    await run_for(50.0, SystemdNotifier(systemd.address, watchdog=60.0), FakeStatus())
 
     assert systemd.names == ["READY", "WATCHDOG", "WATCHDOG", "WATCHDOG"]
+
+
+async def test_watchdog_is_notified_in_time_after_one_late_moment(systemd):
+    """A notification that is left out once leaves half of the interval for the next one."""
+    stalled = iter([("polling",), (), ()])
+    notifier = SystemdNotifier(systemd.address, watchdog=60.0)
+    with anyio.move_on_after(31.0):
+        await notifier.run(lambda: next(stalled), FakeStatus().line)
+
+    assert systemd.names == ["READY", "WATCHDOG"]
 
 
 async def test_watchdog_is_not_notified_while_a_loop_is_stalled(systemd):
@@ -113,12 +123,12 @@ async def test_watchdog_is_not_notified_while_a_loop_is_stalled(systemd):
     with capture_logs() as lines:
         async with anyio.create_task_group() as group:
             group.start_soon(run, SystemdNotifier(systemd.address, watchdog=60.0), daemon_status)
-            await anyio.sleep(31.0)
+            await anyio.sleep(16.0)
             daemon_status.health = Health(is_running=True, stalled=("polling", "recording"))
-            await anyio.sleep(60.0)
+            await anyio.sleep(30.0)
             stalled = list(systemd.names)
             daemon_status.health = Health(is_running=True)
-            await anyio.sleep(30.0)
+            await anyio.sleep(15.0)
             group.cancel_scope.cancel()
 
     assert stalled == ["READY", "WATCHDOG"]
@@ -131,7 +141,7 @@ async def test_watchdog_is_not_notified_while_a_loop_is_stalled(systemd):
 async def test_watchdog_does_not_wait_for_a_slow_status(systemd):
     """WATCHDOG is sent while the status is still being read."""
     daemon_status = SimpleNamespace(health=Health(is_running=True), line=anyio.sleep_forever)
-    await run_for(40.0, SystemdNotifier(systemd.address, watchdog=60.0), daemon_status)
+    await run_for(20.0, SystemdNotifier(systemd.address, watchdog=60.0), daemon_status)
 
     assert systemd.names == ["READY", "WATCHDOG"]
 
@@ -216,7 +226,7 @@ async def test_daemon_is_ready_while_the_api_is_down(systemd):
             await anyio.sleep(60.0)
             assert systemd.names[-1] == "WATCHDOG"
 
-    assert systemd.names == ["READY", *["WATCHDOG"] * 240, "STOPPING"]
+    assert systemd.names == ["READY", *["WATCHDOG"] * 480, "STOPPING"]
     assert systemd.statuses[0] == "jobs: 1 UNKNOWN; 0 pending, 0 dead"
     assert "No response from the API for 5 minutes" in systemd.statuses[-2]
     assert systemd.statuses[-1].startswith("stopping")
