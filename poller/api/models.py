@@ -17,7 +17,8 @@ RFC3339: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})",
     re.IGNORECASE,
 )
-EPOCH_SECONDS: Final = r"[0-9]{1,12}(\.[0-9]{1,9})?"
+EPOCH_SECONDS: Final = r"[0-9]{1,12}(\.[0-9]{1,24})?(e-[0-9]{1,3})?"
+"""Any time as Python writes a float: one soon after 1970 has more decimals than one of today."""
 EVENT_ID: Final = r"^evt_[a-z2-7]{52}$"
 SINK_NAME: Final = r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)?$"
 JOB_ID_SCHEMA: Final = {"pattern": rf"^(?!\.{{1,2}}$){JOB_ID_CHARS}$"}
