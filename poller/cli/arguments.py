@@ -4,7 +4,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,15 +37,14 @@ def add_actions(
 def parse_since(text: str) -> float:
     """Return a Unix time from a duration before now or an ISO date or time, by default in UTC."""
     try:
-        return time.time() - float(str(parse_duration(text)))
-    except ValueError:
+        return aware(datetime.fromisoformat(text)).astimezone(UTC).timestamp()
+    except (ValueError, OverflowError):  # some dates of the years 1 and 9999 are of others in UTC
         pass
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        rule = "must be a duration such as 2h or 7d, or a date such as 2024-01-15"
+        return time.time() - float(str(parse_duration(text)))
+    except ValueError as error:
+        rule = f"{error}, or a date such as 2024-01-15"
         raise argparse.ArgumentTypeError(rule) from None
-    return aware(moment).timestamp()
 
 
 def parse_count(text: str) -> int:

@@ -315,19 +315,44 @@ def test_costs_by_day_and_name_as_csv(run_cli: RunCli, seed_store):
     assert run_cli("costs", "--since", "1h").out == "No ended jobs.\n"
 
 
-@pytest.mark.parametrize("when", ["7d", "2024-01-15", "2024-01-15T13:00:00+02:00"])
+def test_costs_by_day_are_those_of_utc(
+    run_cli: RunCli, seed_store, monkeypatch: pytest.MonkeyPatch
+):
+    """A day is one of UTC, also where the clocks have just been changed."""
+    end, late = "2024-04-06T13:30:00Z", "2024-04-06T23:59:59.9Z"
+    seed_store(states=[ended("a", datetime_completed=end), ended("b", datetime_completed=late)])
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    time.tzset()
+    try:
+        result = run_cli("costs", "--by", "day", "--since", "2024-04-06", "-o", "csv")
+        none = run_cli("costs", "--since", "2024-04-07")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert [line[:12] for line in result.out.splitlines()[1:]] == ["2024-04-06,2"]
+    assert none.out == "No ended jobs.\n"
+
+
+@pytest.mark.parametrize(
+    "when", ["7d", "2024-01-15", "20240115", "2024-01-15T13:00:00+02:00", "36500d", "0001-01-01"]
+)
 def test_since_takes_durations_and_dates(run_cli: RunCli, seed_store, now: ManualClock, when: str):
     """`--since` lists what was recorded since then; a date is in UTC unless it has a zone."""
     now.now = time.time() if when == "7d" else NOON
-    seed_store(events=[an_event()])
+    seed_store(states=[ended("job-1")], events=[an_event()])
 
     assert len(run_cli("events", "ls", "--since", when).lines) == 2
+    assert run_cli("costs", "--since", when).code == 0
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("--since", "soon"), "must be a duration such as 2h or 7d, or a date such as 2024-01-15"),
+        (("--since", "soon"), "5m or 1h30m, or a date such as 2024-01-15"),
+        (("--since", "800000d"), "must be 36500d or less, or a date such as 2024-01-15"),
+        (("--since", "0001-01-01T00:00+14:00"), "must be a duration such as 30s, 500ms, 5m or"),
+        (("--since", "9999-12-31T23:00-14:00"), "must be a duration such as 30s, 500ms, 5m or"),
         (("--limit", "0"), "must be a whole number, 1 or more"),
         (("--type", "job.end"), "invalid choice: 'job.end'"),
         (("--job", "x"), "no job ID starts with 'x'"),
