@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final, NoReturn
 
-from poller import __version__
+import poller
 from poller.cli import exit_codes as codes
 from poller.core.errors import ConfigError, PollerError, StoreError
 from poller.runtime import streams
@@ -186,6 +186,14 @@ def _requested_verb(words: Sequence[str]) -> str:
     return names.get(first, "")
 
 
+class _PrintVersion(argparse.Action):
+    """Prints the version, whose look-up takes a while, and exits."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print_output(f"sutro-poller {poller.__version__}")
+        parser.exit()
+
+
 def _parser(requested: str) -> argparse.ArgumentParser:
     """Return the parser, with the arguments of the requested verb alone."""
     parser = argparse.ArgumentParser(
@@ -193,7 +201,7 @@ def _parser(requested: str) -> argparse.ArgumentParser:
         description="Send events when Sutro batch-inference jobs start and end.",
         epilog="Settings are environment variables; `sutro-poller check` lists them.",
     )
-    parser.add_argument("--version", action="version", version=f"sutro-poller {__version__}")
+    parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version")
     parser.add_argument("--env-file", type=Path, metavar="FILE", help="same as after the command")
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, purpose in VERBS.items():

@@ -4,12 +4,13 @@ import json
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final, TextIO
-
-from structlog.typing import EventDict, WrappedLogger
+from typing import TYPE_CHECKING, Final, TextIO
 
 from poller.core.formatting import RED, WORD_COLORS, YELLOW, colored
 from poller.runtime.stdout import NonBlockingStdout
+
+if TYPE_CHECKING:  # importing structlog takes longer than a command that only reads
+    from structlog.typing import EventDict, WrappedLogger
 
 TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 EVENT_WIDTH: Final = 19
@@ -22,7 +23,7 @@ class ConsoleRenderer:
     def __init__(self, *, is_colored: bool = False) -> None:
         self._is_colored = is_colored
 
-    def __call__(self, _logger: WrappedLogger, _method: str, entry: EventDict) -> str:
+    def __call__(self, _logger: "WrappedLogger", _method: str, entry: "EventDict") -> str:
         """Return a log entry as one line, with a traceback after it if there is one."""
         level, event = entry.pop("level"), str(entry.pop("event"))
         traceback = entry.pop("exception", None)

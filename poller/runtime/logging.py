@@ -4,22 +4,16 @@ A module gets its logger by `log = structlog.get_logger()`, and logs an event na
 `log.info("job.changed", job_id=..., before=..., after=...)`.
 """
 
-import json
 import logging
-from collections.abc import Mapping
-from typing import Any, Final, TextIO, cast
+from typing import TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from poller.runtime.console import ConsoleRenderer, has_color
-from poller.runtime.redaction import LEADING_KEYS, Secrets, redacting_processor
+from poller.runtime.log_line import render_line
+from poller.runtime.redaction import Secrets, redacting_processor
 from poller.runtime.stdout import NonBlockingStdout
-
-LINE_BYTES_CAP: Final = 16_384
-"""The bytes of a line with its line break: container engines cut longer lines."""
-TEXT_CHARS: Final = (4_000, 1_000, 250)
-"""To how many characters the texts of a line that is too long are cut, in turn."""
 
 
 def configure(
@@ -43,19 +37,6 @@ def configure(
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(handlers=[_StdlibHandler()], level=level.upper(), force=True)
-
-
-def render_line(event: Mapping[str, Any]) -> str:
-    """Return a log event as JSON below LINE_BYTES_CAP; `truncated` says that it was cut."""
-    line = _dump(event)
-    for chars in TEXT_CHARS:
-        if _is_short(line):
-            return line
-        line = _dump(_cut(event, chars) | {"truncated": True})
-    if _is_short(line):
-        return line
-    leading = {key: event[key] for key in LEADING_KEYS if key in event}
-    return _dump(_cut(leading, TEXT_CHARS[-1]) | {"truncated": True})
 
 
 def log_to_stdlib() -> None:
@@ -96,20 +77,3 @@ class _StdlibHandler(logging.Handler):
 
 def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     return render_line(event)
-
-
-def _dump(event: Mapping[str, Any]) -> str:
-    return json.dumps(event, ensure_ascii=False)
-
-
-def _is_short(line: str) -> bool:
-    return len(line.encode(errors="surrogatepass")) < LINE_BYTES_CAP - 1
-
-
-def _cut(value: Any, chars: int) -> Any:
-    """Return a JSON value whose texts have about `chars` characters at most, without a middle."""
-    if isinstance(value, str) and len(value) > chars:
-        return f"{value[: chars // 2]} … {value[-chars // 2 :]}"
-    if isinstance(value, Mapping):
-        return {key: _cut(item, chars) for key, item in value.items()}
-    return [_cut(item, chars) for item in value] if isinstance(value, list) else value

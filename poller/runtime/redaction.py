@@ -5,10 +5,11 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, quote_plus, unquote
 
-from structlog.typing import EventDict, Processor, WrappedLogger
+if TYPE_CHECKING:  # importing structlog takes longer than a command that only reads
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 Secrets = Callable[[], Iterable[str]]
 """Returns every text that no output may contain, as of now."""
@@ -25,10 +26,10 @@ def redact(text: str, secrets: Iterable[str]) -> str:
     return _pattern(tuple(secrets)).sub(MASK, text)
 
 
-def redacting_processor(secrets: Secrets) -> Processor:
+def redacting_processor(secrets: Secrets) -> "Processor":
     """Return a structlog processor that redacts every value of an event, leading keys first."""
 
-    def redact_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    def redact_event(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
         pattern = _pattern(tuple(secrets()))
         ordered = {key: event[key] for key in LEADING_KEYS if key in event} | dict(event)
         return {key: _redact_value(value, pattern) for key, value in ordered.items()}

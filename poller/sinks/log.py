@@ -16,7 +16,7 @@ from poller.core.state import JobEventType
 from poller.runtime.clock import Clock
 from poller.runtime.console import ConsoleRenderer
 from poller.runtime.http_values import OutboundSettings
-from poller.runtime.logging import console, render_line
+from poller.runtime.log_line import render_line
 from poller.runtime.stdout import NonBlockingStdout
 from poller.settings.base import Reloadable, SinkSettings
 from poller.sinks import Sink, SinkKind
@@ -81,6 +81,8 @@ async def open_sink(
     _settings: Reloadable[LogSettings], _outbound: OutboundSettings
 ) -> AsyncIterator[Sink]:
     """Open the log sink on stdout; its lines share the queue of log lines if there is one."""
+    from poller.runtime.logging import console  # noqa: PLC0415 - slow, and only to send
+
     output = (
         sys.stdout if isinstance(sys.stdout, NonBlockingStdout) else NonBlockingStdout(sys.stdout)
     )
