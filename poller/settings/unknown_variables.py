@@ -87,7 +87,7 @@ def _is_ours(variable: UnknownVariable, is_set: Collection[str]) -> bool:
 
 
 def _is_foreign(name: str, text: str, known: Collection[str]) -> bool:
-    has_prefix = name.startswith((OWN_PREFIX, VENDOR_PREFIX))
+    has_prefix = name.upper().startswith((OWN_PREFIX, VENDOR_PREFIX))
     return not has_prefix or name in known or is_of_kubernetes(name, text)
 
 
@@ -103,7 +103,7 @@ def _explain(
         *(env_prefix(kind) + setting for kind, settings in kinds.items() for setting in settings),
     }
     free = possible - {*given, *(f"{variable}_FILE" for variable in given)}
-    if meant := _closest(name, free, CLEAR):
+    if meant := _closest(name.upper(), free, CLEAR):
         return UnknownVariable(name, f"unknown variable; did you mean {meant}?", meant)
     if sink := _sink_of(name, kinds):
         names = ",".join([*sinks, sink])
@@ -111,7 +111,7 @@ def _explain(
         if sink == "webhook" and "POLLER_SINKS" not in given:
             advice = "has no effect without POLLER_WEBHOOK_URL"
         return UnknownVariable(name, advice, is_of_sink=True)
-    if meant := _closest(name, possible, POSSIBLE):
+    if meant := _closest(name.upper(), possible, POSSIBLE):
         return UnknownVariable(name, f"unknown variable; did you mean {meant}?", meant)
     return UnknownVariable(name, "unknown variable; no setting of the daemon or of a sink has it")
 

@@ -42,11 +42,22 @@ def test_environment_takes_precedence_over_the_env_file(tmp_path: Path):
 
 
 def test_variable_names_are_case_sensitive():
-    """A variable in lower case is not a setting."""
-    config = load_with(poller_concurrency="3", Poller_Store="/elsewhere")
+    """A variable in lower case is not a setting: it counts as misspelt."""
+    problems = load_errors(poller_concurrency="3", Poller_Store="/elsewhere", sutro_api_url=URL)
 
-    assert config.settings.concurrency == 16
-    assert origin_of(config, "POLLER_STORE") == "default"
+    assert problems == tuple(
+        f"{name}: unknown variable; did you mean {name.upper()}?"
+        for name in ("Poller_Store", "poller_concurrency", "sutro_api_url")
+    )
+
+
+def test_variables_in_lower_case_of_other_programs_are_ignored():
+    """A name in lower case that resembles no setting, or one that is set, is not ours."""
+    config = load_with(
+        poller_of_the_village="3", poller_concurrency="3", POLLER_CONCURRENCY="4", HTTP_PROXY=""
+    )
+
+    assert config.settings.concurrency == 4
 
 
 def test_env_file_line_without_assignment_is_an_error(tmp_path: Path):
