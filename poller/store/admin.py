@@ -233,6 +233,7 @@ class StoreAdmin:
         return StoreUnusable(f"POLLER_STORE: {self._path} {problem}; {advice}")
 
 
+<<<<<<< HEAD
 @contextmanager
 def time_limit(db: sqlite3.Connection, seconds: float) -> Iterator[None]:
     """Interrupt the queries of the block, with SQLITE_INTERRUPT, after some seconds."""
@@ -242,3 +243,9 @@ def time_limit(db: sqlite3.Connection, seconds: float) -> Iterator[None]:
         yield
     finally:
         db.set_progress_handler(None, 0)
+=======
+def _skipped_reason(row: Row, sink_states: Mapping[str, str]) -> str | None:
+    """Return why a delivery is not replayed; a sink without a state is not configured."""
+    pending = "already pending" if row["status"] == DeliveryStatus.PENDING else None
+    return SKIP_REASONS[sink_states.get(row["sink"], "not configured")] or pending
+>>>>>>> afc3e0d (cli: list jobs whose rows are damaged)

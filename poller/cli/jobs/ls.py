@@ -11,6 +11,7 @@ from poller.cli import exit_codes as codes
 from poller.cli.arguments import build_filter, load_settings, open_store
 from poller.cli.client import DaemonClient, DaemonError, connect, connect_briefly
 from poller.cli.output import print_rows
+from poller.core.errors import MalformedResponse
 from poller.core.formatting import failure_message
 from poller.core.job_status import JobStatus
 from poller.core.parsing import parse_job
@@ -70,9 +71,10 @@ def named_ids(settings: Settings) -> tuple[str, ...]:
 def _readable(row: Row) -> Row:
     """Return a row with what a table shows; a job that runs has run until now."""
     row = dict.fromkeys(COLUMNS) | row
-    if "status" not in row:  # no response has shown the job
+    try:
+        job = parse_job(row)
+    except MalformedResponse:  # no response has shown the job, or its row is damaged
         return row | _shown_state(row)
-    job = parse_job(row)
     ran = job.run_seconds
     if ran is None and job.datetime_started and not job.status.is_terminal:
         ran = max((datetime.now(UTC) - job.datetime_started).total_seconds(), 0.0) // 1
