@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+from collections import defaultdict
 from concurrent.futures import Future
 from functools import cache, partial
 from typing import Final
@@ -25,12 +26,12 @@ class SystemResolver(AbstractResolver):
     A lookup can hang, and nothing can end it. Names therefore share no pool that
     hanging ones could exhaust: a name costs one thread, however often it is needed. A lookup that
     was given up keeps its thread, and the next one starts beside it, as long as fewer than
-    `MAX_HUNG_LOOKUPS` hang. The process does not wait for these threads at its exit.
+    `MAX_HUNG_LOOKUPS` of the same name hang. The process does not wait for them at its exit.
     """
 
     def __init__(self) -> None:
         self._lookups: dict[str, Future[Addresses]] = {}
-        self._hung: set[Future[Addresses]] = set()
+        self._hung: defaultdict[str, set[Future[Addresses]]] = defaultdict(set)
 
     def is_resolving(self, host: str) -> bool:
         """Return whether the name is being looked up."""
@@ -69,10 +70,11 @@ class SystemResolver(AbstractResolver):
         return lookup
 
     def _give_up(self, host: str, lookup: Future[Addresses]) -> None:
-        if len(self._hung) < MAX_HUNG_LOOKUPS:
+        hung = self._hung[host]
+        if len(hung) < MAX_HUNG_LOOKUPS:
             self._forget(host, lookup)
-            self._hung.add(lookup)
-            lookup.add_done_callback(self._hung.discard)
+            hung.add(lookup)
+            lookup.add_done_callback(hung.discard)
 
     def _forget(self, host: str, lookup: Future[Addresses]) -> None:
         if self._lookups.get(host) is lookup:

@@ -130,6 +130,20 @@ async def test_resolver_gives_up_hung_lookups(system: FakeSystem):
     assert system.lookups["hung.test"] == MAX_HUNG_LOOKUPS + 1
 
 
+@pytest.mark.virtual(limit=10_000.0)
+async def test_resolver_hung_lookups_of_one_name_bind_no_other(system: FakeSystem):
+    """A name whose lookup hung once resolves later, however many of another name still hang."""
+    resolver = SystemResolver()
+    for _ in range(2 * MAX_HUNG_LOOKUPS):
+        with pytest.raises(OSError, match="does not end"):
+            await addresses(resolver, "hung.test")
+    with pytest.raises(OSError, match="does not end"):
+        await addresses(resolver, "late.test")
+    system.known["late.test"] = [ipv4("127.0.0.1")]
+
+    assert await addresses(resolver, "late.test") == ["127.0.0.1"]
+
+
 async def test_resolver_without_threads(system: FakeSystem, monkeypatch):
     """Where no thread can be started, the name does not resolve this time."""
 

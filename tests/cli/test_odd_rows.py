@@ -85,5 +85,7 @@ def test_odd_rows_are_no_bug(run_cli: RunCli, odd_rows, output: tuple[str, ...])
     """Whatever its rows hold, each command shows the database or says what it cannot do."""
     ended = {verb: run_cli(*verb.split(), *output) for verb in VERBS}
 
-    assert {verb: result.err for verb, result in ended.items() if result.code == codes.CRASHED} == {}
+    assert {
+        verb: result.err for verb, result in ended.items() if result.code == codes.CRASHED
+    } == {}
     assert ended["jobs ls"].out.count("\n") >= len(JOBS)
