@@ -43,6 +43,8 @@ from poller.wiring import (
     open_sink,
 )
 
+RELOAD_INTERVAL: Final = 1.0
+"""Seconds from a reload to the next one, which handles all signals since."""
 SHUTDOWN_GRACE: Final = 6.0
 """Seconds that deliveries in flight get to end after SIGTERM."""
 STORE_GRACE: Final = 6.5
@@ -157,6 +159,7 @@ class App:
                 self._watchlist.reload()
                 for retry in self._retries:
                     retry()
+            await anyio.sleep(RELOAD_INTERVAL)
 
     def _is_file_failing(self) -> bool:
         return self._secret_files.is_failing or self._watchlist.is_file_failing

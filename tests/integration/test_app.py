@@ -219,6 +219,20 @@ async def test_reload_reads_the_jobs_file(api, hook, tmp_path):
     assert hook[0].types == ["job.succeeded"]
 
 
+async def test_reloads_in_a_row_count_as_two(api, hook):
+    """Of many signals in a row the first one is handled at once, and all others together."""
+    app = an_app(api[1], hook[1])
+    with capture_logs() as lines:
+        async with running_app(app):
+            for _ in range(10):
+                app.reload()
+                await anyio.sleep(0.05)
+            early = [line["event"] for line in lines].count("poller.reloaded")
+            await anyio.sleep(5.0)
+
+    assert (early, [line["event"] for line in lines].count("poller.reloaded")) == (1, 2)
+
+
 async def test_reload_reads_the_key(api, hook, tmp_path):
     """A key that is corrected in its file is used after a reload, without a restart."""
     file = tmp_path / "key"
