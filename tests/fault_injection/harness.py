@@ -146,15 +146,15 @@ class ProcessForker:
 
 @asynccontextmanager
 async def process_forker(
-    command: Path, *before: str, **environment: str
+    command: Path, *before: str, script: Path = FORKER_SCRIPT, **environment: str
 ) -> AsyncIterator[ProcessForker]:
     """Run a server that forks installed daemons, and kill them all afterwards.
 
     `environment` is that of the server: what it preloads is in every daemon. `before` is a command
-    that runs the server, for example in a namespace of its own.
+    that runs the server, for example in a namespace of its own; `script` is the server.
     """
     process = await anyio.open_process(
-        [*before, str(command.with_name("python")), str(FORKER_SCRIPT)],
+        [*before, str(command.with_name("python")), str(script)],
         env={"PATH": os.environ["PATH"]} | environment,
         stderr=subprocess.DEVNULL,
     )

@@ -1,0 +1,176 @@
+"""Whatever the daemon is doing, it exits with 0 after SIGTERM, and at once at the next signal."""
+
+import os
+import signal
+import socket
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import anyio
+import pytest
+
+from poller.sutro.simulator.script import JobScript
+from poller.sutro.simulator.server import Simulator, serve
+from tests.fault_injection.harness import ForkedProcess, ProcessForker, process_forker
+from tests.support.daemon_process import PACE
+from tests.support.secret_canaries import KEY
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+STUCK_SCRIPT: Final = Path(__file__).parents[1] / "support/stuck_process.py"
+NEVER: Final = "1000"
+SOON: Final = "1"
+"""Seconds of a stop after which the daemon exits, whatever still runs."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What all daemons need; each has a folder of its own."""
+
+    folder: Path
+    forker: ProcessForker
+    api: Simulator
+    urls: dict[str, str]
+    stack: AsyncExitStack
+
+
+async def lock_database(machine: Machine, folder: Path) -> None:
+    """Begin to write to the database of a daemon, which is about to record the end of a job."""
+    db = machine.stack.enter_context(closing(sqlite3.connect(folder / "state.db")))
+    db.execute("BEGIN IMMEDIATE")
+    machine.api.add(JobScript(job_id="later", queue_seconds=0.0, run_seconds=0.0))
+    polls = machine.api.requests["jobs"]
+    await until(lambda: machine.api.requests["jobs"] >= polls + 2)
+
+
+async def open_stream(machine: Machine, folder: Path) -> None:
+    """Read the stream of events of a daemon, but nothing comes."""
+    stream = await machine.stack.enter_async_context(await anyio.connect_unix(folder / "api"))
+    await stream.send(b"GET /v1/events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (await stream.receive()).startswith(b"HTTP/1.1 200 ")
+
+
+@dataclass(frozen=True)
+class State:
+    """What a daemon is doing when it is stopped.
+
+    `place` is where it is stuck, `said` a text of its output then, and `enter` what happens after
+    that. It ends by itself if it is `free`, and else by the time limit of a stop.
+    """
+
+    place: str = "nowhere"
+    free: bool = False
+    said: str = '"stuck"'
+    variables: dict[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ("run",)
+    enter: Callable[[Machine, Path], Awaitable[None]] | None = None
+
+
+STATES: Final = {
+    "check of the file": State("quick_check"),
+    "migration": State("user_version ="),
+    "full disk": State("full disk", free=True, said="store.unavailable"),
+    "env file without an end": State("env file", free=True, arguments=("run", "--env-file=PIPE")),
+    "jobs file without an end": State(
+        free=True, said="jobs_file.unreadable", variables={"POLLER_JOBS_FILE": "PIPE"}
+    ),
+    "API without a response": State(
+        free=True, said="poller.started", variables={"SUTRO_API_URL": "SILENT"}
+    ),
+    "lookup that hangs": State(
+        "lookup", free=True, variables={"SUTRO_API_URL": "https://api.sutro.test"}
+    ),
+    "search for a delivery": State("FROM heads"),
+    "record of a job": State("INTO jobs"),
+    "sweep": State("DELETE FROM events"),
+    "locked database": State(
+        said="poller.started", enter=lock_database, variables={"POLLER_JOB_IDS": "later"}
+    ),
+    "open stream": State(
+        free=True,
+        said="poller.started",
+        enter=open_stream,
+        variables={"POLLER_LISTEN": "unix:FOLDER/api"},
+    ),
+    "sink that hangs in a thread": State("thread"),
+    "sink that blocks the loop": State("loop"),
+}
+
+
+@pytest.fixture
+async def machine(command: Path, tmp_path: Path) -> AsyncIterator[Machine]:
+    """Serve an API with a job that has ended, and one that never responds."""
+    api = Simulator(key=KEY)
+    api.add(JobScript(job_id="good", queue_seconds=0.0, run_seconds=0.0))
+    async with AsyncExitStack() as stack:
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        urls = {
+            "API": await stack.enter_async_context(serve(api)),
+            "SILENT": f"http://127.0.0.1:{silent.getsockname()[1]}",
+        }
+        forker = await stack.enter_async_context(process_forker(command, script=STUCK_SCRIPT))
+        yield Machine(tmp_path, forker, api, urls, stack)
+
+
+async def start(machine: Machine, state: State, stop_timeout: str) -> ForkedProcess:
+    """Start a daemon, and wait until it is in a state."""
+    folder = machine.folder / f"{len(machine.forker.children)}"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe")
+    texts = machine.urls | {"PIPE": str(folder / "pipe"), "FOLDER": str(folder)}
+
+    def fill(text: str) -> str:
+        for name, value in texts.items():
+            text = text.replace(name, value)
+        return text
+
+    variables = {
+        "HOME": str(folder),
+        "SUTRO_API_URL": "API",
+        "SUTRO_API_KEY": KEY,
+        "POLLER_JOB_IDS": "good",
+        "POLLER_SINKS": "log",
+        "POLLER_STORE": "FOLDER/state.db",
+        "POLLER_LISTEN": "off",
+    } | state.variables
+    child = await machine.forker.start(
+        PACE
+        | {name: fill(text) for name, text in variables.items()}
+        | {"STUCK_AT": state.place, "STOP_TIMEOUT": stop_timeout},
+        folder / "log",
+        *map(fill, state.arguments),
+    )
+    await until(lambda: state.said in child.text)
+    if state.enter:
+        await state.enter(machine, folder)
+    return child
+
+
+async def test_first_signal_ends_a_daemon_in_any_state(machine: Machine):
+    """After SIGTERM it exits with 0, by itself or after the time limit of a stop."""
+    children = {
+        name: await start(machine, state, NEVER if state.free else SOON)
+        for name, state in STATES.items()
+    }
+    for child in children.values():
+        child.send(signal.SIGTERM)
+    codes = {name: await child.end(within=60.0) for name, child in children.items()}
+
+    assert codes == dict.fromkeys(STATES, 0)
+
+
+async def test_second_signal_ends_a_daemon_in_any_state(machine: Machine):
+    """A second signal does not wait for the time limit of a stop."""
+    stuck = {name: state for name, state in STATES.items() if not state.free}
+    children = {name: await start(machine, state, NEVER) for name, state in stuck.items()}
+    for child in children.values():
+        child.send(signal.SIGTERM)
+        child.send(signal.SIGINT)  # two of the same number would count as one
+    codes = {name: await child.end(within=60.0) for name, child in children.items()}
+
+    assert codes == dict.fromkeys(stuck, 0)
