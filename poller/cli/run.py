@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from typing import Final, NoReturn
 
 import anyio
@@ -64,19 +65,20 @@ def handle_signals(app: App) -> None:
 
     The handlers are not those of the event loop, which a plug-in or a thread may hold up.
     """
-    loop = asyncio.get_running_loop()
+    loop, received = asyncio.get_running_loop(), count()
 
     def stop(*_: object) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
-            signal.signal(number, lambda *_: os._exit(codes.OK))
-        signal.setitimer(signal.ITIMER_REAL, STOP_TIMEOUT)
-        call(app.stop)
+        if next(received):  # also one that comes while the first one is handled
+            os._exit(codes.OK)
+        else:
+            signal.setitimer(signal.ITIMER_REAL, STOP_TIMEOUT)
+            call(app.stop)
 
     def call(method: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the loop is closed: the daemon has ended
             loop.call_soon_threadsafe(method)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
         signal.signal(number, stop)
     signal.signal(signal.SIGHUP, lambda *_: call(app.reload))
 

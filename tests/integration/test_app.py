@@ -192,6 +192,18 @@ async def test_signals_reload_and_stop(api, hook, exits):
     assert logged == ["poller.started", "poller.reloaded", "poller.stopping", "poller.stopped"]
 
 
+async def test_second_signal_may_come_while_the_first_is_handled(api, hook, exits):
+    """A signal that interrupts the handler of another one ends the daemon at once."""
+    handle_signals(an_app(api[1], hook[1]))
+    handler = signal.getsignal(signal.SIGTERM)
+
+    handler()
+    before = list(exits)
+    handler()
+
+    assert (before, exits) == ([], [0])
+
+
 async def test_stop_has_a_time_limit(api, hook, exits):
     """The daemon exits within 8 s of a signal, whatever a thread or a plug-in is doing."""
     app = an_app(api[1], hook[1])

@@ -4,6 +4,7 @@ STUCK_AT in its environment says where; STOP_TIMEOUT, after how many seconds of 
 """
 
 import os
+import signal
 import socket
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -29,10 +30,21 @@ FILE_BYTES = 8_192
 """The size of a file from which on the disk counts as full."""
 
 
-def report() -> int:
-    """Write that the process is stuck."""
-    os.write(1, b'{"event": "stuck"}\n')
+def report(event: str = "stuck") -> int:
+    """Write that the process is stuck, or another event."""
+    os.write(1, b'{"event": "%s"}\n' % event.encode())
     return 1
+
+
+def report_stop() -> None:
+    """Write when a stop begins, which sets a timer."""
+    set_timer = signal.setitimer
+
+    def report_timer(*arguments: Any) -> None:
+        set_timer(*arguments)
+        report("stop")
+
+    signal.setitimer = report_timer
 
 
 def hang(*_: object, **__: object) -> NoReturn:
@@ -46,16 +58,22 @@ class StuckConnection(sqlite3.Connection):
     """A connection on which statements with some words never end."""
 
     words = ""
+    is_endless = True
 
     def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
         """Execute a statement, or one without an end."""
-        if self.words in statement:
+        if self._is_stuck(statement):
             return super().execute(ENDLESS)
         return super().execute(statement, *values)
 
     def executescript(self, script: str) -> sqlite3.Cursor:
         """Execute a script, or a statement without an end."""
-        return self.execute(script) if self.words in script else super().executescript(script)
+        return self.execute(script) if self._is_stuck(script) else super().executescript(script)
+
+    def _is_stuck(self, statement: str) -> bool:
+        if self.words not in statement:
+            return False
+        return self.is_endless or not report()
 
 
 def stick_in_statement(words: str) -> None:
@@ -71,6 +89,12 @@ def stick_in_statement(words: str) -> None:
     sqlite3.connect = connect_stuck
     maintenance.FIRST_SWEEP_DELAY = 0.0
     maintenance.SWEEP_INTERVAL = maintenance.MIN_SWEEP_DISTANCE = 0.01
+
+
+def report_writes() -> None:
+    """Write whenever a transaction is about to begin."""
+    StuckConnection.is_endless = False
+    stick_in_statement("BEGIN IMMEDIATE")
 
 
 def stick_in_lookup() -> None:
@@ -114,6 +138,7 @@ def fill_disk() -> None:
 
 STATES: dict[str, Callable[[], object]] = {
     "nowhere": lambda: None,
+    "write": report_writes,
     "lookup": stick_in_lookup,
     "thread": stick_in_thread,
     "loop": stick_in_loop,
@@ -125,6 +150,7 @@ STATES: dict[str, Callable[[], object]] = {
 def run_stuck(arguments: Sequence[str], environment: dict[str, str]) -> NoReturn:
     """Prepare the state, and run the command line."""
     run.STOP_TIMEOUT = float(environment.pop("STOP_TIMEOUT"))
+    report_stop()
     place = environment.pop("STUCK_AT")
     STATES.get(place, partial(stick_in_statement, place))()
     run_cli(arguments, environment)
