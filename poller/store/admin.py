@@ -4,7 +4,6 @@ Queries use a connection that cannot write. Each change is one short transaction
 delivery workers of a running daemon pick up within five seconds.
 """
 
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -19,6 +18,7 @@ from typing import Final, TypeVar
 from poller.core.auth_notice import AUTH_FLAG, AuthNotice
 from poller.core.errors import StoreError, StoreUnavailable, StoreUnusable
 from poller.core.job_status import TERMINAL_STATUSES
+from poller.core.jobs import EVENT_FIELDS
 from poller.core.outbox import DAY, DeliveryStatus
 from poller.store import admin_sql as sql
 from poller.store import repairs, schema
@@ -40,6 +40,7 @@ from poller.store.pagination import (
     ended_jobs_page,
     events_page,
     every_row,
+    job_object,
     jobs_page,
 )
 from poller.store.sql import DATABASE_ID, FLAGS
@@ -111,7 +112,8 @@ class StoreAdmin:
             # The clocks of the API and of this machine may differ.
             wanted = EventFilter(state=status, since=since - DAY)
             for row in every_row(partial(ended_jobs_page, self), wanted):
-                job = row | json.loads(row.pop("job"), parse_float=Decimal)
+                found = job_object(row.pop("job"), parse_float=Decimal)
+                job = row | dict.fromkeys(EVENT_FIELDS) | (found or {})
                 job["ended_at"] = job["datetime_completed"] or job["changed_at"]
                 if datetime.fromisoformat(job["ended_at"]) >= start:
                     yield job
@@ -233,7 +235,6 @@ class StoreAdmin:
         return StoreUnusable(f"POLLER_STORE: {self._path} {problem}; {advice}")
 
 
-<<<<<<< HEAD
 @contextmanager
 def time_limit(db: sqlite3.Connection, seconds: float) -> Iterator[None]:
     """Interrupt the queries of the block, with SQLITE_INTERRUPT, after some seconds."""
@@ -243,9 +244,3 @@ def time_limit(db: sqlite3.Connection, seconds: float) -> Iterator[None]:
         yield
     finally:
         db.set_progress_handler(None, 0)
-=======
-def _skipped_reason(row: Row, sink_states: Mapping[str, str]) -> str | None:
-    """Return why a delivery is not replayed; a sink without a state is not configured."""
-    pending = "already pending" if row["status"] == DeliveryStatus.PENDING else None
-    return SKIP_REASONS[sink_states.get(row["sink"], "not configured")] or pending
->>>>>>> afc3e0d (cli: list jobs whose rows are damaged)

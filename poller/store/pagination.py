@@ -164,5 +164,11 @@ def _page(rows: list[Row], limit: int) -> Page:
 
 def _with_jobs(page: Page) -> Page:
     for row in page.rows:
-        row["job"] = json.loads(row["job"]) if row["job"] else None
+        row["job"] = job_object(row["job"])
     return page
+
+
+def job_object(text: str | None, **options: Any) -> dict[str, Any] | None:
+    """Return the recorded object of a job; None if there is none, or its row is damaged."""
+    value = json.loads(text, **options) if text else None
+    return value if isinstance(value, dict) else None

@@ -19,8 +19,8 @@ JOBS = {
     "a-number": ("active", "RUNNING", "1"),
     "null": ("done", "CANCELLED", "null"),
     "wrong-types": (
-        "done",
-        "SUCCEEDED",
+        "active",
+        "RUNNING",
         """{"job_id": 7, "status": [], "name": {"a": 1}, "model": 3, "job_cost": "free",
         "input_tokens": "many", "datetime_completed": "yesterday", "failure_reason": 1}""",
     ),
@@ -54,6 +54,9 @@ VERBS = (
     "dead drop --all",
     "sinks ls",
     f"sinks enable {HOOK}",
+    "costs",
+    "costs --by name",
+    "costs --by day",
 )
 
 
