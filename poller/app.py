@@ -44,7 +44,6 @@ from poller.wiring import (
 )
 
 RELOAD_INTERVAL: Final = 1.0
-"""Seconds from a reload to the next one, which handles all signals since."""
 SHUTDOWN_GRACE: Final = 6.0
 """Seconds that deliveries in flight get to end after SIGTERM."""
 STORE_GRACE: Final = 6.5
@@ -84,7 +83,10 @@ class App:
         rate_limiter = build_rate_limiter(self.config, self.clock, self.random, self.counters)
         self._secret_files = SecretFiles(self.config)
         self.status = DaemonStatus(
-            rate_limiter, self.clock.steady, self.counters, self._is_file_failing
+            rate_limiter,
+            self.clock.steady,
+            self.counters,
+            lambda: self._secret_files.is_failing or self._watchlist.is_file_failing,
         )
         self._api = ApiContext(
             config=self.config,
@@ -156,13 +158,9 @@ class App:
                 for problem in problems:
                     log.error("reload.failed", error=problem)
                 log.info("poller.reloaded", problems=len(problems))
-                self._watchlist.reload()
-                for retry in self._retries:
+                for retry in (self._watchlist.reload, *self._retries):
                     retry()
-            await anyio.sleep(RELOAD_INTERVAL)
-
-    def _is_file_failing(self) -> bool:
-        return self._secret_files.is_failing or self._watchlist.is_file_failing
+            await anyio.sleep(RELOAD_INTERVAL)  # the next one counts for all signals since
 
     def _serve_api(self) -> AbstractAsyncContextManager[None]:
         """Return a context that serves the HTTP API, if it is enabled. Raises ConfigError."""
