@@ -43,7 +43,6 @@ from poller.wiring import (
     open_sink,
 )
 
-RELOAD_INTERVAL: Final = 1.0
 SHUTDOWN_GRACE: Final = 6.0
 """Seconds that deliveries in flight get to end after SIGTERM."""
 STORE_GRACE: Final = 6.5
@@ -160,7 +159,7 @@ class App:
                 log.info("poller.reloaded", problems=len(problems))
                 for retry in (self._watchlist.reload, *self._retries):
                     retry()
-            await anyio.sleep(RELOAD_INTERVAL)  # the next one counts for all signals since
+            await anyio.sleep(1.0)  # the next one counts for all signals since
 
     def _serve_api(self) -> AbstractAsyncContextManager[None]:
         """Return a context that serves the HTTP API, if it is enabled. Raises ConfigError."""
