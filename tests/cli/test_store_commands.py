@@ -316,10 +316,11 @@ def test_costs_by_day_and_name_as_csv(run_cli: RunCli, seed_store):
 
 
 def test_costs_by_day_are_those_of_utc(
-    run_cli: RunCli, seed_store, monkeypatch: pytest.MonkeyPatch
+    run_cli: RunCli, seed_store, now: ManualClock, monkeypatch: pytest.MonkeyPatch
 ):
     """A day is one of UTC, also where the clocks have just been changed."""
     end, late = "2024-04-06T13:30:00Z", "2024-04-06T23:59:59.9Z"
+    now.now = datetime(2024, 4, 7, tzinfo=UTC).timestamp()
     seed_store(states=[ended("a", datetime_completed=end), ended("b", datetime_completed=late)])
     monkeypatch.setenv("TZ", "Pacific/Auckland")
     time.tzset()
