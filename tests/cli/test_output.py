@@ -5,6 +5,7 @@ import io
 import json
 import re
 import sys
+from collections.abc import Iterable
 from decimal import Decimal
 from io import StringIO
 from unicodedata import east_asian_width
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poller.cli import output
 from poller.cli.output import as_csv, as_json
 from poller.cli.table import as_table
 
@@ -129,3 +131,45 @@ def test_tiny_cost_has_no_exponent():
 
     assert json.loads(as_json(rows)) == [{"cost": "0.0000001"}]
     assert as_csv(rows, ("cost",)) == "cost\n0.0000001"
+
+
+def printed(
+    rows: Iterable[dict[str, int]],
+    style: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
+    """Return what is printed of rows of which two are in memory at once."""
+    monkeypatch.setattr(output, "ROWS_AT_ONCE", 2)
+    output.print_rows(rows, ("number",), style, empty="None.")
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
+def test_long_list_is_printed_in_portions(
+    count: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list that is printed in portions is one document, whatever its length."""
+    rows = [{"number": number} for number in range(count)]
+    lines = [str(number) for number in range(count)]
+
+    texts = {
+        style: printed(iter(rows), style, capsys, monkeypatch) for style in ("json", "csv", "table")
+    }
+
+    assert texts["json"] == as_json(rows) + "\n"
+    assert texts["csv"].split() == ["number", *lines]
+    assert texts["table"].split() == (["NUMBER", *lines] if rows else ["None."])
+
+
+def test_list_ends_when_its_reader_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No further rows of a list are read once its reader has gone; a change is finished."""
+    monkeypatch.setattr(output, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(output, "print_output", lambda _text: False)
+    rows = iter([{"number": number} for number in range(9)])
+
+    output.print_rows(rows, ("number",), "csv", empty="")
+
+    assert len([*rows]) == 7
+    changes = iter([{"number": number} for number in range(9)])
+    assert output.print_all(changes, ("number",), "csv", empty="") == 9
