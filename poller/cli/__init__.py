@@ -7,6 +7,7 @@ stderr; `run` alone logs to stdout, where a service manager or a container engin
 """
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -69,6 +70,8 @@ def _execute(verb: str, words: Sequence[str]) -> int:
     """Return the exit code of a verb, and print the error that ended it."""
     try:
         arguments = _parser(verb).parse_args(words)
+        gc.freeze()
+        gc.enable()
         return arguments.run(arguments) or codes.OK
     except KeyboardInterrupt:
         print_error("interrupted")

@@ -9,8 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from poller.core.errors import StoreLocked
 from poller.store.files import Identity, identity, open_private, sibling
 
@@ -22,8 +20,6 @@ AFTER_SQLITE_LOCKS: Final = 0x40000000 + 512
 
 OWNER_LOCK: Final = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, AFTER_SQLITE_LOCKS, 1, 0)
 """The `struct flock` of fcntl(2)."""
-
-log = structlog.get_logger()
 
 
 class FileLock:
@@ -71,6 +67,8 @@ class FileLock:
         """Create and lock the `.lock` again if somebody has removed or replaced it."""
         if self._marker is None or identity(self._marker_path) == _identity_of(self._marker):
             return
+        import structlog  # noqa: PLC0415 - slow, and commands import this module too
+
         with suppress(OSError):  # such as a full disk: the database file is still locked
             marker = open_private(self._marker_path)
             if not _lock_marker(marker, fcntl.LOCK_EX):  # tried at this moment by a command
@@ -79,6 +77,7 @@ class FileLock:
             os.close(self._marker)
             self._marker = marker
             advice = "do not remove it while the daemon runs: commands would take it for stopped"
+            log = structlog.get_logger()
             log.error("store.lock_replaced", path=str(self._marker_path), advice=advice)
 
     def release(self) -> None:

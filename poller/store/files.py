@@ -6,14 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 PRIVATE_MODE: Final = 0o600
 
 Identity = tuple[int, int]
 """The device and the inode of a file."""
-
-log = structlog.get_logger()
 
 
 def resolved(path: Path) -> Path:
@@ -42,9 +38,12 @@ def open_private(path: Path) -> int:
 
 def make_private(path: Path) -> None:
     """Take the access of other users away from the files of a database, such as a restored one."""
+    import structlog  # noqa: PLC0415 - slow, and commands import this module too
+
     for file in (path, sibling(path, "-wal"), sibling(path, "-shm")):
         with suppress(FileNotFoundError, PermissionError):
             mode = stat.S_IMODE(file.stat().st_mode)
             if mode & ~PRIVATE_MODE:
                 file.chmod(PRIVATE_MODE)
+                log = structlog.get_logger()
                 log.warning("store.made_private", path=str(file), mode=f"{mode:04o}")

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -16,6 +17,16 @@ from tests.support.secret_canaries import NEW_KEY
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
+
+HEAVY: Final = {"aiohttp", "anyio", "structlog", "uvloop"}
+IMPORTED: Final = """\
+import sys
+from poller.cli import main
+try:
+    main({words})
+finally:
+    print(*sorted(sys.modules))
+"""
 
 
 def closed_url() -> str:
@@ -187,3 +198,15 @@ async def test_stopped_demo_leaves_no_daemon(place: Place):
     assert demo.err == "sutro-poller: stopped before the end of the demo\n"
     with pytest.raises(ProcessLookupError):
         os.kill(daemon, signal.SIGKILL)  # if the daemon is there, it must not stay
+
+
+@pytest.mark.parametrize("verb", ["status", "jobs ls"])
+async def test_commands_that_read_import_little(place: Place, verb: str):
+    """A command that reads the database imports no network library, and no log."""
+    python = str(place.command.with_name("python"))
+    script = IMPORTED.format(words=verb.split())
+    async with place.started([python, "-c", script], {"HOME": str(place.folder)}) as process:
+        await process.end()
+
+    assert "does not exist" in process.err
+    assert HEAVY.isdisjoint(process.out.split())
