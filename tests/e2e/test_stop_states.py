@@ -13,19 +13,22 @@ from typing import Final
 import anyio
 import pytest
 
+from poller.store.integrity import REMOVE_CLEAN_END
+from poller.store.sqlite import SqliteStore
 from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from tests.fault_injection.harness import ForkedProcess, ProcessForker, process_forker
 from tests.support.daemon_process import PACE
 from tests.support.secret_canaries import KEY
-from tests.support.waiting import until
+from tests.support.waiting import now, until
 
 pytestmark = pytest.mark.anyio
 
 STUCK_SCRIPT: Final = Path(__file__).parents[1] / "support/stuck_process.py"
 NEVER: Final = "1000"
 SOON: Final = "1"
-"""Seconds of a stop after which the daemon exits, whatever still runs."""
+AT_ONCE: Final = "0.1"
+"""Seconds of a stop, after which the store is interrupted, or the daemon exits in any case."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,15 @@ class Machine:
     api: Simulator
     urls: dict[str, str]
     stack: AsyncExitStack
+
+
+async def leave_unclean(folder: Path) -> None:
+    """Leave a database as a daemon does that is killed."""
+    path = folder / "state.db"
+    async with SqliteStore(path, routes={}, deployment="api.example", now=now):
+        pass
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(REMOVE_CLEAN_END)
 
 
 async def lock_database(machine: Machine, folder: Path) -> None:
@@ -61,8 +73,9 @@ async def open_stream(machine: Machine, folder: Path) -> None:
 class State:
     """What a daemon is doing when it is stopped.
 
-    `place` is where it is stuck, `said` a text of its output then, and `enter` what happens after
-    that. It ends by itself if it is `free`, and else by the time limit of a stop.
+    `before` prepares its folder. `place` is where it is stuck, `said` a text of its output then,
+    and `enter` what happens after that. It ends by itself if it is `free`, and else by the time
+    limit of a stop.
     """
 
     place: str = "nowhere"
@@ -70,12 +83,13 @@ class State:
     said: str = '"stuck"'
     variables: dict[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...] = ("run",)
+    before: Callable[[Path], Awaitable[None]] | None = None
     enter: Callable[[Machine, Path], Awaitable[None]] | None = None
 
 
 STATES: Final = {
-    "check of the file": State("quick_check"),
-    "migration": State("user_version ="),
+    "check of the file": State("quick_check", free=True, before=leave_unclean),
+    "migration": State("user_version =", free=True),
     "full disk": State("full disk", free=True, said="store.unavailable"),
     "env file without an end": State("env file", free=True, arguments=("run", "--env-file=PIPE")),
     "jobs file without an end": State(
@@ -87,11 +101,15 @@ STATES: Final = {
     "lookup that hangs": State(
         "lookup", free=True, variables={"SUTRO_API_URL": "https://api.sutro.test"}
     ),
-    "search for a delivery": State("FROM heads"),
-    "record of a job": State("INTO jobs"),
-    "sweep": State("DELETE FROM events"),
+    "search for a delivery": State("SELECT deliveries.id", free=True),
+    "record of a job": State("INTO jobs", free=True),
+    "sweep": State("DELETE FROM events", free=True),
     "locked database": State(
-        "write", said="started", enter=lock_database, variables={"POLLER_JOB_IDS": "later"}
+        "write",
+        free=True,
+        said="started",
+        variables={"POLLER_JOB_IDS": "later"},
+        enter=lock_database,
     ),
     "open stream": State(
         free=True,
@@ -120,11 +138,15 @@ async def machine(command: Path, tmp_path: Path) -> AsyncIterator[Machine]:
         yield Machine(tmp_path, forker, api, urls, stack)
 
 
-async def start(machine: Machine, state: State, stop_timeout: str) -> ForkedProcess:
+async def start(
+    machine: Machine, state: State, *, stop_timeout: str, store_grace: str
+) -> ForkedProcess:
     """Start a daemon, and wait until it is in a state."""
     folder = machine.folder / f"{len(machine.forker.children)}"
     folder.mkdir()
     os.mkfifo(folder / "pipe")
+    if state.before:
+        await state.before(folder)
     texts = machine.urls | {"PIPE": str(folder / "pipe"), "FOLDER": str(folder)}
 
     def fill(text: str) -> str:
@@ -144,7 +166,7 @@ async def start(machine: Machine, state: State, stop_timeout: str) -> ForkedProc
     child = await machine.forker.start(
         PACE
         | {name: fill(text) for name, text in variables.items()}
-        | {"STUCK_AT": state.place, "STOP_TIMEOUT": stop_timeout},
+        | {"STUCK_AT": state.place, "STOP_TIMEOUT": stop_timeout, "STORE_GRACE": store_grace},
         folder / "log",
         *map(fill, state.arguments),
     )
@@ -163,11 +185,11 @@ async def codes_of(children: dict[str, ForkedProcess]) -> dict[str, int | None]:
 
 
 async def test_first_signal_ends_a_daemon_in_any_state(machine: Machine):
-    """After SIGTERM it exits with 0, by itself or after the time limit of a stop."""
-    children = {
-        name: await start(machine, state, NEVER if state.free else SOON)
-        for name, state in STATES.items()
-    }
+    """After SIGTERM it exits with 0: by itself, or after the time limit if a sink is stuck."""
+    children = {}
+    for name, state in STATES.items():
+        limit = NEVER if state.free else SOON
+        children[name] = await start(machine, state, stop_timeout=limit, store_grace=AT_ONCE)
     for child in children.values():
         child.send(signal.SIGTERM)
 
@@ -175,12 +197,14 @@ async def test_first_signal_ends_a_daemon_in_any_state(machine: Machine):
 
 
 async def test_second_signal_ends_a_daemon_in_any_state(machine: Machine):
-    """A second signal does not wait for the time limit of a stop."""
-    stuck = {name: state for name, state in STATES.items() if not state.free}
-    children = {name: await start(machine, state, NEVER) for name, state in stuck.items()}
+    """A second signal waits for no time limit, whatever a stop is waiting for."""
+    children = {
+        name: await start(machine, state, stop_timeout=NEVER, store_grace=NEVER)
+        for name, state in STATES.items()
+    }
     for child in children.values():
         child.send(signal.SIGTERM)
-        await until(lambda child=child: '"stop"' in child.text)
+        await until(lambda child=child: '"stop"' in child.text or child.code is not None)
         child.send(signal.SIGTERM)
 
-    assert await codes_of(children) == dict.fromkeys(stuck, 0)
+    assert await codes_of(children) == dict.fromkeys(STATES, 0)

@@ -1,6 +1,7 @@
 """Like `forked_process`, but each daemon gets stuck somewhere, and writes then that it is.
 
-STUCK_AT in its environment says where; STOP_TIMEOUT, after how many seconds of a stop it exits.
+STUCK_AT in its environment says where; STOP_TIMEOUT, after how many seconds of a stop it exits, and
+STORE_GRACE, after how many the store is interrupted.
 """
 
 import os
@@ -18,6 +19,7 @@ import anyio
 import forked_process  # this is run as a program
 from forked_child import run_cli
 
+from poller import app
 from poller.cli import run
 from poller.sinks.log import LogSink
 from poller.store import maintenance
@@ -150,6 +152,7 @@ STATES: dict[str, Callable[[], object]] = {
 def run_stuck(arguments: Sequence[str], environment: dict[str, str]) -> NoReturn:
     """Prepare the state, and run the command line."""
     run.STOP_TIMEOUT = float(environment.pop("STOP_TIMEOUT"))
+    app.STORE_GRACE = float(environment.pop("STORE_GRACE"))
     report_stop()
     place = environment.pop("STUCK_AT")
     STATES.get(place, partial(stick_in_statement, place))()
