@@ -1,14 +1,14 @@
 """Connect to the HTTP API of a running daemon. Imports little, for verbs that must be light."""
 
 import json
-import secrets
+import os
 import socket
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from poller.runtime.address import LOCALHOST, ListenAddress
-from poller.runtime.instance_key import CHALLENGE, PROOF, proof, read_key
+from poller.runtime.instance_key import CHALLENGE, KEY_BYTES, PROOF, proof, read_key
 
 LOOPBACK_FOR: Final = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 - to connect, not to listen
 """The loopback address to connect to where the daemon listens on all addresses."""
@@ -42,7 +42,7 @@ def find_key(address: ListenAddress, store: str, *, is_set: bool) -> bytes:
 
 def probe(http: HTTPConnection, key: bytes) -> Readiness:
     """Send a readiness probe. Raises OSError, HTTPException, and ValueError for other servers."""
-    challenge = secrets.token_hex()
+    challenge = os.urandom(KEY_BYTES).hex()
     http.request("GET", "/readyz", headers={CHALLENGE: challenge} if key else {})
     response = http.getresponse()
     body = json.loads(response.read(RESPONSE_BYTES_CAP))

@@ -6,7 +6,6 @@ nor a program of a user who cannot read the key passes for it, whatever they hav
 
 import hmac
 import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -37,7 +36,7 @@ def ensure_key(database: Path) -> bytes:
         path.unlink(missing_ok=True)
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE)
         try:
-            key = secrets.token_bytes(KEY_BYTES)
+            key = os.urandom(KEY_BYTES)
             os.write(file, key)
         finally:
             os.close(file)
