@@ -283,11 +283,3 @@ MARK_UNCONFIGURED: Final = """
 UPDATE sinks SET unconfigured_at = :now
  WHERE unconfigured_at IS NULL AND name NOT IN (SELECT value FROM json_each(:sinks))
 """
-
-CLAMP_DUE: Final = """
-UPDATE deliveries SET due = :now + :max_delay
- WHERE sink IN (SELECT name FROM sinks)
-   AND status = 'pending'
-   AND is_head
-   AND due > :now + :max_delay
-"""

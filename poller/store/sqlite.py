@@ -27,7 +27,7 @@ from poller.core.pacing import LATE_WATCH_SECONDS, MISSING_SECONDS
 from poller.core.retry import MAX_ABSENCE, MAX_DELIVERY_AGE, MAX_FAILURE_GAP
 from poller.core.state import JobState
 from poller.runtime.instance_key import ensure_key
-from poller.store import SINK_DISABLED, SINK_FAILED, SINK_UNCONFIGURED, Store, sql
+from poller.store import SINK_DISABLED, SINK_FAILED, SINK_UNCONFIGURED, Store, clock_sql, sql
 from poller.store.admin import StoreAdmin
 from poller.store.connection import Work
 from poller.store.database import Database
@@ -216,8 +216,10 @@ class SqliteStore(Store):
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         """Reconcile a database that was just opened with the configuration of this process."""
-        values = self._values(sinks=_json(self._routes), max_delay=MAX_DUE_DELAY)
-        for statement in (sql.ADD_SINKS, sql.MARK_UNCONFIGURED, sql.CLAMP_DUE):
+        values = self._values(
+            sinks=_json(self._routes), max_delay=MAX_DUE_DELAY, earliest=clock_sql.EARLIEST
+        )
+        for statement in (sql.ADD_SINKS, sql.MARK_UNCONFIGURED, *clock_sql.CORRECTIONS):
             db.execute(statement, values)
         self.database_id = db.execute(sql.DATABASE_ID).fetchone()[0]
 

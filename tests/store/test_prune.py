@@ -84,6 +84,19 @@ async def test_event_is_pruned_after_its_retention(
     assert not await is_recorded(store, now)
 
 
+async def test_rows_of_a_clock_in_1970_are_not_old(path: Path, now: ManualClock) -> None:
+    """What was recorded before the clock was set counts from the next start."""
+    now.now = DAY
+    async with a_store(path, now) as store:
+        await store.write(WriteBatch(states=[a_state("job-1")], events=[an_event("1")]))
+        await store.settle([dead((await due(store, now()))[0])])
+    now.now = NOON
+    async with a_store(path, now) as store:
+        assert await store.prune(now.advance(30 * DAY - 1), []) == NOTHING
+        assert await store.prune(now.advance(1), []) == Pruned(events=1, dead_letters=1)
+        assert await store.prune(NOON + 400 * DAY, []) == Pruned(jobs=1)
+
+
 async def test_pending_event_is_never_pruned(store: AnyStore, now: ManualClock) -> None:
     """An event that is pending for a sink is kept, however old it is."""
     await store.write(WriteBatch(events=[an_event("1")]))
