@@ -126,10 +126,10 @@ def _lock_marker(file: int, kind: int) -> bool:
 def _lock_database(file: int) -> bool:
     """Lock for this open file, not for the process: closing another one does not unlock it.
 
-    A kernel without such locks, such as gVisor's, is left with the other lock.
+    A system without such locks, such as gVisor, is left with the other lock.
     """
     try:
-        fcntl.fcntl(file, fcntl.F_OFD_SETLK, OWNER_LOCK)
+        fcntl.fcntl(file, getattr(fcntl, "F_OFD_SETLK", -1), OWNER_LOCK)
     except OSError as error:
         return error.errno not in {errno.EAGAIN, errno.EACCES}
     return True

@@ -49,20 +49,24 @@ class IntegrityCheck:
     def _run(self) -> None:
         log.info("store.check_started", path=str(self._path))
         try:
-            verdict = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            _check(self._connection)
         except sqlite3.Error as error:
             if primary_code(error) in CORRUPT_CODES:
                 self.damage = error
-            return
-        if verdict == "ok":
+        else:
             self.is_complete = True
             log.info("store.check_completed", path=str(self._path))
-        else:
-            self.damage = _FailedCheck(verdict)
 
 
 class _FailedCheck(sqlite3.DatabaseError):
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+
+def _check(db: sqlite3.Connection) -> None:
+    """Raise sqlite3.Error if a database is damaged."""
+    verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise _FailedCheck(verdict)
 
 
 def remove_clean_end(db: sqlite3.Connection) -> bool:

@@ -99,6 +99,16 @@ async def test_lock_file_that_is_being_tried_is_locked_later(disk: SqliteStore, 
     assert StoreAdmin(path).is_running
 
 
+async def test_system_without_such_locks_has_the_lock_file(
+    path: Path, now: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the file itself cannot be locked, the lock file still keeps a second daemon out."""
+    monkeypatch.delattr(fcntl, "F_OFD_SETLK")
+    async with a_store(path, now):
+        with pytest.raises(StoreLocked):
+            await a_store(path, now).__aenter__()
+
+
 async def test_daemon_behind_a_link_runs_for_commands(path: Path, now: ManualClock) -> None:
     """By a symbolic link or not, the files are beside the real file, and commands find them."""
     link = by_symbolic_link(path)
