@@ -1,6 +1,6 @@
 """Run all benchmarks, or some chapters: python -m tests.bench [--rounds N] [CHAPTER...].
 
-All chapters together write RESULTS.md; some are only printed. All take about a quarter of an hour,
+All chapters together write RESULTS.md; some are only printed. All take about twenty minutes,
 on a machine that does nothing else.
 """
 
