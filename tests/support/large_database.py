@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from poller.core.detection_lag import Detection
 from poller.core.events import DEFAULT_NAMESPACE, EventOrigin, checksum, event_id, job_event
@@ -50,7 +50,9 @@ PLACEHOLDERS: Final = {
 NUMBERS: Final = """
 WITH RECURSIVE
 numbers (number) AS (
-    SELECT :first UNION ALL SELECT number + 1 FROM numbers WHERE number < :first + :count - 1
+    SELECT :begin
+     UNION ALL
+    SELECT number + 1 FROM numbers WHERE number < min(:begin + :portion, :first + :count) - 1
 ),
 ended (number, ended_at, has_failed) AS (
     SELECT number, :now - :days * 86400.0 * (:first + :count - 1 - number) / :count,
@@ -58,7 +60,10 @@ ended (number, ended_at, has_failed) AS (
       FROM numbers
 )
 """
-"""Jobs with consecutive numbers that ended evenly over some days, the last one now."""
+"""A portion of the jobs with consecutive numbers that ended evenly over some days, until now."""
+
+PORTION: Final = 50_000
+"""The rows of one statement: because of the triggers SQLite first writes all of them elsewhere."""
 
 INSERT_JOBS: Final = """
 INSERT INTO jobs (deployment, job_id, phase, since, status, job, sequence, occurrence,
@@ -144,7 +149,7 @@ def _fill(db: sqlite3.Connection, contents: Contents, values: Mapping[str, objec
     values = {"failed_share": FAILED_SHARE, "attempted_share": ATTEMPTED_SHARE, **values}
     if contents.jobs:
         rows = {"first": 1, "count": contents.jobs, "days": contents.job_days}
-        db.execute(_with_texts(INSERT_JOBS, _job_text), {**values, **rows})
+        _insert(db, _with_texts(INSERT_JOBS, _job_text), {**values, **rows})
     counts = {status: getattr(contents, status) for status in ("delivered", "dead", "pending")}
     first = max(contents.jobs - sum(counts.values()), 0) + 1
     for status, count in counts.items():
@@ -165,10 +170,17 @@ def _add_events(
     """Add the events of so many jobs, and their deliveries."""
     before = db.execute("SELECT coalesce(max(rowid), 0) FROM events").fetchone()[0]
     rows = {"first": first, "count": count, "days": contents.days}
-    db.execute(_with_texts(INSERT_EVENTS, _event_text), {**values, **rows})
+    _insert(db, _with_texts(INSERT_EVENTS, _event_text), {**values, **rows})
     reason = "the receiver returned 400" if status == "dead" else "cannot connect"
     rows = {"status": status, "before": before, "sinks": json.dumps([*contents.sinks])}
     db.execute(INSERT_DELIVERIES, {**values, **rows, "reason": reason})
+
+
+def _insert(db: sqlite3.Connection, statement: str, values: Mapping[str, Any]) -> None:
+    """Insert rows of consecutive jobs, in portions."""
+    end = values["first"] + values["count"]
+    for begin in range(values["first"], end, PORTION):
+        db.execute(statement, {**values, "begin": begin, "portion": PORTION})
 
 
 def _with_texts(statement: str, text: Callable[[Job], str]) -> str:
