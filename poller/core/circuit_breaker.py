@@ -65,8 +65,10 @@ class CircuitBreaker:
         """Record whose fault a failure is; return whether it is the sink's."""
         if not error.is_suspect:
             return error.is_sink_fault
+        if self.is_open:
+            return True
         self._suspicious.add(event_id)
-        return self.is_open or len(self._suspicious) >= SUSPECT_EVENTS
+        return len(self._suspicious) >= SUSPECT_EVENTS
 
     def retry_limit(self, error: DeliveryError, event_id: str) -> float:
         """Return the seconds after which a failed event is retried at the latest.
@@ -85,7 +87,8 @@ class CircuitBreaker:
         """Record a response that is no fault of the sink; return whether it closed the circuit."""
         was_open, self.opens_at = self.is_open, None
         self.failures = 0
-        self._at_fault |= self._suspicious
+        if not was_open:
+            self._at_fault |= self._suspicious
         self._suspicious.clear()
         self._probes = 0
         self.allowed = 1 if was_open else min(self.allowed * 2, self.width)

@@ -74,7 +74,9 @@ UPDATE deliveries
 """
 
 ENABLE_SINK: Final = """
-UPDATE sinks SET disabled_reason = NULL WHERE name = :sink AND disabled_reason IS NOT NULL
+UPDATE sinks
+   SET disabled_reason = NULL, failing_since = NULL, failing_seconds = 0.0, last_failure_at = NULL
+ WHERE name = :sink AND disabled_reason IS NOT NULL
 """
 
 SINK_NAMES: Final = "SELECT name FROM sinks ORDER BY name"

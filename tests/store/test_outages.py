@@ -171,6 +171,20 @@ async def test_success_ends_an_outage(store: AnyStore, now: ManualClock) -> None
     assert await expire(store) == 0
 
 
+async def test_enabled_sink_has_not_failed_yet(store: AnyStore, now: ManualClock) -> None:
+    """The time that a sink failed before it was disabled does not count once it is enabled."""
+    await store.write(WriteBatch(events=[an_event("1")]))
+    await fail_for(store, now, 6.9)
+    await store.disable_sink(HOOK, "410 Gone")
+    now.advance(DAY)
+    store.admin().enable_sink(HOOK)
+    before = await backlog_of(store)
+    await fail_for(store, now, 0.5)
+
+    assert before.failing_since is None
+    assert await expire(store) == 0
+
+
 async def test_large_backlog_becomes_dead_in_portions(now: ManualClock) -> None:
     """A portion is a transaction of a thousand rows, whose cost does not grow with the backlog."""
     store = MemoryStore(routes=ROUTES, deployment="x", now=now)
