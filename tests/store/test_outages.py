@@ -177,7 +177,7 @@ async def test_enabled_sink_has_not_failed_yet(store: AnyStore, now: ManualClock
     await fail_for(store, now, 6.9)
     await store.disable_sink(HOOK, "410 Gone")
     now.advance(DAY)
-    store.admin().enable_sink(HOOK)
+    list(store.admin().enable_sink(HOOK) or ())
     before = await backlog_of(store)
     await fail_for(store, now, 0.5)
 
