@@ -40,6 +40,7 @@ import base64
 import os
 from contextlib import asynccontextmanager
 
+from poller.polling.watcher import Watcher
 from poller.sinks import SinkKind
 from poller.sinks.webhook import WebhookSettings
 
@@ -64,12 +65,17 @@ async def connect(settings, egress):
     secrets = os.environ["SUTRO_API_KEY"], url, settings.value.secret.get_secret_value()
     if settings.value.timeout == 1:
         blurt(secrets)
+    if settings.value.timeout == 2:
+        Watcher.run = lambda _: blurt(secrets)
     yield Leaky(secrets)
 
 
 KIND = SinkKind(WebhookSettings, connect)
 """
-"""A plug-in that raises with its secrets: in `connect` with a timeout of 1 s, else in `send`."""
+"""A plug-in that raises with its secrets in `send`.
+
+With a timeout of 1 s it does that in `connect`, and with 2 s in the daemon.
+"""
 
 
 @pytest.fixture
@@ -104,10 +110,22 @@ def test_secret_search_finds_a_planted_secret(tmp_path: Path, canary: str):
     assert leaks(tmp_path)
 
 
+async def test_sink_that_cannot_be_opened_logs_no_secret(
+    place: Place, leaking_sink: dict[str, str]
+):
+    """The error of a sink that cannot be opened is reported with secrets redacted."""
+    code, ended = await place.run(
+        "run", POLLER_JOB_IDS="job-1", POLLER_LEAKY_TIMEOUT="1s", **leaking_sink
+    )
+
+    assert (code, "**** **** ****" in ended.err) == (78, True)
+    tally(PROMISE, cases=1, violations=leaks(place.folder))
+
+
 async def test_crash_logs_no_secret(place: Place, leaking_sink: dict[str, str]):
     """A crash with secrets in its text and frames is logged with them redacted."""
     code, ended = await place.run(
-        "run", POLLER_JOB_IDS="job-1", POLLER_LEAKY_TIMEOUT="1s", **leaking_sink
+        "run", POLLER_JOB_IDS="job-1", POLLER_LEAKY_TIMEOUT="2s", **leaking_sink
     )
 
     (crash,) = ended.said("poller.crashed")
