@@ -31,7 +31,10 @@ class Store(Protocol):
     """Proves to clients of the HTTP API that this process serves the database; may be empty."""
 
     last_error: str | None
-    """The text of the StoreUnavailable that the last verb raised; None if it succeeded."""
+    """The text of the last StoreUnavailable; None once a verb has shown that it is over.
+
+    After a failed change that is the next change: a full disk can still be read.
+    """
 
     last_error_at: float
     """When a verb last raised StoreUnavailable; -inf for never."""

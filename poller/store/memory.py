@@ -56,7 +56,7 @@ class MemoryStore(SqliteStore):
         with self._lock:
             return in_transaction(self._connection, work)
 
-    async def _transact(self, work: Work[T]) -> T:
+    async def _transact(self, work: Work[T], *, is_read: bool = False) -> T:  # noqa: ARG002
         return self.transact(work)
 
 

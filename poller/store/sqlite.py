@@ -72,6 +72,7 @@ class SqliteStore(Store):
         self.database_id = ""
         self.instance_key = b""
         self.last_error: str | None = None
+        self._is_write_failing = False
         self.last_error_at = -math.inf
 
     async def __aenter__(self) -> Self:
@@ -251,16 +252,27 @@ class SqliteStore(Store):
         self, statement: str, values: Mapping[str, Any], parse: Callable[[sqlite3.Row], T]
     ) -> list[T]:
         return await self._transact(
-            lambda db: [parse(row) for row in db.execute(statement, values)]
+            lambda db: [parse(row) for row in db.execute(statement, values)], is_read=True
         )
 
-    async def _transact(self, work: Work[T]) -> T:
+    async def _transact(self, work: Work[T], *, is_read: bool = False) -> T:
+        """Run `work` in one transaction, and keep its error until something disproves it.
+
+        A full disk can still be read: only a change shows that it takes changes again.
+        """
+
+        def count(db: sqlite3.Connection) -> tuple[T, bool]:
+            before = db.total_changes
+            return work(db), db.total_changes > before
+
         try:
-            result = await self._run(lambda: self._database.transact(work))
+            result, is_change = await self._run(lambda: self._database.transact(count))
         except StoreUnavailable as error:
             self.last_error, self.last_error_at = str(error), self._now()
+            self._is_write_failing |= not is_read
             raise
-        self.last_error = None
+        if is_change or not self._is_write_failing:
+            self.last_error, self._is_write_failing = None, False
         return result
 
     async def _run(self, call: Callable[[], T]) -> T:

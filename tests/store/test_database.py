@@ -282,6 +282,23 @@ async def test_full_disk_recovers(disk: SqliteStore) -> None:
     assert await event_ids(disk, NOON) == ["evt_1", "evt_2"]
 
 
+async def test_full_disk_is_reported_until_a_change_succeeds(disk: SqliteStore) -> None:
+    """Queries and changes of nothing succeed on a full disk, and do not hide it."""
+    with limited(RLIMIT_FSIZE, 10 * PAGE):
+        with pytest.raises(StoreUnavailable):
+            await disk.write(WriteBatch(events=[an_event("1")]))
+        await disk.get_flags()
+        await disk.remove_ids(["job-1"])
+        while_full = disk.last_error
+    await disk.get_flags()
+    after_read = disk.last_error
+    await disk.write(WriteBatch(events=[an_event("1")]))
+
+    assert while_full
+    assert after_read == while_full
+    assert disk.last_error is None
+
+
 def open_files(path: Path) -> int:
     """Return how many open files of this process are the database."""
     return sum(link.resolve() == path for link in Path("/proc/self/fd").iterdir())
