@@ -7,6 +7,8 @@ from typing import Final
 
 DATE_RESOLUTION_SECONDS: Final = 1.0
 """A `Date` states the second in which a response was made, not where in that second."""
+MAX_SKEW: Final = 36_500 * 86_400.0
+"""Seconds: a century, more than a clock in 1970 is off. A larger difference is no clock's."""
 DRIFT_PER_SECOND: Final = 1e-4
 """Seconds that two clocks may drift apart in one second."""
 
@@ -31,6 +33,8 @@ class ClockSkew:
     def sample(self, date: datetime, *, requested_at: float, received_at: float) -> None:
         """Narrow the range by the `Date` of one response; both times are of our steady clock."""
         stated = date.timestamp()
+        if abs(stated - received_at) > MAX_SKEW:
+            return
         lower, upper = stated - received_at, stated + DATE_RESOLUTION_SECONDS - requested_at
         drift = DRIFT_PER_SECOND * (received_at - self._sampled_at)
         self._sampled_at = received_at

@@ -43,6 +43,17 @@ def test_clock_skew_follows_a_clock_that_is_set():
     assert clock_skew.seconds == pytest.approx(120.0, abs=0.55)
 
 
+@pytest.mark.parametrize("year", [1, 1800, 2300, 9999])
+def test_clock_skew_ignores_an_absurd_date(year: int):
+    """No clock is a century off: with such a difference other dates could not be computed."""
+    clock_skew = ClockSkew()
+    sample(clock_skew, 1e9, ahead=3_600.0)
+    absurd = datetime(year, 12, 31, 23, 59, 59, tzinfo=UTC)
+    clock_skew.sample(absurd, requested_at=1e9 + 9.0, received_at=1e9 + 9.1)
+
+    assert clock_skew.seconds == pytest.approx(3_600.0, abs=0.55)
+
+
 def test_clock_skew_follows_a_drifting_clock():
     """A clock that gains half a second in two hours is never taken to be set."""
     clock_skew = ClockSkew()
