@@ -4,6 +4,7 @@ Queries use a connection that cannot write. Each change is one short transaction
 delivery workers of a running daemon pick up within five seconds.
 """
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -49,6 +50,7 @@ T = TypeVar("T")
 CANNOT_OPEN_CODES: Final = frozenset(
     {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
 )
+DECODE_EXACTLY: Final = json.JSONDecoder(parse_float=Decimal).decode
 QUERY_LIMIT: Final = 60.0
 SAME_STORE_ADVICE: Final = "use the same POLLER_STORE or --env-file as the daemon"
 SAME_USER_ADVICE: Final = "run this command as the user of the daemon"
@@ -112,7 +114,7 @@ class StoreAdmin:
             # The clocks of the API and of this machine may differ.
             wanted = EventFilter(state=status, since=since - DAY)
             for row in every_row(partial(ended_jobs_page, self), wanted):
-                found = job_object(row.pop("job"), parse_float=Decimal)
+                found = job_object(row.pop("job"), decode=DECODE_EXACTLY)
                 job = row | dict.fromkeys(EVENT_FIELDS) | (found or {})
                 job["ended_at"] = job["datetime_completed"] or job["changed_at"]
                 if datetime.fromisoformat(job["ended_at"]) >= start:

@@ -168,7 +168,9 @@ def _with_jobs(page: Page) -> Page:
     return page
 
 
-def job_object(text: str | None, **options: Any) -> dict[str, Any] | None:
+def job_object(
+    text: str | None, decode: Callable[[str], Any] = json.loads
+) -> dict[str, Any] | None:
     """Return the recorded object of a job; None if there is none, or its row is damaged."""
-    value = json.loads(text, **options) if text else None
+    value = decode(text) if text else None
     return value if isinstance(value, dict) else None
