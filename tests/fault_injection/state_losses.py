@@ -49,6 +49,11 @@ def lose_wal(store: Path, _copies: Path, _random: Random) -> None:
     store.with_name("state.db-wal").unlink(missing_ok=True)
 
 
+def lose_lock(store: Path, _copies: Path, _random: Random) -> None:
+    """Remove the lock file, which another daemon would then create anew."""
+    store.with_name("state.db.lock").unlink()
+
+
 def roll_back(store: Path, copies: Path, random: Random) -> None:
     """Replace the database by an older copy."""
     lose_all(store, copies, random)
@@ -64,7 +69,7 @@ def replace(store: Path, copies: Path, random: Random) -> None:
 
 
 BETWEEN_RUNS: Final[tuple[Loss, ...]] = (lose_all, lose_file, lose_wal, roll_back, roll_back)
-DURING_A_RUN: Final[tuple[Loss, ...]] = (lose_all, lose_file, replace)
+DURING_A_RUN: Final[tuple[Loss, ...]] = (lose_all, lose_file, lose_wal, lose_lock, replace)
 
 
 def watched(servers: FakeServers) -> str:
