@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from poller.core.issues import REMEDIES, Issue
-from poller.runtime.instance_key import CHALLENGE, PROOF
+from poller.runtime.instance_key import CHALLENGE, PROOF, ensure_key
 from tests.api.conftest import ENDS, RUNS
 from tests.support.api_server import LiveDaemon, live_daemon, settings
 from tests.support.secret_canaries import TOKEN, found_in
@@ -216,11 +216,35 @@ async def test_cli_sends_no_token_to_a_stranger(daemon: LiveDaemon, tmp_path: Pa
     assert TOKEN.encode() not in received[0]
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "code", "message"),
+    [
+        (503, b'{"ready": false, "reasons": ["it is stopping"]}', 75, "it is stopping"),
+        (200, b"<html>", 69, "is not sutro-poller"),
+    ],
+    ids=["not ready", "other server"],
+)
+async def test_cli_reports_a_server_without_a_proof(
+    tmp_path: Path, status: int, body: bytes, code: int, message: str
+):
+    """A daemon that starts or stops proves nothing yet: it is shown why, and gets no request."""
+    ensure_key(tmp_path / "state.db")
+    received: list[bytes] = []
+    with stranger("", received, status, body) as at:
+        ended = await run_cli(at, "jobs", "rm", "job-1", POLLER_STORE=str(tmp_path / "state.db"))
+
+    assert (ended.code, message in ended.err, len(received)) == (code, True, 1)
+
+
 @contextmanager
-def stranger(seen: str, received: list[bytes]) -> Iterator[str]:
-    """Serve one connection: record what comes, and respond as a daemon that is ready."""
-    body = b'{"ready": true, "reasons": []}'
-    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n{PROOF}: {seen}\r\n\r\n"
+def stranger(
+    seen: str,
+    received: list[bytes],
+    status: int = 200,
+    body: bytes = b'{"ready": true, "reasons": []}',
+) -> Iterator[str]:
+    """Serve one connection: record what comes, and respond, by default as a ready daemon."""
+    head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n{PROOF}: {seen}\r\n\r\n"
 
     def serve(listener: socket.socket) -> None:
         client, _ = listener.accept()
