@@ -91,11 +91,10 @@ def _list_watched(arguments: argparse.Namespace) -> None:
         rule = "--watched cannot be combined with other filters"
         raise CommandError(rule, code=codes.USAGE)
     rows = _watched(connect(load_settings(arguments)))
-    rows.sort(key=lambda row: row["changed_at"] or "", reverse=True)
     if arguments.output == "table":
-        rows = [
+        rows = (
             row | _shown_state(row) | {"watched_by": ", ".join(row["watched_by"])} for row in rows
-        ]
+        )
     print_rows(rows, WATCHED, arguments.output, empty="No watched jobs.")
 
 
@@ -105,16 +104,15 @@ def _not_found_ids(settings: Settings) -> frozenset[str]:
         return frozenset()
     try:
         rows = _watched(connect_briefly(settings), "&state=UNKNOWN")
+        return frozenset(row["job_id"] for row in rows if row["not_found"])
     except DaemonError:
         return frozenset()
-    return frozenset(row["job_id"] for row in rows if row["not_found"])
 
 
-def _watched(client: DaemonClient, wanted: str = "") -> list[dict[str, Any]]:
-    """Return the jobs that the daemon watches, from all pages. Raises DaemonError."""
-    rows, cursor = [], ""
+def _watched(client: DaemonClient, wanted: str = "") -> Iterator[dict[str, Any]]:
+    """Yield the jobs that the daemon watches, from all pages. Raises DaemonError."""
+    cursor = ""
     while cursor is not None:
         page = client.request("GET", f"/v1/jobs?watched=true&limit=100{wanted}{cursor}")
-        rows += page["jobs"]
+        yield from page["jobs"]
         cursor = page["next_cursor"] and f"&cursor={quote(page['next_cursor'], safe='')}"
-    return rows
