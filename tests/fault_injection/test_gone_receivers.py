@@ -1,5 +1,6 @@
 """Receivers that are gone for weeks and refuse some jobs, absences of the daemon, wrong clocks."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
@@ -59,6 +60,7 @@ class ScriptedReceiver:
     periods: list[tuple[float, float, str]] = field(default_factory=list)
     refused: dict[str, list[DeliveryError]] = field(default_factory=dict)
     successes: list[float] = field(default_factory=list)
+    rejections: Counter[str] = field(default_factory=Counter)
     sink: TimedSink = field(default_factory=TimedSink)
 
     def schedule(self, lasting: float, *, is_gone_at_the_end: bool) -> None:
@@ -90,6 +92,7 @@ class ScriptedReceiver:
         if kinds:
             raise AWAY if kinds[0] == "away" else DOWN
         if errors := self.refused.get(delivery.event.id):
+            self.rejections[delivery.event.id] += errors[-1].is_rejected
             raise errors.pop()
         self.successes.append(now)
 
@@ -181,6 +184,8 @@ class World:
 
     def _wrong(self, row: Any) -> str | None:
         receiver, recorded = self.receivers[row["sink"]], self.recorded[row["event_id"]]
+        if receiver.rejections[row["event_id"]] > MAX_REJECTIONS:
+            return f"rejected {receiver.rejections[row['event_id']]} times"
         if row["status"] == "delivered":
             return None if row["event_id"] in receiver.sink.ids else "not received"
         if row["status"] == "dead":
