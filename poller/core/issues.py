@@ -55,8 +55,12 @@ REMEDIES: Final = {
         "Events were lost: jobs of another deployment had the same IDs. Set a different"
         " POLLER_EVENT_ID_NAMESPACE, or another POLLER_STORE, for each SUTRO_API_URL."
     ),
+    Issue.DELIVERY_DELAYED: (
+        "An event has waited for a sink for over an hour: the text says for which one, since when"
+        " and why. Fix its receiver, and it is sent. After 7 days it becomes a dead letter."
+    ),
 }
-"""One sentence for each issue: its meaning and the remedy. DELIVERY_DELAYED has one per sink."""
+"""One sentence for each issue: its meaning and the remedy. `delayed_delivery` has more to say."""
 
 
 def delayed_delivery(sink: SinkBacklog, now: float) -> str | None:
