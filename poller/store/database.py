@@ -50,6 +50,7 @@ class Database:
 
     def __init__(self, path: Path, *, prepare: Work[None], allow_network: bool) -> None:
         self._path = resolved(path)
+        self._wal = sibling(self._path, "-wal")
         self._prepare = prepare
         self._allow_network = allow_network
         self._lock = FileLock(self._path)
@@ -185,7 +186,7 @@ class Database:
             raise self._check.damage
 
     def _identities(self) -> tuple[Identity | None, ...]:
-        return identity(self._path), identity(sibling(self._path, "-wal"))
+        return identity(self._path), identity(self._wal)
 
     def _recover_from(self, error: sqlite3.Error) -> None:
         """Leave the connection, and the file if it is damaged, unless the error passes by itself.

@@ -32,6 +32,7 @@ class FileLock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._marker_path = sibling(path, ".lock")
         self._marker: int | None = None
         self._file: int | None = None
 
@@ -86,10 +87,6 @@ class FileLock:
             if file is not None:
                 os.close(file)
         self._file = self._marker = None
-
-    @property
-    def _marker_path(self) -> Path:
-        return sibling(self._path, ".lock")
 
     def _locked(self) -> StoreLocked:
         advice = "stop that process, or use another POLLER_STORE"
