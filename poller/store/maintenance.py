@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Final
 
 import anyio
 import structlog
 
+from poller.core.errors import StoreUnavailable
 from poller.core.outbox import DAY, Pruned, SinkBacklog, WriteBatch
 from poller.runtime.clock import Clock
 from poller.runtime.log_throttle import LogThrottle
@@ -82,10 +84,15 @@ async def _mark_sweep(store: Store, now: float) -> None:
 
 
 async def watch_for_replacement(store: Store, resync: Callable[[], Awaitable[None]]) -> None:
-    """Call `resync` whenever a damaged database was replaced by a new one, which is empty."""
+    """Call `resync` whenever a damaged database was replaced by a new one, which is empty.
+
+    The store looks at its files at each call, which is else rare while nothing happens.
+    """
     database_id = store.database_id
     while True:
         await anyio.sleep(REPLACEMENT_CHECK_INTERVAL)
+        with suppress(StoreUnavailable):
+            await store.get_flags()
         if store.database_id != database_id:
             database_id = store.database_id
             await resync()

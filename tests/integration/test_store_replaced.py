@@ -2,7 +2,9 @@
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
+from poller.store.maintenance import watch_for_replacement
 from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from tests.integration.test_app import sqlite_inline
@@ -70,6 +72,20 @@ async def test_end_in_a_damaged_database_is_reported_again(tmp_path):
     assert list(tmp_path.glob("state.db.corrupt-*"))
 
 
+@pytest.mark.parametrize("name", ["state.db", "state.db.lock"])
+async def test_removed_file_is_noticed_while_nothing_happens(tmp_path, name):
+    """A file that is removed while nothing else uses the store is noticed within 10 seconds."""
+    nowhere = "http://127.0.0.1:9"
+    app = an_app(nowhere, nowhere, POLLER_STORE=str(tmp_path / "state.db"))
+    async with sqlite_inline(app.config, app.clock) as store, anyio.create_task_group() as group:
+        group.start_soon(watch_for_replacement, store, checkpoint)
+        (tmp_path / name).unlink()
+        await anyio.sleep(10.1)
+        group.cancel_scope.cancel()
+
+        assert (tmp_path / name).exists()
+
+
 async def test_database_replaced_during_a_write():
     """A job that is being written during a resync is still watched."""
     api, store = FakeApi(job_1=running()), SlowStore(a_store())
@@ -87,11 +103,11 @@ async def test_database_replaced_during_a_write():
 
 
 async def test_database_replaced_during_a_read():
-    """A resync while the flags are read again breaks nothing, and the end is reported."""
+    """A resync while states are read again breaks nothing, and the end is reported."""
     api, store = FakeApi(job_1=running()), SlowStore(a_store())
     async with watching(api, store, "job-1") as watcher:
         await anyio.sleep(1.0)
-        store.fails, store.slow = {"write"}, "get_flags"
+        store.fails, store.slow = {"write"}, "load_states"
         api.answers["job-1"] = a_job("CANCELLING")
         await store.reached.wait()
         store.fails, store.store = set(), a_store()
