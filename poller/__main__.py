@@ -13,7 +13,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(code))
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # the shell may ignore it
         signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
-    gc.disable()  # until the verb runs: imports make no garbage, but much to search
+    gc.disable()  # until the verb runs: imports make no garbage, but much to search for it
     from poller.cli import main as run_command  # noqa: PLC0415 - these imports take a while
 
     run_command()

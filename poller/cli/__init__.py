@@ -70,8 +70,9 @@ def _execute(verb: str, words: Sequence[str]) -> int:
     """Return the exit code of a verb, and print the error that ended it."""
     try:
         arguments = _parser(verb).parse_args(words)
-        gc.freeze()
-        gc.enable()
+        if not gc.isenabled():
+            gc.freeze()  # what was imported stays
+            gc.enable()
         return arguments.run(arguments) or codes.OK
     except KeyboardInterrupt:
         print_error("interrupted")

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from poller import __main__ as entry_point
+from poller import __version__
 from poller.cli import main, run, schema
 from tests.cli.conftest import RunCli
 
@@ -144,3 +145,10 @@ def test_crash_does_not_wait_for_threads_that_hang(monkeypatch: pytest.MonkeyPat
     anyio.run(run._run_app, None, finish)
 
     assert codes == [70]
+
+
+def test_version_is_one_line(run_cli: RunCli):
+    """`--version` prints the version of the package, whatever else is wrong."""
+    result = run_cli("--version")
+
+    assert (result.code, result.out, result.err) == (0, f"sutro-poller {__version__}\n", "")

@@ -7,9 +7,9 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from poller.core.events import EVENT_TYPES
-from poller.core.outbox import WriteBatch
+from poller.core.outbox import Pruned, WriteBatch
 from poller.runtime.clock import Clock
-from poller.store.maintenance import run_retention
+from poller.store.maintenance import log_pruned, run_retention
 from poller.store.memory import MemoryStore
 from tests.support.store_builders import DAY, HOOK, NOON, an_event, dead, due
 
@@ -98,3 +98,20 @@ async def test_rows_are_deleted_an_hour_after_a_long_pause(machine: Machine):
     assert late == [
         {"event": "store.pruned", "log_level": "warning", "events": 1, "dead_letters": 1}
     ]
+
+
+@pytest.mark.parametrize(
+    ("pruned", "levels"),
+    [
+        (Pruned(), []),
+        (Pruned(events=7, jobs=1), ["info"]),
+        (Pruned(events=7, dead_letters=1), ["warning"]),
+        (Pruned(unconfigured=1), ["warning"]),
+    ],
+)
+async def test_sweep_is_logged_by_what_it_deleted(pruned: Pruned, levels: list[str]):
+    """Deliveries that are lost are a warning; a sweep that deletes nothing is not logged."""
+    with capture_logs() as lines:
+        log_pruned(pruned)
+
+    assert [line["log_level"] for line in lines] == levels
