@@ -202,7 +202,7 @@ async def test_stopped_demo_leaves_no_daemon(place: Place):
         os.kill(daemon, signal.SIGKILL)  # if the daemon is there, it must not stay
 
 
-@pytest.mark.parametrize("verb", ["status", "jobs ls"])
+@pytest.mark.parametrize("verb", ["status", "jobs ls", "sinks ls"])
 async def test_commands_that_read_import_little(place: Place, verb: str):
     """A command that reads the database imports no network library, and no log."""
     python = str(place.command.with_name("python"))
