@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from poller.core.errors import NotFound, PollError
+from poller.core.jobs import Job
+
 CONFIRM_SECONDS: Final = 600.0
 CONFIRM_SHARE: Final = 0.1
 """How long pages alone may show a job: ten minutes, or a tenth of the time it has been polled."""
@@ -33,15 +36,16 @@ class Confirmations:
         self._gets -= 1.0
         return max(overdue, key=overdue.__getitem__)
 
-    def record_page(self) -> None:
-        """Allow further GETs: a page has saved some."""
+    def record_page(self, jobs: Iterable[Job]) -> None:
+        """Record which jobs a page has shown, and allow further GETs: it has saved some."""
         self._gets = min(self._gets + GETS_PER_PAGE, MAX_GETS)
+        for job in jobs:
+            if job.status.is_terminal:
+                self._times.pop(job.job_id, None)
 
-    def record_get(self, job_id: str) -> None:
-        """Record that a GET has shown a job that pages show too."""
-        if times := self._times.get(job_id):
+    def record_get(self, job_id: str, result: Job | PollError) -> None:
+        """Record what a GET has shown; a job that has ended, or is unknown, is forgotten."""
+        if isinstance(result, NotFound) or (isinstance(result, Job) and result.status.is_terminal):
+            self._times.pop(job_id, None)
+        elif isinstance(result, Job) and (times := self._times.get(job_id)):
             self._times[job_id] = times[0], self.now()
-
-    def forget(self, job_id: str) -> None:
-        """Forget a job that has ended, or is unknown."""
-        self._times.pop(job_id, None)

@@ -50,6 +50,10 @@ class AuthGate:
     _suspects: set[str] = field(default_factory=set)
     _forbidden_jobs: set[str] = field(default_factory=set)
 
+    def is_suspect(self, job_id: str) -> bool:
+        """Return whether the API has forbidden this job, perhaps this one alone."""
+        return job_id in self._suspects or job_id in self._forbidden_jobs
+
     def concerns(self, error: PollError, job_id: str | None) -> bool:
         """Return whether an error may be a rejection of the key."""
         if isinstance(error, Unauthorized) and error.is_forbidden:

@@ -91,6 +91,8 @@ class SutroSource:
         if job_id is None:
             self._rate_limiter.release_unused()
             return None
+        if is_probe and self._rate_limiter.gate.is_suspect(job_id):
+            return PollRequest((job_id,), partial(self._poll_suspect, job_id))
         request = None if is_probe else self._plan_page(queue, job_id)
         if request and (unconfirmed := self._job_to_confirm(request, queue)):
             job_id, request = unconfirmed, None
@@ -244,11 +246,20 @@ class SutroSource:
                 return ()
             result = detach(error)
             return [Observation(job_id, requested_at, result, from_list=True) for job_id in job_ids]
-        self._confirmations.record_page()
-        for job in page.jobs:
-            if job.status.is_terminal:
-                self._confirmations.forget(job.job_id)
+        self._confirmations.record_page(page.jobs)
         return _observations(page, requested_at)
+
+    async def _poll_suspect(self, job_id: str, known: Known) -> Sequence[Observation]:
+        """Poll a job that was forbidden if the key is accepted: the job proves nothing else."""
+        requested_at = self._now()
+        try:
+            await self._check_key(is_probe=True)
+        except Unauthorized as error:
+            return (Observation(job_id, requested_at, detach(error)),)
+        except PollError:
+            return ()
+        is_probe = await self._rate_limiter.acquire()
+        return await self._poll_job(job_id, known, is_probe=is_probe, is_status_only=False)
 
     async def _poll_job(
         self, job_id: str, known: Known, *, is_probe: bool, is_status_only: bool
@@ -277,10 +288,7 @@ class SutroSource:
             self._large[job_id] = True
             is_probe = await self._rate_limiter.acquire()
             return await self._poll_job(job_id, known, is_probe=is_probe, is_status_only=True)
-        if isinstance(result, NotFound) or (isinstance(result, Job) and result.status.is_terminal):
-            self._confirmations.forget(job_id)
-        elif isinstance(result, Job):
-            self._confirmations.record_get(job_id)
+        self._confirmations.record_get(job_id, result)
         return (Observation(job_id, requested_at, result),)
 
 

@@ -242,6 +242,19 @@ async def test_forbidden_jobs_are_not_taken_for_a_rejected_key_in_an_outage():
     assert poller_types(store) == []
 
 
+@pytest.mark.parametrize("others", [0, 3])
+async def test_forbidden_job_is_no_rejected_key_from_the_start(others: int):
+    """One job that is forbidden proves nothing twice, when no other job has a response at all."""
+    (api, ids), store = an_api(1 + others), a_store()
+    api.answers |= dict.fromkeys(ids, Transient("503")) | {"job-0": FORBIDDEN}
+
+    async with watching(api, store, *ids, policy=FIXED):
+        await anyio.sleep(14_400.0)
+
+    assert poller_types(store) == []
+    assert len(api.times("job-0")) >= 10
+
+
 async def test_key_rejected_beside_a_forbidden_job_is_announced():
     """A job that was forbidden alone before hides no rejection of the key."""
     (api, ids), store = an_api(2), a_store()
