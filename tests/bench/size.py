@@ -66,10 +66,10 @@ HOW: Final = f"""\
 A database with {JOBS:,} jobs that ended within the last 399 days, and {PENDING:,} events for a
 webhook that cannot be reached, beside {DEAD:,} dead letters. When the daemon starts, the file is
 not in the page cache. Wall and CPU time of a start go from the start of the process to `READY=1`.
-Then `/livez` is requested all the time, for {WATCHED_SECONDS:.0f} s, in which old rows are deleted
-for the first time, and while the API is queried. Memory is the highest resident memory, minus that
-of the same daemon with one job and one event. The figure of a query is the CPU time of the daemon,
-or of the command with the start of Python."""
+Then `/livez` is requested all the time, for {WATCHED_SECONDS:.0f} s, in which the file is checked
+and old rows are deleted, and while the API is queried. Memory is the highest resident memory, minus
+that of the same daemon with one job and one event. The figure of a query is the CPU time of the
+daemon, or of the command with the start of Python."""
 
 
 class UnixConnection(HTTPConnection):

@@ -129,7 +129,7 @@ def make_large_database(
     now: float | None = None,
     version: int = len(schema.MIGRATIONS),
 ) -> None:
-    """Create a database with these contents and schema version, as a daemon that stopped."""
+    """Create a database with these contents and schema version, as a daemon that was killed."""
     path.touch(0o600)
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.create_function("event_id", 2, _event_id)
