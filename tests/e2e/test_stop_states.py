@@ -113,7 +113,7 @@ STATES: Final = {
     ),
     "open stream": State(
         free=True,
-        said="poller.started",
+        said="watchlist.changed",
         enter=open_stream,
         variables={"POLLER_LISTEN": "unix:FOLDER/api"},
     ),
