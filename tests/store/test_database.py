@@ -299,6 +299,14 @@ async def test_full_disk_is_reported_until_a_change_succeeds(disk: SqliteStore) 
     assert disk.last_error is None
 
 
+async def test_event_that_could_not_be_written_is_not_due(disk: SqliteStore) -> None:
+    """What a failed transaction would have written is not sent."""
+    with limited(RLIMIT_FSIZE, PAGE), pytest.raises(StoreUnavailable):
+        await disk.write(WriteBatch(events=[an_event("1", body=b"x" * 100_000)]))
+
+    assert await event_ids(disk, NOON) == []
+
+
 def open_files(path: Path) -> int:
     """Return how many open files of this process are the database."""
     return sum(link.resolve() == path for link in Path("/proc/self/fd").iterdir())
