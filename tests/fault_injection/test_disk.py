@@ -190,7 +190,8 @@ def fill_wal(store: Path) -> None:
 
 LARGE_JOB: Final = """
 INSERT INTO jobs VALUES (
-    'elsewhere', :name, 'done', 0, 'SUCCEEDED', hex(zeroblob(2100000)), 0, 0, 0, 0, 0
+    'elsewhere', :name, 'done', unixepoch(), 'SUCCEEDED', hex(zeroblob(2100000)),
+    0, 0, 0, unixepoch(), 0
 )
 """
 
