@@ -48,4 +48,6 @@ def application(context: ApiContext) -> web.Application:
 def _route(endpoint: Endpoint) -> web.RouteDef:
     if endpoint.handler is stream.stream_events:  # a HEAD of it would never end
         return web.get(endpoint.path, endpoint.serve, allow_head=False)
-    return web.RouteDef(endpoint.method, endpoint.path, endpoint.serve, {})
+    # Braces may be in an id, but not in a variable of aiohttp as it is.
+    path = endpoint.path.replace("}", ":[^/]+}")
+    return web.RouteDef(endpoint.method, path, endpoint.serve, {})

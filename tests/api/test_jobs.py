@@ -1,6 +1,7 @@
 """Jobs in the HTTP API: list, show, add, remove."""
 
 from pathlib import Path
+from urllib.parse import quote
 
 import anyio
 import pytest
@@ -250,6 +251,17 @@ async def test_jobs_show_rejects_invalid_ids(daemon: LiveDaemon, job_id: str):
     response = await daemon.get(f"/v1/jobs/{job_id}")
 
     assert response.problem in {"invalid", "not-found"}
+
+
+async def test_jobs_have_any_valid_id(daemon: LiveDaemon):
+    """The path of a job may have every character of an id, also braces."""
+    job_id = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in "\"',")
+    added = await daemon.post("/v1/jobs", {"job_ids": [job_id]})
+    path = f"/v1/jobs/{quote(job_id, safe='')}"
+    shown = await daemon.get(path)
+    removed = await daemon.request("DELETE", path)
+
+    assert (added.status, shown.status, removed.status) == (200, 200, 204)
 
 
 async def test_memory_store_serves_queries(tmp_path: Path):

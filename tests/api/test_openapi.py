@@ -37,7 +37,7 @@ async def test_openapi_document_is_valid_and_complete(daemon: LiveDaemon):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("token", "seed"), [(None, "1"), (TOKEN, "2")], ids=["open", "token"])
+@pytest.mark.parametrize(("token", "seed"), [(None, "1"), (TOKEN, "3")], ids=["open", "token"])
 async def test_openapi_document_matches_the_daemon(tmp_path: Path, token: str | None, seed: str):
     """All responses to requests that schemathesis derives from the document match it.
 
