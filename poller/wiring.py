@@ -14,11 +14,11 @@ from poller.config import Config, SinkConfig
 from poller.core.counters import Counters
 from poller.core.errors import ConfigError
 from poller.core.pacing import Random
-from poller.delivery.attempt import safe_line
 from poller.polling.waiter import JobWaiter, ProgressListener, WaitOptions
 from poller.runtime.bounded_read import READ_TIMEOUT, BoundedRead
 from poller.runtime.clock import Clock
 from poller.runtime.http_client import HttpClient
+from poller.runtime.redaction import safe_line
 from poller.settings.types import MEMORY
 from poller.sinks import Sink
 from poller.store import Store

@@ -14,9 +14,8 @@ from anyio.lowlevel import checkpoint
 from poller.core.errors import DeliveryError
 from poller.core.events import EventOrigin
 from poller.core.outbox import Delivery
-from poller.core.parsing import strip_unprintable
 from poller.runtime.clock import Clock
-from poller.runtime.redaction import Secrets, redact
+from poller.runtime.redaction import Secrets, safe_line
 from poller.sinks import Sink
 from poller.sinks.samples import test_event
 
@@ -29,10 +28,6 @@ HANG_INTERVAL: Final = 3_600.0
 CANCEL_TURNS: Final = 10
 """Turns of the event loop in each of which a call is cancelled that goes on."""
 HANG_REASON: Final = f"the sink did not finish within {SEND_TIMEOUT:g} s"
-REASON_CHARS: Final = 1_000
-"""Characters of a reason that are logged and stored."""
-REDACTED_CHARS: Final = 100_000
-"""Characters of a reason that are searched for secrets. The rest is cut off before."""
 
 OnHang = Callable[[], Awaitable[None]]
 
@@ -125,13 +120,6 @@ def _sanitize(error: DeliveryError, secrets: Secrets) -> DeliveryError:
         is_suspect=bool(error.is_suspect),
         is_rejected=bool(error.is_rejected),
     )
-
-
-def safe_line(text: str, secrets: Secrets) -> str:
-    """Return the text of an error as one short line without secrets."""
-    # Redact before the final cut: half a secret would not be found.
-    redacted = redact(text[:REDACTED_CHARS], secrets())
-    return " ".join(strip_unprintable(redacted).split())[:REASON_CHARS]
 
 
 def _finite(seconds: Any) -> float | None:

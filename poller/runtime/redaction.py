@@ -8,6 +8,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, quote_plus, unquote
 
+from poller.core.parsing import strip_unprintable
+
 if TYPE_CHECKING:  # importing structlog takes longer than a command that only reads
     from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -18,12 +20,24 @@ MASK: Final = "****"
 MIN_SECRET_CHARS: Final = 4
 """Shorter texts are not redacted: that would make lines unreadable."""
 
+REASON_CHARS: Final = 1_000
+"""Characters of an error's line that are logged and stored."""
+REDACTED_CHARS: Final = 100_000
+"""Characters of an error that are searched for secrets. The rest is cut off before."""
+
 LEADING_KEYS: Final = ("timestamp", "level", "event")
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Return a text with every secret masked."""
     return _pattern(tuple(secrets)).sub(MASK, text)
+
+
+def safe_line(text: str, secrets: Secrets) -> str:
+    """Return the text of an error as one short line without secrets."""
+    # Redact before the final cut: half a secret would not be found.
+    redacted = redact(text[:REDACTED_CHARS], secrets())
+    return " ".join(strip_unprintable(redacted).split())[:REASON_CHARS]
 
 
 def redacting_processor(secrets: Secrets) -> "Processor":

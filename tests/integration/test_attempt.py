@@ -11,10 +11,10 @@ from poller.core.errors import DeliveryError
 from poller.delivery.attempt import (
     CANCEL_TIMEOUT,
     CANCEL_TURNS,
-    REASON_CHARS,
     SEND_TIMEOUT,
     attempt,
 )
+from poller.runtime.redaction import REASON_CHARS
 from tests.support.fakes import TimedSink
 from tests.support.webhook_sinks import DELIVERY
 
