@@ -55,13 +55,19 @@ SELECT events.id AS event_id, events.type, events.subject AS job_id, name AS sin
 
 REPLAY: Final = """
 INSERT INTO deliveries (event_id, sink, subject, created_at, due, is_replay)
-SELECT id, :sink, subject, :now, :now, 1 FROM events WHERE id = :event_id
+SELECT id, :sink, subject, :now, min(:now, (SELECT max(recorded_at) FROM events)), 1
+  FROM events
+ WHERE id = :event_id
 ON CONFLICT (event_id, sink) DO UPDATE
    SET status = 'pending', created_at = excluded.created_at, due = excluded.due, is_replay = 1,
        attempts = 0, rejections = 0, failing_seconds = 0.0,
        reason = NULL, last_attempt_at = NULL, ended_at = NULL
 """
-"""A replay gets the full seven days of attempts again."""
+"""A replay gets the full seven days of attempts again.
+
+It is due at once by the clock of the daemon too, which has recorded the last event. That clock may
+be behind the one of a command: it stands still while the machine sleeps, and is never set.
+"""
 
 DELETE_DEAD_LETTER: Final = """
 DELETE FROM deliveries WHERE event_id = :event_id AND sink = :sink AND status = 'dead'
@@ -69,9 +75,13 @@ DELETE FROM deliveries WHERE event_id = :event_id AND sink = :sink AND status = 
 
 RESTORE: Final = """
 UPDATE deliveries
-   SET status = 'pending', reason = NULL, ended_at = NULL, due = :now
+   SET status = 'pending', reason = NULL, ended_at = NULL,
+       due = min(:now, (SELECT max(recorded_at) FROM events))
  WHERE event_id = :event_id AND sink = :sink AND status = 'dead'
 """
+
+RESTORE_AGAIN: Final = RESTORE.replace("event_id = :event_id", "reason = :reason")
+"""What a sweep has made dead again while the sink was being enabled."""
 
 ENABLE_SINK: Final = """
 UPDATE sinks

@@ -58,6 +58,7 @@ def enable_sink(admin: "StoreAdmin", sink: str, now: Callable[[], float]) -> Ite
         rows = [row for row in found if row["reason"] == SINK_DISABLED]
         db.executemany(sql.RESTORE, [row | {"now": now()} for row in rows])
         if after is None:
+            db.execute(sql.RESTORE_AGAIN, {"sink": sink, "reason": SINK_DISABLED, "now": now()})
             db.execute(sql.ENABLE_SINK, {"sink": sink})
         return rows, after
 

@@ -82,6 +82,27 @@ async def test_replay_sends_the_same_event_as_a_replay(
     assert (again.is_replay, again.attempts, again.created_at) == (True, 0, now())
 
 
+async def test_replay_is_due_by_the_clock_of_the_daemon(disk: SqliteStore, path: Path):
+    """After a sleep of the machine the daemon's clock is behind; a replay does not wait for it."""
+    await dead_letter(disk, "1")
+
+    list(StoreAdmin(path, lambda: NOON + DAY).replay(DEAD))
+
+    assert await event_ids(disk, NOON) == ["evt_1"]
+
+
+async def test_enabled_sink_gets_its_events_by_the_clock_of_the_daemon(
+    disk: SqliteStore, path: Path
+):
+    """What a command restores is due at once, also when the daemon's clock is behind."""
+    await disk.write(WriteBatch(events=[an_event("1")]))
+    await disk.disable_sink(HOOK, "410")
+
+    list(StoreAdmin(path, lambda: NOON + DAY).enable_sink(HOOK) or ())
+
+    assert await event_ids(disk, NOON) == ["evt_1"]
+
+
 async def test_replay_reaches_a_sink_without_a_delivery(disk: SqliteStore, admin: StoreAdmin):
     """With a sink, the event is replayed to that sink alone, even if it had no delivery."""
     await disk.write(WriteBatch(events=[an_event()]))

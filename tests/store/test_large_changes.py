@@ -90,6 +90,21 @@ async def test_order_is_kept_while_a_sink_is_enabled(store: AnyStore) -> None:
     assert await event_ids(store, NOON) == ["evt_a1", "evt_b1", "evt_c1", "evt_d1", "evt_e1"]
 
 
+async def test_sweep_while_a_sink_is_enabled_leaves_nothing_dead(
+    store: AnyStore, now: ManualClock
+) -> None:
+    """What a sweep makes dead again while a sink is being enabled is restored with the rest."""
+    await record(store, "a1", "b1", "c1", "d1", "e1")
+    await store.disable_sink(HOOK, "410")
+
+    restored = store.admin().enable_sink(HOOK) or iter(())
+    next(restored)
+    await store.prune(now(), [])
+    list(restored)
+
+    assert counts(store) == (5, 0)
+
+
 async def test_interrupted_enabling_can_be_repeated(store: AnyStore) -> None:
     """A sink whose enabling was interrupted is still disabled, and is enabled by the next."""
     await record(store, "a1", "b1", "c1")
