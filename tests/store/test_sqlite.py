@@ -170,6 +170,22 @@ async def test_deliveries_of_an_unconfigured_sink_die_after_a_week(
         assert [(state.pending, state.dead) for state in await store.backlogs()] == [(0, 0), (0, 1)]
 
 
+async def test_week_of_an_unconfigured_sink_begins_with_the_right_clock(
+    path: Path, now: ManualClock
+) -> None:
+    """A sink that was removed while the clock stood in 1970 has not been gone for decades."""
+    async with a_store(path, now) as store:
+        await store.write(WriteBatch(events=[an_event("1")]))
+    now.now = DAY
+    async with a_store(path, now, routes=WITHOUT_HOOK):
+        pass
+
+    now.now = NOON
+    async with a_store(path, now, routes=WITHOUT_HOOK) as store:
+        assert await store.prune(now.advance(7 * DAY - 1), []) == Pruned()
+        assert await store.prune(now.advance(1), []) == Pruned(unconfigured=1)
+
+
 async def test_reconfigured_sink_resumes(path: Path, now: ManualClock) -> None:
     """A sink that is configured again has its backlog, and its week starts again."""
     async with a_store(path, now) as store:
