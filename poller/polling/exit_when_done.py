@@ -46,5 +46,5 @@ async def _is_delivered(store: Store) -> bool:
         sinks = await store.backlogs()
     except StoreUnavailable:
         return False
-    # Nobody delivers what waits for a sink that is not configured any more.
-    return not any(sink.pending for sink in sinks if sink.is_configured)
+    # Nothing is delivered to a sink that is disabled, or not configured any more.
+    return not any(sink.pending for sink in sinks if sink.is_configured and not sink.is_disabled)

@@ -268,13 +268,14 @@ async def test_exit_when_done_reads_the_store_once_all_have_ended():
     assert store.calls["backlogs"] == []
 
 
-async def test_exit_when_done_ignores_unconfigured_sinks():
-    """Events for a sink that is not configured any more are delivered by nobody."""
+@pytest.mark.parametrize("state", [{"is_configured": False}, {"is_disabled": True}])
+async def test_exit_when_done_ignores_sinks_without_a_worker(state):
+    """Events for a sink that is disabled, or not configured any more, are delivered by nobody."""
     tracker = Known({"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.DONE)})
 
     class Parked(FailingStore):
         async def backlogs(self):
-            return [SinkBacklog(name="left", pending=1, is_configured=False)]
+            return [SinkBacklog(name="left", pending=1, **state)]
 
     with anyio.fail_after(10.0):
         await wait_until_complete(Watchlist(["job-1"]), tracker, Parked(a_store()))
