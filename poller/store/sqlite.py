@@ -3,9 +3,9 @@
 import json
 import math
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -78,8 +78,7 @@ class SqliteStore(Store):
     async def __aenter__(self) -> Self:
         # One call at a time, with a limiter of its own: DNS look-ups that hang must not starve it.
         self._limiter = CapacityLimiter(1)
-        await self._run(self._database.open)
-        self.instance_key = await self._run(partial(ensure_key, self._path))
+        await self._run(self._open)
         return self
 
     async def __aexit__(self, *_error: object) -> None:
@@ -155,7 +154,9 @@ class SqliteStore(Store):
         times: int = await self._transact(
             lambda db: db.execute(sql.DISABLE_SINK, values).fetchone()["times_disabled"]
         )
-        await self._change_all(sql.DEAD_LETTER_DISABLED, self._values(reason=SINK_DISABLED))
+        await self._change_all(
+            sql.DEAD_LETTER_DISABLED, self._values(reason=SINK_DISABLED), Counter(), "disabled"
+        )
         return times
 
     async def backlogs(self) -> list[SinkBacklog]:
@@ -168,25 +169,26 @@ class SqliteStore(Store):
             now=now,
         )
         values |= {f"{name}_for": seconds for name, seconds in asdict(self._retention).items()}
-        await self._change_all(sql.DEAD_LETTER_DISABLED, values | {"reason": SINK_DISABLED})
-        unconfigured = await self._change_all(
-            sql.DEAD_LETTER_UNCONFIGURED, values | {"reason": SINK_UNCONFIGURED}
-        )
-        additions = await self._change_all(sql.PRUNE_ADDITIONS, values)  # by the rows of their jobs
-        events, dead_letters = await self._prune_events(values)
-        return Pruned(
-            additions=additions,
-            events=events,
-            dead_letters=dead_letters,
-            jobs=await self._change_all(sql.PRUNE_JOBS, values),
-            unconfigured=unconfigured,
-        )
+        counts: Counter[str] = Counter()
+        try:
+            await self._prune_all(values, counts)
+        except StoreUnavailable:
+            if not counts.total():  # else what was deleted must be reported; the rest can wait
+                raise
+        return Pruned(**counts)
 
-    async def _prune_events(self, values: Mapping[str, Any]) -> tuple[int, int]:
-        """Delete old events; those that are kept are read too, so this is done in portions.
+    async def _prune_all(self, values: dict[str, Any], counts: Counter[str]) -> None:
+        disabled = values | {"reason": SINK_DISABLED}
+        unconfigured = values | {"reason": SINK_UNCONFIGURED}
+        await self._change_all(sql.DEAD_LETTER_DISABLED, disabled, Counter(), "disabled")
+        await self._change_all(sql.DEAD_LETTER_UNCONFIGURED, unconfigured, counts, "unconfigured")
+        # Before the jobs, by whose rows they are found.
+        await self._change_all(sql.PRUNE_ADDITIONS, values, counts, "additions")
+        await self._prune_events(values, counts)
+        await self._change_all(sql.PRUNE_JOBS, values, counts, "jobs")
 
-        Return how many were deleted, and how many dead letters with them.
-        """
+    async def _prune_events(self, values: Mapping[str, Any], counts: Counter[str]) -> None:
+        """Delete old events; those that are kept are read too, so this is done in portions."""
 
         def work(db: sqlite3.Connection) -> tuple[int, int, sqlite3.Row | None]:
             old = db.execute(sql.OLD_EVENTS, portion).fetchall()
@@ -196,24 +198,29 @@ class SqliteStore(Store):
             dead -= db.execute(sql.COUNT_DEAD).fetchone()[0]
             return deleted, dead, old[-1] if old else None
 
-        events, dead_letters = 0, 0
         portion = {**values, "recorded_at": -math.inf, "number": 0, "portion": PORTION}
         while True:
             deleted, dead, last = await self._transact(work)
-            events, dead_letters = events + deleted, dead_letters + dead
+            counts.update(events=deleted, dead_letters=dead)
             if last is None:
-                return events, dead_letters
+                return
             portion |= dict(last)
 
-    async def _change_all(self, statement: str, values: Mapping[str, Any]) -> int:
-        """Run a statement that changes a portion of rows until it finds no more; return how many.
+    async def _change_all(
+        self, statement: str, values: Mapping[str, Any], counts: Counter[str], kind: str
+    ) -> None:
+        """Run a statement that changes a portion of rows until it finds no more; count them.
 
         Each portion is a transaction of its own.
         """
-        portion, total = {**values, "portion": PORTION}, 0
+        portion = {**values, "portion": PORTION}
         while changed := await self._transact(lambda db: db.execute(statement, portion).rowcount):
-            total += changed
-        return total
+            counts[kind] += changed
+
+    def _open(self) -> None:
+        """Open all in one call: a cancellation between two would leave the database open."""
+        self._database.open()
+        self.instance_key = ensure_key(self._path)
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         """Reconcile a database that was just opened with the configuration of this process."""

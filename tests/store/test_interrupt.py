@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import anyio
 import pytest
+from anyio import from_thread
 
 from poller.core.errors import StoreUnavailable
 from poller.core.outbox import WriteBatch
 from poller.store import connection, database
 from poller.store.connection import Work
 from poller.store.database import Database
+from poller.store.file_lock import is_locked
 from poller.store.sqlite import SqliteStore
 from tests.support.store_builders import NOON, a_state, an_event, event_ids
 
@@ -90,6 +93,21 @@ async def test_interrupt_ends_a_long_statement(disk: SqliteStore) -> None:
 
     await disk.write(WriteBatch(events=[an_event("1")]))
     assert await event_ids(disk, NOON) == ["evt_1"]
+
+
+async def test_cancelled_opening_leaves_nothing_open(path: Path) -> None:
+    """A store whose opening is cancelled by a stop is closed and unlocked afterwards."""
+    with anyio.CancelScope() as scope:
+
+        def now() -> float:
+            from_thread.run_sync(scope.cancel)
+            return NOON
+
+        async with SqliteStore(path, routes={}, deployment="api.sutro.sh", now=now):
+            pass
+
+    assert scope.cancel_called
+    assert not is_locked(path)
 
 
 def test_interrupt_ends_an_opening_at_once(path: Path) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from poller.core.errors import StoreUnavailable
-from poller.core.outbox import DAY, WriteBatch
+from poller.core.outbox import DAY, Pruned, WriteBatch
 from poller.store import SINK_DISABLED, repairs, sqlite
 from poller.store.admin import StoreAdmin
+from poller.store.connection import Work
 from poller.store.filters import EventFilter
 from poller.store.memory import MemoryStore
 from poller.store.sqlite import SqliteStore
@@ -24,6 +25,7 @@ from tests.support.store_builders import (
     AnyStore,
     ManualClock,
     an_event,
+    dead,
     delivered,
     due,
     event_ids,
@@ -139,6 +141,28 @@ async def test_old_events_are_deleted_beside_kept_ones(store: AnyStore, now: Man
 
     assert (await store.prune(now.advance(8 * DAY), [])).events == 2
     assert await event_ids(store, now()) == ["evt_a1", "evt_b1", "evt_c1"]
+
+
+async def test_failed_sweep_reports_what_it_has_deleted(
+    disk: SqliteStore, now: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep that fails after a portion counts that portion: nothing is deleted silently."""
+    await record(disk, "a1", "b1", "c1")
+    await disk.settle([dead(delivery) for delivery in await due(disk, NOON)])
+    transact = disk._database.transact
+    results: list[tuple[object, bool]] = []
+
+    def fail_after_the_first_deletion(work: Work[tuple[object, bool]]) -> tuple[object, bool]:
+        if any(is_change for _, is_change in results):
+            raise StoreUnavailable("disk I/O error")
+        results.append(transact(work))
+        return results[-1]
+
+    monkeypatch.setattr(disk._database, "transact", fail_after_the_first_deletion)
+
+    assert await disk.prune(now.advance(30 * DAY), []) == Pruned(events=2, dead_letters=2)
+    with pytest.raises(StoreUnavailable):
+        await disk.prune(now(), [])
 
 
 async def test_endless_query_is_ended(path: Path, disk: SqliteStore) -> None:
