@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import anyio
@@ -69,6 +70,7 @@ class SinkWorker:
     _ready: deque[Delivery] = field(default_factory=deque, init=False)
     _claimed: set[str] = field(default_factory=set, init=False)
     _sending: int = field(default=0, init=False)
+    _hung: set[int] = field(default_factory=set, init=False)
     _retries: list[float] = field(default_factory=list, init=False)
     _throttle: LogThrottle = field(init=False)
     _log: structlog.typing.FilteringBoundLogger = field(init=False)
@@ -139,7 +141,7 @@ class SinkWorker:
                 self.heartbeat.beat()
                 seen = self._changed.count
                 if self._may_expire:
-                    await self._expire()
+                    await self._expire(beat=self.heartbeat.beat)
                 if not self._ready and self._delay() <= 0.0:
                     await self._prefetch()
                 delay = self._delay()  # an attempt may have failed while the store was read
@@ -154,7 +156,8 @@ class SinkWorker:
         return None
 
     def _delay(self) -> float:
-        return self._breaker.delay(self.clock.steady(), self._sending)
+        """Return the seconds until a delivery may be sent. One that hangs holds up no probe."""
+        return self._breaker.delay(self.clock.steady(), self._sending - len(self._hung))
 
     async def _prefetch(self) -> None:
         try:
@@ -164,12 +167,12 @@ class SinkWorker:
         except StoreUnavailable as error:
             log_store_error(self._throttle, error, sink=self.name)
 
-    async def _expire(self) -> None:
+    async def _expire(self, *, beat: Callable[[], None]) -> None:
         """Make dead letters, in portions, of what is older than the sink may fail."""
         self._may_expire, total = False, 0
         try:
             while portion := await self.store.dead_letter_expired(self.name):
-                self.heartbeat.beat()
+                beat()
                 total += portion
                 if self._is_closed:
                     break
@@ -207,7 +210,9 @@ class SinkWorker:
         started_at = self.clock.steady()
         if not delivery.attempts and not delivery.is_replay:
             self.counters.record_first_attempt(self.name, delivery.event, started_at)
-        error = await attempt(self.sink, delivery, secrets=self.secrets, on_hang=self._record_hang)
+        on_hang = partial(self._record_hang, delivery)
+        error = await attempt(self.sink, delivery, secrets=self.secrets, on_hang=on_hang)
+        self._hung.discard(delivery.id)
         seconds = self.clock.steady() - started_at
         self.counters.record_attempt(self.name, error, seconds=seconds)
         if error:
@@ -220,13 +225,15 @@ class SinkWorker:
             delivery_id=delivery.id, status=DeliveryStatus.DELIVERED, is_sink_fault=False
         )
 
-    async def _record_hang(self) -> None:
+    async def _record_hang(self, delivery: Delivery) -> None:
         """Record that the sink fails: its calls may all hang, so that none has an outcome."""
+        self._hung.add(delivery.id)
+        self.wake()
         try:
             await self.store.record_hang(self.name, HANG_REASON)
         except StoreUnavailable as error:
             log_store_error(self._throttle, error, sink=self.name)
-        await self._expire()
+        await self._expire(beat=lambda: None)  # perhaps no sender is left that beats again
 
     async def _handle_failure(
         self, delivery: Delivery, error: DeliveryError, *, is_probe: bool

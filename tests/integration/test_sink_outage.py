@@ -55,6 +55,23 @@ async def test_outage_probes_use_the_jobs_in_turn():
     assert len(set(probed)) == len(probed)
 
 
+async def test_outage_of_calls_that_hang_stalls_nothing():
+    """A sink whose calls have hung for 7 days makes dead letters; no loop is stalled by that."""
+    store, sink = a_store(), TimedSink()
+
+    async def hang(_delivery) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep_forever()
+
+    sink.failure = hang
+    await fill(store, 40)
+    async with dispatching(store, hook=sink) as dispatcher:
+        await anyio.sleep(7.5 * DAY)
+        stalled = dispatcher.heartbeats.stalled
+
+    assert (stalled, await counts(store)) == ((), {"hook": (0, 40)})
+
+
 async def test_outage_is_not_assumed_when_single_events_are_rejected():
     """A receiver that rejects events one by one does not open the circuit breaker."""
     store, sink = a_store(), TimedSink()

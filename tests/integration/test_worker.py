@@ -181,6 +181,26 @@ async def test_worker_with_a_sink_that_hangs_rests_it_alone():
         assert not dispatcher.heartbeats.stalled
 
 
+async def test_worker_probes_a_sink_beside_a_call_that_hangs():
+    """One call that never ends does not hide that an outage of its sink is over."""
+    store, sink = a_store(), TimedSink()
+    await fill(store, 10)
+
+    async def hang_or_fail(delivery):
+        if delivery.event.id == "evt_0":
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep_forever()
+        raise DOWN
+
+    sink.failure = hang_or_fail
+    async with dispatching(store, hook=sink):
+        await anyio.sleep(600.0)
+        sink.failure = None
+        await anyio.sleep(400.0)
+
+    assert sorted(sink.ids) == [f"evt_{number}" for number in range(1, 10)]
+
+
 async def test_worker_never_sends_a_damaged_body():
     """An event whose stored bytes changed becomes a dead letter; the next of its job is sent."""
     store, sink = a_store(), TimedSink()
