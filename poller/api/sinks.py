@@ -8,7 +8,7 @@ from poller.api.context import ApiContext
 from poller.api.models import Count, EventId, ResponseModel, SinkName, UtcTime
 from poller.api.problems import Problem
 from poller.core.events import DaemonEventType
-from poller.delivery.attempt import attempt, test_delivery
+from poller.delivery.attempt import attempt_test, test_delivery
 from poller.store.admin import StoreAdmin
 
 
@@ -71,7 +71,7 @@ async def test_sink(context: ApiContext, name: SinkName) -> SinkTest:
     if name not in sinks:
         raise Problem("not-found", f"no such sink; configured: {', '.join(sinks)}")
     delivery = test_delivery(name, context.config.origin, context.clock, DaemonEventType.TEST)
-    error = await attempt(sinks[name], delivery, secrets=context.config.secrets)
+    error = await attempt_test(sinks[name], delivery, secrets=context.config.secrets)
     return SinkTest(
         sink=name,
         event_id=delivery.event.id,

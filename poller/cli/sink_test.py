@@ -13,7 +13,7 @@ from poller.cli.output import as_json
 from poller.config import Config, SinkConfig, load
 from poller.core.errors import NoMatch
 from poller.core.outbox import Delivery
-from poller.delivery.attempt import attempt, test_delivery
+from poller.delivery.attempt import attempt_test, test_delivery
 from poller.runtime import logging as logs
 from poller.runtime.clock import Clock
 from poller.wiring import open_sink
@@ -49,5 +49,5 @@ async def _send(config: Config, sink: SinkConfig, delivery: Delivery) -> str | N
     """Send a test event through the real sink; return the reason if it was not delivered."""
     async with AsyncExitStack() as stack:
         opened = await open_sink(config, sink, stack)
-        error = await attempt(opened, delivery, secrets=config.secrets)
+        error = await attempt_test(opened, delivery, secrets=config.secrets)
     return error.reason if error else None

@@ -66,6 +66,18 @@ async def attempt(
     return call.result()
 
 
+async def attempt_test(sink: Sink, delivery: Delivery, *, secrets: Secrets) -> DeliveryError | None:
+    """Send a test event. A call that hangs is left behind, since somebody waits for the result."""
+
+    async def give_up() -> None:
+        raise TimeoutError
+
+    try:
+        return await attempt(sink, delivery, secrets=secrets, on_hang=give_up)
+    except TimeoutError:
+        return DeliveryError(HANG_REASON)
+
+
 async def _ends(call: asyncio.Task[Any], within: float | None = None) -> bool:
     """Wait until a call ends, or for some seconds; return whether it has ended."""
     await asyncio.wait({call}, timeout=within)

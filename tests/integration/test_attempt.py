@@ -13,6 +13,7 @@ from poller.delivery.attempt import (
     CANCEL_TURNS,
     SEND_TIMEOUT,
     attempt,
+    attempt_test,
 )
 from poller.runtime.redaction import REASON_CHARS
 from tests.support.fakes import TimedSink
@@ -152,6 +153,18 @@ async def test_attempt_that_is_cancelled_leaves_a_hanging_call_behind():
         await failure(lambda _: hang_until(anyio.Event()))
 
     assert anyio.current_time() <= 5.0 + CANCEL_TIMEOUT
+
+
+async def test_attempt_of_a_test_event_leaves_a_hanging_call_behind():
+    """Whoever tests a sink that hangs is told so, and does not wait for it."""
+    sink = TimedSink()
+    sink.failure = lambda _: hang_until(anyio.Event())
+
+    error = await attempt_test(sink, DELIVERY, secrets=tuple)
+
+    assert error
+    assert error.reason == "the sink did not finish within 90 s"
+    assert anyio.current_time() <= SEND_TIMEOUT + 2 * CANCEL_TIMEOUT
 
 
 async def test_attempt_cancels_a_call_that_goes_on_a_few_times():
