@@ -19,8 +19,8 @@ from poller.settings.base import RawSettings, Reloadable, SinkSettings, env_pref
 from poller.settings.daemon import HTTPS_RULE, PREFIX, Settings
 from poller.settings.proxies import EnvProxies
 from poller.settings.secrets import texts_to_redact
-from poller.settings.sources import DEFAULT, EnvSources, SourcedValue, default_store
-from poller.settings.types import MEMORY, SinkNames, is_remote_http
+from poller.settings.sources import DEFAULT, MEMORY, EnvSources, SourcedValue, default_store
+from poller.settings.types import SinkNames, is_remote_http
 from poller.settings.unknown_variables import find_unknown
 from poller.sinks import SinkKind, load_kind, names_of_settings
 

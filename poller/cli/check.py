@@ -18,7 +18,7 @@ from poller.core.errors import ConfigError, NotFound, PollError, Unauthorized, W
 from poller.runtime import logging as logs
 from poller.runtime.clock import Clock
 from poller.settings.secrets import mask
-from poller.settings.types import MEMORY
+from poller.settings.sources import MEMORY
 from poller.store.file_checks import check_is_database
 from poller.sutro.source import UNLIKELY_ID
 from poller.wiring import build_client, build_http

@@ -14,7 +14,7 @@ from poller.cli import exit_codes as codes
 from poller.cli.connection import connection, find_key, probe
 from poller.core.errors import ConfigError
 from poller.runtime.address import DEFAULT_ADDRESS, ListenAddress
-from poller.settings.sources import EnvSources, default_store
+from poller.settings.sources import MEMORY, EnvSources, default_store
 
 VARIABLE: Final = "POLLER_LISTEN"
 STORE: Final = "POLLER_STORE"
@@ -29,8 +29,10 @@ def run(arguments: argparse.Namespace) -> int:
     sources = EnvSources.of(os.environ, arguments.env_file)
     address = _address(sources)
     store = sourced.text if (sourced := sources.find(STORE)) else default_store(os.environ)
+    # A store in memory has no key, and nothing secret is sent.
+    is_set = store == MEMORY or sources.find(VARIABLE) is not None
     try:
-        key = find_key(address, store, is_set=sources.find(VARIABLE) is not None)
+        key = find_key(address, store, is_set=is_set)
     except ValueError as error:
         print_output(f"not ready: {error}")
         return codes.FAILURE

@@ -18,6 +18,8 @@ from poller.settings.env_file import EnvFile
 
 DEFAULT: Final = "default"
 ENVIRONMENT: Final = "environment"
+MEMORY: Final = "memory:"
+"""The value of POLLER_STORE for a store without a file."""
 QUOTED: Final = re.compile(r"""(["']).*\1(\s+#.*)?|[\u201c\u201d].*[\u201c\u201d]""", re.DOTALL)
 
 

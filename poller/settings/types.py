@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from poller.core.events import EVENT_TYPES
 from poller.core.jobs import JOB_ID_RULE, is_job_id
 from poller.runtime.address import ListenAddress, is_host, is_loopback
+from poller.settings.sources import MEMORY
 
-MEMORY: Final = "memory:"
 MIN_TOKEN_CHARS: Final = 16
 PRINTABLE: Final = re.compile(r"[!-~]+")
 SINK_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)?")

@@ -95,6 +95,17 @@ def test_health_asks_nobody_at_the_default_address_without_a_key(run_cli: RunCli
     assert result.out.startswith(f"not ready: {path}.key cannot be read")
 
 
+def test_health_of_a_store_in_memory_asks_whoever_is_at_the_default_address(
+    run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+):
+    """A store in memory has no key: the daemon is ready nevertheless."""
+    with http_server(200, READY) as address:
+        monkeypatch.setattr("poller.cli.health.DEFAULT_ADDRESS", address)
+        result = run_cli("health", POLLER_STORE="memory:")
+
+    assert (result.code, result.out) == (0, "ready\n")
+
+
 def test_health_uses_the_unix_socket(run_cli: RunCli, tmp_path: Path):
     """`health` uses the Unix socket on which the daemon listens."""
     with http_server(200, READY, str(tmp_path / "door")) as address:
