@@ -19,7 +19,7 @@ from poller.runtime.bounded_read import READ_TIMEOUT, BoundedRead
 from poller.runtime.clock import Clock
 from poller.runtime.http_client import HttpClient
 from poller.runtime.redaction import safe_line
-from poller.settings.types import MEMORY
+from poller.settings.sources import MEMORY
 from poller.sinks import Sink
 from poller.store import Store
 from poller.store.memory import MemoryStore
@@ -170,8 +170,7 @@ async def open_sink(config: Config, sink: SinkConfig, stack: AsyncExitStack) -> 
     except ConfigError:
         raise
     except BaseException as error:
-        task = asyncio.current_task()
-        if task and task.cancelling():
+        if _is_cancelled():
             raise
         reason = safe_line(f"{type(error).__name__}: {error}", config.secrets)
         raise ConfigError(f"POLLER_SINKS: sink {sink.name!r} cannot be opened: {reason}") from None
@@ -183,5 +182,13 @@ async def _close_sink(name: str, context: AbstractAsyncContextManager[Sink], *er
     """Close a sink; log what it raises, since its bug must not change how the daemon ends."""
     try:
         await context.__aexit__(*error)
-    except (Exception, SystemExit):
+    except (Exception, SystemExit, asyncio.CancelledError) as failure:
+        if isinstance(failure, asyncio.CancelledError) and _is_cancelled():
+            raise
         log.exception("sink.crashed", sink=name)
+
+
+def _is_cancelled() -> bool:
+    """Return whether this task is being cancelled: otherwise a sink has cancelled itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

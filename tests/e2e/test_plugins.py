@@ -177,9 +177,16 @@ async def test_plugin_that_cannot_be_opened_is_one_line(
     assert "poller.crashed" not in ended.out
 
 
-async def test_plugin_that_cannot_be_closed_changes_no_exit_code(place: Place, tmp_path: Path):
+@pytest.mark.parametrize(
+    "trouble",
+    ["raise RuntimeError('at the end')", "raise __import__('asyncio').CancelledError"],
+    ids=["raises", "is cancelled"],
+)
+async def test_plugin_that_cannot_be_closed_changes_no_exit_code(
+    place: Place, tmp_path: Path, trouble: str
+):
     """What a sink raises when it is closed is logged; the daemon exits with 0."""
-    source = FENCED.replace(YIELD, f"{YIELD}\n    raise RuntimeError('at the end')")
+    source = FENCED.replace(YIELD, f"{YIELD}\n    {trouble}")
     settings = odd(tmp_path / "packages", source)
     async with place.running("run", POLLER_JOB_IDS=place.jobs(ENDED), **settings) as daemon:
         await daemon.saying("job.succeeded")
