@@ -75,7 +75,7 @@ DELETE FROM deliveries WHERE event_id = :event_id AND sink = :sink AND status = 
 
 RESTORE: Final = """
 UPDATE deliveries
-   SET status = 'pending', reason = NULL, ended_at = NULL,
+   SET status = 'pending', failing_seconds = 0.0, reason = NULL, ended_at = NULL,
        due = min(:now, (SELECT max(recorded_at) FROM events))
  WHERE event_id = :event_id AND sink = :sink AND status = 'dead'
 """

@@ -185,6 +185,20 @@ async def test_enabled_sink_has_not_failed_yet(store: AnyStore, now: ManualClock
     assert await expire(store) == 0
 
 
+async def test_delivery_to_an_enabled_sink_has_not_failed_yet(
+    store: AnyStore, now: ManualClock
+) -> None:
+    """An event that failed for nearly 7 days before its sink was disabled has 7 days again."""
+    await store.write(WriteBatch(events=[an_event("1")]))
+    await fail_for(store, now, 6.9)
+    await store.disable_sink(HOOK, "410 Gone")
+    now.advance(0.5 * DAY)
+    list(store.admin().enable_sink(HOOK) or ())
+
+    (delivery,) = await due(store, now(), early=True)
+    assert delivery.failing_seconds == pytest.approx(0.5 * DAY)
+
+
 async def test_large_backlog_becomes_dead_in_portions(now: ManualClock) -> None:
     """A portion is a transaction of a thousand rows, whose cost does not grow with the backlog."""
     store = MemoryStore(routes=ROUTES, deployment="x", now=now)
