@@ -256,6 +256,8 @@ class SutroSource:
             await self._check_key(is_probe=True)
         except Unauthorized as error:
             return (Observation(job_id, requested_at, detach(error)),)
+        except (Rejected, WrongEndpoint):
+            pass  # what this server sends for unknown ids: only a job can show anything
         except PollError:
             return ()
         is_probe = await self._rate_limiter.acquire()

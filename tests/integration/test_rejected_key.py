@@ -7,15 +7,24 @@ import pytest
 
 from poller.core.auth_notice import AUTH_FLAG, AuthNotice
 from poller.core.counters import Counters
-from poller.core.errors import NotFound, RateLimited, Transient, Unauthorized
+from poller.core.errors import (
+    NotFound,
+    RateLimited,
+    Rejected,
+    Transient,
+    Unauthorized,
+    WrongEndpoint,
+)
 from poller.core.events import EventOrigin
 from poller.core.pacing import PollPolicy
 from poller.core.state import Signal
 from poller.sutro.port import Observation
+from poller.sutro.source import UNLIKELY_ID
 from tests.support.fakes import (
     FailingStore,
     FakeApi,
     a_store,
+    ended,
     recorded,
     recorded_types,
     running,
@@ -253,6 +262,22 @@ async def test_forbidden_job_is_no_rejected_key_from_the_start(others: int):
 
     assert poller_types(store) == []
     assert len(api.times("job-0")) >= 10
+
+
+@pytest.mark.parametrize("unknown", [Rejected("422"), WrongEndpoint("404")])
+async def test_job_that_was_forbidden_is_polled_where_unknown_ids_are_rejected(unknown):
+    """Where a made-up ID cannot show that the key is accepted, the job itself can."""
+    (api, ids), store = an_api(1), a_store()
+    api.answers[UNLIKELY_ID] = unknown
+
+    async with watching(api, store, *ids, policy=FIXED):
+        await anyio.sleep(60.0)
+        api.answers["job-0"] = FORBIDDEN
+        await anyio.sleep(60.0)
+        api.answers["job-0"] = ended("job-0")
+        await anyio.sleep(1_800.0)
+
+    assert "job.succeeded" in recorded_types(store)
 
 
 async def test_key_rejected_beside_a_forbidden_job_is_announced():
