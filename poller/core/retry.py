@@ -23,8 +23,11 @@ RETRY_DELAYS: Final = (
 """Seconds after each failed attempt of a delivery; the last delay repeats."""
 MAX_DELIVERY_AGE: Final = 7 * 24 * HOUR
 """Seconds of failures after which a delivery is dead, or the backlog of a sink."""
-MAX_FAILURE_GAP: Final = 25 * HOUR
-"""Seconds between two failures that count as failing throughout: more than the longest pause."""
+MAX_FAILURE_GAP: Final = 27 * HOUR
+"""Seconds between two failures that count as failing throughout.
+
+This is more than the longest pause, and than the longest delay with its jitter.
+"""
 MAX_ABSENCE: Final = 3 * 24 * HOUR
 """Seconds between two failures of a sink after which the time that it has failed starts again.
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from poller.core.circuit_breaker import FAILURE_THRESHOLD, CircuitBreaker
 from poller.core.errors import DeliveryError
-from poller.core.retry import MAX_DELIVERY_AGE, retry_delay
+from poller.core.retry import MAX_DELIVERY_AGE, MAX_FAILURE_GAP, RETRY_AFTER_CAP, retry_delay
+from poller.delivery.attempt import SEND_TIMEOUT
+from poller.settings.types import MAX_RETRY_DELAY
 
 NOW = 1_705_320_000.0
 MINUTE, HOUR, DAY = 60.0, 3_600.0, 86_400.0
@@ -38,6 +40,13 @@ def open_breaker(probes: int = 0) -> tuple[CircuitBreaker, float]:
 
 
 # Retry delays.
+
+
+def test_longest_delay_counts_as_failing():
+    """Whatever the delays are, the time between two attempts counts as one of failures."""
+    longest = retry_delay(1, FAULT, lambda: 1.0, (MAX_RETRY_DELAY,))
+
+    assert max(longest, RETRY_AFTER_CAP) + SEND_TIMEOUT < MAX_FAILURE_GAP
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ MINUTE, HOUR, DAY = 60.0, 3_600.0, 86_400.0
 WEEK: Final = 7 * DAY
 SLACK: Final = 30 * HOUR
 """A pause of a day, the retry delays, and a probe."""
-SHORT_ABSENCE: Final = 25 * HOUR
+SHORT_ABSENCE: Final = 27 * HOUR
 LONG_ABSENCE: Final = 3 * DAY
 JUMPS: Final = (0.0, 0.0, 0.0, 60 * DAY, -60 * DAY, 9_000 * DAY)
 PROMISE: Final = (
