@@ -48,7 +48,8 @@ def probe(http: HTTPConnection, key: bytes) -> Readiness:
     body = json.loads(response.read(RESPONSE_BYTES_CAP))
     if not isinstance(body, dict) or not isinstance(body.get("reasons"), list):
         raise ValueError("no reasons")
-    reasons = [str(reason) for reason in body["reasons"]]
+    # Nothing is proved yet: a stranger must not control the terminal.
+    reasons = ["".join(filter(str.isprintable, str(reason))) for reason in body["reasons"]]
     is_own = not key or response.headers.get(PROOF) == proof(key, challenge)
     return Readiness(response.status == 200, reasons, is_own)
 

@@ -56,6 +56,7 @@ def http_server(status: int, body: str, at: object = ("127.0.0.1", 0)) -> Iterat
         (200, READY, (0, "ready\n")),
         (503, NOT_READY, (1, f"not ready: {'; '.join(WHY)}\n")),
         (503, READY, (1, "not ready: no reason given\n")),
+        (503, json.dumps({"reasons": ["\x1b[2Jit\n stops"]}), (1, "not ready: [2Jit stops\n")),
     ],
 )
 def test_health_prints_the_status_of_the_daemon(
