@@ -1,7 +1,7 @@
 """The instance key: a secret beside the database, by which a client recognizes its own daemon.
 
 The daemon proves that it has the key without showing it. So neither another daemon at its address
-nor a program of a user who cannot read the key passes for it, whatever they have heard before.
+nor a program of a user who cannot read the key passes for it, even if it has seen earlier proofs.
 """
 
 import hmac
@@ -49,5 +49,5 @@ def proof(key: bytes, challenge: str) -> str:
 
 
 def _key_path(database: Path) -> Path:
-    path = database.resolve()
+    path = Path(os.path.realpath(database))  # `resolve` may raise for a loop of links
     return path.with_name(f"{path.name}.key")

@@ -37,6 +37,14 @@ def test_key_that_cannot_be_made_is_empty(tmp_path: Path):
     assert (ensure_key(path), read_key(path)) == (b"", b"")
 
 
+def test_loop_of_links_has_no_key(tmp_path: Path):
+    """A database whose path is a loop of links has no key; nothing fails."""
+    path = tmp_path / "state.db"
+    path.symlink_to(path)
+
+    assert read_key(path) == b""
+
+
 def test_proof_depends_on_key_and_challenge():
     """A proof is of no use for another challenge, and cannot be made with another key."""
     proofs = {proof(key, text) for key in (b"a", b"b") for text in ("x", "y", "\udcff")}
