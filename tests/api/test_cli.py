@@ -260,7 +260,7 @@ def stranger(
         thread.join()
 
 
-async def test_cli_asks_nobody_at_the_default_address_without_a_key(tmp_path: Path):
+async def test_cli_does_not_connect_to_the_default_address_without_a_key(tmp_path: Path):
     """While no daemon has started with the database, the default port may be anybody's."""
     store = tmp_path / "state.db"
     ended = await run_cli("", "jobs", "add", "job-1", POLLER_STORE=str(store))

@@ -21,6 +21,8 @@ KEY: Final = "sk_bench"
 TIMEOUT_SECONDS: Final = 300.0
 POLL_SECONDS: Final = 0.02
 KIB_A_MIB: Final = 1024
+API_SOCKET: Final = "api.sock"
+"""The file that the HTTP API listens at, in the folder of its daemon."""
 
 ALLOCATOR: Final = {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "4194304"}
 """The settings of the unit and the image. Every program is measured with them."""
@@ -170,7 +172,7 @@ def daemon(server: Server, folder: Path, job_ids: Sequence[str], **variables: st
         "POLLER_CA_FILE": server.ca_file,
         "POLLER_JOBS_FILE": str(folder / "jobs"),
         "POLLER_STORE": str(folder / "state.db"),
-        "POLLER_LISTEN": f"unix:{folder / 'door'}",
+        "POLLER_LISTEN": f"unix:{folder / API_SOCKET}",
     }
     return Program((sys.executable, "-m", "poller", "run"), settings | variables)
 

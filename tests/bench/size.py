@@ -16,7 +16,7 @@ from threading import Event, Thread, Timer
 from typing import Final
 from urllib.parse import urlsplit
 
-from tests.bench.processes import Program, Running, Server, daemon, newest
+from tests.bench.processes import API_SOCKET, Program, Running, Server, daemon, newest
 from tests.bench.results import Chapter, Row
 from tests.support.large_database import Contents, make_large_database
 from tests.support.notify_socket import listening
@@ -24,19 +24,19 @@ from tests.support.notify_socket import listening
 JOBS: Final = 5_000_000
 PENDING: Final = 1_000_000
 DEAD: Final = 10_000
-NOBODY: Final = "http://127.0.0.1:9/events"
+UNREACHABLE_URL: Final = "http://127.0.0.1:9/events"
 WATCHED_SECONDS: Final = 45.0
 """Longer than from the start to the first deletion of old rows."""
-PROBE_SECONDS: Final = 0.01
-QUERY_LIMIT: Final = 60.0
+PROBE_INTERVAL: Final = 0.01
+QUERY_TIMEOUT: Final = 60.0
 """Seconds after which a query is given up."""
 ACTION_NEEDED: Final = 1
 """The exit code of `status` for a sink that fails."""
 
-START: Final = 5.0
-STALL: Final = 0.1
-MEMORY: Final = 50.0
-QUERY: Final = 0.5
+MAX_START_SECONDS: Final = 5.0
+MAX_STALL_SECONDS: Final = 0.1
+MAX_MORE_MIB: Final = 50.0
+MAX_QUERY_CPU_SECONDS: Final = 0.5
 
 FIRST_JOB: Final = "job-00000001"
 PATHS: Final = (
@@ -76,7 +76,7 @@ class UnixConnection(HTTPConnection):
     """A connection to the daemon's socket."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=QUERY_LIMIT)
+        super().__init__("localhost", timeout=QUERY_TIMEOUT)
         self._path = str(path)
 
     def connect(self) -> None:
@@ -122,7 +122,7 @@ def started(program: Program, folder: Path) -> Iterator[tuple[Running, Start]]:
         with Program(program.command, variables).running(folder) as running:
             while "READY" not in systemd.names:
                 assert running.process.poll() is None
-                time.sleep(PROBE_SECONDS)
+                time.sleep(PROBE_INTERVAL)
             yield running, Start(time.monotonic() - began, running.cpu_seconds)
 
 
@@ -134,7 +134,7 @@ def probing(path: Path) -> Iterator[list[float]]:
 
     def probe() -> None:
         with closing(UnixConnection(path)) as connection:
-            while not is_over.wait(PROBE_SECONDS):
+            while not is_over.wait(PROBE_INTERVAL):
                 began = time.monotonic()
                 try:
                     get(connection, "/livez")
@@ -153,12 +153,12 @@ def probing(path: Path) -> Iterator[list[float]]:
 
 def measure(program: Program, folder: Path) -> Measured:
     """Start a daemon, let it run for a while, query its HTTP API, and run commands beside it."""
-    door = folder / "door"
-    with started(program, folder) as (running, start), probing(door) as responses:
+    api = folder / API_SOCKET
+    with started(program, folder) as (running, start), probing(api) as responses:
         used = running.cpu_seconds
         time.sleep(WATCHED_SECONDS)
         used = running.cpu_seconds - used
-        queries = {f"`GET {path}`": _request(running, door, path) for path in PATHS}
+        queries = {f"`GET {path}`": _request(running, api, path) for path in PATHS}
         queries |= {f"`{verb}`": _command(program.variables, verb) for verb in VERBS}
         peak = running.peak_mib
     return Measured(
@@ -170,10 +170,10 @@ def measure(program: Program, folder: Path) -> Measured:
     )
 
 
-def _request(running: Running, door: Path, path: str) -> float:
+def _request(running: Running, api: Path, path: str) -> float:
     """Return the CPU seconds of the daemon for a response."""
     used = running.cpu_seconds
-    with closing(UnixConnection(door)) as connection:
+    with closing(UnixConnection(api)) as connection:
         try:
             get(connection, path)
         except TimeoutError:
@@ -185,7 +185,7 @@ def _command(variables: Mapping[str, str], verb: str) -> float:
     """Return the CPU seconds of a command."""
     program = Program((sys.executable, "-m", "poller", *verb.split()), variables)
     with TemporaryDirectory() as name, program.running(Path(name)) as running:
-        timer = Timer(QUERY_LIMIT, running.process.kill)
+        timer = Timer(QUERY_TIMEOUT, running.process.kill)
         timer.start()
         running.until_ended()
         timer.cancel()
@@ -195,11 +195,11 @@ def _command(variables: Mapping[str, str], verb: str) -> float:
     return used if code >= 0 else math.inf
 
 
-def of(contents: Contents) -> tuple[Measured, Start]:
+def measure_with(contents: Contents) -> tuple[Measured, Start]:
     """Measure a daemon with a database of these contents, and its start after SIGKILL."""
     with Server.serving(1) as server, TemporaryDirectory() as name:
         folder = Path(name)
-        program = daemon(server, folder, newest(1, 1), POLLER_WEBHOOK_URL=NOBODY)
+        program = daemon(server, folder, newest(1, 1), POLLER_WEBHOOK_URL=UNREACHABLE_URL)
         path, deployment = Path(program.variables["POLLER_STORE"]), urlsplit(server.http).netloc
         make_large_database(path, contents, deployment=deployment)
         _drop_from_page_cache(path)
@@ -216,25 +216,28 @@ def _drop_from_page_cache(path: Path) -> None:
 
 def chapter(scale: float = 1.0) -> Chapter:
     """Measure a small database and a large one; a scale below 1 makes it smaller."""
-    small, _ = of(Contents(jobs=1, pending=1))
+    small, _ = measure_with(Contents(jobs=1, pending=1))
     jobs, pending, dead = (round(scale * count) for count in (JOBS, PENDING, DEAD))
-    large, again = of(Contents(jobs=jobs, pending=pending, dead=dead))
+    large, again = measure_with(Contents(jobs=jobs, pending=pending, dead=dead))
     rows = [
-        _row("start: s to READY", large.start.seconds, START),
-        _row("start: CPU s to READY", large.start.cpu_seconds, START),
-        _row("start after SIGKILL: s to READY", again.seconds, START),
-        _row("start after SIGKILL: CPU s to READY", again.cpu_seconds, START),
-        _row("longest time for `/livez`, s", large.longest_stall, STALL),
+        _row("start: s to READY", large.start.seconds, MAX_START_SECONDS),
+        _row("start: CPU s to READY", large.start.cpu_seconds, MAX_START_SECONDS),
+        _row("start after SIGKILL: s to READY", again.seconds, MAX_START_SECONDS),
+        _row("start after SIGKILL: CPU s to READY", again.cpu_seconds, MAX_START_SECONDS),
+        _row("longest time for `/livez`, s", large.longest_stall, MAX_STALL_SECONDS),
         Row(
             what=f"CPU s in {WATCHED_SECONDS:.0f} s, more than with a small database",
             figure=f"{large.cpu_seconds - small.cpu_seconds:.2f}",
         ),
-        _row("MiB more than with a small database", large.peak_mib - small.peak_mib, MEMORY),
+        _row("MiB more than with a small database", large.peak_mib - small.peak_mib, MAX_MORE_MIB),
     ]
-    rows += [_row(f"{name}: CPU s", seconds, QUERY) for name, seconds in large.queries.items()]
+    rows += [
+        _row(f"{name}: CPU s", seconds, MAX_QUERY_CPU_SECONDS)
+        for name, seconds in large.queries.items()
+    ]
     return Chapter("Size", HOW, rows)
 
 
 def _row(what: str, figure: float, most: float) -> Row:
-    text = f"{figure:.2f}" if figure < math.inf else f"more than {QUERY_LIMIT:.0f} s"
+    text = f"{figure:.2f}" if figure < math.inf else f"more than {QUERY_TIMEOUT:.0f} s"
     return Row(what=what, figure=text, to_reach=f"at most {most:g}", is_reached=figure <= most)

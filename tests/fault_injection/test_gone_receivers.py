@@ -1,4 +1,4 @@
-"""Receivers that are gone for weeks and refuse some jobs, absences of the daemon, wrong clocks."""
+"""Receivers that are gone for weeks or fail some events, absences of the daemon, wrong clocks."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -58,7 +58,7 @@ class ScriptedReceiver:
 
     random: Random
     periods: list[tuple[float, float, str]] = field(default_factory=list)
-    refused: dict[str, list[DeliveryError]] = field(default_factory=dict)
+    failing: dict[str, list[DeliveryError]] = field(default_factory=dict)
     successes: list[float] = field(default_factory=list)
     rejections: Counter[str] = field(default_factory=Counter)
     sink: TimedSink = field(default_factory=TimedSink)
@@ -76,10 +76,10 @@ class ScriptedReceiver:
         if is_gone_at_the_end:
             self.periods.append((lasting / 2, 1e12, "gone"))
 
-    def refuse(self, event_id: str) -> None:
-        """Refuse an event a few times, or for ever."""
+    def add_failures(self, event_id: str) -> None:
+        """Fail an event a few times, or more often than it is tried."""
         error, times = self.random.choice([REJECTED, AWAY, CONFLICT]), self.random.choice([1, 2, 9])
-        self.refused[event_id] = [error] * times
+        self.failing[event_id] = [error] * times
 
     async def respond(self, delivery: Delivery) -> None:
         """Accept an event, or fail it by the fault that is active."""
@@ -91,7 +91,7 @@ class ScriptedReceiver:
             await anyio.sleep(200.0)
         if kinds:
             raise AWAY if kinds[0] == "away" else DOWN
-        if errors := self.refused.get(delivery.event.id):
+        if errors := self.failing.get(delivery.event.id):
             self.rejections[delivery.event.id] += errors[-1].is_rejected
             raise errors.pop()
         self.successes.append(now)
@@ -146,7 +146,7 @@ class World:
             self.recorded[event.id] = anyio.current_time()
             for receiver in self.receivers.values():
                 if self.random.random() < 0.1:
-                    receiver.refuse(event.id)
+                    receiver.add_failures(event.id)
         await self.store.write(WriteBatch(events=events))
 
     def uptime(self, begin: float, end: float) -> float:
@@ -214,7 +214,9 @@ class World:
     def _disorder(self, name: str) -> str | None:
         ids = list(dict.fromkeys(self.receivers[name].sink.ids))
         wrong = [
-            it for place, it in enumerate(ids) if it.endswith("-1") and f"{it[:-1]}0" in ids[place:]
+            later
+            for place, later in enumerate(ids)
+            if later.endswith("-1") and f"{later[:-1]}0" in ids[place:]
         ]
         return f"out of order: {wrong}" if wrong else None
 

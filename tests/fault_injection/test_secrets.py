@@ -55,7 +55,7 @@ class Leaky:
 
 def blurt(secrets):
     key, url, secret = secrets
-    based = [base64.b64encode(it.encode()).decode() for it in secrets]
+    based = [base64.b64encode(text.encode()).decode() for text in secrets]
     raise RuntimeError(f"{key} {url} {secret} {based}")
 
 

@@ -58,7 +58,11 @@ class Gateway:
     @property
     def ends(self) -> list[str]:
         """The ids of the jobs whose ends were delivered."""
-        return [it["data"]["job"]["job_id"] for it in self.receiver.events if "job" in it["data"]]
+        return [
+            event["data"]["job"]["job_id"]
+            for event in self.receiver.events
+            if "job" in event["data"]
+        ]
 
     @asynccontextmanager
     async def polled(self, prefix: str = "/v1", **changes: Any) -> AsyncIterator[App]:

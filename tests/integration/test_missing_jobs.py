@@ -26,9 +26,9 @@ DAY = 86_400.0
 
 def old_and_young(number: int) -> tuple[FakeApi, list[str]]:
     """Return an API with so many old jobs, which are polled seldom, and a young one."""
-    old = [f"old-{it}" for it in range(number)]
+    old = [f"old-{index}" for index in range(number)]
     api = FakeApi()
-    api.answers = {it: running(it, datetime_started=LONG_AGO) for it in old}
+    api.answers = {job_id: running(job_id, datetime_started=LONG_AGO) for job_id in old}
     api.answers["young"] = running("young", datetime_started=START.isoformat())
     return api, old
 
@@ -153,7 +153,7 @@ async def test_jobs_unknown_all_at_once_are_not_missing():
             await anyio.sleep(120.0)
 
     assert recorded_types(store) == ["job.started"] * 10
-    logged = [it["event"] for it in lines if it["event"].startswith("sutro.")]
+    logged = [line["event"] for line in lines if line["event"].startswith("sutro.")]
     assert logged == ["sutro.wrong_endpoint", "sutro.recovered"]
 
 
@@ -294,7 +294,7 @@ async def test_missing_job_rechecks_few_others(number, extra):
         await anyio.sleep(360.0)
 
     assert "job.missing" in recorded_types(store)
-    assert len([it for _, it in api.asked if it in old]) <= number + extra
+    assert len([job_id for _, job_id in api.asked if job_id in old]) <= number + extra
 
 
 async def test_failing_jobs_are_not_rechecked():

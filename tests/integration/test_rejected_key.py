@@ -48,7 +48,7 @@ def an_api(jobs: int) -> tuple[FakeApi, list[str]]:
 
 def poller_types(store) -> list[str]:
     """Return the types of the recorded events about the daemon."""
-    return [it for it in recorded_types(store) if it.startswith("poller.")]
+    return [kind for kind in recorded_types(store) if kind.startswith("poller.")]
 
 
 async def test_single_401_is_not_announced():
@@ -98,7 +98,7 @@ async def test_failed_probe_is_followed_by_one_with_another_job(trouble):
         await anyio.sleep(60.0)
         api.trouble = REJECTED
         await anyio.sleep(7_200.0)
-        api.answers, api.trouble = {it: partial(answer, it) for it in ids}, None
+        api.answers, api.trouble = {name: partial(answer, name) for name in ids}, None
         await anyio.sleep(2_000.0)
 
     assert poller_types(store) == ["poller.auth_failed", "poller.auth_recovered"]
@@ -133,8 +133,8 @@ async def test_auth_events_have_the_right_reason():
         watcher._source._rate_limiter.gate.open()
         await anyio.sleep(20.0)
 
-    events = [it for it in recorded(store) if it.type.startswith("poller.")]
-    assert [it.data["reason"] for it in events] == [
+    events = [event for event in recorded(store) if event.type.startswith("poller.")]
+    assert [event.data["reason"] for event in events] == [
         "API key rejected",
         "API key accepted",
     ]
@@ -171,7 +171,7 @@ async def test_each_rejection_has_its_own_event_id():
         "poller.auth_recovered",
         "poller.auth_failed",
     ]
-    assert len({it.id for it in recorded(store)}) == len(recorded(store))
+    assert len({event.id for event in recorded(store)}) == len(recorded(store))
 
 
 async def test_rejected_key_belongs_to_one_deployment():

@@ -181,7 +181,7 @@ async def test_systemd_socket_that_is_closed_is_only_logged(systemd):
     with capture_logs() as lines:
         SystemdNotifier(systemd.address).stopping()
 
-    assert [(it["event"], it["variable"]) for it in lines] == [
+    assert [(line["event"], line["variable"]) for line in lines] == [
         ("systemd.notify_failed", "STOPPING")
     ]
 

@@ -97,4 +97,4 @@ async def test_migration_of_awaited_fields(
         (loaded,) = await store.load_states(["job-1"])
         assert sorted(loaded.awaited_fields) == sorted(awaited)
         assert replace(loaded, awaited_fields=()) == state
-        assert [it.job_id for it in await store.load_states([])] == ["job-1"] * bool(awaited)
+        assert [state.job_id for state in await store.load_states([])] == ["job-1"] * bool(awaited)

@@ -56,7 +56,7 @@ async def test_end_is_kept_while_fields_are_awaited(path: Path, now: ManualClock
 
         assert await store.prune(now.advance(7 * DAY), []) == NOTHING
         await store.write(WriteBatch(events=[settled]))
-        assert [it.event.id for it in await due(store, now())] == ["evt_2"]
+        assert [delivery.event.id for delivery in await due(store, now())] == ["evt_2"]
         await store.settle([delivered((await due(store, now()))[0])])
         assert await store.prune(now.advance(DAY), []) == Pruned(events=2)
 

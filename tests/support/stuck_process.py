@@ -1,4 +1,4 @@
-"""Like `forked_process`, but each daemon gets stuck somewhere, and writes then that it is.
+"""Like `forked_process`, but each daemon gets stuck somewhere, and then writes that it is.
 
 STUCK_AT in its environment says where; STOP_TIMEOUT, after how many seconds of a stop it exits, and
 STORE_GRACE, after how many the store is interrupted.
@@ -100,7 +100,7 @@ def report_writes() -> None:
 
 
 def stick_in_lookup() -> None:
-    """Look no name up."""
+    """Hang in each lookup of a name."""
     socket.getaddrinfo = hang
 
 
