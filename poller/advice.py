@@ -43,7 +43,7 @@ def warnings(config: Config) -> Iterator[str]:
 
 def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
     """Return whether a SQLite may damage a database (sqlite.org/wal.html#walresetbug)."""
-    is_backport = any(fix <= version < (*fix[:2], 100) for fix in WAL_RESET_BACKPORTS)
+    is_backport = any(version[:2] == fix[:2] and version >= fix for fix in WAL_RESET_BACKPORTS)
     return version < WAL_RESET_FIX and not is_backport
 
 

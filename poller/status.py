@@ -58,8 +58,8 @@ class DaemonStatus:
     """The current state of the daemon; nothing here waits for the API or a receiver.
 
     The store and the loops are known from `attach` to `detach`; until then, `open_error` is why the
-    store cannot be opened. `now` is the clock of all of them,
-    and `is_file_failing` returns whether the jobs file or a secret file cannot be read.
+    store cannot be opened. `now` is the clock of all of them, and `is_file_failing` returns whether
+    the jobs file or a secret file cannot be read.
     """
 
     rate_limiter: RateLimiter

@@ -23,7 +23,7 @@ from poller.store.admin import StoreAdmin
 CONCURRENT_QUERIES: Final = 2
 """Queries that may run at once, so that they do not slow down the store, which writes."""
 
-MAX_BUSY: Final = 80
+MAX_BUSY_REQUESTS: Final = 80
 """Requests that may be handled at once, besides probes, metrics and the version."""
 
 P = ParamSpec("P")
@@ -77,8 +77,9 @@ class ApiContext:
     @contextmanager
     def busy(self, connection: object) -> Iterator[None]:
         """Keep a connection from being closed to make room. Raises Problem if too many are busy."""
-        if len(self.busy_connections) >= MAX_BUSY:
-            raise Problem("overloaded", f"at most {MAX_BUSY} requests are handled at once")
+        if len(self.busy_connections) >= MAX_BUSY_REQUESTS:
+            detail = f"at most {MAX_BUSY_REQUESTS} requests are handled at once"
+            raise Problem("overloaded", detail)
         self.busy_connections.add(connection)
         try:
             yield
@@ -100,4 +101,5 @@ class ApiContext:
         async with self._query_limiter:
             self.limit_unread()
             call = partial(run, admin, *args, **kwargs)
+            # The threads of the default limiter may all hang in other calls.
             return await run_sync(call, limiter=anyio.CapacityLimiter(1))

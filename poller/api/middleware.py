@@ -49,7 +49,7 @@ async def report_problems(request: web.Request, handler: Handler) -> web.StreamR
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Add the headers that every response has, and the proof that a client has asked for."""
+    """Add the headers that every response has, and the proof that a client has requested."""
     response.headers.update(HEADERS)
     key, challenge = request.app[CONTEXT].status.instance_key, request.headers.get(CHALLENGE)
     if key and challenge:

@@ -191,7 +191,7 @@ def _requested_verb(words: Sequence[str]) -> str:
 
 
 class _PrintVersion(argparse.Action):
-    """Prints the version, whose look-up takes a while, and exits."""
+    """Prints the version, whose lookup takes a while, and exits."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         print_output(f"sutro-poller {poller.__version__}")

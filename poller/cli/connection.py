@@ -35,7 +35,7 @@ def find_key(address: ListenAddress, store: str, *, is_set: bool) -> bytes:
     if not (key or is_set or address.path):
         raise ValueError(
             f"{store}.key cannot be read, so any daemon may be at {address}: start the daemon,"
-            " or set POLLER_STORE or POLLER_LISTEN as for the daemon"
+            " or set POLLER_STORE or POLLER_LISTEN to the daemon's value"
         )
     return key
 

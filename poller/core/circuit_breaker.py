@@ -10,8 +10,6 @@ from poller.core.retry import RETRY_AFTER_CAP
 
 PROBE_DELAYS: Final = (5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 """Seconds before each probe of a failing sink, without jitter; the last delay repeats."""
-
-
 FAILURE_THRESHOLD: Final = 5
 """Consecutive failures that open the circuit."""
 SUSPECT_EVENTS: Final = 3

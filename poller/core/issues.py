@@ -56,8 +56,9 @@ REMEDIES: Final = {
         " POLLER_EVENT_ID_NAMESPACE, or another POLLER_STORE, for each SUTRO_API_URL."
     ),
     Issue.DELIVERY_DELAYED: (
-        "An event has waited for a sink for over an hour: the text says for which one, since when"
-        " and why. Fix its receiver, and it is sent. After 7 days it becomes a dead letter."
+        "An event has waited for a sink for over an hour: the remedy names the sink, the time and"
+        " the reason. Fix the receiver, and the event is sent. After 7 days it becomes a dead"
+        " letter."
     ),
 }
 """One sentence for each issue: its meaning and the remedy. `delayed_delivery` has more to say."""

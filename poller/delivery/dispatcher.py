@@ -63,9 +63,7 @@ class Dispatcher:
         self._clock = clock
         self._throttle = LogThrottle(clock.steady)
         self._outcomes: list[tuple[SinkWorker, Delivery, Outcome]] = []
-        self.woken = Wakeup()
-        self._group_begun = Wakeup()
-        self._group_full = Wakeup()
+        self.woken, self._group_begun, self._group_full = Wakeup(), Wakeup(), Wakeup()
         self._counters = counters = counters or Counters()
         self._times_disabled: dict[str, int] = {}
         counters.add_sinks(sinks)

@@ -11,7 +11,7 @@ def dead_letter(
     log: Log, delivery: Delivery, reason: str, *, is_sink_fault: bool | None = None
 ) -> Outcome:
     """Log that a delivery was given up, and return its outcome."""
-    advice = "sutro-poller dead ls, then replay or drop"
+    advice = "sutro-poller dead-letters ls, then replay or drop"
     _warn(
         log,
         "delivery.dead_lettered",

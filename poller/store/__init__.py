@@ -61,8 +61,8 @@ class Store(Protocol):
     async def load_states(self, job_ids: Collection[str]) -> list[JobState]:
         """Return the states of these jobs, and of all jobs that are settling or await fields.
 
-        Fields are awaited for LATE_WATCH_SECONDS. A job without a recorded state is left
-        out. A `since` in the future becomes now.
+        Fields are awaited for LATE_WATCH_SECONDS. A job without a recorded state is left out. A
+        `since` in the future becomes now.
         """
 
     async def unfinished_ids(self) -> list[str]:
@@ -84,9 +84,8 @@ class Store(Protocol):
         """Write a batch, all or nothing; return the events that could not be recorded.
 
         An event whose id is recorded already changes nothing; it is returned if the recorded one is
-        about another job. A new event gets a pending delivery,
-        due now, for each sink whose route has its type; with `same_sinks_as`, for each sink that
-        has a delivery of that other event.
+        about another job. A new event gets a pending delivery, due now, for each sink whose route
+        has its type; with `same_sinks_as`, for each sink that has a delivery of that other event.
         """
 
     async def due_deliveries(

@@ -12,7 +12,7 @@ BUSY_TIMEOUT: Final = 5.0
 """Seconds to wait for another process that is writing."""
 
 STEPS_PER_CHECK: Final = 1_000
-"""Steps of SQLite's virtual machine between two looks at the clock."""
+"""Steps of SQLite's virtual machine between two checks of a time limit."""
 
 BUSY_CODES: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 PASSING_CODES: Final = BUSY_CODES | {sqlite3.SQLITE_INTERRUPT}

@@ -27,7 +27,7 @@ class FileLock:
 
     The lock on the database file holds for each name that the file has, and cannot be removed. But
     to try it, a process has to open the file; and closing that would release the locks of SQLite
-    in the same process. So other commands try the other one: it tells whether a daemon runs.
+    in the same process. So commands try the other one, which shows whether a daemon runs.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,7 +65,7 @@ class FileLock:
         self._file = file
 
     def restore(self) -> None:
-        """Create and lock the `.lock` again if somebody has removed or replaced it."""
+        """Create and lock the `.lock` again if it was removed or replaced."""
         if self._marker is None or identity(self._marker_path) == _identity_of(self._marker):
             return
         import structlog  # noqa: PLC0415 - slow, and commands import this module too
@@ -77,7 +77,7 @@ class FileLock:
                 return
             os.close(self._marker)
             self._marker = marker
-            advice = "do not remove it while the daemon runs: commands would take it for stopped"
+            advice = "do not remove it while the daemon runs: commands would report it as stopped"
             log = structlog.get_logger()
             log.error("store.lock_replaced", path=str(self._marker_path), advice=advice)
 

@@ -28,7 +28,7 @@ TIME_COLUMNS: Final = frozenset(
 """Columns that hold seconds since 1970, and are shown as RFC 3339."""
 
 MANY_IDS: Final = 100
-"""Ids with the same prefix that are looked for, to say how many there are."""
+"""Ids with the same prefix that are read at most, to report how many there are."""
 LAST_CHARACTER: Final = "\U0010ffff"
 
 

@@ -86,7 +86,7 @@ async def _mark_sweep(store: Store, now: float) -> None:
 async def watch_for_replacement(store: Store, resync: Callable[[], Awaitable[None]]) -> None:
     """Call `resync` whenever a damaged database was replaced by a new one, which is empty.
 
-    The store looks at its files at each call, which is else rare while nothing happens.
+    The store checks its files at each call, and this makes one even while nothing else happens.
     """
     database_id = store.database_id
     while True:

@@ -56,7 +56,7 @@ class MemoryStore(SqliteStore):
         with self._lock:
             return in_transaction(self._connection, work)
 
-    async def _transact(self, work: Work[T], *, is_read: bool = False) -> T:  # noqa: ARG002
+    async def _transact(self, work: Work[T], *, is_read: bool = False) -> T:  # noqa: ARG002 - memory never fails
         return self.transact(work)
 
 

@@ -27,7 +27,7 @@ UNSEEN_TIME: Final = 0.0
 MAX_ROWID: Final = 2**63 - 1
 PAGE_ROWS: Final = 1_000
 FEW_DELIVERIES: Final = 10_000
-"""Deliveries in a state that are sorted for a page of events; more of them are found by events."""
+"""Deliveries in one state that are sorted for a page of events; for more, events are filtered."""
 
 
 @dataclass(frozen=True, slots=True)

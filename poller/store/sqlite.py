@@ -120,7 +120,6 @@ class SqliteStore(Store):
         self, sink: str, now: float, *, limit: int, busy: Collection[str] = (), early: bool = False
     ) -> list[Delivery]:
         values = {"sink": sink, "now": now, "limit": limit, "busy": _json(busy), **GAPS}
-        values |= GAPS
         return await self._read(sql.EARLY if early else sql.DUE, values, read_delivery)
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:

@@ -284,7 +284,7 @@ PROBES = ("/livez", "/readyz", "/metrics")
 
 async def test_server_keeps_places_for_probes(daemon: LiveDaemon, monkeypatch):
     """While as many requests as allowed are handled, others are rejected, but no probe is."""
-    monkeypatch.setattr(context, "MAX_BUSY", 2)
+    monkeypatch.setattr(context, "MAX_BUSY_REQUESTS", 2)
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
     url = f"{daemon.url}/v1/events/stream"
     async with daemon.session.get(url) as one, daemon.session.get(url) as other:
@@ -301,7 +301,7 @@ async def test_server_serves_others_beside_bodies_that_do_not_arrive(
     daemon: LiveDaemon, monkeypatch
 ):
     """Clients that send the head of a request and no body keep no other out."""
-    monkeypatch.setattr(context, "MAX_BUSY", 5)
+    monkeypatch.setattr(context, "MAX_BUSY_REQUESTS", 5)
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 10)
     head = b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     clients = []

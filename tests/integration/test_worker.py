@@ -216,7 +216,7 @@ async def test_worker_never_sends_a_damaged_body():
     assert await counts(store) == {"hook": (0, 1)}
     dead = [line for line in lines if line["event"] == "delivery.dead_lettered"]
     assert [line["event_id"] for line in dead] == ["evt_0"]
-    assert dead[0]["advice"] == "sutro-poller dead ls, then replay or drop"
+    assert dead[0]["advice"] == "sutro-poller dead-letters ls, then replay or drop"
 
 
 async def test_worker_does_not_retry_a_permanent_error():
