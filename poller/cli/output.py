@@ -29,7 +29,7 @@ def print_rows(
 ) -> None:
     """Print the columns of rows as a table or CSV, or all of the rows as JSON.
 
-    Only so many rows are in memory at once. The rest is not read once the reader has gone.
+    At most ROWS_AT_ONCE rows are in memory. No more are read once the reader of stdout has gone.
     """
     iterator = iter(rows)
     batches = iter(lambda: [*islice(iterator, ROWS_AT_ONCE)], [])
@@ -42,7 +42,10 @@ def print_rows(
 def print_all(
     rows: Iterable[Mapping[str, Any]], columns: Sequence[str], style: str, *, empty: str
 ) -> int:
-    """Print rows that changes return as they are made; return how many. All are made."""
+    """Print the rows of changes while they are made, and return how many there are.
+
+    All changes are made, even if the reader of stdout has gone.
+    """
     numbers = count()
     printed = (row for row, _ in zip(rows, numbers, strict=False))
     print_rows(printed, columns, style, empty=empty)

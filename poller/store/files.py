@@ -37,7 +37,7 @@ def open_private(path: Path) -> int:
 
 
 def make_private(path: Path) -> None:
-    """Take the access of other users away from the files of a database, such as a restored one."""
+    """Remove the access of other users to the files of a database, such as a restored one."""
     import structlog  # noqa: PLC0415 - slow, and commands import this module too
 
     for file in (path, sibling(path, "-wal"), sibling(path, "-shm")):

@@ -1,9 +1,9 @@
 """The check of a whole database in the background, after a run that did not end cleanly.
 
 A clean end leaves a flag in the database, which the next start removes before it changes anything
-else: neither a kill nor a power loss can leave it. The check reads the whole file, so that nothing
-waits for it. Until it has ended, a damaged database may be in use, as one may that is damaged while
-the daemon runs: what is sent has been read back, and the digest of its body was right.
+else: neither a kill nor a power loss can leave it. The check reads the whole file, so nothing waits
+for it. Until it has ended, a damaged database may be in use, as if it were damaged while the daemon
+runs: an event is sent only if the digest of its body is right.
 """
 
 import sqlite3
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 class IntegrityCheck:
     """One check, in a thread and through a connection of its own.
 
-    `damage` is what it found. `is_complete`: it has ended by itself, and found nothing.
+    `damage` is the error that it found. With `is_complete` it has read all and found none.
     """
 
     def __init__(self, path: Path) -> None:

@@ -88,7 +88,7 @@ def test_health_rejects_the_daemon_of_another_database(run_cli: RunCli, path: Pa
     assert (result.code, result.out) == (1, message)
 
 
-def test_health_asks_nobody_at_the_default_address_without_a_key(run_cli: RunCli, path: Path):
+def test_health_does_not_connect_to_the_default_address_without_a_key(run_cli: RunCli, path: Path):
     """Before a daemon has started with the database, whoever has the default port is not it."""
     result = run_cli("health")
 
