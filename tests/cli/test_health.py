@@ -96,10 +96,8 @@ def test_health_does_not_connect_to_the_default_address_without_a_key(run_cli: R
     assert result.out.startswith(f"not ready: {path}.key cannot be read")
 
 
-def test_health_of_a_store_in_memory_asks_whoever_is_at_the_default_address(
-    run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
-):
-    """A store in memory has no key: the daemon is ready nevertheless."""
+def test_health_of_a_store_in_memory_needs_no_key(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch):
+    """A store in memory has no key: the daemon at the default address is enough."""
     with http_server(200, READY) as address:
         monkeypatch.setattr("poller.cli.health.DEFAULT_ADDRESS", address)
         result = run_cli("health", POLLER_STORE="memory:")
