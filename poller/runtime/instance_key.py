@@ -49,5 +49,5 @@ def proof(key: bytes, challenge: str) -> str:
 
 
 def _key_path(database: Path) -> Path:
-    path = Path(os.path.realpath(database))  # `resolve` may raise for a loop of links
-    return path.with_name(f"{path.name}.key")
+    # `Path.resolve` may raise for a loop of links, and `with_name` does for a root folder.
+    return Path(f"{os.path.realpath(database)}.key")

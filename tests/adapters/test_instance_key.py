@@ -37,12 +37,12 @@ def test_key_that_cannot_be_made_is_empty(tmp_path: Path):
     assert (ensure_key(path), read_key(path)) == (b"", b"")
 
 
-def test_loop_of_links_has_no_key(tmp_path: Path):
-    """A database whose path is a loop of links has no key; nothing fails."""
+def test_path_of_no_database_has_no_key(tmp_path: Path):
+    """A path that is a loop of links, or a root folder, has no key; nothing fails."""
     path = tmp_path / "state.db"
     path.symlink_to(path)
 
-    assert read_key(path) == b""
+    assert (read_key(path), read_key(Path("/"))) == (b"", b"")
 
 
 def test_proof_depends_on_key_and_challenge():
