@@ -256,10 +256,9 @@ class SutroSource:
             await self._check_key(is_probe=True)
         except Unauthorized as error:
             return (Observation(job_id, requested_at, detach(error)),)
-        except (Rejected, WrongEndpoint):
-            pass  # what this server sends for unknown ids: only a job can show anything
-        except PollError:
-            return ()
+        except PollError as error:
+            if not isinstance(error, Rejected | WrongEndpoint):  # the response to unknown ids
+                return ()
         is_probe = await self._rate_limiter.acquire()
         return await self._poll_job(job_id, known, is_probe=is_probe, is_status_only=False)
 
@@ -278,9 +277,8 @@ class SutroSource:
             # Not every deployment has this endpoint: the job itself was there.
             self._large[job_id] = False
             result = Transient(str(result))
-        self._rate_limiter.report(
-            result if isinstance(result, PollError) else None, is_probe=is_probe, job_id=job_id
-        )
+        failure = result if isinstance(result, PollError) else None
+        self._rate_limiter.report(failure, is_probe=is_probe, job_id=job_id)
         self._planner.learn_job(job_id, result)
         if isinstance(result, StaleConnection):
             return ()  # an unobserved job stays due, and the next request has a new connection
