@@ -4,12 +4,14 @@ import argparse
 import math
 import secrets
 import signal
+from dataclasses import replace
 from typing import Final
 
 import anyio
 
 from poller.cli import print_output
 from poller.cli.arguments import parse_count
+from poller.settings.types import parse_duration
 from poller.sutro.simulator.script import demo_jobs
 from poller.sutro.simulator.server import Simulator, serve
 
@@ -37,20 +39,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FACTOR",
         help="jobs end after 15 to 100 s at 0.2, the default",
     )
+    parser.add_argument(
+        "--list-delay",
+        type=_duration,
+        default=0.0,
+        metavar="DURATION",
+        help="how far the rows of the job list lag behind: 90s, 2h (default: 0)",
+    )
+    parser.add_argument(
+        "--stuck-row",
+        type=parse_count,
+        default=0,
+        metavar="N",
+        help="number of jobs whose row in the job list never changes (default: 0)",
+    )
+
+
+def build(arguments: argparse.Namespace) -> Simulator:
+    """Return the simulator of the command line, with its jobs."""
+    simulator = Simulator(key=arguments.key, speed=arguments.speed, list_delay=arguments.list_delay)
+    # New IDs at each start: a daemon remembers ended jobs, and event IDs derive from job IDs.
+    scripts = demo_jobs(arguments.jobs, suffix=f"-{secrets.token_hex(2)}")
+    for number, script in enumerate(scripts):
+        simulator.add(replace(script, is_row_stuck=number < arguments.stuck_row))
+    return simulator
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT; print the variables that point the daemon here."""
-    simulator = Simulator(key=arguments.key, speed=arguments.speed)
-    # New IDs at each start: a daemon remembers ended jobs, and event IDs derive from job IDs.
-    scripts = demo_jobs(arguments.jobs, suffix=f"-{secrets.token_hex(2)}")
-    for script in scripts:
-        simulator.add(script)
+    simulator = build(arguments)
 
     async def serve_until_signal() -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
             async with serve(simulator, port=arguments.port) as base:
-                job_ids = ",".join(script.job_id for script in scripts)
+                job_ids = ",".join(simulator.job_ids)
                 # At once: a reader of the file finds all of them or none.
                 print_output(
                     f"SUTRO_API_URL={base}\nSUTRO_API_KEY={arguments.key}\nPOLLER_JOB_IDS={job_ids}"
@@ -74,3 +96,10 @@ def _factor(text: str) -> float:
     if not 0 < factor < math.inf:
         raise argparse.ArgumentTypeError("must be a number greater than 0")
     return factor
+
+
+def _duration(text: str) -> float:
+    try:
+        return float(str(parse_duration(text)))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -127,6 +127,61 @@ async def test_list_without_limit(customer: SimulatorClient) -> None:
     assert body["next_cursor"] is None
 
 
+async def listed_statuses(customer: SimulatorClient) -> dict[str, str]:
+    """Return the status of each row of the list."""
+    _, body = await customer.request("/list-jobs")
+    return {job["job_id"]: job["status"] for job in body["jobs"]}
+
+
+async def test_rows_lag_behind(customer: SimulatorClient) -> None:
+    """With a list delay a row shows its job as it was so long ago; a GET shows it as it is."""
+    customer.simulator.list_delay = 30
+    customer.simulator.add(JobScript(job_id="job-1", queue_seconds=5, run_seconds=20))
+
+    customer.clock.now += 25
+    at_its_end = await listed_statuses(customer)
+    _, body = await customer.request("/jobs/job-1")
+    customer.clock.now += 30
+    later = await listed_statuses(customer)
+
+    assert body["job"]["status"] == "SUCCEEDED"
+    assert (at_its_end, later) == ({"job-1": "QUEUED"}, {"job-1": "SUCCEEDED"})
+
+
+async def test_stuck_row_stays_as_it_was_first_shown(customer: SimulatorClient) -> None:
+    """A stuck row shows its job for ever as it was when the list began to show it."""
+    customer.simulator.add(JobScript(job_id="job-1", is_row_stuck=True, listed_after=5))
+    customer.simulator.add(JobScript(job_id="job-2"))
+
+    customer.clock.now += 9_000
+
+    assert await listed_statuses(customer) == {"job-2": "SUCCEEDED", "job-1": "RUNNING"}
+
+
+async def test_list_shows_a_job_for_a_while(customer: SimulatorClient) -> None:
+    """A row comes and goes as its script says, below those of newer jobs; a GET always works."""
+    customer.simulator.add(JobScript(job_id="job-1", listed_after=30, unlisted_after=60))
+    customer.simulator.add(JobScript(job_id="job-2"))
+    seen = []
+    for _ in range(3):
+        rows = await listed_statuses(customer)
+        seen.append((list(rows), (await customer.request("/jobs/job-1"))[0]))
+        customer.clock.now += 30
+
+    assert seen == [(["job-2"], 200), (["job-2", "job-1"], 200), (["job-2"], 200)]
+
+
+async def test_row_that_differs_from_its_job(customer: SimulatorClient) -> None:
+    """Fields of a row can be replaced, for example by an odd date or by no status."""
+    row = {"datetime_created": "1970-01-01T00:00:00Z", "status": None}
+    customer.simulator.add(JobScript(job_id="job-1", row=row))
+
+    _, page = await customer.request("/list-jobs")
+    _, alone = await customer.request("/jobs/job-1")
+
+    assert page["jobs"] == [alone["job"] | row]
+
+
 @pytest.mark.parametrize("removed", ["job-2", "job-3"])
 async def test_list_pages(customer: SimulatorClient, removed: str) -> None:
     """Pages give each job once, also when jobs come and go between two of them."""

@@ -88,6 +88,16 @@ async def test_job_is_created(customer: SimulatorClient) -> None:
     assert (seen["job"]["name"], seen["job"]["num_rows"]) == ("Mine", 7)
 
 
+async def test_job_is_created_with_a_row_of_its_own(customer: SimulatorClient) -> None:
+    """A posted script also says how the list shows the job."""
+    fields = {"listed_after": 5, "unlisted_after": 10, "is_row_stuck": True, "row": {"name": "x"}}
+    await customer.request("/simulator/jobs", "POST", job_id="mine", queue_seconds=0, **fields)
+    customer.clock.now += 5
+    _, page = await customer.request("/list-jobs")
+
+    assert [(job["job_id"], job["name"]) for job in page["jobs"]] == [("mine", "x")]
+
+
 async def test_job_is_created_from_nothing(customer: SimulatorClient) -> None:
     """A post without a body makes a job under an id that is free."""
     customer.simulator.add(JobScript(job_id="job-2"))
@@ -117,6 +127,8 @@ async def test_job_id_that_is_taken(customer: SimulatorClient) -> None:
         ("jobs", {"job_id": "a b"}, "job_id: "),
         ("jobs", {"job_id": ".."}, "job_id: "),
         ("jobs", {"colour": "red"}, "colour: "),
+        ("jobs", {"listed_after": -1}, "listed_after: "),
+        ("jobs", {"row": "RUNNING"}, "row: "),
         ("faults", {"status": 200}, "status: "),
         ("faults", {"count": 3}, "status: "),
         ("faults", {"status": 429, "path": "elsewhere"}, "path: "),

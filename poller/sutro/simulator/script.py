@@ -1,7 +1,8 @@
 """The script of one simulated job, which determines its API object at any moment."""
 
 import hashlib
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -59,6 +60,10 @@ class JobScript:
     priority: Annotated[int, Field(ge=0, le=1)] = 0
     failure: str = "The model returned no output for 3 rows."
     case: Literal["upper", "lower"] = "upper"
+    listed_after: Seconds = 0.0
+    unlisted_after: Seconds = math.inf
+    is_row_stuck: bool = False
+    row: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +86,15 @@ class SimulatedJob:
     def appears(self) -> float:
         """Return the moment from which on the API shows the job."""
         return self.moment(self.script.appears_after)
+
+    @property
+    def listed(self) -> float:
+        """Return the moment from which on the list shows the job."""
+        return max(self.appears, self.moment(self.script.listed_after))
+
+    def is_listed(self, now: float) -> bool:
+        """Return whether the list shows the job at a moment."""
+        return self.listed <= now < self.moment(self.script.unlisted_after)
 
     def status(self, now: float) -> JobStatus:
         """Return the job's status at a moment."""
@@ -134,6 +148,11 @@ class SimulatedJob:
             "cost_estimate": round(cost * self._draw("estimate", 90, 115) / 100, 6),
             "failure_reason": self.failure_reason(now),
         }
+
+    def as_row(self, now: float, *, delay: float) -> dict[str, Any]:
+        """Return the job's row at a moment, in a list whose rows are late by `delay` seconds."""
+        shown_at = self.listed if self.script.is_row_stuck else max(now - delay, self.listed)
+        return self.as_object(shown_at) | self.script.row
 
     def _after_end(self, delay: float) -> float:
         """Return the moment so many seconds of the script after the job's end."""

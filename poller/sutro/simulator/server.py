@@ -20,7 +20,7 @@ It reads the clock that it was given and never waits: a job is computed when it 
 import os
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
@@ -62,10 +62,12 @@ class Simulator:
 
     `now` returns seconds since 1970. `requests` counts API requests by kind, `log` keeps the last
     LOG_ENTRIES requests of any kind. `faults` make the next requests fail, one after the other.
+    The rows of the list show each job as it was `list_delay` seconds ago.
     """
 
     now: Callable[[], float] = time.time
     speed: float = 1.0
+    list_delay: float = 0.0
     key: str = "sk_simulator"
     prefixes: tuple[str, ...] = ("", "/v1")
     requests: Counter[Kind] = field(default_factory=Counter, init=False)
@@ -86,6 +88,11 @@ class Simulator:
         """Remove a job; return whether it existed."""
         return self._jobs.pop(job_id, None) is not None
 
+    @property
+    def job_ids(self) -> Collection[str]:
+        """The IDs of all jobs, the oldest first."""
+        return self._jobs.keys()
+
     def free_id(self) -> str:
         """Return an ID that no job has."""
         ids = (f"job-{number}" for number in count(len(self._jobs) + 1))
@@ -97,12 +104,12 @@ class Simulator:
         return job if job and job.appears <= self.now() else None
 
     def page(self, limit: int | None, before: int | None) -> list[SimulatedJob]:
-        """Return jobs, newest first: at most `limit`, with numbers below `before`."""
+        """Return jobs of the list, newest first: at most `limit`, with numbers below `before`."""
         now = self.now()
         shown = (
             job
             for job in reversed(self._jobs.values())
-            if job.appears <= now and (before is None or job.number < before)
+            if job.is_listed(now) and (before is None or job.number < before)
         )
         return list(islice(shown, limit))
 
@@ -216,11 +223,11 @@ def _get_status(simulator: Simulator, request: web.Request) -> web.Response:
 def _list_jobs(simulator: Simulator, request: web.Request) -> web.Response:
     page = read_query(request, Page)
     jobs = simulator.page(page.limit and page.limit + 1, page.cursor)
-    shown, now = jobs[: page.limit], simulator.now()
+    shown, now, delay = jobs[: page.limit], simulator.now(), simulator.list_delay
     is_more = len(jobs) > len(shown)
     return web.json_response(
         {
-            "jobs": [job.as_object(now) for job in shown],
+            "jobs": [job.as_row(now, delay=delay) for job in shown],
             "next_cursor": write_cursor(shown[-1].number) if is_more else None,
         }
     )
