@@ -37,22 +37,32 @@ class AuthGate:
     """Closed by the first 401 or 403, opened by the first response that proves the key.
 
     A 401 of the API concerns the key. A 403, or the page of a proxy, may concern one job alone, so
-    its first probe, with another job, comes at once in place of the first wait. `is_rejected` once
-    a probe has confirmed that the API rejects the key, not one job. A 403 of a job that was
-    forbidden before, while others were not, says nothing about the key.
+    its first probe, with another job, comes at once in place of the first wait. Where that one is
+    forbidden too, so may both be, one by one: then a check follows at once, which is a request that
+    concerns no job. `is_rejected` once a probe has confirmed that the API rejects the key, not one
+    job. A 403 of a job that was forbidden before, while others were not, says nothing about the
+    key. `is_checkable` until a check has had a response that says nothing about the key.
     """
 
     opens_at: float | None = None
     is_rejected: bool = False
+    is_checkable: bool = True
+    _was_checked: bool = False
     _is_suspected: bool = False
     _probes: int = 0
     _failures: int = 0
     _suspects: set[str] = field(default_factory=set)
     _forbidden_jobs: set[str] = field(default_factory=set)
 
-    def is_suspect(self, job_id: str) -> bool:
-        """Return whether the API has forbidden this job, perhaps this one alone."""
-        return job_id in self._suspects or job_id in self._forbidden_jobs
+    def needs_check(self, job_id: str) -> bool:
+        """Return whether a check, in place of this job, is the next probe.
+
+        So it is where the API has forbidden this job, perhaps this one alone, or two others. Checks
+        and jobs take turns: there are hosts that forbid all jobs that do not exist.
+        """
+        is_suspect = job_id in self._suspects or job_id in self._forbidden_jobs
+        is_undecided = len(self._suspects) > 1 and not self.is_rejected
+        return self.is_checkable and not self._was_checked and (is_suspect or is_undecided)
 
     def concerns(self, error: PollError, job_id: str | None) -> bool:
         """Return whether an error may be a rejection of the key."""
@@ -64,19 +74,22 @@ class AuthGate:
         self, error: PollError, now: float, *, is_probe: bool, job_id: str | None = None
     ) -> None:
         """Record a rejection; those of requests that were already under way change nothing."""
+        is_about_key = isinstance(error, Unauthorized) and not error.is_forbidden
+        suspects = len(self._suspects)
         if job_id and isinstance(error, Unauthorized) and error.is_forbidden:
             self._suspects.add(job_id)
         if self.opens_at is None:
-            is_about_key = isinstance(error, Unauthorized) and not error.is_forbidden
             self.opens_at = now + PROBE_DELAYS[0] if is_about_key else now
         elif is_probe:
-            self.is_rejected = self.is_rejected or (
-                isinstance(error, Unauthorized) and (self._is_suspected or not error.is_forbidden)
-            )
-            self.opens_at = now + delay_after(self._probes + 1, PROBE_DELAYS)
+            is_confirmed = self._is_suspected and (job_id is None or not self.is_checkable)
+            if isinstance(error, Unauthorized) and (is_about_key or is_confirmed):
+                self.is_rejected = True
+            is_undecided = len(self._suspects) > max(suspects, 1) and not self.is_rejected
+            delay = 0.0 if is_undecided else delay_after(self._probes + 1, PROBE_DELAYS)
+            self.opens_at = now + delay
         else:
             return
-        self._is_suspected = isinstance(error, Unauthorized)
+        self._is_suspected, self._was_checked = isinstance(error, Unauthorized), job_id is None
         self._probes, self._failures = self._probes + 1, 0
 
     def repeat(self, now: float, random: Random) -> None:
@@ -93,7 +106,7 @@ class AuthGate:
         """Allow all requests again: unless the key was rejected, only single jobs were."""
         if not self.is_rejected:
             self._forbidden_jobs |= self._suspects
-        self._suspects = set()
+        self._suspects, self.is_checkable, self._was_checked = set(), True, False
         self.opens_at, self.is_rejected, self._is_suspected = None, False, False
         self._probes, self._failures = 0, 0
 

@@ -91,8 +91,8 @@ class SutroSource:
         if job_id is None:
             self._rate_limiter.release_unused()
             return None
-        if is_probe and self._rate_limiter.gate.is_suspect(job_id):
-            return PollRequest((job_id,), partial(self._poll_suspect, job_id))
+        if is_probe and self._rate_limiter.gate.needs_check(job_id):
+            return PollRequest((job_id,), partial(self._poll_after_check, job_id))
         request = None if is_probe else self._plan_page(queue, job_id)
         if request and (unconfirmed := self._job_to_confirm(request, queue)):
             job_id, request = unconfirmed, None
@@ -198,13 +198,12 @@ class SutroSource:
     async def _read_page(
         self, request: PageRequest, *, is_probe: bool, known: Known = no_known_jobs
     ) -> JobPage:
-        """Read a page and learn from it. Raises PollError."""
+        """Read a page and learn from it; a 403 may concern the list alone. Raises PollError."""
         try:
             page = await self._client.list_jobs(
                 limit=request.limit, cursor=request.page.cursor, known=known
             )
         except PollError as error:
-            # A 403 may concern the list alone.
             is_forbidden = isinstance(error, Unauthorized) and error.is_forbidden
             failure = Rejected("the API forbids the list of jobs (403)") if is_forbidden else error
             self._is_list_forbidden = is_forbidden
@@ -249,16 +248,17 @@ class SutroSource:
         self._confirmations.record_page(page.jobs)
         return _observations(page, requested_at)
 
-    async def _poll_suspect(self, job_id: str, known: Known) -> Sequence[Observation]:
-        """Poll a job that was forbidden if the key is accepted: the job proves nothing else."""
+    async def _poll_after_check(self, job_id: str, known: Known) -> Sequence[Observation]:
+        """Poll a job unless a check shows that the key is rejected: the job may prove nothing."""
         requested_at = self._now()
         try:
             await self._check_key(is_probe=True)
         except Unauthorized as error:
             return (Observation(job_id, requested_at, detach(error)),)
-        except PollError as error:
-            if not isinstance(error, Rejected | WrongEndpoint):  # the response to unknown ids
-                return ()
+        except (Rejected, WrongEndpoint):  # the response to unknown ids
+            self._rate_limiter.gate.is_checkable = False
+        except PollError:
+            return ()
         is_probe = await self._rate_limiter.acquire()
         return await self._poll_job(job_id, known, is_probe=is_probe, is_status_only=False)
 

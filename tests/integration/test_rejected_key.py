@@ -251,11 +251,11 @@ async def test_forbidden_jobs_are_not_taken_for_a_rejected_key_in_an_outage():
     assert poller_types(store) == []
 
 
-@pytest.mark.parametrize("others", [0, 3])
-async def test_forbidden_job_is_no_rejected_key_from_the_start(others: int):
-    """One job that is forbidden proves nothing twice, when no other job has a response at all."""
-    (api, ids), store = an_api(1 + others), a_store()
-    api.answers |= dict.fromkeys(ids, Transient("503")) | {"job-0": FORBIDDEN}
+@pytest.mark.parametrize(("forbidden", "others"), [(1, 0), (1, 3), (2, 0), (2, 3), (5, 1)])
+async def test_forbidden_jobs_are_no_rejected_key_from_the_start(forbidden: int, others: int):
+    """Jobs that are forbidden one by one prove nothing, when no other job has a response at all."""
+    (api, ids), store = an_api(forbidden + others), a_store()
+    api.answers |= dict.fromkeys(ids, Transient("503")) | dict.fromkeys(ids[:forbidden], FORBIDDEN)
 
     async with watching(api, store, *ids, policy=FIXED):
         await anyio.sleep(14_400.0)
@@ -264,7 +264,20 @@ async def test_forbidden_job_is_no_rejected_key_from_the_start(others: int):
     assert len(api.times("job-0")) >= 10
 
 
-@pytest.mark.parametrize("unknown", [Rejected("422"), WrongEndpoint("404")])
+@pytest.mark.parametrize("jobs", [1, 3])
+async def test_forbidden_job_costs_few_requests(jobs: int):
+    """Jobs that are forbidden one by one are polled every 15 minutes, also where no other is."""
+    (api, ids), store = an_api(jobs), a_store()
+    api.answers |= dict.fromkeys(ids, FORBIDDEN)
+
+    async with watching(api, store, *ids, policy=FIXED):
+        await anyio.sleep(120.0)
+
+    assert len(api.asked) <= 2 * jobs + 2
+    assert poller_types(store) == []
+
+
+@pytest.mark.parametrize("unknown", [Rejected("422"), WrongEndpoint("404"), FORBIDDEN])
 async def test_job_that_was_forbidden_is_polled_where_unknown_ids_are_rejected(unknown):
     """Where a made-up ID cannot show that the key is accepted, the job itself can."""
     (api, ids), store = an_api(1), a_store()
