@@ -44,7 +44,7 @@ test-faults: $(VENV)/.installed ## Inject faults for half an hour and update doc
 		FAULTS_RESULTS=$(CURDIR)/build/faults.jsonl $(PYTEST) $(WORKERS) tests/fault_injection
 	$(BIN)/python tests/fault_injection/report.py build/faults.jsonl $(SEED)
 
-bench: $(VENV)/.installed ## Compare with other ways to poll for 20 minutes; CHAPTERS="polls pages" runs two
+bench: $(VENV)/.installed ## Compare with other ways to poll for half an hour; CHAPTERS="polls pages" runs two
 	timeout -v -s INT -k 120 $(LIMIT) $(BIN)/python -m tests.bench $(CHAPTERS)
 
 SEED := $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')

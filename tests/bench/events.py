@@ -10,8 +10,8 @@ from tests.bench.race import histogram
 from tests.bench.results import Chapter, Row
 
 JOBS: Final = 4_000
-TARGET: Final = 1_000
-SINKS: Final = (1, 4)
+TARGETS: Final = {1: 1_500, 4: 700}
+"""Events per second, by the number of sinks."""
 SECRET: Final = "whsec_" + 32 * "A"
 
 HOW: Final = f"""\
@@ -51,19 +51,19 @@ def deliver(sinks: int) -> Sent:
 
 def chapter(rounds: int) -> Chapter:
     """Measure one sink and four sinks by turns."""
-    sent: dict[int, list[Sent]] = {sinks: [] for sinks in SINKS}
+    sent: dict[int, list[Sent]] = {sinks: [] for sinks in TARGETS}
     for _ in range(rounds):
-        for sinks in SINKS:
+        for sinks in TARGETS:
             sent[sinks].append(deliver(sinks))
     rows = []
-    for sinks in SINKS:
+    for sinks, least in TARGETS.items():
         rates = [rate.a_second for rate in sent[sinks]]
         rows.append(
             Row(
                 what=f"{sinks} {'sink' if sinks == 1 else 'sinks'}: events per second",
                 figure=histogram(rates),
-                to_reach=f"{TARGET:,}" if sinks == 1 else "",
-                is_reached=median(rates) >= TARGET if sinks == 1 else None,
+                to_reach=f"{least:,}",
+                is_reached=median(rates) >= least,
             )
         )
         figure = histogram([rate.a_cpu_second for rate in sent[sinks]])

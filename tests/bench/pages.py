@@ -44,19 +44,19 @@ def runner(server: Server, watched: int, jobs: int = JOBS) -> Runner:
 def chapter(race: Race) -> Chapter:
     """Compare fleets of all sizes."""
     with on_one_core(), Server.serving(JOBS) as server:
-        seen = race.run(server, {str(watched): runner(server, watched) for watched in FLEETS})
+        observed = race.run(server, {str(watched): runner(server, watched) for watched in FLEETS})
         usual = partial(a_fleet, server, watched=FLEETS[2], jobs=JOBS)
         more = profiled.describe("the CPU of the daemon's pages", usual)
     rows = [
         Row(
-            what=f"{watched:,} watched jobs: seen per CPU second",
-            figure=histogram(seen[str(watched)]),
+            what=f"{watched:,} watched jobs: observed per CPU second",
+            figure=histogram(observed[str(watched)]),
             to_reach=f"{TARGET:,}" if watched >= 100 else "",
-            is_reached=median(seen[str(watched)]) >= TARGET if watched >= 100 else None,
+            is_reached=median(observed[str(watched)]) >= TARGET if watched >= 100 else None,
         )
         for watched in FLEETS
     ]
-    growth = ratios(seen["100"], seen[str(JOBS)])
+    growth = ratios(observed["100"], observed[str(JOBS)])
     rows.append(
         Row(
             what=f"CPU for a page of {JOBS:,} jobs, against one of 100",
@@ -65,4 +65,4 @@ def chapter(race: Race) -> Chapter:
             is_reached=median(growth) <= LINEAR,
         )
     )
-    return Chapter("Jobs seen through pages", HOW, rows, more)
+    return Chapter("Jobs observed through pages", HOW, rows, more)

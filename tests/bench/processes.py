@@ -55,7 +55,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A process, as the kernel sees it."""
+    """A process, and what the kernel reports about it."""
 
     process: subprocess.Popen[bytes]
 

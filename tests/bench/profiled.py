@@ -1,7 +1,7 @@
 """The CPU time of a daemon by module: it runs under cProfile, in a process of its own.
 
 Built-in functions count for their callers. Profiling makes calls more expensive than they are, so
-the shares show where to look, and no more.
+the shares show where the time goes, but not how much could be saved.
 """
 
 import cProfile

@@ -2,8 +2,9 @@
 
 import os
 import platform
+import re
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -49,9 +50,23 @@ class Chapter:
         return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def write(chapters: Iterable[Chapter], command: str) -> None:
-    """Write all chapters into RESULTS.md."""
-    RESULTS.write_text("\n".join((_preface(command), *map(str, chapters))))
+def start(command: str) -> None:
+    """Begin RESULTS.md anew: no chapter is left of an earlier run."""
+    RESULTS.write_text(_preface(command), "utf-8")
+
+
+def write(chapter: Chapter) -> None:
+    """Write a chapter into RESULTS.md, in the place of the one with the same title, if any."""
+    head, *parts = re.split("^(?=## )", RESULTS.read_text("utf-8"), flags=re.MULTILINE)
+    sections = {part.partition("\n")[0]: part.strip() + "\n" for part in parts}
+    sections[f"## {chapter.title}"] = f"{chapter}\n{_stamp()}\n"
+    RESULTS.write_text("\n".join((head.strip() + "\n", *sections.values())), "utf-8")
+
+
+def _stamp() -> str:
+    """Return when and where a chapter was measured."""
+    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
+    return f"Measured on {datetime.now(UTC):%Y-%m-%d}: {machine}."
 
 
 def _preface(command: str) -> str:
@@ -61,8 +76,10 @@ def _preface(command: str) -> str:
     return f"""\
 # What the benchmark measured
 
-Written by `{command}` on {datetime.now(UTC):%Y-%m-%d}. A figure is a median, and in brackets from
-where to where it went; CPU seconds are user and system time of all threads of the client's process.
+Written by `{command}` on {datetime.now(UTC):%Y-%m-%d}. The line below each
+chapter has its own date, as a chapter can be measured again. A figure is a median, and in brackets
+from where to where it went; CPU seconds are user and system time of all threads of the client's
+process.
 
 | | |
 |---|---|

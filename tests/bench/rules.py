@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, NamedTuple
 
-from poller.core.pacing import PollPolicy, next_poll_delay
-from poller.core.state import JobState, LifecyclePolicy
+from poller.core.pacing import JITTER_SHARE, PollPolicy
 
 
 class Timeline(NamedTuple):
@@ -32,15 +31,16 @@ Watch = Callable[[Timeline, Random, float], Watched]
 
 
 def sutro_poller(timeline: Timeline, random: Random, factor: float) -> Watched:
-    """Poll as the daemon does: once a job was observed running, its age is that of the run."""
-    policy = PollPolicy(factor=factor)
+    """Poll one job as the daemon does: once it was observed running, its age is that of the run.
+
+    The pauses of the default policy are multiplied, but not the longest one.
+    """
+    policy = PollPolicy(factor=factor * PollPolicy().factor)
     at, polls = 0.0, 1
     while at < timeline.ended:
         began = timeline.started if at >= timeline.started else 0.0
-        state = JobState(job_id="", since=began)
-        at += next_poll_delay(
-            state, None, 0, now=at, policy=policy, rules=LifecyclePolicy(), random=random.random
-        )
+        jitter = JITTER_SHARE * (2.0 * random.random() - 1.0)
+        at += policy.interval(at - began) * (1.0 + jitter)
         polls += 1
     return Watched(polls, at - timeline.ended)
 

@@ -121,10 +121,15 @@ def measure(rule: Rule, timelines: Sequence[Timeline], factor: float = 1.0) -> F
     """Poll every job by a rule."""
     random = Random(SEED)
     watched = [rule.watch(timeline, random, factor) for timeline in timelines]
-    lags = [job.lag for job in watched]
+    requests = fmean(job.requests for job in watched)
+    return summarize(requests, [job.lag for job in watched])
+
+
+def summarize(requests: float, lags: Sequence[float]) -> Figures:
+    """Return the figures of so many requests per job, and of the lag of each job."""
     percentiles = quantiles(lags, n=100, method="inclusive")
     return Figures(
-        requests=fmean(job.requests for job in watched),
+        requests=requests,
         mean=fmean(lags),
         median=percentiles[49],
         p95=percentiles[94],

@@ -145,7 +145,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, text: bytes) -> None:
-        """Answer every request that is complete."""
+        """Respond to every request that is complete."""
         self._text += text
         while (head := self._text.find(b"\r\n\r\n")) >= 0:
             size = head + 4 + self._length(self._text[:head])

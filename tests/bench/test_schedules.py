@@ -6,6 +6,7 @@ from random import Random
 import anyio
 import pytest
 
+from poller.core.pacing import PollPolicy
 from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from tests.bench.rules import (
@@ -60,7 +61,8 @@ BY_HAND = [
 @pytest.mark.parametrize(("watch", "timeline", "expected"), BY_HAND)
 def test_rules_by_hand(watch, timeline, expected):
     """Each rule polls when its source says, if every draw is the middle."""
-    watched = watch(timeline, Middle(), 10.0 if watch is fixed else 1.0)
+    factors = {fixed: 10.0, sutro_poller: 1.0 / PollPolicy().factor}
+    watched = watch(timeline, Middle(), factors.get(watch, 1.0))
 
     assert watched.requests == expected.requests
     assert watched.lag == pytest.approx(expected.lag, abs=1e-3)

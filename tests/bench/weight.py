@@ -3,8 +3,9 @@
 It runs as users run it, with the log and a webhook as sinks and SQLite.
 """
 
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -22,6 +23,9 @@ FIRST: Final = ("list-jobs", "jobs")
 SETTLED: Final = 3.0
 WARM_UP: Final = 30.0
 MEASURED: Final = 30.0
+MAX_SHARE: Final = 0.02
+COMMANDS: Final = ("status", "jobs ls")
+MAX_COMMAND_SECONDS: Final = 0.3
 NOBODY: Final = "http://127.0.0.1:9/events"
 ONCE: Final = {
     "POLLER_MIN_INTERVAL": "1d",
@@ -34,9 +38,10 @@ KIB_A_MIB: Final = 1024
 HOW: Final = f"""\
 Started with a file of jobs that run (0 jobs: `POLLER_DISCOVER=on` with an empty account), with the
 log and a webhook as sinks. CPU and wall time go from the start of the process to its first request:
-by then every job is accepted. Memory is resident memory, once every job has been seen, for which
-the daemon looks as fast as it can. {AT_REST:,} jobs at the default pace are measured for
-{MEASURED:.0f} s, {WARM_UP:.0f} s after a restart, when each of them has been seen before."""
+by then every job is accepted. Memory is resident memory, once every job was polled, as fast as
+possible. {AT_REST:,} jobs at the default pace are measured for {MEASURED:.0f} s,
+{WARM_UP:.0f} s after a restart, when each of them has been polled before. `status` and `jobs ls`
+run after that; their CPU time is that of the command, with the start of Python."""
 
 
 class Weight(NamedTuple):
@@ -74,16 +79,34 @@ def weigh(jobs: int) -> Weight:
             return Weight(seconds, used, running.resident_mib)
 
 
-def rest(jobs: int) -> float:
-    """Watch so many jobs at the default pace, and return the CPU share of a core."""
+class Rest(NamedTuple):
+    """The share of a core that watching takes, and the CPU seconds of each command."""
+
+    share: float
+    commands: Mapping[str, float]
+
+
+def rest(jobs: int) -> Rest:
+    """Watch so many jobs at the default pace."""
     with Server.serving(jobs) as server, TemporaryDirectory() as name:
-        with _started(server, Path(name), jobs, **ONCE):
+        folder = Path(name)
+        with _started(server, folder, jobs, **ONCE):
             server.until_quiet(SETTLED)
-        with _started(server, Path(name), jobs) as running:
+        with _started(server, folder, jobs) as running:
             time.sleep(WARM_UP)
             used = running.cpu_seconds
             time.sleep(MEASURED)
-            return (running.cpu_seconds - used) / MEASURED
+            share = (running.cpu_seconds - used) / MEASURED
+            variables = program(server, folder, jobs).variables
+            return Rest(share, {verb: _command(variables, verb) for verb in COMMANDS})
+
+
+def _command(variables: Mapping[str, str], verb: str) -> float:
+    """Return the CPU seconds of a command."""
+    command = Program((sys.executable, "-m", "poller", *verb.split()), variables)
+    with TemporaryDirectory() as name, command.running(Path(name)) as running:
+        running.until_ended()
+        return running.cpu_seconds
 
 
 def chapter(rounds: int) -> Chapter:
@@ -94,17 +117,29 @@ def chapter(rounds: int) -> Chapter:
             weights[jobs].append(weigh(jobs))
     rows = [row for jobs, weighed in weights.items() for row in _rows(jobs, weighed)]
     rows.append(_growth(weights))
-    share = rest(AT_REST)
-    what = f"{AT_REST:,} jobs at the default pace: CPU"
-    figure, most = f"{share:.1%} of a core", 0.02
-    rows.append(Row(what=what, figure=figure, to_reach="at most 2 %", is_reached=share <= most))
-    return Chapter("Start, memory, rest", HOW, rows)
+    return Chapter("Start, memory, rest", HOW, [*rows, *_rest_rows(rest(AT_REST))])
+
+
+def _rest_rows(measured: Rest) -> Iterator[Row]:
+    yield Row(
+        what=f"{AT_REST:,} jobs at the default pace: CPU",
+        figure=f"{measured.share:.1%} of a core",
+        to_reach=f"at most {MAX_SHARE:.0%}",
+        is_reached=measured.share <= MAX_SHARE,
+    )
+    for verb, seconds in measured.commands.items():
+        yield Row(
+            what=f"{AT_REST:,} jobs: CPU s of `{verb}`",
+            figure=f"{seconds:.2f}",
+            to_reach=f"at most {MAX_COMMAND_SECONDS:g}",
+            is_reached=seconds <= MAX_COMMAND_SECONDS,
+        )
 
 
 def _rows(jobs: int, weighed: list[Weight]) -> Iterator[Row]:
     for name, unit, most in (
         ("seconds", "s to the first request", 5.0 if jobs == FLEETS[-1] else None),
-        ("cpu_seconds", "CPU s to the first request", None if jobs else 0.6),
+        ("cpu_seconds", "CPU s to the first request", None if jobs else 0.5),
         ("resident_mib", "MiB resident", None if jobs else 60.0),
     ):
         values = [getattr(weight, name) for weight in weighed]
