@@ -3,8 +3,8 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeGuard
 
 from poller.core.job_status import JobStatus
 
@@ -17,6 +17,10 @@ A space, a comma or a quote in what a user names is a mistake; `.` and `..` chan
 JOB_ID_RULE: Final = (
     "a job ID has 1 to 256 printable ASCII characters, but no space, comma or quote"
 )
+
+EARLIEST_CREATION: Final = datetime(2020, 1, 1, tzinfo=UTC)
+CLOCK_TOLERANCE: Final = timedelta(days=1)
+"""How far ahead of the API's clock one of its times may be."""
 
 PROMISED_FIELDS: Final = ("datetime_completed", "job_cost", "input_tokens", "output_tokens")
 """The fields that the API adds to every job that has ended, some of them later than the status."""
@@ -98,6 +102,11 @@ EVENT_FIELDS: Final = tuple(
 def aware(moment: datetime) -> datetime:
     """Return a moment with its zone, which is UTC if it names none."""
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def is_plausible(created: datetime | None, now: datetime) -> TypeGuard[datetime]:
+    """Return whether a time of the API can be believed; a wrong clock writes others than these."""
+    return created is not None and EARLIEST_CREATION <= created <= now + CLOCK_TOLERANCE
 
 
 def format_rfc3339(moment: datetime) -> str:

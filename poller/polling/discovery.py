@@ -1,8 +1,8 @@
 """Which jobs of the account are watched without being named, and when the list is scanned.
 
-New jobs come on top of the list. Each scan goes down to what the last one has seen; the first goes
-down to the oldest job that counts. Jobs that had ended before discovery first ran with this
-database, deployment and filter, or so long ago that their record may be pruned, are not announced.
+Jobs that had ended before discovery first ran with this database, deployment and filter, or so long
+ago that their record may be pruned, are not announced. Where an ended job has no date that can be
+believed, it is new if the list did not show it at first.
 """
 
 import json
@@ -21,11 +21,10 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Final, Protocol
 
-import anyio
 import structlog
 
 from poller.core.errors import PollError
-from poller.core.jobs import Job, aware
+from poller.core.jobs import Job, aware, is_plausible
 from poller.core.outbox import MIN_JOB_RETENTION, WriteBatch
 from poller.core.pacing import Backoff, Random
 from poller.runtime.clock import Clock
@@ -52,6 +51,10 @@ class JobListing(Protocol):
         """When the top of the list was last known, in seconds of `Clock.steady`."""
 
     @property
+    def is_surveyed(self) -> bool:
+        """Return whether the list was read down to the oldest job that counts."""
+
+    @property
     def clock_skew(self) -> float:
         """The API's clock minus ours, in seconds."""
 
@@ -59,7 +62,7 @@ class JobListing(Protocol):
         """Forget which jobs of the list are known."""
 
     def scan(self, since: datetime) -> AsyncIterator[Sequence[Observation]]:
-        """Read the list from the top down to jobs that are known, or older. Raises PollError."""
+        """Read the list as far as it may have changed. Raises PollError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,21 +73,32 @@ class DiscoveryFilter:
     model: str = "*"
     max_age: float = 7 * 86_400.0
 
-    def admits(self, job: Job, *, now: datetime, started_at: datetime) -> bool:
-        """Return whether to watch a job. `now` and `started_at` are times of the API's clock."""
+    def admits(
+        self, job: Job, *, now: datetime, started_at: datetime, is_new: bool = False
+    ) -> bool:
+        """Return whether to watch a job. `now` and `started_at` are times of the API's clock.
+
+        An ended job without a date that can be believed is watched if it `is_new`.
+        """
         if not _matches(job.name, self.name) or not _matches(job.model, self.model):
             return False
-        if job.datetime_created and job.datetime_created < self.since(now):
+        if is_plausible(job.datetime_created, now) and job.datetime_created < self.since(now):
             return False
         if not job.status.is_terminal:
             return True
-        ended = job.datetime_completed or job.datetime_created
+        ended = _ended_at(job, now)
         retained_since = now - timedelta(seconds=MIN_JOB_RETENTION)
-        return ended is not None and ended >= max(started_at, retained_since)
+        return is_new if ended is None else ended >= max(started_at, retained_since)
 
     def since(self, now: datetime) -> datetime:
         """Return when the oldest job that counts was created."""
         return now - timedelta(seconds=self.max_age)
+
+
+def _ended_at(job: Job, now: datetime) -> datetime | None:
+    """Return when a job ended, or at least was created, or None if no date can be believed."""
+    dates = (job.datetime_completed, job.datetime_created)
+    return next((date for date in dates if is_plausible(date, now)), None)
 
 
 def _matches(text: str | None, pattern: str) -> bool:
@@ -119,6 +133,7 @@ class Discovery:
         self._needs_rescan = True
         self._retry = Wakeup()
         self._rejections = 0
+        self._undated: set[str] = set()
 
     @property
     def is_rejected(self) -> bool:
@@ -127,33 +142,36 @@ class Discovery:
 
     def admits(self, job: Job) -> bool:
         """Return whether to watch a job that a page shows."""
-        return self._filter.admits(job, now=self._api_time(), started_at=self._start_in_api_time())
+        now, started_at = self._api_time(), self._start_in_api_time()
+        if not self._source.is_surveyed and job.status.is_terminal and not _ended_at(job, now):
+            self._undated.add(job.job_id)
+        is_new = job.job_id not in self._undated
+        return self._filter.admits(job, now=now, started_at=started_at, is_new=is_new)
 
     def rescan(self) -> None:
         """Read the whole list again: the store has lost what was recorded of it."""
         self._needs_rescan = True
 
     def retry(self) -> None:
-        """Read the list now, if it waits after a failure."""
+        """Read the list now."""
         self._retry.notify()
 
     async def run(self, ingest: Callable[[Sequence[Observation]], Awaitable[None]]) -> None:
         """Scan until cancelled; pass `ingest` what each page shows."""
-        failures = 0
+        failures, since = 0, self._retry.count
         while True:
             if self._needs_rescan:
                 await self._begin()
             delay = self._source.scanned_at + self._interval - self._clock.steady()
-            if delay > 0.0:
-                await anyio.sleep(delay)
+            if delay > 0.0 and not await self._retry.wait(delay, since=since):
                 continue
+            since = self._retry.count
             try:
                 async for observations in self._source.scan(self._filter.since(self._api_time())):
                     self._start_in_api_time()  # by now the API's clock is known
                     await ingest(observations)
                 failures = self._rejections = 0
             except PollError as error:
-                since = self._retry.count
                 await ingest(())  # a rejected key is announced though there is no job to poll
                 delay = self._delay_after(error, failures, self._rejections)
                 failures += 1

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -72,11 +71,6 @@ class JobPage:
 
     jobs: tuple[Job, ...]
     next_cursor: str | None
-
-    def is_older_than(self, moment: datetime) -> bool:
-        """Return whether most of its jobs were created before a moment: one date may be odd."""
-        created = sorted(job.datetime_created for job in self.jobs if job.datetime_created)
-        return bool(created) and created[len(created) // 2] < moment
 
 
 class SutroClient:

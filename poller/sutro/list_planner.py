@@ -89,12 +89,6 @@ class ListPlanner:
         self._credit = 1.0
         self._limit = PAGE_JOBS
         self._failures, self._failures_allowed = 0, FAILURES_BEFORE_GET
-        self._top: frozenset[str] = frozenset()
-        self.scanned_at = -math.inf
-
-    def invalidate(self) -> None:
-        """Forget which jobs at the top are known."""
-        self._top, self.scanned_at = frozenset(), -math.inf
 
     def retry(self) -> None:
         """Allow the list again at once, if it was rejected or failing."""
@@ -141,8 +135,8 @@ class ListPlanner:
         return PageRequest(list_page, self._limit, (), is_whole=True)
 
     def peek(self) -> PageRequest | None:
-        """Return a small first page that can show a few new jobs, once older ones are known."""
-        if not self._top or self._limit <= PEEK_JOBS:
+        """Return a small first page that can show a few new jobs, if pages may be larger."""
+        if self._limit <= PEEK_JOBS:
             return None
         return PageRequest(self._pages[0], PEEK_JOBS, (), is_whole=False)
 
@@ -162,19 +156,8 @@ class ListPlanner:
             return None
         return PageRequest(self._pages[number], self._limit, (), is_whole=True)
 
-    def reaches_known(self, page: JobPage) -> bool:
-        """Return whether a page reaches down to what the last scan saw at the top."""
-        return any(job.job_id in self._top for job in page.jobs)
-
-    def mark_scanned(self, page: JobPage) -> None:
-        """Record that this first page, and all below it, is known."""
-        self._top = frozenset(job.job_id for job in page.jobs)
-        self.scanned_at = self._now()
-
     def learn_page(self, request: PageRequest, page: JobPage) -> None:
         """Record what a page showed."""
-        if request.page.cursor is None and self.reaches_known(page):
-            self.mark_scanned(page)
         self.retry()
         list_page, shown = request.page, [job.job_id for job in page.jobs]
         if not self.has(list_page):

@@ -1,8 +1,7 @@
 """The Sutro API as a source of observations: one request a turn of the rate limiter."""
 
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -22,12 +21,10 @@ from poller.core.jobs import Job
 from poller.sutro.client import JobPage, SutroClient, detach, no_known_jobs
 from poller.sutro.confirmations import Confirmations
 from poller.sutro.list_planner import ListPlanner, PageRequest, is_list_error
+from poller.sutro.list_scanner import ListScanner
 from poller.sutro.port import Known, Observation, PollRequest, QueueView
 from poller.sutro.rate_limit import RateLimiter
 
-SURVEY_INTERVAL: Final = 300.0
-LATE_SECONDS: Final = 600.0
-"""How much later than its submission a job may show in the list."""
 UNLIKELY_ID: Final = "sutro-poller-check"
 """No job has this id: with a valid key, the API responds with 404."""
 
@@ -56,7 +53,7 @@ class SutroSource:
         self._planner = planner
         self._now = now
         self._renew_key = renew_key
-        self._surveyed_at = -math.inf
+        self._scanner = ListScanner(planner, self._fetch_page, now)
         # The jobs whose object was too large, and whether to request their status alone.
         self._large: dict[str, bool] = {}
         self._is_list_forbidden = False
@@ -107,59 +104,27 @@ class SutroSource:
     @property
     def scanned_at(self) -> float:
         """When the top of the list was last known; -inf if what is below it is to be read."""
-        return -math.inf if self._is_survey_due else self._planner.scanned_at
+        return self._scanner.scanned_at
+
+    @property
+    def is_surveyed(self) -> bool:
+        """Return whether the list was read down to the oldest job that counts."""
+        return self._scanner.survey.is_complete
 
     def invalidate(self) -> None:
         """Forget which jobs of the list are known."""
-        self._planner.invalidate()
-        self._surveyed_at = -math.inf
+        self._scanner.survey.reset()
+
+    async def scan(self, since: datetime) -> AsyncIterator[Sequence[Observation]]:
+        """Read the list as far as it may have changed; `ListScanner.scan` says how far that is."""
+        async for requested_at, page in self._scanner.scan(since, lambda: self.clock_skew):
+            yield _observations(page, requested_at)
 
     def retry(self) -> None:
         """Retry a rejected API key, the search for the prefix of the URL, and the list."""
         self._client.find_again()
         self._planner.retry()
         self._rate_limiter.retry()
-
-    async def scan(self, since: datetime) -> AsyncIterator[Sequence[Observation]]:
-        """Read the list from the top down to jobs that are known, or created before `since`.
-
-        A job may show late, below others that are known. So every SURVEY_INTERVAL seconds the list
-        is read down to jobs that were created LATE_SECONDS before the last time. Raises PollError;
-        the rest of the list then stays unknown. At a closed gate the first page is a probe.
-        """
-        began_at, is_survey = self._now(), self._is_survey_due
-        if self._surveyed_at > 0.0:
-            horizon = self._surveyed_at + self.clock_skew - LATE_SECONDS
-            since = max(since, datetime.fromtimestamp(horizon, UTC))
-        if not is_survey and (peek := self._planner.peek()):
-            requested_at, page = await self._fetch_page(peek)
-            yield _observations(page, requested_at)
-            if self._planner.reaches_known(page):
-                return
-        request: PageRequest | None = self._planner.first()
-        first = None
-        while request:
-            try:
-                requested_at, page = await self._fetch_page(request)
-            except PollError as error:
-                if first and is_list_error(error):  # the list itself works
-                    raise Transient(f"a page below the first: {error}") from None
-                raise
-            first = first or page
-            yield _observations(page, requested_at)
-            is_known = not is_survey and self._planner.reaches_known(page)
-            is_done = is_known or page.is_older_than(since)
-            if not is_done and not self._planner.has(request.page):
-                return  # the list was forgotten meanwhile: the rest of it is still unknown
-            request = None if is_done else self._planner.after(request)
-        if first:
-            self._planner.mark_scanned(first)
-        if is_survey:
-            self._surveyed_at = began_at
-
-    @property
-    def _is_survey_due(self) -> bool:
-        return self._now() - self._surveyed_at >= SURVEY_INTERVAL
 
     async def _fetch_page(self, request: PageRequest) -> tuple[float, JobPage]:
         """Wait for a turn and read a page. Raises PollError.
@@ -246,6 +211,7 @@ class SutroSource:
             result = detach(error)
             return [Observation(job_id, requested_at, result, from_list=True) for job_id in job_ids]
         self._confirmations.record_page(page.jobs)
+        self._scanner.survey.record_page(request, page, requested_at, self.clock_skew)
         return _observations(page, requested_at)
 
     async def _poll_after_check(self, job_id: str, known: Known) -> Sequence[Observation]:

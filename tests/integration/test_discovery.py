@@ -129,7 +129,10 @@ async def test_discovery_finds_a_job_that_ended_between_scans(account: Account):
 
 
 async def test_discovery_ignores_jobs_completed_before_first_start(account: Account):
-    """Ten thousand old jobs are no events, and cost a page a hundred; a running one is watched."""
+    """Ten thousand old jobs are no events, and cost a page a hundred; a running one is watched.
+
+    Later they cost as much for each doubling of their age, when all of them are read again.
+    """
     account.add("long", run_seconds=2 * HOUR)
     for number in range(10_000):
         account.add(f"old-{number}", queue_seconds=0.0, run_seconds=0.5)
@@ -141,17 +144,17 @@ async def test_discovery_ignores_jobs_completed_before_first_start(account: Acco
 
     assert account.ends == ["long"]
     assert at_start <= 105
-    assert account.pages - at_start <= 245
+    assert account.pages - at_start <= 245 + 3 * 100
 
 
 async def test_discovery_of_an_idle_account_costs_a_page_every_half_minute(account: Account):
-    """While nothing is new each scan is one request."""
+    """While nothing is new each scan is one request, but for a few that read deeper."""
     account.add(*(f"old-{number}" for number in range(150)), run_seconds=1.0)
     await anyio.sleep(10.0)
     async with account.discovering():
         await anyio.sleep(HOUR)
 
-    assert account.pages <= 124
+    assert account.pages <= 120 + 6
 
 
 @pytest.mark.slow
