@@ -4,23 +4,18 @@ Queries use a connection that cannot write. Each change is one short transaction
 delivery workers of a running daemon pick up within five seconds.
 """
 
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from poller.core.auth_notice import AUTH_FLAG, AuthNotice
 from poller.core.errors import StoreError, StoreUnavailable, StoreUnusable
-from poller.core.job_status import TERMINAL_STATUSES
-from poller.core.jobs import EVENT_FIELDS
-from poller.core.outbox import DAY, DeliveryStatus
+from poller.core.outbox import DeliveryStatus
 from poller.store import admin_sql as sql
 from poller.store import repairs, schema
 from poller.store.connection import (
@@ -32,16 +27,15 @@ from poller.store.connection import (
     interrupt_when,
     primary_code,
 )
+from poller.store.costs import Sums, read_costs
 from poller.store.file_checks import check_is_database, is_immutable
 from poller.store.file_lock import is_locked
 from poller.store.files import resolved
 from poller.store.filters import EventFilter, Row, complete, select
 from poller.store.pagination import (
     deliveries_page,
-    ended_jobs_page,
     events_page,
     every_row,
-    job_object,
     jobs_page,
 )
 from poller.store.sql import DATABASE_ID, FLAGS
@@ -50,7 +44,6 @@ T = TypeVar("T")
 CANNOT_OPEN_CODES: Final = frozenset(
     {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
 )
-DECODE_EXACTLY: Final = json.JSONDecoder(parse_float=Decimal).decode
 QUERY_LIMIT: Final = 60.0
 SAME_STORE_ADVICE: Final = "use the same POLLER_STORE or --env-file as the daemon"
 SAME_USER_ADVICE: Final = "run this command as the user of the daemon"
@@ -107,18 +100,9 @@ class StoreAdmin:
         rows = every_row(partial(jobs_page, self, unseen=named), wanted)
         return (row | (row.pop("job") or {}) for row in rows)
 
-    def ended_jobs(self, since: float = 0.0) -> Iterator[Row]:
-        """Yield the jobs that ended since then, with `ended_at`, and costs as Decimal or None."""
-        start = datetime.fromtimestamp(since, UTC)
-        for status in TERMINAL_STATUSES:
-            # The clocks of the API and of this machine may differ.
-            wanted = EventFilter(state=status, since=since - DAY)
-            for row in every_row(partial(ended_jobs_page, self), wanted):
-                found = job_object(row.pop("job"), decode=DECODE_EXACTLY)
-                job = row | dict.fromkeys(EVENT_FIELDS) | (found or {})
-                job["ended_at"] = job["datetime_completed"] or job["changed_at"]
-                if datetime.fromisoformat(job["ended_at"]) >= start:
-                    yield job
+    def costs(self, by: str, since: float = 0.0) -> dict[str, Sums]:
+        """Return the sums of the jobs that ended since then, by model, name or day of UTC."""
+        return self.read(lambda db: read_costs(db, by, since))
 
     def events(self, wanted: EventFilter) -> Iterator[Row]:
         """Return events with the status of their deliveries, the latest first."""

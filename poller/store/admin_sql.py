@@ -120,30 +120,31 @@ COUNT_UNFINISHED: Final = """
 SELECT coalesce(sum(jobs), 0) FROM job_counts WHERE phase NOT IN ('done', 'missing')
 """
 
-ENDED_JOBS: Final = """
-SELECT job, changed_at, changed_at AS cursor_time, job_id AS cursor_key
-  FROM jobs
- WHERE state = :state
-   AND changed_at >= :since
-   AND (changed_at, job_id) < (:cursor_time, :cursor_key)
-   AND json_valid(job)
-   AND NOT EXISTS (
-        SELECT 1
-          FROM deployments AS others
-          JOIN jobs AS twin USING (deployment)
-         WHERE others.deployment <> jobs.deployment
-           AND twin.job_id = jobs.job_id
-           AND (twin.changed_at, twin.deployment) > (jobs.changed_at, jobs.deployment)
-           AND json_valid(twin.job)
-           AND json_extract(twin.job, '$.datetime_created')
-               = json_extract(jobs.job, '$.datetime_created')
-           AND json_extract(twin.job, '$.datetime_completed')
-               IS json_extract(jobs.job, '$.datetime_completed')
-       )
- ORDER BY changed_at DESC, job_id DESC
- LIMIT :limit
+_SUMS: Final = """
+SELECT CAST({key} AS BLOB) AS key, sum(jobs) AS jobs,
+       sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
+       sum(cost_unknown) AS cost_unknown,
+       sum(dollars + trillionths / 1000000000000) AS dollars,
+       sum(trillionths % 1000000000000) AS trillionths
+  FROM {table}
 """
-"""A job that was polled at two names of one deployment is one job: its times are the same."""
+
+COSTS: Final = f"""{_SUMS.format(key="key", table="job_sums")}
+ WHERE kind = :by AND day >= :since
+ GROUP BY key
+"""
+
+COSTS_BY_DAY: Final = f"""{_SUMS.format(key="day", table="job_sums")}
+ WHERE kind = 'model' AND day >= :since
+ GROUP BY day
+"""
+
+_KEY: Final = "CASE :by WHEN 'model' THEN model WHEN 'name' THEN name ELSE day END"
+COSTS_OF_FIRST_DAY: Final = f"""{_SUMS.format(key=_KEY, table="counted_jobs")}
+ WHERE ended_at >= :since AND ended_at < :until
+ GROUP BY 1
+"""
+"""The jobs that ended on a part of a day: those of a whole one are summed already."""
 
 JOB_IDS: Final = """
 SELECT id

@@ -117,13 +117,6 @@ def deliveries_page(admin: "StoreAdmin", wanted: EventFilter, after: Cursor | No
     return _page(admin.read(lambda db: select(db, statement, values)), wanted.limit)
 
 
-def ended_jobs_page(admin: "StoreAdmin", wanted: EventFilter, after: Cursor | None = None) -> Page:
-    """Return jobs that ended in a state, each one once; `job` is the JSON of the job object."""
-    values = _values(wanted, after or START)
-    rows = admin.read(lambda db: select(db, admin_sql.ENDED_JOBS, values))
-    return _page(rows, wanted.limit)
-
-
 class StreamPosition(NamedTuple):
     """An event in the order of recording; another database may use its number again."""
 
@@ -168,9 +161,7 @@ def _with_jobs(page: Page) -> Page:
     return page
 
 
-def job_object(
-    text: str | None, decode: Callable[[str], Any] = json.loads
-) -> dict[str, Any] | None:
+def job_object(text: str | None) -> dict[str, Any] | None:
     """Return the recorded object of a job; None if there is none, or its row is damaged."""
-    value = decode(text) if text else None
+    value = json.loads(text) if text else None
     return value if isinstance(value, dict) else None

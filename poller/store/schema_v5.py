@@ -1,14 +1,16 @@
 """Version 5 of the schema: what would grow with the history is kept, and not counted or searched.
 
 Triggers keep the numbers of pending and dead deliveries of each sink, the number of jobs in each
-state, and `is_head`, which marks the first pending delivery of each subject of a sink. It means
-nothing in a delivery that is not pending. The outage of a sink, and how long a delivery fails, are
-kept over restarts.
+state, the sums of costs (see `schema_v5_costs`), and `is_head`, which marks the first pending
+delivery of each subject of a sink. It means nothing in a delivery that is not pending. The outage
+of a sink, and how long a delivery fails, are kept over restarts.
 """
 
 from typing import Final
 
-VERSION_5: Final = """
+from poller.store.schema_v5_costs import COSTS
+
+OUTBOX: Final = """
 ALTER TABLE sinks ADD COLUMN pending INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sinks ADD COLUMN dead INTEGER NOT NULL DEFAULT 0;
 UPDATE sinks
@@ -148,3 +150,5 @@ CREATE TRIGGER job_deleted AFTER DELETE ON jobs BEGIN
     UPDATE job_counts SET jobs = jobs - 1 WHERE phase = old.phase AND status = old.status;
 END;
 """
+
+VERSION_5: Final = OUTBOX + COSTS

@@ -257,6 +257,8 @@ DELETE FROM jobs
        )
 """
 
+PRUNE_SUMS: Final = "DELETE FROM job_sums WHERE jobs = 0"
+
 PRUNE_ADDITIONS: Final = """
 DELETE FROM additions
  WHERE added_at <= :now - :added_for

@@ -185,6 +185,7 @@ class SqliteStore(Store):
         await self._change_all(sql.PRUNE_ADDITIONS, values, counts, "additions")
         await self._prune_events(values, counts)
         await self._change_all(sql.PRUNE_JOBS, values, counts, "jobs")
+        await self._transact(lambda db: db.execute(sql.PRUNE_SUMS))
 
     async def _prune_events(self, values: Mapping[str, Any], counts: Counter[str]) -> None:
         """Delete old events; those that are kept are read too, so this is done in portions."""

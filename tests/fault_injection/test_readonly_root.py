@@ -74,7 +74,7 @@ async def use_every_verb(path: Path) -> None:
         admin = StoreAdmin(path, now)
         await _settle_all(store, now)
         assert admin.status().sinks == admin.sinks()
-        assert not [*admin.ended_jobs()]
+        assert not admin.costs("model")
         assert len([*admin.jobs(EventFilter())]) == ROWS
         assert len([*admin.events(EventFilter())]) == ROWS
         assert admin.event("evt_1-")["deliveries"]

@@ -380,12 +380,13 @@ async def test_unknown_sink_is_an_error(disk: SqliteStore, admin: StoreAdmin):
 
 async def test_costs_are_exact(disk: SqliteStore, admin: StoreAdmin):
     """Costs are the API's decimals, or None where it has none."""
-    jobs = [ended("a", job_cost=0.1), ended("b", job_cost=5e-05), ended("c", job_cost=None)]
+    costs = {"a": 0.1, "b": 5e-05, "c": None}
+    jobs = [ended(name, name=name, job_cost=cost) for name, cost in costs.items()]
     await disk.write(WriteBatch(states=[*jobs, a_state("d", status=JobStatus.RUNNING)]))
 
-    costs = {row["job_id"]: row["job_cost"] for row in admin.ended_jobs()}
+    found = {name: sums.cost_usd for name, sums in admin.costs("name").items()}
 
-    assert costs == {"a": Decimal("0.1"), "b": Decimal("0.00005"), "c": None}
+    assert found == {"a": Decimal("0.1"), "b": Decimal("0.00005"), "c": None}
 
 
 async def test_costs_count_a_job_once_under_two_names_of_its_deployment(
@@ -397,22 +398,18 @@ async def test_costs_count_a_job_once_under_two_names_of_its_deployment(
         async with a_store(path, now, deployment=deployment) as store:
             await store.write(WriteBatch(states=[state]))
 
-    assert sorted(row["job_cost"] for row in admin.ended_jobs()) == [
-        Decimal("0.1"),
-        Decimal("0.2"),
-    ]
+    found = {day: (sums.jobs, sums.cost_usd) for day, sums in admin.costs("day").items()}
+    assert found == {"2024-01-15": (1, Decimal("0.1")), "2024-01-16": (1, Decimal("0.2"))}
 
 
 async def test_ended_at_falls_back_to_the_observation(disk: SqliteStore, admin: StoreAdmin):
     """A job ended when the API says so, else when its end was observed."""
-    late = ended("late", datetime_completed=None)
-    await disk.write(WriteBatch(states=[late, ended("early")]))
+    late = ended("late", name="late", datetime_completed=None)
+    await disk.write(WriteBatch(states=[late, ended("early", name="early")]))
 
-    assert {row["ended_at"] for row in admin.ended_jobs()} == {
-        "2024-01-15T12:00:00Z",
-        "2024-01-15T10:32:15Z",
-    }
-    assert [row["job_id"] for row in admin.ended_jobs(NOON)] == ["late"]
+    assert admin.costs("name").keys() == {"late", "early"}
+    assert admin.costs("name", NOON).keys() == {"late"}
+    assert admin.costs("name", NOON + 1) == {}
 
 
 async def test_change_waits_for_a_writer(

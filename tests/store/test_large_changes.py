@@ -1,6 +1,7 @@
 """Large changes and long queries: in portions, in little memory, and not for ever."""
 
 import sqlite3
+import time
 import tracemalloc
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -198,7 +199,7 @@ def peak(run: Callable[[], Iterable[object]]) -> int:
 
 VERBS: dict[str, Callable[[StoreAdmin], Iterable[object]]] = {
     "jobs": lambda admin: admin.jobs(EventFilter()),
-    "costs": lambda admin: admin.ended_jobs(),
+    "costs": lambda admin: admin.costs("model", time.time() - 200.5 * DAY),
     "events": lambda admin: admin.events(EventFilter()),
     "dead letters": lambda admin: admin.deliveries(DEAD),
     "replay": lambda admin: admin.replay(DEAD),

@@ -21,6 +21,7 @@ SMALL: Final = {
     "found": "the deployments",
     "identity": "one row",
     "job_counts": "a row for each phase and status",
+    "job_sums": "a row for each day and model, and each day and name",
     "json_each": "a list that the caller has",
     "others": "the deployments",
     "sinks": "a row for each sink",
@@ -28,6 +29,8 @@ SMALL: Final = {
 """What may be scanned: everything but jobs, events and deliveries, whatever they are called."""
 
 SORTS: Final = {
+    "admin_sql.COSTS_BY_DAY": "the sums of each day, a row for each model",
+    "admin_sql.COSTS_OF_FIRST_DAY": "the jobs that ended on one day",
     "admin_sql.JOBS_BY_STATE": "the counts of jobs, a row for each phase and status",
     "admin_sql.JOB_IDS": "at most MANY_IDS ids of each kind, and the added ones",
     "admin_sql.WATCHED_JOBS": "the deployments of one job",

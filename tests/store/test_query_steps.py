@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import nullcontext
+from itertools import product
 from pathlib import Path
 from threading import current_thread, main_thread
 from typing import Any, Final
@@ -14,6 +15,7 @@ from poller.store import admin as admin_module
 from poller.store import database, opening
 from poller.store.admin import StoreAdmin
 from poller.store.connection import connect
+from poller.store.costs import GROUPS
 from poller.store.filters import EventFilter
 from poller.store.pagination import events_page, jobs_page, watched_page
 from poller.store.sqlite import SqliteStore
@@ -136,6 +138,21 @@ async def test_steps_do_not_grow_with_the_history(tmp_path: Path, steps: Steps) 
                 before = steps.count
                 await verb(store, store.admin())
                 counts[name].append(steps.count - before)
+
+    grown = {name: pair for name, pair in counts.items() if pair[1] > 1.1 * pair[0]}
+    assert not grown
+
+
+async def test_steps_of_costs_do_not_grow_with_the_jobs(tmp_path: Path, steps: Steps) -> None:
+    """The sums of whole days take as many steps with ten times the jobs in the same days."""
+    counts: dict[tuple[str, float], list[int]] = {}
+    for jobs in (400, 4_000):
+        path = tmp_path / f"{jobs}.db"
+        make_large_database(path, Contents(jobs=jobs, job_days=20.0))
+        for by, days in product(GROUPS, (0, 10)):
+            before = steps.count
+            assert StoreAdmin(path).costs(by, days and time.time() // DAY * DAY - days * DAY)
+            counts.setdefault((by, days), []).append(steps.count - before)
 
     grown = {name: pair for name, pair in counts.items() if pair[1] > 1.1 * pair[0]}
     assert not grown
