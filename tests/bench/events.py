@@ -58,14 +58,15 @@ def chapter(rounds: int) -> Chapter:
     rows = []
     for sinks, least in TARGETS.items():
         rates = [rate.a_second for rate in sent[sinks]]
+        where = f"{sinks} {'sink' if sinks == 1 else 'sinks'}"
         rows.append(
             Row(
-                what=f"{sinks} {'sink' if sinks == 1 else 'sinks'}: events per second",
+                what=f"{where}: events per second",
                 figure=histogram(rates),
                 to_reach=f"{least:,}",
                 is_reached=median(rates) >= least,
             )
         )
         figure = histogram([rate.a_cpu_second for rate in sent[sinks]])
-        rows.append(Row(what=f"{sinks}: events per CPU second", figure=figure))
+        rows.append(Row(what=f"{where}: events per CPU second", figure=figure))
     return Chapter("Events", HOW, rows)

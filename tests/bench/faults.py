@@ -43,7 +43,7 @@ class StaleRows:
 STALE_ROWS: Final = (
     StaleRows(what="1 of 10 jobs", stuck=1, others=9, ends_after=(0.5 * HOUR, HOUR), worlds=5),
     StaleRows(what="90 of 90 jobs", stuck=90, others=0, ends_after=(0.5 * HOUR, HOUR)),
-    StaleRows(what="1 of 10 jobs, a day old", stuck=1, others=9, ends_after=(DAY, DAY)),
+    StaleRows(what="1 of 10 day-old jobs", stuck=1, others=9, ends_after=(DAY, DAY)),
 )
 
 OUTAGES: Final = {"status 503": 503, "connections refused": NO_RESPONSE}

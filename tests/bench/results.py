@@ -4,7 +4,7 @@ import os
 import platform
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,6 +15,10 @@ from tests.bench import venvs
 from tests.bench.processes import ALLOCATOR
 
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
+HEAD: Final = ("| what | figure | to reach | reached |", "|---|---|---|---|")
+NOT_REACHED: Final = "**no**"
+MISSED: Final = "Missed"
+"""The title of the part with all figures that are not what they should be."""
 LIBRARIES: Final = ("aiohttp", "anyio", "uvloop", "pydantic", "structlog")
 
 
@@ -29,7 +33,7 @@ class Row:
 
     def __str__(self) -> str:
         """Return it as a row of a table."""
-        applied = {True: "yes", False: "**no**", None: ""}[self.is_reached]
+        applied = {True: "yes", False: NOT_REACHED, None: ""}[self.is_reached]
         return f"| {self.what} | {self.figure} | {self.to_reach} | {applied} |"
 
 
@@ -44,8 +48,7 @@ class Chapter:
 
     def __str__(self) -> str:
         """Return it as Markdown."""
-        head = ("| what | figure | to reach | reached |", "|---|---|---|---|")
-        table = "\n".join((*head, *map(str, self.rows)))
+        table = "\n".join((*HEAD, *map(str, self.rows)))
         parts = (f"## {self.title}", self.how, table, self.more)
         return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -58,9 +61,19 @@ def start(command: str) -> None:
 def write(chapter: Chapter) -> None:
     """Write a chapter into RESULTS.md, in the place of the one with the same title, if any."""
     head, *parts = re.split("^(?=## )", RESULTS.read_text("utf-8"), flags=re.MULTILINE)
-    sections = {part.partition("\n")[0]: part.strip() + "\n" for part in parts}
-    sections[f"## {chapter.title}"] = f"{chapter}\n{_stamp()}\n"
-    RESULTS.write_text("\n".join((head.strip() + "\n", *sections.values())), "utf-8")
+    sections = {part.partition("\n")[0].removeprefix("## "): part.strip() + "\n" for part in parts}
+    sections[chapter.title] = f"{chapter}\n{_stamp()}\n"
+    sections.pop(MISSED, None)
+    missed = "\n".join((f"## {MISSED}\n", *HEAD, *_missed(sections)))
+    RESULTS.write_text("\n".join((head.strip() + "\n", f"{missed}\n", *sections.values())), "utf-8")
+
+
+def _missed(sections: Mapping[str, str]) -> Iterator[str]:
+    """Return the rows of all chapters whose figure is not what it should be."""
+    for title, text in sections.items():
+        for line in text.splitlines():
+            if line.endswith(f"| {NOT_REACHED} |"):
+                yield f"| {title}: {line.removeprefix('| ')}"
 
 
 def _stamp() -> str:

@@ -159,7 +159,7 @@ def _growth(weights: dict[int, list[Weight]]) -> Row:
         (more.resident_mib - less.resident_mib) * KIB_A_MIB / (all_ - some) for less, more in pairs
     ]
     return Row(
-        what=f"from {some:,} to {all_:,} jobs: KiB a job",
+        what=f"from {some:,} to {all_:,} jobs: KiB per job",
         figure=histogram(kib, ".2f"),
         to_reach="at most 1.5",
         is_reached=median(kib) <= 1.5,
