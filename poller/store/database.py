@@ -151,7 +151,7 @@ class Database:
         db = connect(self._path, "rw", BUSY_STEP)
         try:
             interrupt_when(db, lambda: time.monotonic() >= self._deadline)
-            is_new = configure(db)
+            is_new = configure(db, self._path.parent)
             was_clean = in_transaction(db, self._begin)
             files = self._identities()
             if files[:1] != self._files[:1]:

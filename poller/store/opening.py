@@ -61,10 +61,27 @@ def _check_through(path: Path, mode: str, timeout: float) -> None:
             )
 
 
-def configure(db: sqlite3.Connection) -> bool:
+def configure(db: sqlite3.Connection, folder: Path) -> bool:
     """Set up a connection and migrate its database; return whether the database is new."""
-    is_new = schema.version(db) == 0
+    number = schema.version(db)
     for setting in SETTINGS:
         db.execute(f"PRAGMA {setting}")
+    is_old = 0 < number < len(schema.MIGRATIONS)
+    if is_old:
+        _use_temporary_files(db, folder)
     schema.migrate(db)
-    return is_new
+    if is_old:
+        _use_temporary_files(db, None)
+    return number == 0
+
+
+def _use_temporary_files(db: sqlite3.Connection, folder: Path | None) -> None:
+    """Let SQLite sort in files of a folder, or in memory again.
+
+    New indexes of millions of rows need hundreds of MiB. The files have no names. A build of SQLite
+    without this deprecated pragma would look for another folder.
+    """
+    name = str(folder or "").replace("'", "''")
+    db.execute(f"PRAGMA temp_store_directory = '{name}'")
+    is_set = db.execute("PRAGMA temp_store_directory").fetchone() is not None
+    db.execute(f"PRAGMA temp_store = {'FILE' if is_set else 'MEMORY'}")

@@ -1,6 +1,7 @@
 """Databases of older versions."""
 
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,3 +99,34 @@ async def test_migration_of_awaited_fields(
         assert sorted(loaded.awaited_fields) == sorted(awaited)
         assert replace(loaded, awaited_fields=()) == state
         assert [state.job_id for state in await store.load_states([])] == ["job-1"] * bool(awaited)
+
+
+@pytest.mark.parametrize(("version", "expected"), [(4, "files"), (5, "memory")])
+async def test_migration_sorts_in_files(
+    path: Path, now: ManualClock, monkeypatch: pytest.MonkeyPatch, version: int, expected: str
+) -> None:
+    """The indexes of an old database are sorted in files beside it, and all else in memory."""
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("".join(schema.MIGRATIONS[:version]))
+        db.execute(f"PRAGMA user_version = {version}")
+    places = []
+
+    def place(db: sqlite3.Connection) -> str:
+        folder = db.execute("PRAGMA temp_store_directory").fetchone()
+        kind = {1: "files", 2: "memory"}[db.execute("PRAGMA temp_store").fetchone()[0]]
+        assert (folder and folder[0]) == (str(path.parent) if kind == "files" else None)
+        return kind
+
+    def migrate(db: sqlite3.Connection) -> None:
+        places.append(place(db))
+        real_migrate(db)
+
+    real_migrate = schema.migrate
+    monkeypatch.setattr(schema, "migrate", migrate)
+    async with a_store(path, now, in_thread=False) as store:
+        await store.get_flags()
+        connection = store._database._connection
+        assert connection is not None
+        places.append(place(connection))
+
+    assert places == [expected, "memory"]
