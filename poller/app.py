@@ -202,8 +202,7 @@ class App:
         )
 
     async def _watch(self, stack: AsyncExitStack, store: Store, dispatcher: Dispatcher) -> None:
-        http = await stack.enter_async_context(build_http(self.config))
-        source = self._make_source(http)
+        source = self._make_source(await stack.enter_async_context(build_http(self.config)))
         discovery = self._make_discovery(source, store)
         self._retries = [source.retry, *([discovery.retry] if discovery else [])]
         watcher = self._make_watcher(source, store, dispatcher.wake)
@@ -218,6 +217,7 @@ class App:
                 self.clock,
                 lambda: self._watchlist.watched_ids,
                 additions.sync_with_store,
+                lambda: source.is_clock_right,
                 name="retention",
             )
             resync = partial(self._resync, watcher, additions, discovery)

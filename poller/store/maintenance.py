@@ -33,17 +33,19 @@ async def run_retention(
     clock: Clock,
     watched: Callable[[], Collection[str]],
     on_pruned: Callable[[], Awaitable[None]],
+    is_clock_right: Callable[[], bool],
 ) -> None:
     """Log the backlogs, and delete rows past their retention, every hour.
 
-    A row is deleted when it is too old by both clocks: either may have started wrong.
+    A row is deleted when it is too old by both clocks: either may have started wrong. Another clock
+    may confirm the steady one: `is_clock_right`.
     """
     throttle = LogThrottle(clock.steady)
 
     async def sweep() -> None:
         for backlog in await store.backlogs():
             log_backlog(backlog)
-        if await _is_sweep_due(store, clock.wall()):
+        if await _is_sweep_due(store, clock.wall(), is_clock_right):
             pruned = await store.prune(min(clock.steady(), clock.wall()), watched())
             log_pruned(pruned)
             await _mark_sweep(store, clock.wall())
@@ -59,15 +61,18 @@ async def run_retention(
         await anyio.sleep(SWEEP_INTERVAL)
 
 
-async def _is_sweep_due(store: Store, now: float) -> bool:
+async def _is_sweep_due(store: Store, now: float, is_clock_right: Callable[[], bool]) -> bool:
     """Return whether the last sweep was an hour ago.
 
-    If it was more than a day ago, the daemon was off or the clock was set: then its time becomes
-    now, and the clock must stay right for an hour before anything is deleted.
+    If it was more than a day ago, the daemon was off or the clock was set. Unless the clock is
+    confirmed, the time of the sweep becomes now then, and the clock must stay right for an hour
+    before anything is deleted: a daemon that never runs for so long would delete nothing.
     """
     swept_at = _parse_seconds((await store.get_flags()).get(SWEPT_AT_FLAG, ""))
     if abs(now - swept_at) <= DAY:
         return now - swept_at >= MIN_SWEEP_DISTANCE
+    if is_clock_right():
+        return True
     await _mark_sweep(store, now)
     return False
 

@@ -110,6 +110,11 @@ class SutroClient:
         return self._clock_skew.seconds
 
     @property
+    def is_clock_right(self) -> bool:
+        """Return whether the API's clock has confirmed ours."""
+        return self._clock_skew.is_small
+
+    @property
     def base(self) -> str:
         """The URL that requests go to, as far as it is known by now."""
         return self._base + (self._prefixes[0] if len(self._prefixes) == 1 else "")

@@ -9,6 +9,8 @@ DATE_RESOLUTION_SECONDS: Final = 1.0
 """A `Date` states the second in which a response was made, not where in that second."""
 MAX_SKEW: Final = 36_500 * 86_400.0
 """Seconds: a century, more than a clock in 1970 is off. A larger difference is no clock's."""
+SMALL_SKEW: Final = 3_600.0
+"""Seconds: no time zone is taken for another day."""
 DRIFT_PER_SECOND: Final = 1e-4
 """Seconds that two clocks may drift apart in one second."""
 
@@ -29,6 +31,11 @@ class ClockSkew:
     def seconds(self) -> float:
         """The API's clock minus ours; 0 while nothing is known."""
         return (self._lower + self._upper) / 2 if math.isfinite(self._lower) else 0.0
+
+    @property
+    def is_small(self) -> bool:
+        """Return whether responses have shown that the clocks differ by less than an hour."""
+        return self._lower > -SMALL_SKEW and self._upper < SMALL_SKEW
 
     def sample(self, date: datetime, *, requested_at: float, received_at: float) -> None:
         """Narrow the range by the `Date` of one response; both times are of our steady clock."""

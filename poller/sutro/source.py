@@ -79,6 +79,11 @@ class SutroSource:
         """The API's clock minus ours, in seconds."""
         return self._client.clock_skew
 
+    @property
+    def is_clock_right(self) -> bool:
+        """Return whether the API's clock has confirmed ours."""
+        return self._client.is_clock_right
+
     async def plan(self, queue: QueueView) -> PollRequest | None:
         """Return a request for the most overdue job, and for those polled along with it."""
         is_probe = await self._rate_limiter.try_acquire()

@@ -18,6 +18,18 @@ def sample(clock_skew: ClockSkew, ours: float, *, ahead: float, took: float = 0.
 def test_clock_skew_is_0_before_the_first_response():
     """Before the first response both clocks count as one."""
     assert ClockSkew().seconds == 0.0
+    assert not ClockSkew().is_small
+
+
+@pytest.mark.parametrize(
+    ("ahead", "is_small"), [(0.0, True), (-3_500.0, True), (3_700.0, False), (-86_400.0, False)]
+)
+def test_small_clock_skew_confirms_a_clock(ahead: float, is_small: bool):
+    """A response confirms our clock if the API's clock shows the same hour."""
+    clock_skew = ClockSkew()
+    sample(clock_skew, 1e9, ahead=ahead)
+
+    assert clock_skew.is_small is is_small
 
 
 @pytest.mark.parametrize("ahead", [0.0, 0.49, -7.3, 3_600.0])

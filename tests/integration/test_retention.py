@@ -24,6 +24,7 @@ class Machine:
 
     def __init__(self) -> None:
         self.offset = 0.0
+        self.is_confirmed = False
         self.clock = Clock(monotonic=anyio.current_time, wall=self.wall)
         self.store = MemoryStore(
             routes={HOOK: EVENT_TYPES}, deployment="api.example", now=self.steady
@@ -42,12 +43,18 @@ class Machine:
         self.clock = Clock(monotonic=anyio.current_time, wall=self.wall)
         with capture_logs() as lines, anyio.move_on_after(seconds):
             async with anyio.create_task_group() as group:
-                group.start_soon(run_retention, self.store, self.clock, tuple, checkpoint)
+                group.start_soon(
+                    run_retention, self.store, self.clock, tuple, checkpoint, self.is_clock_right
+                )
                 if right_after is not None:
                     await self.add_dead_letter("wrong")
                     await anyio.sleep(right_after)
                     self.offset = 0.0
         return [line for line in lines if line["event"] == "store.pruned"]
+
+    def is_clock_right(self) -> bool:
+        """Return whether the API has shown that the clock of the process is right."""
+        return self.is_confirmed and abs(self.steady() - NOON - anyio.current_time()) < HOUR
 
     async def add_dead_letter(self, name: str) -> None:
         """Record an event that was given up."""
@@ -98,6 +105,28 @@ async def test_rows_are_deleted_an_hour_after_a_long_pause(machine: Machine):
     assert late == [
         {"event": "store.pruned", "log_level": "warning", "events": 1, "dead_letters": 1}
     ]
+
+
+async def test_short_runs_far_apart_delete_old_rows(machine: Machine):
+    """A daemon that runs for minutes every few days deletes old rows once the API has its time."""
+    machine.is_confirmed = True
+    left = []
+    for _ in range(20):
+        await anyio.sleep(3 * DAY)
+        await machine.run(300.0)
+        left.append(await machine.dead_letters())
+
+    assert left == [1] * 9 + [0] * 11
+
+
+async def test_contradicted_clock_of_short_runs_deletes_nothing(machine: Machine):
+    """While the API contradicts its clock, a daemon that runs for minutes deletes nothing."""
+    machine.is_confirmed, machine.offset = True, 60 * DAY
+    for _ in range(5):
+        await anyio.sleep(3 * DAY)
+        await machine.run(300.0)
+
+    assert await machine.dead_letters() == 1
 
 
 @pytest.mark.parametrize(
