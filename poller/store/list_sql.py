@@ -25,6 +25,13 @@ SELECT id, type, subject AS job_id, occurred_at, recorded_at,
   FROM events
  WHERE recorded_at >= :since
    AND (recorded_at, rowid) < (:cursor_time, :cursor_key)
+   AND (recorded_at, rowid) >= (:last_time, :last_key)
+"""
+_LAST_EVENT: Final = """
+SELECT recorded_at, rowid
+  FROM events
+ WHERE recorded_at >= :since
+   AND (recorded_at, rowid) < (:cursor_time, :cursor_key)
 """
 _EVENT_CONDITIONS: Final = {
     "job": "subject = :job",
@@ -85,6 +92,13 @@ def events(given: Collection[str], few: str | None = None) -> str:
         where = _where(_EVENT_CONDITIONS, {*given} - {"sink", "state"})
         where += f"   AND {_IN_STATE.format(status=_STATUS[few])}\n"
     return f"{_EVENTS}{where} ORDER BY recorded_at DESC, rowid DESC\n LIMIT :limit"
+
+
+def last_event(given: Collection[str]) -> str:
+    """Return the query of the last event to read for a page of events."""
+    where = _where(_EVENT_CONDITIONS, {"job", "type"} & {*given})
+    order = " ORDER BY recorded_at DESC, rowid DESC\n LIMIT 1 OFFSET :read - 1"
+    return f"{_LAST_EVENT}{where}{order}"
 
 
 def deliveries(given: Collection[str], state: str | None, order: str = LATEST_FIRST) -> str:

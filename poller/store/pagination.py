@@ -24,8 +24,11 @@ Cursor = tuple[float, str | int]
 START: Final[Cursor] = (math.inf, "")
 UNSEEN_TIME: Final = 0.0
 """The time in the cursor of a job without a record."""
+FIRST_EVENT: Final[Cursor] = (-math.inf, 0)
 MAX_ROWID: Final = 2**63 - 1
 PAGE_ROWS: Final = 1_000
+READ_EVENTS: Final = 20_000
+"""Events that are read for one page if only some of them are wanted."""
 FEW_DELIVERIES: Final = 10_000
 """Deliveries in one state that are sorted for a page of events; for more, events are filtered."""
 
@@ -96,15 +99,26 @@ def watched_page(
 
 
 def events_page(admin: "StoreAdmin", wanted: EventFilter, after: Cursor | None = None) -> Page:
-    """Return events with the status of their deliveries, the latest first."""
-    values = _values(wanted, after or START)
+    """Return events with the status of their deliveries, the latest first.
 
-    def work(db: sqlite3.Connection) -> list[Row]:
+    At most READ_EVENTS are read to find those with certain deliveries: then a page may have fewer
+    rows than its limit, or none, although another one follows.
+    """
+    values = _values(wanted, after or START) | {"read": READ_EVENTS}
+
+    def work(db: sqlite3.Connection) -> Page:
         count = db.execute(admin_sql.COUNT_IN_STATE, values).fetchone()[0]
-        is_few = count is not None and count <= FEW_DELIVERIES
-        return select(db, list_sql.events(wanted.given, wanted.state if is_few else None), values)
+        state = wanted.state if count is not None and count <= FEW_DELIVERIES else None
+        last = None
+        if state is None and {"sink", "state"} & wanted.given:
+            last = db.execute(list_sql.last_event(wanted.given), values).fetchone()
+        time, key = last or FIRST_EVENT
+        statement = list_sql.events(wanted.given, state)
+        rows = select(db, statement, values | {"last_time": time, "last_key": key})
+        page = _page(rows, wanted.limit)
+        return replace(page, after=(time, key)) if last and page.after is None else page
 
-    page = _page(admin.read(work), wanted.limit)
+    page = admin.read(work)
     for row in page.rows:
         row["deliveries"] = json.loads(row["deliveries"])
     return page

@@ -31,6 +31,7 @@ from poller.store import SINK_DISABLED, SINK_FAILED, SINK_UNCONFIGURED, Store, c
 from poller.store.admin import StoreAdmin
 from poller.store.connection import Work
 from poller.store.database import Database
+from poller.store.kept_events import KeptEvents
 from poller.store.rows import event_row, read_backlog, read_delivery, read_state, state_row
 
 T = TypeVar("T")
@@ -74,6 +75,7 @@ class SqliteStore(Store):
         self.last_error: str | None = None
         self._is_write_failing = False
         self.last_error_at = -math.inf
+        self._kept_events = KeptEvents()
 
     async def __aenter__(self) -> Self:
         # One call at a time, with a limiter of its own: DNS look-ups that hang must not starve it.
@@ -190,21 +192,24 @@ class SqliteStore(Store):
     async def _prune_events(self, values: Mapping[str, Any], counts: Counter[str]) -> None:
         """Delete old events; those that are kept are read too, so this is done in portions."""
 
-        def work(db: sqlite3.Connection) -> tuple[int, int, sqlite3.Row | None]:
+        def work(db: sqlite3.Connection) -> tuple[int, int, list[sqlite3.Row]]:
             old = db.execute(sql.OLD_EVENTS, portion).fetchall()
             numbers = json.dumps([row["number"] for row in old])
             dead: int = db.execute(sql.COUNT_DEAD).fetchone()[0]
             deleted = db.execute(sql.PRUNE_EVENTS, {**portion, "numbers": numbers}).rowcount
             dead -= db.execute(sql.COUNT_DEAD).fetchone()[0]
-            return deleted, dead, old[-1] if old else None
+            return deleted, dead, old
 
-        portion = {**values, "recorded_at": -math.inf, "number": 0, "portion": PORTION}
+        begin = self._kept_events.begin(values["now"])
+        portion = {**values, "recorded_at": begin, "number": 0, "portion": PORTION}
         while True:
-            deleted, dead, last = await self._transact(work)
+            deleted, dead, old = await self._transact(work)
             counts.update(events=deleted, dead_letters=dead)
-            if last is None:
-                return
-            portion |= dict(last)
+            self._kept_events.count += len(old) - deleted
+            if not old:
+                break
+            portion |= dict(old[-1])
+        self._kept_events.read_until = values["now"] - values["delivered_for"]
 
     async def _change_all(
         self, statement: str, values: Mapping[str, Any], counts: Counter[str], kind: str

@@ -8,6 +8,7 @@ import pytest
 
 from poller.core.outbox import WriteBatch
 from poller.core.state import Phase
+from poller.store import pagination
 from poller.store.admin import StoreAdmin
 from poller.store.filters import EventFilter
 from poller.store.pagination import (
@@ -21,7 +22,14 @@ from poller.store.pagination import (
     watched_page,
 )
 from poller.store.sqlite import SqliteStore
-from tests.support.store_builders import ManualClock, a_state, an_event
+from tests.support.store_builders import (
+    HOOK,
+    ManualClock,
+    a_state,
+    an_event,
+    delivered,
+    due,
+)
 
 FIVE = [str(number) for number in range(1, 6)]
 
@@ -116,3 +124,25 @@ async def test_position_of_another_database(admin: StoreAdmin):
     assert position_of(admin, "evt_x") == STREAM_START
     assert len(events_after(admin, StreamPosition(10_000, "evt_a"), limit=9)) == 5
     assert len(events_after(admin, StreamPosition(2, "evt_a"), limit=9)) == 5
+
+
+@pytest.mark.parametrize("wanted", [{"sink": HOOK, "state": "delivered"}, {"state": "delivered"}])
+async def test_page_reads_no_more_events_than_it_may(
+    admin: StoreAdmin,
+    disk: SqliteStore,
+    now: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: dict[str, str],
+):
+    """Delivered events behind many pending ones come on later pages; the first page is empty."""
+    monkeypatch.setattr(pagination, "READ_EVENTS", 2)
+    first, second, *_ = await due(disk, now())
+    await disk.settle([delivered(first), delivered(second)])
+    pages, after = [], None
+    while not pages or after:
+        page = events_page(admin, EventFilter(limit=1, **wanted), after=after)
+        pages.append(ids(page))
+        after = page.after
+
+    assert pages == [[], ["evt_2"], ["evt_1"]]
+    assert [row["id"] for row in admin.events(EventFilter(**wanted))] == ["evt_2", "evt_1"]

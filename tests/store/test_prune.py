@@ -6,6 +6,7 @@ import pytest
 
 from poller.core.outbox import Pruned, Retention, WriteBatch
 from poller.core.state import Phase
+from poller.store import kept_events
 from tests.support.builders import a_job
 from tests.support.store_builders import (
     DAY,
@@ -130,3 +131,20 @@ async def test_old_jobs_are_pruned_unless_watched(store: AnyStore) -> None:
     assert await store.prune(NOON + 400 * DAY - 1, []) == NOTHING
     assert await store.prune(NOON + 400 * DAY, ["job-2"]) == Pruned(jobs=1)
     assert [state.job_id for state in await store.load_states(["job-1", "job-2"])] == ["job-2"]
+
+
+async def test_many_kept_events_are_read_once_a_day(
+    store: AnyStore, now: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many old events that pend are not read each hour: they go on the day after their delivery."""
+    monkeypatch.setattr(kept_events, "MANY_EVENTS", 2)
+    for name in ("1", "2"):
+        await store.write(WriteBatch(events=[an_event(name, name)]))
+    found = await due(store, NOON)
+    assert await store.prune(now.advance(8 * DAY), []) == NOTHING
+    await store.settle([delivered(delivery) for delivery in found])
+    await store.write(WriteBatch(events=[an_event("3", "3", type="job.found")]))
+
+    deleted = [await store.prune(now.advance(days * DAY), []) for days in (6.9, 0.2, 0.9)]
+
+    assert deleted == [NOTHING, Pruned(events=1), Pruned(events=2)]

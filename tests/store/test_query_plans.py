@@ -67,6 +67,8 @@ def lists() -> Iterator[tuple[str, str]]:
         yield f"list_sql.jobs {kind}".strip(), list_sql.jobs(given)
     for given in subsets("job", "type", "sink", "state"):
         yield "list_sql.events", list_sql.events(given)
+    for given in subsets("job", "type"):
+        yield "list_sql.last_event", list_sql.last_event(given)
     for given, state in (
         (given, state) for given in subsets("job", "type") for state in STATES[:2]
     ):
