@@ -73,6 +73,8 @@ class DaemonClient:
             raise DaemonError(f"the server at {self.address} is not sutro-poller") from None
         if found.is_own and http.sock:
             return
+        if found.is_own:
+            raise DaemonError(f"the daemon at {self.address} closed the connection: try again")
         if not found.is_ready:
             raise DaemonError("; ".join(found.reasons), status=HTTPStatus.SERVICE_UNAVAILABLE)
         raise DaemonError(

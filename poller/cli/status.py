@@ -14,7 +14,7 @@ from poller.cli.client import DaemonReport, read_status
 from poller.cli.jobs.ls import count_unseen
 from poller.cli.output import as_json, format_age
 from poller.cli.table import as_table
-from poller.core.formatting import format_count
+from poller.core.formatting import fix_receiver, format_count
 from poller.core.issues import REMEDIES, Issue, delayed_delivery
 from poller.core.outbox import SinkBacklog
 from poller.store.admin import StoreStatus
@@ -115,10 +115,8 @@ def _store_actions(status: StoreStatus, *, discovers: bool) -> Iterator[str]:
         if status.is_running and (delayed := _delayed(row)):
             yield delayed
         if row["state"] == "disabled":
-            yield (
-                f"{sink} is disabled ({row['reason']}): fix its receiver, then run"
-                f" `sutro-poller sinks enable {sink}`."
-            )
+            advice = fix_receiver(f"sinks enable {sink}")
+            yield f"{sink} is disabled ({row['reason']}): {advice}."
         elif row["dead"]:
             yield (
                 f"{sink} has {format_count(row['dead'], 'dead letter')}: see"

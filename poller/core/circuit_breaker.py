@@ -32,6 +32,7 @@ class CircuitBreaker:
     opens_at: float | None = None
     paused_until: float = 0.0
     _probes: int = 0
+    _was_failing: bool = False
     _suspicious: set[str] = field(default_factory=set)
     _at_fault: set[str] = field(default_factory=set)
 
@@ -55,16 +56,18 @@ class CircuitBreaker:
             return math.inf
         return max(0.0, self.paused_until - now, (self.opens_at or now) - now)
 
-    def half_open(self, now: float) -> None:
+    def half_open(self, now: float, *, was_failing: bool) -> None:
         """Require a probe first: the condition of the sink is unknown."""
-        self.opens_at = now
+        self.opens_at, self._was_failing = now, was_failing
 
     def is_sink_fault(self, error: DeliveryError, event_id: str) -> bool:
         """Record whose fault a failure is; return whether it is the sink's."""
         if not error.is_suspect:
             return error.is_sink_fault
-        if self.is_open:
+        if self.is_open and (self.is_failing or self._was_failing):
             return True
+        if self.is_open:  # because of this event alone, perhaps: the others show that
+            self.opens_at, self.allowed = None, 1
         self._suspicious.add(event_id)
         return len(self._suspicious) >= SUSPECT_EVENTS
 

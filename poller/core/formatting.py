@@ -51,6 +51,11 @@ def format_count(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
+def fix_receiver(command: str) -> str:
+    """Return the advice for a sink whose receiver has failed for good."""
+    return f"fix its receiver, then run `sutro-poller {command}`"
+
+
 def failure_message(failure_reason: Mapping[str, Any] | None) -> str:
     """Return the API's message of a failed job in one line, or the whole reason without one."""
     if not failure_reason:

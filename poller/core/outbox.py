@@ -64,7 +64,8 @@ class Outcome:
     """The outcome of one attempt.
 
     `due` matters for PENDING only; `reason` is why it failed. `is_sink_fault` is whether the sink
-    fails, or works; None if the attempt does not show that. `is_rejection`: the event was rejected.
+    fails, or works; None if the attempt does not show that. `rejections` counts those of the
+    event with this one; 0 if it was not rejected.
     """
 
     delivery_id: int
@@ -72,7 +73,7 @@ class Outcome:
     due: float = 0.0
     reason: str | None = None
     is_sink_fault: bool | None = None
-    is_rejection: bool = False
+    rejections: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

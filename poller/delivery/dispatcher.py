@@ -14,6 +14,7 @@ import structlog
 from poller.core.counters import Counters
 from poller.core.errors import StoreUnavailable
 from poller.core.events import DaemonEventType, EventOrigin, daemon_event
+from poller.core.formatting import fix_receiver
 from poller.core.outbox import Delivery, Outcome, WriteBatch
 from poller.core.pacing import Random
 from poller.core.retry import RETRY_DELAYS
@@ -147,7 +148,7 @@ class Dispatcher:
 
     async def _disable_sink(self, sink: str, reason: str) -> None:
         """Disable a sink for good, and report that to the other sinks."""
-        advice = f"fix its receiver, then run sutro-poller sinks enable {sink}"
+        advice = fix_receiver(f"sinks enable {sink}")
         log.error("sink.disabled", sink=sink, error=reason, advice=advice)
         await until_available(
             partial(self._record_disabled, sink, reason),

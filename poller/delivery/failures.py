@@ -2,6 +2,7 @@
 
 import structlog
 
+from poller.core.formatting import fix_receiver
 from poller.core.outbox import Delivery, DeliveryStatus, Outcome
 
 Log = structlog.typing.FilteringBoundLogger
@@ -38,7 +39,7 @@ def log_retry(log: Log, delivery: Delivery, reason: str, *, retry_in: float) -> 
 
 def log_expired(log: Log, sink: str, dead: int) -> None:
     """Log how many deliveries became dead letters because their sink has failed for 7 days."""
-    advice = f"fix its receiver, then run sutro-poller dead-letters replay --sink {sink}"
+    advice = fix_receiver(f"dead-letters replay --sink {sink}")
     error = "the sink has failed for 7 days"
     log.warning("sink.backlog_dead_lettered", dead=dead, error=error, advice=advice)
 

@@ -87,8 +87,7 @@ class SinkWorker:
 
     async def run(self) -> None:
         """Send until `close`, then return when the sends under way have ended."""
-        if await self._may_be_failing():
-            self._breaker.half_open(self.clock.steady())
+        await self._judge_past()
         self.counters.open_circuits[self.name] = self._breaker.is_open
         async with anyio.create_task_group() as senders:
             for number in range(CONCURRENT_SENDS):
@@ -109,22 +108,22 @@ class SinkWorker:
         self._may_expire = self._breaker.is_failing
         self.wake()
 
-    async def _may_be_failing(self) -> bool:
-        """Return whether the sink failed in an earlier process, or deliveries were deferred.
+    async def _judge_past(self) -> None:
+        """Probe first if the sink failed in an earlier process, or if deliveries were deferred.
 
-        Their retries may be hours away: a probe first finds out soon whether the outage is over.
+        Their retries may be hours away: a probe finds out soon whether the outage is over.
         """
         self.heartbeat.beat()
-        try:
-            backlogs = await self.store.backlogs()
-        except StoreUnavailable:
-            return True
         now = self.clock.steady()
-        return any(
-            backlog.failing_since is not None or (backlog.last_due or 0.0) > now
-            for backlog in backlogs
-            if backlog.name == self.name
-        )
+        try:
+            backlogs = {backlog.name: backlog for backlog in await self.store.backlogs()}
+        except StoreUnavailable:
+            self._breaker.half_open(now, was_failing=True)
+            return
+        backlog = backlogs.get(self.name)
+        was_failing = backlog is not None and backlog.failing_since is not None
+        if was_failing or (backlog and (backlog.last_due or 0.0) > now):
+            self._breaker.half_open(now, was_failing=was_failing)
 
     async def _send_loop(self) -> None:
         while (delivery := await self._next_delivery()) is not None:
@@ -263,7 +262,7 @@ class SinkWorker:
             due=due,
             reason=error.reason,
             is_sink_fault=is_sink_fault,
-            is_rejection=error.is_rejected,
+            rejections=rejections,
         )
 
     def _judge_sink(

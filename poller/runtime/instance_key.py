@@ -37,7 +37,10 @@ def ensure_key(database: Path) -> bytes:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE)
         try:
             key = os.urandom(KEY_BYTES)
-            os.write(file, key)
+            if os.write(file, key) < KEY_BYTES:
+                path.unlink()
+        except OSError:
+            path.unlink()
         finally:
             os.close(file)
     return key

@@ -130,7 +130,7 @@ class Store(Protocol):
         """Return the backlog of each sink that is configured or has deliveries left."""
 
     async def prune(self, now: float, watched: Collection[str]) -> Pruned:
-        """Delete rows past their retention, and return how many, also if an error ends it early.
+        """Delete rows past their retention; log and return how many, also if it ends early.
 
         Events are deleted 7 days after they were delivered to all their sinks, dead ones after
         30 days, but none of a job that awaits fields; a job 400 days after its last change unless

@@ -11,6 +11,9 @@ Work = Callable[[sqlite3.Connection], T]
 BUSY_TIMEOUT: Final = 5.0
 """Seconds to wait for another process that is writing."""
 
+PORTION: Final = 1_000
+"""Rows that one transaction of a large change reads or changes: others have their turn between."""
+
 STEPS_PER_CHECK: Final = 1_000
 """Steps of SQLite's virtual machine between two checks of a time limit."""
 

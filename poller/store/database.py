@@ -153,6 +153,8 @@ class Database:
             interrupt_when(db, lambda: time.monotonic() >= self._deadline)
             is_new = configure(db, self._path.parent)
             was_clean = in_transaction(db, self._begin)
+            if was_clean:  # a copy of the file without its WAL must not have the flag either
+                db.execute("PRAGMA wal_checkpoint")
             files = self._identities()
             if files[:1] != self._files[:1]:
                 self._end_check()

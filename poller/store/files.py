@@ -4,9 +4,8 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
-PRIVATE_MODE: Final = 0o600
+from poller.runtime.instance_key import PRIVATE_MODE
 
 Identity = tuple[int, int]
 """The device and the inode of a file."""

@@ -37,7 +37,10 @@ class IntegrityCheck:
         self._path = path
         self._connection = connect(path, "ro")
         self._thread = Thread(target=self._run, name="integrity check", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # the limit of threads: the next start checks
+            log.warning("store.check_not_started", path=str(path), error=str(error))
 
     def stop(self) -> None:
         """End the check at once, and close its connection."""

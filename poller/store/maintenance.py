@@ -10,6 +10,7 @@ import anyio
 import structlog
 
 from poller.core.errors import StoreUnavailable
+from poller.core.formatting import fix_receiver
 from poller.core.outbox import DAY, Pruned, SinkBacklog, WriteBatch
 from poller.runtime.clock import Clock
 from poller.runtime.log_throttle import LogThrottle
@@ -46,8 +47,7 @@ async def run_retention(
         for backlog in await store.backlogs():
             log_backlog(backlog)
         if await _is_sweep_due(store, clock.wall(), is_clock_right):
-            pruned = await store.prune(min(clock.steady(), clock.wall()), watched())
-            log_pruned(pruned)
+            await store.prune(min(clock.steady(), clock.wall()), watched())
             await _mark_sweep(store, clock.wall())
         await on_pruned()
 
@@ -117,7 +117,7 @@ def log_backlog(backlog: SinkBacklog) -> None:
     if not backlog.is_configured and backlog.pending:
         log.warning("sink.unconfigured", sink=backlog.name, pending=backlog.pending)
     elif backlog.is_disabled:
-        advice = f"fix its receiver, then run `sutro-poller sinks enable {backlog.name}`"
+        advice = fix_receiver(f"sinks enable {backlog.name}")
         log.warning("sink.disabled", sink=backlog.name, dead=backlog.dead, advice=advice)
     elif backlog.pending or backlog.dead:
         log.info("sink.backlog", sink=backlog.name, pending=backlog.pending, dead=backlog.dead)

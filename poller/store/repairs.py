@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 from poller.core.outbox import DeliveryStatus
 from poller.store import SINK_DISABLED, list_sql
 from poller.store import admin_sql as sql
+from poller.store.connection import PORTION
 from poller.store.filters import EventFilter, Row, select
 
 if TYPE_CHECKING:
     from poller.store.admin import StoreAdmin
 
-PORTION: Final = 1_000
-"""Deliveries that one transaction changes, so that the daemon does not wait for long."""
 SKIP_REASONS: Final = {
     "not configured": "the sink is not configured",
     "disabled": "the sink is disabled: enable it first",

@@ -82,10 +82,15 @@ DELETE FROM additions
 
 FLAGS: Final = "SELECT name, text FROM flags"
 
-_READY: Final = """
+_FAILING_SECONDS: Final = (
+    "failing_seconds + iif(:now - last_attempt_at BETWEEN 0.0 AND :max_gap,"
+    " :now - last_attempt_at, 0.0)"
+)
+"""How long a delivery fails: a longer gap between two attempts does not count."""
+
+_HEADS: Final = """
 SELECT deliveries.id, sink, created_at, attempts, rejections, is_replay,
-       failing_seconds + iif(:now - last_attempt_at BETWEEN 0.0 AND :max_gap,
-                             :now - last_attempt_at, 0.0) AS failing_seconds,
+       {failing_seconds} AS failing_seconds,
        event_id, type, events.subject, occurred_at, body, digest, follows
   FROM deliveries
   JOIN events ON events.id = event_id
@@ -95,6 +100,8 @@ SELECT deliveries.id, sink, created_at, attempts, rejections, is_replay,
    AND deliveries.subject NOT IN (SELECT value FROM json_each(:busy))
    AND NOT EXISTS (SELECT 1 FROM sinks WHERE name = :sink AND disabled_reason IS NOT NULL)
 """
+
+_READY: Final = _HEADS.format(failing_seconds=_FAILING_SECONDS)
 
 DUE: Final = f"{_READY} AND due <= :now ORDER BY due, deliveries.id LIMIT :limit"
 
@@ -108,23 +115,27 @@ UPDATE deliveries
 """
 """An attempt that failed after its delivery became dead, as does the one that disables a sink."""
 
-SETTLE: Final = """
+_SETTLE: Final = """
 UPDATE deliveries
    SET status = :status,
        due = :due,
        attempts = attempts + (:status <> 'delivered'),
-       rejections = rejections + :is_rejection,
-       failing_seconds = failing_seconds + iif(:now - last_attempt_at BETWEEN 0.0 AND :max_gap,
-                                               :now - last_attempt_at, 0.0),
+       rejections = min(rejections + 1, max(rejections, :rejections)),
+       failing_seconds = {failing_seconds},
        reason = coalesce(:reason, reason),
        last_attempt_at = :now,
        ended_at = iif(:status = 'pending', NULL, :now)
  WHERE id = :delivery_id
    AND (status = 'pending' OR :status = 'delivered')
 """
-"""A delivery that became dead during its attempt stays so, unless the attempt succeeded."""
 
-RECORD_HANG: Final = """
+SETTLE: Final = _SETTLE.format(failing_seconds=_FAILING_SECONDS)
+"""A delivery that became dead during its attempt stays so, unless the attempt succeeded.
+
+An outcome that is written twice counts as one rejection.
+"""
+
+_RECORD_FAILURE: Final = """
 UPDATE sinks
    SET failing_seconds = iif(:now - last_failure_at BETWEEN 0.0 AND :max_absence,
                              failing_seconds + iif(:now - last_failure_at <= :max_gap,
@@ -132,11 +143,13 @@ UPDATE sinks
        failing_since = min(coalesce(failing_since, :now), :now),
        last_failure_at = :now,
        last_failure = :reason
- WHERE name = :sink
+ WHERE name = {sink}
 """
 
-RECORD_SINK_FAULT: Final = RECORD_HANG.replace(
-    ":sink", "(SELECT sink FROM deliveries WHERE id = :delivery_id)"
+RECORD_HANG: Final = _RECORD_FAILURE.format(sink=":sink")
+
+RECORD_SINK_FAULT: Final = _RECORD_FAILURE.format(
+    sink="(SELECT sink FROM deliveries WHERE id = :delivery_id)"
 )
 
 END_OUTAGE: Final = """

@@ -29,17 +29,16 @@ from poller.core.state import JobState
 from poller.runtime.instance_key import ensure_key
 from poller.store import SINK_DISABLED, SINK_FAILED, SINK_UNCONFIGURED, Store, clock_sql, sql
 from poller.store.admin import StoreAdmin
-from poller.store.connection import Work
+from poller.store.connection import PORTION, Work
 from poller.store.database import Database
 from poller.store.kept_events import KeptEvents
+from poller.store.maintenance import log_pruned
 from poller.store.rows import event_row, read_backlog, read_delivery, read_state, state_row
 
 T = TypeVar("T")
 
 MAX_DUE_DELAY: Final = DAY
 """No delivery is deferred for longer: a later due time was written by a wrong clock."""
-PORTION: Final = 1_000
-"""Rows that one transaction of a large change reads or changes: others have their turn between."""
 API_QUERY_LIMIT: Final = 5.0
 """Seconds that a query of the HTTP API may take: others wait for it."""
 GAPS: Final = {"max_gap": MAX_FAILURE_GAP, "max_absence": MAX_ABSENCE}
@@ -176,6 +175,8 @@ class SqliteStore(Store):
         except StoreUnavailable:
             if not counts.total():  # else what was deleted must be reported; the rest can wait
                 raise
+        finally:  # also when it is cancelled
+            log_pruned(Pruned(**counts))
         return Pruned(**counts)
 
     async def _prune_all(self, values: dict[str, Any], counts: Counter[str]) -> None:

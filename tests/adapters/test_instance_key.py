@@ -2,8 +2,10 @@
 
 import stat
 from pathlib import Path
+from resource import RLIMIT_FSIZE
 
 from poller.runtime.instance_key import ensure_key, proof, read_key
+from tests.support.store_builders import limited
 
 
 def test_key_is_private_and_stays(tmp_path: Path):
@@ -50,3 +52,14 @@ def test_proof_depends_on_key_and_challenge():
     proofs = {proof(key, text) for key in (b"a", b"b") for text in ("x", "y", "\udcff")}
 
     assert len(proofs) == 6
+
+
+def test_full_disk_leaves_no_empty_key(tmp_path: Path):
+    """A key that a full disk does not take is not there at all; a later start makes it."""
+    path = tmp_path / "state.db"
+    with limited(RLIMIT_FSIZE, 0):
+        ensure_key(path)
+    left = [*tmp_path.iterdir()]
+
+    assert left == []
+    assert ensure_key(path) == read_key(path) != b""

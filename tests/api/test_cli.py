@@ -8,13 +8,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from threading import Thread
 
 import anyio
 import pytest
 
+from poller.cli import client
+from poller.cli.connection import Readiness
 from poller.core.issues import REMEDIES, Issue
+from poller.runtime.address import ListenAddress
 from poller.runtime.instance_key import CHALLENGE, PROOF, ensure_key
 from tests.api.conftest import ENDS, RUNS
 from tests.support.api_server import LiveDaemon, live_daemon, settings
@@ -236,6 +240,16 @@ async def test_cli_reports_a_server_without_a_proof(
         ended = await run_cli(at, "jobs", "rm", "job-1", POLLER_STORE=str(tmp_path / "state.db"))
 
     assert (ended.code, message in ended.err, len(received)) == (code, True, 1)
+
+
+async def test_cli_reports_a_daemon_that_closes_the_connection(monkeypatch: pytest.MonkeyPatch):
+    """A daemon that has proved its key, and stops then, does not seem to have another database."""
+    monkeypatch.setattr(client, "probe", lambda *_: Readiness(True, [], True))
+    http = HTTPConnection("127.0.0.1", 9)
+    daemon = client.DaemonClient(address=ListenAddress(host="127.0.0.1", port=9), key=b"key")
+
+    with pytest.raises(client.DaemonError, match="closed the connection: try again"):
+        daemon._check_daemon(http)
 
 
 @contextmanager

@@ -176,7 +176,7 @@ def test_failed_probe_does_not_open_again():
 def test_half_open():
     """A half-open breaker sends one probe at once; its failure is reported as an opening."""
     breaker = CircuitBreaker(WIDTH)
-    breaker.half_open(NOW)
+    breaker.half_open(NOW, was_failing=True)
 
     assert (breaker.delay(NOW, 0), breaker.delay(NOW, 1)) == (0.0, float("inf"))
     assert breaker.record_failure(NOW, FAULT, is_probe=True)

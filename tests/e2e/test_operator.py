@@ -51,7 +51,7 @@ async def test_operator_repairs_a_sink(place: Place):
         code = await daemon.stop()
 
     again = place.receiver.received[-1]
-    assert disabled["advice"].endswith("then run sutro-poller sinks enable webhook")
+    assert disabled["advice"].endswith("then run `sutro-poller sinks enable webhook`")
     assert code == 0
     assert (pending["is_running"], pending["sinks"][1]["pending"]) == (True, 3)
     assert "webhook is disabled (the receiver returned 410)" in status.out

@@ -1,5 +1,7 @@
 """Retention while the wall clock is wrong, and what is logged of a sweep."""
 
+from typing import Any
+
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
@@ -127,6 +129,23 @@ async def test_contradicted_clock_of_short_runs_deletes_nothing(machine: Machine
         await machine.run(300.0)
 
     assert await machine.dead_letters() == 1
+
+
+async def test_sweep_that_is_cancelled_is_logged(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    """A stop in the middle of a sweep does not hide what the sweep has deleted."""
+    real = machine.store._prune_events
+
+    async def stop(*arguments: Any) -> None:
+        await real(*arguments)
+        scope.cancel()
+        await checkpoint()
+
+    monkeypatch.setattr(machine.store, "_prune_events", stop)
+    with capture_logs() as lines, anyio.CancelScope() as scope:
+        await machine.store.prune(machine.steady() + 60 * DAY, [])
+
+    assert scope.cancelled_caught
+    assert [(line["event"], line["dead_letters"]) for line in lines] == [("store.pruned", 1)]
 
 
 @pytest.mark.parametrize(

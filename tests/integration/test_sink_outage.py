@@ -229,6 +229,32 @@ async def test_outage_is_assumed_after_a_restart_with_a_404():
     assert circuit_log(lines) == ["sink.unavailable"]
 
 
+async def test_restart_with_one_404_holds_up_no_other_event():
+    """After a restart an event with a 404 of its own closes no circuit: the next one is sent."""
+    store, sink = a_store(), TimedSink()
+
+    async def respond(delivery):
+        if delivery.event.id == "evt_0":
+            raise AWAY
+
+    sink.failure = respond
+    await fill(store, 1)
+    async with dispatching(store, hook=sink):
+        await anyio.sleep(60.0)
+
+    with capture_logs() as lines:
+        async with dispatching(store, hook=sink) as dispatcher:
+            await anyio.sleep(1.0)
+            await store.write(WriteBatch(events=[an_event("new", "job-new")]))
+            dispatcher.wake()
+            began_at = anyio.current_time()
+            await anyio.sleep(600.0)
+
+    assert [event.id for _, event in sink.received] == ["evt_new"]
+    assert sink.received[0][0] - began_at < 1.0
+    assert circuit_log(lines) == []
+
+
 @pytest.mark.parametrize("between", [None, DeliveryError("409", is_sink_fault=False)])
 async def test_outage_is_not_assumed_of_two_events(between: DeliveryError | None):
     """A 404 for two events while others get through is the fault of these two."""

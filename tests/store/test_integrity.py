@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import pytest
@@ -102,6 +102,37 @@ async def test_killed_daemon_leaves_a_database_to_check(path: Path, now: ManualC
 
     assert first.names == ["store.check_started", "store.check_completed"]
     assert second.names == []
+
+
+async def test_copy_without_its_wal_is_checked(path: Path, now: ManualClock) -> None:
+    """The file of a running daemon, copied without its WAL, looks like that of a killed one."""
+    async with a_store(path, now):
+        pass
+    async with a_store(path, now):
+        copy = shutil.copy(path, path.with_name("copy.db"))
+
+    assert not has_clean_end(copy)
+
+
+async def test_check_that_cannot_start_is_left_to_the_next_start(
+    path: Path, now: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the limit of threads leaves none for the check, the daemon works all the same."""
+    left = await kill(path, now)
+
+    def fail(_thread: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Thread, "start", fail)
+        with capture_logs() as lines:
+            async with a_store(left, now, in_thread=False) as store:
+                assert await event_ids(store, NOON)
+    async with logged(left, now) as second:
+        wait_for_check(second.store)
+
+    assert [line["event"] for line in lines] == ["store.check_not_started"]
+    assert second.names == ["store.check_started", "store.check_completed"]
 
 
 async def test_nothing_waits_for_the_check(
