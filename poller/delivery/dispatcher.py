@@ -13,9 +13,9 @@ import structlog
 
 from poller.core.counters import Counters
 from poller.core.errors import StoreUnavailable
-from poller.core.events import DaemonEventType, EventOrigin, daemon_event
+from poller.core.events import DaemonEventType, Event, EventOrigin, daemon_event
 from poller.core.formatting import fix_receiver
-from poller.core.outbox import Delivery, Outcome, WriteBatch
+from poller.core.outbox import Delivery, Outcome
 from poller.core.pacing import Random
 from poller.core.retry import RETRY_DELAYS
 from poller.delivery.worker import SinkWorker
@@ -162,16 +162,17 @@ class Dispatcher:
         log_store_error(self._throttle, error, outcomes=len(self._outcomes))
 
     async def _record_disabled(self, sink: str, reason: str) -> None:
-        occurrence = await self._store.disable_sink(sink, reason)
-        event = daemon_event(
-            DaemonEventType.SINK_DISABLED,
-            self._origin,
-            self._clock.now(),
-            instance=f"{self._store.database_id} {sink}",  # each sink is counted by itself
-            occurrence=occurrence,
-            detail={"sink": sink, "reason": reason},
-        )
-        await self._store.write(WriteBatch(events=[event]))
+        def announce(occurrence: int) -> Event:
+            return daemon_event(
+                DaemonEventType.SINK_DISABLED,
+                self._origin,
+                self._clock.now(),
+                instance=f"{self._store.database_id} {sink}",  # each sink is counted by itself
+                occurrence=occurrence,
+                detail={"sink": sink, "reason": reason},
+            )
+
+        occurrence = await self._store.disable_sink(sink, reason, announce)
         if self._times_disabled.get(sink) != occurrence:  # several sends may get the same 410
             self._times_disabled[sink] = occurrence
-            self._counters.events[event.type] += 1
+            self._counters.events[DaemonEventType.SINK_DISABLED] += 1

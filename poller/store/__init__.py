@@ -5,7 +5,7 @@ StoreUnavailable, the caller cannot know whether they were written, and reads ag
 seconds of `Clock.steady`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from poller.core.events import Event
@@ -120,10 +120,13 @@ class Store(Protocol):
     async def expedite(self, sink: str, now: float) -> bool:
         """Make many deferred deliveries of a sink due now; return whether there may be more."""
 
-    async def disable_sink(self, sink: str, reason: str) -> int:
+    async def disable_sink(
+        self, sink: str, reason: str, announce: Callable[[int], Event] | None = None
+    ) -> int:
         """Disable a sink, make its pending deliveries dead, and return how often it was disabled.
 
-        A sink that is disabled already is not counted again.
+        A sink that is disabled already is not counted again. The event that `announce` returns of
+        that number is written in the transaction that disables the sink.
         """
 
     async def backlogs(self) -> list[SinkBacklog]:

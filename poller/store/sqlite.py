@@ -149,14 +149,18 @@ class SqliteStore(Store):
         values = {"sink": sink, "now": now, "portion": PORTION}
         return await self._transact(lambda db: db.execute(sql.EXPEDITE, values).rowcount) == PORTION
 
-    async def disable_sink(self, sink: str, reason: str) -> int:
-        values = {"sink": sink, "reason": reason}
-        times: int = await self._transact(
-            lambda db: db.execute(sql.DISABLE_SINK, values).fetchone()["times_disabled"]
-        )
-        await self._change_all(
-            sql.DEAD_LETTER_DISABLED, self._values(reason=SINK_DISABLED), Counter(), "disabled"
-        )
+    async def disable_sink(
+        self, sink: str, reason: str, announce: Callable[[int], Event] | None = None
+    ) -> int:
+        def work(db: sqlite3.Connection) -> int:
+            row = db.execute(sql.DISABLE_SINK, self._values(sink=sink, reason=reason)).fetchone()
+            if announce:
+                self._write_event(db, announce(row["times_disabled"]))
+            return int(row["times_disabled"])
+
+        times = await self._transact(work)
+        disabled = self._values(reason=SINK_DISABLED)
+        await self._change_all(sql.DEAD_LETTER_DISABLED, disabled, Counter(), "disabled")
         return times
 
     async def backlogs(self) -> list[SinkBacklog]:

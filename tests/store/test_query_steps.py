@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -11,6 +12,7 @@ from typing import Any, Final
 import pytest
 
 from poller.core.outbox import DAY, Pruned, WriteBatch
+from poller.core.state import Phase
 from poller.store import admin as admin_module
 from poller.store import database, opening
 from poller.store.admin import StoreAdmin
@@ -19,6 +21,7 @@ from poller.store.costs import GROUPS
 from poller.store.filters import EventFilter
 from poller.store.pagination import events_page, jobs_page, watched_page
 from poller.store.sqlite import SqliteStore
+from tests.support.builders import FINAL, a_job
 from tests.support.large_database import Contents, make_large_database
 from tests.support.store_builders import HOOK, a_state, a_store, an_event, deferred, due
 
@@ -82,6 +85,14 @@ async def watched(_store: SqliteStore, admin: StoreAdmin) -> None:
     assert watched_page(admin, EventFilter(limit=10), None, watched={JOB, "job-x"}).rows
 
 
+async def end_elsewhere(store: SqliteStore, _admin: StoreAdmin) -> None:
+    """Write the end of a recorded job under another name of its deployment."""
+    store._deployment = "elsewhere.example"
+    job = replace(a_job("SUCCEEDED", **FINAL), job_id=JOB)
+    state = a_state(JOB, phase=Phase.DONE, status=job.status, job=job)
+    await store.write(WriteBatch(states=[state]))
+
+
 VERBS: Final[dict[str, Verb]] = {
     "start": open_again,
     "send": send,
@@ -95,6 +106,7 @@ VERBS: Final[dict[str, Verb]] = {
     "events": page(events_page),
     "events by type": page(events_page, type="job.succeeded"),
     "events of a job": page(events_page, job=JOB),
+    "end elsewhere": end_elsewhere,
 }
 
 

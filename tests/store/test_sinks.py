@@ -1,5 +1,7 @@
 """Sinks are disabled and enabled, and their backlogs counted."""
 
+import pytest
+
 from poller.core.outbox import SinkBacklog, WriteBatch
 from poller.store.filters import EventFilter
 from tests.support.store_builders import (
@@ -50,6 +52,24 @@ async def test_disabled_sink_has_nothing_pending(store: AnyStore) -> None:
 
     assert await due(store, NOON) == []
     assert await backlog_of(store) == SinkBacklog(name=HOOK, dead=2, is_disabled=True)
+
+
+async def test_disabled_sink_is_announced_at_once(
+    store: AnyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash between the portions of a disabled sink's backlog does not lose its announcement."""
+    await store.write(WriteBatch(events=[an_event("1")]))
+
+    async def crash(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "_change_all", crash)
+    with pytest.raises(KeyboardInterrupt):
+        await store.disable_sink(
+            HOOK, "410 Gone", lambda times: an_event(f"gone_{times}", "x", type="job.started")
+        )
+
+    assert await event_ids(store, NOON, LOG) == ["evt_gone_1"]
 
 
 async def test_event_for_a_disabled_sink_is_dead(store: AnyStore) -> None:
