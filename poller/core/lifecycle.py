@@ -119,6 +119,11 @@ def _lags(state: JobState, job: Job) -> bool:
     return job.status is not state.status and job.status.rank < state.status.rank
 
 
+def is_as_known(state: JobState) -> bool:
+    """Return whether a job was observed, and a response that shows it unchanged changes nothing."""
+    return state.job is not None and _is_unchanged(state, state.job)
+
+
 def _is_unchanged(state: JobState, job: Job) -> bool:
     """Return whether `decide` would keep the state, for the most common observation of all."""
     return (

@@ -3,10 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 from poller.core.errors import NotFound, PollError, RateLimited, Rejected, Unauthorized
+from poller.core.lifecycle import is_as_known
+from poller.core.poll_order import Priority
 from poller.core.state import JobState, LifecyclePolicy, Phase
 
 Random = Callable[[], float]
@@ -31,24 +34,38 @@ NEARLY_SHARE: Final = 1.2 * JITTER_SHARE
 """The share of the time between two such ages by which a poll may come early."""
 MISSING_INTERVAL: Final = 3_600.0
 MISSING_SECONDS: Final = 7 * 86_400.0
+CONFIRM_SECONDS: Final = 600.0
+CONFIRM_SHARE: Final = 0.1
+"""How long pages alone may show a job: ten minutes, or a tenth of the job's age."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollPolicy:
-    """How often a job is polled that has been queued, or has run, for some time.
+    """How often jobs are polled that have been queued, or have run, for some time.
 
-    Where nothing is known of a job's length, the polling interval that is optimal grows with the
-    square root of its age: the density of polls should be proportional to the square root of the
-    chance that the job ends now. Equal bounds give a fixed interval.
+    Where nothing is known of a job's length, the chance h that it ends in the next second is about
+    1 / (its age + 60). A request is worth its price when the sum of h t² over the jobs that it
+    shows reaches factor², t being the seconds since each was last polled: twice the lag that is to
+    be expected. One job alone is then polled at intervals that grow with the square root of its
+    age, and many on one page at intervals that shrink with the square root of their number.
+    Equal bounds give a fixed interval.
     """
 
     minimum: float = 2.0
-    maximum: float = 300.0
-    factor: float = 1.0
+    maximum: float = 30.0
+    factor: float = 0.6
+
+    def smoothed(self, age_seconds: float) -> float:
+        """Return an age plus a minute: a new job is not polled without pause."""
+        return max(age_seconds, 0.0) + AGE_OFFSET_SECONDS
+
+    def weight(self, age_seconds: float) -> float:
+        """Return what to multiply the square of the seconds since the last poll with."""
+        return 1.0 / (self.factor * self.factor * self.smoothed(age_seconds))
 
     def interval(self, age_seconds: float) -> float:
-        """Return the seconds between two polls, before jitter."""
-        ideal = self.factor * math.sqrt(max(age_seconds, 0.0) + AGE_OFFSET_SECONDS)
+        """Return the seconds between two polls of one job alone, before jitter."""
+        ideal = self.factor * math.sqrt(self.smoothed(age_seconds))
         return min(max(ideal, self.minimum), self.maximum)
 
 
@@ -75,7 +92,16 @@ LATE_BACKOFF: Final = Backoff(first=600.0, last=86_400.0)
 """Polls for late fields are hours apart: one that fails is repeated before the next, but rarely."""
 
 
-def next_poll_delay(
+class NextPoll(NamedTuple):
+    """The next poll of a job: after how many seconds, and in which way."""
+
+    delay: float
+    rule: "PollRule"
+    began_at: float | None
+    """When the job's phase began, if it is in the sum of the page that shows it."""
+
+
+def next_poll(
     state: JobState,
     result: object,
     failures: int,
@@ -85,16 +111,25 @@ def next_poll_delay(
     rules: LifecyclePolicy,
     random: Random,
     clock_skew: float = 0.0,
-) -> float | None:
-    """Return the seconds until the next poll of a job, or None for never.
+) -> NextPoll | None:
+    """Return the next poll of a job, or None for never.
 
     `result` is what the last poll returned; `failures` counts those in a row (`is_failure`), this
     one included. `clock_skew` is the API's clock minus ours: a job's times are the API's.
     """
-    interval = _interval(state, now, policy, rules, clock_skew)
+    rule = POLL_RULES[watch_of(state, now)]
+    age = _phase_age(state, now, clock_skew)
+    interval = rule.interval(state, now, policy.interval(age), rules)
     if interval is None:
         return None
     usual = interval * (1.0 + JITTER_SHARE * (2.0 * random() - 1.0))
+    delay = _delay(state, result, failures, usual, random)
+    is_in_sum = rule.is_in_sum and not isinstance(result, PollError)
+    return NextPoll(delay, rule, now - age if is_in_sum else None)
+
+
+def _delay(state: JobState, result: object, failures: int, usual: float, random: Random) -> float:
+    """Return the usual delay, or that after a failure."""
     if isinstance(result, Rejected):
         return delay_after(failures, REJECTED_DELAYS)
     if _is_forbidden(result, failures):
@@ -114,21 +149,101 @@ def is_failure(result: object) -> bool:
     return isinstance(result, PollError) and not isinstance(result, NotFound | RateLimited)
 
 
-def _interval(
-    state: JobState, now: float, policy: PollPolicy, rules: LifecyclePolicy, clock_skew: float
-) -> float | None:
-    age = now - state.since
+def confirmation_delay(state: JobState, now: float, clock_skew: float, random: Random) -> float:
+    """Return for how many seconds pages alone may show a job, from now on."""
+    created = state.job and state.job.datetime_created
+    age = now + clock_skew - created.timestamp() if created else now - state.since
+    return max(CONFIRM_SECONDS, CONFIRM_SHARE * age) * (1.0 - JITTER_SHARE * random())
+
+
+# How each kind of job is polled.
+
+
+class Watch(Enum):
+    """What a job is polled for."""
+
+    NEVER_SHOWN = "no response has shown it"
+    USUAL = "a change: every response shows what is known"
+    UNCLEAR = "a change, but the last response was odd: a 404, an unknown status, a wrong field"
+    COMPLETING = "its end: it has a completion time, and no status of an end"
+    SETTLING = "the fields of an end that is to be announced in seconds"
+    UNRECOGNISED = "its end: it was announced as unrecognised"
+    MISSING = "its return: it was announced as missing"
+    UNFINISHED = "the fields of an end that was announced without them"
+
+
+def watch_of(state: JobState, now: float) -> Watch:
+    """Return what a job is polled for."""
     if state.is_given_up:
-        return MISSING_INTERVAL if age < MISSING_SECONDS else None
-    match state.phase:
-        case Phase.SETTLING:
-            scale = rules.settle_timeout / SETTLE_AGES[-1]
-            return scale * (_until_next(SETTLE_AGES, age / scale) or SETTLE_AGES[-1])
-        case Phase.DONE:
-            return _until_next(LATE_AGES, age) if state.awaited_fields else None
-    if state.completing_since is not None and now - state.completing_since < COMPLETING_SECONDS:
-        return COMPLETING_INTERVAL
-    return policy.interval(_phase_age(state, now, clock_skew))
+        return Watch.MISSING if state.phase is Phase.MISSING else Watch.UNRECOGNISED
+    watch = WATCHES[state.phase]
+    if watch is not Watch.USUAL or is_as_known(state):
+        return watch
+    since = state.completing_since
+    is_completing = since is not None and now - since < COMPLETING_SECONDS
+    return Watch.COMPLETING if is_completing else Watch.UNCLEAR
+
+
+WATCHES: Final = {
+    Phase.NEW: Watch.NEVER_SHOWN,
+    Phase.ACTIVE: Watch.USUAL,
+    Phase.SETTLING: Watch.SETTLING,
+    Phase.MISSING: Watch.MISSING,
+    Phase.DONE: Watch.UNFINISHED,
+}
+
+Interval = Callable[[JobState, float, float, LifecyclePolicy], float | None]
+"""Returns the seconds until the next poll, by the time and the interval for the job's age."""
+
+
+def _by_age(_state: JobState, _now: float, by_age: float, _rules: LifecyclePolicy) -> float:
+    return by_age
+
+
+def _often(_state: JobState, _now: float, _by_age: float, _rules: LifecyclePolicy) -> float:
+    return COMPLETING_INTERVAL
+
+
+def _settle(state: JobState, now: float, _by_age: float, rules: LifecyclePolicy) -> float:
+    scale = rules.settle_timeout / SETTLE_AGES[-1]
+    next_in = _until_next(SETTLE_AGES, (now - state.since) / scale)
+    return scale * (next_in or SETTLE_AGES[-1])
+
+
+def _hourly(state: JobState, now: float, _by_age: float, _rules: LifecyclePolicy) -> float | None:
+    return MISSING_INTERVAL if now - state.since < MISSING_SECONDS else None
+
+
+def _late(state: JobState, now: float, _by_age: float, _rules: LifecyclePolicy) -> float | None:
+    return _until_next(LATE_AGES, now - state.since) if state.awaited_fields else None
+
+
+class PollRule(NamedTuple):
+    """How the jobs of one kind are polled.
+
+    `is_in_sum`: where a page shows the job, its weight is in the sum by which that page is due;
+    otherwise the job has a time of its own. `is_single`: only a request for this job alone serves.
+    """
+
+    is_in_sum: bool
+    is_single: bool
+    interval: Interval
+    priority: Priority
+
+
+POLL_RULES: Final = {
+    #                             in sum  single
+    Watch.NEVER_SHOWN:   PollRule(False,  False, _by_age, Priority.FIRST),
+    Watch.USUAL:         PollRule(True,   False, _by_age, Priority.USUAL),
+    Watch.UNCLEAR:       PollRule(False,  False, _by_age, Priority.USUAL),
+    Watch.COMPLETING:    PollRule(False,  False, _often,  Priority.USUAL),
+    Watch.SETTLING:      PollRule(False,  True,  _settle, Priority.SETTLING),
+    Watch.UNRECOGNISED:  PollRule(False,  False, _hourly, Priority.USUAL),
+    Watch.MISSING:       PollRule(False,  True,  _hourly, Priority.USUAL),
+    Watch.UNFINISHED:    PollRule(False,  True,  _late,   Priority.LATE),
+}  # fmt: skip
+"""Any job whose poll fails is put off: it leaves the sum, and waits for its backoff, or longer
+where the API rejects requests for it, until a poll of it or a page succeeds."""
 
 
 def _until_next(ages: Sequence[float], age: float) -> float | None:

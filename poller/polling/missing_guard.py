@@ -1,7 +1,7 @@
 """Guards against false `job.missing` events: a wrong URL or tenant makes every job unknown."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Final
 
@@ -61,6 +61,13 @@ class MissingGuard:
                 self._lost.add(job_id)
         elif isinstance(result, Rejected):
             self._present.pop(job_id, None)  # the API will not show it soon
+
+    def record_present(self, job_ids: Sequence[str], requested_at: float) -> None:
+        """Record that a page shows these jobs, all of which were present before."""
+        if job_ids:
+            self._last_present_at = max(self._last_present_at, requested_at)
+        if self._absent:
+            self._present.update(dict.fromkeys(job_ids, self._now()))
 
     def forget(self, job_id: str) -> None:
         """Forget a job that is not polled any more."""

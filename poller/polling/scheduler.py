@@ -6,15 +6,24 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from poller.core.errors import PollError
-from poller.core.pacing import PollPolicy, Random, is_failure, next_poll_delay
+from poller.core.jobs import Job
+from poller.core.pacing import (
+    POLL_RULES,
+    NextPoll,
+    PollPolicy,
+    Random,
+    confirmation_delay,
+    is_failure,
+    next_poll,
+    watch_of,
+)
+from poller.core.poll_queue import PollQueue
 from poller.core.settling import settle_deadline
 from poller.core.state import JobState, LifecyclePolicy, Phase
-from poller.polling.queue import PollQueue, Priority
 from poller.runtime.liveness import HEARTBEAT_INTERVAL
 from poller.runtime.wakeup import Wakeup
-
-PRIORITIES: Final = {Phase.SETTLING: Priority.SETTLING, Phase.DONE: Priority.LATE}
-"""Jobs of other phases have the usual priority."""
+from poller.sutro.page_view import PageView
+from poller.sutro.port import Observation, PollRequest
 
 STALE_SECONDS: Final = 600.0
 """Seconds without a successful poll until a job is stale, or three of the longest intervals."""
@@ -26,10 +35,12 @@ class PollStatus:
 
     `requested_at` is when the poll was begun that was applied last; `last_seen_at` that of the last
     one that showed the job, not at its end. `succeeded_at` is when a poll last succeeded, or when
-    polling began.
+    polling began. A page that shows the job as it is known changes none of these: `PollScheduler`
+    has them with such pages. At `confirm_at` pages alone have shown the job for long.
     """
 
     succeeded_at: float
+    confirm_at: float = math.inf
     requested_at: float = 0.0
     last_seen_at: float | None = None
     failures: int = 0
@@ -47,11 +58,15 @@ class PollScheduler:
     rules: LifecyclePolicy
     now: Callable[[], float]
     random: Random
-    queue: PollQueue = field(default_factory=PollQueue)
+    queue: PollQueue = field(init=False)
     _statuses: dict[str, PollStatus] = field(default_factory=dict)
     _deadlines: dict[str, float] = field(default_factory=dict)
     _scheduled: Wakeup = field(default_factory=Wakeup)
     _deadline_set: Wakeup = field(default_factory=Wakeup)
+
+    def __post_init__(self) -> None:
+        """Begin without jobs."""
+        self.queue = PollQueue(self.policy)
 
     def __getitem__(self, job_id: str) -> PollStatus:
         """Return how the polling of a job goes."""
@@ -72,11 +87,10 @@ class PollScheduler:
         """
         if state.phase is Phase.DONE and not state.is_unfinished:
             return
-        now = self.now()
-        self._statuses[state.job_id] = PollStatus(now)
+        self._statuses[state.job_id] = PollStatus(self.now())
         self.set_deadline(state)
         # A job that was never seen may not exist: it is a bad probe of the key.
-        self._put(state, now, 0.0, is_deferred=state.phase is Phase.NEW)
+        self._put_off(state, 0.0, is_deferred=state.phase is Phase.NEW)
         self.wake()
 
     def renew(self, state: JobState) -> None:
@@ -96,18 +110,25 @@ class PollScheduler:
         """Return how many of these jobs run, and had no successful poll for long."""
         limit = self.now() - max(STALE_SECONDS, 3 * self.policy.maximum)
         return sum(
-            state.phase in {Phase.NEW, Phase.ACTIVE}
-            and self._statuses[state.job_id].succeeded_at < limit
+            state.phase in {Phase.NEW, Phase.ACTIVE} and self._succeeded_at(state.job_id) < limit
             for state in states
         )
 
+    def _succeeded_at(self, job_id: str) -> float:
+        return max(self._statuses[job_id].succeeded_at, self.queue.requested_at(job_id))
+
+    def last_seen_at(self, job_id: str) -> float | None:
+        """Return when the last poll was begun that showed a job, not at its end."""
+        alone, shared = self._statuses[job_id].last_seen_at, self.queue.requested_at(job_id)
+        return alone if shared == -math.inf else max(alone or shared, shared)
+
     # When to poll next.
 
-    def reschedule(self, state: JobState, result: object, now: float, *, clock_skew: float) -> bool:
+    def reschedule(self, state: JobState, seen: Observation, *, clock_skew: float) -> bool:
         """Schedule the next poll by the result of the last one; return False when there is none."""
-        status = self._statuses[state.job_id]
+        now, result, status = self.now(), seen.result, self._statuses[state.job_id]
         failures = status.failures + 1 if is_failure(result) else 0
-        delay = next_poll_delay(
+        poll = next_poll(
             state,
             result,
             failures,
@@ -117,12 +138,15 @@ class PollScheduler:
             random=self.random,
             clock_skew=clock_skew,
         )
-        if delay is None:
+        if poll is None:
             return False
         status.failures = failures
         if not isinstance(result, PollError):
             status.succeeded_at = now
-        self._put(state, now, delay, is_deferred=isinstance(result, PollError))
+        is_confirmed = not seen.from_list or self.queue.is_taken(state.job_id)
+        if isinstance(result, Job) and (is_confirmed or status.confirm_at == math.inf):
+            status.confirm_at = now + confirmation_delay(state, now, clock_skew, self.random)
+        self._put(state.job_id, poll, now, is_deferred=isinstance(result, PollError))
         return True
 
     def waits_alone(self, state: JobState) -> bool:
@@ -133,7 +157,7 @@ class PollScheduler:
     def retry_later(self, state: JobState, delay: float, *, is_deferred: bool = False) -> None:
         """Poll again after `delay`, and so for a deadline that has passed: nothing is recorded."""
         now = self.now()
-        self._put(state, now, delay, is_deferred=is_deferred)
+        self._put_off(state, delay, is_deferred=is_deferred)
         self.wake()
         if self._deadlines.get(state.job_id, math.inf) <= now:
             self._deadlines[state.job_id] = now + delay
@@ -160,15 +184,38 @@ class PollScheduler:
             if not self._statuses[job_id].failures:
                 self.queue.expedite(job_id, self.now())
 
-    def _put(self, state: JobState, now: float, delay: float, *, is_deferred: bool) -> None:
-        self._statuses[state.job_id].is_deferred = is_deferred
+    def release(self, request: PollRequest, observed: Iterable[Observation]) -> None:
+        """Schedule what a request took and did not show, as it was before."""
+        shown = {seen.job_id for seen in observed}
+        self.queue.restore([job_id for job_id in request.job_ids if job_id not in shown])
+        self.queue.release(request.page)
+        self.wake()
+
+    def show(self, view: PageView) -> list[str]:
+        """Record what a page shows; return which of its jobs were polled and are as known."""
+        self.queue.show(
+            view.page, view.rows, view.shown, requested_at=view.requested_at, now=self.now()
+        )
+        as_known = self.queue.members(view.page)
+        return [job_id for job_id in view.shown if job_id in as_known]
+
+    def _put_off(self, state: JobState, delay: float, *, is_deferred: bool) -> None:
+        now = self.now()
+        rule = POLL_RULES[watch_of(state, now)]
+        self._put(state.job_id, NextPoll(delay, rule, None), now, is_deferred=is_deferred)
+
+    def _put(self, job_id: str, poll: NextPoll, now: float, *, is_deferred: bool) -> None:
+        status = self._statuses[job_id]
+        status.is_deferred = is_deferred
         self.queue.put(
-            state.job_id,
-            due=now + delay,
+            job_id,
+            due=now + poll.delay,
             now=now,
             is_deferred=is_deferred,
-            is_single=state.phase not in {Phase.NEW, Phase.ACTIVE},
-            priority=PRIORITIES.get(state.phase, Priority.USUAL),
+            is_single=poll.rule.is_single,
+            priority=poll.rule.priority,
+            began_at=poll.began_at,
+            confirm_at=status.confirm_at,
         )
 
     # Waiting.

@@ -1,4 +1,4 @@
-"""Polls the jobs that are due, applies what was observed, schedules the next polls.
+"""Polls what is due, applies what was observed, schedules the next polls.
 
 Workers take turns at planning: the first waits for a due job and for the rate limiter, then sends
 its request, and the next one plans meanwhile. One worker at a time applies observations: all that
@@ -26,6 +26,7 @@ from poller.polling.scheduler import PollScheduler
 from poller.polling.tracker import JobTracker, PendingObservation
 from poller.runtime.liveness import HeartbeatRegistry, MonitoredLock
 from poller.runtime.retrying import STORE_RETRY_INTERVAL, until_available
+from poller.sutro.page_view import PageView
 from poller.sutro.port import Known, Observation, PollRequest, Source
 
 MAX_REQUEST_SECONDS: Final = 7_200.0
@@ -82,7 +83,7 @@ class Watcher:
 
     @property
     def lateness_ratio(self) -> float:
-        """How late the last due job was polled, in units of its interval; 1 is on time."""
+        """How late polls are, in units of their intervals; 1 is on time."""
         return self._scheduler.queue.lateness_ratio
 
     def is_not_found(self, job_id: str) -> bool:
@@ -175,13 +176,11 @@ class Watcher:
         while True:
             request = await self._next_request()
             observations = await request.send(self._known)
-            observed = {seen.job_id for seen in observations}
-            unseen = [job_id for job_id in request.job_ids if job_id not in observed]
-            self._scheduler.queue.restore(unseen)
             if self._on_observation:
                 for seen in observations:
                     self._on_observation(seen)
             await self.ingest(observations)
+            self._scheduler.release(request, observations)
 
     async def _next_request(self) -> PollRequest:
         """Wait for the next request, and take its jobs from the queue."""
@@ -191,7 +190,7 @@ class Watcher:
                 if not await self._scheduler.wait_until_due(lambda: self._source.is_gated):
                     continue
                 if request := await self._source.plan(self._scheduler.queue):
-                    self._scheduler.queue.take(request.job_ids)
+                    self._scheduler.queue.take(request.job_ids, request.page)
                     self._poll_log.log_lateness(self.lateness_ratio)
                     self._polling_heartbeat.beat(MAX_REQUEST_SECONDS)  # until the next worker's
                     return request
@@ -217,7 +216,10 @@ class Watcher:
                 self._poll_log.log_store_error(error)
                 for job_id in {seen.job_id for seen in inbox if seen.job_id in self._scheduler}:
                     self._scheduler.retry_later(self.tracker[job_id], STORE_RETRY_INTERVAL)
-            self._scheduler.wake()  # also for jobs that were restored
+            if isinstance(observations, PageView):
+                as_known = self._scheduler.show(observations)
+                self._missing_guard.record_present(as_known, observations.requested_at)
+            self._scheduler.wake()
 
     async def _apply(self, batch: Sequence[Observation]) -> None:
         auth_change = await self.tracker.record_auth_change(
@@ -233,7 +235,6 @@ class Watcher:
             self._poll_log.log_change(change)
         self._poll_log.log_failures(batch)
         undecided = {change.job_id for change in applied if change.decision is None}
-        now = self._now()
         for seen, effect in zip(batch, effects, strict=True):
             job_id = seen.job_id
             if job_id in undecided:
@@ -242,7 +243,7 @@ class Watcher:
             elif job_id in self._scheduler and (
                 effect is not Effect.STALE or job_id not in self._scheduler.queue
             ):
-                self._reschedule(seen, now, clock_skew)
+                self._reschedule(seen, clock_skew)
 
     def _effect(self, seen: Observation) -> Effect:
         """Return the effect of an observation, and remember when its request was begun."""
@@ -280,20 +281,19 @@ class Watcher:
                     pending.append(PendingObservation(job_id, Signal.NOT_FOUND))
                 self._scheduler.expedite(self._missing_guard.jobs_to_recheck(job_id))
             elif not isinstance(result, PollError) and job_id in changing:
-                pending.append(PendingObservation(job_id, result, status.last_seen_at))
+                last_seen_at = self._scheduler.last_seen_at(job_id)
+                pending.append(PendingObservation(job_id, result, last_seen_at))
             if isinstance(result, Job) and not result.status.is_terminal:
                 status.last_seen_at = seen.requested_at
         return pending
 
-    def _reschedule(self, seen: Observation, now: float, clock_skew: float) -> None:
+    def _reschedule(self, seen: Observation, clock_skew: float) -> None:
         state = self.tracker[seen.job_id]
         self._scheduler.set_deadline(state)
         if seen.result is Signal.TIMER or (seen.from_list and self._scheduler.waits_alone(state)):
             return  # the job waits for its next poll already, or is being polled
         if state.phase is Phase.MISSING:
             self._missing_guard.forget(seen.job_id)
-        is_scheduled = self._is_watched(seen.job_id) and self._scheduler.reschedule(
-            state, seen.result, now, clock_skew=clock_skew
-        )
-        if not is_scheduled:
+        is_watched = self._is_watched(seen.job_id)
+        if not (is_watched and self._scheduler.reschedule(state, seen, clock_skew=clock_skew)):
             self._end(seen.job_id)

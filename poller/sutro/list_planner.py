@@ -1,8 +1,8 @@
-"""Plans which page of the account's list to read, by what is known of the list.
+"""Plans how to read the pages of the account's list, by what is known of the list.
 
 The list is newest first and read in pages of at most 100 jobs. Each page is known by its cursor,
 and can be read again without those before it. A page costs as much as one GET, so it is worth its
-request as soon as it shows a second job that is due soon.
+request as soon as it shows a second job.
 
 New jobs push older ones across the ends of pages. A job that is not where it was is polled with a
 GET, and placed again when some page shows it.
@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -27,8 +27,8 @@ from poller.core.errors import (
 )
 from poller.core.jobs import Job
 from poller.core.pacing import delay_after
+from poller.core.poll_queue import PollQueue
 from poller.sutro.client import JobPage
-from poller.sutro.port import QueueView
 
 PAGE_JOBS: Final = 100
 MARGIN_JOBS: Final = 5
@@ -51,7 +51,7 @@ LIST_ERRORS: Final = (WrongEndpoint, NotFound, Rejected)
 log = structlog.get_logger()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class ListPage:
     """A page of the list, as it was last read. `oldest` is None before that."""
 
@@ -64,15 +64,19 @@ class ListPage:
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """A page to request, and the watched jobs that it is expected to show.
-
-    `is_whole`: it ends where the next page begins.
-    """
+    """A page to request. `is_whole`: it ends where the next page begins."""
 
     page: ListPage
     limit: int
-    expected: tuple[str, ...]
     is_whole: bool
+
+
+class PageRead(NamedTuple):
+    """A page that was read, and when it was requested."""
+
+    request: PageRequest
+    page: JobPage
+    requested_at: float
 
 
 class ListPlanner:
@@ -95,9 +99,8 @@ class ListPlanner:
         self._off_until = self._off_until if math.isinf(self._off_until) else 0.0
         self._rejections, self._failures, self._failures_allowed = 0, 0, FAILURES_BEFORE_GET
 
-    def plan(self, job_id: str, queue: QueueView) -> PageRequest | None:
-        """Return the page that shows a due job and others due soon, or None where GET is better."""
-        now = self._now()
+    def plan(self, job_id: str, queue: PollQueue) -> PageRequest | None:
+        """Return the page that shows a due job and others, or None where a GET is better."""
         if self._is_off:
             return None
         list_page = self._places.get(job_id)
@@ -105,18 +108,18 @@ class ListPlanner:
             is_alone = not self._created.keys() - {job_id}
             self._created.setdefault(job_id, None)
             return None if is_alone else self.search(job_id)
-        ids = list_page.job_ids[: self._limit]
-        due_soon = [
-            number
-            for number, other in enumerate(ids)
-            if other != job_id and queue.is_due_soon(other, now)
-        ]
-        if not due_soon or job_id not in ids:
-            return None
-        depth = max(due_soon[-1], ids.index(job_id)) + 1
-        # The page shows jobs that are not due yet as well, or its failure concerns them too.
-        expected = tuple(other for other in ids[:depth] if queue.is_batchable(other))
-        return self._down_to(list_page, depth, expected)
+        depth, jobs = self._extent(list_page, queue)
+        is_shown = job_id in list_page.job_ids[: self._limit]
+        return self._down_to(list_page, depth) if is_shown and jobs > 1 else None
+
+    def read_again(self, list_page: ListPage, queue: PollQueue) -> PageRequest | None:
+        """Return a page that is due, or None where a GET of one of its jobs is better."""
+        depth, jobs = self._extent(list_page, queue)
+        return self._down_to(list_page, depth) if jobs > 1 and not self._is_off else None
+
+    def is_readable(self, list_page: ListPage) -> bool:
+        """Return whether a page is part of the list as it is known, and the list may be read."""
+        return self.has(list_page) and self._now() >= self._off_until
 
     def locate(self, job_id: str) -> PageRequest | None:
         """Return the page that shows a job, also if no other is due; None if it is not known."""
@@ -124,7 +127,7 @@ class ListPlanner:
         if list_page is None or self._is_off:
             return None
         depth = list_page.job_ids.index(job_id) + 1
-        return self._down_to(list_page, depth, (job_id,)) if depth <= self._limit else None
+        return self._down_to(list_page, depth) if depth <= self._limit else None
 
     def search(self, job_id: str) -> PageRequest | None:
         """Return an unread page in which a job may be, if there is credit for one."""
@@ -132,17 +135,17 @@ class ListPlanner:
         if list_page is None or self._credit < 1.0 or self._is_off:
             return None
         self._credit -= 1.0
-        return PageRequest(list_page, self._limit, (), is_whole=True)
+        return PageRequest(list_page, self._limit, is_whole=True)
 
     def peek(self) -> PageRequest | None:
         """Return a small first page that can show a few new jobs, if pages may be larger."""
         if self._limit <= PEEK_JOBS:
             return None
-        return PageRequest(self._pages[0], PEEK_JOBS, (), is_whole=False)
+        return PageRequest(self._pages[0], PEEK_JOBS, is_whole=False)
 
     def first(self) -> PageRequest:
         """Return the first page."""
-        return PageRequest(self._pages[0], self._limit, (), is_whole=True)
+        return PageRequest(self._pages[0], self._limit, is_whole=True)
 
     def has(self, list_page: ListPage) -> bool:
         """Return whether a page is part of the list as it is known now."""
@@ -154,7 +157,7 @@ class ListPlanner:
         number = request.page.number + 1
         if not self.has(request.page) or number == len(self._pages):
             return None
-        return PageRequest(self._pages[number], self._limit, (), is_whole=True)
+        return PageRequest(self._pages[number], self._limit, is_whole=True)
 
     def learn_page(self, request: PageRequest, page: JobPage) -> None:
         """Record what a page showed."""
@@ -206,9 +209,19 @@ class ListPlanner:
     def _is_off(self) -> bool:
         return self._now() < self._off_until or self._failures >= self._failures_allowed
 
-    def _down_to(self, list_page: ListPage, depth: int, expected: tuple[str, ...]) -> PageRequest:
+    def _extent(self, list_page: ListPage, queue: PollQueue) -> tuple[int, int]:
+        """Return down to which row a page shows jobs that wait, and how many, counted to 2."""
+        depth = jobs = 0
+        for row in range(min(len(list_page.job_ids), self._limit), 0, -1):
+            if queue.is_waiting(list_page.job_ids[row - 1]):
+                depth, jobs = max(depth, row), jobs + 1
+                if jobs == 2:
+                    break
+        return depth, jobs
+
+    def _down_to(self, list_page: ListPage, depth: int) -> PageRequest:
         limit = min(depth + MARGIN_JOBS, self._limit)
-        return PageRequest(list_page, limit, expected, is_whole=limit == self._limit)
+        return PageRequest(list_page, limit, is_whole=limit == self._limit)
 
     def _page_of(self, created: datetime | None) -> ListPage | None:
         """Return the first unread page, or the one that reaches down to a creation time."""

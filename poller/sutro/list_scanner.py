@@ -6,15 +6,11 @@ from datetime import datetime
 from typing import Final
 
 from poller.core.errors import PollError, Transient
-from poller.sutro.client import JobPage
-from poller.sutro.list_planner import ListPlanner, PageRequest, is_list_error
+from poller.sutro.list_planner import ListPlanner, PageRead, PageRequest, is_list_error
 from poller.sutro.list_survey import ListSurvey, ListWalk
 
 TURN_SECONDS: Final = 20.0
 """How long a survey goes on before the top of the list is read again."""
-
-Read = tuple[float, JobPage]
-"""When a page was requested, and what it showed."""
 
 
 class ListScanner:
@@ -23,7 +19,7 @@ class ListScanner:
     def __init__(
         self,
         planner: ListPlanner,
-        fetch: Callable[[PageRequest], Awaitable[Read]],
+        fetch: Callable[[PageRequest], Awaitable[PageRead]],
         now: Callable[[], float],
     ) -> None:
         self._planner = planner
@@ -36,7 +32,9 @@ class ListScanner:
         """When the top of the list was last known; -inf if what is below it is to be read."""
         return -math.inf if self.survey.is_due else self.survey.scanned_at
 
-    async def scan(self, since: datetime, clock_skew: Callable[[], float]) -> AsyncIterator[Read]:
+    async def scan(
+        self, since: datetime, clock_skew: Callable[[], float]
+    ) -> AsyncIterator[PageRead]:
         """Read the list down to jobs that are known or, for a survey that is due, to its horizon.
 
         Jobs created before `since` do not count. A survey goes on where an earlier scan, or an
@@ -57,31 +55,31 @@ class ListScanner:
 
     async def _scan_top(
         self, since: datetime, clock_skew: Callable[[], float]
-    ) -> AsyncIterator[Read]:
+    ) -> AsyncIterator[PageRead]:
         """Read the list from the top down to jobs that are known: few of them at first."""
         if peek := self._planner.peek():
             scan = self.survey.new_scan(since, clock_skew())
-            requested_at, page = await self._fetch(peek)
-            yield requested_at, page
-            if scan.take(page, requested_at):
+            read = await self._fetch(peek)
+            yield read
+            if scan.take(read.page, read.requested_at):
                 self.survey.finish(scan)
                 return
         scan = self.survey.new_scan(since, clock_skew())
         async for read in self._read_down(scan, math.inf):
             yield read
 
-    async def _read_down(self, walk: ListWalk, until: float) -> AsyncIterator[Read]:
+    async def _read_down(self, walk: ListWalk, until: float) -> AsyncIterator[PageRead]:
         """Read the next pages of a walk: at least one, and none after a time."""
         while True:
             walk.request = walk.request or self._planner.first()
             try:
-                requested_at, page = await self._fetch(walk.request)
+                read = await self._fetch(walk.request)
             except PollError as error:
                 if walk.pages and is_list_error(error):  # the list itself works
                     raise Transient(f"a page below the first: {error}") from None
                 raise
-            yield requested_at, page
-            is_last = walk.take(page, requested_at)
+            yield read
+            is_last = walk.take(read.page, read.requested_at)
             if not is_last and not self._planner.has(walk.request.page):
                 return  # the list was forgotten meanwhile: the rest of it is still unknown
             walk.request = None if is_last else self._planner.after(walk.request)

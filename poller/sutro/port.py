@@ -1,11 +1,12 @@
 """The source port: how jobs are polled, and the result of a poll."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from poller.core.errors import PollError
 from poller.core.jobs import Job
+from poller.core.poll_queue import PollQueue
 from poller.core.state import Signal
 
 Known = Callable[[str], Job | None]
@@ -27,30 +28,16 @@ class Observation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PollRequest:
-    """A request that may be sent now, and the ids of the jobs that it is expected to show.
+    """A request that may be sent now: for jobs by their ids, and for those of a page.
 
-    `send` returns an observation for each job that the response says something about. It is passed
-    a lookup of known jobs: a job that has not changed since is not parsed anew.
+    `send` returns an observation for each job that the response says something about, a PageView if
+    it is a page. It is passed a lookup of known jobs: a job that has not changed since is not
+    parsed anew.
     """
 
     job_ids: tuple[str, ...]
     send: Callable[[Known], Awaitable[Sequence[Observation]]]
-
-
-class QueueView(Protocol):
-    """The poll queue as a source reads it. The watcher alone takes jobs out of the queue."""
-
-    def due_job(self, now: float) -> str | None:
-        """Return the most overdue job, or None when none is due."""
-
-    def probe_job(self) -> str | None:
-        """Return the best job for a probe, due or not; None for an empty queue."""
-
-    def is_due_soon(self, job_id: str, now: float) -> bool:
-        """Return whether a job is waiting, and may be polled with others now."""
-
-    def is_batchable(self, job_id: str) -> bool:
-        """Return whether a job, waiting or being polled, may be polled with others at all."""
+    page: Hashable = None
 
 
 class Source(Protocol):
@@ -72,8 +59,8 @@ class Source(Protocol):
     def clock_skew(self) -> float:
         """The source's clock minus ours, in seconds."""
 
-    async def plan(self, queue: QueueView) -> PollRequest | None:
-        """Return the next request once the rate limit allows one.
+    async def plan(self, queue: PollQueue) -> PollRequest | None:
+        """Return the next request once the rate limit allows one. The caller takes what it polls.
 
         Return None after some seconds without a token, or when no job is due.
         """

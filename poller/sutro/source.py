@@ -1,6 +1,6 @@
 """The Sutro API as a source of observations: one request a turn of the rate limiter."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -18,11 +18,12 @@ from poller.core.errors import (
     WrongEndpoint,
 )
 from poller.core.jobs import Job
+from poller.core.poll_queue import PollQueue
 from poller.sutro.client import JobPage, SutroClient, detach, no_known_jobs
-from poller.sutro.confirmations import Confirmations
-from poller.sutro.list_planner import ListPlanner, PageRequest, is_list_error
+from poller.sutro.list_planner import ListPage, ListPlanner, PageRead, PageRequest, is_list_error
 from poller.sutro.list_scanner import ListScanner
-from poller.sutro.port import Known, Observation, PollRequest, QueueView
+from poller.sutro.page_view import PageView, observations
+from poller.sutro.port import Known, Observation, PollRequest
 from poller.sutro.rate_limit import RateLimiter
 
 UNLIKELY_ID: Final = "sutro-poller-check"
@@ -32,11 +33,11 @@ log = structlog.get_logger()
 
 
 class SutroSource:
-    """Polls a page of the list where that shows several due jobs, else one job with a GET.
+    """Polls a page of the list where that shows several jobs, else one job with a GET.
 
-    A job that pages alone have shown for long gets a GET: its row may stay stale. `renew_key` reads
-    the key's file again. Once the object of a job is too large, a page that shows it is read, or
-    its status alone; at its end the object is requested again, for the cost and the tokens.
+    `renew_key` reads the key's file again. Once the object of a job is too large, a page that shows
+    it is read, or its status alone; at its end the object is requested again, for the cost and the
+    tokens.
     """
 
     def __init__(
@@ -57,7 +58,6 @@ class SutroSource:
         # The jobs whose object was too large, and whether to request their status alone.
         self._large: dict[str, bool] = {}
         self._is_list_forbidden = False
-        self._confirmations = Confirmations(now)
 
     @property
     def is_gated(self) -> bool:
@@ -84,27 +84,34 @@ class SutroSource:
         """Return whether the API's clock has confirmed ours."""
         return self._client.is_clock_right
 
-    async def plan(self, queue: QueueView) -> PollRequest | None:
-        """Return a request for the most overdue job, and for those polled along with it."""
+    async def plan(self, queue: PollQueue) -> PollRequest | None:
+        """Return a request for the page or the job that is due, or for a probe."""
         is_probe = await self._rate_limiter.try_acquire()
         if is_probe is None:
             return None
-        job_id = queue.probe_job() if is_probe else queue.due_job(self._now())
-        if job_id is None:
+        due = queue.probe_job() if is_probe else self._due(queue)
+        if due is None:
             self._rate_limiter.release_unused()
             return None
+        request = None if is_probe else self._plan_page(queue, due)
+        job_id = queue.jobs_on(due)[0] if isinstance(due, ListPage) else str(due)
         if is_probe and self._rate_limiter.gate.needs_check(job_id):
             return PollRequest((job_id,), partial(self._poll_after_check, job_id))
-        request = None if is_probe else self._plan_page(queue, job_id)
-        if request and (unconfirmed := self._job_to_confirm(request, queue)):
-            job_id, request = unconfirmed, None
         if request is None:
             # At its end the object is requested again, for the cost and the tokens.
             is_status_only = self._large.get(job_id, False) and queue.is_batchable(job_id)
             poll = partial(self._poll_job, job_id, is_probe=is_probe, is_status_only=is_status_only)
             return PollRequest((job_id,), poll)
-        job_ids = tuple(dict.fromkeys((job_id, *request.expected)))
-        return PollRequest(job_ids, partial(self._poll_page, request, job_ids))
+        job_ids = () if isinstance(due, ListPage) else (job_id,)
+        return PollRequest(job_ids, partial(self._poll_page, request, job_ids, queue), request.page)
+
+    def _due(self, queue: PollQueue) -> Hashable | None:
+        """Return the page or the job that is due; the jobs of a lost page are due alone."""
+        while isinstance(due := queue.due(self._now()), ListPage):
+            if self._planner.is_readable(due):
+                break
+            queue.dissolve(due)
+        return due
 
     @property
     def scanned_at(self) -> float:
@@ -122,8 +129,8 @@ class SutroSource:
 
     async def scan(self, since: datetime) -> AsyncIterator[Sequence[Observation]]:
         """Read the list as far as it may have changed; `ListScanner.scan` says how far that is."""
-        async for requested_at, page in self._scanner.scan(since, lambda: self.clock_skew):
-            yield _observations(page, requested_at)
+        async for read in self._scanner.scan(since, lambda: self.clock_skew):
+            yield self._view(read, read.page.jobs)
 
     def retry(self) -> None:
         """Retry a rejected API key, the search for the prefix of the URL, and the list."""
@@ -131,7 +138,7 @@ class SutroSource:
         self._planner.retry()
         self._rate_limiter.retry()
 
-    async def _fetch_page(self, request: PageRequest) -> tuple[float, JobPage]:
+    async def _fetch_page(self, request: PageRequest) -> PageRead:
         """Wait for a turn and read a page. Raises PollError.
 
         Where a page is forbidden, one GET shows whether the API key is rejected for all requests.
@@ -144,11 +151,12 @@ class SutroSource:
             await self._renew_key()
         requested_at = self._now()
         try:
-            return requested_at, await self._read_page(request, is_probe=is_probe)
+            page = await self._read_page(request, is_probe=is_probe)
         except Rejected:
             if self._is_list_forbidden:
                 await self._check_key(is_probe=await self._rate_limiter.acquire())
             raise
+        return PageRead(request, page, requested_at)
 
     async def _check_key(self, *, is_probe: bool) -> None:
         """Request a job that does not exist, which needs a valid key. Raises PollError."""
@@ -185,28 +193,22 @@ class SutroSource:
         self._rate_limiter.report(None, is_probe=is_probe)
         return page
 
-    def _plan_page(self, queue: QueueView, job_id: str) -> PageRequest | None:
+    def _plan_page(self, queue: PollQueue, due: Hashable) -> PageRequest | None:
         """Return the page that is worth a request, if there is one, once the API is known."""
-        if not self._rate_limiter.is_key_accepted or not queue.is_batchable(job_id):
+        if isinstance(due, ListPage):
+            return self._planner.read_again(due, queue)
+        job_id = str(due)
+        if not self._rate_limiter.is_key_accepted or not queue.is_waiting(job_id):
             return None
-        if job_id not in self._large:
-            return self._planner.plan(job_id, queue)
-        page = self._planner.locate(job_id)
-        return page if page or self._large[job_id] else self._planner.search(job_id)
-
-    def _job_to_confirm(self, request: PageRequest, queue: QueueView) -> str | None:
-        """Return a job of a page that is to be polled alone instead, if there is one."""
-        now = self._now()
-        return self._confirmations.next_job(
-            job_id
-            for job_id in request.expected
-            if queue.is_due_soon(job_id, now) and self._large.get(job_id, True)
-        )
+        if job_id in self._large:
+            page = self._planner.locate(job_id)
+            return page if page or self._large[job_id] else self._planner.search(job_id)
+        return None if queue.is_in_sum(job_id) else self._planner.plan(job_id, queue)
 
     async def _poll_page(
-        self, request: PageRequest, job_ids: Sequence[str], known: Known
+        self, request: PageRequest, job_ids: Sequence[str], queue: PollQueue, known: Known
     ) -> Sequence[Observation]:
-        """Read a page; a failure that is not the list's own is one of all these jobs."""
+        """Read a page; a failure that is not the list's own is one of all its jobs."""
         requested_at = self._now()
         try:
             page = await self._read_page(request, is_probe=False, known=known)
@@ -214,10 +216,19 @@ class SutroSource:
             if is_list_error(error) or isinstance(error, ResponseTooLarge | StaleConnection):
                 return ()
             result = detach(error)
-            return [Observation(job_id, requested_at, result, from_list=True) for job_id in job_ids]
-        self._confirmations.record_page(page.jobs)
+            failed = dict.fromkeys((*job_ids, *queue.jobs_on(request.page)))
+            return [Observation(job_id, requested_at, result, from_list=True) for job_id in failed]
         self._scanner.survey.record_page(request, page, requested_at, self.clock_skew)
-        return _observations(page, requested_at)
+        as_known = queue.members(request.page)
+        jobs = [
+            job for job in page.jobs if job.job_id not in as_known or job is not known(job.job_id)
+        ]
+        return self._view(PageRead(request, page, requested_at), jobs)
+
+    def _view(self, read: PageRead, jobs: Sequence[Job]) -> Sequence[Observation]:
+        """Return what a page shows of some of its jobs; a page that was forgotten has no place."""
+        has_place = self._planner.has(read.request.page)
+        return PageView(read, jobs) if has_place else observations(jobs, read.requested_at)
 
     async def _poll_after_check(self, job_id: str, known: Known) -> Sequence[Observation]:
         """Poll a job unless a check shows that the key is rejected: the job may prove nothing."""
@@ -259,13 +270,4 @@ class SutroSource:
             self._large[job_id] = True
             is_probe = await self._rate_limiter.acquire()
             return await self._poll_job(job_id, known, is_probe=is_probe, is_status_only=True)
-        self._confirmations.record_get(job_id, result)
         return (Observation(job_id, requested_at, result),)
-
-
-def _observations(page: JobPage, requested_at: float) -> Sequence[Observation]:
-    """Return what a page shows; of a job that it shows twice, the more advanced status."""
-    jobs = {job.job_id: job for job in page.jobs}
-    if len(jobs) < len(page.jobs):
-        jobs = {job.job_id: job for job in sorted(page.jobs, key=lambda job: job.status.rank)}
-    return [Observation(job_id, requested_at, job, from_list=True) for job_id, job in jobs.items()]

@@ -7,7 +7,7 @@ import pytest
 
 from poller.core.errors import NotFound, Rejected, ResponseTooLarge, Transient, WrongEndpoint
 from poller.core.jobs import Job
-from poller.polling.queue import PollQueue
+from poller.core.poll_queue import PollQueue
 from poller.sutro.client import JobPage
 from poller.sutro.list_planner import (
     FAILURES_BEFORE_GET,
@@ -70,31 +70,48 @@ def reader() -> Reader:
     return it
 
 
-def test_page_shows_all_due_jobs(reader: Reader):
-    """A page is as deep as the deepest due job, and a little deeper."""
-    request = reader.pick("job-3")
-
-    assert request
-    assert (request.limit, set(request.expected)) == (15, set(names(10)))
-
-
-def test_page_is_no_deeper_than_needed(reader: Reader):
-    """Jobs that are not due for long do not make a page deeper."""
+def test_page_shows_all_waiting_jobs(reader: Reader):
+    """A page is as deep as the deepest job that waits, due or not, and a little deeper."""
     for job_id in names(10)[4:]:
         reader.queue.put(job_id, due=NOW + 100.0, now=NOW)
 
     request = reader.pick("job-3")
 
     assert request
-    assert (request.limit, set(request.expected)) == (9, set(names(4)))
+    assert request.limit == 15
 
 
-def test_no_page_for_one_due_job(reader: Reader):
-    """Where no other job is due soon, a GET is as good and smaller."""
+def test_page_is_no_deeper_than_needed(reader: Reader):
+    """Jobs that are polled singly, or not at all, do not make a page deeper."""
+    reader.due(*names(10)[4:7], is_single=True)
+    for job_id in names(10)[7:]:
+        reader.queue.drop(job_id)
+
+    request = reader.pick("job-3")
+
+    assert request
+    assert request.limit == 9
+
+
+def test_no_page_for_one_job(reader: Reader):
+    """Where no other job waits, a GET is as good and smaller."""
     for job_id in names(10)[1:]:
-        reader.queue.put(job_id, due=NOW + 100.0, now=NOW)
+        reader.queue.drop(job_id)
 
     assert reader.pick("job-0") is None
+    assert reader.planner.read_again(reader.planner.first().page, reader.queue) is None
+
+
+def test_page_that_is_due_again(reader: Reader):
+    """A page is read again while it is part of the list and the list works."""
+    first = reader.planner.first().page
+    request = reader.planner.read_again(first, reader.queue)
+    assert request
+    before = reader.planner.is_readable(first)
+    reader.planner.fail(request, Rejected("no"))
+
+    assert (request.limit, before) == (15, True)
+    assert not reader.planner.is_readable(first)
 
 
 def test_no_page_for_jobs_that_are_polled_singly(reader: Reader):

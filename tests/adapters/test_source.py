@@ -22,7 +22,7 @@ from poller.core.errors import (
 )
 from poller.core.job_status import JobStatus
 from poller.core.jobs import Job
-from poller.polling.queue import PollQueue
+from poller.core.poll_queue import PollQueue
 from poller.runtime.http_client import HttpClient
 from poller.runtime.http_values import OutboundSettings
 from poller.sutro.client import JOB_BYTES_CAP, JobPage, SutroClient, no_known_jobs

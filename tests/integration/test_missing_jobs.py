@@ -20,7 +20,7 @@ pytestmark = pytest.mark.virtual(limit=2_000_000.0)
 FIXED = PollPolicy(minimum=60.0, maximum=60.0)
 ABSENT = NotFound("404")
 LONG_AGO = (START - timedelta(days=2)).isoformat()
-SELDOM = PollPolicy(maximum=900.0)
+SELDOM = PollPolicy(maximum=900.0, factor=1.0)
 DAY = 86_400.0
 
 

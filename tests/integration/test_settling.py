@@ -297,7 +297,7 @@ async def test_settling_job_that_goes_on_ends_once():
     async with watching(api, store, "job-1"):
         await settled()
         api.answers["job-1"] = ended(**COSTLESS)
-        await anyio.sleep(12.0)
+        await anyio.sleep(9.0)
         api.answers["job-1"] = running()
         await anyio.sleep(60.0)
         assert recorded_types(store) == ["job.started"]

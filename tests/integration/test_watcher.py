@@ -302,13 +302,28 @@ async def test_late_polls_are_logged_once():
     assert logged[0]["factor"] == pytest.approx(3.0, abs=0.5)
 
 
+async def test_late_first_polls_are_logged():
+    """First polls that wait for minutes are late too."""
+    ids = [f"job-{number}" for number in range(300)]
+    api = FakeApi(**{job_id: running(job_id) for job_id in ids})
+    slow = PollPolicy(minimum=100.0, maximum=100.0)
+    with capture_logs() as logs:
+        async with watching(api, a_store(), *ids, policy=slow, per_minute=60.0) as watcher:
+            await anyio.sleep(200.0)
+            ratio = watcher.lateness_ratio
+            await anyio.sleep(300.0)
+
+    assert ratio > 2.5
+    assert [it["event"] for it in logs if it["event"].startswith("polling.")]
+
+
 async def test_polls_on_time_are_not_logged_as_late():
-    """First polls that wait for a token, and an outage that ends, are not late polls."""
-    ids = [f"job-{number}" for number in range(200)]
+    """A few first polls that wait for a token, and an outage that ends, are not late polls."""
+    ids = [f"job-{number}" for number in range(50)]
     api = FakeApi(**{job_id: running(job_id) for job_id in ids})
     with capture_logs() as logs:
         async with watching(
-            api, a_store(), *ids, policy=PollPolicy(minimum=300.0), per_minute=60.0
+            api, a_store(), *ids, policy=PollPolicy(minimum=300.0, maximum=300.0), per_minute=60.0
         ):
             await anyio.sleep(1_000.0)
             api.trouble = RateLimited("wait", retry_after=45.0)

@@ -15,6 +15,7 @@ from poller.core.events import EVENT_TYPES, Event, EventOrigin
 from poller.core.jobs import Job
 from poller.core.outbox import Delivery
 from poller.core.pacing import PollPolicy
+from poller.core.poll_queue import PollQueue
 from poller.core.state import LifecyclePolicy
 from poller.delivery.dispatcher import Dispatcher
 from poller.polling.tracker import JobTracker
@@ -28,7 +29,7 @@ from poller.store.memory import MemoryStore
 from poller.store.rows import read_delivery
 from poller.sutro.client import no_known_jobs
 from poller.sutro.list_planner import ListPlanner
-from poller.sutro.port import Known, Observation, PollRequest, QueueView
+from poller.sutro.port import Known, Observation, PollRequest
 from poller.sutro.rate_limit import RateLimiter
 from poller.sutro.source import SutroSource
 from tests.support.builders import FINAL, REASON, a_job
@@ -98,10 +99,10 @@ class FakeSource:
         self.in_flight: list[tuple[str, anyio.Event, list[Observation]]] = []
         self._now = clock.steady
 
-    async def plan(self, queue: QueueView) -> PollRequest | None:
+    async def plan(self, queue: PollQueue) -> PollRequest | None:
         """Return a request for a job that is due."""
-        job_id = queue.due_job(self._now())
-        return PollRequest((job_id,), partial(self._poll, job_id)) if job_id else None
+        due = queue.due(self._now())
+        return PollRequest((str(due),), partial(self._poll, str(due))) if due else None
 
     async def _poll(self, job_id: str, _known: Known) -> Sequence[Observation]:
         done, answers = anyio.Event(), []

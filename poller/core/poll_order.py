@@ -1,0 +1,142 @@
+"""The order of polls: which of those that are due is sent next, when not all can be."""
+
+import heapq
+from collections.abc import Callable, Hashable
+from enum import Enum
+from itertools import count
+from typing import Final
+
+RANKED_SECONDS: Final = 1.0
+"""How long a ranking of what is due counts: to rank all for each request would be quadratic."""
+
+
+class Priority(Enum):
+    """The priorities of polls, by what they are for."""
+
+    SETTLING = "the fields of an end that is to be announced in seconds"
+    FIRST = "a job that was never shown"
+    USUAL = "a change"
+    CONFIRM = "a change that the job's row in the list may hide"
+    LATE = "the fields of an end that was announced without them"
+
+
+TURNS: Final = (
+    Priority.SETTLING,
+    Priority.USUAL,
+    Priority.SETTLING,
+    Priority.FIRST,
+    Priority.SETTLING,
+    Priority.USUAL,
+    Priority.SETTLING,
+    Priority.FIRST,
+    Priority.SETTLING,
+    Priority.CONFIRM,
+)
+"""Whose turn it is, again and again. What is not due is skipped."""
+URGENT: Final = (Priority.SETTLING, Priority.FIRST, Priority.USUAL)
+"""Late fields are polled only while nothing of these priorities is due."""
+
+Score = Callable[[Hashable], float]
+
+
+class PollOrder:
+    """The times of polls, each known by a key: that of a job or of a page.
+
+    The priorities take turns, so that none of them can hold up the others. Of those that are due
+    and of one priority, the one with the highest score goes first.
+    """
+
+    def __init__(self) -> None:
+        self._times: dict[Hashable, tuple[float, Priority]] = {}
+        self._heap: list[tuple[float, int, Hashable]] = []
+        self._count = count()
+        self._due: dict[Priority, dict[Hashable, None]] = {priority: {} for priority in Priority}
+        self._ranked: dict[Priority, list[Hashable]] = {priority: [] for priority in Priority}
+        self._ranked_at = dict.fromkeys(Priority, 0.0)
+        self._turn = 0
+
+    def set(self, key: Hashable, due: float, priority: Priority) -> None:
+        """Schedule a poll, in place of what was scheduled for its key."""
+        if self._times.get(key) != (due, priority):
+            self.discard(key)
+            self._times[key] = due, priority
+            heapq.heappush(self._heap, (due, next(self._count), key))
+
+    def discard(self, key: Hashable) -> None:
+        """Forget a poll, if it is there."""
+        if time := self._times.pop(key, None):
+            self._due[time[1]].pop(key, None)
+            ranked = self._ranked[time[1]]
+            if ranked and ranked[-1] == key:
+                ranked.pop()
+
+    def take(self, key: Hashable) -> None:
+        """Forget a poll that is sent: it had the turn of its priority."""
+        if time := self._times.get(key):
+            turn = self._next_turn(time[1])
+            self._turn = self._turn if turn is None else turn + 1
+            self.discard(key)
+
+    def is_due(self, priority: Priority) -> bool:
+        """Return whether a poll of a priority was due when `first` was last called."""
+        return bool(self._due[priority])
+
+    def due_at(self, key: Hashable) -> float:
+        """Return when a poll is due."""
+        return self._times[key][0]
+
+    def priority(self, key: Hashable) -> Priority:
+        """Return the priority of a poll."""
+        return self._times[key][1]
+
+    def next_due(self) -> float | None:
+        """Return when the next poll is due, or was; None without any."""
+        for due in self._due.values():
+            if due:
+                return self._times[next(iter(due))][0]
+        while self._heap and not self._is_valid(*self._heap[0]):
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def first(self, now: float, score: Score) -> Hashable | None:
+        """Return the key of the poll to send now, or None when none is due."""
+        self._collect(now)
+        priority = self._whose_turn()
+        if priority is None:
+            return None
+        due, ranked = self._due[priority], self._ranked[priority]
+        while ranked and ranked[-1] not in due:
+            ranked.pop()
+        if not ranked or now - self._ranked_at[priority] >= RANKED_SECONDS:
+            ranked = self._ranked[priority] = _rank(due, score)
+            self._ranked_at[priority] = now
+        return ranked[-1]
+
+    def _collect(self, now: float) -> None:
+        while self._heap and self._heap[0][0] <= now:
+            due, number, key = heapq.heappop(self._heap)
+            if self._is_valid(due, number, key):
+                self._due[self._times[key][1]][key] = None
+
+    def _is_valid(self, due: float, _number: int, key: Hashable) -> bool:
+        time = self._times.get(key)
+        return time is not None and time[0] == due
+
+    def _whose_turn(self) -> Priority | None:
+        if not any(self._due[priority] for priority in URGENT):
+            others = (Priority.LATE, Priority.CONFIRM)
+            return next((priority for priority in others if self._due[priority]), None)
+        turns = (TURNS[(self._turn + step) % len(TURNS)] for step in range(len(TURNS)))
+        return next(priority for priority in turns if self._due[priority])
+
+    def _next_turn(self, priority: Priority) -> int | None:
+        """Return the number of the next turn of a priority, if it has any."""
+        steps = range(self._turn, self._turn + len(TURNS))
+        return next((step for step in steps if TURNS[step % len(TURNS)] is priority), None)
+
+
+def _rank(due: dict[Hashable, None], score: Score) -> list[Hashable]:
+    """Rank the sixteenth with the highest scores; the first of them is at the end."""
+    scores = {key: score(key) for key in due}
+    best = heapq.nlargest(1 + len(scores) // 16, scores, key=scores.__getitem__)
+    return list(reversed(best))
