@@ -117,7 +117,7 @@ def next_poll(
     `result` is what the last poll returned; `failures` counts those in a row (`is_failure`), this
     one included. `clock_skew` is the API's clock minus ours: a job's times are the API's.
     """
-    rule = POLL_RULES[watch_of(state, now)]
+    rule = POLL_RULES[poll_reason(state, now)]
     age = _phase_age(state, now, clock_skew)
     interval = rule.interval(state, now, policy.interval(age), rules)
     if interval is None:
@@ -159,7 +159,7 @@ def confirmation_delay(state: JobState, now: float, clock_skew: float, random: R
 # How each kind of job is polled.
 
 
-class Watch(Enum):
+class PollReason(Enum):
     """What a job is polled for."""
 
     NEVER_SHOWN = "no response has shown it"
@@ -172,24 +172,24 @@ class Watch(Enum):
     UNFINISHED = "the fields of an end that was announced without them"
 
 
-def watch_of(state: JobState, now: float) -> Watch:
+def poll_reason(state: JobState, now: float) -> PollReason:
     """Return what a job is polled for."""
     if state.is_given_up:
-        return Watch.MISSING if state.phase is Phase.MISSING else Watch.UNRECOGNISED
-    watch = WATCHES[state.phase]
-    if watch is not Watch.USUAL or is_as_known(state):
-        return watch
+        return PollReason.MISSING if state.phase is Phase.MISSING else PollReason.UNRECOGNISED
+    reason = REASONS[state.phase]
+    if reason is not PollReason.USUAL or is_as_known(state):
+        return reason
     since = state.completing_since
     is_completing = since is not None and now - since < COMPLETING_SECONDS
-    return Watch.COMPLETING if is_completing else Watch.UNCLEAR
+    return PollReason.COMPLETING if is_completing else PollReason.UNCLEAR
 
 
-WATCHES: Final = {
-    Phase.NEW: Watch.NEVER_SHOWN,
-    Phase.ACTIVE: Watch.USUAL,
-    Phase.SETTLING: Watch.SETTLING,
-    Phase.MISSING: Watch.MISSING,
-    Phase.DONE: Watch.UNFINISHED,
+REASONS: Final = {
+    Phase.NEW: PollReason.NEVER_SHOWN,
+    Phase.ACTIVE: PollReason.USUAL,
+    Phase.SETTLING: PollReason.SETTLING,
+    Phase.MISSING: PollReason.MISSING,
+    Phase.DONE: PollReason.UNFINISHED,
 }
 
 Interval = Callable[[JobState, float, float, LifecyclePolicy], float | None]
@@ -232,15 +232,15 @@ class PollRule(NamedTuple):
 
 
 POLL_RULES: Final = {
-    #                             in sum  single
-    Watch.NEVER_SHOWN:   PollRule(False,  False, _by_age, Priority.FIRST),
-    Watch.USUAL:         PollRule(True,   False, _by_age, Priority.USUAL),
-    Watch.UNCLEAR:       PollRule(False,  False, _by_age, Priority.USUAL),
-    Watch.COMPLETING:    PollRule(False,  False, _often,  Priority.USUAL),
-    Watch.SETTLING:      PollRule(False,  True,  _settle, Priority.SETTLING),
-    Watch.UNRECOGNISED:  PollRule(False,  False, _hourly, Priority.USUAL),
-    Watch.MISSING:       PollRule(False,  True,  _hourly, Priority.USUAL),
-    Watch.UNFINISHED:    PollRule(False,  True,  _late,   Priority.LATE),
+    #                                  in sum  single
+    PollReason.NEVER_SHOWN:   PollRule(False,  False, _by_age, Priority.FIRST),
+    PollReason.USUAL:         PollRule(True,   False, _by_age, Priority.USUAL),
+    PollReason.UNCLEAR:       PollRule(False,  False, _by_age, Priority.USUAL),
+    PollReason.COMPLETING:    PollRule(False,  False, _often,  Priority.USUAL),
+    PollReason.SETTLING:      PollRule(False,  True,  _settle, Priority.SETTLING),
+    PollReason.UNRECOGNISED:  PollRule(False,  False, _hourly, Priority.USUAL),
+    PollReason.MISSING:       PollRule(False,  True,  _hourly, Priority.USUAL),
+    PollReason.UNFINISHED:    PollRule(False,  True,  _late,   Priority.LATE),
 }  # fmt: skip
 """Any job whose poll fails is put off: it leaves the sum, and waits for its backoff, or longer
 where the API rejects requests for it, until a poll of it or a page succeeds."""

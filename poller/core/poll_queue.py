@@ -118,7 +118,7 @@ class PollQueue:
         job = self._jobs.get(job_id) or self._taken.get(job_id)
         return job is not None and not job.is_single
 
-    def is_taken(self, job_id: str) -> bool:
+    def is_away(self, job_id: str) -> bool:
         """Return whether a job is away, not only its page."""
         return job_id in self._taken
 

@@ -15,7 +15,7 @@ from poller.core.pacing import (
     confirmation_delay,
     is_failure,
     next_poll,
-    watch_of,
+    poll_reason,
 )
 from poller.core.poll_queue import PollQueue
 from poller.core.settling import settle_deadline
@@ -143,7 +143,7 @@ class PollScheduler:
         status.failures = failures
         if not isinstance(result, PollError):
             status.succeeded_at = now
-        is_confirmed = not seen.from_list or self.queue.is_taken(state.job_id)
+        is_confirmed = not seen.from_list or self.queue.is_away(state.job_id)
         if isinstance(result, Job) and (is_confirmed or status.confirm_at == math.inf):
             status.confirm_at = now + confirmation_delay(state, now, clock_skew, self.random)
         self._put(state.job_id, poll, now, is_deferred=isinstance(result, PollError))
@@ -201,7 +201,7 @@ class PollScheduler:
 
     def _put_off(self, state: JobState, delay: float, *, is_deferred: bool) -> None:
         now = self.now()
-        rule = POLL_RULES[watch_of(state, now)]
+        rule = POLL_RULES[poll_reason(state, now)]
         self._put(state.job_id, NextPoll(delay, rule, None), now, is_deferred=is_deferred)
 
     def _put(self, job_id: str, poll: NextPoll, now: float, *, is_deferred: bool) -> None:

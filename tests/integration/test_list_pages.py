@@ -233,7 +233,7 @@ async def test_settling_jobs_are_polled_alone():
     """A page delays no poll of a job whose cost is awaited, and brings the cost if it shows it."""
     scripts = [*jobs(5, run_seconds=600.0), *jobs(1, prefix="late", run_seconds=300.0)]
     scripts[-1] = replace(scripts[-1], cost_delay=12.0)
-    async with account(*scripts, watched=6) as it:
+    async with account(*scripts, watched=6, POLLER_INTERVAL_FACTOR="0.6") as it:
         await anyio.sleep(340.0)
         polled = [entry.at for entry in it.api.log if entry.path.endswith("/jobs/late-000")]
 
