@@ -10,7 +10,6 @@ from random import Random
 from typing import Any, Final
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 from poller.core.errors import PollError
 from poller.core.events import Event
@@ -21,11 +20,10 @@ from poller.core.state import JobEventType
 from poller.polling.discovery import Discovery, DiscoveryFilter, start_flag
 from poller.polling.missing_guard import GUARD_JOBS
 from poller.polling.watcher import Watcher
-from poller.sutro.list_planner import ListPlanner
-from poller.sutro.rate_limit import RateLimiter
-from poller.sutro.source import SutroSource
 from tests.fault_injection.late_fields import ENDS, LATE_DELAYS, late_fields_violations
+from tests.fault_injection.list_faults import random_row
 from tests.fault_injection.scripted_jobs import OUTCOMES
+from tests.fault_injection.socketless_daemon import build_daemon
 from tests.fault_injection.unreliable_api import (
     ERRORS,
     LATE_FIELDS,
@@ -35,8 +33,9 @@ from tests.fault_injection.unreliable_api import (
     Site,
     UnreliableApi,
 )
-from tests.support.fakes import FailingStore, a_store, a_watcher, recorded
-from tests.support.virtual_time import START, virtual_clock
+from tests.fault_injection.unreliable_list import UnreliableList
+from tests.support.fakes import FailingStore, a_store, recorded
+from tests.support.virtual_time import START
 
 RECOVERY_SECONDS: Final = 9 * 3_600.0
 """Seconds after which all jobs have ended and every deferred poll was made."""
@@ -78,7 +77,7 @@ class Fleet:
                 await self.random.choice(DISTURBANCES)(self)
                 await anyio.sleep(self.random.choice([1.0, 5.0, 30.0, 100.0, 600.0]))
             for site in self.sites:
-                site.api.faults, site.api.list_lag = {}, 0.0
+                site.api.faults, site.api.listing = {}, UnreliableList()
             self.store.fails, self.store.lies = set(), set()
             for site in self.sites:
                 self._switch_to(site)
@@ -146,26 +145,14 @@ class Fleet:
             await anyio.sleep(200.0 * self.random.random())
 
     async def _run_daemon(self) -> None:
-        clock = virtual_clock()
-        source = SutroSource(
-            self.site.api,  # type: ignore[arg-type]
-            RateLimiter(per_minute=self.per_minute, now=clock.steady, random=self.random.random),
-            planner=ListPlanner(clock.steady, is_on=self.random.random() < 0.8),
-            now=clock.steady,
-            renew_key=checkpoint,
-        )
         site = self.site
-        watcher = self.watcher = a_watcher(
-            source, self.store, clock, policy=self.policy, origin=site.origin
-        )
-        discovery = self.discovery = Discovery(
-            source,
+        watcher, discovery = self.watcher, self.discovery = build_daemon(
+            site,
             self.store,
-            deployment=site.name,
-            job_filter=DiscoveryFilter(),
-            interval=30.0,
-            clock=clock,
-            random=self.random.random,
+            self.random,
+            policy=self.policy,
+            per_minute=self.per_minute,
+            has_pages=self.random.random() < 0.8,
         )
         async with anyio.create_task_group() as group:
             if self.is_discovering:
@@ -193,11 +180,12 @@ class Fleet:
             delays = self.random.choice(LATE_DELAYS)
             late = {name: ended + self.random.choice(delays) for name in LATE_FIELDS}
             ends_as = self.random.choice(OUTCOMES)
-            listed = now + self.random.choice([0.0, 0.0, 0.0, 40.0, 400.0])
+            is_named = not self.is_discovering or self.random.random() < 0.3
+            row = random_row(self.random, now, is_named=is_named)
             site.api.timelines[job_id] = JobTimeline(
-                job_id, ends_as, now, now + 5.0, ended, late, listed
+                job_id, ends_as, now, now + 5.0, ended, late, row
             )
-            if not self.is_discovering or self.random.random() < 0.3:
+            if is_named:
                 site.watched_ids.add(job_id)
 
     async def crash(self) -> None:
@@ -234,9 +222,11 @@ class Fleet:
         """Make the API work again."""
         self.site.api.faults.clear()
 
-    async def delay_list(self) -> None:
-        """Make the list late."""
-        self.site.api.list_lag = self.random.choice([0.0, 5.0, 60.0, 400.0])
+    async def break_list(self) -> None:
+        """Make the list late, and its cursors wrong."""
+        listing = self.site.api.listing
+        listing.lag = self.random.choice([0.0, 0.0, 5.0, 60.0, 400.0, 5_000.0, 20_000.0])
+        listing.cursors = self.random.choice(["right", "right", "loop", "empty", "repeat"])
 
     async def remove_and_add_job(self) -> None:
         """Remove a job from the watch list, and add it again after a while."""
@@ -307,6 +297,6 @@ DISTURBANCES: Final[tuple[Disturbance, ...]] = (
     Fleet.remove_and_add_job,
     Fleet.name_again,
     Fleet.switch_site,
-    Fleet.delay_list,
+    Fleet.break_list,
     Fleet.lose_store,
 )

@@ -25,6 +25,7 @@ from poller.core.events import EventOrigin
 from poller.core.jobs import Job, format_rfc3339
 from poller.sutro.client import JobPage, no_known_jobs
 from poller.sutro.port import Known
+from tests.fault_injection.unreliable_list import RIGHT_ROW, Row, UnreliableList
 from tests.support.builders import a_job
 from tests.support.virtual_time import START
 
@@ -65,7 +66,7 @@ ERRORS: Final[tuple[PollError, ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class JobTimeline:
-    """When one job changes, and when the list begins to show it, in seconds of the loop.
+    """When one job changes, in seconds of the loop, and how the list shows it.
 
     `late` has when each of LATE_FIELDS comes, never before the end.
     """
@@ -76,7 +77,8 @@ class JobTimeline:
     started: float
     ended: float
     late: Mapping[str, float]
-    listed: float = 0.0
+    row: Row = RIGHT_ROW
+    _jobs: dict[int, Job] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def end(self) -> str:
@@ -84,7 +86,13 @@ class JobTimeline:
         return f"job.{self.ends_as}"
 
     def at(self, now: float) -> Job:
-        """Return the job as it is at a time."""
+        """Return the job as it is at a time, the same object until the next change."""
+        changes = sum(at <= now for at in (self.started, self.ended, *self.late.values()))
+        if changes not in self._jobs:
+            self._jobs[changes] = self._build(now)
+        return self._jobs[changes]
+
+    def _build(self, now: float) -> Job:
         moments = {"created": self.created, "started": self.started, "completed": self.ended}
         fields: dict[str, Any] = {"job_cost": 0.5, "input_tokens": 20, "output_tokens": 0}
         fields |= {
@@ -101,14 +109,18 @@ class JobTimeline:
 
 
 class UnreliableApi:
-    """An API of three methods that is slow and fails; its list lags."""
+    """An API of three methods that is slow and fails, with a list that is wrong.
+
+    `requests` has the time and the job of each request, None for that of a page.
+    """
 
     clock_skew = 0.0
 
     def __init__(self, random: Random) -> None:
         self.timelines: dict[str, JobTimeline] = {}
         self.faults: dict[str | None, ApiFault] = {}
-        self.list_lag = 0.0
+        self.listing = UnreliableList()
+        self.requests: list[tuple[float, str | None]] = []
         self._random = random
 
     async def get_job(self, job_id: str, known: Known = no_known_jobs) -> Job:
@@ -130,17 +142,19 @@ class UnreliableApi:
         cursor: str | None = None,
         known: Known = no_known_jobs,
     ) -> JobPage:
-        """Return a page, newest first, as it was some time ago."""
+        """Return a page, newest first, of the rows that are there when the response is sent."""
         requested_at = anyio.current_time()
         await self._delay_or_fail(None)
-        seen_at = anyio.current_time()
-        newest = [job for job in reversed(self.timelines.values()) if job.listed <= seen_at]
-        start = int(cursor or 0)
-        end = start + limit
-        jobs = [job.at(max(job.created, requested_at - self.list_lag)) for job in newest[start:end]]
-        return JobPage(tuple(jobs), str(end) if end < len(newest) else None)
+        return self.listing.page(
+            self.timelines.values(),
+            limit=limit,
+            cursor=cursor,
+            requested_at=requested_at,
+            seen_at=anyio.current_time(),
+        )
 
     async def _delay_or_fail(self, job_id: str | None) -> None:
+        self.requests.append((anyio.current_time(), job_id))
         await anyio.sleep(self._random.choice(LATENCIES))
         for scope in dict.fromkeys([None, job_id]):
             fault = self.faults.get(scope)
