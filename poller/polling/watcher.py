@@ -254,7 +254,8 @@ class Watcher:
             from_list=seen.from_list,
             is_outdated=seen.requested_at < status.requested_at,
         )
-        if effect is not Effect.STALE and seen.result is not Signal.TIMER:
+        is_weak = seen.from_list and effect is Effect.NONE  # stale perhaps: it outdates no GET
+        if not (is_weak or effect is Effect.STALE or seen.result is Signal.TIMER):
             status.requested_at = seen.requested_at
         return effect
 

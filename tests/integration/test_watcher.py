@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from poller.core.errors import RateLimited, Rejected, Transient
 from poller.core.pacing import PollPolicy
 from poller.polling import tracker
+from poller.sutro.port import Observation
 from tests.support.builders import a_job
 from tests.support.fakes import (
     FakeApi,
@@ -151,6 +152,25 @@ async def test_outdated_response_is_dropped():
         group.cancel_scope.cancel()
 
     assert recorded_types(store) == ["job.started"]
+
+
+async def test_row_that_changes_nothing_outdates_no_get():
+    """A slow GET counts although a page that was requested later shows the job as known."""
+    clock, store = virtual_clock(), a_store()
+    source = FakeSource(clock)
+    watcher = a_watcher(source, store, clock, policy=FIXED)
+    async with anyio.create_task_group() as group:
+        group.start_soon(watcher.run)
+        await watcher.watch(["job-1"])
+        await settled()
+        await source.answer(running(), requested_at=clock.steady())
+        await anyio.sleep(10.0)
+        row = Observation("job-1", clock.steady(), running(), from_list=True)
+        await watcher.ingest([row])
+        await source.answer(ended(), requested_at=clock.steady() - 1.0)
+        group.cancel_scope.cancel()
+
+    assert recorded_types(store) == ["job.started", "job.succeeded"]
 
 
 async def test_job_with_a_dropped_response_stays_watched():
