@@ -49,6 +49,10 @@ def _rows(fault: RowFault, *shares: float) -> "Callable[[ListWorld], None]":
     return begin
 
 
+def _stick(_random: Random, row: Row, _now: float, _is_named: bool) -> Row:
+    return replace(row, is_stuck=True)
+
+
 def _come_late(random: Random, row: Row, now: float, _is_named: bool) -> Row:
     return replace(
         row, listed=now + random.uniform(0.0, random.choice([LATE_SECONDS, VERY_LATE_SECONDS]))
@@ -79,9 +83,11 @@ def _misdate_all(world: "ListWorld") -> None:
     _rows(_misdate, 0.1, 0.5)(world)
 
 
-ROW_FAULTS: Final[tuple[RowFault, ...]] = (_come_late, _displace, _misdate, _garble)
+ROW_FAULTS: Final[tuple[RowFault, ...]] = (_stick, _come_late, _displace, _misdate, _garble)
 FAULTS: "Final[dict[str, Callable[[ListWorld], None]]]" = {
     "lags-by-seconds": _lag(2.0, 20.0, 120.0),
+    "lags-by-hours": _lag(3_600.0, 20_000.0),
+    "rows-stuck": _rows(_stick, 0.2, 1.0),
     "rows-late": _rows(_come_late, 0.3, 1.0),
     "rows-out-of-order": _rows(_displace, 0.3, 1.0),
     "odd-dates": _misdate_all,
