@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum
 from itertools import pairwise
 from typing import Final, NamedTuple
 
 from poller.core.errors import NotFound, PollError, RateLimited, Rejected, Unauthorized
+from poller.core.jobs import is_plausible
 from poller.core.lifecycle import is_as_known
 from poller.core.poll_order import Priority
 from poller.core.state import JobState, LifecyclePolicy, Phase
@@ -151,8 +153,7 @@ def is_failure(result: object) -> bool:
 
 def confirmation_delay(state: JobState, now: float, clock_skew: float, random: Random) -> float:
     """Return for how many seconds pages alone may show a job, from now on."""
-    created = state.job and state.job.datetime_created
-    age = now + clock_skew - created.timestamp() if created else now - state.since
+    age = _age(state, state.job.datetime_created if state.job else None, now, clock_skew)
     return max(CONFIRM_SECONDS, CONFIRM_SHARE * age) * (1.0 - JITTER_SHARE * random())
 
 
@@ -256,8 +257,16 @@ def _until_next(ages: Sequence[float], age: float) -> float | None:
 
 def _phase_age(state: JobState, now: float, clock_skew: float) -> float:
     job = state.job
-    began = job and (job.datetime_started or job.datetime_created)
-    return now + clock_skew - began.timestamp() if began else now - state.since
+    began = (job.datetime_started or job.datetime_created) if job else None
+    return _age(state, began, now, clock_skew)
+
+
+def _age(state: JobState, began: datetime | None, now: float, clock_skew: float) -> float:
+    """Return the seconds since a time of the API, or those of the state if the time is wrong."""
+    api_now = now + clock_skew
+    if is_plausible(began, datetime.fromtimestamp(api_now, UTC)):
+        return api_now - began.timestamp()
+    return now - state.since
 
 
 def _is_forbidden(result: object, failures: int) -> bool:
