@@ -7,7 +7,9 @@ from itertools import count
 from typing import Final
 
 RANKED_SECONDS: Final = 1.0
-"""How long a ranking of what is due counts: to rank all for each request would be quadratic."""
+RANKED_PER_SECOND: Final = 10_000
+"""How long a ranking counts: a second, and another for so many polls that are due. To rank all for
+each request would be quadratic."""
 
 
 class Priority(Enum):
@@ -42,8 +44,8 @@ Score = Callable[[Hashable], float]
 class PollOrder:
     """The times of polls, each known by a key: that of a job or of a page.
 
-    The priorities take turns, so that none of them can hold up the others. Of those that are due
-    and of one priority, the one with the highest score goes first.
+    The priorities take turns, so that none of them can hold up the others. Of the usual polls that
+    are due, the one with the highest score goes first; of others the one that was due first.
     """
 
     def __init__(self) -> None:
@@ -51,8 +53,8 @@ class PollOrder:
         self._heap: list[tuple[float, int, Hashable]] = []
         self._count = count()
         self._due: dict[Priority, dict[Hashable, None]] = {priority: {} for priority in Priority}
-        self._ranked: dict[Priority, list[Hashable]] = {priority: [] for priority in Priority}
-        self._ranked_at = dict.fromkeys(Priority, 0.0)
+        self._ranked: list[Hashable] = []
+        self._ranked_until = 0.0
         self._turn = 0
 
     def set(self, key: Hashable, due: float, priority: Priority) -> None:
@@ -66,9 +68,8 @@ class PollOrder:
         """Forget a poll, if it is there."""
         if time := self._times.pop(key, None):
             self._due[time[1]].pop(key, None)
-            ranked = self._ranked[time[1]]
-            if ranked and ranked[-1] == key:
-                ranked.pop()
+            if self._ranked and self._ranked[-1] == key:
+                self._ranked.pop()
 
     def take(self, key: Hashable) -> None:
         """Forget a poll that is sent: it had the turn of its priority."""
@@ -104,13 +105,15 @@ class PollOrder:
         priority = self._whose_turn()
         if priority is None:
             return None
-        due, ranked = self._due[priority], self._ranked[priority]
-        while ranked and ranked[-1] not in due:
-            ranked.pop()
-        if not ranked or now - self._ranked_at[priority] >= RANKED_SECONDS:
-            ranked = self._ranked[priority] = _rank(due, score)
-            self._ranked_at[priority] = now
-        return ranked[-1]
+        due = self._due[priority]
+        if priority is not Priority.USUAL:
+            return next(iter(due))
+        while self._ranked and self._ranked[-1] not in due:
+            self._ranked.pop()
+        if not self._ranked or now >= self._ranked_until:
+            self._ranked = _rank(due, score)
+            self._ranked_until = now + RANKED_SECONDS + len(due) / RANKED_PER_SECOND
+        return self._ranked[-1]
 
     def _collect(self, now: float) -> None:
         while self._heap and self._heap[0][0] <= now:

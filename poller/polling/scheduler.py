@@ -76,6 +76,10 @@ class PollScheduler:
         """Return whether a job is polled: it waits in the queue, or is taken from it."""
         return job_id in self._statuses
 
+    def __len__(self) -> int:
+        """Return how many jobs are polled."""
+        return len(self._statuses)
+
     # Which jobs are polled.
 
     def add(self, state: JobState) -> None:

@@ -6,7 +6,7 @@ have gathered, in one transaction.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -65,6 +65,7 @@ class Watcher:
             policy=policy, rules=tracker.rules, now=self._now, random=random
         )
         self._named: frozenset[str] = frozenset()
+        self._unloaded: set[str] = set()
         self._inbox: list[Observation] = []
         grace = tracker.rules.not_found_grace
         self._missing_guard = MissingGuard(self._now, guard_jobs, unconfirmed_seconds=grace / 2)
@@ -108,16 +109,16 @@ class Watcher:
             for number in range(self._concurrency):
                 workers.start_soon(self._poll_loop, name=f"poll {number}")
 
-    async def watch(self, job_ids: Collection[str], named_again: Container[str] = ()) -> None:
+    async def watch(self, job_ids: Collection[str], named_again: Collection[str] = ()) -> None:
         """Replace the named jobs; poll new ones, and those in `named_again`, at once."""
         await self._until_available(lambda: self._track(job_ids, named_again))
-        ended = sum(self.tracker[job_id].phase is Phase.DONE for job_id in self._named)
-        log.info("watchlist.changed", jobs=len(self._named), ended=ended)
+        log.info("watchlist.changed", jobs=len(self._named), polled=len(self._scheduler))
 
     async def discover(self, admits: Callable[[Job], bool]) -> None:
         """Watch jobs that a page shows and `admits`, and those discovered in an earlier run."""
         self.discovered.admits = admits
-        self.discovered.add(await self._until_available(self.tracker.unfinished))
+        self._unloaded.update(await self._until_available(self.tracker.unfinished))
+        self.discovered.add(self._unloaded)
 
     async def resync(self) -> None:
         """Load all jobs anew: the store has lost what was recorded of them."""
@@ -127,24 +128,26 @@ class Watcher:
             for job_id in list(self.tracker):
                 self._drop(job_id)
                 self.tracker.drop(job_id)
+        self._unloaded.update(self._named, self.discovered)
         await self._until_available(lambda: self._track(self._named.union(unfinished)))
 
-    async def _track(self, job_ids: Collection[str], named_again: Container[str] = ()) -> None:
+    async def _track(self, job_ids: Collection[str], named_again: Collection[str] = ()) -> None:
         """Load new jobs; stop polling those that are not watched. Raises StoreUnavailable."""
         async with self._applying:
-            added = await self.tracker.load(
-                [job_id for job_id in {*self.discovered, *job_ids} if job_id not in self.tracker]
-            )
-            known, self._named = self._named, frozenset(job_ids)
-            for state in added:
+            named, known = frozenset(job_ids), self._named
+            added, removed = named - known, known - named
+            absent = {job_id for job_id in added | self._unloaded if job_id not in self.tracker}
+            for state in await self.tracker.load(absent):
                 self._scheduler.add(state)
-            for job_id in job_ids:
-                if job_id in named_again or job_id not in known:
-                    self._scheduler.renew(self.tracker.begin_week(job_id))
-            for job_id in [job_id for job_id in self.tracker if not self._is_watched(job_id)]:
-                job = self.tracker.last_seen(job_id)
-                if job_id not in self._scheduler or not self.discovered.retain(job):
-                    self._end(job_id)
+            self._named = named
+            self._unloaded.clear()
+            for job_id in sorted(added.union(named.intersection(named_again))):
+                self._scheduler.renew(self.tracker.begin_week(job_id))
+            for job_id in sorted(removed):
+                if job_id in self.tracker and not self._is_watched(job_id):
+                    job = self.tracker.last_seen(job_id)
+                    if job_id not in self._scheduler or not self.discovered.retain(job):
+                        self._end(job_id)
 
     def _is_watched(self, job_id: str) -> bool:
         is_wanted = job_id in self._named or job_id in self.discovered
@@ -247,13 +250,9 @@ class Watcher:
 
     def _effect(self, seen: Observation) -> Effect:
         """Return the effect of an observation, and remember when its request was begun."""
-        status = self._scheduler[seen.job_id]
-        effect = effect_of(
-            self.tracker[seen.job_id],
-            seen.result,
-            from_list=seen.from_list,
-            is_outdated=seen.requested_at < status.requested_at,
-        )
+        state, status = self.tracker[seen.job_id], self._scheduler[seen.job_id]
+        is_old = seen.requested_at < status.requested_at
+        effect = effect_of(state, seen.result, from_list=seen.from_list, is_outdated=is_old)
         is_weak = seen.from_list and effect is Effect.NONE  # stale perhaps: it outdates no GET
         if not (is_weak or effect is Effect.STALE or seen.result is Signal.TIMER):
             status.requested_at = seen.requested_at

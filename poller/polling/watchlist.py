@@ -35,7 +35,7 @@ class Watchlist:
         self._reloaded = Wakeup()
 
     async def run(
-        self, watch: Callable[[Collection[str], Container[str]], Awaitable[None]]
+        self, watch: Callable[[Collection[str], Collection[str]], Awaitable[None]]
     ) -> None:
         """Call `watch` with all named ids, now and whenever they change or some are added again.
 
@@ -49,7 +49,7 @@ class Watchlist:
             await self._pass_on(watch)
 
     async def _pass_on(
-        self, watch: Callable[[Collection[str], Container[str]], Awaitable[None]]
+        self, watch: Callable[[Collection[str], Collection[str]], Awaitable[None]]
     ) -> None:
         known: tuple[str, ...] | None = None
         while True:
