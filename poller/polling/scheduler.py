@@ -7,6 +7,7 @@ from typing import Final
 
 from poller.core.errors import PollError
 from poller.core.jobs import Job
+from poller.core.lifecycle import Effect
 from poller.core.pacing import (
     POLL_RULES,
     NextPoll,
@@ -25,6 +26,9 @@ from poller.runtime.wakeup import Wakeup
 from poller.sutro.page_view import PageView
 from poller.sutro.port import Observation, PollRequest
 
+DISTRUST_SECONDS: Final = 3_600.0
+"""Seconds for which a job is polled alone once its row in the list was behind a GET twice."""
+
 STALE_SECONDS: Final = 600.0
 """Seconds without a successful poll until a job is stale, or three of the longest intervals."""
 
@@ -36,7 +40,9 @@ class PollStatus:
     `requested_at` is when the poll was begun that was applied last; `last_seen_at` that of the last
     one that showed the job, not at its end. `succeeded_at` is when a poll last succeeded, or when
     polling began. A page that shows the job as it is known changes none of these: `PollScheduler`
-    has them with such pages. At `confirm_at` pages alone have shown the job for long.
+    has them with such pages. At `confirm_at` pages alone have shown the job for long. `is_doubted`:
+    its row in the list is behind what is known, so only a GET of its own serves; after a row that
+    `was_behind` before that GET too, that holds until `distrusted_until`.
     """
 
     succeeded_at: float
@@ -45,6 +51,13 @@ class PollStatus:
     last_seen_at: float | None = None
     failures: int = 0
     is_deferred: bool = False
+    is_doubted: bool = False
+    was_behind: bool = False
+    distrusted_until: float = -math.inf
+
+    def is_alone(self, now: float) -> bool:
+        """Return whether only a GET serves, since the row in the list is stale."""
+        return self.is_doubted or now < self.distrusted_until
 
 
 @dataclass(slots=True, kw_only=True)
@@ -150,13 +163,45 @@ class PollScheduler:
         is_confirmed = not seen.from_list or self.queue.is_away(state.job_id)
         if isinstance(result, Job) and (is_confirmed or status.confirm_at == math.inf):
             status.confirm_at = now + confirmation_delay(state, now, clock_skew, self.random)
+        if isinstance(result, Job):
+            status.was_behind = not seen.from_list and status.is_alone(now)
+            status.is_doubted = False
         self._put(state.job_id, poll, now, is_deferred=isinstance(result, PollError))
         return True
 
-    def waits_alone(self, state: JobState) -> bool:
-        """Return whether a job that has ended waits for a poll of its own: a list may lag."""
+    def doubt(self, state: JobState, *, clock_skew: float) -> None:
+        """Poll a job alone next: the list shows it as it was before. If it did so twice, for long.
+
+        The poll comes as long after the last one that told anything as if the job were alone.
+        """
+        status, now = self._statuses[state.job_id], self.now()
+        if status.is_alone(now):
+            return
+        status.is_doubted = True
+        if status.was_behind:
+            status.distrusted_until = now + DISTRUST_SECONDS
+        poll = next_poll(
+            state,
+            None,
+            0,
+            now=now,
+            policy=self.policy,
+            rules=self.rules,
+            random=self.random,
+            clock_skew=clock_skew,
+        )
+        if poll:
+            elapsed = now - status.requested_at
+            poll = poll._replace(delay=max(poll.delay - elapsed, 0.0))
+            self._put(state.job_id, poll, now, is_deferred=status.is_deferred)
+
+    def waits_alone(self, state: JobState, effect: Effect) -> bool:
+        """Return whether a row of the list leaves a job waiting for a poll of its own: it may lag.
+
+        So it is for a job that has ended, and for one whose rows are behind, until one has news.
+        """
         is_single = state.job_id in self.queue and not self.queue.is_batchable(state.job_id)
-        return state.is_unfinished and is_single
+        return is_single and (state.is_unfinished or effect is Effect.NONE)
 
     def retry_later(self, state: JobState, delay: float, *, is_deferred: bool = False) -> None:
         """Poll again after `delay`, and so for a deadline that has passed: nothing is recorded."""
@@ -216,7 +261,7 @@ class PollScheduler:
             due=now + poll.delay,
             now=now,
             is_deferred=is_deferred,
-            is_single=poll.rule.is_single,
+            is_single=poll.rule.is_single or status.is_alone(now),
             priority=poll.rule.priority,
             began_at=poll.began_at,
             confirm_at=status.confirm_at,

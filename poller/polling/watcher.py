@@ -239,14 +239,11 @@ class Watcher:
         self._poll_log.log_failures(batch)
         undecided = {change.job_id for change in applied if change.decision is None}
         for seen, effect in zip(batch, effects, strict=True):
-            job_id = seen.job_id
-            if job_id in undecided:
-                state = self.tracker[job_id]
+            if seen.job_id in undecided:
+                state = self.tracker[seen.job_id]
                 self._scheduler.retry_later(state, QUARANTINE_SECONDS, is_deferred=True)
-            elif job_id in self._scheduler and (
-                effect is not Effect.STALE or job_id not in self._scheduler.queue
-            ):
-                self._reschedule(seen, clock_skew)
+            elif seen.job_id in self._scheduler:
+                self._follow_up(seen, effect, clock_skew)
 
     def _effect(self, seen: Observation) -> Effect:
         """Return the effect of an observation, and remember when its request was begun."""
@@ -287,13 +284,18 @@ class Watcher:
                 status.last_seen_at = seen.requested_at
         return pending
 
-    def _reschedule(self, seen: Observation, clock_skew: float) -> None:
-        state = self.tracker[seen.job_id]
-        self._scheduler.set_deadline(state)
-        if seen.result is Signal.TIMER or (seen.from_list and self._scheduler.waits_alone(state)):
+    def _follow_up(self, seen: Observation, effect: Effect, clock_skew: float) -> None:
+        """Schedule the next poll, unless the job waits for one that stays as it is."""
+        state, scheduler = self.tracker[seen.job_id], self._scheduler
+        if effect is Effect.STALE and seen.job_id in scheduler.queue:
+            if seen.from_list and state.phase is Phase.ACTIVE:
+                scheduler.doubt(state, clock_skew=clock_skew)
+            return
+        scheduler.set_deadline(state)
+        if seen.result is Signal.TIMER or (seen.from_list and scheduler.waits_alone(state, effect)):
             return  # the job waits for its next poll already, or is being polled
         if state.phase is Phase.MISSING:
             self._missing_guard.forget(seen.job_id)
         is_watched = self._is_watched(seen.job_id)
-        if not (is_watched and self._scheduler.reschedule(state, seen, clock_skew=clock_skew)):
+        if not (is_watched and scheduler.reschedule(state, seen, clock_skew=clock_skew)):
             self._end(seen.job_id)

@@ -7,20 +7,18 @@ from typing import Any, Final
 
 import anyio
 import pytest
-from aiohttp import web
 from structlog.testing import capture_logs
 
 from poller.core.pacing import PollPolicy
 from poller.core.state import Phase
 from poller.sutro.port import Observation
-from poller.sutro.simulator import server
 from poller.sutro.simulator.requests import Fault
 from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, application
 from tests.support.builders import a_job
 from tests.support.fakes import FakeSource, a_store, a_watcher, recorded_types, settled
 from tests.support.running_app import KEY, Receiver, an_app, running_app, served, served_app
-from tests.support.virtual_time import START, virtual_clock
+from tests.support.virtual_time import virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=40_000.0)
 
@@ -88,32 +86,36 @@ async def test_list_pages_poll_many_jobs_at_once():
     assert shared.requests[0] < 90
 
 
-@pytest.fixture
-def _stale_list(monkeypatch: pytest.MonkeyPatch):
-    """Have the list show for ever what it shows after half an hour."""
-    list_jobs, start = server._list_jobs, START.timestamp()
-
-    def stale(simulator: Simulator, request: web.Request) -> web.Response:
-        then = min(simulator.now(), start + HOUR / 2)
-        return list_jobs(StaleSimulator(simulator, then), request)
-
-    monkeypatch.setattr(server, "_list_jobs", stale)
-
-
-class StaleSimulator:
-    """A simulator that shows its jobs as they were at a time."""
-
-    def __init__(self, simulator: Simulator, then: float) -> None:
-        self.page = simulator.page
-        self.now = lambda: then
-
-
-@pytest.mark.usefixtures("_stale_list")
 async def test_list_that_stays_stale_hides_no_end():
     """A job that the list shows as running for ever is found ended by a GET of its own."""
-    it = await watched(*jobs(10), count=10, seconds=1.25 * HOUR)
+    async with account(*jobs(10), watched=10) as it:
+        await anyio.sleep(HOUR / 2)
+        for _ in range(300):
+            it.api.list_delay += 10.0
+            await anyio.sleep(10.0)
+
+    singles, pages = it.requests
+    assert it.ends == [f"job-{number:03}" for number in range(10)]
+    assert singles < 200 < 2 * pages
+
+
+async def test_rows_that_are_behind_cost_no_lag():
+    """Jobs whose rows stay as they were at first are polled alone: their ends come as soon."""
+    scripts = jobs(10, queue_seconds=30.0, run_seconds=600.0, is_row_stuck=True)
+    async with account(*scripts, watched=10, POLLER_INTERVAL_FACTOR="0.6") as it:
+        await anyio.sleep(700.0)
 
     assert it.ends == [f"job-{number:03}" for number in range(10)]
+
+
+async def test_list_that_lags_for_seconds_is_trusted_again():
+    """A row that has caught up with what a GET showed is as good as before."""
+    async with account(*jobs(10, queue_seconds=30.0), watched=10) as it:
+        it.api.list_delay = 45.0
+        await anyio.sleep(HOUR)
+
+    singles, pages = it.requests
+    assert singles < 150 < 3 * pages
 
 
 async def test_list_pages_are_not_used_for_one_job():
