@@ -20,6 +20,7 @@ from tests.support.fakes import (
     a_store,
     dispatching,
     ended,
+    recorded,
     recorded_types,
     running,
     watching,
@@ -180,3 +181,33 @@ async def test_event_of_a_wrong_clock_is_retried():
 
     assert [state.dead for state in await store.backlogs() if state.name == HOOK] == [0]
     assert len(sink.received) == 1
+
+
+@pytest.mark.parametrize("answer", [ended, lambda _job_id: NotFound("no such job")])
+async def test_burst_of_new_ids_hides_no_end(answer):
+    """While 2,000 new ids wait for their first polls, an end is detected nearly as soon."""
+    (api, job_ids), store = fleet(20), a_store()
+    api.answers = {job_id: running(job_id) for job_id in job_ids}
+    new = [f"new-{number}" for number in range(2_000)]
+    api.answers |= {job_id: answer(job_id) for job_id in new}
+    async with watching(api, store, *job_ids, per_minute=120.0) as watcher:
+        await anyio.sleep(600.0)
+        await watcher.watch(job_ids + new)
+        await anyio.sleep(1.0)
+        api.answers["job-4"] = ended("job-4")
+        await anyio.sleep(45.0)
+        told = [it.subject for it in recorded(store) if it.type == "job.succeeded"]
+
+    assert "job-4" in told
+
+
+async def test_added_job_is_polled_soon_though_the_budget_binds():
+    """While ten times as many jobs run as requests are allowed for, a new one is polled at once."""
+    (api, job_ids), store = fleet(600), a_store()
+    api.answers = {job_id: running(job_id) for job_id in job_ids} | {"new": ended("new")}
+    async with watching(api, store, *job_ids, per_minute=120.0) as watcher:
+        await anyio.sleep(1_000.0)
+        await watcher.watch([*job_ids, "new"])
+        await anyio.sleep(2.0)
+
+    assert api.times("new")
