@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from poller.core.jobs import Job
 from poller.core.lifecycle import decide
-from poller.core.pacing import PollPolicy, next_poll_delay
+from poller.core.pacing import PollPolicy, next_poll
 from poller.core.state import Decision, JobState, LifecyclePolicy, Phase, Signal
 from tests.support.builders import FINAL, REASON, a_job
 
@@ -44,7 +44,7 @@ def poll_delay(
     clock_skew: float = 0.0,
 ) -> float | None:
     """Return the delay until the next poll, by default after one that did not fail, unjittered."""
-    return next_poll_delay(
+    poll = next_poll(
         state,
         result,
         failures,
@@ -54,6 +54,7 @@ def poll_delay(
         random=lambda: 0.5,
         clock_skew=clock_skew,
     )
+    return poll and poll.delay
 
 
 def event_types(decisions: list[Decision]) -> list[list[str]]:
