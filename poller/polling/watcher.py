@@ -134,13 +134,12 @@ class Watcher:
     async def _track(self, job_ids: Collection[str], named_again: Collection[str] = ()) -> None:
         """Load new jobs; stop polling those that are not watched. Raises StoreUnavailable."""
         async with self._applying:
-            named, known = frozenset(job_ids), self._named
-            added, removed = named - known, known - named
+            named = frozenset(job_ids)
+            added, removed = named - self._named, self._named - named
             absent = {job_id for job_id in added | self._unloaded if job_id not in self.tracker}
             for state in await self.tracker.load(absent):
                 self._scheduler.add(state)
-            self._named = named
-            self._unloaded.clear()
+            self._named, self._unloaded = named, set()
             for job_id in sorted(added.union(named.intersection(named_again))):
                 self._scheduler.renew(self.tracker.begin_week(job_id))
             for job_id in sorted(removed):
