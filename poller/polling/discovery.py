@@ -76,10 +76,7 @@ class DiscoveryFilter:
     def admits(
         self, job: Job, *, now: datetime, started_at: datetime, is_new: bool = False
     ) -> bool:
-        """Return whether to watch a job. `now` and `started_at` are times of the API's clock.
-
-        An ended job without a date that can be believed is watched if it `is_new`.
-        """
+        """Return whether to watch a job: by times of the API, or else by whether it `is_new`."""
         if not _matches(job.name, self.name) or not _matches(job.model, self.model):
             return False
         if is_plausible(job.datetime_created, now) and job.datetime_created < self.since(now):

@@ -37,8 +37,8 @@ log = structlog.get_logger()
 class ListWalk:
     """One way down the list: it ends at jobs that are known and, if a survey, below its horizon.
 
-    `since`: jobs created before count as known. `base` is how far down jobs are remembered. Of a
-    list without dates a survey reads `min_pages`.
+    `since`: jobs created before count as known. `base` is how far down jobs are remembered, at
+    least a page of them. Of a list without dates a survey reads `min_pages`.
     """
 
     now: datetime
@@ -64,7 +64,7 @@ class ListWalk:
         job_ids = {job.job_id for job in page.jobs}
         self._repeats = 0 if job_ids - self.shown else self._repeats + 1
         self.shown |= job_ids
-        if not (self._has_met_known and self._is_below_base):
+        if not self._is_below_base:
             self.recent |= job_ids
         bottom = page.jobs[-math.ceil(len(page.jobs) / BOTTOM_SHARE) :]
         unknown = sum(self._is_news(job) for job in bottom)
@@ -122,9 +122,8 @@ class ListSurvey:
         """Return a walk down to jobs that are known. `since` is the oldest creation that counts."""
         self._since = since
         now = datetime.fromtimestamp(self._now() + clock_skew, UTC)
-        return ListWalk(
-            now=now, since=since, base=self._horizon(now, since, 1), is_known=self._is_known
-        )
+        base = now - timedelta(seconds=SURVEY_INTERVAL + LATE_SECONDS)
+        return ListWalk(now=now, since=since, base=base, is_known=self._is_known)
 
     def new_survey(self, since: datetime, clock_skew: float) -> ListWalk:
         """Return a walk down to the horizon of the next survey."""

@@ -22,12 +22,17 @@ PROBE_DELAYS: Final = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0)
 """Seconds before each probe while the API key is rejected; the last one repeats."""
 RECOVERY_SECONDS: Final = 300.0
 """Seconds in which the rate recovers linearly from 0 to the whole."""
+POLLS: Final = "polls"
+SCANS: Final = "scans"
+"""The users of the rate limit: each gets its turn."""
 MIN_RATE_SHARE: Final = 1 / 64
 TOKEN_EPSILON: Final = 1.0 - 1e-6
 """Rounding tolerance: at epoch-sized floats a shorter wait is not representable."""
 RECHECK_INTERVAL: Final = 5.0
 """Seconds after which a wait is computed again: while the rate recovers, waits grow shorter."""
 PAUSE_JITTER_SECONDS: Final = 1.0
+TURN_SECONDS: Final = 0.05
+"""How long one user of the limit waits for another, whose turn it is, to take its token."""
 STALE_SECONDS: Final = 300.0
 """Seconds of failing requests after which what is known of the jobs is stale."""
 
@@ -117,7 +122,8 @@ class RateLimiter:
     The bucket holds the tokens of half a second and one more, so that no second sees more than one
     and a half of the rate. Until the process `has_answered`, one request is under way at a time: a
     wrong key or URL costs one request, not all of them. `is_key_accepted` once the API has sent
-    anything that it sends only to a valid key, also that it does not know a job.
+    anything that it sends only to a valid key, also that it does not know a job. While polls
+    and scans both wait for a token, each gets every second one.
     """
 
     def __init__(
@@ -140,21 +146,29 @@ class RateLimiter:
         self.has_answered = False
         self.is_key_accepted = False
         self._changed = Wakeup()
+        self._waiting: set[str] = set()
+        self._last_user = ""
         self.gate = AuthGate()
         self.reachability = ApiReachability(now)
 
-    async def acquire(self) -> bool:
+    async def acquire(self, user: str = POLLS) -> bool:
         """Wait until one request may be sent; return whether it is a probe at a closed gate."""
-        while (is_probe := await self.try_acquire()) is None:
+        while (is_probe := await self.try_acquire(user)) is None:
             pass
         return is_probe
 
-    async def try_acquire(self) -> bool | None:
+    async def try_acquire(self, user: str = POLLS) -> bool | None:
         """Like `acquire`, but return None after a few seconds of waiting."""
         wait = self._wait(self._now())
+        if wait <= 0.0 and self._last_user == user and self._waiting - {user}:
+            self._waiting.clear()  # once: the other may wait no more
+            wait = TURN_SECONDS
         if wait > 0.0:
+            self._waiting.add(user)
             await self._changed.wait(min(wait, RECHECK_INTERVAL))
             return None
+        self._waiting.discard(user)
+        self._last_user = user
         self._tokens -= 1.0
         self._in_flight += 1
         return self.gate.opens_at is not None

@@ -24,7 +24,7 @@ from poller.sutro.list_planner import ListPage, ListPlanner, PageRead, PageReque
 from poller.sutro.list_scanner import ListScanner
 from poller.sutro.page_view import PageView, observations
 from poller.sutro.port import Known, Observation, PollRequest
-from poller.sutro.rate_limit import RateLimiter
+from poller.sutro.rate_limit import SCANS, RateLimiter
 
 UNLIKELY_ID: Final = "sutro-poller-check"
 """No job has this id: with a valid key, the API responds with 404."""
@@ -143,10 +143,10 @@ class SutroSource:
 
         Where a page is forbidden, one GET shows whether the API key is rejected for all requests.
         """
-        is_probe = await self._rate_limiter.acquire()
+        is_probe = await self._rate_limiter.acquire(SCANS)
         if is_probe and self._is_list_forbidden:
             await self._check_key(is_probe=True)
-            is_probe = await self._rate_limiter.acquire()
+            is_probe = await self._rate_limiter.acquire(SCANS)
         if is_probe:
             await self._renew_key()
         requested_at = self._now()
@@ -154,7 +154,7 @@ class SutroSource:
             page = await self._read_page(request, is_probe=is_probe)
         except Rejected:
             if self._is_list_forbidden:
-                await self._check_key(is_probe=await self._rate_limiter.acquire())
+                await self._check_key(is_probe=await self._rate_limiter.acquire(SCANS))
             raise
         return PageRead(request, page, requested_at)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.core.errors import NotFound, PollError, RateLimited
-from poller.sutro.rate_limit import RateLimiter
+from poller.sutro.rate_limit import POLLS, SCANS, RateLimiter
 from tests.support.rate_limits import HALVE, HOUR, TROUBLE, a_rate_limiter, spend
 
 
@@ -85,6 +85,28 @@ async def test_returned_token_wakes_a_waiter():
         rate_limiter.release_unused()
 
     assert anyio.current_time() == 1.0
+
+
+@pytest.mark.virtual(limit=700.0)
+@pytest.mark.parametrize("per_minute", [6.0, 120.0, 6_000.0])
+async def test_users_of_the_rate_take_turns(per_minute: float):
+    """Two users that always want the next token get half of them each, whoever waits first."""
+    rate_limiter, counts = a_rate_limiter(per_minute), dict.fromkeys((SCANS, POLLS), 0)
+
+    async def use(user: str) -> None:
+        while True:
+            is_probe = await rate_limiter.acquire(user)
+            counts[user] += 1
+            await anyio.sleep(0.01)
+            rate_limiter.report(None, is_probe=is_probe)
+
+    with anyio.move_on_after(120.0):
+        async with anyio.create_task_group() as group:
+            for user in counts:
+                group.start_soon(use, user)
+
+    assert counts[SCANS] == pytest.approx(counts[POLLS], abs=1, rel=0.02)
+    assert sum(counts.values()) >= 2 * per_minute * 0.95
 
 
 async def test_rounding_error_is_no_wait():

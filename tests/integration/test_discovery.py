@@ -157,6 +157,19 @@ async def test_discovery_of_an_idle_account_costs_a_page_every_half_minute(accou
     assert account.pages <= 120 + 6
 
 
+async def test_survey_of_a_long_list_leaves_half_of_the_requests_to_polls(account: Account):
+    """While many pages are read, a watched job is polled with every second request."""
+    account.add(*(f"old-{number}" for number in range(2_500)), run_seconds=1.0)
+    account.add("long", run_seconds=HOUR)
+    async with account.discovering(
+        POLLER_JOB_IDS="long", POLLER_MAX_INTERVAL="2s", POLLER_REQUESTS_PER_MINUTE="30"
+    ):
+        await anyio.sleep(40.0)
+
+    assert account.api.requests["jobs"] >= 8
+    assert account.pages >= 8
+
+
 @pytest.mark.slow
 async def test_discovery_finds_more_new_jobs_than_a_page(account: Account):
     """More new jobs than a page shows are all found."""
@@ -221,7 +234,7 @@ async def test_discovery_reads_the_top_though_what_is_below_is_rejected(
 async def test_discovery_reads_on_below_a_row_with_an_odd_date(
     account: Account, monkeypatch, created: str
 ):
-    """One row with a date that is far off hides none of those on the pages below it."""
+    """One row with a date that is far off is found, and hides none of those below its page."""
     show = SimulatedJob.as_object
 
     def as_object(self: SimulatedJob, now: float) -> dict[str, Any]:
@@ -235,7 +248,37 @@ async def test_discovery_reads_on_below_a_row_with_an_odd_date(
     async with account.discovering(POLLER_REQUESTS_PER_MINUTE="600"):
         await anyio.sleep(600.0)
 
-    assert len({job_id for job_id in account.ends if job_id != "odd"}) == 170
+    assert len(set(account.ends)) == 171
+
+
+async def test_discovery_reports_new_ends_without_dates(account: Account, monkeypatch):
+    """Where ends have no dates, those count as new that the list did not show at first."""
+    show = SimulatedJob.as_object
+    dates = ("datetime_created", "datetime_started", "datetime_completed")
+    monkeypatch.setattr(
+        SimulatedJob, "as_object", lambda job, now: show(job, now) | dict.fromkeys(dates)
+    )
+    account.add("old", **BRIEF)
+    await anyio.sleep(10.0)
+    async with account.discovering():
+        await anyio.sleep(100.0)
+        account.add("new", **BRIEF)
+        await anyio.sleep(100.0)
+
+    assert account.ends == ["new"]
+
+
+async def test_reload_reads_the_list_at_once(account: Account):
+    """A SIGHUP does not wait for the next scan, however rare these are."""
+    async with account.discovering(POLLER_DISCOVER_INTERVAL="1h") as app:
+        await anyio.sleep(100.0)
+        account.add("job-1", **BRIEF)
+        await anyio.sleep(10.0)
+        app.reload()
+        await anyio.sleep(30.0)
+        ends = list(account.ends)
+
+    assert ends == ["job-1"]
 
 
 async def test_discovery_rescans_after_a_failed_page(account: Account):
