@@ -150,8 +150,9 @@ class PollQueue:
         """Record that a page was read. It has these rows now, and the response has `shown` some."""
         found = self._pages.setdefault(page, PollPage(page))
         for job_id in rows:
-            is_here = job_id in self._jobs or job_id in self._taken
-            if is_here and self._places.get(job_id) is not found:
+            if self._places.get(job_id) is not found and (
+                job_id in self._jobs or job_id in self._taken
+            ):
                 self._move(job_id, found)
         for job_id in found.job_ids.difference(rows):
             self._move(job_id, None)

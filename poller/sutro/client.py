@@ -1,7 +1,7 @@
 """The client of the Sutro API: URLs, headers, limits, and where the API is."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -67,10 +67,11 @@ def no_known_jobs(_job_id: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """A page of the account's jobs, newest first, and the cursor of the next page, if any."""
+    """Jobs of the account, newest first, those that are as known, and the next page's cursor."""
 
     jobs: tuple[Job, ...]
     next_cursor: str | None
+    unchanged: Collection[str] = field(default=(), compare=False)
 
 
 class SutroClient:
@@ -175,15 +176,18 @@ class SutroClient:
             if not isinstance(jobs, list):
                 raise MalformedResponse("the response has no list of jobs")
             next_cursor = following if isinstance(following, str) else None
-            return JobPage(tuple(self._parse_all(jobs, known)), next_cursor)
+            unchanged: set[str] = set()
+            return JobPage(tuple(self._parse_all(jobs, known, unchanged)), next_cursor, unchanged)
 
         query = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
         return await self._request("list", f"/list-jobs?{urlencode(query)}", read)
 
-    def _parse_all(self, jobs: list[Any], known: Known) -> Iterator[Job]:
+    def _parse_all(self, jobs: list[Any], known: Known, unchanged: set[str]) -> Iterator[Job]:
         for raw in jobs:
             try:
-                yield _unchanged_job(raw, known) or _parse(raw, "")
+                if job := _unchanged_job(raw, known):
+                    unchanged.add(job.job_id)
+                yield job or _parse(raw, "")
             except (MalformedResponse, Rejected) as error:
                 self._counts.unreadable_rows += 1
                 if str(error) not in self._unreadable:

@@ -53,13 +53,17 @@ log = structlog.get_logger()
 
 @dataclass(slots=True, eq=False)
 class ListPage:
-    """A page of the list, as it was last read. `oldest` is None before that."""
+    """A page of the list, as it was last read. `oldest` is None before that.
+
+    `has_all_rows`: no other page has shown one of its jobs since.
+    """
 
     number: int
     cursor: str | None
     job_ids: list[str] = field(default_factory=list)
     oldest: datetime | None = None
     is_read: bool = False
+    has_all_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,11 +237,16 @@ class ListPlanner:
         return None
 
     def _place(self, list_page: ListPage, shown: Sequence[str], *, kept: Sequence[str]) -> None:
+        rows = [*shown, *(job_id for job_id in kept if job_id not in shown)]
+        if list_page.has_all_rows and rows == list_page.job_ids:
+            return
         for job_id in list_page.job_ids:
             if self._places.get(job_id) is list_page:
                 del self._places[job_id]
-        list_page.job_ids = [*shown, *(job_id for job_id in kept if job_id not in shown)]
-        for job_id in list_page.job_ids:
+        list_page.job_ids, list_page.has_all_rows = rows, True
+        for job_id in rows:
+            if other := self._places.get(job_id):
+                other.has_all_rows = False
             self._places[job_id] = list_page
             self._created.pop(job_id, None)
 

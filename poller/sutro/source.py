@@ -220,10 +220,12 @@ class SutroSource:
             return [Observation(job_id, requested_at, result, from_list=True) for job_id in failed]
         self._scanner.survey.record_page(request, page, requested_at, self.clock_skew)
         as_known = queue.members(request.page)
-        jobs = [
-            job for job in page.jobs if job.job_id not in as_known or job is not known(job.job_id)
+        news = [
+            job
+            for job in page.jobs
+            if job.job_id not in as_known or job.job_id not in page.unchanged
         ]
-        return self._view(PageRead(request, page, requested_at), jobs)
+        return self._view(PageRead(request, page, requested_at), news)
 
     def _view(self, read: PageRead, jobs: Sequence[Job]) -> Sequence[Observation]:
         """Return what a page shows of some of its jobs; a page that was forgotten has no place."""
