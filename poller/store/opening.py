@@ -76,7 +76,7 @@ def configure(db: sqlite3.Connection, folder: Path) -> bool:
 
 
 def _use_temporary_files(db: sqlite3.Connection, folder: Path | None) -> None:
-    """Let SQLite sort in files of a folder, or in memory again.
+    """Make SQLite sort in files of a folder, or in memory again.
 
     New indexes of millions of rows need hundreds of MiB. The files have no names. A build of SQLite
     without this deprecated pragma would look for another folder.
