@@ -5,7 +5,7 @@ it for ever. Both ends can fail one request in some, in every way of `request_fa
 comes from one seeded generator.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -105,18 +105,26 @@ class FakeServers:
             job.advance(self.now())
         if fault := self._fault(LIST_FAULTS):
             return await fault(self, request, None)
-        ages = [self.random.randrange(2) if self.odds else 0 for _ in jobs]
-        unacknowledged = [job for job, stages_ago in zip(jobs, ages, strict=True) if not stages_ago]
-        events = [(job.job_id, job.stage.event_type) for job in unacknowledged]
-        objects = [job.as_object(stages_ago=number) for job, number in zip(jobs, ages, strict=True)]
-        cursor = str(end) if is_more else None
-        response = self.json_response({"jobs": objects, "next_cursor": cursor})
+        rows = self.rows(jobs)
+        events = [(job.job_id, job.stage.event_type) for job, row in rows if row == job.as_object()]
+        cursor = str(end) if is_more else self.last_cursor
+        response = self.json_response({"jobs": [row for _, row in rows], "next_cursor": cursor})
         await response.prepare(request)
         await response.write_eof()
         self.expected += [
             ExpectedEvent(self.now(), job_id, event) for job_id, event in events if event
         ]
         return response
+
+    def rows(self, jobs: Sequence[ScriptedJob]) -> list[tuple[ScriptedJob, dict[str, Any]]]:
+        """Return the rows of a page, each with its job; some lag by one stage."""
+        ages = [self.random.randrange(2) if self.odds else 0 for _ in jobs]
+        return [(job, job.as_object(stages_ago=age)) for job, age in zip(jobs, ages, strict=True)]
+
+    @property
+    def last_cursor(self) -> str | None:
+        """The cursor on the last page."""
+        return None
 
     def json_response(self, body: Any, status: int = 200, **headers: str) -> web.Response:
         """Return a JSON response, dated by this clock."""

@@ -4,7 +4,7 @@ These come on top of the random faults of `FakeServers`. No period causes an eve
 single job is unknown for less time than it takes to be missing, all of them together for any time.
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -101,6 +101,19 @@ class ScheduledFaults(FakeServers):
         if kind := self._active_fault(API_FAULT_KINDS, job):
             return await API_FAULT_KINDS[kind](self, request, job)
         return await FakeServers.handle_poll(self, request)
+
+    def rows(self, jobs: Sequence[ScriptedJob]) -> list[tuple[ScriptedJob, dict[str, Any]]]:
+        """Return the rows of a page as the active faults leave them."""
+        rows = FakeServers.rows(self, jobs)
+        for kind in self.active_faults:
+            if kind in LIST_FAULT_KINDS:
+                rows = LIST_FAULT_KINDS[kind](rows)
+        return rows
+
+    @property
+    def last_cursor(self) -> str | None:
+        """The cursor on the last page; in a list without end that of the first."""
+        return "0" if "list without end" in self.active_faults else None
 
     async def handle_event(self, request: web.Request) -> web.StreamResponse:
         """Accept one event, or fail it by the active faults."""
@@ -239,6 +252,12 @@ API_FAULT_KINDS: Final[dict[str, Fault]] = {
     "route lost": _status(404),
     "one rejected": _status(400, 403, 405, 410, 422, 451, 501),
 }
+Rows = list[tuple[ScriptedJob, dict[str, Any]]]
+LIST_FAULT_KINDS: Final[dict[str, Callable[[Rows], Rows]]] = {
+    "list stale": lambda rows: [(job, job.as_object(stages_ago=9)) for job, _ in rows],
+    "rows unreadable": lambda rows: [(job, row | {"status": None}) for job, row in rows],
+    "rows gone": lambda rows: rows[::2],
+}
 RECEIVER_FAULT_KINDS: Final[dict[str, Fault]] = {
     "receiver down": _any_of(HOOK_FAULTS | {"status": _status(500, 502, 503, 504)}, *FAILURES),
     "receiver throttles": _retry_later,
@@ -256,6 +275,10 @@ LONGEST_PERIOD: Final = {
     "page in between": 4 * HOUR,
     "route lost": 4 * HOUR,
     "one rejected": 4 * HOUR,
+    "list stale": 12 * HOUR,
+    "list without end": 6 * HOUR,
+    "rows unreadable": 6 * HOUR,
+    "rows gone": 6 * HOUR,
     "receiver down": 12 * HOUR,
     "receiver throttles": 2 * HOUR,
     "receiver refuses": 2 * HOUR,
