@@ -192,11 +192,12 @@ class World:
             failed = max(self._failed(receiver, recorded, at) for at in self._true_times(row))
             is_due = row["rejections"] >= MAX_REJECTIONS - 1 or failed >= WEEK - MINUTE
             return None if is_due else f"after {failed / DAY:.2f} days"
-        now, last = anyio.current_time(), self.runs[-1]
-        if not receiver.is_gone or row["created_at"] > START.timestamp() + last.offset + now:
+        if not receiver.is_gone:
             return None
-        since = max(recorded, self.last_break, *receiver.successes[-1:])
-        waited = self.uptime(since, now)
+        # By a clock that was set back, an event may be younger than it is.
+        created = row["created_at"] - START.timestamp() - self.runs[-1].offset
+        since = max(recorded, created, self.last_break, *receiver.successes[-1:])
+        waited = self.uptime(since, anyio.current_time())
         return f"for {waited / DAY:.2f} days" if waited > WEEK + SLACK else None
 
     def _true_times(self, row: Any) -> list[float]:
@@ -237,10 +238,7 @@ async def run_case(seed: int) -> list[str]:
     return [f"case {seed}: {line}" for line in world.violations()]
 
 
-async def test_only_what_fails_for_a_week_dies():
+@pytest.mark.parametrize("seed", range(SCALE.cases(3, 100)))
+async def test_only_what_fails_for_a_week_dies(seed: int):
     """Over weeks of faults, absences and wrong clocks nothing dies early or waits too long."""
-    cases, wrong = range(SCALE.cases(3, 100)), []
-    for seed in cases:
-        wrong += await run_case(seed)
-
-    tally(PROMISE, cases=len(cases), violations=wrong)
+    tally(PROMISE, cases=1, violations=await run_case(seed))
