@@ -1,0 +1,26 @@
+"""Lists that keep no order: every job is discovered in time, and requests stay bounded."""
+
+import pytest
+
+from tests.fault_injection.harness import SCALE, tally
+from tests.fault_injection.odd_list import Discovered, OddList
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.virtual(limit=1e6),
+    pytest.mark.usefixtures("quiet"),
+]
+
+PROMISE = "a job is discovered before as long again as the list showed it late, or in six minutes"
+
+
+async def test_odd_list_hides_no_job():
+    """Rows that are late, odd, unreadable or double, and cursors without an end, hide no job."""
+    cases, violations = SCALE.cases(24, 300), []
+    for case in range(cases):
+        random = SCALE.random("odd lists", case)
+        discovered = Discovered(OddList(random), per_minute=random.choice([120.0, 600.0]))
+        await discovered.run()
+        violations += [f"list {case}: {line}" for line in discovered.violations]
+
+    tally(PROMISE, cases=cases, violations=violations)
