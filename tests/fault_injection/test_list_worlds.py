@@ -36,12 +36,12 @@ async def run_worlds(name: str, cases: int, faults: Collection[str]) -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_wrong_list_hides_no_end(fault: str):
     """With a list that is wrong in one way, each end is reported in time."""
-    await run_worlds(fault, SCALE.cases(3, 40), {fault})
+    await run_worlds(fault, SCALE.cases(3, 20), {fault})
 
 
 async def test_list_that_is_wrong_in_several_ways_hides_no_end():
     """With any three faults of the list at once, each end is reported in time."""
-    for case in range(SCALE.cases(3, 40)):
+    for case in range(SCALE.cases(3, 20)):
         faults = SCALE.random("three", case).sample(list(FAULTS), 3)
         await run_worlds(f"three {case}", 1, faults)
 
@@ -49,7 +49,7 @@ async def test_list_that_is_wrong_in_several_ways_hides_no_end():
 @pytest.mark.parametrize("kind", KINDS)
 async def test_burst_of_new_ids_holds_up_nothing(kind: str):
     """New ids and the jobs that are watched already take turns while the budget binds."""
-    cases, violations = SCALE.cases(1, 4), []
+    cases, violations = SCALE.cases(1, 2), []
     for case in range(cases):
         random = SCALE.random("burst", kind, case)
         world = BurstWorld(random, kind, burst=SCALE.cases(1_000, 10_000))
