@@ -443,7 +443,7 @@ async def test_retention_survives_a_store_that_fails(api, hook):
         kept[0].fails = set()
         await anyio.sleep(7_000.0)
 
-    assert len(kept[0].calls["prune"]) == 1
+    assert len(kept[0].calls["prune"]) == 2
 
 
 @pytest.mark.parametrize(
