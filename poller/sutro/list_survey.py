@@ -81,7 +81,7 @@ class ListWalk:
         return not is_old and not self.is_known(job.job_id)
 
     def _is_below(self, moment: datetime, bottom: Collection[Job], min_pages: int) -> bool:
-        """Return whether these jobs were mostly created before a moment, as far as they tell."""
+        """Return whether these jobs were mostly created before a moment, by their dates."""
         created = [
             job.datetime_created.timestamp()
             for job in bottom
