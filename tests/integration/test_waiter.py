@@ -26,7 +26,7 @@ from poller.polling.waiter import JobResult, JobWaiter, WaitOptions, find_latest
 from poller.sutro import list_planner as listing
 from poller.sutro.client import JobPage
 from poller.sutro.rate_limit import RateLimiter
-from poller.sutro.source import SutroSource
+from poller.sutro.source import UNLIKELY_ID, SutroSource
 from tests.support.builders import a_job
 from tests.support.fakes import ORIGIN, FakeApi, a_store, ended, half, running
 from tests.support.virtual_time import virtual_clock
@@ -208,14 +208,14 @@ async def test_a_wrong_key_ends_it_at_once():
 
 
 async def test_a_key_that_may_not_read_ends_it():
-    """A 403 for one job and then for the trial is about the key."""
+    """A 403 for two jobs, and for one that does not exist, is about the key."""
     api = FakeApi()
     api.trouble = Unauthorized("403", status=403)
 
     with pytest.raises(Unauthorized):
         await waited(api, "job-1", "job-2")
 
-    assert len(api.asked) == 2
+    assert [job_id for _, job_id in api.asked] == ["job-1", "job-2", UNLIKELY_ID]
 
 
 async def test_a_page_of_a_proxy_is_waited_for():
