@@ -25,7 +25,7 @@ from poller.core.errors import (
     Unauthorized,
     WrongEndpoint,
 )
-from poller.core.jobs import Job
+from poller.core.jobs import EARLIEST_CREATION, Job
 from poller.core.pacing import delay_after
 from poller.core.poll_queue import PollQueue
 from poller.sutro.client import JobPage
@@ -109,7 +109,7 @@ class ListPlanner:
             return None
         list_page = self._places.get(job_id)
         if list_page is None:
-            is_alone = not self._created.keys() - {job_id}
+            is_alone = len(self._created) == (job_id in self._created)
             self._created.setdefault(job_id, None)
             return None if is_alone else self.search(job_id)
         depth, jobs = self._extent(list_page, queue)
@@ -176,7 +176,7 @@ class ListPlanner:
             self._limit = min(self._limit + 1, PAGE_JOBS)
             list_page.is_read = True
             created = [job.datetime_created for job in page.jobs if job.datetime_created]
-            list_page.oldest = min(created, default=None)
+            list_page.oldest = min((at for at in created if at >= EARLIEST_CREATION), default=None)
             self._link_next(list_page, page.next_cursor)
 
     def learn_job(self, job_id: str, result: Job | PollError) -> None:
@@ -186,6 +186,8 @@ class ListPlanner:
             if isinstance(result, Job):
                 self._failures_allowed = 1  # later one page shows whether the list works
                 self._disable("pages fail while single requests work")
+        if isinstance(result, NotFound):
+            self._created.pop(job_id, None)
         if not isinstance(result, Job) or job_id in self._places:
             return
         self._credit = min(self._credit + PAGES_PER_GET, MAX_PAGE_CREDIT)

@@ -259,11 +259,24 @@ def test_list_pages_off():
     assert [planner.plan(it, queue) for it in names(3)] == [None] * 3
 
 
-def test_ended_jobs_are_forgotten(reader: Reader):
-    """A job that a GET has shown at its end is not looked for in the list."""
+@pytest.mark.parametrize("result", [a_job("FAILED", job_id="gone"), NotFound("no")])
+def test_ended_and_unknown_jobs_are_forgotten(reader: Reader, result: Job | NotFound):
+    """A job that a GET has shown at its end, or not at all, is not remembered for the list."""
     reader.due("gone")
     reader.pick("gone")
-    ended: Job = a_job("FAILED", job_id="gone")
-    reader.planner.learn_job("gone", ended)
+    reader.planner.learn_job("gone", result)
 
     assert "gone" not in reader.planner._created
+
+
+def test_odd_date_places_no_job():
+    """A row of 1970 does not make its page the place of all jobs that no page has shown."""
+    planner = ListPlanner(lambda: NOW)
+    new = page(*names(9), datetime_created="2024-01-15T10:30:00Z")
+    odd = page("odd", datetime_created="1970-01-01T00:00:00Z")
+    planner.learn_page(planner.first(), JobPage(new.jobs + odd.jobs, "more"))
+    planner.learn_job("job-a", a_job(job_id="job-a", datetime_created="2024-01-14T10:30:00Z"))
+    found = planner.search("job-a")
+
+    assert found
+    assert found.page.cursor == "more"
