@@ -7,6 +7,7 @@ import pytest
 
 from poller.core.errors import DeliveryError, RateLimited, Transient
 from poller.core.outbox import WriteBatch
+from poller.core.pacing import PollPolicy
 from tests.fault_injection.harness import SCALE, tally
 from tests.integration.test_rejected_key import FIXED, FORBIDDEN, REJECTED, an_api, poller_types
 from tests.support.fakes import (
@@ -33,6 +34,9 @@ pytestmark = [
     pytest.mark.virtual(limit=400 * HOUR),
     pytest.mark.usefixtures("quiet"),
 ]
+
+SLOW = PollPolicy(maximum=300.0, factor=1.0)
+"""Intervals that are longer than any backoff: retries that come too early would show."""
 
 WEEK = "a receiver that is down for 7 days loses nothing, and gets one probe in 300 s"
 CHEAP = "an API that is down for 72 h gets at most 1.1 times the healthy requests, then no stampede"
@@ -81,7 +85,8 @@ async def requests(
     api.answers = {
         job_id: running(job_id, datetime_started="2024-01-15T09:59:50Z") for job_id in ids
     }
-    async with watching(api, store, *ids, per_minute=60 * RATE) as watcher:
+    policy = SLOW if hours > DAY / HOUR else PollPolicy()
+    async with watching(api, store, *ids, per_minute=60 * RATE, policy=policy) as watcher:
         watcher._scheduler.random = random.random
         await anyio.sleep(600.0)
         api.trouble = trouble
