@@ -191,7 +191,7 @@ def fill_wal(store: Path) -> None:
 LARGE_JOB: Final = """
 INSERT INTO jobs VALUES (
     'elsewhere', :name, 'done', unixepoch(), 'SUCCEEDED', hex(zeroblob(2100000)),
-    0, 0, 0, unixepoch(), 0
+    0, 0, 0, unixepoch(), 0, 0
 )
 """
 

@@ -134,6 +134,7 @@ def make_large_database(
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.create_function("event_id", 2, _event_id)
         db.create_function("checksum", 1, checksum)
+        db.execute("PRAGMA temp_store = MEMORY")  # tests run in a read-only root too
         for setting in ("journal_mode", "synchronous"):
             db.execute(f"PRAGMA {setting} = OFF").fetchone()
         db.execute("PRAGMA cache_size = -1000000")
