@@ -68,6 +68,7 @@ class ListWorld:
         self.row_faults: list[RowFault] = []
         self.old_dates: Sequence[Date] = ("right",)
         self.watched_from: dict[str, float] = {}
+        self.begun_at = 0.0
         self.store = a_store()
         self.store._deployment = self.site.name
         for name, begin in FAULTS.items():
@@ -77,6 +78,7 @@ class ListWorld:
     async def run(self) -> None:
         """Run the daemon until everything has to be reported."""
         self._add_old_jobs(self.random.choice([0, 30, 250]))
+        self.begun_at = anyio.current_time()
         watcher, discovery = build_daemon(
             self.site,
             self.store,
@@ -160,9 +162,14 @@ class ListWorld:
         return f"the end of {job} was reported {late:.0f} s too late" if late > 0.0 else ""
 
     def _other_violations(self, events: Mapping[str, Sequence[Event]]) -> list[str]:
-        """Return the events of jobs that had ended before the start."""
+        """Return the events of jobs that had ended before the start, also by their rows."""
+        timelines, lag = self.site.api.timelines, self.site.api.listing.lag
         return [
-            f"{event.type} of {job_id}" for job_id, of_job in events.items() for event in of_job
+            f"{event.type} of {job_id}"
+            for job_id, of_job in events.items()
+            for event in of_job
+            if event.type not in {"job.started", timelines[job_id].end}
+            or timelines[job_id].ended + lag <= self.begun_at
         ]
 
     def _due(self, job_id: str) -> float:
