@@ -170,9 +170,9 @@ class PollScheduler:
         return True
 
     def doubt(self, state: JobState, *, clock_skew: float) -> None:
-        """Poll a job alone next: the list shows it as it was before. If it did so twice, for long.
+        """Poll a job alone next, since its row in the list is behind; if it is again, for an hour.
 
-        The poll comes as long after the last one that told anything as if the job were alone.
+        The interval counts from the last poll with news, as if no page had shown the job.
         """
         status, now = self._statuses[state.job_id], self.now()
         if status.is_alone(now):
