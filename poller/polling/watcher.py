@@ -59,7 +59,7 @@ class Watcher:
         self._now = tracker.clock.steady
         self._source = source
         self._known = known or tracker.last_seen
-        self._on_observation = on_observation
+        self._on_observation = on_observation or (lambda _: None)
         self._concurrency = concurrency
         self._scheduler = PollScheduler(
             policy=policy, rules=tracker.rules, now=self._now, random=random
@@ -155,6 +155,7 @@ class Watcher:
     def _drop(self, job_id: str) -> None:
         self._scheduler.drop(job_id)
         self._missing_guard.forget(job_id)
+        self._source.forget(job_id)
 
     def _end(self, job_id: str) -> None:
         """Stop polling a job; keep its state if it is named, so that it is not loaded anew."""
@@ -178,9 +179,8 @@ class Watcher:
         while True:
             request = await self._next_request()
             observations = await request.send(self._known)
-            if self._on_observation:
-                for seen in observations:
-                    self._on_observation(seen)
+            for seen in observations:
+                self._on_observation(seen)
             await self.ingest(observations)
             self._scheduler.release(request, observations)
 

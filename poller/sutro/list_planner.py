@@ -186,8 +186,6 @@ class ListPlanner:
             if isinstance(result, Job):
                 self._failures_allowed = 1  # later one page shows whether the list works
                 self._disable("pages fail while single requests work")
-        if isinstance(result, NotFound):
-            self._created.pop(job_id, None)
         if not isinstance(result, Job) or job_id in self._places:
             return
         self._credit = min(self._credit + PAGES_PER_GET, MAX_PAGE_CREDIT)
@@ -195,6 +193,10 @@ class ListPlanner:
             self._created.pop(job_id, None)
         else:
             self._created[job_id] = result.datetime_created
+
+    def forget(self, job_id: str) -> None:
+        """Forget a job that is not polled any more, unless a page shows it."""
+        self._created.pop(job_id, None)
 
     def fail(self, request: PageRequest, error: PollError) -> None:
         """Record that a page failed."""

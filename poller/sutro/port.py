@@ -64,3 +64,6 @@ class Source(Protocol):
 
         Return None after some seconds without a token, or when no job is due.
         """
+
+    def forget(self, job_id: str) -> None:
+        """Forget a job that is not polled any more."""

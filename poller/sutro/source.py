@@ -123,6 +123,11 @@ class SutroSource:
         """Return whether the list was read down to the oldest job that counts."""
         return self._scanner.survey.is_complete
 
+    def forget(self, job_id: str) -> None:
+        """Forget a job that is not polled any more."""
+        self._large.pop(job_id, None)
+        self._planner.forget(job_id)
+
     def invalidate(self) -> None:
         """Forget which jobs of the list are known."""
         self._scanner.survey.reset()

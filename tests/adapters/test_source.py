@@ -290,6 +290,16 @@ async def test_large_job_is_logged_once(capsys):
     assert capsys.readouterr().out.count("job.too_large") == 1
 
 
+async def test_large_job_is_forgotten_when_it_is_polled_no_more():
+    """A job that is named again is requested whole at first."""
+    async with polling(TOO_LARGE, a_status("RUNNING"), an_object("job-1")) as poller:
+        await poller.poll()
+        poller.source.forget("job-1")
+        await poller.poll()
+
+    assert poller.paths[2:] == ["/v1/jobs/job-1"]
+
+
 async def test_second_request_takes_its_own_token():
     """The request for the status keeps the rate limit like any other."""
     async with polling(TOO_LARGE, a_status("RUNNING"), per_minute=6.0) as poller:

@@ -104,6 +104,9 @@ class FakeSource:
         due = queue.due(self._now())
         return PollRequest((str(due),), partial(self._poll, str(due))) if due else None
 
+    def forget(self, job_id: str) -> None:
+        """Forget nothing: no job is remembered."""
+
     async def _poll(self, job_id: str, _known: Known) -> Sequence[Observation]:
         done, answers = anyio.Event(), []
         self.in_flight.append((job_id, done, answers))
