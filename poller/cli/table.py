@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 from unicodedata import east_asian_width
@@ -33,18 +33,21 @@ HEADS: Final = {"cost_usd": "COST", "job_cost": "COST", "run_seconds": "RAN"}
 
 def as_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     """Return aligned columns under their names, numbers to the right."""
-    heads = [HEADS.get(name) or _head(name) for name in columns]
-    cells = [heads, *([_cell(name, row[name]) for name in columns] for row in rows)]
-    widths = _fit(columns, [max(map(_width, column)) for column in zip(*cells, strict=True)])
-    rights = [any(isinstance(row[name], int | float | Decimal) for row in rows) for name in columns]
-    lines = [
-        "  ".join(
-            _pad(_cut(text, width), width, is_right=is_right)
-            for text, width, is_right in zip(line, widths, rights, strict=True)
-        ).rstrip()
-        for line in cells
+    values = [[row[name] for row in rows] for name in columns]
+    cells = [
+        [HEADS.get(name) or _head(name), *(_cell(name, value) for value in column)]
+        for name, column in zip(columns, values, strict=True)
     ]
-    return "\n".join(lines)
+    widths = _fit(columns, [max(map(_width, set(texts))) for texts in cells])
+    aligned = map(_align, cells, widths, values)
+    return "\n".join("  ".join(line).rstrip() for line in zip(*aligned, strict=True))
+
+
+def _align(texts: Sequence[str], width: int, values: Iterable[object]) -> list[str]:
+    """Return the texts of a column in one width, to the right if any value is a number."""
+    is_right = any(isinstance(value, int | float | Decimal) for value in values)
+    padded = {text: _pad(_cut(text, width), width, is_right=is_right) for text in set(texts)}
+    return [padded[text] for text in texts]
 
 
 def _head(name: str) -> str:
@@ -68,17 +71,22 @@ def _fit(columns: Sequence[str], widths: list[int]) -> list[int]:
 
 def as_text(name: str, value: object) -> str:
     """Return a value as people read it, in one line; a dash for None."""
-    if name in FORMATS and isinstance(value, int | float | Decimal):
-        return FORMATS[name](value)
-    if isinstance(value, Mapping):
-        return failure_message(value)
+    if value is None:
+        return "-"
+    if not isinstance(value, str):
+        if name in FORMATS and isinstance(value, int | float | Decimal):
+            return FORMATS[name](value)
+        if isinstance(value, Mapping):
+            return failure_message(value)
     # A name may hold line breaks, which would tear the table.
-    return "-" if value is None else " ".join(str(value).split())
+    return " ".join(str(value).split())
 
 
 def _cell(name: str, value: object) -> str:
     text = as_text(name, value)
-    width = COLUMN_WIDTHS.get(name, len(text))
+    width = COLUMN_WIDTHS.get(name)
+    if width is None:
+        return text
     return text[:width] if name.endswith("id") else _cut(text, width)
 
 
@@ -101,4 +109,6 @@ def _pad(text: str, width: int, *, is_right: bool) -> str:
 
 def _width(text: str) -> int:
     """Return how many columns a text takes on a terminal."""
+    if text.isascii():
+        return len(text)
     return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)

@@ -97,8 +97,7 @@ class StoreAdmin:
     def jobs(self, wanted: EventFilter, named: Collection[str] = ()) -> Iterator[Row]:
         """Return jobs, the last changed first; at the end those that are named and not recorded."""
         wanted = self.read(lambda db: complete(db, wanted, unseen=named))
-        rows = every_row(partial(jobs_page, self, unseen=named), wanted)
-        return (row | (row.pop("job") or {}) for row in rows)
+        return map(_add_fields, every_row(partial(jobs_page, self, unseen=named), wanted))
 
     def costs(self, by: str, since: float = 0.0) -> dict[str, Sums]:
         """Return the sums of the jobs that ended since then, by model, name or day of UTC."""
@@ -219,6 +218,12 @@ class StoreAdmin:
 
     def _unusable(self, problem: str, advice: str) -> StoreUnusable:
         return StoreUnusable(f"POLLER_STORE: {self._path} {problem}; {advice}")
+
+
+def _add_fields(row: Row) -> Row:
+    """Return the row of a job with the fields of the job object in place of it."""
+    row.update(row.pop("job") or {})
+    return row
 
 
 @contextmanager

@@ -17,8 +17,8 @@ SELECT value AS job_id, 'UNKNOWN' AS state, NULL AS deployment, NULL AS changed_
 """
 
 WATCHED_JOBS: Final = """
-SELECT value AS job_id, coalesce(state, 'UNKNOWN') AS state, deployment, changed_at,
-       iif(json_valid(job), job, NULL) AS job, 0.0 AS cursor_time, value AS cursor_key
+SELECT value AS job_id, coalesce(state, 'UNKNOWN') AS state, deployment, changed_at, job,
+       0.0 AS cursor_time, value AS cursor_key
   FROM json_each(:ids)
   LEFT JOIN jobs ON jobs.rowid = (
         SELECT latest.rowid

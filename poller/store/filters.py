@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from poller.core.errors import NoMatch
@@ -59,15 +60,19 @@ def select(
     db: sqlite3.Connection, statement: str, values: Mapping[str, Any] | None = None
 ) -> list[Row]:
     """Return the rows of a query, with times as RFC 3339."""
-    rows = db.execute(statement, values or {})
-    names = [column[0] for column in rows.description]
-    return [{name: _format(name, row[name]) for name in names} for row in rows]
+    cursor = db.execute(statement, values or {})
+    names = [column[0] for column in cursor.description]
+    rows = [dict(zip(names, row, strict=True)) for row in cursor]
+    for name in TIME_COLUMNS.intersection(names):
+        for row in rows:
+            if row[name] is not None:
+                row[name] = _format_time(int(row[name]))
+    return rows
 
 
-def _format(column: str, value: Any) -> Any:
-    if column in TIME_COLUMNS and value is not None:
-        return format_rfc3339(datetime.fromtimestamp(int(value), UTC))
-    return value
+@lru_cache  # many rows have the same time
+def _format_time(seconds: int) -> str:
+    return format_rfc3339(datetime.fromtimestamp(seconds, UTC))
 
 
 def complete(

@@ -6,8 +6,7 @@ from typing import Final
 from poller.core.outbox import DeliveryStatus
 
 _JOBS: Final = """
-SELECT job_id, state, deployment, changed_at, iif(json_valid(job), job, NULL) AS job,
-       changed_at AS cursor_time, job_id AS cursor_key
+SELECT job_id, state, deployment, changed_at, job, changed_at AS cursor_time, job_id AS cursor_key
   FROM jobs
  WHERE changed_at >= :since
    AND (changed_at, job_id) < (:cursor_time, :cursor_key)

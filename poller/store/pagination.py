@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from pydantic_core import from_json
+
 from poller.core.job_status import JobStatus
 from poller.store import admin_sql, list_sql
 from poller.store.filters import EventFilter, Row, select
@@ -177,5 +179,8 @@ def _with_jobs(page: Page) -> Page:
 
 def job_object(text: str | None) -> dict[str, Any] | None:
     """Return the recorded object of a job; None if there is none, or its row is damaged."""
-    value = json.loads(text) if text else None
+    try:
+        value = from_json(text or "null", allow_inf_nan=False)  # twice as fast as `json.loads`
+    except ValueError:
+        return None
     return value if isinstance(value, dict) else None

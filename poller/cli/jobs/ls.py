@@ -11,10 +11,8 @@ from poller.cli import exit_codes as codes
 from poller.cli.arguments import build_filter, load_settings, open_store
 from poller.cli.client import DaemonClient, DaemonError, connect, connect_briefly
 from poller.cli.output import print_rows
-from poller.core.errors import MalformedResponse
 from poller.core.formatting import failure_message
-from poller.core.job_status import JobStatus
-from poller.core.parsing import parse_job
+from poller.core.job_status import TERMINAL_STATUSES, JobStatus
 from poller.settings.daemon import Settings
 from poller.store.admin import StoreAdmin
 from poller.store.filters import EventFilter, Row
@@ -69,16 +67,27 @@ def named_ids(settings: Settings) -> tuple[str, ...]:
 
 
 def _readable(row: Row) -> Row:
-    """Return a row with what a table shows; a job that runs has run until now."""
-    row = dict.fromkeys(COLUMNS) | row
+    """Return a row with what a table shows."""
+    if "status" not in row:  # no response has shown the job, or its row is damaged
+        return dict.fromkeys(COLUMNS) | row | _shown_state(row)
+    reason = row.get("failure_reason")
+    row["reason"] = failure_message(reason) if isinstance(reason, dict) else None
+    row["run_seconds"] = _run_seconds(row)
+    return {name: row.get(name) for name in COLUMNS}
+
+
+def _run_seconds(row: Row) -> float | None:
+    """Return how long a job ran; a job that runs has run until now."""
     try:
-        job = parse_job(row)
-    except MalformedResponse:  # no response has shown the job, or its row is damaged
-        return row | _shown_state(row)
-    ran = job.run_seconds
-    if ran is None and job.datetime_started and not job.status.is_terminal:
-        ran = max((datetime.now(UTC) - job.datetime_started).total_seconds(), 0.0) // 1
-    return row | {"run_seconds": ran, "reason": failure_message(job.failure_reason) or None}
+        started = datetime.fromisoformat(row["datetime_started"])
+        if row["datetime_completed"]:
+            ran = (datetime.fromisoformat(row["datetime_completed"]) - started).total_seconds()
+            return ran if ran >= 0.0 else None
+        if row["state"] in TERMINAL_STATUSES:
+            return None
+        return max((datetime.now(UTC) - started).total_seconds(), 0.0) // 1
+    except (KeyError, TypeError, ValueError):  # an older version may have recorded anything
+        return None
 
 
 def _shown_state(row: Row) -> Row:
