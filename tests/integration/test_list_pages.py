@@ -1,5 +1,6 @@
 """Pages of the account's list, through the whole product: fewer requests, nothing else changed."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -242,6 +243,41 @@ async def test_settling_jobs_are_polled_alone():
     (event,) = it.receiver.events
     assert event["data"]["final"] is True
     assert [round(at - polled[-3]) for at in polled[-3:]] == [0, 2, 6]
+
+
+async def test_late_costs_take_two_gets_in_an_hour():
+    """An end without a cost has two GETs in its first hour, or one if a page brings the cost."""
+    late = jobs(5, prefix="late", ends_as="cancelled", run_seconds=300.0, cost_delay=1_500.0)
+    never = [replace(script, job_id=f"never-{script.job_id}", cost_delay=1e6) for script in late]
+    scripts = [*jobs(3, run_seconds=3 * HOUR), *late, *never]
+    async with account(*scripts, watched=13) as it:
+        await anyio.sleep(350.0)
+        it.api.log.clear()
+        await anyio.sleep(HOUR)
+        gets = Counter(entry.path.partition("/jobs/")[2] for entry in it.api.log)
+
+    times = [at for at, _, body in it.receiver.got if b"job.settled" in body]
+    assert [gets[script.job_id] for script in (*late, *never)] == [1] * 5 + [2] * 5
+    assert len(times) == 5
+    assert max(times) < 1_800.0 + 300.0 + 30.0
+
+
+async def test_burst_of_unknown_ids_holds_up_no_page():
+    """While hundreds of ids that the API does not know are new, an end is detected as soon."""
+    clock, receiver = virtual_clock(), Receiver()
+    api = Simulator(now=clock.steady, key=KEY)
+    scripts = [*jobs(20, run_seconds=650.0), *jobs(3, prefix="long")]
+    for script in scripts:
+        api.add(script)
+    ids = ",".join(script.job_id for script in scripts)
+    async with served_app(application(api)) as url, served(receiver.take) as hook:
+        app = an_app(f"{url}/v1", hook, clock=clock, POLLER_JOB_IDS=ids)
+        async with running_app(app):
+            await anyio.sleep(600.0)
+            app._watchlist.add(f"new-{number}" for number in range(500))
+            await anyio.sleep(50.0 + 45.0)
+
+    assert len(receiver.events) == 20
 
 
 async def test_failing_page_is_logged_once():

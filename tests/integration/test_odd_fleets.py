@@ -1,12 +1,20 @@
 """A few odd jobs among many do not mislead the daemon about the others."""
 
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 
 import anyio
 import pytest
 
-from poller.core.errors import DeliveryError, NotFound, ResponseTooLarge, Transient, Unauthorized
+from poller.core.errors import (
+    DeliveryError,
+    NotFound,
+    Rejected,
+    ResponseTooLarge,
+    Transient,
+    Unauthorized,
+)
 from poller.core.events import DaemonEventType, daemon_event
 from poller.core.outbox import WriteBatch
 from poller.core.pacing import PollPolicy
@@ -181,6 +189,25 @@ async def test_event_of_a_wrong_clock_is_retried():
 
     assert [state.dead for state in await store.backlogs() if state.name == HOOK] == [0]
     assert len(sink.received) == 1
+
+
+@pytest.mark.parametrize("odd", [Rejected("400"), UNAUTHORIZED, Transient("500")])
+async def test_odd_responses_of_one_second_hide_no_end(odd):
+    """Jobs whose polls fail within one second are polled again a minute later at the latest."""
+    (api, job_ids), store = fleet(60), a_store()
+
+    def answer(job_id):
+        now = anyio.current_time()
+        if 104.0 <= now < 105.0:
+            return odd
+        return ended(job_id) if now > 160.0 else running(job_id)
+
+    api.answers = {job_id: partial(answer, job_id) for job_id in job_ids}
+    async with watching(api, store, *job_ids, policy=FIXED, per_minute=600.0):
+        await anyio.sleep(104.0 + 60.0 + 15.0)
+
+    assert recorded_types(store).count("job.succeeded") == 60
+    assert not [it for it in recorded_types(store) if it.startswith("poller.")]
 
 
 @pytest.mark.parametrize("answer", [ended, lambda _job_id: NotFound("no such job")])
