@@ -2,6 +2,9 @@
 
 from typing import Final
 
+from poller.core.events import TERMINAL_EVENTS
+from poller.store.schema_v5_costs import ENDED_AT
+
 EVENT: Final = """
 SELECT id, type, subject AS job_id, occurred_at, recorded_at, follows, body, digest
   FROM events
@@ -145,6 +148,51 @@ COSTS_OF_FIRST_DAY: Final = f"""{_SUMS.format(key=_KEY, table="counted_jobs")}
  GROUP BY 1
 """
 """The jobs that ended on a part of a day: those of a whole one are summed already."""
+
+ENDS_OF_DAY: Final = """
+SELECT count(*)
+  FROM jobs
+ WHERE state = :state AND changed_at >= :start AND changed_at < :start + 86400.0
+"""
+"""By the last change of a job, which is its end or soon after: the index has all that is read."""
+
+DAILY_COSTS: Final = """
+SELECT CAST(key AS BLOB) AS model, day, jobs, cost_unknown,
+       dollars + trillionths / 1e12 AS cost_usd
+  FROM job_sums
+ WHERE kind = 'model' AND day BETWEEN :since AND :until AND jobs > 0
+"""
+
+_RUN_TIMES: Final = """
+SELECT CAST(coalesce(json_extract(job, '$.model'), '') AS BLOB) AS model,
+       round(86400.0 * (julianday(json_extract(job, '$.datetime_completed'))
+                        - julianday(json_extract(job, '$.datetime_started'))), 3) AS seconds
+  FROM jobs
+ WHERE {ended_at} >= :since
+ ORDER BY {ended_at} DESC
+ LIMIT :limit
+"""
+RUN_TIMES: Final = _RUN_TIMES.format(ended_at=ENDED_AT.replace("{row}.", ""))
+
+_NEWEST_EVENTS: Final = """
+SELECT number, recorded_at
+  FROM (SELECT rowid AS number, recorded_at
+          FROM events
+         WHERE type = '{type}'
+         ORDER BY recorded_at DESC
+         LIMIT :limit)
+"""
+_NEWEST_ENDS: Final = " UNION ALL ".join(
+    _NEWEST_EVENTS.format(type=kind) for kind in sorted(TERMINAL_EVENTS)
+)
+_DETECTION_LAGS: Final = """
+SELECT iif(json_valid(CAST(body AS TEXT)),
+           round(json_extract(CAST(body AS TEXT), '$.data.detection.lag_seconds'), 3), NULL)
+       AS seconds
+  FROM ({newest} ORDER BY recorded_at DESC LIMIT :limit) AS newest
+ CROSS JOIN events ON events.rowid = number
+"""
+DETECTION_LAGS: Final = _DETECTION_LAGS.format(newest=_NEWEST_ENDS)
 
 JOB_IDS: Final = """
 SELECT id

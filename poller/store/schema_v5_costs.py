@@ -12,7 +12,7 @@ _HAS_ENDED: Final = """
     AND json_valid({row}.job)
 """
 
-_ENDED_AT: Final = f"""
+ENDED_AT: Final = f"""
     CASE WHEN {_HAS_ENDED} AND NOT {{row}}.is_twin
          THEN coalesce(json_extract({{row}}.job, '$.datetime_completed'),
                        strftime('%Y-%m-%dT%H:%M:%SZ', {{row}}.changed_at, 'unixepoch'), '')
@@ -21,7 +21,7 @@ _ENDED_AT: Final = f"""
 """By the API, else when the end was observed; NULL for a job that does not count."""
 
 _COUNTED_JOB: Final = f"""
-    SELECT {{sign}}1 AS sign, {_ENDED_AT} AS ended_at,
+    SELECT {{sign}}1 AS sign, {ENDED_AT} AS ended_at,
            CAST(coalesce(json_extract({{row}}.job, '$.model'), '') AS TEXT) AS model,
            CAST(coalesce(json_extract({{row}}.job, '$.name'), '') AS TEXT) AS name,
            CASE WHEN json_extract({{row}}.job, '$.input_tokens') BETWEEN 0 AND 1e12
@@ -34,7 +34,7 @@ _COUNTED_JOB: Final = f"""
                 THEN CAST(json_extract({{row}}.job, '$.job_cost') AS REAL)
            END AS cost
     {{source}}
-     WHERE {_ENDED_AT} IS NOT NULL
+     WHERE {ENDED_AT} IS NOT NULL
 """
 """A number that no job can have would overflow a sum, and counts as unknown."""
 
@@ -143,14 +143,14 @@ CREATE INDEX job_sums_empty ON job_sums (kind) WHERE jobs = 0;
 """
 
 _IS_CHANGED: Final = f"""
-    {_ENDED_AT.format(row="old")} IS NOT {_ENDED_AT.format(row="new")}
-    OR ({_ENDED_AT.format(row="new")} IS NOT NULL AND old.job <> new.job)
+    {ENDED_AT.format(row="old")} IS NOT {ENDED_AT.format(row="new")}
+    OR ({ENDED_AT.format(row="new")} IS NOT NULL AND old.job <> new.job)
 """
 
 COSTS: Final = "".join(
     (
         "ALTER TABLE jobs ADD COLUMN is_twin INTEGER NOT NULL DEFAULT 0;",
-        f"CREATE INDEX jobs_by_end ON jobs ({_ENDED_AT.replace('{row}.', '')});",
+        f"CREATE INDEX jobs_by_end ON jobs ({ENDED_AT.replace('{row}.', '')});",
         _VIEW.format(summands=_SUMMANDS, jobs=_ANY_JOB),
         _TABLE,
         _mark_twins("(SELECT count(*) FROM deployments) > 1"),

@@ -23,6 +23,7 @@ SMALL: Final = {
     "job_counts": "a row for each phase and status",
     "job_sums": "a row for each day and model, and each day and name",
     "json_each": "a list that the caller has",
+    "newest": "at most LAGS events",
     "others": "the deployments",
     "sinks": "a row for each sink",
 }
@@ -31,6 +32,7 @@ SMALL: Final = {
 SORTS: Final = {
     "admin_sql.COSTS_BY_DAY": "the sums of each day, a row for each model",
     "admin_sql.COSTS_OF_FIRST_DAY": "the jobs that ended on one day",
+    "admin_sql.DETECTION_LAGS": "at most LAGS events of each type",
     "admin_sql.JOBS_BY_STATE": "the counts of jobs, a row for each phase and status",
     "admin_sql.JOB_IDS": "at most MANY_IDS ids of each kind, and the added ones",
     "admin_sql.WATCHED_JOBS": "the deployments of one job",

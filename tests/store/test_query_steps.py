@@ -14,10 +14,11 @@ import pytest
 from poller.core.outbox import DAY, Pruned, WriteBatch
 from poller.core.state import Phase
 from poller.store import admin as admin_module
-from poller.store import database, opening
+from poller.store import database, figures, opening
 from poller.store.admin import StoreAdmin
 from poller.store.connection import connect
 from poller.store.costs import GROUPS
+from poller.store.figures import read_figures
 from poller.store.filters import EventFilter
 from poller.store.pagination import events_page, jobs_page, watched_page
 from poller.store.sqlite import SqliteStore
@@ -168,3 +169,22 @@ async def test_steps_of_costs_do_not_grow_with_the_jobs(tmp_path: Path, steps: S
 
     grown = {name: pair for name, pair in counts.items() if pair[1] > 1.1 * pair[0]}
     assert not grown
+
+
+def test_steps_of_figures_are_few_for_each_job(
+    tmp_path: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the newest jobs, whose run times are read, another end costs a few steps of an index.
+
+    Of 100,000 ends it is less than half a million steps, which take 10 ms.
+    """
+    monkeypatch.setattr(figures, "READ_JOBS", 100)
+    counts = []
+    for jobs in (200, 2_200):
+        path = tmp_path / f"{jobs}.db"
+        make_large_database(path, Contents(jobs=jobs, delivered=60, job_days=28.0))
+        before = steps.count
+        read_figures(StoreAdmin(path), time.time())
+        counts.append(steps.count - before)
+
+    assert counts[1] - counts[0] < 5 * 2_000
