@@ -84,9 +84,10 @@ class Database:
 
     def close(self) -> None:
         """Close and unlock the database."""
+        is_miscounted = self._check is not None and self._check.is_miscounted
         self._end_check()
         if self._connection and not self._needs_check:
-            add_clean_end(self._connection)
+            add_clean_end(self._connection, is_miscounted=is_miscounted)
         self._disconnect()
         self._lock.release()
         self._is_open = False

@@ -119,6 +119,7 @@ def _twin_trigger(name: str, event: str, row: str) -> str:
 _OLD_JOB: Final = _COUNTED_JOB.format(row="old", sign="-", source="")
 _NEW_JOB: Final = _COUNTED_JOB.format(row="new", sign="", source="")
 _ANY_JOB: Final = _COUNTED_JOB.format(row="jobs", sign="", source="FROM jobs")
+ADD_ALL_JOBS: Final = _add_jobs(_ANY_JOB)
 
 _VIEW: Final = """
 CREATE VIEW counted_jobs AS
@@ -154,7 +155,7 @@ COSTS: Final = "".join(
         _VIEW.format(summands=_SUMMANDS, jobs=_ANY_JOB),
         _TABLE,
         _mark_twins("(SELECT count(*) FROM deployments) > 1"),
-        _add_jobs(_ANY_JOB),
+        ADD_ALL_JOBS,
         _trigger("ended_job_added", "INSERT", _HAS_ENDED.format(row="new"), _add_jobs(_NEW_JOB)),
         _trigger("ended_job_changed", "UPDATE", _IS_CHANGED, _add_jobs(_OLD_JOB, _NEW_JOB)),
         _trigger("ended_job_deleted", "DELETE", _HAS_ENDED.format(row="old"), _add_jobs(_OLD_JOB)),

@@ -12,13 +12,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from poller.core.errors import StoreUnavailable
+from poller.core.job_status import JobStatus
 from poller.core.outbox import WriteBatch
+from poller.core.state import Phase
 from poller.store import integrity
 from poller.store.quarantine import quarantine
 from poller.store.sqlite import SqliteStore
-from tests.support.store_builders import NOON, ManualClock, a_store, an_event, event_ids
+from tests.support.fakes import ended
+from tests.support.store_builders import NOON, ManualClock, a_state, a_store, an_event, event_ids
 
 PAGE = 4096
+KEPT_IN = ("sinks", "deliveries", "job_counts", "job_sums")
+"""The tables with values that triggers keep."""
 
 
 def has_clean_end(path: Path) -> bool:
@@ -166,6 +171,40 @@ async def test_damage_that_the_check_finds_is_quarantined(path: Path, now: Manua
         assert await event_ids(store, NOON) == ["evt_new"]
     assert len([*path.parent.glob("left.db.corrupt-*Z")]) == 1
     assert has_clean_end(left)
+
+
+MISCOUNTS = {
+    "pending and dead deliveries": "UPDATE sinks SET pending = pending - 1 WHERE name = 'webhook'",
+    "first deliveries": "UPDATE deliveries SET is_head = NOT is_head WHERE id % 3",
+    "jobs by state": "UPDATE job_counts SET jobs = jobs + 1",
+    "costs": "UPDATE job_sums SET dollars = dollars + 1 WHERE kind = 'name'",
+}
+"""A change that no program makes, by the values that it makes wrong."""
+
+
+@pytest.mark.parametrize("wrong", MISCOUNTS)
+async def test_wrong_counts_are_reported_and_corrected(
+    path: Path, now: ManualClock, wrong: str
+) -> None:
+    """The check names the values that are not what they count; the next start corrects them."""
+    left = await kill(path, now)
+    done = a_state("job-1", phase=Phase.DONE, status=JobStatus.SUCCEEDED, job=ended("job-1"))
+    async with a_store(left, now) as store:
+        await store.write(WriteBatch(states=[done, a_state("job-2")]))
+    with closing(sqlite3.connect(left)) as db, db:
+        kept = [db.execute(f"SELECT * FROM {table}").fetchall() for table in KEPT_IN]
+        assert db.execute(MISCOUNTS[wrong]).rowcount
+        db.execute("DELETE FROM flags WHERE name = 'clean_end'")
+
+    with capture_logs() as lines:
+        for _ in range(2):
+            async with a_store(left, now) as store:
+                if store._database._check:
+                    wait_for_check(store)
+
+    assert [line["wrong"] for line in lines if line["event"] == "store.miscounted"] == [wrong]
+    with closing(sqlite3.connect(left)) as db:
+        assert kept == [db.execute(f"SELECT * FROM {table}").fetchall() for table in KEPT_IN]
 
 
 async def test_replaced_file_is_checked(path: Path, now: ManualClock) -> None:
