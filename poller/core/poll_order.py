@@ -4,12 +4,14 @@ import heapq
 from collections.abc import Callable, Hashable
 from enum import Enum
 from itertools import count
-from typing import Final
+from typing import Final, NamedTuple
 
 RANKED_SECONDS: Final = 1.0
 RANKED_PER_SECOND: Final = 10_000
 """How long a ranking counts: a second, and another for so many polls that are due. To rank all for
 each request would be quadratic."""
+SPARSE_RATIO: Final = 1.5
+"""The heap is made anew once it has so many times the entries that are scheduled."""
 
 
 class Priority(Enum):
@@ -41,6 +43,15 @@ URGENT: Final = (Priority.SETTLING, Priority.FIRST, Priority.USUAL)
 Score = Callable[[Hashable], float]
 
 
+class ScheduledPoll(NamedTuple):
+    """An entry of the heap: numbers tell apart those that are due at the same time."""
+
+    due: float
+    number: int
+    key: Hashable
+    priority: Priority
+
+
 class PollOrder:
     """The times of polls, each known by a key: that of a job or of a page.
 
@@ -49,8 +60,8 @@ class PollOrder:
     """
 
     def __init__(self) -> None:
-        self._times: dict[Hashable, tuple[float, Priority]] = {}
-        self._heap: list[tuple[float, int, Hashable]] = []
+        self._polls: dict[Hashable, ScheduledPoll] = {}
+        self._heap: list[ScheduledPoll] = []
         self._count = count()
         self._due: dict[Priority, dict[Hashable, None]] = {priority: {} for priority in Priority}
         self._ranked: list[Hashable] = []
@@ -59,22 +70,30 @@ class PollOrder:
 
     def set(self, key: Hashable, due: float, priority: Priority) -> None:
         """Schedule a poll, in place of what was scheduled for its key."""
-        if self._times.get(key) != (due, priority):
-            self.discard(key)
-            self._times[key] = due, priority
-            heapq.heappush(self._heap, (due, next(self._count), key))
+        poll = self._polls.get(key)
+        if poll and poll.due == due and poll.priority is priority:
+            return
+        self.discard(key)
+        poll = self._polls[key] = ScheduledPoll(due, next(self._count), key, priority)
+        heapq.heappush(self._heap, poll)
+        if len(self._heap) > SPARSE_RATIO * len(self._polls):
+            self._heap = [poll for poll in self._heap if self._is_valid(poll)]
+            heapq.heapify(self._heap)
 
     def discard(self, key: Hashable) -> None:
         """Forget a poll, if it is there."""
-        if time := self._times.pop(key, None):
-            self._due[time[1]].pop(key, None)
+        if poll := self._polls.pop(key, None):
+            due = self._due[poll.priority]
+            due.pop(key, None)
+            if not due:
+                due.clear()  # which frees its memory: at the start every job is due
             if self._ranked and self._ranked[-1] == key:
                 self._ranked.pop()
 
     def take(self, key: Hashable) -> None:
         """Forget a poll that is sent: it had the turn of its priority."""
-        if time := self._times.get(key):
-            turn = self._next_turn(time[1])
+        if poll := self._polls.get(key):
+            turn = self._next_turn(poll.priority)
             self._turn = self._turn if turn is None else turn + 1
             self.discard(key)
 
@@ -84,20 +103,20 @@ class PollOrder:
 
     def due_at(self, key: Hashable) -> float:
         """Return when a poll is due."""
-        return self._times[key][0]
+        return self._polls[key].due
 
     def priority(self, key: Hashable) -> Priority:
         """Return the priority of a poll."""
-        return self._times[key][1]
+        return self._polls[key].priority
 
     def next_due(self) -> float | None:
         """Return when the next poll is due, or was; None without any."""
         for due in self._due.values():
             if due:
-                return self._times[next(iter(due))][0]
-        while self._heap and not self._is_valid(*self._heap[0]):
+                return self._polls[next(iter(due))].due
+        while self._heap and not self._is_valid(self._heap[0]):
             heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
+        return self._heap[0].due if self._heap else None
 
     def first(self, now: float, score: Score) -> Hashable | None:
         """Return the key of the poll to send now, or None when none is due."""
@@ -116,14 +135,13 @@ class PollOrder:
         return self._ranked[-1]
 
     def _collect(self, now: float) -> None:
-        while self._heap and self._heap[0][0] <= now:
-            due, number, key = heapq.heappop(self._heap)
-            if self._is_valid(due, number, key):
-                self._due[self._times[key][1]][key] = None
+        while self._heap and self._heap[0].due <= now:
+            poll = heapq.heappop(self._heap)
+            if self._is_valid(poll):
+                self._due[poll.priority][poll.key] = None
 
-    def _is_valid(self, due: float, _number: int, key: Hashable) -> bool:
-        time = self._times.get(key)
-        return time is not None and time[0] == due
+    def _is_valid(self, poll: ScheduledPoll) -> bool:
+        return self._polls.get(poll.key) is poll
 
     def _whose_turn(self) -> Priority | None:
         if not any(self._due[priority] for priority in URGENT):

@@ -1,7 +1,7 @@
 """What is polled: a job with a time of its own, and a page with the jobs that it shows."""
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,7 +15,10 @@ WEIGHING_SHARE: Final = 0.1
 
 @dataclass(slots=True)
 class WaitingJob:
-    """A job that waits for its next poll; `PollQueue.put` says what the fields are."""
+    """A job that waits for its next poll; `PollQueue.put` says what the fields are.
+
+    `page` is the one that shows it.
+    """
 
     due: float
     polled_at: float
@@ -24,6 +27,12 @@ class WaitingJob:
     priority: Priority
     began_at: float | None
     confirm_at: float
+    page: "PollPage | None" = field(default=None, repr=False, compare=False)
+
+    @property
+    def sum_page(self) -> "PollPage | None":
+        """The page in whose sum the job is while it waits."""
+        return None if self.is_single or self.began_at is None else self.page
 
     def overdue(self, now: float) -> float:
         """Return the time since the last poll in units of the interval: 1 when due."""
@@ -34,11 +43,13 @@ class WaitingJob:
 class PollPage:
     """A page, its `members`, which are in its sum, and `riders`, which have times of their own.
 
-    `job_ids` are all jobs of the queue that it shows. `taken` are the riders that are away with it.
+    `rows` are the jobs that it shows, of which so many are `placed` on it: those of the queue that
+    no other page has shown since. `taken` are the riders that are away with it.
     """
 
     key: Hashable
-    job_ids: set[str] = field(default_factory=set)
+    rows: Sequence[str] = ()
+    placed: int = 0
     members: dict[str, WaitingJob] = field(default_factory=dict)
     riders: dict[str, WaitingJob] = field(default_factory=dict)
     taken: list[str] | None = None

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Container, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from poller.core.pacing import PollPolicy
 from poller.core.poll_order import PollOrder, Priority
@@ -26,7 +26,6 @@ class PollQueue:
     _jobs: dict[str, WaitingJob] = field(default_factory=dict)
     _taken: dict[str, WaitingJob] = field(default_factory=dict)
     _pages: dict[Hashable, PollPage] = field(default_factory=dict)
-    _places: dict[str, PollPage] = field(default_factory=dict)
     _changed: dict[PollPage, None] = field(default_factory=dict)
     _order: PollOrder = field(default_factory=PollOrder)
     _lateness: dict[Priority, float] = field(default_factory=dict)
@@ -65,8 +64,8 @@ class PollQueue:
         `began_at`: when its phase began, for a job of which only a change matters. Where a page
         shows it, it is in the sum of that page, and alone only at `confirm_at`.
         """
-        self._leave(job_id)
-        job = WaitingJob(due, now, is_deferred, is_single, priority, began_at, confirm_at)
+        page = old.page if (old := self._leave(job_id)) else None
+        job = WaitingJob(due, now, is_deferred, is_single, priority, began_at, confirm_at, page)
         self._enter(job_id, job)
 
     def take(self, job_ids: Collection[str], page: Hashable = None) -> None:
@@ -88,18 +87,16 @@ class PollQueue:
 
     def drop(self, job_id: str) -> None:
         """Forget a job, if it is there."""
-        self._leave(job_id)
+        if job := self._leave(job_id):
+            self._place(job, None)
         self._order.discard(job_id)
-        if page := self._places.pop(job_id, None):
-            page.job_ids.discard(job_id)
-            self._prune(page)
 
     def expedite(self, job_id: str, now: float) -> None:
         """Make a waiting job due now, unless it is already."""
         job = self._jobs.get(job_id)
         if job and self._order.due_at(job_id) > now:
-            job = replace(job, due=now, polled_at=self.polled_at(job_id), began_at=None)
             self._leave(job_id)
+            job.due, job.began_at = now, None
             self._enter(job_id, job)
 
     def probe_job(self) -> str | None:
@@ -115,8 +112,7 @@ class PollQueue:
 
     def is_batchable(self, job_id: str) -> bool:
         """Return whether a job, waiting or taken, may be polled with others at all."""
-        job = self._jobs.get(job_id) or self._taken.get(job_id)
-        return job is not None and not job.is_single
+        return (job := self._find(job_id)) is not None and not job.is_single
 
     def is_away(self, job_id: str) -> bool:
         """Return whether a job is away, not only its page."""
@@ -124,17 +120,14 @@ class PollQueue:
 
     def is_waiting(self, job_id: str) -> bool:
         """Return whether a job waits, and may be polled with others."""
-        job = self._jobs.get(job_id)
-        return job is not None and not job.is_single
+        return (job := self._jobs.get(job_id)) is not None and not job.is_single
 
     def polled_at(self, job_id: str) -> float:
         """Return when a job was last polled, alone or by its page; -inf if it is not here."""
-        job = self._jobs.get(job_id) or self._taken.get(job_id)
-        if job is None:
+        if (job := self._find(job_id)) is None:
             return -math.inf
-        return (
-            max(job.polled_at, page.read_at) if (page := self._page_of(job_id)) else job.polled_at
-        )
+        page = self._page_of(job_id)
+        return max(job.polled_at, page.read_at) if page else job.polled_at
 
     # Pages.
 
@@ -150,12 +143,11 @@ class PollQueue:
         """Record that a page was read. It has these rows now, and the response has `shown` some."""
         found = self._pages.setdefault(page, PollPage(page))
         for job_id in rows:
-            if self._places.get(job_id) is not found and (
-                job_id in self._jobs or job_id in self._taken
-            ):
-                self._move(job_id, found)
-        for job_id in found.job_ids.difference(rows):
-            self._move(job_id, None)
+            if (job := self._find(job_id)) and job.page is not found:
+                self._move(job_id, job, found)
+        if rows != found.rows:
+            self._clear(found, set(found.rows).difference(rows))
+            found.rows = rows
         self._prune(found)
         if found.members.keys() <= set(shown):
             found.requested_at = requested_at
@@ -173,8 +165,7 @@ class PollQueue:
         """Schedule the jobs of a page alone: it cannot be read any more."""
         if found := self._pages.pop(page, None):
             self.restore(found.taken or ())
-            for job_id in list(found.job_ids):
-                self._move(job_id, None)
+            self._clear(found, found.rows)
             self._changed.pop(found, None)
             self._order.discard(found)
 
@@ -218,7 +209,7 @@ class PollQueue:
         job = self._jobs[str(key)]
         if job.began_at is None:
             return job.overdue(now) ** 2
-        if self._page_of(str(key)):
+        if job.sum_page:
             return now - job.confirm_at
         return self.policy.weight(job.polled_at - job.began_at) * (now - job.polled_at) ** 2
 
@@ -241,30 +232,31 @@ class PollQueue:
 
     # Where jobs are.
 
+    def _find(self, job_id: str) -> WaitingJob | None:
+        return self._jobs.get(job_id) or self._taken.get(job_id)
+
     def _page_of(self, job_id: str) -> PollPage | None:
-        """Return the page in whose sum a job is."""
-        page = self._places.get(job_id)
-        return page if page and job_id in page.members else None
+        return job.sum_page if (job := self._jobs.get(job_id)) else None
 
     def _enter(self, job_id: str, job: WaitingJob) -> None:
         self._jobs[job_id] = job
-        page = None if job.is_single else self._places.get(job_id)
-        if page and job.began_at is not None:
+        if page := job.sum_page:
             page.members[job_id] = job
             self._reweigh(page)
             self._order.set(job_id, job.confirm_at, Priority.CONFIRM)
-        else:
-            self._order.set(job_id, job.due, job.priority)
-            if page:
-                page.riders[job_id] = job
+            return
+        self._order.set(job_id, job.due, job.priority)
+        if job.page and not job.is_single:
+            job.page.riders[job_id] = job
 
-    def _leave(self, job_id: str) -> None:
-        self._jobs.pop(job_id, None)
-        self._taken.pop(job_id, None)
-        if page := self._places.get(job_id):
+    def _leave(self, job_id: str) -> WaitingJob | None:
+        job = self._jobs.pop(job_id, None) or self._taken.pop(job_id, None)
+        if job and (page := job.page):
             page.riders.pop(job_id, None)
             if page.members.pop(job_id, None):
+                job.polled_at = max(job.polled_at, page.read_at)
                 self._reweigh(page)
+        return job
 
     def _reweigh(self, page: PollPage) -> None:
         page.is_weighed = False
@@ -272,29 +264,37 @@ class PollQueue:
 
     def _take(self, job_id: str) -> None:
         if job := self._jobs.get(job_id):
-            job = replace(job, polled_at=self.polled_at(job_id))
             self._leave(job_id)
             self._order.discard(job_id)
             self._taken[job_id] = job
 
     def _prune(self, page: PollPage) -> None:
-        """Forget a page that shows no job any more."""
-        if not page.job_ids and page.taken is None and self._pages.get(page.key) is page:
+        if not page.placed and page.taken is None and self._pages.get(page.key) is page:
             del self._pages[page.key]
 
-    def _move(self, job_id: str, page: PollPage | None) -> None:
-        """Place a job on a page, or on none: then it is due after an interval of its own."""
-        polled_at, was_member = self.polled_at(job_id), self._page_of(job_id)
-        if job := self._jobs.get(job_id):
-            self._leave(job_id)
-            if was_member and job.began_at is not None:
-                due = polled_at + self.policy.interval(polled_at - job.began_at)
-                job = replace(job, polled_at=polled_at, due=due)
-        if old := self._places.pop(job_id, None):
-            old.job_ids.discard(job_id)
-            self._prune(old)
+    def _clear(self, page: PollPage, job_ids: Iterable[str]) -> None:
+        """Place those of these jobs on no page that are on this one."""
+        for job_id in job_ids:
+            if (job := self._find(job_id)) and job.page is page:
+                self._move(job_id, job, None)
+
+    def _place(self, job: WaitingJob, page: PollPage | None) -> None:
+        """Record which page shows a job."""
+        old, job.page = job.page, page
         if page:
-            self._places[job_id] = page
-            page.job_ids.add(job_id)
-        if job:
-            self._enter(job_id, job)
+            page.placed += 1
+        if old:
+            old.placed -= 1
+            self._prune(old)
+
+    def _move(self, job_id: str, job: WaitingJob, page: PollPage | None) -> None:
+        """Place a job on a page, or on none: then it is due after an interval of its own."""
+        if job_id in self._taken:
+            self._place(job, page)
+            return
+        began_at = job.began_at if job.sum_page else None
+        self._leave(job_id)
+        if began_at is not None:
+            job.due = job.polled_at + self.policy.interval(job.polled_at - began_at)
+        self._place(job, page)
+        self._enter(job_id, job)
