@@ -1,8 +1,8 @@
 """Which jobs of the account are watched without being named, and when the list is scanned.
 
 Jobs that had ended before discovery first ran with this database, deployment and filter, or so long
-ago that their record may be pruned, are not announced. Where an ended job has no date that can be
-believed, it is new if the list did not show it at first.
+ago that their record may be pruned, are not announced. An ended job without a completion time that
+can be believed is new if it was created or started since, or if the list did not show it at first.
 """
 
 import json
@@ -76,26 +76,30 @@ class DiscoveryFilter:
     def admits(
         self, job: Job, *, now: datetime, started_at: datetime, is_new: bool = False
     ) -> bool:
-        """Return whether to watch a job: by times of the API, or else by whether it `is_new`."""
+        """Return whether to watch a job: by times of the API, or because it `is_new`."""
         if not _matches(job.name, self.name) or not _matches(job.model, self.model):
             return False
         if is_plausible(job.datetime_created, now) and job.datetime_created < self.since(now):
             return False
         if not job.status.is_terminal:
             return True
-        ended = _ended_at(job, now)
+        latest = _latest_date(job, now)
+        if latest is None:
+            return is_new
         retained_since = now - timedelta(seconds=MIN_JOB_RETENTION)
-        return is_new if ended is None else ended >= max(started_at, retained_since)
+        return latest >= retained_since and (is_new or latest >= started_at)
 
     def since(self, now: datetime) -> datetime:
         """Return when the oldest job that counts was created."""
         return now - timedelta(seconds=self.max_age)
 
 
-def _ended_at(job: Job, now: datetime) -> datetime | None:
-    """Return when a job ended, or at least was created, or None if no date can be believed."""
-    dates = (job.datetime_completed, job.datetime_created)
-    return next((date for date in dates if is_plausible(date, now)), None)
+def _latest_date(job: Job, now: datetime) -> datetime | None:
+    """Return when a job ended, or else a time before its end, or None if no date is plausible."""
+    if is_plausible(job.datetime_completed, now):
+        return job.datetime_completed
+    dates = (job.datetime_created, job.datetime_started)
+    return max((date for date in dates if is_plausible(date, now)), default=None)
 
 
 def _matches(text: str | None, pattern: str) -> bool:
@@ -140,9 +144,10 @@ class Discovery:
     def admits(self, job: Job) -> bool:
         """Return whether to watch a job that a page shows."""
         now, started_at = self._api_time(), self._start_in_api_time()
-        if not self._source.is_surveyed and job.status.is_terminal and not _ended_at(job, now):
+        is_undated = job.status.is_terminal and not is_plausible(job.datetime_completed, now)
+        if is_undated and not self._source.is_surveyed:
             self._undated.add(job.job_id)
-        is_new = job.job_id not in self._undated
+        is_new = is_undated and job.job_id not in self._undated
         return self._filter.admits(job, now=now, started_at=started_at, is_new=is_new)
 
     def rescan(self) -> None:

@@ -253,11 +253,7 @@ async def test_discovery_reads_on_below_a_row_with_an_odd_date(
 
 async def test_discovery_reports_new_ends_without_dates(account: Account, monkeypatch):
     """Where ends have no dates, those count as new that the list did not show at first."""
-    show = SimulatedJob.as_object
-    dates = ("datetime_created", "datetime_started", "datetime_completed")
-    monkeypatch.setattr(
-        SimulatedJob, "as_object", lambda job, now: show(job, now) | dict.fromkeys(dates)
-    )
+    show_without(monkeypatch, "datetime_created", "datetime_started", "datetime_completed")
     account.add("old", **BRIEF)
     await anyio.sleep(10.0)
     async with account.discovering():
@@ -266,6 +262,41 @@ async def test_discovery_reports_new_ends_without_dates(account: Account, monkey
         await anyio.sleep(100.0)
 
     assert account.ends == ["new"]
+
+
+def show_without(monkeypatch: pytest.MonkeyPatch, *fields: str) -> None:
+    """Have the API show jobs without some fields."""
+    show = SimulatedJob.as_object
+    monkeypatch.setattr(
+        SimulatedJob, "as_object", lambda job, now: show(job, now) | dict.fromkeys(fields)
+    )
+
+
+async def test_discovery_reports_what_started_since_its_first_start(account: Account, monkeypatch):
+    """A job that started after the first start is reported, though no other date shows its end."""
+    show_without(monkeypatch, "datetime_created", "datetime_completed")
+    account.add("old", **BRIEF)
+    await anyio.sleep(60.0)
+    async with account.discovering():
+        await anyio.sleep(60.0)
+    account.add("new", **BRIEF)
+    await anyio.sleep(60.0)
+    async with account.discovering():
+        await anyio.sleep(100.0)
+
+    assert account.ends == ["new"]
+
+
+async def test_creation_before_the_first_start_is_no_end(account: Account, monkeypatch):
+    """A job without a completion time that the list did not show at first is new."""
+    show_without(monkeypatch, "datetime_started", "datetime_completed")
+    account.add("old", **BRIEF)
+    account.add("late", run_seconds=60.0, listed_after=200.0)
+    await anyio.sleep(10.0)
+    async with account.discovering():
+        await anyio.sleep(600.0)
+
+    assert account.ends == ["late"]
 
 
 async def test_reload_reads_the_list_at_once(account: Account):
@@ -473,6 +504,9 @@ NOW = BORN + timedelta(days=2)
         ({"status": "FAILED", "datetime_completed": BORN - timedelta(seconds=1)}, False),
         ({"status": "FAILED", "datetime_completed": None, "datetime_created": NOW}, True),
         ({"status": "FAILED", "datetime_completed": None}, False),
+        ({"status": "FAILED", "datetime_started": NOW}, True),
+        ({"status": "FAILED", "datetime_created": START, "datetime_started": NOW}, True),
+        ({"status": "FAILED", "datetime_created": START}, False),
     ],
 )
 def test_discovery_filter_admits(fields: dict[str, Any], is_admitted: bool):
