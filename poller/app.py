@@ -31,7 +31,7 @@ from poller.runtime.systemd import SystemdNotifier
 from poller.runtime.wakeup import Wakeup
 from poller.status import DaemonStatus
 from poller.store import Store
-from poller.store.maintenance import run_retention, watch_for_replacement
+from poller.store.maintenance import Sweeper, run_retention, watch_for_replacement
 from poller.sutro.source import SutroSource
 from poller.wiring import (
     SecretFiles,
@@ -210,16 +210,14 @@ class App:
             await watcher.discover(discovery.admits)
         additions = PersistentAdditions(store, self._watchlist)
         await additions.load(LogThrottle(self.clock.steady))
+        sweeper = Sweeper(
+            store=store,
+            clock=self.clock,
+            watched=lambda: self._watchlist.watched_ids,
+            is_clock_right=lambda: source.is_clock_right,
+        )
         async with anyio.create_task_group() as watching:
-            watching.start_soon(
-                run_retention,
-                store,
-                self.clock,
-                lambda: self._watchlist.watched_ids,
-                additions.sync_with_store,
-                lambda: source.is_clock_right,
-                name="retention",
-            )
+            watching.start_soon(run_retention, sweeper, additions.sync_with_store, name="retention")
             resync = partial(self._resync, watcher, additions, discovery)
             watching.start_soon(watch_for_replacement, store, resync, name="store")
             watching.start_soon(self._watchlist.run, watcher.watch, name="watchlist")
@@ -227,7 +225,7 @@ class App:
                 watching.start_soon(discovery.run, watcher.ingest, name="discovery")
             watching.start_soon(watcher.run, name="watcher")
             if self.config.settings.exit_when_done:
-                watching.start_soon(self._stop_when_done, watcher, store, name="completion")
+                watching.start_soon(self._stop_when_done, watcher, sweeper, name="completion")
             self.status.attach(store, watcher, dispatcher.heartbeats, discovery)
             self._api.attach(RunningDaemon(store.admin(), additions, watcher, dispatcher))
             watching.start_soon(
@@ -247,9 +245,11 @@ class App:
         with suppress(StoreUnavailable):  # retention tries again within the hour
             await additions.sync_with_store()
 
-    async def _stop_when_done(self, watcher: Watcher, store: Store) -> None:
-        await wait_until_complete(self._watchlist, watcher.tracker, store)
+    async def _stop_when_done(self, watcher: Watcher, sweeper: Sweeper) -> None:
+        await wait_until_complete(self._watchlist, watcher.tracker, sweeper.store)
         log.info("poller.completed", jobs=len(self._watchlist.job_ids))
+        with suppress(StoreUnavailable):
+            await sweeper.sweep()  # short runs would never delete anything
         self.stop()
 
     def _make_source(self, http: HttpClient) -> SutroSource:

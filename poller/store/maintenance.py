@@ -3,7 +3,7 @@
 import math
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 import anyio
@@ -29,26 +29,51 @@ REPLACEMENT_CHECK_INTERVAL: Final = 10.0
 log = structlog.get_logger()
 
 
-async def run_retention(
-    store: Store,
-    clock: Clock,
-    watched: Callable[[], Collection[str]],
-    on_pruned: Callable[[], Awaitable[None]],
-    is_clock_right: Callable[[], bool],
-) -> None:
-    """Log the backlogs, and delete rows past their retention, every hour.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweeper:
+    """Deletes rows past their retention.
 
     A row is deleted when it is too old by both clocks: either may have started wrong. Another clock
-    may confirm the steady one: `is_clock_right`.
+    may confirm the steady one: `is_clock_right`. The rows of jobs that are `watched` are kept.
     """
-    throttle = LogThrottle(clock.steady)
+
+    store: Store
+    clock: Clock
+    watched: Callable[[], Collection[str]]
+    is_clock_right: Callable[[], bool]
+    _lock: anyio.Lock = field(default_factory=anyio.Lock, init=False)
+
+    async def sweep(self) -> None:
+        """Delete them if the last sweep was an hour ago."""
+        async with self._lock:
+            if await self._is_due(self.clock.wall()):
+                await self.store.prune(min(self.clock.steady(), self.clock.wall()), self.watched())
+                await _mark_sweep(self.store, self.clock.wall())
+
+    async def _is_due(self, now: float) -> bool:
+        """Return whether the last sweep was an hour ago.
+
+        If it was more than a day ago, the daemon was off or the clock was set. Unless the clock is
+        confirmed, the time of the sweep becomes now then, and the clock must stay right for an hour
+        before anything is deleted: a daemon that never runs for so long would delete nothing.
+        """
+        swept_at = _parse_seconds((await self.store.get_flags()).get(SWEPT_AT_FLAG, ""))
+        if abs(now - swept_at) <= DAY:
+            return now - swept_at >= MIN_SWEEP_DISTANCE
+        if self.is_clock_right():
+            return True
+        await _mark_sweep(self.store, now)
+        return False
+
+
+async def run_retention(sweeper: Sweeper, on_pruned: Callable[[], Awaitable[None]]) -> None:
+    """Log the backlogs, and delete rows past their retention, every hour."""
+    throttle = LogThrottle(sweeper.clock.steady)
 
     async def sweep() -> None:
-        for backlog in await store.backlogs():
+        for backlog in await sweeper.store.backlogs():
             log_backlog(backlog)
-        if await _is_sweep_due(store, clock.wall(), is_clock_right):
-            await store.prune(min(clock.steady(), clock.wall()), watched())
-            await _mark_sweep(store, clock.wall())
+        await sweeper.sweep()
         await on_pruned()
 
     await anyio.sleep(FIRST_SWEEP_DELAY)
@@ -59,22 +84,6 @@ async def run_retention(
             interval=SWEEP_INTERVAL,
         )
         await anyio.sleep(SWEEP_INTERVAL)
-
-
-async def _is_sweep_due(store: Store, now: float, is_clock_right: Callable[[], bool]) -> bool:
-    """Return whether the last sweep was an hour ago.
-
-    If it was more than a day ago, the daemon was off or the clock was set. Unless the clock is
-    confirmed, the time of the sweep becomes now then, and the clock must stay right for an hour
-    before anything is deleted: a daemon that never runs for so long would delete nothing.
-    """
-    swept_at = _parse_seconds((await store.get_flags()).get(SWEPT_AT_FLAG, ""))
-    if abs(now - swept_at) <= DAY:
-        return now - swept_at >= MIN_SWEEP_DISTANCE
-    if is_clock_right():
-        return True
-    await _mark_sweep(store, now)
-    return False
 
 
 def _parse_seconds(text: str) -> float:

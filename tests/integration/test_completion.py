@@ -3,6 +3,7 @@
 import anyio
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from poller.core.outbox import SinkBacklog
 from poller.core.state import JobState, Phase
@@ -16,7 +17,9 @@ from tests.support.fakes import FailingStore, a_store
 from tests.support.running_app import KEY, Receiver, an_app, in_memory, served
 from tests.support.virtual_time import virtual_clock
 
-pytestmark = pytest.mark.virtual(limit=700_000.0)
+DAY = 86_400.0
+
+pytestmark = pytest.mark.virtual(limit=10 * DAY)
 
 
 class Known(dict):
@@ -200,6 +203,20 @@ async def test_exit_when_done_takes_one_404_for_a_job_that_was_missing(api, hook
     assert await lived(api, hook, POLLER_JOB_IDS="job-9", **given) - began_at <= 5.0
     assert api[0].requests["jobs"] - before == 1
     assert hook[0].types == ["job.missing"]
+
+
+async def test_exit_when_done_deletes_old_rows_at_the_end_of_short_runs(api, hook, tmp_path):
+    """Runs that take seconds delete events that are past their retention, too."""
+    given = {"POLLER_STORE": str(tmp_path / "state.db"), "new_store": sqlite_inline}
+    await lived(api, hook, **given)
+    deleted = []
+    for _ in range(9):
+        await anyio.sleep(DAY)
+        with capture_logs() as lines:
+            await lived(api, hook, **given)
+        deleted += [line for line in lines if line["event"] == "store.pruned"]
+
+    assert [line["events"] for line in deleted] == [2]  # the start and the end
 
 
 @pytest.mark.parametrize("status", [403, 422, 503])

@@ -11,7 +11,7 @@ from structlog.typing import EventDict
 from poller.core.events import EVENT_TYPES
 from poller.core.outbox import Pruned, WriteBatch
 from poller.runtime.clock import Clock
-from poller.store.maintenance import log_pruned, run_retention
+from poller.store.maintenance import Sweeper, log_pruned, run_retention
 from poller.store.memory import MemoryStore
 from tests.support.store_builders import DAY, HOOK, NOON, an_event, dead, due
 
@@ -45,14 +45,18 @@ class Machine:
         self.clock = Clock(monotonic=anyio.current_time, wall=self.wall)
         with capture_logs() as lines, anyio.move_on_after(seconds):
             async with anyio.create_task_group() as group:
-                group.start_soon(
-                    run_retention, self.store, self.clock, tuple, checkpoint, self.is_clock_right
-                )
+                group.start_soon(run_retention, self.sweeper(), checkpoint)
                 if right_after is not None:
                     await self.add_dead_letter("wrong")
                     await anyio.sleep(right_after)
                     self.offset = 0.0
         return [line for line in lines if line["event"] == "store.pruned"]
+
+    def sweeper(self) -> Sweeper:
+        """Return what deletes old rows of a daemon that watches no jobs."""
+        return Sweeper(
+            store=self.store, clock=self.clock, watched=tuple, is_clock_right=self.is_clock_right
+        )
 
     def is_clock_right(self) -> bool:
         """Return whether the API has shown that the clock of the process is right."""
