@@ -67,8 +67,7 @@ class Watcher:
         self._named: frozenset[str] = frozenset()
         self._unloaded: set[str] = set()
         self._inbox: list[Observation] = []
-        grace = tracker.rules.not_found_grace
-        self._missing_guard = MissingGuard(self._now, guard_jobs, unconfirmed_seconds=grace / 2)
+        self._missing_guard = MissingGuard(self._now, guard_jobs, tracker.rules.not_found_grace / 2)
         self._poll_log = PollLog(self._now)
         self._until_available = partial(until_available, on_error=self._poll_log.log_store_error)
         self._planning = anyio.Lock(fast_acquire=True)
@@ -155,7 +154,7 @@ class Watcher:
     def _drop(self, job_id: str) -> None:
         self._scheduler.drop(job_id)
         self._missing_guard.forget(job_id)
-        self._source.forget(job_id)
+        self._source.forget([job_id])
 
     def _end(self, job_id: str) -> None:
         """Stop polling a job; keep its state if it is named, so that it is not loaded anew."""
@@ -183,15 +182,16 @@ class Watcher:
                 self._on_observation(seen)
             await self.ingest(observations)
             self._scheduler.release(request, observations)
+            removed = [job_id for job_id in request.job_ids if job_id not in self._scheduler]
+            self._source.forget(removed)  # it has learnt of them since
 
     async def _next_request(self) -> PollRequest:
         """Wait for the next request, and take its jobs from the queue."""
         async with self._planning:
             while True:
                 self._polling_heartbeat.beat()
-                if not await self._scheduler.wait_until_due(lambda: self._source.is_gated):
-                    continue
-                if request := await self._source.plan(self._scheduler.queue):
+                is_due = await self._scheduler.wait_until_due(lambda: self._source.is_gated)
+                if is_due and (request := await self._source.plan(self._scheduler.queue)):
                     self._scheduler.queue.take(request.job_ids, request.page)
                     self._poll_log.log_lateness(self.lateness_ratio)
                     self._polling_heartbeat.beat(MAX_REQUEST_SECONDS)  # until the next worker's

@@ -1,6 +1,6 @@
 """The source port: how jobs are polled, and the result of a poll."""
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -65,5 +65,5 @@ class Source(Protocol):
         Return None after some seconds without a token, or when no job is due.
         """
 
-    def forget(self, job_id: str) -> None:
-        """Forget a job that is not polled any more."""
+    def forget(self, job_ids: Iterable[str]) -> None:
+        """Forget jobs that are not polled any more."""

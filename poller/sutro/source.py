@@ -1,6 +1,6 @@
 """The Sutro API as a source of observations: one request a turn of the rate limiter."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -123,10 +123,11 @@ class SutroSource:
         """Return whether the list was read down to the oldest job that counts."""
         return self._scanner.survey.is_complete
 
-    def forget(self, job_id: str) -> None:
-        """Forget a job that is not polled any more."""
-        self._large.pop(job_id, None)
-        self._planner.forget(job_id)
+    def forget(self, job_ids: Iterable[str]) -> None:
+        """Forget jobs that are not polled any more."""
+        for job_id in job_ids:
+            self._large.pop(job_id, None)
+            self._planner.forget(job_id)
 
     def invalidate(self) -> None:
         """Forget which jobs of the list are known."""

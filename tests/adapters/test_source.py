@@ -294,7 +294,7 @@ async def test_large_job_is_forgotten_when_it_is_polled_no_more():
     """A job that is named again is requested whole at first."""
     async with polling(TOO_LARGE, a_status("RUNNING"), an_object("job-1")) as poller:
         await poller.poll()
-        poller.source.forget("job-1")
+        poller.source.forget(["job-1"])
         await poller.poll()
 
     assert poller.paths[2:] == ["/v1/jobs/job-1"]

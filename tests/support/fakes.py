@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -104,7 +104,7 @@ class FakeSource:
         due = queue.due(self._now())
         return PollRequest((str(due),), partial(self._poll, str(due))) if due else None
 
-    def forget(self, job_id: str) -> None:
+    def forget(self, job_ids: Iterable[str]) -> None:
         """Forget nothing: no job is remembered."""
 
     async def _poll(self, job_id: str, _known: Known) -> Sequence[Observation]:
