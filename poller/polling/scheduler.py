@@ -145,16 +145,7 @@ class PollScheduler:
         """Schedule the next poll by the result of the last one; return False when there is none."""
         now, result, status = self.now(), seen.result, self._statuses[state.job_id]
         failures = status.failures + 1 if is_failure(result) else 0
-        poll = next_poll(
-            state,
-            result,
-            failures,
-            now=now,
-            policy=self.policy,
-            rules=self.rules,
-            random=self.random,
-            clock_skew=clock_skew,
-        )
+        poll = self._next_poll(state, result, failures, now=now, clock_skew=clock_skew)
         if poll is None:
             return False
         status.failures = failures
@@ -180,20 +171,25 @@ class PollScheduler:
         status.is_doubted = True
         if status.was_behind:
             status.distrusted_until = now + DISTRUST_SECONDS
-        poll = next_poll(
+        poll = self._next_poll(state, None, 0, now=now, clock_skew=clock_skew)
+        if poll:
+            elapsed = now - status.requested_at
+            poll = poll._replace(delay=max(poll.delay - elapsed, 0.0))
+            self._put(state.job_id, poll, now, is_deferred=status.is_deferred)
+
+    def _next_poll(
+        self, state: JobState, result: object, failures: int, *, now: float, clock_skew: float
+    ) -> NextPoll | None:
+        return next_poll(
             state,
-            None,
-            0,
+            result,
+            failures,
             now=now,
             policy=self.policy,
             rules=self.rules,
             random=self.random,
             clock_skew=clock_skew,
         )
-        if poll:
-            elapsed = now - status.requested_at
-            poll = poll._replace(delay=max(poll.delay - elapsed, 0.0))
-            self._put(state.job_id, poll, now, is_deferred=status.is_deferred)
 
     def waits_alone(self, state: JobState, effect: Effect) -> bool:
         """Return whether a row of the list leaves a job waiting for a poll of its own: it may lag.
