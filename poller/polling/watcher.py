@@ -6,7 +6,7 @@ have gathered, in one transaction.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -24,6 +24,7 @@ from poller.polling.missing_guard import GUARD_JOBS, MissingGuard
 from poller.polling.poll_log import PollLog
 from poller.polling.scheduler import PollScheduler
 from poller.polling.tracker import JobTracker, PendingObservation
+from poller.polling.watchlist import JobIds
 from poller.runtime.liveness import HeartbeatRegistry, MonitoredLock
 from poller.runtime.retrying import STORE_RETRY_INTERVAL, until_available
 from poller.sutro.page_view import PageView
@@ -64,8 +65,7 @@ class Watcher:
         self._scheduler = PollScheduler(
             policy=policy, rules=tracker.rules, now=self._now, random=random
         )
-        self._named: frozenset[str] = frozenset()
-        self._unloaded: set[str] = set()
+        self._named, self._unloaded = set[str](), set[str]()
         self._inbox: list[Observation] = []
         self._missing_guard = MissingGuard(self._now, guard_jobs, tracker.rules.not_found_grace / 2)
         self._poll_log = PollLog(self._now)
@@ -108,9 +108,9 @@ class Watcher:
             for number in range(self._concurrency):
                 workers.start_soon(self._poll_loop, name=f"poll {number}")
 
-    async def watch(self, job_ids: Collection[str], named_again: Collection[str] = ()) -> None:
-        """Replace the named jobs; poll new ones, and those in `named_again`, at once."""
-        await self._until_available(lambda: self._track(job_ids, named_again))
+    async def watch(self, added: JobIds, removed: JobIds = (), named_again: JobIds = ()) -> None:
+        """Name jobs, and others no more; poll new ones, and those in `named_again`, at once."""
+        await self._until_available(lambda: self._track(added, removed, named_again))
         log.info("watchlist.changed", jobs=len(self._named), polled=len(self._scheduler))
 
     async def discover(self, admits: Callable[[Job], bool]) -> None:
@@ -128,20 +128,21 @@ class Watcher:
                 self._drop(job_id)
                 self.tracker.drop(job_id)
         self._unloaded.update(self._named, self.discovered)
-        await self._until_available(lambda: self._track(self._named.union(unfinished)))
+        await self._until_available(lambda: self._track(unfinished))
 
-    async def _track(self, job_ids: Collection[str], named_again: Collection[str] = ()) -> None:
+    async def _track(self, added: JobIds, removed: JobIds = (), named_again: JobIds = ()) -> None:
         """Load new jobs; stop polling those that are not watched. Raises StoreUnavailable."""
         async with self._applying:
-            named = frozenset(job_ids)
-            added, removed = named - self._named, self._named - named
-            absent = {job_id for job_id in added | self._unloaded if job_id not in self.tracker}
+            new = set(added).difference(self._named)
+            absent = {job_id for job_id in new | self._unloaded if job_id not in self.tracker}
             for state in await self.tracker.load(absent):
                 self._scheduler.add(state)
-            self._named, self._unloaded = named, set()
-            for job_id in sorted(added.union(named.intersection(named_again))):
+            self._named |= new
+            self._unloaded = set()
+            for job_id in sorted(new.union(self._named.intersection(named_again))):
                 self._scheduler.renew(self.tracker.begin_week(job_id))
-            for job_id in sorted(removed):
+            for job_id in sorted(self._named.intersection(removed)):
+                self._named.discard(job_id)
                 if job_id in self.tracker and not self._is_watched(job_id):
                     job = self.tracker.last_seen(job_id)
                     if job_id not in self._scheduler or not self.discovered.retain(job):

@@ -17,6 +17,10 @@ from poller.store import Store
 
 FILE_POLL_INTERVAL: Final = 2.0
 
+JobIds = Collection[str]
+Watch = Callable[[JobIds, JobIds, JobIds], Awaitable[None]]
+"""Receives the ids that are new in the list, those that it has no more, and those added again."""
+
 
 class Watchlist:
     """The ids of the watched jobs, in order and without repetition, and why they are watched.
@@ -29,17 +33,16 @@ class Watchlist:
         self._file = JobsFile(jobs_file) if jobs_file else None
         self._added: dict[str, None] = {}
         self._added_again: set[str] = set()
+        self._pending: dict[str, None] = {}
         self._all: tuple[str, ...] | None = None
         self.discovered = DiscoveredJobs()
         self._changed = Wakeup()
         self._reloaded = Wakeup()
 
-    async def run(
-        self, watch: Callable[[Collection[str], Collection[str]], Awaitable[None]]
-    ) -> None:
-        """Call `watch` with all named ids, now and whenever they change or some are added again.
+    async def run(self, watch: Watch) -> None:
+        """Call `watch` with all named ids, then with each change, and with ids added again.
 
-        Its second argument are the ids that were added since the last call, watched before or not.
+        Those are the ids that were added at run time since the last call, watched before or not.
         """
         async with anyio.create_task_group() as group:
             if self._file:
@@ -48,16 +51,18 @@ class Watchlist:
                 group.start_soon(self._follow, self._file, since, name="jobs file")
             await self._pass_on(watch)
 
-    async def _pass_on(
-        self, watch: Callable[[Collection[str], Collection[str]], Awaitable[None]]
-    ) -> None:
-        known: tuple[str, ...] | None = None
+    async def _pass_on(self, watch: Watch) -> None:
+        self._pending = dict.fromkeys(self.job_ids)
         while True:
-            since, job_ids = self._changed.count, self.job_ids
-            if (job_ids is not known and job_ids != known) or self._added_again:
-                known, added, self._added_again = job_ids, self._added_again, set()
-                await watch(job_ids, added)
+            since = self._changed.count
+            await watch(*self._take_changes())
             await self._changed.wait(inf, since=since)
+
+    def _take_changes(self) -> tuple[JobIds, JobIds, JobIds]:
+        changed, self._pending = self._pending, {}
+        again, self._added_again = self._added_again, set()
+        named = [job_id for job_id in changed if self._is_named(job_id)]
+        return named, changed.keys() - named, again
 
     async def _follow(self, file: JobsFile, since: int) -> None:
         while True:
@@ -69,11 +74,19 @@ class Watchlist:
         before = file.job_ids
         await file.refresh()
         if file.job_ids is not before:
-            self._notify()
+            changed = [job_id for job_id in before if job_id not in file.job_ids]
+            changed += [job_id for job_id in file.job_ids if job_id not in before]
+            others = self._job_ids | self._added
+            self._notify(job_id for job_id in changed if job_id not in others)
 
-    def _notify(self) -> None:
+    def _notify(self, changed: Iterable[str]) -> None:
         self._all = None
-        self._changed.notify()
+        self._pending |= dict.fromkeys(changed)
+        if self._pending:
+            self._changed.notify()
+
+    def _is_named(self, job_id: str) -> bool:
+        return job_id in self._job_ids or job_id in self._from_file or job_id in self._added
 
     @property
     def is_read(self) -> bool:
@@ -111,13 +124,12 @@ class Watchlist:
         added = dict.fromkeys(job_ids)
         self._added |= added
         self._added_again |= added.keys()
-        self._notify()
+        self._notify(added)
 
     def remove(self, job_ids: Iterable[str]) -> None:
         """Remove ids that were added; ids that are named elsewhere stay."""
-        for job_id in job_ids:
-            self._added.pop(job_id, None)
-        self._notify()
+        removed = [job_id for job_id in job_ids if self._added.pop(job_id, "") is None]
+        self._notify(job_id for job_id in removed if not self._is_named(job_id))
 
     def sources(self, job_id: str) -> list[str]:
         """Return why a job is watched: the names of its sources, none when it is not."""

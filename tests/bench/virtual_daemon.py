@@ -54,7 +54,7 @@ class VirtualDaemon:
         """Create jobs and name them to the daemon; return their IDs."""
         job_ids = [self.api.add(timeline, is_stuck=is_stuck) for timeline in timelines]
         self._watched |= dict.fromkeys(job_ids)
-        await self.watcher.watch(list(self._watched))
+        await self.watcher.watch(job_ids)
         return job_ids
 
     def observe(self, seen: Observation) -> None:

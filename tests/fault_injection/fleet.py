@@ -162,12 +162,11 @@ class Fleet:
             group.start_soon(self._sync_watch_list, watcher, site)
 
     async def _sync_watch_list(self, watcher: Watcher, site: Site) -> None:
-        watched: frozenset[str] | None = None
+        watched: frozenset[str] = frozenset()
         while True:
-            if watched != site.watched_ids or self.named_again:
-                named_again, self.named_again = self.named_again, set()
-                watched = frozenset(site.watched_ids)
-                await watcher.watch(watched, named_again)
+            before, watched = watched, frozenset(site.watched_ids)
+            named_again, self.named_again = self.named_again, set()
+            await watcher.watch(watched - before, before - watched, named_again)
             await anyio.sleep(2.0)
 
     # Disturbances.

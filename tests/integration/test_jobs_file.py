@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
@@ -12,7 +11,7 @@ from structlog.testing import capture_logs
 
 from poller.core.jobs import JOB_ID_RULE, is_job_id
 from poller.polling.jobs_file import STILL_SECONDS, JobsFile, parse_lines
-from poller.polling.watchlist import FILE_POLL_INTERVAL, Watchlist
+from poller.polling.watchlist import FILE_POLL_INTERVAL, JobIds, Watchlist
 from poller.runtime.bounded_read import READ_TIMEOUT
 from tests.support.fake_disk import FakeDisk
 
@@ -62,8 +61,8 @@ async def test_jobs_file_that_hangs_delays_nothing_else(file: JobsFile, fake_dis
     fake_disk.is_hanging = True
     watchlist, seen = Watchlist(["job-1"], file.path), []
 
-    async def watch(job_ids: Any, _again: object) -> None:
-        seen.append((round(anyio.current_time()), list(job_ids)))
+    async def watch(added: JobIds, *_others: object) -> None:
+        seen.append((round(anyio.current_time()), list(added)))
 
     with capture_logs() as logs:
         async with anyio.create_task_group() as group:
@@ -76,8 +75,8 @@ async def test_jobs_file_that_hangs_delays_nothing_else(file: JobsFile, fake_dis
             await anyio.sleep(10.0)
             group.cancel_scope.cancel()
 
-    assert seen[:2] == [(READ_TIMEOUT, ["job-1"]), (100, ["job-1", "job-2"])]
-    assert [job_ids for _, job_ids in seen[2:]] == [["job-1", "job-3", "job-2"]]
+    assert seen[:2] == [(READ_TIMEOUT, ["job-1"]), (100, ["job-2"])]
+    assert [added for _, added in seen[2:]] == [["job-3"]]
     assert (hung, is_failing, watchlist.is_file_failing) == (1, True, False)
     assert [line["error"] for line in logs] == ["reading it takes longer than 5 s"]
 

@@ -121,7 +121,7 @@ async def test_missing_job_that_is_named_again_is_polled_at_once(days: float):
     async with watching(api, store, "job-1", policy=FIXED) as watcher:
         await anyio.sleep(days * DAY)
         api.answers["job-1"] = ended()
-        await watcher.watch(["job-1"], named_again=["job-1"])
+        await watcher.watch([], named_again=["job-1"])
         await anyio.sleep(2.0)
 
     assert recorded_types(store) == ["job.missing", "job.found", "job.succeeded"]
@@ -134,7 +134,7 @@ async def test_rejected_job_that_is_named_again_is_polled_at_once(result):
     async with watching(api, store, "job-1", "job-2", policy=FIXED) as watcher:
         await anyio.sleep(150.0)
         api.answers["job-1"] = ended()
-        await watcher.watch(["job-1", "job-2"], named_again=["job-1"])
+        await watcher.watch([], named_again=["job-1"])
         await anyio.sleep(2.0)
 
     assert "job.succeeded" in recorded_types(store)

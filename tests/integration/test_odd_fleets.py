@@ -160,7 +160,7 @@ async def test_removed_settling_job_is_announced_after_a_lost_database():
         await anyio.sleep(20.0)
         api.answers["job-1"] = a_job("SUCCEEDED", job_id="job-1")
         await anyio.sleep(12.0)
-        await watcher.watch([])
+        await watcher.watch([], removed=["job-1"])
         store.store = a_store()
         await watcher.resync()
         await anyio.sleep(600.0)

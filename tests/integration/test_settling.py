@@ -234,7 +234,7 @@ async def test_removed_settling_job_is_still_announced():
 
     async with watching(api, store, "job-1") as watcher:
         await settled()
-        await watcher.watch([])
+        await watcher.watch([], removed=["job-1"])
         await anyio.sleep(40.0)
         api.answers["job-1"] = ended()
         await anyio.sleep(700.0)
@@ -263,7 +263,7 @@ async def test_response_and_deadline_in_one_batch_announce_one_end():
 
     async with watching(api, store, "job-1") as watcher:
         await settled()
-        await watcher.watch([])
+        await watcher.watch([], removed=["job-1"])
         api.trouble = Transient("reset")
         now = watcher._now()
         response = Observation("job-1", now, ended())

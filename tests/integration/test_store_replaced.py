@@ -138,7 +138,7 @@ async def test_end_of_a_removed_job_in_the_old_database():
     api, store = FakeApi(job_1=a_job("SUCCEEDED")), FailingStore(a_store())
     async with watching(api, store, "job-1") as watcher:
         await settled()
-        await watcher.watch([])
+        await watcher.watch([], removed=["job-1"])
         store.store = a_store()
         await watcher.resync()
         api.answers["job-1"] = ended()

@@ -198,7 +198,7 @@ async def test_job_readded_during_its_write():
         slow.slow = "write"
         api.answers["job-1"] = ended(job_cost=None)
         await slow.reached.wait()
-        await watcher.watch([])
+        await watcher.watch([], removed=["job-1"])
         await anyio.sleep(2.0)
         await watcher.watch(["job-1"])
         api.answers["job-1"] = ended()

@@ -67,7 +67,7 @@ async def test_added_job_is_polled_at_once():
 
     async with watching(api, store, "job-1", policy=FIXED) as watcher:
         await anyio.sleep(3.0)
-        await watcher.watch(["job-1", "job-2"])
+        await watcher.watch(["job-2"])
         await settled()
 
         assert recorded_types(store) == ["job.started", "job.succeeded"]
@@ -90,7 +90,7 @@ async def test_removed_job_is_not_polled():
     api = FakeApi(job_1=running(), job_2=running("job-2"))
 
     async with watching(api, a_store(), "job-1", "job-2", policy=FIXED) as watcher:
-        await watcher.watch(["job-2"])
+        await watcher.watch([], removed=["job-1"])
         asked = len(api.times("job-1"))
         await anyio.sleep(100.0)
 
@@ -105,7 +105,7 @@ async def test_response_about_a_removed_job_is_dropped():
 
     async with watching(api, store, "job-1") as watcher:
         await anyio.sleep(1.0)
-        await watcher.watch([])
+        await watcher.watch([], removed=["job-1"])
         await anyio.sleep(60.0)
 
     assert recorded_types(store) == []
@@ -117,7 +117,7 @@ async def test_job_added_again_continues_from_its_record():
 
     async with watching(api, store, "job-1", policy=FIXED) as watcher:
         await settled()
-        await watcher.watch([])
+        await watcher.watch([], removed=["job-1"])
         await watcher.watch(["job-1"])
         await anyio.sleep(60.0)
 

@@ -1,7 +1,7 @@
 """The watched jobs, while the file that names them appears, changes and vanishes."""
 
 import os
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from poller.polling import jobs_file
-from poller.polling.watchlist import FILE_POLL_INTERVAL, Watchlist
+from poller.polling.watchlist import FILE_POLL_INTERVAL, JobIds, Watchlist
 
 pytestmark = pytest.mark.virtual(limit=3_600.0)
 
@@ -23,11 +23,12 @@ def path(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def running(watchlist: Watchlist) -> AsyncIterator[list[list[str]]]:
-    """Run a watchlist; yield the ids that it passes on, at each change."""
+    """Run a watchlist; yield the ids that it has passed on until then, at each change."""
     seen: list[list[str]] = []
 
-    async def watch(job_ids: Collection[str], _again: object) -> None:
-        seen.append(list(job_ids))
+    async def watch(added: JobIds, removed: JobIds, _again: object) -> None:
+        before = seen[-1] if seen else []
+        seen.append([job_id for job_id in (*before, *added) if job_id not in removed])
 
     async with anyio.create_task_group() as group:
         group.start_soon(watchlist.run, watch)
@@ -214,8 +215,8 @@ async def test_reload_during_a_change_is_not_lost(path):
     watchlist = Watchlist([], path)
     seen: list[list[str]] = []
 
-    async def watch(job_ids: Collection[str], _again: object) -> None:
-        seen.append(list(job_ids))
+    async def watch(added: JobIds, *_others: object) -> None:
+        seen.append(list(added))
         if len(seen) == 1:
             path.write_text("job-1\njob-2\n")
             watchlist.reload()
@@ -225,7 +226,7 @@ async def test_reload_during_a_change_is_not_lost(path):
         await anyio.sleep(0.1)
         group.cancel_scope.cancel()
 
-    assert seen == [["job-1"], ["job-1", "job-2"]]
+    assert seen == [["job-1"], ["job-2"]]
 
 
 @pytest.mark.parametrize("raw", [b"\xef\xbb\xbfjob-1\njob-2\n", b"job-1\n\xff\xfe\njob-2\n"])
