@@ -54,6 +54,19 @@ class BurstWorld(ListWorld):
             self.watched_from[job_id] = max(self.watched_from[job_id], self._burst_due)
         return job_id
 
+    def _due(self, job_id: str) -> float:
+        """Return when an end has to be reported: polls of new ids that run may come before.
+
+        No budget allows less where no page shows them. One of them becomes known with every second
+        request, and each that is known is polled once between two polls of another job.
+        """
+        due = super()._due(job_id)
+        if self.kind != "running" or self.has_pages:
+            return due
+        begin = max(self.site.api.timelines[job_id].ended, self.watched_from[job_id])
+        known_seconds = max(begin - self.burst_at, 0.0)
+        return due + min(known_seconds, self._round_seconds(len(self.burst_ids)))
+
     @property
     def _overdue_at(self) -> float:
         return max(super()._overdue_at, self._burst_due)

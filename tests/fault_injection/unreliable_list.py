@@ -1,9 +1,11 @@
 """A job list that is wrong: rows that are late, stuck, odd or out of order, and endless cursors."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from bisect import bisect_left
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal
 
 from poller.core.jobs import Job
@@ -61,10 +63,11 @@ class UnreliableList:
     lag: float = 0.0
     cursors: Cursors = "right"
     _second_page: str | None = None
+    _sorted: list["JobTimeline"] = field(default_factory=list)
 
     def page(
         self,
-        timelines: Iterable["JobTimeline"],
+        timelines: Collection["JobTimeline"],
         *,
         limit: int,
         cursor: str | None,
@@ -73,12 +76,7 @@ class UnreliableList:
     ) -> JobPage:
         """Return a page, newest first, of the rows that are there at `seen_at`."""
         number, below = _read_cursor(cursor)
-        rows = [
-            job
-            for job in timelines
-            if job.row.listed <= seen_at < job.row.unlisted and _place(job) < below
-        ]
-        rows.sort(key=_place, reverse=True)
+        rows = list(islice(self._rows(timelines, below, seen_at), limit + 1))
         shown = rows[:limit]
         jobs = [self._show(job, requested_at) for job in shown if job.row.readable <= seen_at]
         if len(rows) > limit:
@@ -87,6 +85,17 @@ class UnreliableList:
         else:
             following = self._last_cursor(number, cursor)
         return JobPage(tuple(jobs), following)
+
+    def _rows(
+        self, timelines: Collection["JobTimeline"], below: Place, now: float
+    ) -> Iterator["JobTimeline"]:
+        """Yield the rows that are there, newest first; jobs are sorted only when some are new."""
+        if len(self._sorted) != len(timelines):
+            self._sorted = sorted(timelines, key=_place)
+        for number in reversed(range(bisect_left(self._sorted, below, key=_place))):
+            job = self._sorted[number]
+            if job.row.listed <= now < job.row.unlisted:
+                yield job
 
     def _show(self, job: "JobTimeline", now: float) -> Job:
         first_shown = max(job.created, job.row.visible_at)
