@@ -160,13 +160,14 @@ class PollScheduler:
         self._put(state.job_id, poll, now, is_deferred=isinstance(result, PollError))
         return True
 
-    def doubt(self, state: JobState, *, clock_skew: float) -> None:
+    def doubt(self, state: JobState, requested_at: float, *, clock_skew: float) -> None:
         """Poll a job alone next, since its row in the list is behind; if it is again, for an hour.
 
-        The interval counts from the last poll with news, as if no page had shown the job.
+        The interval counts from the last poll with news, as if no page had shown the job. A page
+        that was requested before that poll proves nothing: it was only overtaken.
         """
         status, now = self._statuses[state.job_id], self.now()
-        if status.is_alone(now):
+        if status.is_alone(now) or requested_at < status.requested_at:
             return
         status.is_doubted = True
         if status.was_behind:

@@ -289,7 +289,7 @@ class Watcher:
         state, scheduler = self.tracker[seen.job_id], self._scheduler
         if effect is Effect.STALE and seen.job_id in scheduler.queue:
             if seen.from_list and state.phase is Phase.ACTIVE:
-                scheduler.doubt(state, clock_skew=clock_skew)
+                scheduler.doubt(state, seen.requested_at, clock_skew=clock_skew)
             return
         scheduler.set_deadline(state)
         if seen.result is Signal.TIMER or (seen.from_list and scheduler.waits_alone(state, effect)):

@@ -213,6 +213,18 @@ async def test_lagging_list_moves_no_job_back(known: str, phase: Phase):
     assert (state.phase, state.job.status) == (phase, known)
 
 
+async def test_page_that_was_overtaken_is_trusted():
+    """A row is not behind if its page was requested before the response that shows more."""
+    clock = virtual_clock()
+    watcher = a_watcher(FakeSource(clock), a_store(), clock)
+    await watcher.watch(["job-1"])
+    for word, seconds in [("RUNNING", 1.0), ("QUEUED", 2.0)]:
+        at = clock.steady() - seconds
+        await watcher.ingest([Observation("job-1", at, a_job(word), from_list=True)])
+
+    assert watcher._scheduler.queue.is_batchable("job-1")
+
+
 async def test_unknown_status_on_a_page_is_logged():
     """An unknown status is logged, though pages alone show it."""
     clock, store = virtual_clock(), a_store()
