@@ -141,9 +141,11 @@ class PollScheduler:
 
     # When to poll next.
 
-    def reschedule(self, state: JobState, seen: Observation, *, clock_skew: float) -> bool:
+    def reschedule(
+        self, state: JobState, seen: Observation, *, now: float, clock_skew: float
+    ) -> bool:
         """Schedule the next poll by the result of the last one; return False when there is none."""
-        now, result, status = self.now(), seen.result, self._statuses[state.job_id]
+        result, status = seen.result, self._statuses[state.job_id]
         failures = status.failures + 1 if is_failure(result) else 0
         poll = self._next_poll(state, result, failures, now=now, clock_skew=clock_skew)
         if poll is None:

@@ -184,7 +184,8 @@ class JobTracker:
         nothing of it has happened, as far as anyone knows.
         """
         drafts: dict[str, JobState] = {}
-        applied = [self._decide(seen, drafts, clock_skew) for seen in observations]
+        now = self.clock.steady()
+        applied = [self._decide(seen, drafts, now, clock_skew) for seen in observations]
         changed = [
             state
             for job_id, state in drafts.items()
@@ -264,10 +265,10 @@ class JobTracker:
                 self._counts.record_events(change.decision.drafts, change.detection)
 
     def _decide(
-        self, seen: PendingObservation, drafts: dict[str, JobState], clock_skew: float
+        self, seen: PendingObservation, drafts: dict[str, JobState], now: float, clock_skew: float
     ) -> AppliedObservation:
         """Decide about one observation. A bug that one job triggers must not affect the others."""
-        job_id, now = seen.job_id, self.clock.steady()
+        job_id = seen.job_id
         before = drafts.get(job_id, self._states[job_id])
         detection = self._detection(seen, before, now, clock_skew)
         try:

@@ -232,18 +232,19 @@ class Watcher:
             self._scheduler.expedite_deferred()
         await self.tracker.refresh(seen.job_id for seen in batch)
         clock_skew = self._source.clock_skew
-        effects = [self._effect(seen) for seen in batch]
-        applied = await self.tracker.apply(self._pending(batch, effects), clock_skew=clock_skew)
+        effects = [(seen, self._effect(seen)) for seen in batch]
+        applied = await self.tracker.apply(self._pending(effects), clock_skew=clock_skew)
         for change in applied:
             self._poll_log.log_change(change)
         self._poll_log.log_failures(batch)
+        now = self._now()
         undecided = {change.job_id for change in applied if change.decision is None}
-        for seen, effect in zip(batch, effects, strict=True):
+        for seen, effect in effects:
             if seen.job_id in undecided:
                 state = self.tracker[seen.job_id]
                 self._scheduler.retry_later(state, QUARANTINE_SECONDS, is_deferred=True)
             elif seen.job_id in self._scheduler:
-                self._follow_up(seen, effect, clock_skew)
+                self._follow_up(seen, effect, now, clock_skew)
 
     def _effect(self, seen: Observation) -> Effect:
         """Return the effect of an observation, and remember when its request was begun."""
@@ -255,13 +256,10 @@ class Watcher:
             status.requested_at = seen.requested_at
         return effect
 
-    def _pending(
-        self, batch: Sequence[Observation], effects: Sequence[Effect]
-    ) -> list[PendingObservation]:
+    def _pending(self, effects: Sequence[tuple[Observation, Effect]]) -> list[PendingObservation]:
         """Return the observations that have to be decided: of the 404s those that are credible."""
-        pairs = list(zip(batch, effects, strict=True))
-        changing = {seen.job_id for seen, effect in pairs if effect is Effect.CHANGE}
-        news = [seen for seen, effect in pairs if effect is not Effect.STALE]
+        changing = {seen.job_id for seen, effect in effects if effect is Effect.CHANGE}
+        news = [seen for seen, effect in effects if effect is not Effect.STALE]
         for seen in news:
             state = self.tracker[seen.job_id]
             if state.phase is not Phase.MISSING:  # jobs that are missing prove nothing
@@ -284,7 +282,7 @@ class Watcher:
                 status.last_seen_at = seen.requested_at
         return pending
 
-    def _follow_up(self, seen: Observation, effect: Effect, clock_skew: float) -> None:
+    def _follow_up(self, seen: Observation, effect: Effect, now: float, clock_skew: float) -> None:
         """Schedule the next poll, unless the job waits for one that stays as it is."""
         state, scheduler = self.tracker[seen.job_id], self._scheduler
         if effect is Effect.STALE and seen.job_id in scheduler.queue:
@@ -297,5 +295,5 @@ class Watcher:
         if state.phase is Phase.MISSING:
             self._missing_guard.forget(seen.job_id)
         is_watched = self._is_watched(seen.job_id)
-        if not (is_watched and scheduler.reschedule(state, seen, clock_skew=clock_skew)):
+        if not (is_watched and scheduler.reschedule(state, seen, now=now, clock_skew=clock_skew)):
             self._end(seen.job_id)

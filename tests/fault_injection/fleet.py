@@ -162,11 +162,14 @@ class Fleet:
             group.start_soon(self._sync_watch_list, watcher, site)
 
     async def _sync_watch_list(self, watcher: Watcher, site: Site) -> None:
-        watched: frozenset[str] = frozenset()
+        await watcher.watch(())
+        before: frozenset[str] = frozenset()
         while True:
-            before, watched = watched, frozenset(site.watched_ids)
-            named_again, self.named_again = self.named_again, set()
-            await watcher.watch(watched - before, before - watched, named_again)
+            watched = frozenset(site.watched_ids)
+            if watched != before or self.named_again:
+                named_again, self.named_again = self.named_again, set()
+                await watcher.watch(watched - before, before - watched, named_again)
+                before = watched
             await anyio.sleep(2.0)
 
     # Disturbances.
