@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
+from enum import StrEnum
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -160,7 +160,7 @@ def confirmation_delay(state: JobState, now: float, clock_skew: float, random: R
 # How each kind of job is polled.
 
 
-class PollReason(Enum):
+class PollReason(StrEnum):
     """What a job is polled for."""
 
     NEVER_SHOWN = "no response has shown it"

@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Callable, Hashable
-from enum import Enum
+from enum import StrEnum
 from itertools import count
 from typing import Final, NamedTuple
 
@@ -14,7 +14,7 @@ SPARSE_RATIO: Final = 1.5
 """The heap is made anew once it has so many times the entries that are scheduled."""
 
 
-class Priority(Enum):
+class Priority(StrEnum):
     """The priorities of polls, by what they are for."""
 
     SETTLING = "the fields of an end that is to be announced in seconds"
@@ -157,7 +157,6 @@ class PollOrder:
 
 
 def _rank(due: dict[Hashable, None], score: Score) -> list[Hashable]:
-    """Rank the sixteenth with the highest scores; the first of them is at the end."""
+    """Rank polls by their scores: the highest is at the end, of equal ones that due first."""
     scores = {key: score(key) for key in due}
-    best = heapq.nlargest(1 + len(scores) // 16, scores, key=scores.__getitem__)
-    return list(reversed(best))
+    return sorted(reversed(scores), key=scores.__getitem__)
