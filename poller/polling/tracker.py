@@ -183,6 +183,8 @@ class JobTracker:
         `clock_skew` is the API's clock minus ours, in seconds. Raises StoreUnavailable: then
         nothing of it has happened, as far as anyone knows.
         """
+        if not observations:
+            return []
         drafts: dict[str, JobState] = {}
         now = self.clock.steady()
         applied = [self._decide(seen, drafts, now, clock_skew) for seen in observations]

@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, Self
 from urllib.parse import unquote_to_bytes
 
@@ -39,6 +39,8 @@ KEEP_ALIVE_OPTIONS: Final = (
 """Idle connections are probed: networks then remember them, and one that is dead is closed."""
 LARGE_BODY_BYTES: Final = 256 * 1024
 MAX_LARGE_BODIES: Final = 2
+KEPT_URLS: Final = 1_024
+"""URLs that are not split again, and whose parts the library has encoded already."""
 USER_AGENT: Final = f"sutro-poller/{__version__}"
 
 
@@ -151,6 +153,7 @@ class HttpClient:
         return _join(chunks, size, cap), size > cap
 
 
+@lru_cache(maxsize=KEPT_URLS)
 def _split_credentials(url: str) -> tuple[URL, Mapping[str, str]]:
     """Return a URL that is sent byte by byte, and the header of its user and password.
 

@@ -47,7 +47,10 @@ class MonitoredLock:
 
     async def __aenter__(self) -> None:
         """Acquire the lock, then start the heartbeat."""
-        await self._lock.acquire()
+        try:
+            self._lock.acquire_nowait()  # the usual case: `acquire` looks for cancellations first
+        except anyio.WouldBlock:
+            await self._lock.acquire()
         self.heartbeat.beat()
 
     async def __aexit__(self, *_error: object) -> None:
