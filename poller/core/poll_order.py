@@ -158,5 +158,4 @@ class PollOrder:
 
 def _rank(due: dict[Hashable, None], score: Score) -> list[Hashable]:
     """Rank polls by their scores: the highest is at the end, of equal ones that due first."""
-    scores = {key: score(key) for key in due}
-    return sorted(reversed(scores), key=scores.__getitem__)
+    return sorted(due, key=score, reverse=True)[::-1]
