@@ -10,9 +10,9 @@ GET, and placed again when some page shows it.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, NamedTuple
+from itertools import chain
+from typing import Final
 
 import structlog
 
@@ -29,10 +29,13 @@ from poller.core.jobs import EARLIEST_CREATION, Job
 from poller.core.pacing import delay_after
 from poller.core.poll_queue import PollQueue
 from poller.sutro.client import JobPage
+from poller.sutro.list_page import ListPage, PageRequest
 
 PAGE_JOBS: Final = 100
 MARGIN_JOBS: Final = 5
 """How many jobs deeper than the deepest due job to read: new jobs may have pushed it down."""
+SKIP_PAGES: Final = 3
+"""How many pages are compared to find out whether fewer would show the same jobs."""
 PEEK_JOBS: Final = 20
 """How many jobs of the first page are read to check for new ones."""
 MIN_PAGE_JOBS: Final = 4
@@ -49,38 +52,6 @@ MAX_PAGE_CREDIT: Final = 100.0
 LIST_ERRORS: Final = (WrongEndpoint, NotFound, Rejected)
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True, eq=False)
-class ListPage:
-    """A page of the list, as it was last read. `oldest` is None before that.
-
-    `has_all_rows`: no other page has shown one of its jobs since.
-    """
-
-    number: int
-    cursor: str | None
-    job_ids: list[str] = field(default_factory=list)
-    oldest: datetime | None = None
-    is_read: bool = False
-    has_all_rows: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PageRequest:
-    """A page to request. `is_whole`: it ends where the next page begins."""
-
-    page: ListPage
-    limit: int
-    is_whole: bool
-
-
-class PageRead(NamedTuple):
-    """A page that was read, and when it was requested."""
-
-    request: PageRequest
-    page: JobPage
-    requested_at: float
 
 
 class ListPlanner:
@@ -117,9 +88,16 @@ class ListPlanner:
         return self._down_to(list_page, depth) if is_shown and jobs > 1 else None
 
     def read_again(self, list_page: ListPage, queue: PollQueue) -> PageRequest | None:
-        """Return a page that is due, or None where a GET of one of its jobs is better."""
+        """Return a page that is due, or None where a GET of one of its jobs is better.
+
+        A page may be read down to its first job that waits only: the next one then begins there.
+        """
+        if self._is_off:
+            return None
+        if rows := self._rows_to_skip(list_page, queue):
+            return PageRequest(list_page, rows, is_whole=True)
         depth, jobs = self._extent(list_page, queue)
-        return self._down_to(list_page, depth) if jobs > 1 and not self._is_off else None
+        return self._down_to(list_page, depth) if jobs > 1 else None
 
     def is_readable(self, list_page: ListPage) -> bool:
         """Return whether a page is part of the list as it is known, and the list may be read."""
@@ -171,13 +149,16 @@ class ListPlanner:
             return  # the list was forgotten meanwhile
         found = sum(job_id in self._created for job_id in shown)
         self._credit = min(self._credit + found, MAX_PAGE_CREDIT)
-        self._place(list_page, shown, kept=list_page.job_ids[request.limit :])
+        below = list_page.job_ids[request.limit :]
+        self._place(list_page, shown, kept=() if request.is_whole else below)
         if request.is_whole:
             self._limit = min(self._limit + 1, PAGE_JOBS)
             list_page.is_read = True
             created = [job.datetime_created for job in page.jobs if job.datetime_created]
             list_page.oldest = min((at for at in created if at >= EARLIEST_CREATION), default=None)
             self._link_next(list_page, page.next_cursor)
+            if below and (following := self.after(request)):
+                self._place(following.page, below, kept=following.page.job_ids)
 
     def learn_job(self, job_id: str, result: Job | PollError) -> None:
         """Record what a GET showed of a job."""
@@ -220,12 +201,28 @@ class ListPlanner:
     def _extent(self, list_page: ListPage, queue: PollQueue) -> tuple[int, int]:
         """Return down to which row a page shows jobs that wait, and how many, counted to 2."""
         depth = jobs = 0
-        for row in range(min(len(list_page.job_ids), self._limit), 0, -1):
+        for row in range(len(list_page.job_ids), 0, -1):
             if queue.is_waiting(list_page.job_ids[row - 1]):
                 depth, jobs = max(depth, row), jobs + 1
                 if jobs == 2:
                     break
         return depth, jobs
+
+    def _rows_to_skip(self, list_page: ListPage, queue: PollQueue) -> int:
+        """Return how many rows are above the first job that waits, if fewer pages can begin there.
+
+        Only the next pages count, and 0 means that as many would be needed.
+        """
+        if not self.has(list_page) or any(map(queue.is_waiting, list_page.job_ids[:1])):
+            return 0
+        pages = self._pages[list_page.number :][:SKIP_PAGES]
+        rows = [[queue.is_waiting(job_id) for job_id in page.job_ids] for page in pages]
+        needed = end = 0
+        for row, is_waiting in enumerate(chain.from_iterable(rows)):
+            if is_waiting and row >= end:
+                needed, end = needed + 1, row + self._limit
+        used = sum(any(page_rows) for page_rows in rows)
+        return rows[0].index(True) if needed < used and any(rows[0]) else 0
 
     def _down_to(self, list_page: ListPage, depth: int) -> PageRequest:
         limit = min(depth + MARGIN_JOBS, self._limit)

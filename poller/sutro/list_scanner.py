@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Final
 
 from poller.core.errors import PollError, Transient
-from poller.sutro.list_planner import ListPlanner, PageRead, PageRequest, is_list_error
+from poller.sutro.list_page import PageRead, PageRequest
+from poller.sutro.list_planner import ListPlanner, is_list_error
 from poller.sutro.list_survey import ListSurvey, ListWalk
 
 TURN_SECONDS: Final = 20.0

@@ -18,7 +18,7 @@ import structlog
 
 from poller.core.jobs import Job, is_plausible
 from poller.sutro.client import JobPage
-from poller.sutro.list_planner import PageRequest
+from poller.sutro.list_page import PageRequest
 
 SURVEY_INTERVAL: Final = 300.0
 LATE_SECONDS: Final = 600.0

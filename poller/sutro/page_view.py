@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from poller.core.jobs import Job
-from poller.sutro.list_planner import PageRead
+from poller.sutro.list_page import PageRead
 from poller.sutro.port import Observation
 
 

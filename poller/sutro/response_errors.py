@@ -1,6 +1,7 @@
 """The meaning of each response of the API's host whose status is not 200."""
 
 import re
+from html import unescape
 from typing import Any, Final
 
 from poller.core.errors import (
@@ -93,8 +94,6 @@ def _names_job(response: Response, job_id: str) -> bool:
 
 def _title(page: bytes) -> str:
     """Return the title of an HTML page in quotes after a colon, or nothing."""
-    from html import unescape  # noqa: PLC0415 - 0.3 MiB, only for such pages
-
     found = TITLE.search(page[:MESSAGE_CHARS_CAP])
     title = unescape(found[1].decode(errors="replace")) if found else ""
     text = strip_unprintable(" ".join(title.split()))[:TITLE_CHARS]

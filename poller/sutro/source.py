@@ -20,7 +20,8 @@ from poller.core.errors import (
 from poller.core.jobs import Job
 from poller.core.poll_queue import PollQueue
 from poller.sutro.client import JobPage, SutroClient, detach, no_known_jobs
-from poller.sutro.list_planner import ListPage, ListPlanner, PageRead, PageRequest, is_list_error
+from poller.sutro.list_page import ListPage, PageRead, PageRequest
+from poller.sutro.list_planner import ListPlanner, is_list_error
 from poller.sutro.list_scanner import ListScanner
 from poller.sutro.page_view import PageView, observations
 from poller.sutro.port import Known, Observation, PollRequest

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from poller.polling import jobs_file
-from poller.polling.jobs_file import JobsFile
-from poller.polling.jobs_text import parse_lines
+from poller.polling.jobs_file import JobsFile, parse_lines
 from poller.runtime.bounded_read import BoundedRead
 
 

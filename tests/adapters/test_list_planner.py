@@ -9,11 +9,11 @@ from poller.core.errors import NotFound, Rejected, ResponseTooLarge, Transient, 
 from poller.core.jobs import Job
 from poller.core.poll_queue import PollQueue
 from poller.sutro.client import JobPage
+from poller.sutro.list_page import ListPage, PageRequest
 from poller.sutro.list_planner import (
     FAILURES_BEFORE_GET,
     PAGE_JOBS,
     ListPlanner,
-    PageRequest,
 )
 from tests.support.builders import a_job
 
@@ -131,6 +131,70 @@ def test_page_starts_where_the_one_before_ended():
     cursors = [request and request.page.cursor for request in map(reader.pick, ("old-1", "job-1"))]
 
     assert cursors == ["after-100", None]
+
+
+def rest_of_two_pages(*job_ids: str) -> tuple[Reader, ListPage]:
+    """Return a reader of two whole pages of which only these jobs still wait, and the first."""
+    reader = Reader()
+    reader.read(*names(PAGE_JOBS), cursor="after-100")
+    reader.read(*names(PAGE_JOBS, "old"), cursor="after-200")
+    for job_id in ("stray-1", "stray-2"):
+        reader.queue.drop(job_id)
+    reader.due(*job_ids)
+    return reader, reader.planner.first().page
+
+
+def test_page_begins_at_the_first_job_that_waits():
+    """Jobs on two pages that one can show are: the rows above them are read once, and no more."""
+    reader, first = rest_of_two_pages("job-60", "job-70", "old-40", "old-59")
+    skipped = reader.planner.read_again(first, reader.queue)
+    assert skipped
+    reader.planner.learn_page(skipped, page(*names(60), cursor="after-60"))
+
+    request = reader.pick("job-70")
+
+    assert (skipped.page, skipped.limit) == (first, 60)
+    assert request
+    assert (request.page.cursor, request.limit) == ("after-60", PAGE_JOBS)
+    reader.planner.learn_page(
+        request, page(*names(PAGE_JOBS)[60:], *names(60, "old"), cursor="after-160")
+    )
+    assert reader.planner.read_again(first, reader.queue) is None
+    for job_id in ("job-60", "old-59"):
+        assert (again := reader.pick(job_id))
+        assert again.page is request.page
+
+
+@pytest.mark.parametrize("job_ids", [("job-60", "job-70", "old-60"), ("job-60", "job-70")])
+def test_page_begins_as_before_where_that_saves_none(job_ids):
+    """Rows are not skipped where as many pages are needed to show all jobs that wait."""
+    reader, first = rest_of_two_pages(*job_ids)
+
+    request = reader.planner.read_again(first, reader.queue)
+
+    assert request
+    assert request.limit == 76
+
+
+def test_rows_that_no_page_shows_any_more_are_on_the_next():
+    """Three pages become two: what is pushed off the end of one page is looked for on the next."""
+    reader, first = rest_of_two_pages("job-60", "job-70", "old-59", "old-90", "older-10")
+    reader.read(*names(PAGE_JOBS, "older"))
+    for job_id in ("stray-1", "stray-2"):
+        reader.queue.drop(job_id)
+    skipped = reader.planner.read_again(first, reader.queue)
+    assert skipped
+    reader.planner.learn_page(skipped, page(*names(60), cursor="after-60"))
+    second = reader.pick("job-70")
+    assert second
+    reader.planner.learn_page(
+        second, page(*names(PAGE_JOBS)[60:], *names(60, "old"), cursor="after-160")
+    )
+
+    third = reader.pick("old-90")
+
+    assert third
+    assert (third.page.cursor, third.limit) == ("after-160", 56)
 
 
 def test_repeated_cursor_ends_the_list():

@@ -9,7 +9,8 @@ from poller.core.errors import PollError, Transient
 from poller.core.job_status import JobStatus
 from poller.core.jobs import Job
 from poller.sutro.client import JobPage
-from poller.sutro.list_planner import ListPage, ListPlanner, PageRead, PageRequest
+from poller.sutro.list_page import ListPage, PageRead, PageRequest
+from poller.sutro.list_planner import ListPlanner
 from poller.sutro.list_scanner import TURN_SECONDS, ListScanner
 from poller.sutro.list_survey import LATE_SECONDS, MAX_PAGES, MAX_REPEATS, SURVEY_INTERVAL
 
