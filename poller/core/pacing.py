@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from poller.core.errors import NotFound, PollError, RateLimited, Rejected, Unauthorized
+from poller.core.job_status import JobStatus
 from poller.core.jobs import is_plausible
 from poller.core.lifecycle import is_as_known
 from poller.core.poll_order import Priority
@@ -19,6 +20,12 @@ Random = Callable[[], float]
 
 AGE_OFFSET_SECONDS: Final = 60.0
 """Seconds added to a job's age, so that the square root does not start at 0."""
+QUEUED_SECONDS: Final = 180.0
+"""Seconds added to the age of a queued job: it has to run before it ends."""
+QUEUED_STATUSES: Final = {JobStatus.SUBMITTED, JobStatus.PENDING, JobStatus.QUEUED}
+MAX_WEIGHED_RATIO: Final = 1.5
+"""The longest interval of which a job has the weight, in units of the maximum: a page of a few old
+jobs is due sooner than one of them alone."""
 JITTER_SHARE: Final = 0.1
 QUARANTINE_SECONDS: Final = 900.0
 """Seconds after a response that concerns this job alone, and will probably not change soon."""
@@ -49,13 +56,14 @@ class PollPolicy:
     1 / (its age + 60). A request is worth its price when the sum of h t² over the jobs that it
     shows reaches factor², t being the seconds since each was last polled: twice the lag that is to
     be expected. One job alone is then polled at intervals that grow with the square root of its
-    age, and many on one page at intervals that shrink with the square root of their number.
+    age, and many on one page at intervals that shrink with the square root of their number. Only
+    the weight of an old job is higher than that, so that a page of a few is due sooner than one.
     Equal bounds give a fixed interval.
     """
 
     minimum: float = 2.0
-    maximum: float = 30.0
-    factor: float = 0.6
+    maximum: float = 25.0
+    factor: float = 0.65
 
     def smoothed(self, age_seconds: float) -> float:
         """Return an age plus a minute: a new job is not polled without pause."""
@@ -63,12 +71,15 @@ class PollPolicy:
 
     def weight(self, age_seconds: float) -> float:
         """Return what to multiply the square of the seconds since the last poll with."""
-        return 1.0 / (self.factor * self.factor * self.smoothed(age_seconds))
+        longest = MAX_WEIGHED_RATIO * self.maximum
+        return 1.0 / min(self._ideal_interval(age_seconds), longest) ** 2
 
     def interval(self, age_seconds: float) -> float:
         """Return the seconds between two polls of one job alone, before jitter."""
-        ideal = self.factor * math.sqrt(self.smoothed(age_seconds))
-        return min(max(ideal, self.minimum), self.maximum)
+        return min(max(self._ideal_interval(age_seconds), self.minimum), self.maximum)
+
+    def _ideal_interval(self, age_seconds: float) -> float:
+        return self.factor * math.sqrt(self.smoothed(age_seconds))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +269,8 @@ def _until_next(ages: Sequence[float], age: float) -> float | None:
 def _phase_age(state: JobState, now: float, clock_skew: float) -> float:
     job = state.job
     began = (job.datetime_started or job.datetime_created) if job else None
-    return _age(state, began, now, clock_skew)
+    more = QUEUED_SECONDS if state.status in QUEUED_STATUSES else 0.0
+    return _age(state, began, now, clock_skew) + more
 
 
 def _age(state: JobState, began: datetime | None, now: float, clock_skew: float) -> float:

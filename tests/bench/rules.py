@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, NamedTuple
 
-from poller.core.pacing import JITTER_SHARE, PollPolicy
+from poller.core.pacing import JITTER_SHARE, QUEUED_SECONDS, PollPolicy
 
 
 class Timeline(NamedTuple):
@@ -33,14 +33,17 @@ Watch = Callable[[Timeline, Random, float], Watched]
 def sutro_poller(timeline: Timeline, random: Random, factor: float) -> Watched:
     """Poll one job as the daemon does: once it was observed running, its age is that of the run.
 
+    Until then it counts as three minutes older.
+
     The pauses of the default policy are multiplied, but not the longest one.
     """
     policy = PollPolicy(factor=factor * PollPolicy().factor)
     at, polls = 0.0, 1
     while at < timeline.ended:
-        began = timeline.started if at >= timeline.started else 0.0
+        is_queued = at < timeline.started
+        age = at + QUEUED_SECONDS if is_queued else at - timeline.started
         jitter = JITTER_SHARE * (2.0 * random.random() - 1.0)
-        at += policy.interval(at - began) * (1.0 + jitter)
+        at += policy.interval(age) * (1.0 + jitter)
         polls += 1
     return Watched(polls, at - timeline.ended)
 

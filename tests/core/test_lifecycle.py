@@ -6,6 +6,7 @@ import pytest
 
 from poller.core.job_status import JobStatus
 from poller.core.lifecycle import decide
+from poller.core.pacing import QUEUED_SECONDS
 from poller.core.state import Anomaly, JobEventType, Phase, Signal
 from tests.support.builders import FINAL, a_job
 from tests.support.state_builders import (
@@ -235,16 +236,19 @@ def test_missing_job_is_polled_hourly_for_a_week():
 
 
 def test_poll_interval_follows_the_phase():
-    """A queued job is as old as its creation, a running one as its start, by the API's clock."""
-    created, started = "2024-01-15T10:00:00Z", "2024-01-15T10:50:00Z"
+    """A running job is as old as its start, by the API's clock.
+
+    A queued one is as old as its creation, and three minutes more: it has to run before it ends.
+    """
+    created, started = "2024-01-15T10:50:00Z", "2024-01-15T10:55:00Z"
     now = 1_705_316_400.0  # 11:00:00
     times = {"datetime_created": created, "datetime_started": started}
     queued = after((now, a_job("QUEUED", datetime_created=created)))
     running = after((now, a_job("RUNNING", **times)))
 
-    assert poll_delay(queued, now) == POLICY.interval(3_600.0)
-    assert poll_delay(running, now) == POLICY.interval(600.0)
-    assert poll_delay(running, now, clock_skew=60.0) == POLICY.interval(660.0)
+    assert poll_delay(queued, now) == POLICY.interval(600.0 + QUEUED_SECONDS)
+    assert poll_delay(running, now) == POLICY.interval(300.0)
+    assert poll_delay(running, now, clock_skew=60.0) == POLICY.interval(360.0)
 
 
 def test_poll_interval_without_times():
@@ -257,7 +261,7 @@ def test_poll_interval_of_a_creation_time_in_the_future():
     """A job that claims to be from the future is polled as a new one."""
     job = a_job("QUEUED", datetime_created="9999-12-31T23:59:59Z")
 
-    assert poll_delay(after((0.0, job)), 0.0) == POLICY.interval(0.0)
+    assert poll_delay(after((0.0, job)), 0.0) == POLICY.interval(QUEUED_SECONDS)
 
 
 CHANGES = [
