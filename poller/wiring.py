@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -14,7 +14,6 @@ from poller.config import Config, SinkConfig
 from poller.core.counters import Counters
 from poller.core.errors import ConfigError
 from poller.core.pacing import Random
-from poller.polling.waiter import JobWaiter, ProgressListener, WaitOptions
 from poller.runtime.bounded_read import READ_TIMEOUT, BoundedRead
 from poller.runtime.clock import Clock
 from poller.runtime.http_client import HttpClient
@@ -22,13 +21,15 @@ from poller.runtime.redaction import safe_line
 from poller.settings.sources import MEMORY
 from poller.sinks import Sink
 from poller.store import Store
-from poller.store.memory import MemoryStore
 from poller.store.open_errors import open_error
 from poller.store.sqlite import SqliteStore
 from poller.sutro.client import SutroClient
 from poller.sutro.list_planner import ListPlanner
 from poller.sutro.rate_limit import RateLimiter
 from poller.sutro.source import SutroSource
+
+if TYPE_CHECKING:  # the daemon has no waiter
+    from poller.polling.waiter import JobWaiter, ProgressListener, WaitOptions
 
 log = structlog.get_logger()
 
@@ -108,10 +109,12 @@ def build_waiter(
     clock: Clock,
     *,
     store: Store,
-    listener: ProgressListener,
-    options: WaitOptions,
-) -> JobWaiter:
+    listener: "ProgressListener",
+    options: "WaitOptions",
+) -> "JobWaiter":
     """Return a waiter, which records the events of its jobs in `store`."""
+    from poller.polling.waiter import JobWaiter  # noqa: PLC0415 - only for `wait`
+
     rate_limiter = build_rate_limiter(config, clock, random.random)
     return JobWaiter(
         source=build_source(
@@ -145,6 +148,8 @@ def build_store(config: Config, clock: Clock) -> Store:
         except OSError as error:
             raise open_error(path, error) from None
     if settings.store == MEMORY:
+        from poller.store.memory import MemoryStore  # noqa: PLC0415 - seldom used
+
         log.warning("store.not_persistent", error="undelivered events are lost at a restart")
         return MemoryStore(
             routes=routes,

@@ -27,13 +27,13 @@ JOB_ID_SCHEMA: Final = {"pattern": rf"^(?!\.{{1,2}}$){JOB_ID_CHARS}$"}
 class StrictModel(BaseModel):
     """A part of a request; unknown fields are rejected."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class ResponseModel(BaseModel):
     """The body of a response."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     @classmethod
     def of_row(cls, row: Row, **others: object) -> Self:

@@ -3,16 +3,15 @@
 import errno
 import os
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import anyio
 import structlog
 
-from poller.core.jobs import JOB_ID_RULE, is_job_id
+from poller.core.jobs import JOB_ID_RULE
+from poller.polling.jobs_text import decode_lines, parse_lines
 from poller.runtime.bounded_read import READ_TIMEOUT, BoundedRead
 from poller.runtime.files import read_regular
 
@@ -109,7 +108,7 @@ class JobsFile:
         is_old = time.time() - status.st_mtime >= STILL_SECONDS
         is_still = self._is_still and last is not None and version == last.version
         is_whole = is_old or is_still or raw[-1:] in {b"", b"\n", b"\r"}
-        job_ids, bad_lines = parse_lines(_lines(raw if is_whole else raw[: _end(raw)]))
+        job_ids, bad_lines = parse_lines(decode_lines(raw if is_whole else raw[: _end(raw)]))
         return Content(version, job_ids, bad_lines, is_whole)
 
 
@@ -120,27 +119,3 @@ def _version(status: os.stat_result) -> Version:
 def _end(raw: bytes) -> int:
     """Return where the last line begins."""
     return max(raw.rfind(b"\n"), raw.rfind(b"\r")) + 1
-
-
-def _lines(raw: bytes) -> Iterable[str]:
-    """Return the lines one by one: a million at once would hold up other threads."""
-    return TextIOWrapper(BytesIO(raw), encoding="utf-8-sig", errors="replace")
-
-
-def read_ids(path: Path) -> tuple[tuple[str, ...], list[int]]:
-    """Return the ids in a file, and the numbers of its bad lines. Raises OSError."""
-    job_ids, bad_lines = parse_lines(_lines(read_regular(path)[0]))
-    return tuple(job_ids), bad_lines
-
-
-def parse_lines(lines: Iterable[str]) -> tuple[dict[str, None], list[int]]:
-    """Return the ids of lines, with `#` for comments, and the numbers of the bad lines."""
-    job_ids: dict[str, None] = {}
-    bad_lines: list[int] = []
-    for number, line in enumerate(lines, start=1):
-        job_id = line.partition("#")[0].strip()
-        if is_job_id(job_id):
-            job_ids[job_id] = None
-        elif job_id:
-            bad_lines.append(number)
-    return job_ids, bad_lines

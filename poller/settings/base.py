@@ -45,6 +45,7 @@ class EnvSettings(BaseSettings):
         allow_inf_nan=False,
         hide_input_in_errors=True,
         env_ignore_empty=True,
+        defer_build=True,  # of the bases, which have no fields
         enable_decoding=False,  # lists take commas too: `parse_list` reads them
     )
 

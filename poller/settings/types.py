@@ -4,7 +4,6 @@ import json
 import re
 import ssl
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
@@ -13,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from poller.core.events import EVENT_TYPES
 from poller.core.jobs import JOB_ID_RULE, is_job_id
+from poller.core.spelling import closest
 from poller.runtime.address import ListenAddress, is_host, is_loopback
 from poller.settings.sources import MEMORY
 
@@ -158,10 +158,8 @@ def _check_event_types(names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(known)
     for name in names:
         if name not in EVENT_TYPES:
-            close = get_close_matches(name, known, n=1)
-            advice = (
-                f"did you mean {close[0]}?" if close else f"use * or some of {', '.join(known)}"
-            )
+            close = closest(name, known)
+            advice = f"did you mean {close}?" if close else f"use * or some of {', '.join(known)}"
             raise ValueError(f"{name[:64]!r} is not an event type; {advice}")
     return names
 

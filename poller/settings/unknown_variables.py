@@ -1,12 +1,12 @@
 """Unknown variables of this program, and the setting that each was probably meant to be."""
 
-import difflib
 import re
 from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from poller.core.spelling import closest
 from poller.settings.base import env_prefix
 from poller.settings.sources import DEFAULT, EnvSources, SourcedValue
 
@@ -103,7 +103,7 @@ def _explain(
         *(env_prefix(kind) + setting for kind, settings in kinds.items() for setting in settings),
     }
     free = possible - {*given, *(f"{variable}_FILE" for variable in given)}
-    if meant := _closest(name.upper(), free, CLEAR):
+    if meant := closest(name.upper(), free, CLEAR):
         return UnknownVariable(name, f"unknown variable; did you mean {meant}?", meant)
     if sink := _sink_of(name, kinds):
         names = ",".join([*sinks, sink])
@@ -111,13 +111,9 @@ def _explain(
         if sink == "webhook" and "POLLER_SINKS" not in given:
             advice = "has no effect without POLLER_WEBHOOK_URL"
         return UnknownVariable(name, advice, is_of_sink=True)
-    if meant := _closest(name.upper(), possible, POSSIBLE):
+    if meant := closest(name.upper(), possible, POSSIBLE):
         return UnknownVariable(name, f"unknown variable; did you mean {meant}?", meant)
     return UnknownVariable(name, "unknown variable; no setting of the daemon or of a sink has it")
-
-
-def _closest(name: str, names: Collection[str], cutoff: float) -> str | None:
-    return next(iter(difflib.get_close_matches(name, sorted(names), n=1, cutoff=cutoff)), None)
 
 
 def _sink_of(name: str, kinds: Mapping[str, Collection[str]]) -> str | None:

@@ -8,7 +8,6 @@ test a sink.
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Protocol
@@ -16,6 +15,7 @@ from typing import Any, Final, Protocol
 from poller.core.errors import ConfigError, DeliveryError
 from poller.core.events import Event
 from poller.core.outbox import Delivery
+from poller.core.spelling import closest
 from poller.runtime.http_values import OutboundSettings
 from poller.settings.base import Reloadable, SinkSettings, setting
 
@@ -92,8 +92,8 @@ def load_kind(name: str) -> SinkKind:
     for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=kind_name):
         return _load(entry_point)
     installed = installed_kinds()
-    close = get_close_matches(kind_name, installed, n=1)
-    advice = f"did you mean {close[0]}?" if close else OTHER_RECEIVERS
+    close = closest(kind_name, installed)
+    advice = f"did you mean {close}?" if close else OTHER_RECEIVERS
     raise ConfigError(
         f"POLLER_SINKS: unknown sink {kind_name!r} (installed: {', '.join(installed)}); {advice}"
     )

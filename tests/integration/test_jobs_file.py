@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from poller.core.jobs import JOB_ID_RULE, is_job_id
-from poller.polling.jobs_file import STILL_SECONDS, JobsFile, parse_lines
+from poller.polling.jobs_file import STILL_SECONDS, JobsFile
+from poller.polling.jobs_text import parse_lines
 from poller.polling.watchlist import FILE_POLL_INTERVAL, JobIds, Watchlist
 from poller.runtime.bounded_read import READ_TIMEOUT
 from tests.support.fake_disk import FakeDisk

@@ -13,6 +13,7 @@ from poller.cli.client import DaemonClient, DaemonError, connect, connect_briefl
 from poller.cli.output import print_rows
 from poller.core.formatting import failure_message
 from poller.core.job_status import TERMINAL_STATUSES, JobStatus
+from poller.polling.jobs_text import read_ids
 from poller.settings.daemon import Settings
 from poller.store.admin import StoreAdmin
 from poller.store.filters import EventFilter, Row
@@ -58,8 +59,6 @@ def named_ids(settings: Settings) -> tuple[str, ...]:
     """Return the IDs in the settings and in the jobs file, as far as it can be read."""
     if settings.jobs_file is None:
         return settings.job_ids
-    from poller.polling.jobs_file import read_ids  # noqa: PLC0415 - heavy, and seldom used
-
     try:
         return settings.job_ids + read_ids(settings.jobs_file)[0]
     except OSError:

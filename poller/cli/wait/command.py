@@ -20,7 +20,7 @@ from poller.core.errors import ConfigError, PollError
 from poller.core.formatting import format_duration
 from poller.core.jobs import JOB_ID_RULE
 from poller.core.state import JobEventType
-from poller.polling.jobs_file import read_ids
+from poller.polling.jobs_text import read_ids
 from poller.polling.waiter import JobResult, JobWaiter, WaitOptions, find_latest
 from poller.runtime import logging as logs
 from poller.runtime.clock import Clock
