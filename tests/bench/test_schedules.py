@@ -43,10 +43,10 @@ class Middle(Random):
 
 
 BY_HAND = [
-    # At 0, sqrt(60) and, once the job was observed running, sqrt(7.746 - 5 + 60) later.
-    (sutro_poller, Timeline(5.0, 15.0), Watched(3, 0.667)),
-    # The same without a start, by its age since creation: sqrt(7.746 + 60) later.
-    (sutro_poller, Timeline(15.5, 15.6), Watched(3, 0.377)),
+    # At 0, sqrt(240) and, once the job was observed running, sqrt(15.492 - 5 + 60) later.
+    (sutro_poller, Timeline(5.0, 23.0), Watched(3, 0.888)),
+    # The same without a start, by its age since creation: sqrt(15.492 + 240) later.
+    (sutro_poller, Timeline(31.0, 31.1), Watched(3, 0.376)),
     # At 0, 10, 20, 30.
     (fixed, Timeline(5.0, 25.0), Watched(4, 5.0)),
     # At 0, 0.5, 1.25, 2.375: half of 1, of 1.5 and of 2.25.
