@@ -212,3 +212,25 @@ async def test_commands_that_read_import_little(place: Place, verb: str):
 
     assert "does not exist" in process.err
     assert HEAVY.isdisjoint(process.out.split())
+
+
+CERTIFICATES = """\
+import ssl
+from contextlib import suppress
+from poller.cli import main
+with suppress(SystemExit):
+    main(["run"])
+from aiohttp.connector import _SSL_CONTEXT_UNVERIFIED, _SSL_CONTEXT_VERIFIED
+for context in (_SSL_CONTEXT_VERIFIED, _SSL_CONTEXT_UNVERIFIED, ssl.create_default_context()):
+    print(context.cert_store_stats()["x509"])
+"""
+
+
+async def test_certificates_are_read_for_contexts_that_verify_alone(place: Place):
+    """The daemon trusts the system's certificates, and reads them for no other context."""
+    python = str(place.command.with_name("python"))
+    async with place.started([python, "-c", CERTIFICATES], {}) as process:
+        await process.end()
+
+    verified, unverified, others = process.out.splitlines()[-3:]
+    assert (verified, unverified) == (others, "0")
