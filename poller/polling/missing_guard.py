@@ -12,6 +12,8 @@ from poller.sutro.port import Observation
 
 GUARD_JOBS: Final = 3
 GUARD_SHARE: Final = 0.9
+KNOWN_JOBS: Final = 100
+"""How many jobs that are known are remembered, or twice as many, while none is unknown."""
 RECHECK_SECONDS: Final = 60.0
 """Seconds for which no job is polled again to learn whether the API still knows other jobs."""
 
@@ -54,6 +56,8 @@ class MissingGuard:
             self.forget(job_id)  # it goes to the end: the first is rechecked first
             self._present[job_id] = self._now()
             self._last_present_at = max(self._last_present_at, seen.requested_at)
+            if not self._absent and len(self._present) > 2 * KNOWN_JOBS:
+                self._present = dict(islice(self._present.items(), KNOWN_JOBS, None))
         elif isinstance(result, NotFound):
             self._present.pop(job_id, None)
             self._absent.setdefault(job_id, self._now())
