@@ -179,8 +179,8 @@ def _with_jobs(page: Page) -> Page:
 
 def job_object(text: str | None) -> dict[str, Any] | None:
     """Return the recorded object of a job; None if there is none, or its row is damaged."""
-    try:
-        value = from_json(text or "null", allow_inf_nan=False)  # twice as fast as `json.loads`
+    try:  # twice as fast as `json.loads`, and its cache of values would hold thousands
+        value = from_json(text or "null", allow_inf_nan=False, cache_strings="keys")
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
