@@ -186,6 +186,15 @@ def test_one_failure_shows_among_many_ends() -> None:
     assert {float(rect.get("height", "")) for rect in rects(found, "failed")} == {MIN_BAR}
 
 
+def test_tables_begin_with_today() -> None:
+    """The rows of a table go back in time, without days that have nothing."""
+    ends = ONE.ends | {"SUCCEEDED": [5, *[0] * (DAYS - 2), 7]}
+
+    found = rows(chart(drawn(some_figures(ends=ends)), "Jobs ended per day"))
+
+    assert found[1:] == [["29 Nov", "1", "0", "7"], ["31 Oct", "0", "0", "5"]]
+
+
 def test_many_models_are_summed() -> None:
     """Of many models the cheapest share one color, and their costs are summed."""
     costs = {f"m{number}": today(2.0**-number) for number in range(12)}
