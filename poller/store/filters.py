@@ -22,6 +22,7 @@ TIME_COLUMNS: Final = frozenset(
         "next_attempt_at",
         "last_attempt_at",
         "ended_at",
+        "delivered_at",
         "oldest_at",
         "failing_since",
     }

@@ -1,6 +1,6 @@
 """The SQL of lists: with only the conditions that a filter has, each list is read by an index."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from poller.core.outbox import DeliveryStatus
@@ -15,6 +15,27 @@ _JOB_CONDITIONS: Final = {
     "state": "state = :state",
     "job": "job_id = :job AND deployment IN (SELECT deployment FROM deployments)",
 }
+
+_JOBS_IN_STATE: Final = """
+SELECT job_id, state, changed_at, iif(json_valid(job), job, NULL) AS job,
+       changed_at AS cursor_time, job_id AS cursor_key
+  FROM jobs
+ WHERE state = '{state}'
+   AND (changed_at, job_id) < (:cursor_time, :cursor_key)
+   AND (changed_at, job_id) >= (:last_time, :last_key)
+"""
+_LAST_JOB_IN_STATE: Final = """
+SELECT changed_at AS cursor_time, job_id AS cursor_key
+  FROM jobs
+ WHERE state = '{state}'
+   AND (changed_at, job_id) < (:cursor_time, :cursor_key)
+"""
+_OF_NAME_AND_MODEL: Final = """
+   AND json_valid(job)
+   AND (instr(lower(json_extract(job, '$.name')), :name) OR instr(lower(job_id), :name))
+   AND instr(lower(coalesce(json_extract(job, '$.model'), '')), :model)
+"""
+_LAST_CHANGED_FIRST: Final = " ORDER BY cursor_time DESC, cursor_key DESC\n"
 
 _EVENTS: Final = """
 SELECT id, type, subject AS job_id, occurred_at, recorded_at,
@@ -80,6 +101,21 @@ def jobs(given: Collection[str]) -> str:
     return f"{_JOBS}{where} ORDER BY changed_at DESC, job_id DESC\n LIMIT :limit"
 
 
+def jobs_in(states: Sequence[str], *, is_filtered: bool) -> str:
+    """Return the query of jobs in some states, the last changed first.
+
+    The states, which are words of this program, are written out: SQLite merges what the index has
+    of each, and reads no more than a page. With `is_filtered`, only those of a name and a model.
+    """
+    statement = _JOBS_IN_STATE + (_OF_NAME_AND_MODEL if is_filtered else "")
+    return f"{_union(statement, states)}{_LAST_CHANGED_FIRST} LIMIT :limit"
+
+
+def last_job_in(states: Sequence[str]) -> str:
+    """Return the query of the last job to read for a page of filtered jobs."""
+    return f"{_union(_LAST_JOB_IN_STATE, states)}{_LAST_CHANGED_FIRST} LIMIT 1 OFFSET :read - 1"
+
+
 def events(given: Collection[str], few: str | None = None) -> str:
     """Return the query of events, the latest first.
 
@@ -110,6 +146,10 @@ def deliveries(given: Collection[str], state: str | None, order: str = LATEST_FI
     if state is not None:
         where += f"   AND {_STATUS[state]}\n"
     return f"{_DELIVERIES.format(tables=tables)}{where}{order}\n LIMIT :limit"
+
+
+def _union(statement: str, states: Sequence[str]) -> str:
+    return " UNION ALL ".join(statement.format(state=state) for state in states)
 
 
 def _where(conditions: Mapping[str, str], given: Collection[str]) -> str:

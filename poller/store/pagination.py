@@ -84,7 +84,7 @@ def jobs_page(
         values = {"ids": json.dumps(ids), "limit": missing}
         return found + select(db, admin_sql.UNSEEN_JOBS, values)
 
-    return _with_jobs(_page(admin.read(work), wanted.limit))
+    return with_jobs(page_of(admin.read(work), wanted.limit))
 
 
 def watched_page(
@@ -97,7 +97,7 @@ def watched_page(
     chosen = sorted(ids) if is_filtered else nsmallest(wanted.limit + 1, ids)
     values = _values(wanted, START) | {"ids": json.dumps(chosen)}
     rows = admin.read(lambda db: select(db, admin_sql.WATCHED_JOBS, values))
-    return _with_jobs(_page(rows, wanted.limit))
+    return with_jobs(page_of(rows, wanted.limit))
 
 
 def events_page(admin: "StoreAdmin", wanted: EventFilter, after: Cursor | None = None) -> Page:
@@ -117,7 +117,7 @@ def events_page(admin: "StoreAdmin", wanted: EventFilter, after: Cursor | None =
         time, key = last or FIRST_EVENT
         statement = list_sql.events(wanted.given, state)
         rows = select(db, statement, values | {"last_time": time, "last_key": key})
-        page = _page(rows, wanted.limit)
+        page = page_of(rows, wanted.limit)
         return replace(page, after=(time, key)) if last and page.after is None else page
 
     page = admin.read(work)
@@ -130,7 +130,7 @@ def deliveries_page(admin: "StoreAdmin", wanted: EventFilter, after: Cursor | No
     """Return deliveries, the latest first."""
     statement = list_sql.deliveries(wanted.given, wanted.state)
     values = _values(wanted, after or (0.0, MAX_ROWID))
-    return _page(admin.read(lambda db: select(db, statement, values)), wanted.limit)
+    return page_of(admin.read(lambda db: select(db, statement, values)), wanted.limit)
 
 
 class StreamPosition(NamedTuple):
@@ -165,13 +165,15 @@ def _values(wanted: EventFilter, after: Cursor) -> dict[str, Any]:
     return wanted.values | {"cursor_time": time, "cursor_key": key, "limit": wanted.limit + 1}
 
 
-def _page(rows: list[Row], limit: int) -> Page:
+def page_of(rows: list[Row], limit: int) -> Page:
+    """Return a page of the rows of a query, which read one more than the limit if there was one."""
     shown = rows[:limit]
     cursors: list[Cursor] = [(row.pop("cursor_time", 0.0), row.pop("cursor_key")) for row in shown]
     return Page(shown, cursors[-1] if len(rows) > len(shown) else None)
 
 
-def _with_jobs(page: Page) -> Page:
+def with_jobs(page: Page) -> Page:
+    """Return a page whose rows have the job objects in place of their texts."""
     for row in page.rows:
         row["job"] = job_object(row["job"])
     return page

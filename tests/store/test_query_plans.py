@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 
 from poller import store
+from poller.core.job_status import JobStatus
 from poller.core.outbox import DeliveryStatus
 from poller.store import list_sql, schema
 
@@ -67,6 +68,9 @@ def lists() -> Iterator[tuple[str, str]]:
     for given in subsets("job", "state"):
         kind = "of job" if "job" in given else ""
         yield f"list_sql.jobs {kind}".strip(), list_sql.jobs(given)
+    yield "list_sql.jobs_in", list_sql.jobs_in(tuple(JobStatus), is_filtered=False)
+    yield "list_sql.jobs_in of name", list_sql.jobs_in(tuple(JobStatus), is_filtered=True)
+    yield "list_sql.last_job_in", list_sql.last_job_in(tuple(JobStatus))
     for given in subsets("job", "type", "sink", "state"):
         yield "list_sql.events", list_sql.events(given)
     for given in subsets("job", "type"):

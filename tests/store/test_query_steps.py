@@ -15,11 +15,13 @@ from poller.core.outbox import DAY, Pruned, WriteBatch
 from poller.core.state import Phase
 from poller.store import admin as admin_module
 from poller.store import database, figures, opening
+from poller.store import overview as overview_module
 from poller.store.admin import StoreAdmin
 from poller.store.connection import connect
 from poller.store.costs import GROUPS
 from poller.store.figures import read_figures
 from poller.store.filters import EventFilter
+from poller.store.overview import JobFilter, events_of_job, jobs_in_states, last_deliveries
 from poller.store.pagination import events_page, jobs_page, watched_page
 from poller.store.sqlite import SqliteStore
 from tests.support.builders import FINAL, a_job
@@ -94,6 +96,21 @@ async def end_elsewhere(store: SqliteStore, _admin: StoreAdmin) -> None:
     await store.write(WriteBatch(states=[state]))
 
 
+async def overview(_store: SqliteStore, admin: StoreAdmin) -> None:
+    """Read what the page has of the history."""
+    assert jobs_in_states(
+        admin, JobFilter(states=("FAILED", "SUCCEEDED", "RUNNING"), limit=10)
+    ).rows
+    assert last_deliveries(admin)
+    assert events_of_job(admin, JOB, 10)
+
+
+async def search(_store: SqliteStore, admin: StoreAdmin) -> None:
+    """Search the history for a name that no job has."""
+    wanted = JobFilter(states=("FAILED", "SUCCEEDED"), name="x-", limit=10)
+    assert jobs_in_states(admin, wanted).after
+
+
 VERBS: Final[dict[str, Verb]] = {
     "start": open_again,
     "send": send,
@@ -104,6 +121,8 @@ VERBS: Final[dict[str, Verb]] = {
     "watched": watched,
     "jobs": page(jobs_page),
     "jobs by state": page(jobs_page, state="FAILED"),
+    "overview": overview,
+    "search": search,
     "events": page(events_page),
     "events by type": page(events_page, type="job.succeeded"),
     "events of a job": page(events_page, job=JOB),
@@ -139,8 +158,12 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
     return counted
 
 
-async def test_steps_do_not_grow_with_the_history(tmp_path: Path, steps: Steps) -> None:
+async def test_steps_do_not_grow_with_the_history(
+    tmp_path: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A start, a delivery, a sweep and each page take as many steps with ten times the rows."""
+    for limit in ("READ_JOBS", "READ_DELIVERIES"):
+        monkeypatch.setattr(overview_module, limit, 100)
     counts: dict[str, list[int]] = {name: [] for name in VERBS}
     for contents in (FEW, MANY):
         path = tmp_path / f"{contents.jobs}.db"
