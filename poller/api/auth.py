@@ -13,11 +13,14 @@ from aiohttp.typedefs import Handler
 
 from poller.api.context import ApiContext
 from poller.api.endpoint import CONTEXT, PUBLIC_PATHS
+from poller.api.page import accepts_session, is_page, needs_no_token
+from poller.api.page.session import has_session
 from poller.api.problems import Problem
 from poller.runtime.address import LOCALHOST, is_ip
 
 CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="sutro-poller"'}
 JSON: Final = "application/json"
+FORM: Final = "application/x-www-form-urlencoded"
 OWN_SITES: Final = frozenset({"none", "same-origin"})
 """Values of Sec-Fetch-Site, which browsers send, for addresses typed in and for own pages."""
 HOST: Final = re.compile(r"(?P<host>[a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE)
@@ -31,8 +34,9 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
         _check_host(request, context)
         _check_origin(request)
         _check_token(request, context)
-        if request.body_exists and request.content_type != JSON:
-            raise Problem("unsupported-media-type", f"send Content-Type: {JSON}")
+        content_type = FORM if is_page(request) else JSON
+        if request.body_exists and request.content_type != content_type:
+            raise Problem("unsupported-media-type", f"send Content-Type: {content_type}")
     return await handler(request)
 
 
@@ -56,6 +60,10 @@ def _check_origin(request: web.Request) -> None:
     # A proxy in front may speak TLS.
     if origin is not None and origin.lower() not in {f"http://{host}", f"https://{host}"}:
         raise Problem("cross-origin", "the Origin header does not match the Host header")
+    # Any page can send a form, and a browser says which: one of them is there.
+    is_anonymous = origin is None and "Sec-Fetch-Site" not in request.headers
+    if is_anonymous and request.method == "POST" and is_page(request):
+        raise Problem("cross-origin", "a form needs an Origin or a Sec-Fetch-Site header")
 
 
 def _check_token(request: web.Request, context: ApiContext) -> None:
@@ -64,6 +72,10 @@ def _check_token(request: web.Request, context: ApiContext) -> None:
         if not context.address.is_local:
             detail = "set POLLER_LISTEN_TOKEN to serve more than probes, metrics and the version"
             raise Problem("forbidden", detail)
+        return
+    if needs_no_token(request):
+        return
+    if accepts_session(request) and has_session(request, context, token):
         return
     scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
     is_right = hmac.compare_digest(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from secrets import token_bytes
 from typing import Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 import anyio
@@ -43,7 +44,8 @@ class RunningDaemon(NamedTuple):
 class ApiContext:
     """The daemon as the API sees it.
 
-    `limit_unread` closes connections whose clients leave too much unread.
+    `limit_unread` closes connections whose clients leave too much unread. `session_key` is for the
+    cookies of this process. `messages` are the results of actions, by a random name.
     """
 
     config: Config
@@ -54,6 +56,8 @@ class ApiContext:
     limit_unread: Callable[[], None] = field(default=lambda: None, init=False)
     busy_connections: set[object] = field(default_factory=set, init=False)
     streams: int = field(default=0, init=False)
+    session_key: bytes = field(default_factory=partial(token_bytes, 32), init=False, repr=False)
+    messages: dict[str, str] = field(default_factory=dict, init=False)
     _daemon: RunningDaemon | None = field(default=None, init=False)
     _query_limiter: anyio.CapacityLimiter = field(
         default_factory=lambda: anyio.CapacityLimiter(CONCURRENT_QUERIES), init=False

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import anyio
 from aiohttp import web
@@ -21,6 +22,7 @@ PUBLIC_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/
 """Served without a token and for any host name. Their queries are ignored."""
 BODY_TIMEOUT: Final = 10.0
 """Seconds within which a body must arrive."""
+MAX_FORM_FIELDS: Final = 20
 MESSAGES: Final = {
     "extra_forbidden": "is unknown",
     "missing": "is required",
@@ -38,8 +40,8 @@ class Endpoint:
     """One operation, which the docstring of its handler documents.
 
     `handler` takes the context and, by the names of its parameters, the request, the models of its
-    `query` and `body`, and variable parts of the path. `problems` are the types that only some
-    operations raise.
+    `query` and of its `body` or `form`, and variable parts of the path. `problems` are the types
+    that only some operations raise.
     """
 
     method: str
@@ -85,9 +87,21 @@ class Endpoint:
                 body = await _read_body(request)
                 with _reporting("body"):
                     arguments["body"] = models["body"].model_validate_json(body, strict=True)
+            elif "form" in models:
+                fields = _parse_form(await _read_body(request))
+                with _reporting("form"):
+                    arguments["form"] = models["form"].model_validate(fields)
             elif request.body_exists:  # it may have been meant to limit the request
                 raise Problem("invalid", "body: must be empty; use query parameters")
         return {name: value for name, value in arguments.items() if name in models}
+
+
+def _parse_form(body: bytes) -> dict[str, str]:
+    """Return the fields of a form that are not empty."""
+    try:
+        return dict(parse_qsl(body.decode(errors="replace"), max_num_fields=MAX_FORM_FIELDS))
+    except ValueError:
+        raise Problem("invalid", f"form: has more than {MAX_FORM_FIELDS} fields") from None
 
 
 async def _read_body(request: web.Request) -> bytes:

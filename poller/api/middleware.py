@@ -10,8 +10,9 @@ from aiohttp.typedefs import Handler
 
 from poller import __version__
 from poller.api.endpoint import CONTEXT
-from poller.api.problems import Problem
-from poller.core.errors import NoMatch, StoreError
+from poller.api.page import is_page, problem_page
+from poller.api.problems import Problem, from_store
+from poller.core.errors import StoreError
 from poller.runtime.instance_key import CHALLENGE, PROOF, proof
 
 PROBLEM_JSON: Final = "application/problem+json"
@@ -28,16 +29,15 @@ log = structlog.get_logger()
 
 @web.middleware
 async def report_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Return whatever is raised as a problem document."""
+    """Return whatever is raised as a problem document; as a page where that was requested."""
     try:
         return await handler(request)
-    except Problem as problem:
-        return _response(problem)
+    except Problem as raised:
+        problem = raised
     except web.HTTPException as error:
-        return _response(_from_aiohttp(error))
+        problem = _from_aiohttp(error)
     except StoreError as error:
-        kind = "not-found" if isinstance(error, NoMatch) else "store-unavailable"
-        return _response(Problem(kind, str(error)))
+        problem = from_store(error)
     except Exception:  # a bug in one request must not end the daemon
         request_id, resource = token_hex(4), request.match_info.route.resource
         route = resource.canonical if resource else ""
@@ -45,12 +45,14 @@ async def report_problems(request: web.Request, handler: Handler) -> web.StreamR
             "api.request_failed", method=request.method, route=route, request_id=request_id
         )
         detail = f"the log of the daemon has the cause, with request_id {request_id}"
-        return _response(Problem("internal-error", detail))
+        problem = Problem("internal-error", detail)
+    return await problem_page(request, problem) if is_page(request) else _response(problem)
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Add the headers that every response has, and the proof that a client has requested."""
-    response.headers.update(HEADERS)
+    caching = response.headers.get("Cache-Control", HEADERS["Cache-Control"])
+    response.headers.update(HEADERS | {"Cache-Control": caching})
     key, challenge = request.app[CONTEXT].status.instance_key, request.headers.get(CHALLENGE)
     if key and challenge:
         response.headers[PROOF] = proof(key, challenge)

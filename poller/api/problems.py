@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from pydantic import Field
 
 from poller.api.models import ResponseModel
-from poller.core.errors import PollerError
+from poller.core.errors import NoMatch, PollerError, StoreError
 
 DOCS_URL: Final = "https://github.com/sutro-poller/sutro-poller/blob/main/docs/http-api.md#problem-"
 RETRY_AFTER_SECONDS: Final = 5
@@ -82,3 +82,8 @@ class Problem(PollerError):
         is_temporary = status == HTTPStatus.SERVICE_UNAVAILABLE
         retry_after = {"Retry-After": str(RETRY_AFTER_SECONDS)} if is_temporary else {}
         self.headers = {**(headers or {}), **retry_after}
+
+
+def from_store(error: StoreError) -> Problem:
+    """Return the problem of an error of the store."""
+    return Problem("not-found" if isinstance(error, NoMatch) else "store-unavailable", str(error))

@@ -9,6 +9,7 @@ from poller.api.auth import authorize
 from poller.api.context import ApiContext
 from poller.api.endpoint import CONTEXT, Endpoint
 from poller.api.middleware import add_headers, report_problems
+from poller.api.page import PAGES, Page
 
 MAX_BODY_BYTES: Final = 256 * 1024
 
@@ -40,12 +41,12 @@ def application(context: ApiContext) -> web.Application:
     """Return the web application of a daemon."""
     app = web.Application(middlewares=[report_problems, authorize], client_max_size=MAX_BODY_BYTES)
     app[CONTEXT] = context
-    app.add_routes(_route(endpoint) for endpoint in ENDPOINTS)
+    app.add_routes(_route(endpoint) for endpoint in (*ENDPOINTS, *PAGES))
     app.on_response_prepare.append(add_headers)
     return app
 
 
-def _route(endpoint: Endpoint) -> web.RouteDef:
+def _route(endpoint: Endpoint | Page) -> web.RouteDef:
     if endpoint.handler is stream.stream_events:  # a HEAD of it would never end
         return web.get(endpoint.path, endpoint.serve, allow_head=False)
     # Braces may be in an id, but not in a variable of aiohttp as it is.
