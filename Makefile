@@ -12,8 +12,8 @@ WORKERS := -n 3 --dist worksteal
 FAST := core settings cli store adapters test_virtual.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test test-fast test-python test-sdk test-deploy test-faults bench install lint \
-	format generate requirements wheel clean
+.PHONY: help demo docs test test-fast test-python test-sdk test-browser test-deploy test-faults \
+	bench install lint format generate requirements wheel clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -21,9 +21,10 @@ help: ## List the targets
 demo: build/demo/.installed ## Run the daemon against a simulated API; no API key needed
 	@build/demo/bin/python -m poller demo
 
-test: lint ## Run all checks and tests except test-sdk and test-deploy
+test: lint ## Run all checks and tests except test-sdk, test-browser and test-deploy
 	PYTHONHASHSEED=0 $(PYTEST) $(WORKERS) --cov --cov-report=term
 	@echo "Not run: make test-sdk, which installs the official SDK (520 MB) and uv,"
+	@echo "make test-browser, which needs Debian's Chromium,"
 	@echo "and make test-deploy, which boots systemd and runs container engines as root."
 
 test-fast: $(VENV)/.installed ## Run the fast tests, in about a minute
@@ -34,6 +35,10 @@ test-python: ## Run the fast tests on another Python: make test-python PYTHON=py
 
 test-sdk: $(VENV)/.installed ## Test against the official SDK (520 MB), and the wheel under uv
 	$(PYTEST) -m sdk tests/sdk_compat
+
+test-browser: $(VENV)/.installed ## Test the pages in a browser (Debian's chromium)
+	$(BIN)/pip install --quiet --require-hashes --no-deps -r tests/browser/requirements.txt
+	$(PYTEST) -m browser tests/browser
 
 test-deploy: $(VENV)/.installed build/deploy/.installed ## Test deploy/ with systemd and containers (root, Debian)
 	$(PYTEST) -m deploy tests/deploy
@@ -71,6 +76,8 @@ requirements: ## Pin the dependencies of pyproject.toml (needs uv)
 		-c deploy/requirements.txt -o tests/requirements.txt
 	uv pip compile $(PIN) --group pyproject.toml:build \
 		-c tests/requirements.txt -o deploy/container/build.txt
+	uv pip compile $(PIN) --group pyproject.toml:browser \
+		-c tests/requirements.txt -o tests/browser/requirements.txt
 	uv pip compile $(PIN) --group pyproject.toml:deploy \
 		-c tests/requirements.txt -o tests/deploy/requirements.txt
 	uv pip compile $(PIN) --group pyproject.toml:docs -o docs/requirements.txt

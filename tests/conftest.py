@@ -20,7 +20,7 @@ settings.register_profile("ci", derandomize=True, deadline=None, database=None)
 settings.register_profile("thorough", deadline=None, database=None, max_examples=5_000)
 settings.load_profile("ci")
 
-SLOW: Final = ("slow", "sdk", "deploy")
+SLOW: Final = ("slow", "sdk", "deploy", "browser")
 SLOW_TIMEOUT: Final = 3_000.0
 """Real seconds that a test with a marker of SLOW may take; the others have 300."""
 
@@ -37,6 +37,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than 5 s; `make test-fast` leaves it out.")
     config.addinivalue_line(
         "markers", "sdk: installs the official SDK and uv from the package index; `make test-sdk`."
+    )
+    config.addinivalue_line(
+        "markers", "browser: opens the pages in Debian's Chromium; `make test-browser`."
     )
     config.addinivalue_line(
         "markers", "deploy: runs deploy/ with systemd and containers, as root; `make test-deploy`."
