@@ -9,7 +9,7 @@ PYTEST = timeout -v -s KILL $$(($(LIMIT) + 3600)) $(BIN)/pytest --session-timeou
 # Some tests wait, hence one worker more than two cores need. One that has no tests left takes over
 # some of another's, so that slow tests at the end are shared.
 WORKERS := -n 3 --dist worksteal
-FAST := core settings cli store adapters test_virtual.py
+FAST := core settings cli store adapters receive test_virtual.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo docs test test-fast test-python test-sdk test-browser test-deploy test-faults \
@@ -67,7 +67,7 @@ format: $(VENV)/.installed ## Format the code
 docs: build/docs/.installed ## Build the documentation into build/site; a warning fails
 	build/docs/bin/zensical build --clean --strict
 
-generate: $(VENV)/.installed ## Write config/, the OpenAPI document and the generated parts of docs/
+generate: $(VENV)/.installed ## Write config/, the OpenAPI document, the types of events and parts of docs/
 	$(BIN)/python tests/generate.py
 
 requirements: ## Pin the dependencies of pyproject.toml (needs uv)

@@ -1,4 +1,4 @@
-"""Write config/*.env, poller/api/openapi.json and the generated parts of docs/."""
+"""Write config/*.env, the OpenAPI document, the types of events, and parts of docs/."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from poller.config import Config, load
 from poller.settings.base import EnvSettings, default_text, env_prefix, variables
 from poller.settings.daemon import PREFIX, Settings
 from poller.settings.sources import SourcedValue
-from tests.docs import reference
+from tests.docs import event_types, reference
 from tests.docs.openapi import Document
 
 ROOT: Final = Path(__file__).parents[1]
@@ -115,7 +115,9 @@ def generated() -> dict[str, str]:
         "config/poller.env": template(),
         "config/minimal.env": example(MINIMAL_TITLE, MINIMAL),
         "config/sidecar.env": example(SIDECAR_TITLE, SIDECAR),
+        "docs/events.d.ts": event_types.typescript(),
         "poller/api/openapi.json": Document().text(),
+        "poller/receive/events.py": event_types.python(),
     } | {
         path.relative_to(ROOT).as_posix(): filled(page, parts)
         for path, page in pages.items()

@@ -2,17 +2,14 @@
 
 import argparse
 import base64
-import hmac
 import json
 import os
 import secrets
 import signal
 import sys
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
 
 import anyio
 from aiohttp import web
@@ -20,15 +17,20 @@ from anyio.abc import Process
 
 from poller.cli import exit_codes as codes
 from poller.cli import print_error, print_output
-from poller.core.events import TERMINAL_EVENTS
+from poller.receive import (
+    Event,
+    InvalidWebhook,
+    JobCancelled,
+    JobFailed,
+    JobSucceeded,
+    verify,
+)
 from poller.sinks.text import format_details
 from poller.sutro.simulator.script import demo_jobs
 from poller.sutro.simulator.server import Simulator, listen, serve
 
 JOBS: Final = 6
 TIME_LIMIT: Final = 120.0
-TOLERANCE: Final = 300.0
-"""Seconds that the timestamp of a webhook may be off, as in the libraries of Standard Webhooks."""
 
 
 def run(_arguments: argparse.Namespace) -> int:
@@ -41,46 +43,30 @@ class Receiver:
     """Verify the signature of each webhook, and print its event."""
 
     secret: str
-    events: list[dict[str, Any]] = field(default_factory=list)
-    ids: set[str] = field(default_factory=set)
+    events: list[Event] = field(default_factory=list)
     rejected: int = 0
     is_read: bool = True
     all_ended: anyio.Event = field(default_factory=anyio.Event)
 
     async def receive(self, request: web.Request) -> web.Response:
-        """Respond with 204 to a webhook with a valid signature, else with 400."""
-        body = await request.read()
-        if not is_genuine(self.secret, request.headers, body, now=time.time()):
+        """Respond with 204 to a webhook with a valid signature, else with 401."""
+        try:
+            event = verify(request.headers, await request.read(), self.secret)
+        except InvalidWebhook as error:
             self.rejected += 1
-            return web.Response(status=400)
-        event = json.loads(body)
+            return web.Response(status=error.status)
         self.events.append(event)
-        self.ids.add(request.headers["webhook-id"])
-        job, details = event["data"]["job"], format_details(event["data"])
-        self.is_read = print_output(f"{event['type']:<17} {job['job_id']:<6}  {details}")
+        details = format_details(event.data)
+        self.is_read = print_output(f"{event.type:<17} {event.data['job']['job_id']:<6}  {details}")
         if len(self.ends) >= JOBS or not self.is_read:
             self.all_ended.set()
         return web.Response(status=204)
 
     @property
-    def ends(self) -> list[dict[str, Any]]:
+    def ends(self) -> list[JobSucceeded | JobFailed | JobCancelled]:
         """Return the events of jobs that ended."""
-        return [event for event in self.events if event["type"] in TERMINAL_EVENTS]
-
-
-def is_genuine(secret: str, headers: Mapping[str, str], body: bytes, *, now: float) -> bool:
-    """Return whether the webhook is signed and recent, as a receiver checks it.
-
-    It follows Standard Webhooks 1.0 and shares no code with the sink that signs.
-    """
-    timestamp = headers.get("webhook-timestamp", "")
-    if not timestamp.isdecimal() or abs(now - int(timestamp)) > TOLERANCE:
-        return False
-    content = f"{headers.get('webhook-id', '')}.{timestamp}.".encode() + body
-    digest = hmac.digest(base64.b64decode(secret.removeprefix("whsec_")), content, "sha256")
-    expected = b"v1," + base64.b64encode(digest)
-    signatures = headers.get("webhook-signature", "").encode().split()
-    return any(hmac.compare_digest(expected, signature) for signature in signatures)
+        kinds = (JobSucceeded, JobFailed, JobCancelled)
+        return [event for event in self.events if isinstance(event, kinds)]
 
 
 async def play_demo() -> int:
@@ -165,16 +151,17 @@ def daemon_environment(
 def report(receiver: Receiver, *, requests: int, code: int) -> int:
     """Print what happened; return the exit code. Without a reader of stdout nothing went wrong."""
     ends = receiver.ends
-    cost = sum(event["data"]["job"]["job_cost"] or 0 for event in ends)
+    cost = sum(event.job.job_cost or 0 for event in ends)
+    ids = {event.id for event in receiver.events}
     is_ok = len(ends) == JOBS and not receiver.rejected and code == 0
     print_output(
         f"\n{len(ends)} of {JOBS} jobs ended; {len(receiver.events)} webhooks, all signatures "
-        f"{'verified' if not receiver.rejected else 'NOT verified'}, {len(receiver.ids)} ids."
+        f"{'verified' if not receiver.rejected else 'NOT verified'}, {len(ids)} ids."
     )
     print_output(
         f"{requests} requests to the API, ${cost:.4f} in all; the daemon exited with {code}."
     )
     if not is_ok:
         print_output("The demo failed.")
-        print_output(json.dumps(receiver.events, indent=2))
+        print_output(json.dumps([event.data for event in receiver.events], indent=2))
     return codes.OK if is_ok or not receiver.is_read else codes.FAILURE

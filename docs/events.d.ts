@@ -1,0 +1,226 @@
+// The types of events, written by `make generate` from poller/event.schema.json. Later versions may
+// add fields and types. Times are RFC 3339 in UTC, durations are seconds, costs are US dollars.
+
+/**
+ * The job, with the API's field names. A field is null if the API has no value, or one of a wrong
+ * type. Prompts and output schemas are never included.
+ */
+export interface Job {
+  /** The job's ID in the API. */
+  job_id: string;
+  /** The job's name. */
+  name: string | null;
+  /** The job's description. */
+  description: string | null;
+  /** The model. */
+  model: string | null;
+  /** The status in capitals, or the API's own text if the status is unknown. */
+  status: string;
+  /** The priority, 0 or 1. */
+  job_priority: number | null;
+  /** The ID of the input dataset. */
+  dataset_id: string | null;
+  /** The number of input rows. */
+  num_rows: number | null;
+  /** The number of input tokens. */
+  input_tokens: number | null;
+  /** The number of output tokens. */
+  output_tokens: number | null;
+  /** The cost in US dollars; null until the API has calculated it. */
+  job_cost: number | null;
+  /** The estimated cost in US dollars. */
+  cost_estimate: number | null;
+  /**
+   * The reason of a failure, usually with a text in message. A reason that is too large is
+   * shortened to {message, truncated: true}.
+   */
+  failure_reason: Record<string, unknown> | null;
+  /** The time of creation. */
+  datetime_created: string | null;
+  /** The time of the start. */
+  datetime_started: string | null;
+  /** The time of the end. */
+  datetime_completed: string | null;
+}
+
+/** A job that was never observed. */
+export interface UnobservedJob {
+  /** The job's ID in the API. */
+  job_id: string;
+}
+
+/**
+ * How late the change was detected, by the API's clock. Its responses show that clock to about half
+ * a second.
+ */
+export interface Detection {
+  /**
+   * The start of the last poll before the change was detected; null if there was none since the
+   * poller started.
+   */
+  previous_poll_at: string | null;
+  /**
+   * Seconds from when the API could show the change to its detection. The wait for the last fields
+   * of an end comes later and is not included. Null if the API has no time of the change.
+   */
+  lag_seconds: number | null;
+  /** Seconds from the previous poll to the detection: the upper bound of the lag. */
+  lag_max_seconds: number | null;
+  /**
+   * Seconds for which the API did not show the change, as far as the previous poll shows. Null
+   * without that poll or the API's time of the change.
+   */
+  visibility_delay_seconds: number | null;
+}
+
+/** The data of an event about a job. Later versions may add keys: ignore unknown keys. */
+export interface JobData {
+  /** The time of observation, by the clock of the poller. */
+  observed_at: string;
+  /** The host of the API. */
+  deployment: string;
+  job: Job | UnobservedJob;
+  /**
+   * The most advanced status observed before; null if there was none. A status that the job passed
+   * between two polls is left out.
+   */
+  previous_status: "SUBMITTED" | "PENDING" | "QUEUED" | "STARTING" | "RUNNING" | "CANCELLING" | "SUCCEEDED" | "FAILED" | "CANCELLED" | null;
+  /** The number of this event among the events of the job, from 1. */
+  sequence: number;
+  /**
+   * For an ended job: whether the API had added datetime_completed, job_cost, the tokens and, if it
+   * failed, failure_reason. After an end with false, job.settled follows if the API adds what is
+   * missing within seven days. Null for other events.
+   */
+  final: boolean | null;
+  /**
+   * Seconds from datetime_created to datetime_started; null if either is missing or they run
+   * backwards.
+   */
+  queue_seconds: number | null;
+  /**
+   * Seconds from datetime_started to datetime_completed; null if either is missing or they run
+   * backwards.
+   */
+  run_seconds: number | null;
+  /** How late a start or an end was detected; null for other events. */
+  detection: Detection | null;
+}
+
+/**
+ * The data of an event about the poller itself. Later versions may add keys: ignore unknown keys.
+ */
+export interface PollerData {
+  /** The time of observation, by the clock of the poller. */
+  observed_at: string;
+  /** The host of the API. */
+  deployment: string;
+  /** What was rejected, in one line. */
+  reason?: string;
+  /** The name of the sink. */
+  sink?: string;
+}
+
+/** The job started: it was first observed running. */
+export interface JobStarted {
+  type: "job.started";
+  timestamp: string;
+  data: JobData & { job: Job; final: null };
+}
+
+/** The job succeeded. */
+export interface JobSucceeded {
+  type: "job.succeeded";
+  timestamp: string;
+  data: JobData & { job: Job; final: boolean };
+}
+
+/** The job failed; job.failure_reason has the reason if the API has one. */
+export interface JobFailed {
+  type: "job.failed";
+  timestamp: string;
+  data: JobData & { job: Job; final: boolean };
+}
+
+/** The job was cancelled. */
+export interface JobCancelled {
+  type: "job.cancelled";
+  timestamp: string;
+  data: JobData & { job: Job; final: boolean };
+}
+
+/**
+ * The API has added fields that were missing when the end of the job was reported. At most once for
+ * each job.
+ */
+export interface JobSettled {
+  type: "job.settled";
+  timestamp: string;
+  data: JobData & { job: Job; final: boolean };
+}
+
+/**
+ * The API has not known the job for some time. job is the job as last observed, or only its ID if
+ * it was never observed.
+ */
+export interface JobMissing {
+  type: "job.missing";
+  timestamp: string;
+  data: JobData & { job: Job | UnobservedJob; final: null };
+}
+
+/** The API knows a missing job again. */
+export interface JobFound {
+  type: "job.found";
+  timestamp: string;
+  data: JobData & { job: Job; final: null };
+}
+
+/** The job seems to have ended, but with an unknown status. */
+export interface JobUnrecognised {
+  type: "job.unrecognised";
+  timestamp: string;
+  data: JobData & { job: Job; final: null };
+}
+
+/** The API rejected the API key: no job can be polled until the key is corrected. */
+export interface PollerAuthFailed {
+  type: "poller.auth_failed";
+  timestamp: string;
+  data: PollerData & { reason: string };
+}
+
+/** The API accepts the API key again. */
+export interface PollerAuthRecovered {
+  type: "poller.auth_recovered";
+  timestamp: string;
+  data: PollerData;
+}
+
+/** A sink was disabled; its events are kept until it is enabled. */
+export interface PollerSinkDisabled {
+  type: "poller.sink_disabled";
+  timestamp: string;
+  data: PollerData & { sink: string; reason: string };
+}
+
+/** A test of a sink by an operator. */
+export interface PollerTest {
+  type: "poller.test";
+  timestamp: string;
+  data: PollerData & { sink: string };
+}
+
+export type Event =
+  | JobStarted
+  | JobSucceeded
+  | JobFailed
+  | JobCancelled
+  | JobSettled
+  | JobMissing
+  | JobFound
+  | JobUnrecognised
+  | PollerAuthFailed
+  | PollerAuthRecovered
+  | PollerSinkDisabled
+  | PollerTest;

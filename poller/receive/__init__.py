@@ -1,0 +1,56 @@
+"""Receive webhooks of the daemon: verify the signature, read the event, and drop repetitions.
+
+    event = verify(request.headers, request.body, secret)
+    if event.id not in seen:
+        work(event)
+        seen.add(event.id)
+
+This package needs the standard library alone, and imports nothing else of sutro-poller.
+"""
+
+from poller.receive.events import (
+    Detection,
+    Event,
+    Job,
+    JobCancelled,
+    JobEvent,
+    JobFailed,
+    JobFound,
+    JobMissing,
+    JobSettled,
+    JobStarted,
+    JobSucceeded,
+    JobUnrecognised,
+    PollerAuthFailed,
+    PollerAuthRecovered,
+    PollerEvent,
+    PollerSinkDisabled,
+    PollerTest,
+    UnobservedJob,
+)
+from poller.receive.seen import SeenEvents
+from poller.receive.signature import InvalidWebhook, verify
+
+__all__ = [
+    "Detection",
+    "Event",
+    "InvalidWebhook",
+    "Job",
+    "JobCancelled",
+    "JobEvent",
+    "JobFailed",
+    "JobFound",
+    "JobMissing",
+    "JobSettled",
+    "JobStarted",
+    "JobSucceeded",
+    "JobUnrecognised",
+    "PollerAuthFailed",
+    "PollerAuthRecovered",
+    "PollerEvent",
+    "PollerSinkDisabled",
+    "PollerTest",
+    "SeenEvents",
+    "UnobservedJob",
+    "verify",
+]

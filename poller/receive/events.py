@@ -1,0 +1,296 @@
+"""The types of events, written by `make generate` from poller/event.schema.json.
+
+A field is None if the API gives no value. Times are datetimes in UTC, durations are seconds, costs
+are US dollars.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Literal
+
+PreviousStatus = Literal[
+    "SUBMITTED",
+    "PENDING",
+    "QUEUED",
+    "STARTING",
+    "RUNNING",
+    "CANCELLING",
+    "SUCCEEDED",
+    "FAILED",
+    "CANCELLED",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The job, with the API's field names.
+
+    A field is None if the API has no value, or one of a wrong type. Prompts and output schemas are
+    never included.
+    """
+
+    job_id: str
+    """The job's ID in the API."""
+    name: str | None
+    """The job's name."""
+    description: str | None
+    """The job's description."""
+    model: str | None
+    """The model."""
+    status: str
+    """The status in capitals, or the API's own text if the status is unknown."""
+    job_priority: int | None
+    """The priority, 0 or 1."""
+    dataset_id: str | None
+    """The ID of the input dataset."""
+    num_rows: int | None
+    """The number of input rows."""
+    input_tokens: int | None
+    """The number of input tokens."""
+    output_tokens: int | None
+    """The number of output tokens."""
+    job_cost: float | None
+    """The cost in US dollars; None until the API has calculated it."""
+    cost_estimate: float | None
+    """The estimated cost in US dollars."""
+    failure_reason: dict[str, Any] | None
+    """The reason of a failure, usually with a text in message.
+
+    A reason that is too large is shortened to {message, truncated: true}.
+    """
+    datetime_created: datetime | None
+    """The time of creation."""
+    datetime_started: datetime | None
+    """The time of the start."""
+    datetime_completed: datetime | None
+    """The time of the end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnobservedJob:
+    """A job that was never observed."""
+
+    job_id: str
+    """The job's ID in the API."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detection:
+    """How late the change was detected, by the API's clock.
+
+    Its responses show that clock to about half a second.
+    """
+
+    previous_poll_at: datetime | None
+    """The start of the last poll before the change was detected; None if there was none since
+    the poller started.
+    """
+    lag_seconds: float | None
+    """Seconds from when the API could show the change to its detection.
+
+    The wait for the last fields of an end comes later and is not included. None if the API has no
+    time of the change.
+    """
+    lag_max_seconds: float | None
+    """Seconds from the previous poll to the detection: the upper bound of the lag."""
+    visibility_delay_seconds: float | None
+    """Seconds for which the API did not show the change, as far as the previous poll shows.
+
+    None without that poll or the API's time of the change.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One event; of a type that this version does not know, if it is of no subclass.
+
+    `data` has all fields as sent, also those that this version does not know. `is_test`:
+    it comes from `sutro-poller sinks test`, and its job does not exist. `is_replay`: an operator
+    has sent it again; this is not signed.
+    """
+
+    id: str
+    type: str
+    timestamp: datetime
+    observed_at: datetime
+    deployment: str
+    data: dict[str, Any] = field(repr=False)
+    is_test: bool = False
+    is_replay: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent(Event):
+    """An event about a job."""
+
+    job: Job | UnobservedJob
+    previous_status: PreviousStatus | None
+    """The most advanced status observed before; None if there was none.
+
+    A status that the job passed between two polls is left out.
+    """
+    sequence: int
+    """The number of this event among the events of the job, from 1."""
+    final: bool | None
+    """For an ended job: whether the API had added datetime_completed, job_cost, the tokens and,
+    if it failed, failure_reason. After an end with false, job.settled follows if the API adds what
+    is missing within seven days. None for other events.
+    """
+    queue_seconds: float | None
+    """Seconds from datetime_created to datetime_started; None if either is missing or they run
+    backwards.
+    """
+    run_seconds: float | None
+    """Seconds from datetime_started to datetime_completed; None if either is missing or they run
+    backwards.
+    """
+    detection: Detection | None
+    """How late a start or an end was detected; None for other events."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollerEvent(Event):
+    """An event about the daemon itself."""
+
+    reason: str | None = None
+    """What was rejected, in one line."""
+    sink: str | None = None
+    """The name of the sink."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStarted(JobEvent):
+    """The job started: it was first observed running."""
+
+    type: Literal["job.started"]
+    job: Job
+    final: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSucceeded(JobEvent):
+    """The job succeeded."""
+
+    type: Literal["job.succeeded"]
+    job: Job
+    final: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFailed(JobEvent):
+    """The job failed; job.failure_reason has the reason if the API has one."""
+
+    type: Literal["job.failed"]
+    job: Job
+    final: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCancelled(JobEvent):
+    """The job was cancelled."""
+
+    type: Literal["job.cancelled"]
+    job: Job
+    final: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSettled(JobEvent):
+    """The API has added fields that were missing when the end of the job was reported.
+
+    At most once for each job.
+    """
+
+    type: Literal["job.settled"]
+    job: Job
+    final: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobMissing(JobEvent):
+    """The API has not known the job for some time.
+
+    job is the job as last observed, or only its ID if it was never observed.
+    """
+
+    type: Literal["job.missing"]
+    job: Job | UnobservedJob
+    final: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFound(JobEvent):
+    """The API knows a missing job again."""
+
+    type: Literal["job.found"]
+    job: Job
+    final: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobUnrecognised(JobEvent):
+    """The job seems to have ended, but with an unknown status."""
+
+    type: Literal["job.unrecognised"]
+    job: Job
+    final: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollerAuthFailed(PollerEvent):
+    """The API rejected the API key: no job can be polled until the key is corrected."""
+
+    type: Literal["poller.auth_failed"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollerAuthRecovered(PollerEvent):
+    """The API accepts the API key again."""
+
+    type: Literal["poller.auth_recovered"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollerSinkDisabled(PollerEvent):
+    """A sink was disabled; its events are kept until it is enabled."""
+
+    type: Literal["poller.sink_disabled"]
+    sink: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollerTest(PollerEvent):
+    """A test of a sink by an operator."""
+
+    type: Literal["poller.test"]
+    sink: str
+
+
+EVENT_TYPES: Final[dict[str, type[Event]]] = {
+    "job.started": JobStarted,
+    "job.succeeded": JobSucceeded,
+    "job.failed": JobFailed,
+    "job.cancelled": JobCancelled,
+    "job.settled": JobSettled,
+    "job.missing": JobMissing,
+    "job.found": JobFound,
+    "job.unrecognised": JobUnrecognised,
+    "poller.auth_failed": PollerAuthFailed,
+    "poller.auth_recovered": PollerAuthRecovered,
+    "poller.sink_disabled": PollerSinkDisabled,
+    "poller.test": PollerTest,
+}
+"""The class of each event type."""
+
+TIME_FIELDS: Final = frozenset(
+    {
+        "datetime_completed",
+        "datetime_created",
+        "datetime_started",
+        "observed_at",
+        "previous_poll_at",
+        "timestamp",
+    }
+)
