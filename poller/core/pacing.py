@@ -23,7 +23,7 @@ AGE_OFFSET_SECONDS: Final = 60.0
 QUEUED_SECONDS: Final = 180.0
 """Seconds added to the age of a queued job: it has to run before it ends."""
 QUEUED_STATUSES: Final = {JobStatus.SUBMITTED, JobStatus.PENDING, JobStatus.QUEUED}
-MAX_WEIGHED_RATIO: Final = 1.5
+MAX_WEIGHED_RATIO: Final = 1.2
 """The longest interval of which a job has the weight, in units of the maximum: a page of a few old
 jobs is due sooner than one of them alone."""
 JITTER_SHARE: Final = 0.1
@@ -62,8 +62,8 @@ class PollPolicy:
     """
 
     minimum: float = 2.0
-    maximum: float = 25.0
-    factor: float = 0.65
+    maximum: float = 30.0
+    factor: float = 0.6
 
     def smoothed(self, age_seconds: float) -> float:
         """Return an age plus a minute: a new job is not polled without pause."""

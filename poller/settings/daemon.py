@@ -83,10 +83,10 @@ class Settings(EnvSettings):
 
     min_interval: Duration = setting("2s", "The shortest interval between two polls of a job", gt=0)
     max_interval: Duration = setting(
-        "25s", "The longest interval between two polls of a job; intervals grow with its age", gt=0
+        "30s", "The longest interval between two polls of a job; intervals grow with its age", gt=0
     )
     interval_factor: float = setting(
-        "0.65", "Multiplies all polling intervals: twice as much sends half as many requests", gt=0
+        "0.6", "Multiplies all polling intervals: twice as much sends half as many requests", gt=0
     )
     requests_per_minute: float = setting(
         "120", "Maximum number of requests to the API per minute", gt=0

@@ -25,7 +25,7 @@ JOBS: Final = 250
 LOADS: Final = (1, 3, 10, 30, 90)
 """How many jobs are active on average."""
 USUAL: Final = 10
-FACTORS: Final = (0.3, 0.65, 1.0, 2.0)
+FACTORS: Final = (0.3, 0.6, 1.0, 2.0)
 """The values of `POLLER_INTERVAL_FACTOR` that are compared with USUAL jobs."""
 SDK_SECONDS: Final = 5.0
 PAGE_SECONDS: Final = 5.0

@@ -64,9 +64,9 @@ def test_sum_by_three_numbers(times, weight):
     )
 
 
-@pytest.mark.parametrize(("count", "seconds"), [(1, 25.0), (4, 18.75), (36, 6.25), (100, 3.75)])
+@pytest.mark.parametrize(("count", "seconds"), [(1, 30.0), (4, 18.0), (36, 6.0), (100, 3.6)])
 def test_page_is_due_by_the_sum_of_its_jobs(count: int, seconds: float):
-    """An hour old, one job is due after 25 s; n on a page after 37.5 s by the square root of n."""
+    """An hour old, one job is due after 30 s; n on a page after 36 s by the square root of n."""
     queue = shared(*names(count))
 
     assert queue.next_due() == pytest.approx(NOW + seconds)
@@ -92,7 +92,7 @@ def test_young_job_hastens_its_page():
     put(queue, "young", age=0.0)
     show(queue, ["young", "old"])
 
-    assert queue.next_due() == pytest.approx(NOW + 4.99, abs=0.01)
+    assert queue.next_due() == pytest.approx(NOW + 4.61, abs=0.01)
 
 
 def test_page_with_nothing_new_touches_no_job():
@@ -104,7 +104,7 @@ def test_page_with_nothing_new_touches_no_job():
     for number in range(1, 11):
         queue.take([], PAGE)
         show(queue, names(100), at=NOW + 4.0 * number)
-        assert queue.next_due() == pytest.approx(NOW + 4.0 * number + 3.75, abs=0.3)
+        assert queue.next_due() == pytest.approx(NOW + 4.0 * number + 3.6, abs=0.3)
 
     assert len(queue._order._heap) <= entries + 10
     assert {job_id: repr(job) for job_id, job in queue._jobs.items()} == jobs
@@ -145,8 +145,8 @@ def test_job_that_left_its_page_is_due_alone():
     queue.drop("job-1")
     queue.drop("job-2")
 
-    assert queue.due(NOW + 24.9) is None
-    assert queue.due(NOW + 25.1) == "job-3"
+    assert queue.due(NOW + 29.9) is None
+    assert queue.due(NOW + 30.1) == "job-3"
 
 
 def test_lost_page_leaves_its_jobs_due_alone():
@@ -154,8 +154,8 @@ def test_lost_page_leaves_its_jobs_due_alone():
     queue = shared(*names(4))
     queue.dissolve(PAGE)
 
-    assert queue.due(NOW + 24.9) is None
-    assert queue.due(NOW + 25.1) in names(4)
+    assert queue.due(NOW + 29.9) is None
+    assert queue.due(NOW + 30.1) in names(4)
     assert len(queue) == 4
 
 

@@ -42,19 +42,19 @@ def take_all(queue: PollQueue, now: float) -> list[str]:
 # The policy.
 
 INTERVALS = [
-    (0.0, 5.03),
-    (60.0, 7.12),
-    (15 * 60.0, 20.14),
-    (20 * 60.0, 23.07),
-    (HOUR, 25.0),
-    (DAY, 25.0),
-    (-500.0, 5.03),
+    (0.0, 4.65),
+    (60.0, 6.57),
+    (15 * 60.0, 18.59),
+    (0.5 * HOUR, 25.88),
+    (HOUR, 30.0),
+    (DAY, 30.0),
+    (-500.0, 4.65),
 ]
 
 
 @pytest.mark.parametrize(("age", "seconds"), INTERVALS)
 def test_default_poll_interval(age, seconds):
-    """The interval grows with the square root of the job's age, up to 25 seconds."""
+    """The interval grows with the square root of the job's age, up to half a minute."""
     assert PollPolicy().interval(age) == pytest.approx(seconds, abs=0.01)
 
 
@@ -66,7 +66,7 @@ def test_equal_bounds_fix_the_poll_interval(age):
 
 def test_interval_factor_scales_the_poll_interval():
     """The factor scales the interval within its bounds."""
-    assert PollPolicy(factor=1.0).interval(840.0) == 25.0
+    assert PollPolicy(factor=1.0).interval(840.0) == 30.0
     assert PollPolicy(factor=0.5).interval(840.0) == 15.0
     assert PollPolicy(factor=0.01).interval(840.0) == 2.0
 
@@ -77,7 +77,7 @@ def test_poll_interval_never_shrinks_with_age(younger, older, factor):
     policy = PollPolicy(factor=factor)
     younger, older = sorted((younger, older))
 
-    assert 2.0 <= policy.interval(younger) <= policy.interval(older) <= 25.0
+    assert 2.0 <= policy.interval(younger) <= policy.interval(older) <= 30.0
 
 
 # Backoff.
