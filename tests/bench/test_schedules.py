@@ -144,4 +144,4 @@ async def test_daemon_polls_as_often_as_the_simulation():
     assert len(receiver.got) == len(TIMELINES)
     for job_id, timeline in TIMELINES.items():
         simulated = sutro_poller(timeline, Middle(), 1.0)
-        assert polls[job_id] == pytest.approx(simulated.requests, abs=1)
+        assert polls[job_id] == pytest.approx(simulated.requests, rel=0.03, abs=1)
