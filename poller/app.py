@@ -162,8 +162,8 @@ class App:
             await anyio.sleep(1.0)  # the next one counts for all signals since
 
     def _serve_api(self) -> AbstractAsyncContextManager[None]:
-        """Return a context that serves the HTTP API, if it is enabled. Raises ConfigError."""
-        if self._api.address.is_off:
+        """Return a context that serves the HTTP API and metrics, if enabled. Raises ConfigError."""
+        if self._api.address.is_off and self.config.settings.metrics_listen.is_off:
             return nullcontext()
         from poller.api.server import serve  # noqa: PLC0415 - 4 MiB, only where it is enabled
 

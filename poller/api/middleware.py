@@ -49,10 +49,14 @@ async def report_problems(request: web.Request, handler: Handler) -> web.StreamR
     return await problem_page(request, problem) if is_page(request) else _response(problem)
 
 
-async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Add the headers that every response has, and the proof that a client has requested."""
+async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    """Add the headers that every response has."""
     caching = response.headers.get("Cache-Control", HEADERS["Cache-Control"])
     response.headers.update(HEADERS | {"Cache-Control": caching})
+
+
+async def add_proof(request: web.Request, response: web.StreamResponse) -> None:
+    """Add the proof that a client has requested."""
     key, challenge = request.app[CONTEXT].status.instance_key, request.headers.get(CHALLENGE)
     if key and challenge:
         response.headers[PROOF] = proof(key, challenge)

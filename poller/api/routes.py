@@ -8,16 +8,17 @@ from poller.api import events, health, jobs, sinks, status, stream
 from poller.api.auth import authorize
 from poller.api.context import ApiContext
 from poller.api.endpoint import CONTEXT, Endpoint
-from poller.api.middleware import add_headers, report_problems
+from poller.api.middleware import add_headers, add_proof, report_problems
 from poller.api.page import PAGES, Page
 
 MAX_BODY_BYTES: Final = 256 * 1024
 
+METRICS: Final = Endpoint("GET", "/metrics", health.metrics)
 ENDPOINTS: Final = (
     Endpoint("GET", "/livez", health.livez),
     Endpoint("GET", "/readyz", health.readyz),
     Endpoint("GET", "/healthz", health.healthz),
-    Endpoint("GET", "/metrics", health.metrics),
+    METRICS,
     Endpoint("GET", "/version", health.version),
     Endpoint("GET", "/openapi.json", status.openapi),
     Endpoint("GET", "/v1/status", status.status),
@@ -42,6 +43,18 @@ def application(context: ApiContext) -> web.Application:
     app = web.Application(middlewares=[report_problems, authorize], client_max_size=MAX_BODY_BYTES)
     app[CONTEXT] = context
     app.add_routes(_route(endpoint) for endpoint in (*ENDPOINTS, *PAGES))
+    app.on_response_prepare.extend((add_headers, add_proof))
+    return app
+
+
+def metrics_application(context: ApiContext) -> web.Application:
+    """Return the application of the listener that serves the metrics alone.
+
+    It sends no proof: anyone who can connect could pass one on, and pose as this daemon.
+    """
+    app = web.Application(middlewares=[report_problems])
+    app[CONTEXT] = context
+    app.add_routes([_route(METRICS)])
     app.on_response_prepare.append(add_headers)
     return app
 

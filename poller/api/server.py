@@ -1,4 +1,4 @@
-"""Bind the listener, limit idle connections, and serve the API."""
+"""Bind the listeners, limit idle connections, and serve the API."""
 
 import asyncio
 import errno
@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Container
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,8 @@ import structlog
 from aiohttp import web
 
 from poller.api.context import ApiContext
-from poller.api.routes import application
+from poller.api.endpoint import CONTEXT
+from poller.api.routes import application, metrics_application
 from poller.core.errors import AddressInUse, ConfigError
 from poller.runtime.address import ALL_ADDRESSES, ListenAddress
 
@@ -46,35 +47,60 @@ AIOHTTP_LOGGER: Final = logging.getLogger("poller.api")
 log = structlog.get_logger()
 
 
-def serve(context: ApiContext) -> AbstractAsyncContextManager[None]:
-    """Return a context that serves the API while its block runs.
+@asynccontextmanager
+async def serve(context: ApiContext) -> AsyncIterator[None]:
+    """Serve the API, and metrics at an address of their own, while the block runs.
 
-    Raises ConfigError if the address cannot be used. If it is the default, which may belong to
+    Raises ConfigError if an address cannot be used. If it is the default, which may belong to
     another daemon on this machine, log that instead and do not serve.
     """
-    address = context.address
+    async with AsyncExitStack() as stack:
+        api, metrics = application(context), metrics_application(context)
+        if listener := _bind(context, "POLLER_LISTEN", context.address):
+            _warn_unauthenticated(context)
+            serving = _serve(api, context.address, listener, event="api.listening")
+            context.limit_unread = (await stack.enter_async_context(serving)).limit_unread
+        address = context.config.settings.metrics_listen
+        if listener := _bind(context, "POLLER_METRICS_LISTEN", address):
+            serving = _serve(metrics, address, listener, event="metrics.listening")
+            await stack.enter_async_context(serving)
+        async with anyio.create_task_group() as measuring:
+            measuring.start_soon(_measure_lag, context, name="event loop lag")
+            yield
+            measuring.cancel_scope.cancel()
+
+
+def _bind(context: ApiContext, variable: str, address: ListenAddress) -> socket.socket | None:
+    """Bind an address; return None if it is off, or a default that cannot be used."""
+    if address.is_off:
+        return None
     try:
-        listener = _bind_socket(address.path) if address.path else _bind_port(address)
+        return _bind_socket(address.path) if address.path else _bind_port(address)
     except OSError as error:
         is_in_use = error.errno == errno.EADDRINUSE
         reason = "the address is in use, perhaps by another daemon" if is_in_use else _reason(error)
-        text = f"POLLER_LISTEN: cannot listen on {address}: {reason}"
-        if not context.config.is_default("POLLER_LISTEN"):
+        text = f"{variable}: cannot listen on {address}: {reason}"
+        if not context.config.is_default(variable):
             raise (AddressInUse if is_in_use else ConfigError)(text) from None
-        log.error(
-            "api.listen_failed", error=text, advice="set POLLER_LISTEN to another address, or off"
-        )
-        return nullcontext()
-    if not address.is_local and context.config.settings.listen_token is None:
+        advice = f"set {variable} to another address, or off"
+        log.error("api.listen_failed", error=text, advice=advice)
+        return None
+
+
+def _warn_unauthenticated(context: ApiContext) -> None:
+    if not context.address.is_local and context.config.settings.listen_token is None:
         advice = "set POLLER_LISTEN_TOKEN to serve more than probes, metrics and the version"
-        log.warning("api.unauthenticated", address=str(address), advice=advice)
-    return _serve(context, listener)
+        log.warning("api.unauthenticated", address=str(context.address), advice=advice)
 
 
 @asynccontextmanager
-async def _serve(context: ApiContext, listener: socket.socket) -> AsyncIterator[None]:
+async def _serve(
+    app: web.Application, address: ListenAddress, listener: socket.socket, *, event: str
+) -> AsyncIterator["ConnectionLimiter"]:
+    """Serve an application, log that as an event, and yield the limiter of its connections."""
+    context = app[CONTEXT]
     runner = web.AppRunner(
-        application(context),
+        app,
         access_log=None,
         logger=AIOHTTP_LOGGER,
         keepalive_timeout=IDLE_TIMEOUT,
@@ -84,17 +110,12 @@ async def _serve(context: ApiContext, listener: socket.socket) -> AsyncIterator[
     await runner.setup()
     assert runner.server is not None
     limiter = ConnectionLimiter(runner.server, context.busy_connections)
-    context.limit_unread = limiter.limit_unread
     server = await asyncio.get_running_loop().create_server(limiter, sock=listener)
-    address = context.address
     if not address.path:
         address = replace(address, port=listener.getsockname()[1])  # it was chosen for port 0
-    log.info("api.listening", address=str(address))
+    log.info(event, address=str(address))
     try:
-        async with anyio.create_task_group() as measuring:
-            measuring.start_soon(_measure_lag, context, name="event loop lag")
-            yield
-            measuring.cancel_scope.cancel()
+        yield limiter
     finally:
         server.close()
         context.detach()

@@ -149,6 +149,11 @@ class Settings(EnvSettings):
     allowed_hosts: HostNames = setting(
         (), "Host names that requests to the HTTP API may use besides localhost and IP addresses"
     )
+    metrics_listen: Address = setting(
+        "off",
+        "Address of a second listener that serves only /metrics: host:port, unix:/path/of/socket,"
+        " or off",
+    )
 
     log_level: LogLevel = setting(
         "info",

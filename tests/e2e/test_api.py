@@ -48,6 +48,22 @@ async def test_api_is_off_when_the_default_port_is_in_use(place: Place):
     assert "127.0.0.1:8377: the address is in use, perhaps by another daemon" in logged["error"]
 
 
+async def test_metrics_are_served_without_the_api(place: Place):
+    """With POLLER_LISTEN=off the metrics have a listener, and the lag of the loop is measured."""
+    jobs, address = place.jobs(RUNS), "127.0.0.1:0"
+    async with place.running("run", POLLER_JOB_IDS=jobs, POLLER_METRICS_LISTEN=address) as daemon:
+        (opened,) = await daemon.saying("metrics.listening")
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(opened["address"] + "/metrics") as response,
+        ):
+            text = await response.text()
+        code = await daemon.stop()
+
+    assert "sutro_poller_event_loop_lag_seconds " in text
+    assert (code, daemon.said("api.listening")) == (0, [])
+
+
 async def test_api_port_in_use_is_an_error_if_it_was_set(place: Place):
     """If a port was set and is in use, the daemon exits with 75 and one line."""
     with socket.create_server(("127.0.0.1", 0)) as blocker:
