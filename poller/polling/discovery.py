@@ -238,10 +238,6 @@ def _parse_moment(text: str) -> datetime | None:
         return None
 
 
-def _admits_none(_job: Job) -> bool:
-    return False
-
-
 @dataclass(slots=True)
 class DiscoveredJobs:
     """The ids of the jobs that were discovered and have not ended.
@@ -249,7 +245,7 @@ class DiscoveredJobs:
     `pending` are those of them that are not polled yet.
     """
 
-    admits: Callable[[Job], bool] = _admits_none
+    admits: Callable[[Job], bool] = lambda _job: False
     pending: set[str] = field(default_factory=set)
     _job_ids: set[str] = field(default_factory=set)
     _ended: dict[str, None] = field(default_factory=dict)

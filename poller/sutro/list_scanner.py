@@ -46,7 +46,7 @@ class ListScanner:
         walk = survey.unfinished
         if walk and not (walk.request and self._planner.has(walk.request.page)):
             walk = survey.unfinished = None
-        if walk or not survey.is_due:
+        if (walk and walk.pages) or not survey.is_due:
             async for read in self._scan_top(since, clock_skew):
                 yield read
         if survey.is_due:

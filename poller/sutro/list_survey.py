@@ -8,7 +8,7 @@ again has passed. For each doubling of their age, a hundred jobs cost three page
 """
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from statistics import median
@@ -29,6 +29,8 @@ MAX_REPEATS: Final = 5
 """Pages in a row without a job that is new to a walk: the list has no end, and repeats itself."""
 MAX_PAGES: Final = 5_000
 """Pages after which a list counts as one without end, though each has shown other jobs."""
+UNDATED_FACTOR: Final = 2
+"""How many times deeper than any run of jobs without dates a survey reads to find dates below."""
 
 log = structlog.get_logger()
 
@@ -38,7 +40,8 @@ class ListWalk:
     """One way down the list: it ends at jobs that are known and, if a survey, below its horizon.
 
     `since`: jobs created before count as known. `base` is how far down jobs are remembered, at
-    least a page of them. Of a list without dates a survey reads `min_pages`.
+    least a page of them. Of a list without dates a survey reads `min_pages`. `undated` is how many
+    jobs down the list had pages without dates, above others with dates, or else its first page.
     """
 
     now: datetime
@@ -46,6 +49,7 @@ class ListWalk:
     base: datetime
     horizon: datetime | None = None
     min_pages: int = 1
+    undated: int = 0
     is_known: Callable[[str], bool]
     request: PageRequest | None = None
     begun_at: float = -math.inf
@@ -53,13 +57,14 @@ class ListWalk:
     shown: set[str] = field(default_factory=set)
     recent: set[str] = field(default_factory=set)
     _repeats: int = 0
+    _undated_shown: int = 0
     _has_met_known: bool = False
     _is_below_base: bool = False
 
     def take(self, page: JobPage, requested_at: float) -> bool:
         """Record the next page; return whether it is the last."""
         if not self.pages:
-            self.begun_at = requested_at
+            self.begun_at, self._undated_shown = requested_at, len(page.jobs)
         self.pages += 1
         job_ids = {job.job_id for job in page.jobs}
         self._repeats = 0 if job_ids - self.shown else self._repeats + 1
@@ -68,26 +73,43 @@ class ListWalk:
             self.recent |= job_ids
         bottom = page.jobs[-math.ceil(len(page.jobs) / BOTTOM_SHARE) :]
         unknown = sum(self._is_news(job) for job in bottom)
-        self._has_met_known |= bool(bottom) and 2 * unknown <= len(bottom)
-        self._is_below_base |= self._is_below(self.base, bottom, 1)
+        may_end = bool(bottom) or self.horizon is None
+        self._has_met_known |= may_end and 2 * unknown <= len(bottom)
+        is_dated = 0 < len(page.jobs) <= 2 * len(self._dates(page.jobs))
+        if is_dated:
+            self.undated = max(self.undated, self._undated_shown)
+        else:
+            self._undated_shown = len(self.shown)
+        created = self._dates(bottom)
+        self._is_below_base |= self._is_below(self.base, created, 1, is_dated=is_dated)
         if page.next_cursor is None or self._repeats >= MAX_REPEATS or self.pages >= MAX_PAGES:
             return True
-        is_deep = self.horizon is None or self._is_below(self.horizon, bottom, self.min_pages)
-        return self._has_met_known and is_deep
+        if self.horizon is None or not self._has_met_known:
+            return self._has_met_known
+        return self._is_below(self.horizon, created, self.min_pages, is_dated=is_dated)
 
     def _is_news(self, job: Job) -> bool:
         created = job.datetime_created
         is_old = is_plausible(created, self.now) and created < self.since
         return not is_old and not self.is_known(job.job_id)
 
-    def _is_below(self, moment: datetime, bottom: Collection[Job], min_pages: int) -> bool:
-        """Return whether these jobs were mostly created before a moment, by their dates."""
-        created = [
+    def _dates(self, jobs: Iterable[Job]) -> list[float]:
+        """Return when the jobs were created, without the dates that cannot be believed."""
+        return [
             job.datetime_created.timestamp()
-            for job in bottom
+            for job in jobs
             if is_plausible(job.datetime_created, self.now)
         ]
-        return median(created) < moment.timestamp() if created else self.pages >= min_pages
+
+    def _is_below(
+        self, moment: datetime, created: Sequence[float], min_pages: int, *, is_dated: bool
+    ) -> bool:
+        """Return whether jobs that were created then are below a moment, for the most part.
+
+        Where few jobs have a date to believe, more with one may be below.
+        """
+        is_below = median(created) < moment.timestamp() if created else self.pages >= min_pages
+        return is_below and (is_dated or len(self.shown) >= UNDATED_FACTOR * self.undated)
 
 
 class ListSurvey:
@@ -106,6 +128,7 @@ class ListSurvey:
         self.unfinished: ListWalk | None = None
         self._seen: dict[str, float] = {}
         self._surveys = 0
+        self._undated = 0
         self._since: datetime | None = None
 
     @property
@@ -123,7 +146,9 @@ class ListSurvey:
         self._since = since
         now = datetime.fromtimestamp(self._now() + clock_skew, UTC)
         base = now - timedelta(seconds=SURVEY_INTERVAL + LATE_SECONDS)
-        return ListWalk(now=now, since=since, base=base, is_known=self._is_known)
+        return ListWalk(
+            now=now, since=since, base=base, undated=self._undated, is_known=self._is_known
+        )
 
     def new_survey(self, since: datetime, clock_skew: float) -> ListWalk:
         """Return a walk down to the horizon of the next survey."""
@@ -138,6 +163,7 @@ class ListSurvey:
         if walk.pages >= MAX_PAGES:
             log.warning("listing.endless", pages=walk.pages)
         self.scanned_at = max(self.scanned_at, walk.begun_at)
+        self._undated = max(self._undated, walk.undated)
         if walk.horizon is None:
             self._seen.update(dict.fromkeys(walk.shown, walk.begun_at))
             return

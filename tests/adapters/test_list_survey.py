@@ -148,6 +148,52 @@ async def test_odd_dates_do_not_change_the_depth_of_a_survey(year: int | None):
     assert len(pages.cursors) == LATE_SECONDS / 100 + 1
 
 
+async def test_jobs_without_a_date_on_top_hide_none_below():
+    """Each survey reads on below pages without a date, once there were dates below them."""
+    pages = Pages(numbered(1_000, lambda number: None if number < 450 else every_minute(number)))
+    depths = []
+    for _ in range(8):
+        await pages.scan()
+        depths.append(len(pages.cursors))
+        pages.now += SURVEY_INTERVAL
+
+    assert depths == [10] + [5] * 7
+
+
+async def test_jobs_that_lose_their_dates_on_top_hide_none_below():
+    """The first page without a date hides nothing below it, if there was a date before."""
+    dated = [True]
+    pages = Pages(
+        numbered(1_000, lambda number: every_minute(number) if number >= 120 or dated else None)
+    )
+    await pages.scan()
+    dated.clear()
+    pages.now += SURVEY_INTERVAL
+    await pages.scan()
+
+    assert pages.cursors == [None, "100"]
+
+
+async def test_few_old_dates_do_not_end_a_survey():
+    """A page that has few dates to believe does not end a survey by them."""
+    pages = Pages(numbered(1_000, lambda number: None if number < 80 else NOW - timedelta(days=1)))
+    await pages.scan()
+    pages.now += SURVEY_INTERVAL
+    await pages.scan()
+
+    assert pages.cursors == [None, "100"]
+
+
+async def test_scan_ends_at_a_page_without_a_job():
+    """A list that shows no job costs a request a scan, though its cursors never end."""
+    pages = Pages(lambda cursor, _limit: page_of((), str(int(cursor or 0) + 1)))
+    await pages.scan()
+    pages.now += 30.0
+    await pages.scan()
+
+    assert pages.cursors == [None]
+
+
 @pytest.mark.parametrize("created", [every_minute, lambda _: None])
 @pytest.mark.parametrize("numbers", [(), (1, 2, 3)])
 async def test_list_without_an_end_costs_few_pages(created: Created, numbers: tuple[int, ...]):
@@ -188,6 +234,20 @@ async def test_survey_goes_on_after_an_error():
 
     assert pages.cursors[:2] == [None, "1000"]
     assert len(pages.cursors) == 41
+
+
+async def test_survey_whose_first_page_failed_goes_on_after_errors():
+    """A survey that has read nothing yet is what reads the list, and goes on after each error."""
+    pages, error = Pages(numbered(5_000)), Transient("503")
+    right = pages.respond
+    for failed in (None, "1000"):
+        pages.respond = lambda cursor, n, bad=failed: error if cursor == bad else right(cursor, n)
+        with pytest.raises(Transient):
+            await pages.scan()
+    pages.respond = right
+    await pages.scan()
+
+    assert pages.cursors[:2] == [None, "1000"]
 
 
 async def test_survey_lets_the_top_be_read_meanwhile():

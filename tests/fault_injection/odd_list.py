@@ -1,5 +1,6 @@
 """An account's list that keeps no order: late rows, odd dates, cursors without an end."""
 
+from bisect import bisect, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -77,6 +78,9 @@ class OddList:
         self.end = choice(["none", "none", "loop", "empty", "repeat"])
         self.errors = choice([0.0, 0.0, 0.03])
         self._submit_all()
+        self._numbers = {row.key: number for number, row in enumerate(self.rows)}
+        self._hidden = sorted(self._numbers.values(), key=lambda n: -self.rows[n].shown_at)
+        self._shown: list[int] = []
 
     @property
     def now(self) -> float:
@@ -122,30 +126,37 @@ class OddList:
         await anyio.sleep(0.2)
         if self.random.random() < self.errors:
             raise self.random.choice(ERRORS).with_traceback(None)
-        shown = [row for row in self.rows if row.shown_at <= self.now]
-        start = self._start(shown, cursor)
-        page = shown[start : start + limit]
+        shown = self._show()
+        start = self._start(cursor)
+        page = self._rows(shown[start : start + limit])
         jobs = tuple(row.job for row in page if row.job)
         if start + limit < len(shown):
             return JobPage(jobs, f"{page[-1].key} {start + limit}")
         if self.end == "repeat" and cursor and not page:
-            jobs = tuple(row.job for row in shown[-limit:] if row.job)
-        first = f"{shown[0].key} 1" if shown else ""
+            jobs = tuple(row.job for row in self._rows(shown[-limit:]) if row.job)
+        first = f"{self.rows[shown[0]].key} 1" if shown else ""
         endless = f"end {self.requests}"
         return JobPage(
             jobs,
             {"none": None, "loop": first or None, "empty": endless, "repeat": endless}[self.end],
         )
 
-    def _start(self, shown: Sequence[Row], cursor: str | None) -> int:
+    def _show(self) -> list[int]:
+        """Return the numbers of the rows that are there by now."""
+        now = self.now
+        while self._hidden and self.rows[self._hidden[-1]].shown_at <= now:
+            insort(self._shown, self._hidden.pop())
+        return self._shown
+
+    def _rows(self, numbers: Sequence[int]) -> list[Row]:
+        return [self.rows[number] for number in numbers]
+
+    def _start(self, cursor: str | None) -> int:
         """Return where the page starts: below the row that the cursor names."""
         if cursor is None:
             return 0
-        key, _, number = cursor.partition(" ")
-        if key == "end":
-            return len(shown)
-        places = (place + 1 for place, row in enumerate(shown) if row.key == key)
-        return next(places, int(number))
+        key = cursor.partition(" ")[0]
+        return len(self._shown) if key == "end" else bisect(self._shown, self._numbers[key])
 
 
 @dataclass(slots=True)
@@ -207,7 +218,7 @@ class Discovered:
         shown_at = max(row.shown_at, 0.0)
         late = max(shown_at - max(row.place, -self.api.history), 0.0)
         if self.api.is_dateless or row.is_undated:  # depth is counted in pages
-            above = sum(other.place >= row.place for other in self.api.rows)
+            above = bisect(self.api.rows, -row.place, key=lambda other: -other.place)
             late = max(late, 2 * SURVEY_INTERVAL * (above / PAGE_ROWS + 1))
         return shown_at + 1.15 * max(SURVEY_INTERVAL + INTERVAL, late) + self._reading_seconds
 
