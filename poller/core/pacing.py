@@ -23,7 +23,7 @@ AGE_OFFSET_SECONDS: Final = 60.0
 QUEUED_SECONDS: Final = 180.0
 """Seconds added to the age of a queued job: it has to run before it ends."""
 QUEUED_STATUSES: Final = {JobStatus.SUBMITTED, JobStatus.PENDING, JobStatus.QUEUED}
-MAX_WEIGHED_RATIO: Final = 1.2
+MAX_WEIGHED_RATIO: Final = 1.1
 """The longest interval of which a job has the weight, in units of the maximum: a page of a few old
 jobs is due sooner than one of them alone."""
 JITTER_SHARE: Final = 0.1
