@@ -3,11 +3,11 @@
 (() => {
   const EVERY = 15000;
   const AT_MOST_EVERY = 1000;
-  const RECONNECT_AFTER = 5000;
   const live = document.getElementById("live");
   let lastFetch = 0;
   let timer = 0;
   let isFetching = false;
+  let isStale = false;
   let source = null;
 
   function report(text, isLost) {
@@ -67,27 +67,30 @@
   async function refresh() {
     clearTimeout(timer);
     isFetching = true;
+    isStale = false;
     lastFetch = Date.now();
     try {
       const response = await fetch(location.href, { headers: { Accept: "text/html" } });
       if (response.status === 401) location.reload();
       if (response.ok || response.status === 503) show(await response.text());
-      if (source && source.readyState === EventSource.CLOSED) connect();
+      if (!document.hidden && source.readyState === EventSource.CLOSED) connect();
     } catch {
       report("Connection lost. Trying again.", true);
     } finally {
       isFetching = false;
-      timer = setTimeout(refresh, EVERY);
+      if (!document.hidden) timer = setTimeout(refresh, isStale ? AT_MOST_EVERY : EVERY);
     }
   }
 
   function refreshSoon() {
-    const wait = isFetching ? AT_MOST_EVERY : Math.max(0, lastFetch + AT_MOST_EVERY - Date.now());
+    isStale = true;
+    if (isFetching) return;
     clearTimeout(timer);
-    timer = setTimeout(refresh, wait);
+    timer = setTimeout(refresh, Math.max(0, lastFetch + AT_MOST_EVERY - Date.now()));
   }
 
   function connect() {
+    if (source) source.close();
     source = new EventSource("/v1/events/stream");
     source.onopen = () => {
       report("Live", false);
@@ -95,14 +98,19 @@
     };
     source.onerror = () => {
       report("Connection lost. Trying again.", true);
-      clearTimeout(timer);
-      timer = setTimeout(refresh, RECONNECT_AFTER);
     };
     for (const type of document.body.dataset.events.split(" ")) {
       source.addEventListener(type, refreshSoon);
     }
   }
 
+  // A browser opens few connections to one host: those of hidden tabs would use them up.
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(timer);
+    if (document.hidden) source.close();
+    else connect();
+  });
+
   connect();
-  timer = setTimeout(refresh, EVERY);
+  if (!document.hidden) timer = setTimeout(refresh, EVERY);
 })();
