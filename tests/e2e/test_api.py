@@ -1,5 +1,6 @@
 """The HTTP API of the installed daemon: ports in use, slow clients, secrets, exit when done."""
 
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
@@ -62,6 +63,23 @@ async def test_metrics_are_served_without_the_api(place: Place):
 
     assert "sutro_poller_event_loop_lag_seconds " in text
     assert (code, daemon.said("api.listening")) == (0, [])
+
+
+async def test_api_serves_the_page_from_the_wheel(place: Place):
+    """The wheel has the templates of the page, and the files that it loads."""
+    async with (
+        with_api(place, POLLER_JOB_IDS=place.jobs(RUNS)) as (daemon, url),
+        aiohttp.ClientSession() as session,
+    ):
+        await daemon.saying("poller.started")
+        async with session.get(url) as response:
+            page = await response.text()
+        statuses = [response.status]
+        for path in re.findall(r'(?:href|src)="(/assets/[^"]+)"', page):
+            async with session.get(url + path) as response:
+                statuses.append(response.status)
+
+    assert statuses == [200] * 5
 
 
 async def test_api_port_in_use_is_an_error_if_it_was_set(place: Place):
