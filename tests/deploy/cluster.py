@@ -33,10 +33,15 @@ def of_kind(kind: str, rendered: list[Manifest]) -> Manifest:
     return found
 
 
+def template_of(rendered: list[Manifest]) -> Manifest:
+    """Return the Pod template of a Deployment or a Job."""
+    (spec,) = (manifest["spec"] for manifest in rendered if "template" in manifest.get("spec", {}))
+    return spec["template"]
+
+
 def pod_of(rendered: list[Manifest]) -> Manifest:
     """Return the Pod spec of a Deployment or a Job."""
-    (spec,) = (manifest["spec"] for manifest in rendered if "template" in manifest.get("spec", {}))
-    return spec["template"]["spec"]
+    return template_of(rendered)["spec"]
 
 
 def overlaid(

@@ -1,5 +1,7 @@
 """The manifests for Kubernetes: by the schemas of its versions, and as running Pods."""
 
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +19,7 @@ from tests.deploy.cluster import (
     overlaid,
     pod_of,
     render,
+    template_of,
 )
 from tests.deploy.engine import IMAGE, Engine
 from tests.deploy.node import Node, a_node
@@ -164,6 +167,37 @@ def test_state_is_on_the_rendered_volume(kind: str):
     assert volume["persistentVolumeClaim"]["claimName"] == claim
     for spec in (manifest["spec"] for manifest in made if manifest["kind"] == "Deployment"):
         assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pod_monitor_selects_the_port_of_the_poller(kind: str, tmp_path: Path):
+    """With the component, the Pods have the labels and the port that the monitor names."""
+    need("kubectl")
+    parts = {"resources": kind, "components": "monitoring"}
+    overlay = {key: [os.path.relpath(KUBERNETES / name, tmp_path)] for key, name in parts.items()}
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(overlay), "utf-8")
+    made = manifests(render(tmp_path))
+    monitor = of_kind("PodMonitor", made)["spec"]
+    template = template_of(made)
+    poller = next(
+        container for container in containers_of(template["spec"]) if container["name"] == "poller"
+    )
+
+    assert monitor["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    assert [endpoint["port"] for endpoint in monitor["podMetricsEndpoints"]] == [
+        port["name"] for port in poller["ports"]
+    ]
+
+
+def test_service_leads_to_the_pod():
+    """The Service selects the Pods of the Deployment, and its port is that of the poller."""
+    made = rendered("deployment")
+    service, template = of_kind("Service", made)["spec"], template_of(made)
+    (poller,) = template["spec"]["containers"]
+    (port,) = service["ports"]
+
+    assert service["selector"].items() <= template["metadata"]["labels"].items()
+    assert port["targetPort"] in {port["name"] for port in poller["ports"]}
 
 
 def test_sidecar_starts_first():
