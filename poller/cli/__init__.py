@@ -35,6 +35,7 @@ VERBS: Final = {
     "sinks": "list, test and enable sinks",
     "costs": "sum the costs of ended jobs",
     "schema": "print the JSON Schema of the events",
+    "listen": "receive webhooks on loopback and print their events",
     "simulate": "serve a simulated Sutro API on loopback",
     "demo": "run a local demo with simulator, daemon and receiver",
     "help": "show the help of a command",

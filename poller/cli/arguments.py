@@ -19,6 +19,8 @@ from poller.settings.types import parse_duration
 from poller.store.admin import StoreAdmin
 from poller.store.filters import EventFilter
 
+MAX_PORT: Final = 65_535
+
 Run = Callable[[argparse.Namespace], int | None]
 
 
@@ -52,6 +54,13 @@ def parse_count(text: str) -> int:
     """Return a whole number of at least 1."""
     if not text.isascii() or not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError("must be a whole number, 1 or more")
+    return int(text)
+
+
+def parse_port(text: str) -> int:
+    """Return the number of a TCP port; 0 stands for any."""
+    if not text.isdecimal() or not 0 <= int(text) <= MAX_PORT:
+        raise argparse.ArgumentTypeError(f"must be 0 to {MAX_PORT}")
     return int(text)
 
 

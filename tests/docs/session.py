@@ -22,7 +22,13 @@ PROGRAMS: Final = {"sh": "bash -eu", "python": "python", "js": "node"}
 """What runs a block of a language. Its text is a whole program."""
 RUN: Final = frozenset({"console", *PROGRAMS})
 
-LASTING: Final = ("sutro-poller run", "sutro-poller simulate", "curl -s -N", "curl -sN")
+LASTING: Final = (
+    "sutro-poller run",
+    "sutro-poller simulate",
+    "sutro-poller listen",
+    "curl -s -N",
+    "curl -sN",
+)
 """Commands that go on until a signal: they run until they have printed what the page shows."""
 
 LIMIT: Final = 60.0

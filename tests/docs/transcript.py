@@ -19,6 +19,7 @@ VOLATILE: Final = (
     (r"<duration>( <duration>)+", "<duration>"),
     (r'(_seconds": )-?\d+(\.\d+)?', r"\1<duration>"),
     (r"\b(job-\d+)-[0-9a-f]{4}\b", r"\1-<run>"),
+    (r"^POLLER_WEBHOOK_SECRET=.*", "POLLER_WEBHOOK_SECRET=<secret>"),
     (r"\bevt_([a-z2-7]{16,}|\.\.\.)", "<event>"),
     (r"\bran +", "ran "),
     (r"\b\d+(?= tokens out)", "<count>"),

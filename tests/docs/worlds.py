@@ -184,6 +184,7 @@ async def a_world(command: Path, folder: Path, setting: Setting) -> AsyncIterato
             simulator_port=other,
             shown={
                 "sutro-poller simulate": f"sutro-poller simulate --port {other} --speed {SPEED}",
+                "sutro-poller listen": f"sutro-poller listen --port {third}",
                 "127.0.0.1:8378": api_url.removeprefix("http://"),
                 ":8377": f":{port}",
                 ":9000": f":{third}",
