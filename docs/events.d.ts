@@ -79,6 +79,8 @@ export interface JobData {
   observed_at: string;
   /** The host of the API. */
   deployment: string;
+  /** True in an event of an operator's test, whose job does not exist; otherwise left out. */
+  test?: boolean;
   job: Job | UnobservedJob;
   /**
    * The most advanced status observed before; null if there was none. A status that the job passed
@@ -115,6 +117,8 @@ export interface PollerData {
   observed_at: string;
   /** The host of the API. */
   deployment: string;
+  /** True in an event of an operator's test, whose job does not exist; otherwise left out. */
+  test?: boolean;
   /** What was rejected, in one line. */
   reason?: string;
   /** The name of the sink. */

@@ -158,111 +158,123 @@ class PollerEvent(Event):
     """The name of the sink."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class JobStarted(JobEvent):
     """The job started: it was first observed running."""
+
+    __slots__ = ()
 
     type: Literal["job.started"]
     job: Job
     final: None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSucceeded(JobEvent):
     """The job succeeded."""
+
+    __slots__ = ()
 
     type: Literal["job.succeeded"]
     job: Job
     final: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class JobFailed(JobEvent):
     """The job failed; job.failure_reason has the reason if the API has one."""
+
+    __slots__ = ()
 
     type: Literal["job.failed"]
     job: Job
     final: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class JobCancelled(JobEvent):
     """The job was cancelled."""
+
+    __slots__ = ()
 
     type: Literal["job.cancelled"]
     job: Job
     final: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSettled(JobEvent):
     """The API has added fields that were missing when the end of the job was reported.
 
     At most once for each job.
     """
 
+    __slots__ = ()
+
     type: Literal["job.settled"]
     job: Job
     final: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class JobMissing(JobEvent):
     """The API has not known the job for some time.
 
     job is the job as last observed, or only its ID if it was never observed.
     """
 
+    __slots__ = ()
+
     type: Literal["job.missing"]
     job: Job | UnobservedJob
     final: None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class JobFound(JobEvent):
     """The API knows a missing job again."""
+
+    __slots__ = ()
 
     type: Literal["job.found"]
     job: Job
     final: None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class JobUnrecognised(JobEvent):
     """The job seems to have ended, but with an unknown status."""
+
+    __slots__ = ()
 
     type: Literal["job.unrecognised"]
     job: Job
     final: None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PollerAuthFailed(PollerEvent):
     """The API rejected the API key: no job can be polled until the key is corrected."""
+
+    __slots__ = ()
 
     type: Literal["poller.auth_failed"]
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PollerAuthRecovered(PollerEvent):
     """The API accepts the API key again."""
+
+    __slots__ = ()
 
     type: Literal["poller.auth_recovered"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PollerSinkDisabled(PollerEvent):
     """A sink was disabled; its events are kept until it is enabled."""
+
+    __slots__ = ()
 
     type: Literal["poller.sink_disabled"]
     sink: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PollerTest(PollerEvent):
     """A test of a sink by an operator."""
+
+    __slots__ = ()
 
     type: Literal["poller.test"]
     sink: str

@@ -9,7 +9,7 @@ from typing import Final
 
 DEFAULT_KEEP_SECONDS: Final = 45 * 86_400.0
 """More than the 7 days of retries and the 30 days for which a dead letter can be sent again."""
-LOCK_TIMEOUT: Final = 10.0
+LOCK_TIMEOUT: Final = 30.0
 """Seconds to wait for another thread or process that writes to the file."""
 
 SCHEMA: Final = """

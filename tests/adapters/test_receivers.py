@@ -15,6 +15,7 @@ import pytest
 
 from poller.core.errors import DeliveryError
 from tests.support.http_peers import peer, responds
+from tests.support.node_packages import STANDARD_WEBHOOKS, install_node_packages, needs_npm
 from tests.support.waiting import until
 from tests.support.webhook_sinks import BODY, DELIVERY, NEW, OLD, received, sink
 
@@ -26,9 +27,6 @@ TOKEN: Final = 'a "token" of one\'s own'
 
 needs_webhook = pytest.mark.skipif(
     not shutil.which("webhook"), reason="adnanh's webhook is not installed: apt-get install webhook"
-)
-needs_npm = pytest.mark.skipif(
-    not shutil.which("npm"), reason="npm is not installed: apt-get install nodejs npm"
 )
 
 
@@ -140,11 +138,7 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the official library for Node.js."""
     folder = tmp_path_factory.mktemp("node")
     shutil.copy(RECEIVERS / "verify.js", folder)
-    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "standardwebhooks@1"]
-    installed = subprocess.run(command, cwd=folder, check=False, capture_output=True, timeout=120)
-    if installed.returncode:
-        pytest.skip("npm cannot install standardwebhooks: is its registry within reach?")
-    return folder
+    return install_node_packages(folder, STANDARD_WEBHOOKS)
 
 
 def verified_by_node(folder: Path, **given: Any) -> subprocess.CompletedProcess[str]:

@@ -38,8 +38,8 @@ def test_ids_outlive_the_process(path: Path):
 
 def test_threads_can_share_it(path: Path):
     """Threads of a web server add IDs at the same time, and none is lost."""
-    seen, ids = SeenEvents(path), [f"evt_{number}" for number in range(64)]
-    with ThreadPoolExecutor(8) as threads:
+    seen, ids = SeenEvents(path), [f"evt_{number}" for number in range(16)]
+    with ThreadPoolExecutor(4) as threads:
         list(threads.map(seen.add, ids))
 
     assert all(event_id in seen for event_id in ids)
