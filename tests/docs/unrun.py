@@ -10,6 +10,12 @@ UNRUN: Final = {
     "python3 -m venv ": "comes before pip install: tests/e2e makes such a venv",
     "npm install ": "needs a package index",
     'const { Webhook } = require("standardwebhooks");': "needs npm: tests/adapters runs it",
+    "uvicorn ": "goes on until a signal: tests/e2e/test_recipes.py runs it",
+    "flask ": "goes on until a signal: tests/e2e/test_recipes.py runs it",
+    "python receive_aiohttp.py": "goes on until a signal: tests/e2e/test_recipes.py runs it",
+    "node receive.js": "needs npm: tests/e2e/test_recipes.py runs it",
+    "go run ": "needs Go: tests/e2e/test_recipes.py runs it",
+    "cp receive_lambda.py ": "needs zip: tests/e2e/test_recipes.py calls the handler",
     "make ": "runs this suite, or longer",
     "webhook -hooks ": "a program of Debian: tests/adapters/test_receivers.py runs these commands",
 }
