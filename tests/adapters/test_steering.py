@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from poller.sutro.simulator.requests import Fault
+from poller.sutro.simulator.faults import Fault
 from poller.sutro.simulator.script import JobScript
 from tests.support.simulator_client import SimulatorClient, simulator_client
 
@@ -129,6 +129,9 @@ async def test_job_id_that_is_taken(customer: SimulatorClient) -> None:
         ("jobs", {"colour": "red"}, "colour: "),
         ("jobs", {"listed_after": -1}, "listed_after: "),
         ("jobs", {"row": "RUNNING"}, "row: "),
+        ("jobs", {"cost": -1}, "cost: "),
+        ("jobs", {"fault": {"status": 200}}, "fault.status: "),
+        ("submissions", {"ends_as": "lost"}, "ends_as: "),
         ("faults", {"status": 200}, "status: "),
         ("faults", {"count": 3}, "status: "),
         ("faults", {"status": 429, "path": "elsewhere"}, "path: "),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.sutro.simulator.requests import Fault
+from poller.sutro.simulator.faults import Fault
 from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Entry, serve
 from tests.support.daemon_process import Place

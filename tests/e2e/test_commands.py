@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from aiohttp import ClientSession
 
 from poller import __version__
 from poller.sutro.simulator.script import JobScript
@@ -155,7 +156,7 @@ async def test_simulate_prints_an_env_file_for_run(place: Place):
     async with place.started(
         [command, "simulate", "--port", "0", "--jobs", "2", "--speed", "20"], {}
     ) as simulator:
-        await until(lambda: simulator.out.count("\n") == 3)
+        await until(lambda: "# The simulated Sutro API is ready." in simulator.out)
         settings = {"SUTRO_API_URL": None, "SUTRO_API_KEY": None}
         async with place.running("run", "--env-file", str(simulator.stdout), **settings) as daemon:
             await until(lambda: len(place.receiver.ends) == 2)
@@ -164,6 +165,29 @@ async def test_simulate_prints_an_env_file_for_run(place: Place):
 
     assert code == 0
     assert sorted(job_id[:5] for job_id in place.receiver.ends) == ["job-1", "job-2"]
+
+
+async def test_submission_to_simulate_has_its_events(place: Place):
+    """A job that is submitted to `simulate` is discovered, and its end arrives as it was chosen."""
+    command = [str(place.command), "simulate", "--port", "0", "--submission", "ends_as=failed"]
+    async with place.started([*command, "queue_seconds=0", "run_seconds=0.5"], {}) as simulator:
+        await until(lambda: "# The simulated Sutro API is ready." in simulator.out)
+        variables = dict(line.split("=", 1) for line in simulator.out.splitlines()[:-1])
+        changes = variables | {"POLLER_DISCOVER_INTERVAL": "0.2s"}
+        async with place.running("run", **changes) as daemon, ClientSession() as session:
+            await daemon.saying("poller.started")
+            async with session.post(
+                f"{variables['SUTRO_API_URL']}/v1/batch-inference",
+                headers={"Authorization": f"Key {variables['SUTRO_API_KEY']}"},
+                json={"model": "gpt-oss-20b", "inputs": ["a", "b"], "name": "Mine"},
+            ) as response:
+                job_id = (await response.json())["results"]
+            await until(lambda: job_id in place.receiver.ends)
+            await daemon.stop()
+
+    event = next(event for event in place.receiver.received if event.subject == job_id)
+    assert event.type == "job.failed"
+    assert json.loads(event.body)["data"]["job"]["name"] == "Mine"
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from poller.core.outbox import SinkBacklog
 from poller.core.state import JobState, Phase
 from poller.polling.exit_when_done import wait_until_complete
 from poller.polling.watchlist import Watchlist
-from poller.sutro.simulator.requests import Fault
+from poller.sutro.simulator.faults import Fault
 from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from tests.integration.test_app import sqlite_inline

@@ -22,7 +22,7 @@ from poller.runtime.clock import Clock
 from poller.store.sqlite import SqliteStore
 from poller.sutro.port import Observation
 from poller.sutro.simulator import server as simulator
-from poller.sutro.simulator.requests import Fault
+from poller.sutro.simulator.faults import Fault
 from poller.sutro.simulator.script import JobScript, SimulatedJob
 from poller.sutro.simulator.server import Simulator, application
 from tests.support.builders import a_job
@@ -214,10 +214,10 @@ async def test_discovery_reads_the_top_though_what_is_below_is_rejected(
     """Where the API rejects every cursor, a job on the first page is found as soon as before."""
     list_jobs = simulator._list_jobs
 
-    def reject_cursor(account_api: Simulator, request: web.Request) -> web.Response:
+    async def reject_cursor(account_api: Simulator, request: web.Request) -> web.Response:
         if "cursor" in request.query:
             return web.json_response({"message": "invalid cursor"}, status=400)
-        return list_jobs(account_api, request)
+        return await list_jobs(account_api, request)
 
     monkeypatch.setattr(simulator, "_list_jobs", reject_cursor)
     account.add(*(f"old-{number}" for number in range(150)), run_seconds=1.0)

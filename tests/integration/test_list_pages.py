@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from poller.core.pacing import PollPolicy
 from poller.core.state import Phase
 from poller.sutro.port import Observation
-from poller.sutro.simulator.requests import Fault
+from poller.sutro.simulator.faults import Fault
 from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, application
 from tests.support.builders import a_job

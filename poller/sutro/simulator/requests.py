@@ -4,14 +4,13 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from aiohttp import web
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-Kind = Literal["jobs", "list-jobs", "job-status"]
-"""The kind of an API request."""
+from poller.sutro.simulator.script import JobScript
 
 Form = TypeVar("Form")
 
@@ -36,24 +35,6 @@ class Page:
     cursor: Annotated[int, BeforeValidator(_read_cursor)] | None = None
 
 
-@dataclass(
-    frozen=True,
-    slots=True,
-    kw_only=True,
-    config=ConfigDict(extra="forbid", coerce_numbers_to_str=True),
-)
-class Fault:
-    """The response to the next `count` API requests, of one kind (`path`) or of any.
-
-    `retry_after` is sent as it is: seconds, an HTTP-date, or junk.
-    """
-
-    status: Annotated[int, Field(ge=400, le=599)]
-    count: Annotated[int, Field(ge=1)] = 1
-    retry_after: Annotated[str, Field(pattern="^[ -~]+$")] | None = None
-    path: Kind | None = None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class KeyChange:
     """The only API key that is accepted from now on."""
@@ -61,6 +42,42 @@ class KeyChange:
     key: Annotated[str, Field(min_length=1)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """The fields of a submission that the job object shows, as the official SDK sends them."""
+
+    model: str
+    inputs: Annotated[list[Any], Field(min_length=1)] | str
+    name: str | None = None
+    description: str | None = None
+    job_priority: Annotated[int, Field(ge=0, le=1)] = 0
+    system_prompt: str | None = None
+    json_schema: dict[str, Any] | None = None
+    sampling_params: dict[str, Any] | None = None
+
+    @property
+    def script_fields(self) -> dict[str, Any]:
+        """The fields of the job's script; the rows of a file behind a URL are not counted."""
+        rows = {"rows": len(self.inputs)} if isinstance(self.inputs, list) else {}
+        return rows | {
+            "model": self.model,
+            "name": self.name,
+            "description": self.description,
+            "priority": self.job_priority,
+            "system_prompt": self.system_prompt,
+            "json_schema": self.json_schema,
+            "sampling_params": self.sampling_params or {},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultsQuery:
+    """The job whose results are requested."""
+
+    job_id: str
+
+
+SCRIPT_HEADER: Final = "Simulator-Script"
 OBJECT: Final = TypeAdapter(dict[str, Any])
 
 
@@ -77,13 +94,30 @@ async def read_body(request: web.Request, form: Callable[..., Form], **defaults:
         return form(**defaults | OBJECT.validate_json(body))
 
 
+def read_script_fields(text: str | bytes) -> dict[str, Any]:
+    """Return fields of a script in JSON. Raises the 422 that says what is wrong."""
+    with _validation():
+        return script_fields(**OBJECT.validate_json(text))
+
+
+def script_fields(**fields: Any) -> dict[str, Any]:
+    """Return the fields. Raises ValidationError if no script can have them."""
+    JobScript(**{"job_id": "any"} | fields)
+    return fields
+
+
 @contextmanager
 def _validation() -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        problems = [
-            ".".join(map(str, problem["loc"])) + ": " + problem["msg"] for problem in error.errors()
-        ]
-        text = json.dumps({"message": "; ".join(problems).removeprefix(": ")})
+        text = json.dumps({"message": describe(error)})
         raise web.HTTPUnprocessableEntity(text=text, content_type="application/json") from None
+
+
+def describe(error: ValidationError) -> str:
+    """Return the bad fields, each with its rule."""
+    problems = (
+        ".".join(map(str, problem["loc"])) + ": " + problem["msg"] for problem in error.errors()
+    )
+    return "; ".join(problems).removeprefix(": ")

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 
 from poller.core.job_status import JobStatus
 from poller.core.jobs import JOB_ID_RULE, format_rfc3339, is_job_id
+from poller.sutro.simulator.faults import Fault
 
 BRIEFLY: Final = 0.1
 """The share of its queue time that a job is STARTING, and of its run that it is CANCELLING."""
@@ -18,12 +19,12 @@ BRIEFLY: Final = 0.1
 DOLLARS_PER_TOKEN: Final = 1e-6
 
 SYSTEM_PROMPT: Final = "Classify the sentiment of the text as positive, negative or neutral."
-JSON_SCHEMA: Final = {
+JSON_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {"sentiment": {"type": "string", "enum": ["positive", "negative", "neutral"]}},
     "required": ["sentiment"],
 }
-SAMPLING_PARAMS: Final = {"temperature": 0.7, "max_tokens": 256}
+SAMPLING_PARAMS: Final[dict[str, Any]] = {"temperature": 0.7, "max_tokens": 256}
 
 
 def _job_id(text: str) -> str:
@@ -42,7 +43,7 @@ class JobScript:
 
     The API returns 404 until `appears_after` the job's creation; `cost_delay`, `tokens_delay` and
     `reason_delay` are how long after the end the cost, the tokens and the failure reason show;
-    `case` is that of the status words.
+    `case` is that of the status words; `fault` concerns requests about this job alone.
     """
 
     job_id: JobId
@@ -58,12 +59,17 @@ class JobScript:
     model: str = "llama-3.3-70b"
     rows: Annotated[int, Field(ge=1)] = 50
     priority: Annotated[int, Field(ge=0, le=1)] = 0
+    cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    system_prompt: str | None = SYSTEM_PROMPT
+    json_schema: dict[str, Any] | None = field(default_factory=lambda: JSON_SCHEMA)
+    sampling_params: dict[str, Any] = field(default_factory=lambda: SAMPLING_PARAMS)
     failure: str = "The model returned no output for 3 rows."
     case: Literal["upper", "lower"] = "upper"
     listed_after: Seconds = 0.0
     unlisted_after: Seconds = math.inf
     is_row_stuck: bool = False
     row: dict[str, Any] = field(default_factory=dict)
+    fault: Fault | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +124,21 @@ class SimulatedJob:
         shows = has_failed and now >= self._after_end(self.script.reason_delay)
         return {"message": self.script.failure} if shows else None
 
+    def cancelled(self, now: float) -> "SimulatedJob":
+        """Return the job as it goes on once it is cancelled: CANCELLING for a moment if it ran."""
+        elapsed = (now - self.created) * self.speed
+        queue = min(elapsed, self.script.queue_seconds)
+        run = (elapsed - queue) / (1 - BRIEFLY)
+        script = replace(self.script, ends_as="cancelled", queue_seconds=queue, run_seconds=run)
+        return replace(self, script=script)
+
+    def rows_done(self, now: float) -> int:
+        """Return how many rows have outputs at a moment."""
+        started, ended = self.moment(self.script.queue_seconds), self._after_end(0.0)
+        if now >= ended:
+            return self.script.rows
+        return int(self.script.rows * (now - started) / (ended - started)) if now > started else 0
+
     def as_object(self, now: float) -> dict[str, Any]:
         """Return the API's job object at a moment."""
         script, status = self.script, self.status(now)
@@ -126,7 +147,8 @@ class SimulatedJob:
         counted = self._after_end(script.tokens_delay)
         input_tokens = script.rows * self._draw("input", 200, 400)
         output_tokens = script.rows * self._draw("output", 100, 200)
-        cost = round((input_tokens + output_tokens) * DOLLARS_PER_TOKEN, 6)
+        drawn = round((input_tokens + output_tokens) * DOLLARS_PER_TOKEN, 6)
+        cost = drawn if script.cost is None else script.cost
         return {
             "job_id": script.job_id,
             "status": status.lower() if script.case == "lower" else status.value,
@@ -134,13 +156,13 @@ class SimulatedJob:
             "name": script.name,
             "description": script.description,
             "dataset_id": f"dataset-{self._draw('dataset', 10_000, 99_999)}",
-            "system_prompt": SYSTEM_PROMPT,
+            "system_prompt": script.system_prompt,
             "job_priority": script.priority,
             "datetime_created": _format_time(self.created),
             "datetime_started": _format_time(started) if now >= started else None,
             "datetime_completed": _format_time(completed) if now >= completed else None,
-            "json_schema": JSON_SCHEMA,
-            "sampling_params": SAMPLING_PARAMS,
+            "json_schema": script.json_schema,
+            "sampling_params": script.sampling_params,
             "input_tokens": input_tokens if now >= counted else None,
             "output_tokens": output_tokens if now >= counted else None,
             "num_rows": script.rows,
@@ -180,10 +202,10 @@ TEMPLATES: Final = (
 )
 
 
-def demo_jobs(count: int, *, suffix: str = "") -> list[JobScript]:
-    """Return scripts with mixed ends, spread from FIRST_END to LAST_END seconds."""
+def demo_jobs(count: int, *, suffix: str = "", stretch: float = 1.0) -> list[JobScript]:
+    """Return scripts with mixed ends, spread from FIRST_END to LAST_END seconds times `stretch`."""
     step = (LAST_END - FIRST_END) / max(count - 1, 1)
-    ends = [FIRST_END + step * index for index in range(count)]
+    ends = [(FIRST_END + step * index) * stretch for index in range(count)]
     return [
         replace(
             TEMPLATES[index % len(TEMPLATES)],
