@@ -16,6 +16,7 @@ UNRUN: Final = {
     "node receive.js": "needs npm: tests/e2e/test_recipes.py runs it",
     "go run ": "needs Go: tests/e2e/test_recipes.py runs it",
     "cp receive_lambda.py ": "needs zip: tests/e2e/test_recipes.py calls the handler",
+    "from sutro import Sutro": "needs the official SDK: tests/sdk_compat submits so",
     "make ": "runs this suite, or longer",
     "webhook -hooks ": "a program of Debian: tests/adapters/test_receivers.py runs these commands",
 }

@@ -10,6 +10,7 @@ from tests.support.daemon_process import Place
 from tests.support.secret_canaries import KEY
 
 WAIT_SCRIPT = str(Path(__file__).with_name("sdk_wait.py"))
+SUBMIT_SCRIPT = str(Path(__file__).with_name("sdk_submit.py"))
 CLOSED = "http://127.0.0.1:9"
 
 
@@ -19,6 +20,16 @@ class SdkView:
 
     status: str | None
     jobs: list[dict[str, Any]] | None
+    printed: str
+
+
+@dataclass(frozen=True)
+class SdkSubmissions:
+    """The jobs that the SDK has submitted, what it got of them, and its output."""
+
+    job_ids: list[str]
+    outputs: list[str]
+    cancellation: dict[str, Any]
     printed: str
 
 
@@ -33,6 +44,10 @@ class SdkClient:
         """Wait for a job with the SDK, and return what it shows."""
         return SdkView(**json.loads(await self._run("python", WAIT_SCRIPT, job_id, key=key)))
 
+    async def submit(self) -> SdkSubmissions:
+        """Submit jobs with the SDK, and return what it shows."""
+        return SdkSubmissions(**json.loads(await self._run("python", SUBMIT_SCRIPT, key=KEY)))
+
     async def list(self) -> list[dict[str, str]]:
         """Return the rows that the SDK's own command prints of all jobs."""
         table = await self._run("sutro", "jobs", "list", "--all", key=KEY)
@@ -43,7 +58,7 @@ class SdkClient:
     async def _run(self, program: str, *arguments: str, key: str) -> str:
         command = [str(self.programs / program), *arguments]
         async with self.place.started(command, self._environment(key)) as view:
-            code = await view.end(within=60.0)
+            code = await view.end(within=120.0)
         assert code == 0, view.err
         return view.out
 

@@ -24,6 +24,9 @@ MESSAGES: Final = {
 """The SDK's messages for each end, first while it waits, then as it attaches to the job."""
 
 
+ENDS: Final = {f"job.{outcome}" for outcome in MESSAGES}
+
+
 def scripts(*, queue: float = 0.0, run: float = 0.0) -> list[JobScript]:
     """Return a job of each outcome, whose id is the outcome."""
     return [
@@ -61,6 +64,36 @@ async def test_sdk_and_daemon_report_the_same_ends(place: Place, sdk: SdkClient)
         ends_as: f"job.{(view.status or '').lower()}" for ends_as, view in views.items()
     }
     assert printed == MESSAGES
+
+
+async def test_submissions_of_the_sdk_have_their_events(place: Place, sdk: SdkClient):
+    """The SDK submits, waits, cancels and stays attached; the daemon reports each chosen end."""
+    for fields in (
+        {"job_id": "waited", "queue_seconds": 0, "run_seconds": 3, "cost": 0.5},
+        {"job_id": "cancelled", "queue_seconds": 0, "run_seconds": 600},
+        {"job_id": "attached", "queue_seconds": 0, "run_seconds": 3},
+        {"job_id": "estimated", "queue_seconds": 0, "run_seconds": 0},
+    ):
+        place.api.next_submissions.append(fields)
+    settings = {"POLLER_DISCOVER": "on", "POLLER_DISCOVER_INTERVAL": "0.2s"}
+    async with place.running("run", **settings) as daemon:
+        await daemon.saying("poller.started")
+        submitted = await sdk.submit()
+        # The cancelled job is CANCELLING for a ninth of the time that it ran.
+        await until(lambda: len(place.receiver.ends) >= 4)
+        await daemon.stop()
+
+    ends = {event.subject: event.type for event in place.receiver.received if event.type in ENDS}
+    jobs = {line["job"]["job_id"]: line["job"] for line in daemon.lines if "event_id" in line}
+    assert submitted.job_ids == ["waited", "cancelled", "attached", "estimated"]
+    assert submitted.outputs == [f"Simulated output {number}" for number in (1, 2, 3)]
+    assert submitted.cancellation["cancelled"] is True
+    assert "Job results received" in submitted.printed
+    assert "Cost estimates retrieved for job estimated: $" in submitted.printed
+    assert ends == dict.fromkeys(submitted.job_ids, "job.succeeded") | {
+        "cancelled": "job.cancelled"
+    }
+    assert (jobs["waited"]["job_cost"], jobs["waited"]["num_rows"]) == (0.5, 3)
 
 
 async def test_event_has_the_fields_that_the_sdk_lists(place: Place, sdk: SdkClient):
