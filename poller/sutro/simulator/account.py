@@ -89,8 +89,8 @@ class Simulator:
         if self.next_submissions:
             return self.next_submissions.popleft()
         fields = self.submissions[next(self._submitted) % len(self.submissions)]
-        is_taken = fields.get("job_id") in self._jobs
-        return {name: fields[name] for name in fields if not (is_taken and name == "job_id")}
+        is_used = fields.get("job_id") in self._jobs
+        return {name: fields[name] for name in fields if not (is_used and name == "job_id")}
 
     def find(self, job_id: str) -> SimulatedJob | None:
         """Return a job that the API shows."""
