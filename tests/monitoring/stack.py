@@ -35,14 +35,15 @@ ENDS: Final = JobScript(job_id="job-2", queue_seconds=0.0, run_seconds=1e5)
 
 @dataclass(slots=True)
 class AlertReceiver:
-    """A receiver of Alertmanager's webhooks: the alerts by name."""
+    """A receiver of Alertmanager's webhooks: the alerts by name and instance."""
 
-    alerts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    alerts: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
     async def take(self, request: web.Request) -> web.Response:
         """Keep the alerts of one webhook."""
         for alert in (await request.json())["alerts"]:
-            self.alerts[alert["labels"]["alertname"]] = alert
+            labels = alert["labels"]
+            self.alerts[labels["alertname"], labels.get("instance", "")] = alert
         return web.Response()
 
 
@@ -52,7 +53,7 @@ class Stack:
 
     url: str
     target: str
-    alerts: dict[str, dict[str, Any]]
+    alerts: dict[tuple[str, str], dict[str, Any]]
 
     async def query(self, expression: str) -> list[dict[str, Any]]:
         """Return the series of an expression now."""
