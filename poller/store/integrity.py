@@ -22,7 +22,7 @@ from poller.store.recount import count_again, find_wrong
 INTERRUPT_INTERVAL: Final = 0.05
 """Seconds; an interrupt before the statement begins has no effect."""
 
-ADD_CLEAN_END: Final = "INSERT OR REPLACE INTO flags (name, text) VALUES ('clean_end', ?)"
+ADD_CLEAN_END: Final = "INSERT OR REPLACE INTO flags (name, text) VALUES ('clean_end', :finding)"
 REMOVE_CLEAN_END: Final = "DELETE FROM flags WHERE name = 'clean_end' RETURNING text"
 MISCOUNTED: Final = "miscounted"
 """The text of the flag if the next start must count again."""
@@ -100,4 +100,4 @@ def add_clean_end(db: sqlite3.Connection, *, is_miscounted: bool) -> None:
     """Add the flag of a clean end, if that is possible at once."""
     with suppress(sqlite3.Error):
         db.execute("PRAGMA busy_timeout = 0")
-        db.execute(ADD_CLEAN_END, [MISCOUNTED if is_miscounted else ""])
+        db.execute(ADD_CLEAN_END, {"finding": MISCOUNTED if is_miscounted else ""})

@@ -84,9 +84,9 @@ async def test_jobs_that_are_over_leave_nothing_behind():
             api.answers[f"brief-{wave}"] = running(f"brief-{wave}")
             await anyio.sleep(3_600.0)
             api.latency = LATENCY
-            await watcher.watch([f"brief-{wave}"])
+            await watcher.watch([f"brief-{wave}"], [*names, f"typo-{wave}"])
             await anyio.sleep(LATENCY / 2)
-            await watcher.watch([])
+            await watcher.watch([], [f"brief-{wave}"])
             api.answers = {}
             await anyio.sleep(7_200.0)
             sizes.append(dict(kept(watcher, "watcher", set())))

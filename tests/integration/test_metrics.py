@@ -1,5 +1,6 @@
 """The metrics of a running daemon, as Prometheus parses them."""
 
+import time
 import timeit
 
 import anyio
@@ -195,9 +196,9 @@ async def test_counters_cost_microseconds():
         counters.record_poll(None)
         counters.record_poll(error)
 
-    best = min(timeit.repeat(poll, number=10_000, repeat=5)) / 10_000
+    best = min(timeit.repeat(poll, timer=time.thread_time, number=10_000, repeat=5)) / 10_000
 
-    assert best < 1e-5  # on a slow machine, for two results
+    assert best < 2e-5  # on a slow and busy machine, for two results
 
 
 async def test_backlog_is_read_at_most_once_a_second():
