@@ -107,8 +107,12 @@
   // A browser opens few connections to one host: those of hidden tabs would use them up.
   document.addEventListener("visibilitychange", () => {
     clearTimeout(timer);
-    if (document.hidden) source.close();
-    else connect();
+    if (document.hidden) {
+      source.close();
+    } else {
+      connect();
+      refreshSoon();
+    }
   });
 
   connect();
