@@ -8,7 +8,7 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -240,7 +240,9 @@ class SinkWorker:
         if error.is_gone:
             self._release_prefetched()
             await self.disable_sink(self.name, error.reason)
-            return dead_letter(self._log, delivery, error.reason)
+            # That has made it dead. Should the sink be enabled before this is settled, it is sent.
+            outcome = dead_letter(self._log, delivery, error.reason)
+            return replace(outcome, status=DeliveryStatus.PENDING, due=self.clock.steady())
         now = self.clock.steady()
         is_sink_fault = self._judge_sink(delivery, error, now, is_probe=is_probe)
         failures = delivery.attempts + 1

@@ -303,6 +303,25 @@ async def test_worker_delivers_missed_events_to_an_enabled_sink():
     assert await counts(store) == {"hook": (0, 0)}
 
 
+async def test_worker_sends_what_was_enabled_before_it_was_settled():
+    """A sink that is enabled before the attempt with the 410 is settled misses no event."""
+    memory = a_store()
+    store, sink = FailingStore(memory), TimedSink()
+    sink.failure = GONE
+    await fill(store)
+    store.fails = {"settle"}
+
+    async with dispatching(store, hook=sink):
+        await anyio.sleep(1.0)
+        sink.failure = None
+        list(memory.admin().enable_sink("hook") or ())
+        store.fails = set()
+        await anyio.sleep(60.0)
+
+    assert "evt_0" in sink.ids
+    assert await counts(store) == {"hook": (0, 0)}
+
+
 async def test_worker_disables_a_sink_after_the_store_has_recovered():
     """A 410 while the store fails is recorded and reported when the store works again."""
     memory = a_store("gone", "well")
