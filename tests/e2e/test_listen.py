@@ -72,7 +72,7 @@ async def test_listen_rejects_another_secret(place: Place):
         await listener.stop()
 
     assert code == 1
-    assert "401" in tested.err
+    assert "401" in tested.out
     assert listener.out == ""
     assert "rejected with 401: the signature is missing or wrong\n" in listener.err
 
