@@ -13,7 +13,7 @@ FAST := core settings cli store adapters receive test_virtual.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo docs test test-fast test-python test-sdk test-browser test-deploy test-faults \
-	bench install lint format generate requirements wheel clean
+	bench install lint format generate requirements wheel dist sbom clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -86,6 +86,13 @@ PIN := -q --upgrade --universal --generate-hashes --python-version 3.11 --no-hea
 
 wheel: $(VENV)/.installed ## Build the wheel into dist/
 	$(BIN)/python -m build --quiet --wheel --no-isolation
+
+dist: $(VENV)/.installed ## Build the source distribution, and from it the wheel, into dist/
+	$(BIN)/python -m build --quiet --no-isolation
+
+sbom: build/deploy/.installed ## Write the bill of materials of the dependencies into build/
+	build/deploy/bin/cyclonedx-py requirements deploy/requirements.txt --pyproject pyproject.toml \
+		--output-reproducible --output-file build/sutro-poller.cdx.json
 
 install: ## Install the daemon on this host as a systemd service (as root)
 	/usr/bin/python3 -m venv $(PREFIX)

@@ -36,6 +36,7 @@ VERBS: Final = {
     "costs": "sum the costs of ended jobs",
     "schema": "print the JSON Schema of the events",
     "listen": "receive webhooks on loopback and print their events",
+    "files": "print a file that comes with the package, such as the systemd unit",
     "simulate": "serve a simulated Sutro API on loopback",
     "demo": "run a local demo with simulator, daemon and receiver",
     "help": "show the help of a command",
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def _execute(verb: str, words: Sequence[str]) -> int:
     """Return the exit code of a verb, and print the error that ended it."""
     try:
-        arguments = _parser(verb).parse_args(words)
+        arguments = build_parser(verb).parse_args(words)
         if not gc.isenabled():
             gc.freeze()  # what was imported stays
             gc.enable()
@@ -215,8 +216,8 @@ class _PrintVersion(argparse.Action):
         parser.exit()
 
 
-def _parser(requested: str) -> argparse.ArgumentParser:
-    """Return the parser, with the arguments of the requested verb alone."""
+def build_parser(*requested: str) -> argparse.ArgumentParser:
+    """Return the parser, with the arguments of the requested verbs alone."""
     parser = argparse.ArgumentParser(
         prog="sutro-poller",
         description="Send events when Sutro batch-inference jobs start and end.",
@@ -232,7 +233,7 @@ def _parser(requested: str) -> argparse.ArgumentParser:
             help=purpose,
             description=as_sentence(purpose),
         )
-        if name == requested:
+        if name in requested:
             module = import_module(f"poller.cli.{name.replace('-', '_')}")
             if hasattr(module, "add_arguments"):
                 module.add_arguments(verb)

@@ -1,14 +1,16 @@
 """The image, built and run by a real Docker engine."""
 
+import tomllib
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from poller.sutro.simulator.script import JobScript
-from tests.deploy.engine import DOCKERFILE, HARDENED, USER, Container, Engine, a_container
+from tests.deploy.engine import BASE, DOCKERFILE, HARDENED, USER, Container, Engine, a_container
 from tests.deploy.programs import check, eventually
 from tests.support.daemon_process import Place
+from tests.support.installed_wheel import PROJECT
 from tests.support.secret_canaries import found_in
 
 pytestmark = pytest.mark.deploy
@@ -48,6 +50,29 @@ def test_image_configuration(engine: Engine, image: str):
     assert config["StopSignal"] == "SIGTERM"
     assert (config["Entrypoint"], config["Cmd"]) == (["sutro-poller"], ["run"])
     assert config["Healthcheck"]["Test"] == ["CMD", "sutro-poller", "health"]
+
+
+def test_image_labels(engine: Engine, image: str):
+    """The image says what it is, where it comes from and under which license."""
+    labels = engine.inspect(image)["Config"]["Labels"]
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
+    urls = project["urls"]
+
+    assert {name.rpartition(".")[2]: text for name, text in labels.items()} == {
+        "title": project["name"],
+        "description": project["description"],
+        "url": urls["Homepage"],
+        "source": urls["Source"],
+        "documentation": urls["Documentation"],
+        "licenses": project["license"],
+    }
+
+
+def test_image_is_small(engine: Engine, image: str):
+    """The image adds at most 80 MB to its base, as its page says."""
+    added = engine.inspect(image)["Size"] - engine.inspect(BASE)["Size"]
+
+    assert 0 < added < 80e6, added
 
 
 def test_image_has_nothing_of_the_build(engine: Engine, image: str):
@@ -91,6 +116,22 @@ def test_container_runs_hardened(engine: Engine, image: str, place: Place, secre
         assert seconds < 8.0
         assert [event["job"]["job_id"] for event in container.said("job.succeeded")] == ["job-1"]
         assert not found_in(container.log.encode())
+
+
+def test_container_runs_as_any_user_of_group_0(engine: Engine, image: str, place: Place):
+    """A user that the image does not know, as OpenShift assigns, can write the state."""
+    jobs = place.jobs(JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=0.0))
+    changes = dict.fromkeys(("PATH", "HOME", "POLLER_STORE"))
+    given = place.environment({**changes, "POLLER_LISTEN": "unix:/state/door"})
+    environment = [f"--env={name}={text}" for name, text in given.items()]
+    words = ["--network=host", "--user=1000690000:0", HEALTH_INTERVAL, *HARDENED, *environment]
+
+    with a_container(engine, *words, f"--env=POLLER_JOB_IDS={jobs}", image) as container:
+        eventually(lambda: container.is_healthy)
+        eventually(lambda: place.receiver.ends == ["job-1"])
+        code, _ = container.stop()
+
+    assert code == 0
 
 
 def test_container_state_survives(engine: Engine, image: str, place: Place, secrets: Path):

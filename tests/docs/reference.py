@@ -10,7 +10,7 @@ from prometheus_client import Metric
 
 from poller.api.metrics import DaemonCollector
 from poller.api.problems import PROBLEM_TYPES
-from poller.cli import VERBS, _parser
+from poller.cli import VERBS, build_parser
 from poller.core.counters import Counters
 from poller.core.issues import REMEDIES
 from poller.runtime.clock import Clock
@@ -109,7 +109,7 @@ def commands() -> str:
 
 
 def _commands(name: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    verb = _children(_parser(name))[name]
+    verb = _children(build_parser(name))[name]
     yield name, verb
     for act, parser in _children(verb).items():
         yield f"{name} {act}", parser

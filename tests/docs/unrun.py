@@ -6,6 +6,8 @@ UNRUN: Final = {
     "git clone ": "needs a network",
     "docker ": "needs a container engine: tests/deploy builds and runs the image",
     "journalctl ": "needs a running systemd: tests/deploy boots one",
+    "uv tool install ": "needs a package index: tests/sdk_compat installs the wheel with uv",
+    "pipx install ": "needs a package index",
     "pip install ": "needs a package index: tests/e2e installs the wheel",
     "python3 -m venv ": "comes before pip install: tests/e2e makes such a venv",
     "npm install ": "needs a package index",

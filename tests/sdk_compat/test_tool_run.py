@@ -35,6 +35,19 @@ async def test_wheel_runs_without_installation(watched: Place, tool_runner: Tool
     assert process.out.count("\n") == 1
 
 
+async def test_uv_installs_the_wheel(place: Place, tool_runner: ToolRunner):
+    """`uv tool install` installs the command, which has the files of the package."""
+    folder, environment = tool_runner.home / "bin", tool_runner.environment(place)
+    install = [str(tool_runner.uv), "tool", "install", str(tool_runner.wheel)]
+    async with place.started(install, environment | {"UV_TOOL_BIN_DIR": str(folder)}) as installing:
+        code = await installing.end(within=FIRST_RUN_SECONDS)
+    async with place.started([str(folder / "sutro-poller"), "files"], environment) as listing:
+        await listing.end(within=FIRST_RUN_SECONDS)
+
+    assert code == 0, installing.err
+    assert "sutro-poller.service" in listing.out.splitlines()
+
+
 async def test_exit_code_goes_through_uv(place: Place, tool_runner: ToolRunner):
     """The exit code goes through uv."""
     place.jobs(JobScript(job_id="job-1", ends_as="failed", queue_seconds=0.0, run_seconds=0.0))
