@@ -75,7 +75,7 @@ def test_usage_error_is_exit_code_2(command: Path, arguments: list[str]):
     [
         ("--port", "70000"),
         ("--port", "http"),
-        ("--jobs", "0"),
+        ("--jobs", "-1"),
         ("--jobs", "many"),
         ("--speed", "0"),
         ("--speed", "inf"),

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -97,7 +97,8 @@ class TracedRun:
     async def stop(self) -> int:
         """Send SIGTERM unless it has ended, and return the exit code."""
         if not self.is_over:
-            os.kill(int(self.trace.read_text("ascii").split(maxsplit=1)[0]), signal.SIGTERM)
+            with suppress(ProcessLookupError):  # an injected SIGKILL was faster
+                os.kill(int(self.trace.read_text("ascii").split(maxsplit=1)[0]), signal.SIGTERM)
         with anyio.fail_after(15.0):
             return await self.strace.wait()
 
