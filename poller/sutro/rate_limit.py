@@ -46,7 +46,7 @@ class AuthGate:
     forbidden too, so may both be, one by one: then a check follows at once, which is a request that
     concerns no job. `is_rejected` once a probe has confirmed that the API rejects the key, not one
     job. A 403 of a job that was forbidden before, while others were not, says nothing about the
-    key. `is_checkable` until a check has had a response that says nothing about the key.
+    key. `is_checkable` until the API has rejected the ID of a check.
     """
 
     opens_at: float | None = None

@@ -246,8 +246,10 @@ class SutroSource:
             await self._check_key(is_probe=True)
         except Unauthorized as error:
             return (Observation(job_id, requested_at, detach(error)),)
-        except (Rejected, WrongEndpoint):  # the response to unknown ids
+        except Rejected:  # the response to unknown ids
             self._rate_limiter.gate.is_checkable = False
+        except WrongEndpoint:  # another server, perhaps for a while only
+            pass
         except PollError:
             return ()
         is_probe = await self._rate_limiter.acquire()

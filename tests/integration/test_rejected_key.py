@@ -251,6 +251,22 @@ async def test_forbidden_jobs_are_not_taken_for_a_rejected_key_in_an_outage():
     assert poller_types(store) == []
 
 
+async def test_forbidden_jobs_are_no_rejected_key_while_the_api_is_not_there():
+    """While all others lead to another server, jobs that are forbidden one by one prove nothing."""
+    (api, ids), store = an_api(6), a_store()
+
+    async with watching(api, store, *ids, policy=FIXED):
+        await anyio.sleep(1_800.0)
+        api.answers |= dict.fromkeys([*ids, UNLIKELY_ID], WrongEndpoint("404"))
+        api.answers |= dict.fromkeys(ids[:3], FORBIDDEN)
+        await anyio.sleep(14_400.0)
+        api.answers |= {job_id: ended(job_id) for job_id in ids}
+        await anyio.sleep(1_800.0)
+
+    assert poller_types(store) == []
+    assert recorded_types(store).count("job.succeeded") == len(ids)
+
+
 @pytest.mark.parametrize(("forbidden", "others"), [(1, 0), (1, 3), (2, 0), (2, 3), (5, 1)])
 async def test_forbidden_jobs_are_no_rejected_key_from_the_start(forbidden: int, others: int):
     """Jobs that are forbidden one by one prove nothing, when no other job has a response at all."""
