@@ -59,6 +59,7 @@ async def test_jobs_add_is_idempotent(daemon: LiveDaemon):
     """Adding a job twice is no error and announces nothing twice."""
     first = await daemon.post("/v1/jobs", {"job_ids": ["job-2"]})
     again = await daemon.post("/v1/jobs", {"job_ids": ["job-2"]})
+    await until(lambda: daemon.receiver.ends)
     await anyio.sleep(0.3)
 
     assert first.body == again.body

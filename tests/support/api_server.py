@@ -85,6 +85,10 @@ class LiveDaemon:
                 return found.body
             await anyio.sleep(0.02)
 
+    async def wait_for_deliveries(self) -> None:
+        """Wait until no event is pending at any sink."""
+        await until(lambda: not any(row["pending"] for row in self.app._store.admin().sinks()))
+
 
 def settings(folder: Path, api_url: str, hook: str, **changes: str) -> dict[str, str]:
     """Return the variables of a daemon with the HTTP API at any free port."""

@@ -80,7 +80,7 @@ async def test_replay_of_one_dead_letter(tmp_path: Path):
 async def test_replay_of_an_event(disabled: LiveDaemon):
     """A delivered event is sent again, with the same ID."""
     (event,) = (await disabled.get("/v1/events?type=job.succeeded&job=job-1")).body["events"]
-    await until(lambda: not any(row["pending"] for row in disabled.app._store.admin().sinks()))
+    await disabled.wait_for_deliveries()
     response = await press(disabled, f"/events/{event['id']}/replay", sink="log")
 
     assert await outcome(disabled, response) == "log: will be sent again."

@@ -53,6 +53,7 @@ def section(response: Response, name: str) -> str:
 async def test_page_shows_health_jobs_and_sinks(daemon: LiveDaemon):
     """The page at / shows what is well, the jobs that run and have ended, and the sinks."""
     await until(lambda: daemon.receiver.ends)
+    await daemon.wait_for_deliveries()
     page = await daemon.get("/")
 
     assert page.status == 200
@@ -234,7 +235,7 @@ async def test_job_page_has_a_timeline(tmp_path: Path):
     """The page of a job has its fields, the whole failure reason, and each event and delivery."""
     async with live_daemon(tmp_path, FAILS, POLLER_JOB_IDS="job-3") as daemon:
         await until(lambda: daemon.receiver.ends)
-        await until(lambda: not any(row["pending"] for row in daemon.app._store.admin().sinks()))
+        await daemon.wait_for_deliveries()
         page = await daemon.get("/jobs/job-3")
 
     text = words(page)
