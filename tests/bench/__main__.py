@@ -12,6 +12,7 @@ from typing import Final
 from tests.bench import (
     events,
     faults,
+    html,
     lag,
     pages,
     polls,
@@ -33,6 +34,7 @@ CHAPTERS: Final[dict[str, Callable[[int], Chapter]]] = {
     "events": events.chapter,
     "weight": weight.chapter,
     "size": lambda _rounds: size.chapter(),
+    "html": lambda _rounds: html.chapter(),
     "lag": lambda _rounds: lag.chapter(),
     "faults": lambda _rounds: faults.chapter(),
     "schedules": lambda _rounds: schedules.chapter(),

@@ -49,6 +49,9 @@ PATHS: Final = (
     "/v1/sinks",
     "/v1/status",
     "/metrics",
+    "/",
+    f"/jobs/{FIRST_JOB}",
+    "/dead-letters",
 )
 VERBS: Final = (
     "status",

@@ -32,8 +32,12 @@
   }
 
   function patchChildren(old, fresh) {
+    const kept = new Set([...fresh.children].map((child) => child.id));
     const named = new Map();
-    for (const child of old.children) if (child.id) named.set(child.id, child);
+    for (const child of [...old.children]) {
+      if (child.id && !kept.has(child.id)) child.remove();
+      else if (child.id) named.set(child.id, child);
+    }
     let next = old.firstChild;
     for (const child of [...fresh.childNodes]) {
       const match = child.id ? named.get(child.id) : next && !next.id ? next : null;
@@ -59,7 +63,12 @@
     const freshFilter = fresh.querySelector("form.filter");
     // What is typed into the filter is the reader's.
     if (filter && freshFilter) freshFilter.replaceWith(filter.cloneNode(true));
+    const focused = document.activeElement;
     patchChildren(main, fresh.getElementById("main"));
+    // What has changed its place has lost the focus.
+    if (focused !== document.activeElement && focused.isConnected) {
+      focused.focus({ preventScroll: true });
+    }
     patch(document.querySelector("footer"), fresh.querySelector("footer"));
     document.title = fresh.title;
   }
