@@ -9,7 +9,7 @@ PYTEST = timeout -v -s KILL $$(($(LIMIT) + 3600)) $(BIN)/pytest --session-timeou
 # Some tests wait, hence one worker more than two cores need. One that has no tests left takes over
 # some of another's, so that slow tests at the end are shared.
 WORKERS := -n 3 --dist worksteal
-FAST := core settings cli store adapters receive test_virtual.py
+FAST := core settings cli store adapters sinks receive test_virtual.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo docs test test-fast test-python test-sdk test-browser test-deploy test-faults \

@@ -22,7 +22,7 @@ from poller.settings.secrets import texts_to_redact
 from poller.settings.sources import DEFAULT, MEMORY, EnvSources, SourcedValue, default_store
 from poller.settings.types import SinkNames, is_remote_http
 from poller.settings.unknown_variables import find_unknown
-from poller.sinks import SinkKind, load_kind, names_of_settings
+from poller.sinks import BUILT_IN, SinkContext, SinkKind, load_kind, names_of_settings
 
 NO_KEY: Final = "SUTRO_API_KEY: is required; set it, or SUTRO_API_KEY_FILE to the path of a file"
 NO_JOBS: Final = (
@@ -89,11 +89,12 @@ class Config:
             url_name="SUTRO_API_URL",
         )
 
-    def outbound_for(self, sink: str) -> OutboundSettings:
-        """Return the certificates and proxies of a sink's requests."""
+    def context_of(self, sink: str) -> SinkContext:
+        """Return what a sink gets of the daemon's settings."""
         variable = f"{env_prefix(sink)}URL"
         is_read = variable in self.sourced  # a plug-in may call its own otherwise
-        return replace(self.outbound, url_name=variable if is_read else "its URL")
+        outbound = replace(self.outbound, url_name=variable if is_read else "its URL")
+        return SinkContext(outbound, self.settings.job_url)
 
     @property
     def poll_policy(self) -> PollPolicy:
@@ -175,7 +176,9 @@ def _configure(sources: EnvSources, *, for_run: bool, is_delivering: bool) -> Co
     problems += sink_problems if is_delivering else ()
     is_replaced = bool(sourced["POLLER_PROXY"].text)
     proxies = _collect(problems, partial(EnvProxies.of, sources.environ, is_replaced=is_replaced))
-    unknown = find_unknown(sources, sourced, problems, sinks=names, kinds=names_of_settings)
+    unknown = find_unknown(
+        sources, sourced, problems, sinks=names, kinds=names_of_settings, required=BUILT_IN
+    )
     meant = {variable.meant for variable in unknown}
     problems = [line for line in problems if line.removesuffix(": is required") not in meant]
     problems += map(str, unknown)
@@ -205,9 +208,12 @@ def _collect(problems: list[str], read: Callable[[], T]) -> T | None:
 
 def _computed_defaults(sources: EnvSources) -> dict[str, str]:
     """Return the defaults that depend on the environment and on other settings."""
-    has_webhook = sources.find(f"{env_prefix('webhook')}URL", is_secret=True)
+
+    def is_set(sink: str, names: Collection[str]) -> bool:
+        return all(sources.find(env_prefix(sink) + name, is_secret=True) for name in names)
+
     return {
-        "sinks": "log,webhook" if has_webhook else "log",
+        "sinks": ",".join(sink for sink, required in BUILT_IN.items() if is_set(sink, required)),
         "store": default_store(sources.environ),
     }
 

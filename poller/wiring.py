@@ -170,7 +170,7 @@ def build_store(config: Config, clock: Clock) -> Store:
 async def open_sink(config: Config, sink: SinkConfig, stack: AsyncExitStack) -> Sink:
     """Open a sink until the stack closes it. Raises ConfigError if its code fails in any way."""
     try:
-        context = sink.kind.open(sink.reloadable, config.outbound_for(sink.name))
+        context = sink.kind.open(sink.reloadable, config.context_of(sink.name))
         opened = await context.__aenter__()
     except ConfigError:
         raise

@@ -10,6 +10,7 @@ from poller.config import Config, load
 from poller.settings.base import EnvSettings, default_text, env_prefix, variables
 from poller.settings.daemon import PREFIX, Settings
 from poller.settings.sources import SourcedValue
+from poller.sinks import BUILT_IN
 from tests.docs import event_types, reference
 from tests.docs.openapi import Document
 
@@ -20,8 +21,9 @@ PART: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?\n?(<!-- /generated -
 EXAMPLE: Final = {
     "SUTRO_API_KEY": "sk_example",
     "POLLER_JOB_IDS": "job-1",
-    "POLLER_SINKS": "log,webhook",
+    "POLLER_SINKS": ",".join(BUILT_IN),
     "POLLER_WEBHOOK_URL": "https://example.com",
+    "POLLER_SLACK_URL": "https://example.com",
     "POLLER_STORE": "memory:",
 }
 """An environment in which every setting has a value, by default or not."""

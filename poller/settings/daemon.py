@@ -16,6 +16,7 @@ from poller.settings.types import (
     Duration,
     HostNames,
     JobIds,
+    JobUrl,
     ListPages,
     LogFormat,
     LogLevel,
@@ -112,7 +113,12 @@ class Settings(EnvSettings):
     )
 
     sinks: SinkNames = setting(
-        "log", "Sinks that receive events; if not set, log, and webhook if its URL is set"
+        "log",
+        "Sinks that receive events; if not set, log, and each built-in sink whose required settings"
+        " are set",
+    )
+    job_url: JobUrl | None = setting(
+        None, "URL of a job's page, with {job_id} in it, for the links in messages"
     )
 
     retry_schedule: RetryDelays = setting(

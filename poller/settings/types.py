@@ -205,6 +205,9 @@ LogFormat = Annotated[Literal["auto", "json", "console"], AnyCase]
 
 _HTTP_URL: Final = _must(is_http_url, "must be a URL such as https://host or http://host:port")
 BaseUrl = Annotated[str, _HTTP_URL, AfterValidator(_check_base_url)]
+JobUrl = Annotated[
+    str, _HTTP_URL, _must(lambda url: "{job_id}" in url, "must have {job_id} for the job's ID")
+]
 SecretUrl = Annotated[SecretStr, _HTTP_URL]
 ProxyUrl = Annotated[SecretStr, BeforeValidator(_parse_secret_proxy)]
 CertificateFile = Annotated[Path, AfterValidator(_check_certificates)]

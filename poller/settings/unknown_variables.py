@@ -4,6 +4,7 @@ import re
 from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from poller.core.spelling import closest
@@ -53,19 +54,24 @@ def find_unknown(
     *,
     sinks: Collection[str],
     kinds: Callable[[], Mapping[str, Collection[str]]],
+    required: Mapping[str, Collection[str]],
 ) -> list[UnknownVariable]:
     """Return each unknown variable, unless it may belong to a sink with an error.
 
     `sourced` are the known variables, `problems` the other errors, `sinks` the names in
     POLLER_SINKS. `kinds` returns the installed kinds of sinks, each with the names of its settings
-    in capitals; none if they are not known without loading a package.
+    in capitals; none if they are not known without loading a package. `required` are the settings
+    that put a kind into the default of POLLER_SINKS.
     """
     known = {*sourced, *(f"{name}_FILE" for name, value in sourced.items() if value.is_secret)}
     given = dict(ChainMap(*sources.layers()))
     unread = [name for name, found in given.items() if not _is_foreign(name, found.text, known)]
     installed = kinds() if unread else {}
     is_set = {*given, *(name for name, value in sourced.items() if value.origin != DEFAULT)}
-    explained = [_explain(name, is_set, known, sinks, installed) for name in sorted(unread)]
+    explain = partial(
+        _explain, given=is_set, known=known, sinks=sinks, kinds=installed, required=required
+    )
+    explained = [explain(name) for name in sorted(unread)]
     unknown = [variable for variable in explained if _is_ours(variable, is_set)]
     prefixes = map(env_prefix, sinks)
     unloaded = tuple(prefix for prefix in prefixes if f"{prefix}EVENTS" not in sourced)
@@ -93,10 +99,12 @@ def _is_foreign(name: str, text: str, known: Collection[str]) -> bool:
 
 def _explain(
     name: str,
+    *,
     given: Collection[str],
     known: Collection[str],
     sinks: Collection[str],
     kinds: Mapping[str, Collection[str]],
+    required: Mapping[str, Collection[str]],
 ) -> UnknownVariable:
     possible = {
         *known,
@@ -108,8 +116,9 @@ def _explain(
     if sink := _sink_of(name, kinds):
         names = ",".join([*sinks, sink])
         advice = f"no sink in POLLER_SINKS has this variable; set POLLER_SINKS={names}"
-        if sink == "webhook" and "POLLER_SINKS" not in given:
-            advice = "has no effect without POLLER_WEBHOOK_URL"
+        if sink in required and "POLLER_SINKS" not in given:
+            missing = [env_prefix(sink) + setting for setting in required[sink]]
+            advice = f"has no effect without {' and '.join(missing)}"
         return UnknownVariable(name, advice, is_of_sink=True)
     if meant := closest(name.upper(), possible, POSSIBLE):
         return UnknownVariable(name, f"unknown variable; did you mean {meant}?", meant)

@@ -5,9 +5,9 @@ if not. It never retries and never queues: the daemon does both. `poller.sinks.t
 test a sink.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Protocol
@@ -26,6 +26,7 @@ __all__ = [
     "OutboundSettings",
     "Reloadable",
     "Sink",
+    "SinkContext",
     "SinkKind",
     "SinkSettings",
     "setting",
@@ -33,10 +34,14 @@ __all__ = [
 
 ENTRY_POINT_GROUP: Final = "sutro_poller.sinks"
 
-BUILT_IN: Final = ("log", "webhook")
+BUILT_IN: Final[Mapping[str, Collection[str]]] = {
+    "log": (),
+    "webhook": ("URL",),
+    "slack": ("URL",),
+}
+"""The built-in kinds, each with the settings that it requires; a module of this package has it."""
 OTHER_RECEIVERS: Final = (
-    "Slack is a webhook with POLLER_WEBHOOK_FORMAT=slack; for others install a package with such a"
-    " sink, or send a webhook to a program that passes it on"
+    "install a package with such a sink, or send a webhook to a program that passes it on"
 )
 
 
@@ -51,19 +56,31 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SinkContext:
+    """What a sink gets of the daemon's settings.
+
+    `outbound` are the certificates and proxies of its requests. `job_url` is POLLER_JOB_URL, the
+    URL of a job's page with `{job_id}` in it.
+    """
+
+    outbound: OutboundSettings = field(default_factory=OutboundSettings)
+    job_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SinkKind:
     """A kind of sink: its settings, and how a sink of it is opened.
 
     `warnings` gets the settings of one sink and returns what may be wrong, by field.
 
-    `open` gets the settings, whose `value` changes when secrets are reloaded, and the proxy and CA
-    settings of the daemon. It returns a context manager that yields the sink and closes whatever
-    the sink holds open. `wants_daemon_events` gets the settings of one sink and returns whether
-    its default events include those of the daemon (`poller.*`), as suits people.
+    `open` gets the settings, whose `value` changes when secrets are reloaded, and the context. It
+    returns a context manager that yields the sink and closes whatever the sink holds open.
+    `wants_daemon_events` gets the settings of one sink and returns whether its default events
+    include those of the daemon (`poller.*`), as suits people.
     """
 
     settings: type[SinkSettings]
-    open: Callable[[Reloadable[Any], OutboundSettings], AbstractAsyncContextManager[Sink]]
+    open: Callable[[Reloadable[Any], SinkContext], AbstractAsyncContextManager[Sink]]
     wants_daemon_events: Callable[[Any], bool] = lambda _settings: False
     warnings: Callable[[Any], Mapping[str, str]] = lambda _settings: {}
 

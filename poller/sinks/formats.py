@@ -6,16 +6,15 @@ Each is a pure function of the event, so that every retry and every replay sends
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from poller.core.events import Event
-from poller.sinks.text import format_message
+from poller.sinks.http_post import JSON, dump
 
-JSON: Final = "application/json"
 TYPE_PREFIX: Final = "sh.sutro.poller."
 """CloudEvents types start with a domain: other producers may have a job.succeeded too."""
 
-FormatName = Literal["standard", "cloudevents", "cloudevents-binary", "slack"]
+FormatName = Literal["standard", "cloudevents", "cloudevents-binary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ def standard(event: Event) -> WebhookRequest:
 def cloudevents(event: Event) -> WebhookRequest:
     """Return attributes and data as one object: CloudEvents 1.0, HTTP binding, structured mode."""
     envelope = _attributes(event) | {"datacontenttype": JSON, "data": event.data}
-    return WebhookRequest("application/cloudevents+json", _dump(envelope))
+    return WebhookRequest("application/cloudevents+json", dump(envelope))
 
 
 def cloudevents_binary(event: Event) -> WebhookRequest:
@@ -43,28 +42,14 @@ def cloudevents_binary(event: Event) -> WebhookRequest:
     # In a header a percent sign is encoded: CloudEvents, HTTP binding, 3.1.3.2.
     attributes = {name: text.replace("%", "%25") for name, text in _attributes(event).items()}
     headers = {f"ce-{name}": text for name, text in attributes.items()}
-    return WebhookRequest(JSON, _dump(event.data), headers)
-
-
-def slack(event: Event) -> WebhookRequest:
-    """Return a message for people, as a Slack incoming webhook expects it.
-
-    With `mrkdwn` off, underscores in a name are not formatting.
-    """
-    from html import escape  # noqa: PLC0415 - 0.3 MiB, only for this format
-
-    text = escape(format_message(event), quote=False)  # Slack: escape &, < and >
-    return WebhookRequest(JSON, _dump({"text": text, "mrkdwn": False}))
+    return WebhookRequest(JSON, dump(event.data), headers)
 
 
 FORMATS: Final[Mapping[FormatName, Callable[[Event], WebhookRequest]]] = {
     "standard": standard,
     "cloudevents": cloudevents,
     "cloudevents-binary": cloudevents_binary,
-    "slack": slack,
 }
-HUMAN_FORMATS: Final = frozenset({"slack"})
-"""Formats that people read."""
 
 
 def _attributes(event: Event) -> dict[str, str]:
@@ -78,7 +63,3 @@ def _attributes(event: Event) -> dict[str, str]:
         "subject": event.subject,
         "time": body["timestamp"],
     }
-
-
-def _dump(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()

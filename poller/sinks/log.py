@@ -15,11 +15,10 @@ from poller.core.outbox import Delivery
 from poller.core.state import JobEventType
 from poller.runtime.clock import Clock
 from poller.runtime.console import ConsoleRenderer
-from poller.runtime.http_values import OutboundSettings
 from poller.runtime.log_line import render_line
 from poller.runtime.stdout import NonBlockingStdout
 from poller.settings.base import Reloadable, SinkSettings
-from poller.sinks import Sink, SinkKind
+from poller.sinks import Sink, SinkContext, SinkKind
 from poller.sinks.text import format_details, job_label
 
 LEVELS: Final[Mapping[str, str]] = {
@@ -78,7 +77,7 @@ def _json(event: Event, now: datetime) -> str:
 
 @asynccontextmanager
 async def open_sink(
-    _settings: Reloadable[LogSettings], _outbound: OutboundSettings
+    _settings: Reloadable[LogSettings], _context: SinkContext
 ) -> AsyncIterator[Sink]:
     """Open the log sink on stdout; its lines share the queue of log lines if there is one."""
     from poller.runtime.logging import console  # noqa: PLC0415 - slow, and only to send

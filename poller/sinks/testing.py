@@ -7,10 +7,9 @@ from typing import Any, Final
 
 from poller.core.events import EventOrigin
 from poller.core.outbox import Delivery
-from poller.runtime.http_values import OutboundSettings
 from poller.settings.base import RawSettings, Reloadable, env_prefix
 from poller.settings.sources import EnvSources
-from poller.sinks import Sink, SinkKind
+from poller.sinks import Sink, SinkContext, SinkKind
 from poller.sinks.samples import sample_event
 
 __all__ = ["FakeSink", "open_sink", "sample_delivery"]
@@ -34,7 +33,7 @@ async def open_sink(kind: SinkKind, **settings: str) -> AsyncIterator[Sink]:
     prefix = env_prefix("test")
     environ = {f"{prefix}{name.upper()}": text for name, text in settings.items()}
     values = RawSettings.of(kind.settings, prefix, EnvSources(environ=environ)).build()
-    async with kind.open(Reloadable(values), OutboundSettings()) as sink:
+    async with kind.open(Reloadable(values), SinkContext()) as sink:
         yield sink
 
 

@@ -1,11 +1,25 @@
 """Events in words, for people: what happened, how long the job ran, its cost, why it failed."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final
+from urllib.parse import quote
 
 from poller.core.events import TERMINAL_EVENTS, DaemonEventType, Event
-from poller.core.formatting import failure_message, format_cost, format_duration
+from poller.core.formatting import (
+    failure_message,
+    fix_receiver,
+    format_cost,
+    format_duration,
+)
+from poller.core.parsing import strip_unprintable
 from poller.core.state import JobEventType
+
+JOB_ID_FIELD: Final = "{job_id}"
+"""What POLLER_JOB_URL has in the place of a job's id."""
+CUT_SEARCH: Final = 40
+"""Characters that are searched backwards for the end of a word."""
 
 HEADLINES: Final = {
     "job.started": "{job} is running",
@@ -26,38 +40,134 @@ HEADLINES: Final = {
 TYPES_WITH_COST: Final = TERMINAL_EVENTS | {JobEventType.SETTLED}
 
 
-def format_message(event: Event) -> str:
-    """Return an event in one to three lines of plain text."""
+class Tone(StrEnum):
+    """The sign of good or bad news."""
+
+    GOOD = "\N{WHITE HEAVY CHECK MARK}"
+    BAD = "\N{CROSS MARK}"
+    WARNING = "\N{WARNING SIGN}\N{VARIATION SELECTOR-16}"
+    NEUTRAL = "\N{INFORMATION SOURCE}\N{VARIATION SELECTOR-16}"
+
+
+TONES: Final[Mapping[str, Tone]] = {
+    JobEventType.SUCCEEDED: Tone.GOOD,
+    JobEventType.FOUND: Tone.GOOD,
+    JobEventType.FAILED: Tone.BAD,
+    JobEventType.CANCELLED: Tone.WARNING,
+    JobEventType.MISSING: Tone.WARNING,
+    JobEventType.UNRECOGNISED: Tone.WARNING,
+    DaemonEventType.AUTH_RECOVERED: Tone.GOOD,
+    DaemonEventType.AUTH_FAILED: Tone.BAD,
+    DaemonEventType.SINK_DISABLED: Tone.BAD,
+}
+"""The tone of an event type; NEUTRAL for the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An event as people read it. Each text is one line without control characters.
+
+    `facts` are labels and values, such as Cost and $0.02. `reason` is why a job failed in the API's
+    words, `advice` what to do next, `link` the URL of the job.
+    """
+
+    tone: Tone
+    title: str
+    facts: tuple[tuple[str, str], ...] = ()
+    reason: str | None = None
+    advice: str | None = None
+    link: str | None = None
+
+    @property
+    def headline(self) -> str:
+        """The title after the sign of its tone."""
+        return f"{self.tone} {self.title}"
+
+    @property
+    def details(self) -> str:
+        """All but the title and the link as plain text, in up to three lines."""
+        facts = "; ".join(f"{label} {value}" for label, value in self.facts)
+        return "\n".join(line for line in (facts, self.reason, self.advice) if line)
+
+    @property
+    def text(self) -> str:
+        """The whole message as plain text."""
+        return "\n".join(line for line in (self.headline, self.details, self.link) if line)
+
+
+def describe(event: Event, job_url: str | None = None) -> Message:
+    """Return an event as a message. `job_url` is the value of POLLER_JOB_URL."""
     data = event.data
-    job, seconds = data.get("job", {}), data.get("run_seconds")
+    job: dict[str, Any] = data.get("job", {})
+    seconds, job_id = data.get("run_seconds"), job.get("job_id")
     after = "" if seconds is None else f" after {format_duration(seconds)}"
     headline = HEADLINES.get(event.type, f"{event.type}: {{job}}")  # of an earlier version
-    lines = [headline.format_map({**data, "job": job_label(job), "after": after})]
-    if event.type in TYPES_WITH_COST:
-        tokens = f"{_count(job['input_tokens'])} in, {_count(job['output_tokens'])} out"
-        lines.append(f"Cost {_cost(data)}; tokens {tokens}")
-    if failure := failure_message(job.get("failure_reason")):
-        lines.append(failure)
-    if data.get("test") and event.type != DaemonEventType.TEST:
-        lines[0] = f"Test: {lines[0]}"
-    return "\n".join(lines)
+    title = headline.format_map({**data, "job": job_label(job), "after": after})
+    is_test = data.get("test") and event.type != DaemonEventType.TEST
+    return Message(
+        tone=TONES.get(event.type, Tone.NEUTRAL),
+        title=one_line(f"Test: {title}" if is_test else title),
+        facts=tuple(_facts(job, data)) if event.type in TYPES_WITH_COST else (),
+        reason=one_line(failure_message(job.get("failure_reason"))) or None,
+        advice=_advice(event.type, data),
+        link=job_url.replace(JOB_ID_FIELD, quote(job_id, safe="")) if job_url and job_id else None,
+    )
+
+
+def one_line(text: str) -> str:
+    """Return a text in one line, without control characters and marks of direction."""
+    return strip_unprintable(" ".join(text.split()))
+
+
+def cut(text: str, limit: int) -> str:
+    """Return a text of at most `limit` characters, cut at the end of a word if one is near."""
+    if len(text) <= limit:
+        return text
+    kept = text[: limit - 1]
+    end = max(text.rfind(" ", 0, limit), 0)
+    return (kept[:end] if len(kept) - end <= CUT_SEARCH and end else kept).rstrip() + "…"
 
 
 def job_label(job: Mapping[str, Any]) -> str:
     """Return the name of a job with its id, or the id alone, in one line."""
-    name = " ".join((job.get("name") or "").split())
+    name = one_line(job.get("name") or "")
     return f"{name} ({job['job_id']})" if name else job.get("job_id", "")
 
 
+def _facts(job: Mapping[str, Any], data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    tokens = f"{_count(job['input_tokens'])} in, {_count(job['output_tokens'])} out"
+    facts = [("Cost", _cost(data)), ("Tokens", tokens)]
+    if rows := job.get("num_rows"):
+        facts.append(("Rows", f"{rows:,}"))
+    if model := one_line(job.get("model") or ""):
+        facts.append(("Model", model))
+    return facts
+
+
 def _cost(data: Mapping[str, Any]) -> str:
-    cost = data["job"]["job_cost"]
+    cost, estimate = data["job"]["job_cost"], data["job"].get("cost_estimate")
+    estimated = "" if estimate is None else f" (estimated {format_cost(estimate)})"
     if cost is None:
-        return "unknown"
-    return format_cost(cost) if data.get("final", True) else f"{format_cost(cost)} so far"
+        return f"unknown{estimated}"
+    so_far = "" if data.get("final", True) else " so far"
+    return f"{format_cost(cost)}{so_far}{estimated}"
 
 
 def _count(tokens: int | None) -> str:
     return "unknown" if tokens is None else f"{tokens:,}"
+
+
+def _advice(event_type: str, data: Mapping[str, Any]) -> str | None:
+    """Return what to do next where that is known."""
+    match event_type:
+        case JobEventType.MISSING:
+            return "Check the job's ID, and that the API key is of the same account."
+        case DaemonEventType.AUTH_FAILED:
+            return "Replace the API key; no event is lost until then."
+        case DaemonEventType.SINK_DISABLED:
+            advice = fix_receiver(f"sinks enable {data.get('sink', '')}")
+            return one_line(f"{advice[0].upper()}{advice[1:]}.")
+    return None
 
 
 def format_details(data: Mapping[str, Any]) -> str:

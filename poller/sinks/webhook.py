@@ -14,21 +14,16 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo, field_validator
 
-from poller.core.errors import DeliveryError
 from poller.core.outbox import Delivery
-from poller.core.retry import RETRY_AFTER_CAP
-from poller.runtime.http_headers import retry_after
-from poller.runtime.http_values import NoResponse, OutboundSettings, Response
 from poller.settings.base import Reloadable, SinkSettings, setting
 from poller.settings.types import Duration, SecretUrl, at_most
-from poller.sinks import Sink, SinkKind
-from poller.sinks.formats import FORMATS, HUMAN_FORMATS, FormatName, WebhookRequest
+from poller.sinks import Sink, SinkContext, SinkKind
+from poller.sinks.formats import FORMATS, FormatName, WebhookRequest
+from poller.sinks.http_post import MAX_CONNECTIONS, post
 
 if TYPE_CHECKING:
     from poller.runtime.http_client import HttpClient
 
-RESPONSE_BYTES_CAP: Final = 4_096
-MAX_CONNECTIONS: Final = 16
 MAX_TIMEOUT: Final = 60.0
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - the prefix of secrets, not a secret
 SECRET_BYTES: Final = range(24, 65)
@@ -45,18 +40,7 @@ RESERVED_HEADER_PREFIXES: Final = (
     "transfer-encoding",
     "connection",
 )
-FORMAT_RULE: Final = (
-    f"must be {', '.join(FORMATS)}; Mattermost takes slack, and so does Discord with /slack added"
-    " to its URL"
-)
-RETRYABLE_STATUSES: Final = frozenset({408, 425, 429})
-REJECTED_STATUSES: Final = frozenset({400, 413, 415, 422})
-"""The receiver rejects this event, and will probably reject it again."""
-SUSPECT_STATUSES: Final = frozenset({401, 403, 404, 405, 407})
-"""The endpoint may be wrong or unavailable, for every event."""
-REDIRECT_ADVICE: Final = "; redirects are not followed: set the URL to their target"
-RETRY_AFTER_STATUSES: Final = frozenset({429, 503})
-"""Statuses whose Retry-After header is honored."""
+FORMAT_RULE: Final = f"must be {', '.join(FORMATS)}; for Slack use the sink slack"
 
 
 def signing_keys(secrets: str) -> list[bytes]:
@@ -119,8 +103,7 @@ class WebhookSettings(SinkSettings):
     )
     format: Annotated[FormatName, BeforeValidator(_check_format)] = setting(
         "standard",
-        "Format of the request: standard (Standard Webhooks), cloudevents, cloudevents-binary or"
-        " slack",
+        "Format of the request: standard (Standard Webhooks), cloudevents or cloudevents-binary",
     )
     timeout: Annotated[Duration, at_most(MAX_TIMEOUT)] = setting(
         "15s", "How long one request may take before it counts as failed, 1m at most", gt=0
@@ -183,20 +166,8 @@ class WebhookSink:
         """Send one event with a new timestamp and signature. Raises DeliveryError."""
         url = self.settings.value.url.get_secret_value()
         content = FORMATS[self.settings.value.format](delivery.event)
-        try:
-            response = await self.http.request(
-                "POST",
-                url,
-                headers=self._headers(delivery, content),
-                body=content.body,
-                cap=RESPONSE_BYTES_CAP,
-            )
-        except NoResponse as error:
-            if not is_success(error.status):  # the status line of a 2xx is an acknowledgement
-                raise DeliveryError(str(error)) from None
-            return
-        if not is_success(response.status):
-            raise _delivery_error(response, self.now())
+        headers = self._headers(delivery, content)
+        await post(self.http, url, content.body, headers, now=self.now)
 
     def _headers(self, delivery: Delivery, content: WebhookRequest) -> dict[str, str]:
         settings, event_id, timestamp = self.settings.value, delivery.event.id, int(self.now())
@@ -219,50 +190,23 @@ class WebhookSink:
         return headers
 
 
-def is_success(status: int | None) -> bool:
-    """Return whether a response status acknowledges the event."""
-    return status is not None and 200 <= status < 300
-
-
-def _delivery_error(response: Response, now: float) -> DeliveryError:
-    """Return the error of a response: most 4xx fault this event, all others the receiver."""
-    status = response.status
-    is_event_fault = 400 <= status < 500 and status not in RETRYABLE_STATUSES
-    return DeliveryError(
-        f"the receiver returned {status}{REDIRECT_ADVICE if 300 <= status < 400 else ''}",
-        retry_after=retry_after(response.headers, cap=RETRY_AFTER_CAP, now=now)
-        if status in RETRY_AFTER_STATUSES
-        else None,
-        is_sink_fault=not is_event_fault,
-        is_gone=status == 410,
-        is_suspect=status in SUSPECT_STATUSES,
-        is_rejected=status in REJECTED_STATUSES,
-    )
-
-
 @asynccontextmanager
 async def open_sink(
-    settings: Reloadable[WebhookSettings], outbound: OutboundSettings
+    settings: Reloadable[WebhookSettings], context: SinkContext
 ) -> AsyncIterator[Sink]:
     """Open a webhook sink with connections of its own, so that no other sink can starve it."""
     from poller.runtime.http_client import HttpClient  # noqa: PLC0415 - heavy, only to send
 
-    async with HttpClient(outbound, timeout=settings.value.timeout, limit=MAX_CONNECTIONS) as http:
+    timeout = settings.value.timeout
+    async with HttpClient(context.outbound, timeout=timeout, limit=MAX_CONNECTIONS) as http:
         yield WebhookSink(settings, http)
 
 
 def find_warnings(settings: WebhookSettings) -> dict[str, str]:
     """Return what may be wrong with valid settings, by field."""
-    if settings.format in HUMAN_FORMATS:
-        return {}
     if SLACK_URL.match(settings.url.get_secret_value()):
-        return {"format": "must be slack for this URL: Slack rejects the others"}
+        return {"url": "is of Slack, which rejects events: use POLLER_SLACK_URL instead"}
     return {} if settings.secret else {"secret": "is not set, so events are not signed"}
 
 
-KIND = SinkKind(
-    WebhookSettings,
-    open_sink,
-    wants_daemon_events=lambda settings: settings.format in HUMAN_FORMATS,
-    warnings=find_warnings,
-)
+KIND = SinkKind(WebhookSettings, open_sink, warnings=find_warnings)

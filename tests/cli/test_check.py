@@ -21,7 +21,7 @@ SLACK = "https://hooks.slack.com/services/T0/B0/c4n4ry"
         ({"POLLER_WEBHOOK_URL": "https://h.example"}, "POLLER_WEBHOOK_SECRET: is not set, so"),
         (
             {"POLLER_WEBHOOK_URL": SLACK, "POLLER_WEBHOOK_SECRET": SECRET},
-            "POLLER_WEBHOOK_FORMAT: must be slack for this URL",
+            "POLLER_WEBHOOK_URL: is of Slack, which rejects events: use POLLER_SLACK_URL",
         ),
         (
             {

@@ -7,7 +7,7 @@ import pytest
 from poller.core.errors import DeliveryError
 from poller.core.events import EVENT_TYPES, event_id
 from poller.sinks import log as log_sink
-from poller.sinks.text import format_message
+from poller.sinks.text import describe
 from tests.cli.conftest import RunCli
 from tests.support.builders import check_event
 
@@ -44,7 +44,7 @@ def test_sinks_test_sends_a_sample_of_any_type(run_cli: RunCli, monkeypatch, eve
     assert check_event(event.body)["type"] == event.type == event_type
     assert event.data["test"] is True
     assert event.id != real
-    assert format_message(event).startswith(("Test: ", "This is a test"))
+    assert describe(event).title.startswith(("Test: ", "This is a test"))
 
 
 def test_sinks_test_uses_a_new_id_each_time(run_cli: RunCli):

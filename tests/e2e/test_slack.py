@@ -46,9 +46,9 @@ async def slack() -> AsyncIterator[Slack]:
 def settings(slack: Slack) -> dict[str, str | None]:
     """Return the settings that send events to Slack."""
     return {
-        "POLLER_SINKS": "webhook",
-        "POLLER_WEBHOOK_URL": slack.url,
-        "POLLER_WEBHOOK_FORMAT": "slack",
+        "POLLER_SINKS": "slack",
+        "POLLER_SLACK_URL": slack.url,
+        "POLLER_WEBHOOK_URL": None,
         "POLLER_WEBHOOK_SECRET": None,
         "POLLER_WEBHOOK_HEADERS": None,
     }
@@ -62,7 +62,7 @@ async def test_slack_message_of_an_ended_job(place: Place, slack: Slack):
         await daemon.stop()
 
     (text,) = slack.texts
-    assert text.startswith("R&amp;D (job-1) succeeded after 0s\nCost $")
+    assert text == "✅ R&amp;D (job-1) succeeded after 0s"
 
 
 async def test_slack_message_of_a_rejected_key(place: Place, slack: Slack):
@@ -86,5 +86,5 @@ async def test_slack_url_is_never_logged(place: Place, slack: Slack):
         (failed,) = await daemon.saying("delivery.failed")
         await daemon.stop()
 
-    assert failed["error"] == "the receiver returned 404"
+    assert failed["error"] == "the receiver returned 404: no_service"
     assert not leaks(place.folder)

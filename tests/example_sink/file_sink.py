@@ -26,7 +26,7 @@ class FileSink:
 
 
 @asynccontextmanager
-async def open_sink(settings, outbound):
+async def open_sink(settings, context):
     yield FileSink(settings)
 
 

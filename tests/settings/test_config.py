@@ -9,6 +9,7 @@ from poller.core.errors import ConfigError
 from poller.core.events import DEFAULT_SINK_EVENTS, EVENT_TYPES
 from poller.core.outbox import DAY, Retention
 from poller.settings.secrets import mask
+from poller.sinks import BUILT_IN, load_kind
 from tests.support.config_builders import CANARIES, KEY, SECRET, URL, WEBHOOK, load_with
 
 EXEMPT = [
@@ -63,17 +64,22 @@ def test_default_event_types_of_sinks():
     }
 
 
-def test_default_event_types_of_a_slack_webhook():
-    """A webhook in Slack's format also receives the daemon's own events."""
-    log, plain, slack = load_with(
-        **WEBHOOK,
-        POLLER_SINKS="log,webhook,webhook.slack",
-        POLLER_WEBHOOK_SLACK_URL=URL,
-        POLLER_WEBHOOK_SLACK_FORMAT="slack",
-    ).sinks
+def test_default_sinks_are_those_whose_required_settings_are_set():
+    """The URL of a sink is enough to have it, and people also get the daemon's own events."""
+    log, webhook, slack = load_with(**WEBHOOK, POLLER_SLACK_URL=URL).sinks
 
-    assert plain.events == DEFAULT_SINK_EVENTS
+    assert [log.name, webhook.name, slack.name] == ["log", "webhook", "slack"]
+    assert webhook.events == DEFAULT_SINK_EVENTS
     assert slack.events == log.events
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+def test_required_settings_are_those_without_a_default(kind: str):
+    """What puts a kind into the default of POLLER_SINKS is what its settings demand."""
+    fields = load_kind(kind).settings.model_fields
+
+    required = [name.upper() for name, info in fields.items() if info.is_required()]
+    assert list(BUILT_IN[kind]) == required
 
 
 def test_describe_shows_the_format_of_a_webhook():

@@ -7,8 +7,8 @@ import pytest
 from poller.config import load
 from poller.core.errors import ConfigError
 from tests.fault_injection import report
-from tests.generate import PART, ROOT, generated
-from tests.support.config_builders import GOOD, WEBHOOK
+from tests.generate import EXAMPLE, PART, ROOT, generated
+from tests.support.config_builders import WEBHOOK
 
 FILES = generated()
 KEY = {"SUTRO_API_KEY": "sk_ours"}
@@ -63,9 +63,7 @@ def test_template_contains_the_defaults(tmp_path: Path):
     uncommented = tmp_path / "all.env"
     uncommented.write_text(text, encoding="utf-8")
 
-    environ = GOOD | WEBHOOK | {"POLLER_SINKS": "log,webhook"}
+    config = load(EXAMPLE, uncommented)
 
-    config = load(environ, uncommented)
-
-    assert config.settings == load(environ).settings
-    assert config.sinks == load(environ).sinks
+    assert config.settings == load(EXAMPLE).settings
+    assert config.sinks == load(EXAMPLE).sinks

@@ -156,7 +156,7 @@ BAD = [
     (
         {"POLLER_SINKS": "log,webhok", "POLLER_WEBHOOK_URL": URL},
         "POLLER_SINKS",
-        "unknown sink 'webhok' (installed: log, webhook); did you mean webhook?",
+        "unknown sink 'webhok' (installed: log, webhook, slack); did you mean webhook?",
     ),
     (
         {"POLLER_SINKS": "log", "POLLER_WEBHOOK_URL": URL},
@@ -227,7 +227,7 @@ def test_error_names_the_variable_and_the_rule(changes, variable, rule):
         (
             "log,pagr",
             (
-                "POLLER_SINKS: unknown sink 'pagr' (installed: log, webhook, pager);"
+                "POLLER_SINKS: unknown sink 'pagr' (installed: log, webhook, slack, pager);"
                 " did you mean pager?"
             ),
         ),

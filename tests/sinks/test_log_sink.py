@@ -19,9 +19,9 @@ from poller.core.parsing import parse_job
 from poller.runtime import streams
 from poller.runtime.clock import Clock
 from poller.runtime.console import ConsoleRenderer
-from poller.runtime.http_values import OutboundSettings
 from poller.runtime.stdout import NonBlockingStdout
 from poller.settings.base import Reloadable
+from poller.sinks import SinkContext
 from poller.sinks.log import KIND, LogSettings, LogSink, _json, open_sink
 from tests.core.test_parsing_properties import JOB_OBJECTS
 
@@ -168,7 +168,7 @@ def test_log_sink_line_of_any_job(raw: dict[str, Any]):
 async def test_log_sink_ignores_the_log_level(capsys):
     """An event is written at every log level."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
-    async with open_sink(Reloadable(LogSettings()), OutboundSettings()) as sink:
+    async with open_sink(Reloadable(LogSettings()), SinkContext()) as sink:
         await sink.send(a_delivery())
 
     assert json.loads(capsys.readouterr().out)["event_id"] == "evt_1"
@@ -178,7 +178,7 @@ async def test_log_sink_ignores_the_log_level(capsys):
 async def test_log_sink_lines_stay_whole(capsys):
     """Events that are sent at once are a line each, also among other log lines."""
     async with (
-        open_sink(Reloadable(LogSettings()), OutboundSettings()) as sink,
+        open_sink(Reloadable(LogSettings()), SinkContext()) as sink,
         anyio.create_task_group() as group,
     ):
         for number in range(100):

@@ -14,9 +14,10 @@ import standardwebhooks
 import svix
 
 from poller.core.errors import DeliveryError
-from poller.runtime.http_values import OutboundSettings
 from poller.settings.base import Reloadable
-from poller.sinks.webhook import RESPONSE_BYTES_CAP, open_sink
+from poller.sinks import SinkContext
+from poller.sinks.http_post import RESPONSE_BYTES_CAP
+from poller.sinks.webhook import open_sink
 from tests.support.http_peers import BREAKING, OK, STALLING, Peer, floods, peer, responds, stalls
 from tests.support.webhook_sinks import BODY, DELIVERY, NEW, OLD, received, settings, sink
 
@@ -187,7 +188,7 @@ async def test_webhook_uses_reloaded_settings():
         peer(responds(200)) as receiver,
         open_sink(
             reloadable := Reloadable(settings(url=receiver.base + "/old", secret=OLD)),
-            OutboundSettings(),
+            SinkContext(),
         ) as hook,
     ):
         await hook.send(DELIVERY)
@@ -304,9 +305,7 @@ async def test_webhook_has_the_configured_timeout():
     """A receiver has the configured time, and no more."""
     async with (
         peer(stalls()) as receiver,
-        open_sink(
-            Reloadable(settings(url=receiver.base, timeout="3s")), OutboundSettings()
-        ) as hook,
+        open_sink(Reloadable(settings(url=receiver.base, timeout="3s")), SinkContext()) as hook,
     ):
         with pytest.raises(DeliveryError, match="no complete response within 3 s"):
             await hook.send(DELIVERY)

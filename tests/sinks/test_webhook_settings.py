@@ -123,11 +123,9 @@ SLACK = "https://hooks.slack.com/services/T0/B0/x"
     [
         ({}, ["secret"]),
         ({"format": "cloudevents"}, ["secret"]),
-        ({"format": "slack"}, []),
         ({"secret": NEW}, []),
-        ({"url": SLACK, "secret": NEW}, ["format"]),
-        ({"url": SLACK}, ["format"]),
-        ({"url": SLACK, "format": "slack"}, []),
+        ({"url": SLACK, "secret": NEW}, ["url"]),
+        ({"url": SLACK}, ["url"]),
         ({"url": "https://hooks.slack.com/triggers/T0/x", "secret": NEW}, []),
     ],
 )

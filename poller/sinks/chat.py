@@ -1,0 +1,88 @@
+"""What the sinks for chat services share: a message is sent as JSON to a secret URL."""
+
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from poller.core.outbox import Delivery
+from poller.runtime.http_values import Response
+from poller.settings.base import Reloadable, SinkSettings, setting
+from poller.settings.types import SecretUrl
+from poller.sinks import Sink, SinkContext, SinkKind
+from poller.sinks.http_post import JSON, MAX_CONNECTIONS, TIMEOUT, dump, post
+from poller.sinks.text import Message, describe
+
+if TYPE_CHECKING:
+    from poller.runtime.http_client import HttpClient
+
+Layout = Callable[[Message], Mapping[str, Any]]
+"""Returns the JSON object that a service shows as this message."""
+
+ERROR_FIELDS: Final = ("message", "error", "description", "title")
+"""Where services have their words about an error."""
+
+
+class ChatSettings(SinkSettings):
+    """The settings of a sink for a chat service."""
+
+    url: SecretUrl = setting(..., "URL of the webhook that messages are sent to")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSink:
+    """Send each event as a message; any 2xx response acknowledges it."""
+
+    layout: Layout
+    settings: Reloadable[Any]
+    http: "HttpClient"
+    job_url: str | None = None
+    now: Callable[[], float] = time.time
+
+    async def send(self, delivery: Delivery) -> None:
+        """Send one message. Raises DeliveryError."""
+        await post(
+            self.http,
+            self.settings.value.url.get_secret_value(),
+            dump(self.layout(describe(delivery.event, self.job_url))),
+            {"Content-Type": JSON},
+            now=self.now,
+            explain=error_words,
+        )
+
+
+def chat_kind(layout: Layout, settings: type[ChatSettings] = ChatSettings) -> SinkKind:
+    """Return the kind of a sink that posts messages in this layout."""
+
+    def open_sink(
+        values: Reloadable[ChatSettings], context: SinkContext
+    ) -> AbstractAsyncContextManager[Sink]:
+        return _open_chat(layout, values, context)
+
+    return SinkKind(settings, open_sink, wants_daemon_events=lambda _settings: True)
+
+
+@asynccontextmanager
+async def _open_chat(
+    layout: Layout, settings: Reloadable[ChatSettings], context: SinkContext
+) -> AsyncIterator[Sink]:
+    from poller.runtime.http_client import HttpClient  # noqa: PLC0415 - heavy, only to send
+
+    async with HttpClient(context.outbound, timeout=TIMEOUT, limit=MAX_CONNECTIONS) as http:
+        yield ChatSink(layout, settings, http, context.job_url)
+
+
+def error_words(response: Response) -> str:
+    """Return what a service says about an error: a field of JSON, or its text; no page in HTML.
+
+    Nothing of a response that is cut off: half a secret in it could not be found.
+    """
+    text = "" if response.is_truncated else response.body.decode("utf-8", errors="replace")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return "" if "<" in text else text
+    fields = content if isinstance(content, dict) else {}
+    return next((fields[name] for name in ERROR_FIELDS if isinstance(fields.get(name), str)), "")

@@ -1,0 +1,80 @@
+"""POST requests of sinks, and what a response means for the delivery."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from poller.core.errors import DeliveryError
+from poller.core.retry import RETRY_AFTER_CAP
+from poller.runtime.http_headers import retry_after
+from poller.runtime.http_values import NoResponse, Response
+
+if TYPE_CHECKING:
+    from poller.runtime.http_client import HttpClient
+
+JSON: Final = "application/json"
+TIMEOUT: Final = 15.0
+"""Seconds that a request may take before it counts as failed, where no setting says it."""
+MAX_CONNECTIONS: Final = 16
+RESPONSE_BYTES_CAP: Final = 4_096
+RETRYABLE_STATUSES: Final = frozenset({408, 425, 429})
+REJECTED_STATUSES: Final = frozenset({400, 413, 415, 422})
+"""The receiver rejects this event, and will probably reject it again."""
+SUSPECT_STATUSES: Final = frozenset({401, 403, 404, 405, 407})
+"""The endpoint may be wrong or unavailable, for every event."""
+REDIRECT_ADVICE: Final = "; redirects are not followed: set the URL to their target"
+RETRY_AFTER_STATUSES: Final = frozenset({429, 503})
+"""Statuses whose Retry-After header is honored."""
+
+
+async def post(
+    http: "HttpClient",
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    now: Callable[[], float],
+    explain: Callable[[Response], str] = lambda _response: "",
+) -> None:
+    """Send a body; return when a 2xx status line has arrived. Raises DeliveryError.
+
+    `now` is the clock that dates in Retry-After are compared with. `explain` returns the receiver's
+    own words about an error, if they may be shown.
+    """
+    try:
+        response = await http.request(
+            "POST", url, headers=headers, body=body, cap=RESPONSE_BYTES_CAP
+        )
+    except NoResponse as error:
+        if not is_success(error.status):  # the status line of a 2xx is an acknowledgement
+            raise DeliveryError(str(error)) from None
+        return
+    if not is_success(response.status):
+        raise _delivery_error(response, now(), explain(response))
+
+
+def dump(content: Mapping[str, Any]) -> bytes:
+    """Return an object as compact JSON."""
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def is_success(status: int | None) -> bool:
+    """Return whether a response status acknowledges the event."""
+    return status is not None and 200 <= status < 300
+
+
+def _delivery_error(response: Response, now: float, words: str) -> DeliveryError:
+    """Return the error of a response: most 4xx fault this event, all others the receiver."""
+    status = response.status
+    is_event_fault = 400 <= status < 500 and status not in RETRYABLE_STATUSES
+    advice = REDIRECT_ADVICE if 300 <= status < 400 else ""
+    return DeliveryError(
+        f"the receiver returned {status}{f': {words}' if words else ''}{advice}",
+        retry_after=retry_after(response.headers, cap=RETRY_AFTER_CAP, now=now)
+        if status in RETRY_AFTER_STATUSES
+        else None,
+        is_sink_fault=not is_event_fault,
+        is_gone=status == 410,
+        is_suspect=status in SUSPECT_STATUSES,
+        is_rejected=status in REJECTED_STATUSES,
+    )

@@ -1,0 +1,45 @@
+"""The kinds of sinks that send by HTTP: their settings for a receiver, and its good response."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from poller.settings.base import RawSettings, Reloadable, env_prefix
+from poller.settings.sources import EnvSources
+from poller.sinks import Sink, SinkContext, load_kind
+from tests.support.http_peers import Peer
+
+
+@dataclass(frozen=True, slots=True)
+class HttpKind:
+    """What the contract needs to know of one kind.
+
+    `settings` are those for a receiver with this base URL. `accepted` is the service's response to
+    what it takes, `max_body` the most bytes that it takes.
+    """
+
+    settings: Callable[[str], Mapping[str, str]]
+    accepted: tuple[int, bytes] = (200, b"ok")
+    max_body: int = 10_000_000
+
+
+HTTP_KINDS: Final[Mapping[str, HttpKind]] = {
+    "webhook": HttpKind(lambda base: {"url": f"{base}/canary-path"}),
+    "slack": HttpKind(lambda base: {"url": f"{base}/services/canary-path"}, max_body=16_000),
+}
+
+
+@asynccontextmanager
+async def opened(
+    kind: str, receiver: Peer | str, context: SinkContext | None = None
+) -> AsyncIterator[Sink]:
+    """Open a sink of a kind that sends to this receiver."""
+    base = receiver if isinstance(receiver, str) else receiver.base
+    texts = HTTP_KINDS[kind].settings(base)
+    prefix = env_prefix(kind)
+    environ = {f"{prefix}{name.upper()}": text for name, text in texts.items()}
+    model = load_kind(kind)
+    settings = RawSettings.of(model.settings, prefix, EnvSources(environ=environ)).build()
+    async with model.open(Reloadable(settings), context or SinkContext()) as sink:
+        yield sink

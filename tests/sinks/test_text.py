@@ -1,0 +1,156 @@
+"""Events in words: what people read of them."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from poller.core.events import EVENT_TYPES, DaemonEventType, Event, daemon_event
+from poller.sinks.text import Message, Tone, cut, describe, one_line
+from tests.support.builders import a_job
+from tests.support.event_builders import OBSERVED, ORIGIN, an_event
+
+JOB_URL = "https://app.example/jobs/{job_id}?tab=log"
+
+
+def message(kind: str = "job.succeeded", **fields: Any) -> Message:
+    """Return the message about a job with some fields."""
+    return describe(an_event(kind, job=a_job(**{"status": "SUCCEEDED"} | fields)))
+
+
+def a_daemon_event(kind: DaemonEventType, **detail: str) -> Event:
+    """Return an event of the daemon."""
+    return daemon_event(kind, ORIGIN, OBSERVED, instance="i", occurrence=1, detail=detail)
+
+
+@pytest.mark.parametrize("kind", sorted(EVENT_TYPES))
+def test_message_exists_for_every_event_type(kind: str):
+    """Every event type has a message for people."""
+    detail = {"sink": "webhook", "reason": "the receiver returned 410"}
+    is_of_job = kind.startswith("job.")
+    event = an_event(kind) if is_of_job else a_daemon_event(DaemonEventType(kind), **detail)
+
+    assert describe(event).title
+    assert not is_of_job or "job-1" in describe(event).title
+
+
+def test_message_of_a_success():
+    """A success has the job's name and id, how long it ran, its cost and its tokens."""
+    job = a_job(
+        name="Product review sentiment",
+        status="SUCCEEDED",
+        model="llama-3",
+        num_rows=1_500,
+        input_tokens=15_420,
+        output_tokens=8_230,
+        job_cost=0.0234,
+        cost_estimate=0.02,
+        datetime_created="2024-01-15T10:30:00Z",
+        datetime_started="2024-01-15T10:30:15Z",
+        datetime_completed="2024-01-15T10:32:15Z",
+    )
+
+    assert describe(an_event("job.succeeded", job=job)).text.split("\n") == [
+        "✅ Product review sentiment (job-1) succeeded after 2m0s",
+        "Cost $0.0234 (estimated $0.0200); Tokens 15,420 in, 8,230 out; Rows 1,500; Model llama-3",
+    ]
+
+
+def test_message_of_a_failure():
+    """A failure has its reason."""
+    found = message("job.failed", status="FAILED", failure_reason={"message": "out of\nquota"})
+
+    assert (found.tone, found.title, found.reason) == (Tone.BAD, "job-1 failed", "out of quota")
+    assert found.facts[:2] == (("Cost", "unknown"), ("Tokens", "unknown in, unknown out"))
+
+
+def test_message_of_a_type_of_an_earlier_version():
+    """A pending event whose type no longer exists is shown with its type."""
+    event = replace(an_event("job.succeeded"), type="job.cost_settled")
+
+    assert describe(event).title.startswith("job.cost_settled: job-1")
+
+
+def test_message_of_a_failure_without_a_reason_text():
+    """A reason without a message is shown whole."""
+    assert message(failure_reason={"code": 7}).reason == '{"code": 7}'
+
+
+def test_message_of_a_cost_that_is_not_final():
+    """A cost that is not final is marked."""
+    assert message(job_cost=1234.5).facts[0] == ("Cost", "$1,234.50 so far")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (4.84, "after 4.8s"),
+        (60, "after 1m0s"),
+        (3599.4, "after 59m59s"),
+        (3599.6, "after 1h0m"),
+        (100_000, "after 1d3h"),
+    ],
+)
+def test_message_has_the_duration(seconds: float, words: str):
+    """A duration has the units that suit its length."""
+    event = an_event("job.succeeded")
+    body = event.body.replace(b'"run_seconds":null', f'"run_seconds":{seconds}'.encode())
+
+    assert describe(replace(event, body=body)).title.endswith(f"succeeded {words}")
+
+
+def test_message_of_a_job_without_a_job_object():
+    """A job of which only the id is known can be reported missing."""
+    found = describe(an_event("job.missing", job=None), JOB_URL)
+
+    assert found.title == "job-1 is missing: the API no longer knows it"
+    assert found.link == "https://app.example/jobs/job-1?tab=log"
+    assert found.advice
+
+
+def test_message_links_to_the_job():
+    """The id is escaped in the link, and the event of no job has none."""
+    event = an_event("job.started", job=a_job(job_id="a/b?c"))
+    found = describe(event, JOB_URL)
+
+    assert found.link == "https://app.example/jobs/a%2Fb%3Fc?tab=log"
+    assert describe(event).link is None
+    assert describe(a_daemon_event(DaemonEventType.TEST, sink="x"), JOB_URL).link is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (DaemonEventType.AUTH_FAILED, "api.sutro.sh rejects the API key: no job is being watched"),
+        (DaemonEventType.AUTH_RECOVERED, "api.sutro.sh accepts the API key again"),
+        (DaemonEventType.SINK_DISABLED, "The sink hook is disabled and gets no more events: 410"),
+    ],
+)
+def test_message_of_a_daemon_event(kind: DaemonEventType, words: str):
+    """An event of the daemon has a title, and where something is to be done, what."""
+    found = describe(a_daemon_event(kind, sink="hook", reason="410"))
+
+    assert found.title == words
+    assert (found.advice is None) is (kind is DaemonEventType.AUTH_RECOVERED)
+
+
+def test_text_is_one_line_without_controls():
+    """No name can begin a line, or show as another name."""
+    assert one_line("a\r\n b\x1b[31m\t\u202ec\u2066") == "a b[31m c"
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "kept"),
+    [
+        ("one two three", 13, "one two three"),
+        ("one two three", 12, "one two…"),
+        ("one two three", 8, "one two…"),
+        ("one two three", 7, "one…"),
+        ("x" * 20, 10, "x" * 9 + "…"),
+        ("word " + "x" * 100, 50, "word " + "x" * 44 + "…"),
+    ],
+)
+def test_text_is_cut_at_a_word(text: str, limit: int, kept: str):
+    """A long text ends at a word, or within one that is as long as the limit."""
+    assert cut(text, limit) == kept
+    assert len(kept) <= limit
