@@ -7,7 +7,8 @@ copies of files in deploy/ and config/.
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -38,7 +39,6 @@ class PackageData(BuildHookInterface):
 
         self._folder = TemporaryDirectory()
         os.environ |= {"COLUMNS": "100", "NO_COLOR": "1"}  # for the usage lines of argparse
-        os.environ["SOURCE_DATE_EPOCH"] = str(get_reproducible_timestamp())
         about = {"version": self.metadata.version, "description": self.metadata.core.description}
         texts = _generated(build_parser(*VERBS), about)
         for name, path in PATHS.items():
@@ -55,16 +55,40 @@ class PackageData(BuildHookInterface):
             self._folder.cleanup()
 
 
-def _generated(parser: argparse.ArgumentParser, about: dict[str, str]) -> dict[str, str]:
+def _generated(parser: argparse.ArgumentParser, about: Mapping[str, str]) -> dict[str, str]:
     import shtab  # noqa: PLC0415 - only a wheel needs it
-    from argparse_manpage.manpage import Manpage  # noqa: PLC0415 - same
 
     for action in _actions(parser):
         if action.type is Path:
             action.complete = shtab.FILE  # type: ignore[attr-defined]
     texts = {f"{PROG}.{shell}": shtab.complete(parser, shell) for shell in ("bash", "zsh", "fish")}
-    page = Manpage(parser, about | {"project_name": PROG, "manual_title": PROG})
-    return texts | {f"{PROG}.1": str(page)}
+    return texts | {f"{PROG}.1": "\n".join(_man_page(parser, about)) + "\n"}
+
+
+def _man_page(parser: argparse.ArgumentParser, about: Mapping[str, str]) -> Iterator[str]:
+    """Yield the lines of a page with the help of each command.
+
+    The libraries for this come without a wheel, which an image that is built of hashes needs.
+    """
+    made = datetime.fromtimestamp(get_reproducible_timestamp(), UTC)
+    yield f'.TH {PROG.upper()} 1 "{made:%Y-%m-%d}" "{PROG} {about["version"]}"'
+    yield from (".SH NAME", rf"{PROG} \- {_roff(about['description'])}")
+    yield from (".SH SYNOPSIS", *_shown_as_is(parser.format_help()))
+    for action in _actions(parser):
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - no other way to them
+            for child in dict.fromkeys(action.choices.values()):
+                yield from (f".SH {child.prog.upper()}", *_shown_as_is(child.format_help()))
+
+
+def _shown_as_is(text: str) -> Iterator[str]:
+    yield ".nf"
+    for line in text.strip().splitlines():
+        yield r"\&" + _roff(line) if line else ""
+    yield ".fi"
+
+
+def _roff(text: str) -> str:
+    return text.replace("\\", r"\e").replace("-", r"\-")
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:

@@ -49,7 +49,7 @@ def test_man_page_is_where_man_looks(command: Path):
     text = page.read_text("utf-8").replace("\\", "")
 
     assert page.read_text("utf-8") == output(command, "files", "sutro-poller.1")
-    assert not [verb for verb in VERBS if f"'sutro-poller {verb}'" not in text]
+    assert not [verb for verb in VERBS if f".SH SUTRO-POLLER {verb.upper()}\n" not in text]
 
 
 def test_bash_completes(command: Path):
