@@ -91,7 +91,7 @@ def test_compose_services_report_a_job(engine: Engine, image: str, secrets: Path
     with a_project(engine, image, secrets.parent) as project:
         app, poller = project["app"], project["poller"]
         eventually(lambda: poller.is_healthy)
-        job_id = app.log.partition("POLLER_JOB_IDS=")[2].strip()
+        job_id = app.log.partition("POLLER_JOB_IDS=")[2].split()[0]
         added = project.run("exec", "-T", "app", "python3", "-c", ADD_JOBS, job_id)
         ended = eventually(lambda: poller.said("job.succeeded"))
         code, seconds = poller.stop()
