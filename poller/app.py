@@ -36,6 +36,7 @@ from poller.sutro.source import SutroSource
 from poller.wiring import (
     SecretFiles,
     build_client,
+    build_heartbeat,
     build_http,
     build_rate_limiter,
     build_source,
@@ -229,11 +230,10 @@ class App:
             self.status.attach(store, watcher, dispatcher.heartbeats, discovery)
             self._api.attach(RunningDaemon(store.admin(), additions, watcher, dispatcher))
             watching.start_soon(
-                self.notifier.run,
-                lambda: self.status.health.stalled,
-                self.status.summary_line,
-                name="systemd",
+                self.notifier.run, self.status.stalled, self.status.summary_line, name="systemd"
             )
+            heartbeat = build_heartbeat(self.config, self.clock, self.status)
+            watching.start_soon(heartbeat.run, name="heartbeat")
 
     async def _resync(
         self, watcher: Watcher, additions: PersistentAdditions, discovery: Discovery | None

@@ -23,6 +23,9 @@ from poller.sutro.rate_limit import RateLimiter
 
 BACKLOG_MAX_AGE: Final = 1.0
 """Seconds for which the counts of a backlog are reused."""
+OUTAGE_SECONDS: Final = 600.0
+"""Seconds of failing requests after which a heartbeat reports a failure."""
+OUTAGE: Final = "No response from the API for 10 minutes; polling continues, and nothing is lost."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +105,22 @@ class DaemonStatus:
         return Health(
             is_running=bool(self._heartbeats), is_stopping=self._is_stopping, stalled=stalled
         )
+
+    def stalled(self) -> Sequence[str]:
+        """Return the names of the loops that are stuck."""
+        return self.health.stalled
+
+    def blockers(self) -> Sequence[str]:
+        """Return the reasons why the daemon does not work; without any, it sends heartbeats."""
+        error = self.store_error
+        return (*self.health.reasons, *([f"the store fails: {error}"] if error else ()))
+
+    def outage(self) -> str | None:
+        """Return why the daemon can observe no job although it works, or None."""
+        if self.rate_limiter.gate.is_rejected:
+            return REMEDIES[Issue.API_KEY_REJECTED]
+        is_silent = self.rate_limiter.reachability.failing_seconds > OUTAGE_SECONDS
+        return OUTAGE if is_silent else None
 
     @property
     def issues(self) -> tuple[Issue, ...]:

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ from poller.core.errors import ConfigError
 from poller.core.pacing import Random
 from poller.runtime.bounded_read import READ_TIMEOUT, BoundedRead
 from poller.runtime.clock import Clock
+from poller.runtime.heartbeat import TIMEOUT, HeartbeatSender
 from poller.runtime.http_client import HttpClient
+from poller.runtime.log_throttle import LogThrottle
 from poller.runtime.redaction import safe_line
 from poller.settings.sources import MEMORY
 from poller.sinks import Sink
@@ -28,8 +31,9 @@ from poller.sutro.list_planner import ListPlanner
 from poller.sutro.rate_limit import RateLimiter
 from poller.sutro.source import SutroSource
 
-if TYPE_CHECKING:  # the daemon has no waiter
+if TYPE_CHECKING:  # the daemon has no waiter, and `wait` has no status
     from poller.polling.waiter import JobWaiter, ProgressListener, WaitOptions
+    from poller.status import DaemonStatus
 
 log = structlog.get_logger()
 
@@ -38,6 +42,19 @@ def build_http(config: Config) -> HttpClient:
     """Return the HTTP client that all requests to the API share."""
     settings = config.settings
     return HttpClient(config.outbound, timeout=settings.request_timeout, limit=settings.concurrency)
+
+
+def build_heartbeat(config: Config, clock: Clock, status: "DaemonStatus") -> HeartbeatSender:
+    """Return the sender of heartbeats, with a connection of its own."""
+    outbound = replace(config.outbound, url_name="POLLER_HEARTBEAT_URL")
+    return HeartbeatSender(
+        url=lambda: config.settings.heartbeat_url,
+        interval=config.settings.heartbeat_interval,
+        http=HttpClient(outbound, timeout=TIMEOUT, limit=1),
+        blockers=status.blockers,
+        outage=status.outage,
+        throttle=LogThrottle(clock.steady),
+    )
 
 
 def build_client(

@@ -36,6 +36,7 @@ HEADINGS: Final = {
     "POLLER_SINKS": "Sinks",
     "POLLER_STORE": "Database",
     "POLLER_LISTEN": "HTTP API",
+    "POLLER_HEARTBEAT_URL": "Heartbeat",
     "POLLER_LOG_LEVEL": "Log",
 }
 """The groups of the settings, by the first variable of each."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import SecretStr, ValidationInfo, field_validator
 
 from poller.core.outbox import MIN_EVENT_RETENTION, MIN_JOB_RETENTION
 from poller.runtime.address import DEFAULT_ADDRESS
@@ -23,6 +23,7 @@ from poller.settings.types import (
     Namespace,
     ProxyUrl,
     RetryDelays,
+    SecretUrl,
     SinkNames,
     StorePath,
     Token,
@@ -32,6 +33,8 @@ from poller.settings.types import (
 
 PREFIX: Final = "POLLER_"
 HTTPS_RULE: Final = "must be https, or set POLLER_ALLOW_HTTP=on"
+MIN_HEARTBEAT_INTERVAL: Final = 15.0
+"""Seconds: Healthchecks.io ignores more than 5 requests a minute."""
 
 
 class Settings(EnvSettings):
@@ -41,7 +44,7 @@ class Settings(EnvSettings):
         None, "The Sutro API key, sk_...; required", validation_alias="SUTRO_API_KEY"
     )
     allow_http: bool = setting(
-        "off", "Allow URLs of the API and of webhooks with plain http on other hosts"
+        "off", "Allow URLs of the API, of sinks and of heartbeats with plain http on other hosts"
     )
     api_url: BaseUrl = setting(
         "https://api.sutro.sh",
@@ -161,6 +164,13 @@ class Settings(EnvSettings):
         " or off",
     )
 
+    heartbeat_url: SecretUrl | None = setting(
+        None, "URL of a monitoring service that gets a GET request while the daemon works"
+    )
+    heartbeat_interval: Annotated[Duration, at_least(MIN_HEARTBEAT_INTERVAL)] = setting(
+        "1m", "How often the monitoring service gets a request, every 15s at most"
+    )
+
     log_level: LogLevel = setting(
         "info",
         "Lowest level that is logged: debug, info, warning or error; events are always logged",
@@ -169,10 +179,13 @@ class Settings(EnvSettings):
         "auto", "json, console, or auto: console on a terminal and json elsewhere"
     )
 
-    @field_validator("api_url")
+    @field_validator("api_url", "heartbeat_url")
     @classmethod
-    def _reject_plain_http(cls, url: str, info: ValidationInfo) -> str:
-        if is_remote_http(url) and not info.data.get("allow_http", True):
+    def _reject_plain_http(
+        cls, url: str | SecretStr | None, info: ValidationInfo
+    ) -> str | SecretStr | None:
+        text = url.get_secret_value() if isinstance(url, SecretStr) else url or ""
+        if is_remote_http(text) and not info.data.get("allow_http", True):
             raise ValueError(HTTPS_RULE)
         return url
 

@@ -266,9 +266,14 @@ class ApiReachability:
         return str(self._error) if self._error else None
 
     @property
+    def failing_seconds(self) -> float:
+        """For how long requests have failed; 0 if the last one succeeded."""
+        return 0.0 if self.failing_since is None else self.now() - self.failing_since
+
+    @property
     def is_stale(self) -> bool:
         """Return whether requests have failed for so long that the known states are stale."""
-        return self.failing_since is not None and self.now() - self.failing_since > STALE_SECONDS
+        return self.failing_seconds > STALE_SECONDS
 
     @property
     def is_wrong_endpoint(self) -> bool:
