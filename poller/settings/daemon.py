@@ -168,7 +168,7 @@ class Settings(EnvSettings):
         None, "URL of a monitoring service that gets a GET request while the daemon works"
     )
     heartbeat_interval: Annotated[Duration, at_least(MIN_HEARTBEAT_INTERVAL)] = setting(
-        "1m", "How often the monitoring service gets a request, every 15s at most"
+        "1m", "How often the monitoring service gets a request, 15s at least"
     )
 
     log_level: LogLevel = setting(

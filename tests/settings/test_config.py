@@ -122,6 +122,16 @@ def test_repr_of_a_configuration_contains_no_secret():
     assert not [canary for canary in CANARIES if canary in repr(config)]
 
 
+def test_heartbeat_url_is_a_secret():
+    """Its path is neither displayed nor logged; an http URL of another host has to be allowed."""
+    url = "http://kuma.lan:3001/api/push/c4n4ry?status=up"
+    config = load_with(POLLER_HEARTBEAT_URL=url, POLLER_ALLOW_HTTP="on")
+
+    assert shown_of(config, "POLLER_HEARTBEAT_URL") == "http://kuma.lan:3001/..."
+    assert set(config.secrets()) >= {url, "/api/push/c4n4ry?status=up"}
+    assert "c4n4ry" not in repr(config)
+
+
 def test_secrets_to_redact_are_complete():
     """They are the key, secrets, URLs, their paths, header values and proxies."""
     config = load_with(

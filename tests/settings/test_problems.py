@@ -52,6 +52,13 @@ BAD = [
     ({"SUTRO_API_URL": "https://host/?k=5up3r"}, "SUTRO_API_URL", "no user, query or fragment"),
     ({"SUTRO_API_URL": "https://host/#5up3r"}, "SUTRO_API_URL", "no user, query or fragment"),
     ({"SUTRO_API_URL": "http://api.sutro.sh"}, "SUTRO_API_URL", "or set POLLER_ALLOW_HTTP=on"),
+    ({"POLLER_HEARTBEAT_URL": "hc-ping.com/5up3r"}, "POLLER_HEARTBEAT_URL", "must be a URL such"),
+    (
+        {"POLLER_HEARTBEAT_URL": "http://kuma.example/api/push/5up3r"},
+        "POLLER_HEARTBEAT_URL",
+        "must be https, or set POLLER_ALLOW_HTTP=on",
+    ),
+    ({"POLLER_HEARTBEAT_INTERVAL": "14s"}, "POLLER_HEARTBEAT_INTERVAL", "must be 15s or more"),
     ({"POLLER_ALLOW_HTTP": "perhaps"}, "POLLER_ALLOW_HTTP", "must be on or off"),
     (
         {"POLLER_CA_FILE": "/nowhere/ca.pem"},
