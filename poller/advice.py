@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from poller.config import Config
+from poller.core.state import JobEventType
 from poller.settings.base import env_prefix, variables
 
 COMMENT: Final = re.compile(r"(^|\s)#\s")
@@ -17,6 +18,9 @@ CA_EXTENSIONS: Final = {
     "a subject key identifier": bytes.fromhex("0603551d0e"),
 }
 """Extensions that RFC 5280 4.2.1 requires of a CA, with their object identifiers in DER."""
+STARTED_NOT_SENT: Final = (
+    "job.started reaches no minimum cost or duration and is not sent: use a second sink for it"
+)
 WAL_RESET_FIX: Final = (3, 51, 3)
 WAL_RESET_BACKPORTS: Final = ((3, 44, 6), (3, 50, 7))
 
@@ -27,6 +31,8 @@ def warnings(config: Config) -> Iterator[str]:
         names = variables(sink.kind.settings, env_prefix(sink.name))
         for name, advice in sink.kind.warnings(sink.reloadable.value).items():
             yield f"{names[name]}: {advice}"
+        if sink.route.has_minimum and JobEventType.STARTED in sink.route.types:
+            yield f"{names['events']}: {STARTED_NOT_SENT}"
     for variable, value in config.sourced.items():
         if COMMENT.search(value.text):
             yield f"{variable}: the comment is part of the value: give it a line of its own"

@@ -12,10 +12,18 @@ from poller.core.errors import ConfigError
 from poller.core.events import DEFAULT_SINK_EVENTS, DaemonEventType, EventOrigin
 from poller.core.outbox import Retention
 from poller.core.pacing import PollPolicy
+from poller.core.routing import Route, Routes
 from poller.core.state import LifecyclePolicy
 from poller.runtime.address import host_and_port, is_loopback
 from poller.runtime.http_values import OutboundSettings
-from poller.settings.base import RawSettings, Reloadable, SinkSettings, env_prefix, variables
+from poller.settings.base import (
+    RawSettings,
+    Reloadable,
+    SinkSettings,
+    env_prefix,
+    route_of,
+    variables,
+)
 from poller.settings.daemon import HTTPS_RULE, PREFIX, Settings
 from poller.settings.proxies import EnvProxies
 from poller.settings.secrets import texts_to_redact
@@ -34,12 +42,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkConfig:
-    """One configured sink: its name, its kind, its settings, the event types that it receives."""
+    """One configured sink: its name, its kind, its settings, the events that it receives."""
 
     name: str
     kind: SinkKind
     reloadable: Reloadable[SinkSettings]
-    events: frozenset[str]
+    route: Route
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,6 +103,11 @@ class Config:
         is_read = variable in self.sourced  # a plug-in may call its own otherwise
         outbound = replace(self.outbound, url_name=variable if is_read else "its URL")
         return SinkContext(outbound, self.settings.job_url)
+
+    @property
+    def routes(self) -> Routes:
+        """Which events each sink receives."""
+        return {sink.name: sink.route for sink in self.sinks}
 
     @property
     def poll_policy(self) -> PollPolicy:
@@ -249,7 +262,7 @@ def _read_sinks(
             name=name,
             kind=kind,
             reloadable=Reloadable(settings),
-            events=frozenset(settings.events or ()),
+            route=route_of(settings),
         )
 
 

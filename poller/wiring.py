@@ -156,7 +156,6 @@ def build_waiter(
 def build_store(config: Config, clock: Clock) -> Store:
     """Return the configured store, not opened yet."""
     settings = config.settings
-    routes = {sink.name: sink.events for sink in config.sinks}
     if config.is_default("POLLER_STORE"):
         # Only the default folder is created: a mistyped path must not start an empty database.
         path = Path(settings.store)
@@ -169,14 +168,14 @@ def build_store(config: Config, clock: Clock) -> Store:
 
         log.warning("store.not_persistent", error="undelivered events are lost at a restart")
         return MemoryStore(
-            routes=routes,
+            routes=config.routes,
             deployment=config.origin.deployment,
             now=clock.steady,
             retention=config.retention,
         )
     return SqliteStore(
         Path(settings.store),
-        routes=routes,
+        routes=config.routes,
         deployment=config.origin.deployment,
         now=clock.steady,
         retention=config.retention,

@@ -28,6 +28,10 @@ EXAMPLE: Final = {
 }
 """An environment in which every setting has a value, by default or not."""
 
+FILTERS: Final = ("JOB_NAME", "MODEL", "MIN_COST", "MIN_DURATION")
+SHOWN_KIND: Final = "webhook"
+"""The settings that every kind has are shown for this one alone."""
+
 HEADINGS: Final = {
     "SUTRO_API_KEY": "The API",
     "POLLER_JOB_IDS": "What to watch",
@@ -136,7 +140,13 @@ def _all() -> dict[str, tuple[SourcedValue, str]]:
         rows[variable] = row
         if variable == "POLLER_SINKS":
             for sink in config.sinks:
-                rows |= _rows(config, sink.kind.settings, env_prefix(sink.name))
+                named = dict(_rows(config, sink.kind.settings, env_prefix(sink.name)))
+                shared = FILTERS if sink.name != SHOWN_KIND else ()
+                rows |= {
+                    variable: row
+                    for variable, row in named.items()
+                    if variable.removeprefix(env_prefix(sink.name)) not in shared
+                }
     return rows
 
 

@@ -26,6 +26,7 @@ ENDPOINTS: Final = (
     Endpoint("POST", "/v1/jobs", jobs.add_jobs, ("conflict",)),
     Endpoint("GET", "/v1/jobs/{job_id}", jobs.show_job, ("not-found",)),
     Endpoint("DELETE", "/v1/jobs/{job_id}", jobs.remove_job, ("not-found", "managed-by-config")),
+    Endpoint("GET", "/v1/jobs/{job_id}/sinks", sinks.explain_job, ("not-found",)),
     Endpoint("GET", "/v1/events", events.list_events),
     Endpoint("GET", "/v1/events/stream", stream.stream_events, ("too-many-streams",)),
     Endpoint("GET", "/v1/events/{event_id}", events.show_event, ("not-found",)),

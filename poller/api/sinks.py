@@ -5,10 +5,20 @@ from typing import Literal
 from pydantic import Field
 
 from poller.api.context import ApiContext
-from poller.api.models import Count, EventId, ResponseModel, SinkName, UtcTime
+from poller.api.models import (
+    Count,
+    DeliveryStatus,
+    EventId,
+    EventType,
+    JobId,
+    ResponseModel,
+    SinkName,
+    UtcTime,
+)
 from poller.api.problems import Problem
 from poller.core.events import DaemonEventType
 from poller.delivery.attempt import attempt_test, test_delivery
+from poller.explanation import explain
 from poller.store.admin import StoreAdmin
 
 
@@ -47,9 +57,41 @@ class SinkTest(ResponseModel):
     reason: str | None = Field(description="Why the test event was not delivered")
 
 
+class SinkDecision(ResponseModel):
+    """What a sink gets of one event, and why."""
+
+    type: EventType
+    event_id: EventId | None = Field(description="Null if the event is not recorded")
+    sink: SinkName
+    routed: bool = Field(
+        description="True if the configuration sends the event to the sink, as far as is known now"
+    )
+    delivery: DeliveryStatus | None = Field(
+        description="The delivery that is recorded, also by an earlier configuration"
+    )
+    reason: str | None = Field(
+        description="The setting that holds the event back, or what is to be known of the decision"
+    )
+
+
+class JobDecisions(ResponseModel):
+    """Each event that a job has, or may have, for each sink."""
+
+    decisions: list[SinkDecision]
+
+
 async def list_sinks(context: ApiContext) -> Sinks:
     """Return the sinks and the backlog of each."""
     return Sinks.model_validate({"sinks": await context.query(StoreAdmin.sinks)})
+
+
+async def explain_job(context: ApiContext, job_id: JobId) -> JobDecisions:
+    """Return which sinks get which events of a job, and why not."""
+    unseen = [job_id] if context.watchlist.sources(job_id) else []
+    rows = await context.query(explain, job_id, context.config.routes, unseen)
+    if rows is None:
+        raise Problem("not-found", "no job with this ID is or was watched")
+    return JobDecisions.model_validate({"decisions": rows})
 
 
 async def enable_sink(context: ApiContext, name: SinkName) -> EnabledSink:

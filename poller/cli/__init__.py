@@ -32,7 +32,7 @@ VERBS: Final = {
     "jobs": "list and show jobs; add or remove watched jobs of the daemon",
     "events": "list, show and replay events",
     "dead-letters": "list, replay or drop undelivered events",
-    "sinks": "list, test and enable sinks",
+    "sinks": "list, test and enable sinks; explain which events they get",
     "costs": "sum the costs of ended jobs",
     "schema": "print the JSON Schema of the events",
     "listen": "receive webhooks on loopback and print their events",

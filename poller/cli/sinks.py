@@ -1,4 +1,4 @@
-"""`sinks`: list, test and enable sinks."""
+"""`sinks`: list, test and enable sinks, and explain what they get."""
 
 import argparse
 from typing import Final
@@ -19,8 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("ls", _list, "list sinks and their backlogs"),
         ("test", _test, "send a test event and report the result"),
         ("enable", _enable, "enable a sink that a 410 response disabled; its events are sent"),
+        ("explain", _explain, "show which sinks get which events of a job, and why not"),
     )
-    add_output_arguments(ls)
+    *others, explaining = others
+    explaining.add_argument("job_id", metavar="JOB_ID", help="a unique prefix is enough")
+    for action in (ls, explaining):
+        add_output_arguments(action)
     others[0].add_argument(
         "--type",
         choices=sorted(EVENT_TYPES),
@@ -53,6 +57,12 @@ def _enable(arguments: argparse.Namespace) -> None:
             f"{arguments.sink} is enabled;"
             f" {format_count(count, 'event')} will be sent{when_sent(admin)}"
         )
+
+
+def _explain(arguments: argparse.Namespace) -> None:
+    from poller.cli.sink_explain import explain_job  # noqa: PLC0415 - heavy, and seldom used
+
+    explain_job(arguments)
 
 
 def _test(arguments: argparse.Namespace) -> int:

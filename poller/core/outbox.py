@@ -14,9 +14,6 @@ MIN_JOB_RETENTION: Final = 7 * DAY
 MIN_EVENT_RETENTION: Final = DAY
 """Seconds: an event can be listed and replayed for a day at least."""
 
-Routes = Mapping[str, frozenset[str]]
-"""The event types of each configured sink, by the sink's name."""
-
 
 class DeliveryStatus(StrEnum):
     """The status of a delivery. Each one ends either delivered or dead."""

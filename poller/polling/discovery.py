@@ -17,7 +17,6 @@ from collections.abc import (
 )
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Final, Protocol
 
@@ -27,6 +26,7 @@ from poller.core.errors import PollError
 from poller.core.jobs import Job, aware, is_plausible
 from poller.core.outbox import MIN_JOB_RETENTION, WriteBatch
 from poller.core.pacing import Backoff, Random
+from poller.core.patterns import matches
 from poller.runtime.clock import Clock
 from poller.runtime.log_throttle import LogThrottle
 from poller.runtime.retrying import log_store_error, until_available
@@ -77,7 +77,7 @@ class DiscoveryFilter:
         self, job: Job, *, now: datetime, started_at: datetime, is_new: bool = False
     ) -> bool:
         """Return whether to watch a job: by times of the API, or because it `is_new`."""
-        if not _matches(job.name, self.name) or not _matches(job.model, self.model):
+        if not matches(job.name, self.name) or not matches(job.model, self.model):
             return False
         if is_plausible(job.datetime_created, now) and job.datetime_created < self.since(now):
             return False
@@ -100,11 +100,6 @@ def _latest_date(job: Job, now: datetime) -> datetime | None:
         return job.datetime_completed
     dates = (job.datetime_created, job.datetime_started)
     return max((date for date in dates if is_plausible(date, now)), default=None)
-
-
-def _matches(text: str | None, pattern: str) -> bool:
-    """Return whether a pattern fits the whole text. Only * and ? are wildcards."""
-    return fnmatchcase(text or "", pattern.replace("[", "[[]"))
 
 
 class Discovery:

@@ -16,9 +16,10 @@ from pydantic_settings import (
 from pydantic_settings.sources.utils import parse_env_vars
 
 from poller.core.errors import ConfigError
+from poller.core.routing import Route
 from poller.settings.secrets import holds_secret
 from poller.settings.sources import EnvSources, Layer, SourcedValue
-from poller.settings.types import EventTypes
+from poller.settings.types import Duration, EventTypes, Patterns
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound="EnvSettings")
@@ -168,4 +169,27 @@ class SinkSettings(EnvSettings):
 
     events: EventTypes | None = setting(
         None, "Event types that are sent to this sink; * sends all of them"
+    )
+    job_name: Patterns = setting(
+        (), "Send only events of jobs whose name matches one of these patterns; ! excludes"
+    )
+    model: Patterns = setting(
+        (), "Send only events of jobs whose model matches one of these patterns; ! excludes"
+    )
+    min_cost: float = setting(
+        "0", "Send the ends only of jobs that cost at least this many US dollars", ge=0
+    )
+    min_duration: Duration = setting(
+        "0s", "Send the ends only of jobs that ran at least this long", ge=0
+    )
+
+
+def route_of(settings: SinkSettings) -> Route:
+    """Return which events a sink with these settings gets."""
+    return Route(
+        types=frozenset(settings.events or ()),
+        job_name=settings.job_name,
+        model=settings.model,
+        min_cost=settings.min_cost,
+        min_duration=settings.min_duration,
     )

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from poller.core.events import EVENT_TYPES
 from poller.core.jobs import JOB_ID_RULE, is_job_id
+from poller.core.patterns import EXCLUDE
 from poller.core.spelling import closest
 from poller.runtime.address import ListenAddress, is_host, is_loopback
 from poller.settings.sources import MEMORY
@@ -22,6 +23,8 @@ SINK_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)?")
 NAMESPACE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 URL_SCHEME: Final = re.compile(r":|[A-Za-z][A-Za-z0-9+.]+:")
 UNITS: Final = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+JSON_LIST: Final = re.compile(r'\[\s*["\]]')
+"""A name of a job may begin with a bracket, too."""
 MAX_DURATION: Final = 36_500 * UNITS["d"]
 """A century: dates that far away still exist."""
 MAX_RETRY_DELAY: Final = UNITS["d"]
@@ -86,9 +89,23 @@ def _split(text: str) -> list[str]:
         items = _parse_json_list(text)
     else:
         items = [item for item in re.split(r"[,\s]+", text) if item]
+    return _some(items)
+
+
+def _some(items: list[str]) -> list[str]:
     if not items:
         raise ValueError("must name at least one")
     return items
+
+
+def parse_patterns(value: object) -> object:
+    """Return the patterns of a list with commas or in JSON; names may have spaces in them."""
+    if not isinstance(value, str):
+        return value
+    if JSON_LIST.match(value):
+        return parse_list(value)
+    items = [item.strip() for item in value.split(",")]
+    return tuple(dict.fromkeys(_some([item for item in items if item])))
 
 
 def _parse_json_list(text: str) -> list[str]:
@@ -222,6 +239,14 @@ Token = Annotated[
     ),
 ]
 Address = Annotated[ListenAddress, BeforeValidator(ListenAddress.parse)]
+Patterns = Annotated[
+    tuple[str, ...],
+    BeforeValidator(parse_patterns),
+    _each_must(
+        lambda pattern: pattern.removeprefix(EXCLUDE).strip(),
+        "is not a pattern: use names with the wildcards * and ?, such as nightly *,!*test*",
+    ),
+]
 HostNames = Annotated[StringList, AnyCase, _each_must(is_host, "is not a host name or address")]
 JobIds = Annotated[
     StringList,

@@ -131,4 +131,11 @@ def _load(entry_point: EntryPoint) -> SinkKind:
             f"{subject} is broken: {entry_point.value} must be a poller.sinks.SinkKind; "
             "report this to the authors of its package"
         )
+    fields = kind.settings.model_fields
+    for name, info in SinkSettings.model_fields.items():
+        if fields[name].annotation != info.annotation:  # as a field `model` for something else
+            raise ConfigError(
+                f"{subject} is broken: its setting {name} has another type than that of every sink;"
+                " report this to the authors of its package"
+            )
     return kind

@@ -85,7 +85,8 @@ class Store(Protocol):
 
         An event whose id is recorded already changes nothing; it is returned if the recorded one is
         about another job. A new event gets a pending delivery, due now, for each sink whose route
-        has its type; with `same_sinks_as`, for each sink that has a delivery of that other event.
+        does not reject it; with `same_sinks_as`, for each sink that has a delivery of that other
+        event. Without such a sink it is recorded nevertheless.
         """
 
     async def due_deliveries(

@@ -7,7 +7,8 @@ from threading import Lock
 from typing import Final, Self, TypeVar
 from weakref import finalize
 
-from poller.core.outbox import Retention, Routes
+from poller.core.outbox import Retention
+from poller.core.routing import Routes
 from poller.store import schema
 from poller.store.admin import StoreAdmin, time_limit
 from poller.store.connection import Work, in_transaction

@@ -30,7 +30,7 @@ SELECT name AS sink, (
 """Among the newest deliveries: no index has those that were delivered."""
 
 EVENTS_OF_JOB: Final = """
-SELECT id, type, recorded_at AS recorded, body, digest
+SELECT id, type, recorded_at AS recorded, follows, body, digest
   FROM events
  WHERE subject = :job
  ORDER BY recorded_at, rowid

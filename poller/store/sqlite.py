@@ -19,12 +19,12 @@ from poller.core.outbox import (
     Outcome,
     Pruned,
     Retention,
-    Routes,
     SinkBacklog,
     WriteBatch,
 )
 from poller.core.pacing import LATE_WATCH_SECONDS, MISSING_SECONDS
 from poller.core.retry import MAX_ABSENCE, MAX_DELIVERY_AGE, MAX_FAILURE_GAP
+from poller.core.routing import Routes
 from poller.core.state import JobState
 from poller.runtime.instance_key import ensure_key
 from poller.store import SINK_DISABLED, SINK_FAILED, SINK_UNCONFIGURED, Store, clock_sql, sql
@@ -257,7 +257,7 @@ class SqliteStore(Store):
         if event.same_sinks_as:
             sinks = [row["sink"] for row in db.execute(sql.SINKS_OF_EVENT, values)]
         else:
-            sinks = [sink for sink, types in self._routes.items() if event.type in types]
+            sinks = [name for name, route in self._routes.items() if not route.rejection(event)]
         for sink in sinks:
             db.execute(sql.ADD_DELIVERY, values | {"sink": sink})
         return True

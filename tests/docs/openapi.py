@@ -57,7 +57,7 @@ LAST_EVENT_ID: Final = {
 HEADER_PARAMETERS: Final = {"streamEvents": [LAST_EVENT_ID]}
 
 LINKS: Final = {
-    "listJobs": ("job_id", "/jobs/0/job_id", ("showJob", "removeJob")),
+    "listJobs": ("job_id", "/jobs/0/job_id", ("showJob", "removeJob", "explainJob")),
     "listEvents": ("event_id", "/events/0/id", ("showEvent", "replayEvent")),
     "listSinks": ("name", "/sinks/0/sink", ("enableSink", "testSink")),
 }

@@ -334,8 +334,7 @@ async def test_app_waits_for_a_store_that_cannot_be_opened_yet(api, hook):
             return self
 
     def new_store(config, clock):
-        routes = {sink.name: sink.events for sink in config.sinks}
-        return Full(routes=routes, deployment="test", now=clock.steady)
+        return Full(routes=config.routes, deployment="test", now=clock.steady)
 
     async with running_app(an_app(api[1], hook[1], new_store=new_store)):
         await anyio.sleep(120.0)

@@ -91,10 +91,9 @@ def a_host() -> str:
 
 def a_store(config: Config, clock: Clock, *, retention: Retention) -> SqliteStore:
     """Return a store on disk for virtual time, which knows no threads."""
-    routes = {sink.name: sink.events for sink in config.sinks}
     return SqliteStore(
         Path(config.settings.store),
-        routes=routes,
+        routes=config.routes,
         deployment=config.origin.deployment,
         now=clock.steady,
         retention=retention,

@@ -10,6 +10,7 @@ from structlog.typing import EventDict
 
 from poller.core.events import EVENT_TYPES
 from poller.core.outbox import Pruned, WriteBatch
+from poller.core.routing import Route
 from poller.runtime.clock import Clock
 from poller.store.maintenance import Sweeper, log_pruned, run_retention
 from poller.store.memory import MemoryStore
@@ -29,7 +30,7 @@ class Machine:
         self.is_confirmed = False
         self.clock = Clock(monotonic=anyio.current_time, wall=self.wall)
         self.store = MemoryStore(
-            routes={HOOK: EVENT_TYPES}, deployment="api.example", now=self.steady
+            routes={HOOK: Route(types=EVENT_TYPES)}, deployment="api.example", now=self.steady
         )
 
     def wall(self) -> float:

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from poller.core.errors import Transient
 from poller.core.outbox import WriteBatch
 from poller.core.pacing import LATE_WATCH_SECONDS, PollPolicy
+from poller.core.routing import Route
 from poller.core.state import Signal
 from poller.polling import tracker
 from poller.sutro.port import Observation
@@ -87,8 +88,11 @@ async def test_response_after_the_settle_deadline_keeps_the_watch():
 async def test_late_fields_are_sent_to_the_sinks_of_the_end():
     """What comes later goes to every sink that had the end, whatever is configured by then."""
     api = FakeApi(job_1=ended(**COSTLESS))
-    store = a_store(types=frozenset({"job.succeeded"}))
-    store._routes = {"hook": frozenset({"job.succeeded"}), "other": frozenset({"job.failed"})}
+    store = a_store()
+    store._routes = {
+        "hook": Route(types=frozenset({"job.succeeded"}), min_cost=0.3, min_duration=900.0),
+        "other": Route(types=frozenset({"job.failed"})),
+    }
     hook, other = TimedSink(), TimedSink()
 
     async with (
@@ -96,7 +100,10 @@ async def test_late_fields_are_sent_to_the_sinks_of_the_end():
         watching(api, store, "job-1", wake=dispatcher.wake),
     ):
         await anyio.sleep(100.0)
-        store._routes = {"hook": frozenset(), "other": frozenset({"job.settled"})}
+        store._routes = {
+            "hook": Route(types=frozenset(), min_cost=1.0),
+            "other": Route(types=frozenset({"job.settled"})),
+        }
         api.answers["job-1"] = ended(job_cost=0.25)
         await anyio.sleep(700.0)
 

@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 from poller.core.counters import Counters
 from poller.core.errors import Transient
 from poller.core.pacing import PollPolicy
+from poller.core.routing import Route
 from poller.store import Store
 from poller.store.sqlite import SqliteStore
 from tests.integration.test_worker import counts
@@ -36,10 +37,10 @@ async def store(request: pytest.FixtureRequest, tmp_path) -> FailingStore:
     if request.param == "memory":
         yield FailingStore(a_store())
         return
-    routes = {HOOK: frozenset({"job.started", "job.succeeded", "job.failed", "job.settled"})}
+    types = frozenset({"job.started", "job.succeeded", "job.failed", "job.settled"})
     async with SqliteStore(
         tmp_path / "state.db",
-        routes=routes,
+        routes={HOOK: Route(types=types)},
         deployment="api.example",
         now=virtual_clock().steady,
         in_thread=False,

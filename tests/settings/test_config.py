@@ -58,8 +58,8 @@ def test_default_event_types_of_sinks():
     """A sink receives the ends of jobs by default; one for people also the daemon's own events."""
     log, webhook = load_with(**WEBHOOK).sinks
 
-    assert webhook.events == DEFAULT_SINK_EVENTS
-    assert log.events - DEFAULT_SINK_EVENTS == {
+    assert webhook.route.types == DEFAULT_SINK_EVENTS
+    assert log.route.types - DEFAULT_SINK_EVENTS == {
         event_type for event_type in EVENT_TYPES if event_type.startswith("poller.")
     }
 
@@ -69,8 +69,8 @@ def test_default_sinks_are_those_whose_required_settings_are_set():
     log, webhook, slack = load_with(**WEBHOOK, POLLER_SLACK_URL=URL).sinks
 
     assert [log.name, webhook.name, slack.name] == ["log", "webhook", "slack"]
-    assert webhook.events == DEFAULT_SINK_EVENTS
-    assert slack.events == log.events
+    assert webhook.route.types == DEFAULT_SINK_EVENTS
+    assert slack.route.types == log.route.types
 
 
 @pytest.mark.parametrize("kind", BUILT_IN)
@@ -95,7 +95,7 @@ def test_describe_shows_the_format_of_a_webhook():
 )
 def test_event_types_of_a_sink_can_be_set(text, events):
     """POLLER_<SINK>_EVENTS lists types, or is * for all of them."""
-    assert load_with(POLLER_LOG_EVENTS=text).sinks[0].events == events
+    assert load_with(POLLER_LOG_EVENTS=text).sinks[0].route.types == events
 
 
 def test_describe_masks_secrets():

@@ -16,6 +16,7 @@ from poller.core.events import checksum
 from poller.core.job_status import JobStatus
 from poller.core.outbox import WriteBatch
 from poller.core.parsing import parse_job
+from poller.core.routing import Route
 from poller.core.state import Phase
 from poller.store import admin as admin_module
 from poller.store import file_lock
@@ -139,7 +140,7 @@ async def test_replay_skips_an_unconfigured_sink(path: Path, now: ManualClock):
     """A dead letter of a sink that is not configured any more stays dead."""
     async with a_store(path, now) as store:
         await dead_letter(store, "1")
-    async with a_store(path, now, routes={LOG: frozenset({"job.started"})}):
+    async with a_store(path, now, routes={LOG: Route(types=frozenset({"job.started"}))}):
         pass
 
     (row,) = StoreAdmin(path, now).replay(DEAD)

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from poller.core.outbox import DeliveryStatus
+from poller.core.routing import Route
 from poller.store.filters import EventFilter
 from tests.support.builders import check_event
 from tests.support.large_database import Contents, make_large_database
@@ -16,7 +17,9 @@ async def test_large_database_looks_as_if_the_daemon_had_written_it(path: Path) 
 
     make_large_database(path, contents)
 
-    async with a_store(path, time.time, routes=dict.fromkeys(contents.sinks, frozenset())) as store:
+    async with a_store(
+        path, time.time, routes=dict.fromkeys(contents.sinks, Route(types=frozenset()))
+    ) as store:
         found = await due(store, time.time() + 7200.0, limit=99)
         states = await store.load_states(["job-00000040"])
     admin = store.admin()

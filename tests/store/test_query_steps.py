@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 
 from poller.core.outbox import DAY, Pruned, WriteBatch
+from poller.core.routing import Route
 from poller.core.state import Phase
 from poller.store import admin as admin_module
 from poller.store import database, figures, opening
@@ -168,7 +169,7 @@ async def test_steps_do_not_grow_with_the_history(
     for contents in (FEW, MANY):
         path = tmp_path / f"{contents.jobs}.db"
         make_large_database(path, contents)
-        routes = dict.fromkeys(contents.sinks, frozenset({"job.succeeded"}))
+        routes = dict.fromkeys(contents.sinks, Route(types=frozenset({"job.succeeded"})))
         async with a_store(path, time.time, routes=routes, in_thread=False) as store:
             for name, verb in VERBS.items():
                 before = steps.count

@@ -16,6 +16,7 @@ from poller.core.jobs import Job
 from poller.core.outbox import Delivery
 from poller.core.pacing import PollPolicy
 from poller.core.poll_queue import PollQueue
+from poller.core.routing import Route
 from poller.core.state import LifecyclePolicy
 from poller.delivery.dispatcher import Dispatcher
 from poller.polling.tracker import JobTracker
@@ -238,7 +239,7 @@ class SlowStore(FailingStore):
 
 def a_store(*sinks: str, types: frozenset[str] = EVENT_TYPES) -> MemoryStore:
     """Return a memory store whose sinks get every event type."""
-    routes = dict.fromkeys(sinks or (HOOK,), types)
+    routes = dict.fromkeys(sinks or (HOOK,), Route(types=types))
     return MemoryStore(routes=routes, deployment="api.example", now=virtual_clock().steady)
 
 

@@ -86,8 +86,7 @@ class Receiver:
 
 def in_memory(config: Config, clock: Clock) -> Store:
     """Return a store in memory for a configuration."""
-    routes = {sink.name: sink.events for sink in config.sinks}
-    return MemoryStore(routes=routes, deployment="test", now=clock.steady)
+    return MemoryStore(routes=config.routes, deployment="test", now=clock.steady)
 
 
 def an_app(api: str, hook: str, *, clock: Clock | None = None, **changes: Any) -> App:

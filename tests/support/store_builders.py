@@ -9,6 +9,7 @@ from typing import Any
 
 from poller.core.events import Event
 from poller.core.outbox import Delivery, DeliveryStatus, Outcome
+from poller.core.routing import Route
 from poller.core.state import JobState, Phase
 from poller.store import Store
 from poller.store.memory import MemoryStore
@@ -18,8 +19,8 @@ NOON = 1_705_320_000.0
 DAY = 86_400.0
 HOOK, LOG = "webhook", "log"
 ROUTES = {
-    HOOK: frozenset({"job.succeeded", "job.failed"}),
-    LOG: frozenset({"job.started", "job.failed"}),
+    HOOK: Route(types=frozenset({"job.succeeded", "job.failed"})),
+    LOG: Route(types=frozenset({"job.started", "job.failed"})),
 }
 
 AnyStore = SqliteStore | MemoryStore
