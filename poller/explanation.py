@@ -83,7 +83,7 @@ def _recorded(
     former = [sink for event_id, sink in deliveries if event_id == event["id"]]
     for sink in dict.fromkeys((*routes, *sorted(former))):
         delivery = deliveries.get((event["id"], sink))
-        if event["follows"]:
+        if event["follows"] and sink in routes:
             is_routed = (event["follows"], sink) in deliveries
             decision = {"routed": is_routed, "reason": None if is_routed else END_NOT_SENT}
         else:

@@ -57,6 +57,29 @@ async def test_sinks_test_reports_a_failure(tmp_path: Path):
     assert events == []
 
 
+async def test_sinks_explain(tmp_path: Path):
+    """The decision about each event of a job is served for each sink, with the setting."""
+    async with live_daemon(tmp_path, RUNS, ENDS, POLLER_WEBHOOK_MIN_DURATION="1h") as daemon:
+        await daemon.wait_for_job("job-1", "RUNNING")
+        await daemon.post("/v1/jobs", {"job_ids": ["job-2"]})
+        await daemon.wait_for_job("job-2", "SUCCEEDED")
+        running = (await daemon.get("/v1/jobs/job-1/sinks")).body["decisions"]
+        ended = (await daemon.get("/v1/jobs/job-2/sinks")).body["decisions"]
+        unknown = await daemon.get("/v1/jobs/job-9/sinks")
+        await until(lambda: "job-2" in [row["job_id"] for row in daemon.log if "job_id" in row])
+
+    (webhook,) = [row for row in ended if row["sink"] == "webhook" and row["event_id"]]
+    assert webhook["type"] == "job.succeeded"
+    assert not webhook["routed"]
+    assert webhook["reason"] == "POLLER_WEBHOOK_MIN_DURATION: 0s is less than 1h0m"
+    assert webhook["delivery"] is None
+    (failed,) = [row for row in running if (row["type"], row["sink"]) == ("job.failed", "webhook")]
+    assert failed["routed"]
+    assert failed["reason"] == "POLLER_WEBHOOK_MIN_DURATION: is decided when the job ends"
+    assert unknown.problem == "not-found"
+    assert daemon.receiver.ends == []
+
+
 @pytest.mark.parametrize("act", ["enable", "test"])
 @pytest.mark.parametrize(("name", "problem"), [("nobody", "not-found"), ("No", "invalid")])
 async def test_sinks_reject_unknown_names(daemon: LiveDaemon, act: str, name: str, problem: str):

@@ -33,6 +33,10 @@ SLACK = "https://hooks.slack.com/services/T0/B0/c4n4ry"
         ),
         ({"POLLER_DISCOVER_NAME": "nightly *  # ours"}, "POLLER_DISCOVER_NAME: the comment is"),
         ({"SSL_CERT_FILE": "/nowhere/ca.pem"}, "SSL_CERT_FILE: /nowhere/ca.pem cannot be"),
+        (
+            {"POLLER_LOG_EVENTS": "job.started,job.failed", "POLLER_LOG_MIN_DURATION": "10m"},
+            "POLLER_LOG_EVENTS: job.started reaches no minimum cost or duration and is not sent:",
+        ),
         ({"no_proxy": "a.example,10.*"}, "no_proxy: '10.*' is ignored: use host, .domain"),
     ],
 )

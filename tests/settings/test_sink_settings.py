@@ -5,7 +5,8 @@ from pydantic import SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from poller.core.errors import ConfigError
-from poller.settings.base import RawSettings, SinkSettings, default_text, setting
+from poller.core.routing import Route
+from poller.settings.base import RawSettings, SinkSettings, default_text, route_of, setting
 from poller.settings.secrets import secret_texts
 from poller.settings.sources import EnvSources
 
@@ -64,3 +65,73 @@ def test_settings_are_read_by_pydantic_settings():
 
     assert issubclass(OptionalSettings, BaseSettings)
     assert (settings.note, settings.retries) == (None, 2)
+
+
+def read(**variables: str) -> PagerSettings:
+    """Return the settings of a sink with some variables."""
+    environ = {f"POLLER_PAGER_{name}": text for name, text in variables.items()}
+    return RawSettings.of(PagerSettings, "POLLER_PAGER_", EnvSources(environ=environ)).build()
+
+
+def test_sink_without_filters_gets_everything():
+    """Without a setting there is no filter."""
+    assert route_of(read(EVENTS="job.failed")) == Route(types=frozenset({"job.failed"}))
+
+
+def test_every_sink_has_filters():
+    """A sink of another package has the filters, too."""
+    settings = read(
+        EVENTS="job.failed",
+        JOB_NAME="nightly *,!*test*",
+        MODEL="llama*",
+        MIN_COST="2.50",
+        MIN_DURATION="10m",
+    )
+
+    assert route_of(settings) == Route(
+        types=frozenset({"job.failed"}),
+        job_name=("nightly *", "!*test*"),
+        model=("llama*",),
+        min_cost=2.5,
+        min_duration=600.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "patterns"),
+    [
+        (" nightly *, !*test* ,nightly *,", ("nightly *", "!*test*")),
+        ("[prod] *", ("[prod] *",)),
+        ("[prod],[dev]", ("[prod]", "[dev]")),
+        ('["tags, weekly", "!a"]', ("tags, weekly", "!a")),
+        ("*", ("*",)),
+    ],
+)
+def test_patterns_are_separated_by_commas(text: str, patterns: tuple[str, ...]):
+    """A pattern may have spaces and brackets in it; one with a comma needs the form of JSON."""
+    assert read(JOB_NAME=text).job_name == patterns
+
+
+RULE = "is not a pattern: use names with the wildcards * and ?, such as nightly *,!*test*"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("JOB_NAME", ",", "must name at least one"),
+        ("JOB_NAME", "[]", "must name at least one"),
+        ("MODEL", "a,!", f"'!' {RULE}"),
+        ("MODEL", '[" "]', f"' ' {RULE}"),
+        ("MODEL", '["a", 5]', 'must be a list of texts, such as a,b or ["a", "b"]'),
+        ("MIN_COST", "$5", "must be a number"),
+        ("MIN_COST", "nan", "must be a finite number"),
+        ("MIN_COST", "-1", "must be greater than or equal to 0"),
+        ("MIN_DURATION", "long", "must be a duration such as 30s, 500ms, 5m or 1h30m"),
+    ],
+)
+def test_wrong_filter_is_reported(name: str, text: str, problem: str):
+    """A filter that cannot be read is an error with the variable and the rule."""
+    with pytest.raises(ConfigError) as caught:
+        read(**{name: text})
+
+    assert caught.value.problems == (f"POLLER_PAGER_{name}: {problem}",)

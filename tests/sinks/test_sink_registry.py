@@ -7,7 +7,8 @@ import pytest
 
 from poller import sinks
 from poller.core.errors import ConfigError
-from poller.sinks import load_kind
+from poller.settings.base import SinkSettings, setting
+from poller.sinks import SinkKind, load_kind
 from poller.sinks.log import KIND as LOG
 from poller.sinks.webhook import KIND as WEBHOOK
 
@@ -60,6 +61,23 @@ def test_load_kind_reports_a_package_with_a_wrong_entry_point(install):
     install("poller.sinks.webhook:open_sink")
 
     with pytest.raises(ConfigError, match=r"webhook:open_sink must be a poller.sinks.SinkKind"):
+        load_kind("pager")
+
+
+class WriterSettings(SinkSettings):
+    """Settings that use the name of a filter for something else."""
+
+    model: str = setting("gpt", "The model that writes the text")
+
+
+WRITER = SinkKind(WriterSettings, WEBHOOK.open)
+
+
+def test_load_kind_reports_settings_that_hide_a_filter(install):
+    """A package whose settings have the name of a filter, and another type, is not loaded."""
+    install(f"{__name__}:WRITER")
+
+    with pytest.raises(ConfigError, match=r"its setting model has another type than that of every"):
         load_kind("pager")
 
 

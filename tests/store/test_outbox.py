@@ -1,10 +1,15 @@
 """The outbox: one delivery per event and sink, returned in order, settled once."""
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
+from poller.core.events import Event
 from poller.core.outbox import DeliveryStatus, Outcome, WriteBatch
+from poller.core.routing import Route
 from poller.store.filters import EventFilter
 from tests.support.store_builders import (
     HOOK,
@@ -46,6 +51,61 @@ async def test_routes_select_the_sinks_of_an_event(store: AnyStore) -> None:
 
     assert await event_ids(store, NOON, HOOK) == ["evt_1"]
     assert await event_ids(store, NOON, LOG) == ["evt_2"]
+
+
+NIGHTLY = Route(types=frozenset({"job.succeeded"}), job_name=("nightly *",), min_cost=1.0)
+
+
+def an_end(number: str, subject: str = "job-1", **job: Any) -> Event:
+    """Return the end of a job."""
+    body = json.dumps({"data": {"job": {"name": "nightly tags", "job_cost": 2.0} | job}})
+    return an_event(number, subject, body=body.encode())
+
+
+async def test_filters_select_the_sinks_of_an_event(store: AnyStore) -> None:
+    """An event goes to the sinks whose filters it passes; one for no sink is recorded as well."""
+    store._routes = {HOOK: NIGHTLY, LOG: replace(NIGHTLY, job_name=("!nightly *",))}
+    await store.write(
+        WriteBatch(
+            states=[a_state("job-3")],
+            events=[
+                an_end("1"),
+                an_end("2", "job-2", name="weekly"),
+                an_end("3", "job-3", job_cost=0.5),
+            ],
+        )
+    )
+
+    assert await event_ids(store, NOON, HOOK) == ["evt_1"]
+    assert await event_ids(store, NOON, LOG) == ["evt_2"]
+    recorded = {row["id"]: row["deliveries"] for row in store.admin().events(EventFilter())}
+    assert recorded.keys() == {"evt_1", "evt_2", "evt_3"}
+    assert recorded["evt_3"] == []
+    assert [state.job_id for state in await store.load_states(["job-3"])] == ["job-3"]
+
+
+async def test_changed_filters_leave_recorded_events_alone(store: AnyStore) -> None:
+    """What was recorded stays for its sinks, and goes to no other, when filters change."""
+    store._routes = {HOOK: NIGHTLY, LOG: replace(NIGHTLY, min_cost=5.0)}
+    await store.write(WriteBatch(events=[an_end("1")]))
+
+    store._routes = {HOOK: replace(NIGHTLY, min_cost=5.0), LOG: NIGHTLY}
+    await reopen(store)
+    await store.write(WriteBatch(events=[an_end("1")]))
+
+    assert await event_ids(store, NOON, HOOK) == ["evt_1"]
+    assert await event_ids(store, NOON, LOG) == []
+
+
+async def test_late_fields_pass_every_filter_after_the_end(store: AnyStore) -> None:
+    """An event with `same_sinks_as` goes where that one went, though its cost is known by then."""
+    store._routes = {HOOK: NIGHTLY, LOG: replace(NIGHTLY, job_name=("weekly",))}
+    await store.write(WriteBatch(events=[an_end("1", job_cost=None)]))
+    late = replace(an_end("2", "job-9", job_cost=0.1), same_sinks_as="evt_1")
+    await store.write(WriteBatch(events=[late]))
+
+    assert await event_ids(store, NOON, HOOK) == ["evt_1", "evt_2"]
+    assert await event_ids(store, NOON, LOG) == []
 
 
 async def test_event_with_the_id_of_another_job_is_returned(store: AnyStore) -> None:
