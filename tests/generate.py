@@ -24,6 +24,9 @@ EXAMPLE: Final = {
     "POLLER_SINKS": ",".join(BUILT_IN),
     "POLLER_WEBHOOK_URL": "https://example.com",
     "POLLER_SLACK_URL": "https://example.com",
+    "POLLER_TEAMS_URL": "https://example.com",
+    "POLLER_DISCORD_URL": "https://example.com",
+    "POLLER_GOOGLECHAT_URL": "https://example.com",
     "POLLER_STORE": "memory:",
 }
 """An environment in which every setting has a value, by default or not."""

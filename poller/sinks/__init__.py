@@ -38,6 +38,9 @@ BUILT_IN: Final[Mapping[str, Collection[str]]] = {
     "log": (),
     "webhook": ("URL",),
     "slack": ("URL",),
+    "teams": ("URL",),
+    "discord": ("URL",),
+    "googlechat": ("URL",),
 }
 """The built-in kinds, each with the settings that it requires; a module of this package has it."""
 OTHER_RECEIVERS: Final = (

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Layout = Callable[[Message], Mapping[str, Any]]
 """Returns the JSON object that a service shows as this message."""
 
+Pause = Callable[[Response], float | None]
+"""Returns the seconds to wait that a service has elsewhere than in Retry-After."""
+
 ERROR_FIELDS: Final = ("message", "error", "description", "title")
 """Where services have their words about an error."""
 
@@ -39,6 +42,7 @@ class ChatSink:
     settings: Reloadable[Any]
     http: "HttpClient"
     job_url: str | None = None
+    pause: Pause = lambda _response: None
     now: Callable[[], float] = time.time
 
     async def send(self, delivery: Delivery) -> None:
@@ -50,28 +54,33 @@ class ChatSink:
             {"Content-Type": JSON},
             now=self.now,
             explain=error_words,
+            pause=self.pause,
         )
 
 
-def chat_kind(layout: Layout, settings: type[ChatSettings] = ChatSettings) -> SinkKind:
+def chat_kind(
+    layout: Layout,
+    settings: type[ChatSettings] = ChatSettings,
+    pause: Pause = lambda _response: None,
+) -> SinkKind:
     """Return the kind of a sink that posts messages in this layout."""
 
     def open_sink(
         values: Reloadable[ChatSettings], context: SinkContext
     ) -> AbstractAsyncContextManager[Sink]:
-        return _open_chat(layout, values, context)
+        return _open_chat(layout, values, context, pause)
 
     return SinkKind(settings, open_sink, wants_daemon_events=lambda _settings: True)
 
 
 @asynccontextmanager
 async def _open_chat(
-    layout: Layout, settings: Reloadable[ChatSettings], context: SinkContext
+    layout: Layout, settings: Reloadable[ChatSettings], context: SinkContext, pause: Pause
 ) -> AsyncIterator[Sink]:
     from poller.runtime.http_client import HttpClient  # noqa: PLC0415 - heavy, only to send
 
     async with HttpClient(context.outbound, timeout=TIMEOUT, limit=MAX_CONNECTIONS) as http:
-        yield ChatSink(layout, settings, http, context.job_url)
+        yield ChatSink(layout, settings, http, context.job_url, pause)
 
 
 def error_words(response: Response) -> str:
@@ -79,10 +88,19 @@ def error_words(response: Response) -> str:
 
     Nothing of a response that is cut off: half a secret in it could not be found.
     """
-    text = "" if response.is_truncated else response.body.decode("utf-8", errors="replace")
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
+    fields = json_fields(response)
+    if fields is None:
+        text = "" if response.is_truncated else response.body.decode("utf-8", errors="replace")
         return "" if "<" in text else text
-    fields = content if isinstance(content, dict) else {}
+    error = fields.get("error")
+    fields = error if isinstance(error, dict) else fields
     return next((fields[name] for name in ERROR_FIELDS if isinstance(fields.get(name), str)), "")
+
+
+def json_fields(response: Response) -> dict[str, Any] | None:
+    """Return the JSON object in a response, {} for other JSON; None if it is none or cut off."""
+    try:
+        content = json.loads(b"" if response.is_truncated else response.body)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else {}

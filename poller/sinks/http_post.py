@@ -24,7 +24,7 @@ SUSPECT_STATUSES: Final = frozenset({401, 403, 404, 405, 407})
 """The endpoint may be wrong or unavailable, for every event."""
 REDIRECT_ADVICE: Final = "; redirects are not followed: set the URL to their target"
 RETRY_AFTER_STATUSES: Final = frozenset({429, 503})
-"""Statuses whose Retry-After header is honored."""
+"""Statuses whose pause is honored: that of Retry-After, or a service's own."""
 
 
 async def post(
@@ -35,11 +35,13 @@ async def post(
     *,
     now: Callable[[], float],
     explain: Callable[[Response], str] = lambda _response: "",
+    pause: Callable[[Response], float | None] = lambda _response: None,
 ) -> None:
     """Send a body; return when a 2xx status line has arrived. Raises DeliveryError.
 
     `now` is the clock that dates in Retry-After are compared with. `explain` returns the receiver's
-    own words about an error, if they may be shown.
+    own words about an error, if they may be shown. `pause` returns the seconds to wait where a
+    service has them elsewhere than in Retry-After.
     """
     try:
         response = await http.request(
@@ -50,7 +52,8 @@ async def post(
             raise DeliveryError(str(error)) from None
         return
     if not is_success(response.status):
-        raise _delivery_error(response, now(), explain(response))
+        seconds = _pause(response, now(), pause)
+        raise _delivery_error(response, seconds, explain(response))
 
 
 def dump(content: Mapping[str, Any]) -> bytes:
@@ -63,16 +66,26 @@ def is_success(status: int | None) -> bool:
     return status is not None and 200 <= status < 300
 
 
-def _delivery_error(response: Response, now: float, words: str) -> DeliveryError:
+def _pause(
+    response: Response, now: float, pause: Callable[[Response], float | None]
+) -> float | None:
+    """Return the seconds that the receiver demands, at most RETRY_AFTER_CAP."""
+    if response.status not in RETRY_AFTER_STATUSES:
+        return None
+    seconds = pause(response)
+    if seconds is not None:
+        return min(seconds, RETRY_AFTER_CAP)
+    return retry_after(response.headers, cap=RETRY_AFTER_CAP, now=now)
+
+
+def _delivery_error(response: Response, pause: float | None, words: str) -> DeliveryError:
     """Return the error of a response: most 4xx fault this event, all others the receiver."""
     status = response.status
     is_event_fault = 400 <= status < 500 and status not in RETRYABLE_STATUSES
     advice = REDIRECT_ADVICE if 300 <= status < 400 else ""
     return DeliveryError(
         f"the receiver returned {status}{f': {words}' if words else ''}{advice}",
-        retry_after=retry_after(response.headers, cap=RETRY_AFTER_CAP, now=now)
-        if status in RETRY_AFTER_STATUSES
-        else None,
+        retry_after=pause,
         is_sink_fault=not is_event_fault,
         is_gone=status == 410,
         is_suspect=status in SUSPECT_STATUSES,

@@ -27,6 +27,17 @@ class HttpKind:
 HTTP_KINDS: Final[Mapping[str, HttpKind]] = {
     "webhook": HttpKind(lambda base: {"url": f"{base}/canary-path"}),
     "slack": HttpKind(lambda base: {"url": f"{base}/services/canary-path"}, max_body=16_000),
+    "teams": HttpKind(
+        lambda base: {"url": f"{base}/workflows/1/triggers/manual/paths/invoke?sig=canary"},
+        accepted=(202, b""),
+        max_body=28_000,
+    ),
+    "discord": HttpKind(lambda base: {"url": f"{base}/api/webhooks/1/canary"}, accepted=(204, b"")),
+    "googlechat": HttpKind(
+        lambda base: {"url": f"{base}/v1/spaces/A/messages?key=canary&token=canary"},
+        accepted=(200, b'{"name": "spaces/A/messages/1"}'),
+        max_body=32_000,
+    ),
 }
 
 
