@@ -44,11 +44,14 @@ def texts_to_redact(models: Iterable[BaseModel], proxies: Iterable[str]) -> tupl
     texts = [text for model in models for text in secret_texts(model)]
     urls = [url for url in proxies if "@" in url]
     parts = [part for text in texts for part in text.split()]
-    return (*texts, *parts, *urls, *filter(None, map(_secret_path, texts)))
+    return (*texts, *parts, *urls, *(path for text in texts for path in _secret_paths(text)))
 
 
-def _secret_path(secret: str) -> str | None:
-    """Return the path and query of a secret URL: they are its secret part."""
+def _secret_paths(secret: str) -> Iterator[str]:
+    """Yield the path of a secret URL with its query, and alone: they are its secret part."""
     url = urlsplit(secret)
-    path = url._replace(scheme="", netloc="").geturl()
-    return path if url.netloc and len(path) >= SECRET_PATH_CHARS else None
+    if not url.netloc:
+        return
+    for path in (url._replace(scheme="", netloc="").geturl(), url.path):
+        if len(path) >= SECRET_PATH_CHARS:
+            yield path

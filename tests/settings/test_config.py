@@ -155,6 +155,16 @@ def test_secrets_to_redact_are_complete():
     assert "http://plain" not in config.secrets()
 
 
+def test_path_of_a_url_is_redacted_without_its_query():
+    """A service may send back the path without parameters, such as those added to Discord's URL."""
+    config = load_with(POLLER_DISCORD_URL="https://discord.com/api/webhooks/1/c4n4ry")
+
+    assert {
+        "/api/v10/webhooks/1/c4n4ry?wait=true",
+        "/api/v10/webhooks/1/c4n4ry",
+    } <= set(config.secrets())
+
+
 def test_retention_is_configurable():
     """The defaults are those of the store."""
     config = load_with(
