@@ -272,7 +272,9 @@ def _remote_http(sinks: Iterable[SinkConfig]) -> Iterator[str]:
         settings = sink.reloadable.value
         for name, variable in variables(sink.kind.settings, env_prefix(sink.name)).items():
             value = getattr(settings, name)
-            if isinstance(value, SecretStr) and is_remote_http(value.get_secret_value()):
+            urls = value if isinstance(value, tuple) else (value,)
+            texts = [url.get_secret_value() for url in urls if isinstance(url, SecretStr)]
+            if any(map(is_remote_http, texts)):
                 yield f"{variable}: {HTTPS_RULE}"
 
 

@@ -226,6 +226,7 @@ JobUrl = Annotated[
     str, _HTTP_URL, _must(lambda url: "{job_id}" in url, "must have {job_id} for the job's ID")
 ]
 SecretUrl = Annotated[SecretStr, _HTTP_URL]
+SecretUrls = Annotated[tuple[SecretUrl, ...], BeforeValidator(parse_list)]
 ProxyUrl = Annotated[SecretStr, BeforeValidator(_parse_secret_proxy)]
 CertificateFile = Annotated[Path, AfterValidator(_check_certificates)]
 ApiKey = Annotated[

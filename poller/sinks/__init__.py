@@ -41,6 +41,8 @@ BUILT_IN: Final[Mapping[str, Collection[str]]] = {
     "teams": ("URL",),
     "discord": ("URL",),
     "googlechat": ("URL",),
+    "pagerduty": ("ROUTING_KEY",),
+    "alertmanager": ("URL",),
 }
 """The built-in kinds, each with the settings that it requires; a module of this package has it."""
 OTHER_RECEIVERS: Final = (

@@ -84,15 +84,21 @@ async def _open_chat(
 
 
 def error_words(response: Response) -> str:
-    """Return what a service says about an error: a field of JSON, or its text; no page in HTML.
+    """Return what a service says about an error: fields of JSON, or its text; no page in HTML.
 
     Nothing of a response that is cut off: half a secret in it could not be found.
     """
-    fields = json_fields(response)
-    if fields is None:
-        text = "" if response.is_truncated else response.body.decode("utf-8", errors="replace")
+    text = "" if response.is_truncated else response.body.decode("utf-8", errors="replace")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
         return "" if "<" in text else text
-    error = fields.get("error")
+    if isinstance(content, str):
+        return content
+    fields = content if isinstance(content, dict) else {}
+    errors, error = fields.get("errors"), fields.get("error")
+    if errors and isinstance(errors, list) and all(isinstance(words, str) for words in errors):
+        return "; ".join(errors)
     fields = error if isinstance(error, dict) else fields
     return next((fields[name] for name in ERROR_FIELDS if isinstance(fields.get(name), str)), "")
 

@@ -1,6 +1,7 @@
 """The kinds of sinks that send by HTTP: their settings for a receiver, and its good response."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+import json
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -16,13 +17,18 @@ class HttpKind:
     """What the contract needs to know of one kind.
 
     `settings` are those for a receiver with this base URL. `accepted` is the service's response to
-    what it takes, `max_body` the most bytes that it takes.
+    what it takes, `max_body` the most bytes that it takes. `ignored` are the event types that it
+    has no use for, `known_by` what the receiver knows a repetition by.
     """
 
     settings: Callable[[str], Mapping[str, str]]
     accepted: tuple[int, bytes] = (200, b"ok")
     max_body: int = 10_000_000
+    ignored: Collection[str] = ()
+    known_by: Callable[[bytes], object] = lambda body: body
 
+
+NO_PROBLEM: Final = ("job.started", "job.settled")
 
 HTTP_KINDS: Final[Mapping[str, HttpKind]] = {
     "webhook": HttpKind(lambda base: {"url": f"{base}/canary-path"}),
@@ -37,6 +43,18 @@ HTTP_KINDS: Final[Mapping[str, HttpKind]] = {
         lambda base: {"url": f"{base}/v1/spaces/A/messages?key=canary&token=canary"},
         accepted=(200, b'{"name": "spaces/A/messages/1"}'),
         max_body=32_000,
+    ),
+    "pagerduty": HttpKind(
+        lambda base: {"routing_key": "0123456789abcdef" * 2, "url": f"{base}/canary-path"},
+        accepted=(202, b'{"status":"success","message":"Event processed","dedup_key":"x"}'),
+        max_body=512_000,
+        ignored=NO_PROBLEM,
+    ),
+    "alertmanager": HttpKind(
+        lambda base: {"url": f"{base}/canary-path"},
+        accepted=(200, b""),
+        ignored=NO_PROBLEM,
+        known_by=lambda body: [alert["labels"] for alert in json.loads(body)],
     ),
 }
 

@@ -1,0 +1,86 @@
+"""What the sinks for incidents share: which events open one, which resolve it, and its key."""
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from poller.core.events import DaemonEventType, Event
+from poller.core.state import JobEventType
+from poller.sinks import SinkContext
+from poller.sinks.http_post import MAX_CONNECTIONS, TIMEOUT
+
+if TYPE_CHECKING:
+    from poller.runtime.http_client import HttpClient
+
+
+class Action(StrEnum):
+    """What an event does to the incident of its key."""
+
+    TRIGGER = "trigger"
+    RESOLVE = "resolve"
+
+
+TRIGGERS: Final = frozenset(
+    {
+        JobEventType.FAILED,
+        JobEventType.MISSING,
+        JobEventType.UNRECOGNISED,
+        DaemonEventType.AUTH_FAILED,
+        DaemonEventType.SINK_DISABLED,
+        DaemonEventType.TEST,
+    }
+)
+ENDS_WITHOUT_PROBLEM: Final = frozenset({JobEventType.SUCCEEDED, JobEventType.CANCELLED})
+RESOLVES: Final = ENDS_WITHOUT_PROBLEM | {JobEventType.FOUND, DaemonEventType.AUTH_RECOVERED}
+DAEMON_SUBJECTS: Final = {
+    DaemonEventType.AUTH_FAILED: "api-key",
+    DaemonEventType.AUTH_RECOVERED: "api-key",
+    DaemonEventType.SINK_DISABLED: "sink/{sink}",
+}
+"""What in the daemon is in trouble, by event type."""
+MAX_KEY: Final = 255
+
+
+def action_of(event: Event) -> Action | None:
+    """Return what an event does to its incident; None if nothing, as for a start.
+
+    Late fields (job.settled) do nothing: to trigger again would open a second incident after
+    somebody has resolved the first.
+    """
+    if event.type in TRIGGERS:
+        return Action.TRIGGER
+    return Action.RESOLVE if event.type in RESOLVES else None
+
+
+def incident_key(data: Mapping[str, Any], event_type: str) -> str:
+    """Return the key of the incident that an event with this data is about: one for each job.
+
+    All test events share one, so that they never touch the incident of a job.
+    """
+    if data.get("test"):
+        subject = "test"
+    elif job := data.get("job"):
+        subject = f"job/{job['job_id']}"
+    else:
+        subject = DAEMON_SUBJECTS.get(DaemonEventType(event_type), event_type).format_map(data)
+    key = f"sutro/{data['deployment']}/{subject}"
+    if len(key) > MAX_KEY:
+        return f"sutro/{hashlib.sha256(key.encode()).hexdigest()}"
+    return key
+
+
+def default_events(*left_out: str) -> str:
+    """Return the event types that open or resolve an incident, as the text of a setting."""
+    types = TRIGGERS | RESOLVES
+    return ",".join(sorted(str(kind) for kind in types if kind not in left_out))
+
+
+@asynccontextmanager
+async def http_client(context: SinkContext) -> AsyncIterator["HttpClient"]:
+    """Open connections of a sink's own, so that no other sink can starve it."""
+    from poller.runtime.http_client import HttpClient  # noqa: PLC0415 - heavy, only to send
+
+    async with HttpClient(context.outbound, timeout=TIMEOUT, limit=MAX_CONNECTIONS) as http:
+        yield http
