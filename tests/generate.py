@@ -27,6 +27,8 @@ EXAMPLE: Final = {
     "POLLER_TEAMS_URL": "https://example.com",
     "POLLER_DISCORD_URL": "https://example.com",
     "POLLER_GOOGLECHAT_URL": "https://example.com",
+    "POLLER_PAGERDUTY_ROUTING_KEY": "0" * 32,
+    "POLLER_ALERTMANAGER_URL": "https://example.com",
     "POLLER_STORE": "memory:",
 }
 """An environment in which every setting has a value, by default or not."""

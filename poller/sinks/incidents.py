@@ -39,7 +39,7 @@ DAEMON_SUBJECTS: Final = {
     DaemonEventType.AUTH_RECOVERED: "api-key",
     DaemonEventType.SINK_DISABLED: "sink/{sink}",
 }
-"""What in the daemon is in trouble, by event type."""
+"""The part of the daemon that has a problem, by event type."""
 MAX_KEY: Final = 255
 
 

@@ -80,7 +80,7 @@ async def a_stack(folder: Path) -> AsyncIterator[Stack]:
         place = await stack.enter_async_context(a_place(Path(), folder / "place"))
         place.receiver.status = 410
         target = await _start_daemon(stack, place)
-        manager = await _start_alertmanager(stack, folder, hook)
+        manager = await start_alertmanager(stack, folder, hook)
         url = await _start_prometheus(stack, folder, manager, targets=(target, UNUSED))
         opened = Stack(f"http://{url}", target, alerts.alerts)
         await _until_series(opened, 'sutro_poller_watched_jobs{state="RUNNING"} == 2')
@@ -107,11 +107,17 @@ async def _start_daemon(stack: AsyncExitStack, place: Place) -> str:
     return str(opened["address"]).removeprefix("http://")
 
 
-async def _start_alertmanager(stack: AsyncExitStack, folder: Path, hook: str) -> str:
-    """Start an Alertmanager that sends each alert at once, and return its address."""
+async def start_alertmanager(stack: AsyncExitStack, folder: Path, hook: str, **routes: str) -> str:
+    """Start an Alertmanager that sends each alert at once, and return its address.
+
+    `routes` are the paths below the URL of the hook that get the alerts with a severity instead.
+    """
     route = {"receiver": "hook", "group_by": ["..."], "group_wait": "0s", "group_interval": "1s"}
-    receiver = {"name": "hook", "webhook_configs": [{"url": hook}]}
-    config = _write(folder / "alertmanager.yml", {"route": route, "receivers": [receiver]})
+    urls = {"hook": hook} | {severity: hook + path for severity, path in routes.items()}
+    matches = [{"receiver": name, "matchers": [f'severity="{name}"']} for name in routes]
+    receivers = [{"name": name, "webhook_configs": [{"url": url}]} for name, url in urls.items()]
+    document = {"route": route | {"routes": matches}, "receivers": receivers}
+    config = _write(folder / "alertmanager.yml", document)
     options = [f"--storage.path={folder / 'alerts'}", "--cluster.listen-address="]
     return await _start(stack, ["prometheus-alertmanager", f"--config.file={config}", *options])
 
