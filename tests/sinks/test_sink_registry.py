@@ -83,9 +83,9 @@ def test_load_kind_reports_settings_that_hide_a_filter(install):
 
 def test_load_kind_reports_an_unknown_name():
     """An unknown name is an error that lists the sinks, and where the others are."""
-    words = r"unknown sink 'pager' \(installed: log, webhook.*\); install a package with such a"
+    words = r"unknown sink 'tracker' \(installed: log, webhook.*\); install a package with such a"
     with pytest.raises(ConfigError, match=words):
-        load_kind("pager")
+        load_kind("tracker")
 
 
 def test_load_kind_suggests_the_kind_of_a_package(install):
