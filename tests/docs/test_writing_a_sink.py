@@ -6,7 +6,7 @@ from tests.docs.markdown import ROOT, blocks
 
 
 @pytest.mark.parametrize(
-    ("language", "file"), [("python", "file_sink.py"), ("toml", "pyproject.toml")]
+    ("language", "file"), [("python", "spool_sink.py"), ("toml", "pyproject.toml")]
 )
 def test_the_page_shows_the_example_whole(language, file):
     """The first block of a language is the file of the example, character by character."""

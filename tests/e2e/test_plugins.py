@@ -58,18 +58,20 @@ def odd(folder: Path, source: str) -> dict[str, str | None]:
     }
 
 
-async def test_plugin_example_appends_events_to_its_file(
+async def test_plugin_example_writes_events_to_its_folder(
     place: Place, command_with_example: Path, tmp_path: Path
 ):
     """An installed package adds a sink with settings of its own."""
-    path = tmp_path / "events.jsonl"
-    settings = {"POLLER_SINKS": "log,file", "POLLER_FILE_PATH": str(path)} | NO_WEBHOOK
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    settings = {"POLLER_SINKS": "log,spool", "POLLER_SPOOL_FOLDER": str(spool)} | NO_WEBHOOK
     place = replace(place, command=command_with_example)
     async with place.running("run", POLLER_JOB_IDS=place.jobs(ENDED), **settings) as daemon:
-        await until(lambda: path.exists() and path.read_bytes().endswith(b"\n"))
+        await until(lambda: any(spool.glob("*.json")))
         code = await daemon.stop()
 
-    event = check_event(path.read_bytes().rstrip(b"\n"))
+    (path,) = spool.iterdir()
+    event = check_event(path.read_bytes())
     assert code == 0
     assert (event["type"], event["data"]["job"]["job_id"]) == ("job.succeeded", "job-1")
 
@@ -77,14 +79,14 @@ async def test_plugin_example_appends_events_to_its_file(
 async def test_plugin_settings_are_shown_by_check(place: Place, command_with_example: Path):
     """The variables of a package's sink are listed like all others, and so are missing ones."""
     place = replace(place, command=command_with_example)
-    settings = {"POLLER_JOB_IDS": "job-1", "POLLER_SINKS": "file"} | NO_WEBHOOK
+    settings = {"POLLER_JOB_IDS": "job-1", "POLLER_SINKS": "spool"} | NO_WEBHOOK
 
-    good, shown = await place.run("check", "-o", "json", POLLER_FILE_PATH="/events", **settings)
+    good, shown = await place.run("check", "-o", "json", POLLER_SPOOL_FOLDER="/events", **settings)
     bad, failed = await place.run("check", **settings)
 
     variables = {row["variable"]: row["value"] for row in json.loads(shown.out)["settings"]}
-    assert (good, variables["POLLER_FILE_PATH"]) == (0, "/events")
-    assert (bad, failed.err) == (78, "sutro-poller: POLLER_FILE_PATH: is required\n")
+    assert (good, variables["POLLER_SPOOL_FOLDER"]) == (0, "/events")
+    assert (bad, failed.err) == (78, "sutro-poller: POLLER_SPOOL_FOLDER: is required\n")
 
 
 @pytest.mark.slow

@@ -7,30 +7,30 @@ import pytest
 from poller.core.errors import ConfigError
 from poller.sinks import DeliveryError
 from poller.sinks.testing import open_sink, sample_delivery
-from tests.example_sink.file_sink import KIND
+from tests.example_sink.spool_sink import KIND
 
 
-async def test_example_sink_appends_the_body_of_each_event(tmp_path: Path):
-    """Each event is one line of the file."""
+async def test_example_sink_writes_the_body_of_each_event(tmp_path: Path):
+    """Each event is one file, which a repetition replaces."""
     deliveries = [sample_delivery("job.started"), sample_delivery("job.succeeded")]
 
-    async with open_sink(KIND, path=str(tmp_path / "events")) as sink:
-        for delivery in deliveries:
+    async with open_sink(KIND, folder=str(tmp_path)) as sink:
+        for delivery in [*deliveries, deliveries[0]]:
             await sink.send(delivery)
 
-    lines = (tmp_path / "events").read_bytes().splitlines()
-    assert lines == [delivery.event.body for delivery in deliveries]
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert found == {f"{sent.event.id}.json": sent.event.body for sent in deliveries}
 
 
-async def test_example_sink_reports_a_file_that_cannot_be_written(tmp_path: Path):
+async def test_example_sink_reports_a_folder_that_cannot_be_written(tmp_path: Path):
     """A failure names the setting and the reason."""
-    async with open_sink(KIND, path=str(tmp_path)) as sink:
-        with pytest.raises(DeliveryError, match="POLLER_FILE_PATH: Is a directory"):
+    async with open_sink(KIND, folder=str(tmp_path / "none")) as sink:
+        with pytest.raises(DeliveryError, match="POLLER_SPOOL_FOLDER: No such file or directory"):
             await sink.send(sample_delivery())
 
 
-async def test_example_sink_needs_a_path():
+async def test_example_sink_needs_a_folder():
     """A setting without a default is required."""
-    with pytest.raises(ConfigError, match="POLLER_TEST_PATH: is required"):
+    with pytest.raises(ConfigError, match="POLLER_TEST_FOLDER: is required"):
         async with open_sink(KIND):
             pass
