@@ -29,6 +29,8 @@ EXAMPLE: Final = {
     "POLLER_GOOGLECHAT_URL": "https://example.com",
     "POLLER_PAGERDUTY_ROUTING_KEY": "0" * 32,
     "POLLER_ALERTMANAGER_URL": "https://example.com",
+    "POLLER_EXEC_COMMAND": "sh",
+    "POLLER_FILE_PATH": "events.jsonl",
     "POLLER_STORE": "memory:",
 }
 """An environment in which every setting has a value, by default or not."""

@@ -34,10 +34,9 @@ from poller.runtime.log_throttle import LogThrottle
 from poller.runtime.redaction import Secrets
 from poller.runtime.retrying import log_store_error
 from poller.runtime.wakeup import Wakeup
-from poller.sinks import Sink
+from poller.sinks import MAX_CONCURRENCY, Sink
 from poller.store import Store
 
-CONCURRENT_SENDS: Final = 16
 PREFETCHED_DELIVERIES: Final = 64
 STORE_POLL_INTERVAL: Final = 5.0
 """Seconds after which a worker reads the store without a wake-up: other processes write to it."""
@@ -64,6 +63,7 @@ class SinkWorker:
     acknowledge: Callable[["SinkWorker", Delivery, Outcome], None]
     disable_sink: Callable[[str, str], Awaitable[None]]
     retry_delays: Sequence[float] = RETRY_DELAYS
+    _concurrency: int = field(init=False)
     _breaker: CircuitBreaker = field(init=False)
     _is_back: bool = field(default=False, init=False)
     _may_expire: bool = field(default=False, init=False)
@@ -80,7 +80,8 @@ class SinkWorker:
 
     def __post_init__(self) -> None:
         """Start at full width, with nothing read."""
-        self._breaker = CircuitBreaker(CONCURRENT_SENDS)
+        self._concurrency = getattr(self.sink, "concurrency", MAX_CONCURRENCY)
+        self._breaker = CircuitBreaker(self._concurrency)
         self._throttle = LogThrottle(self.clock.steady)
         self._log = log.bind(sink=self.name)
         self._next_lock = anyio.Lock(fast_acquire=True)
@@ -90,7 +91,7 @@ class SinkWorker:
         await self._judge_past()
         self.counters.open_circuits[self.name] = self._breaker.is_open
         async with anyio.create_task_group() as senders:
-            for number in range(CONCURRENT_SENDS):
+            for number in range(self._concurrency):
                 senders.start_soon(self._send_loop, name=f"send {self.name} {number}")
 
     def wake(self) -> None:

@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 ENTRY_POINT_GROUP: Final = "sutro_poller.sinks"
+MAX_CONCURRENCY: Final = 16
+"""Calls of one sink that overlap, at most."""
 
 BUILT_IN: Final[Mapping[str, Collection[str]]] = {
     "log": (),
@@ -43,6 +45,8 @@ BUILT_IN: Final[Mapping[str, Collection[str]]] = {
     "googlechat": ("URL",),
     "pagerduty": ("ROUTING_KEY",),
     "alertmanager": ("URL",),
+    "exec": ("COMMAND",),
+    "file": ("PATH",),
 }
 """The built-in kinds, each with the settings that it requires; a module of this package has it."""
 OTHER_RECEIVERS: Final = (
@@ -51,7 +55,10 @@ OTHER_RECEIVERS: Final = (
 
 
 class Sink(Protocol):
-    """Something that events are sent to."""
+    """Something that events are sent to.
+
+    One that needs it has an attribute `concurrency`: how many calls may overlap, 1 to 16.
+    """
 
     async def send(self, delivery: Delivery) -> None:
         """Send one event; return when the receiver has it. Raises DeliveryError.

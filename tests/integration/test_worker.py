@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from poller.core.errors import DeliveryError
 from poller.core.outbox import WriteBatch
-from poller.delivery.worker import CONCURRENT_SENDS
+from poller.sinks import MAX_CONCURRENCY
 from poller.store import Store
 from tests.support.fakes import FailingStore, TimedSink, a_store, dispatching, settled
 from tests.support.store_builders import an_event
@@ -177,7 +177,7 @@ async def test_worker_with_a_sink_that_hangs_rests_it_alone():
 
     async with dispatching(store, hung=hung, well=well) as dispatcher:
         await anyio.sleep(3_600.0)
-        assert (len(hung.attempts), len(well.ids)) == (CONCURRENT_SENDS, 40)
+        assert (len(hung.attempts), len(well.ids)) == (MAX_CONCURRENCY, 40)
         assert not dispatcher.heartbeats.stalled
 
 
@@ -339,3 +339,24 @@ async def test_worker_disables_a_sink_after_the_store_has_recovered():
 
     assert well.types.count("poller.sink_disabled") == 1
     assert (await counts(store))["gone"] == (2, 0)
+
+
+async def test_worker_sends_no_more_at_once_than_its_sink_wants():
+    """A sink may say how many of its calls overlap; the other events wait for their turn."""
+    store, sink, running, most = a_store(), TimedSink(), 0, 0
+    sink.concurrency = 2
+
+    async def measure(_: object) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await anyio.sleep(60.0)
+        running -= 1
+
+    sink.failure = measure
+    await fill(store, 10)
+
+    async with dispatching(store, hook=sink):
+        await anyio.sleep(400.0)
+
+    assert (len(sink.ids), most) == (10, 2)

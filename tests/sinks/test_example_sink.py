@@ -10,6 +10,11 @@ from poller.sinks.testing import open_sink, sample_delivery
 from tests.example_sink.spool_sink import KIND
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the content of each file in a folder by its name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 async def test_example_sink_writes_the_body_of_each_event(tmp_path: Path):
     """Each event is one file, which a repetition replaces."""
     deliveries = [sample_delivery("job.started"), sample_delivery("job.succeeded")]
@@ -18,8 +23,7 @@ async def test_example_sink_writes_the_body_of_each_event(tmp_path: Path):
         for delivery in [*deliveries, deliveries[0]]:
             await sink.send(delivery)
 
-    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert found == {f"{sent.event.id}.json": sent.event.body for sent in deliveries}
+    assert contents(tmp_path) == {f"{sent.event.id}.json": sent.event.body for sent in deliveries}
 
 
 async def test_example_sink_reports_a_folder_that_cannot_be_written(tmp_path: Path):
