@@ -68,6 +68,11 @@ class Event:
         data: dict[str, Any] = json.loads(self.body)["data"]
         return data
 
+    @property
+    def line(self) -> bytes:
+        """The body with the event's id in front, as one line: for receivers without headers."""
+        return b'{"id":"%s",%s\n' % (self.id.encode(), self.body[1:])
+
     def repeats(self, recorded: bytes) -> bool:
         """Return whether the recorded body under this event's id is about the same job.
 

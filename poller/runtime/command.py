@@ -92,7 +92,6 @@ def _attend(child: subprocess.Popen[bytes], command: Command, stop: Event) -> Co
             if pipes.total > MAX_OUTPUT:
                 return pipes.result(None, f"printed more than {MAX_OUTPUT >> 20} MiB")
             pipes.wait(TICK)
-        pipes.read()  # what it printed last
         return pipes.result(code, _describe(code))
 
 
@@ -163,6 +162,7 @@ class _Pipes:
 
     def result(self, code: int | None, summary: str) -> CommandResult:
         """Return a result with the last line of the output, unless that line is cut off."""
+        self.read()  # what it printed last
         tail = self._tail
         if self.total > len(tail):
             tail = tail.partition(b"\n")[2]

@@ -107,7 +107,7 @@ class ExecSink:
         command = Command(
             words=values.command,
             environment=environment(event, os.environ),
-            stdin=event.body + b"\n",
+            stdin=event.line,
             timeout=values.timeout,
         )
         running = call_in_thread(partial(run_command, command, stop), "exec")

@@ -44,9 +44,10 @@ class FileSink:
     async def send(self, delivery: Delivery) -> None:
         """Append one line; return when it is on the disk. Raises DeliveryError."""
         path, max_bytes = self.settings.value.path, self.settings.value.max_bytes
-        line = delivery.event.body + b"\n"
         try:
-            await to_thread.run_sync(append, path, line, max_bytes, limiter=self.one_at_a_time)
+            await to_thread.run_sync(
+                append, path, delivery.event.line, max_bytes, limiter=self.one_at_a_time
+            )
         except OSError as error:
             raise DeliveryError(f"cannot append to {path}: {error.strerror}") from None
 

@@ -48,14 +48,16 @@ def name_of(number: int) -> str:
     return str(Path(f"/proc/self/fd/{number}").readlink())
 
 
-async def test_file_gets_the_body_of_each_event_as_a_line(tmp_path: Path):
-    """The bytes are those that every other sink gets."""
+async def test_file_gets_each_event_with_its_id_as_a_line(tmp_path: Path):
+    """A line is the body that every other sink gets, and the id, by which repetitions are known."""
     deliveries = [sample_delivery("job.started"), sample_delivery(name="Tränen\n\u2028")]
     path = tmp_path / "events.jsonl"
 
     assert await send(path, *deliveries) is None
 
-    assert lines(path) == [delivery.event.body for delivery in deliveries]
+    assert [json.loads(line) for line in lines(path)] == [
+        {"id": delivery.event.id} | json.loads(delivery.event.body) for delivery in deliveries
+    ]
 
 
 async def test_file_with_a_line_that_was_cut_off_is_continued_on_a_new_line(tmp_path: Path):
@@ -65,7 +67,7 @@ async def test_file_with_a_line_that_was_cut_off_is_continued_on_a_new_line(tmp_
 
     await send(path)
 
-    assert lines(path) == [b'{"type":"job.st', sample_delivery().event.body]
+    assert lines(path) == [b'{"type":"job.st', sample_delivery().event.line[:-1]]
 
 
 async def test_file_is_written_once_and_synced_for_each_event(
@@ -86,7 +88,7 @@ async def test_file_is_written_once_and_synced_for_each_event(
     await send(path)
     await send(path)
 
-    size = len(sample_delivery().event.body) + 1
+    size = len(sample_delivery().event.line)
     new, old = ("fsync", str(tmp_path)), [("write", size, str(path)), ("fsync", str(path))]
     assert [call for call in calls if call[-1].startswith(str(tmp_path))] == [new, *old, *old]
 
@@ -95,7 +97,7 @@ async def test_file_is_renamed_at_its_size(tmp_path: Path):
     """The file and the one before it stay below the size, and no event is split between them."""
     path = tmp_path / "events.jsonl"
     delivery = sample_delivery(description="x" * 3_000)
-    each = len(delivery.event.body) + 1
+    each = len(delivery.event.line)
 
     count = MIN_MAX_BYTES // each
     await send(path, *[delivery] * (count + 1), max_bytes=str(MIN_MAX_BYTES))
@@ -185,10 +187,10 @@ async def test_file_on_a_disk_that_fills_up_gets_the_event_when_there_is_space(
     """Half a line is a failure, and the event follows whole on a line of its own."""
     path = tmp_path / "events.jsonl"
     first = sample_delivery("job.started")
-    assert len(first.event.body) < disk_limit - 10
-    body = sample_delivery().event.body
+    second = sample_delivery()
+    assert len(first.event.line) < disk_limit - 10
 
-    full = await send(path, first, sample_delivery())
+    full = await send(path, first, second)
     half = path.read_bytes()
     again = await send(path)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -198,7 +200,8 @@ async def test_file_on_a_disk_that_fills_up_gets_the_event_when_there_is_space(
     assert len(half) == disk_limit
     assert again == f"cannot append to {path}: File too large"
     assert healed is None
-    assert [line for line in lines(path) if line.endswith(b"}}")] == [first.event.body, body]
+    whole = [line + b"\n" for line in lines(path) if line.endswith(b"}}")]
+    assert whole == [first.event.line, second.event.line]
 
 
 async def test_file_that_cannot_be_synced_is_not_delivered(
@@ -218,7 +221,7 @@ async def test_file_that_cannot_be_synced_is_not_delivered(
     again = await send(path)
 
     assert (failed, again) == (f"cannot append to {path}: Input/output error", None)
-    assert len({json.loads(line)["timestamp"] for line in lines(path)}) == 1
+    assert [json.loads(line)["id"] for line in lines(path)] == [sample_delivery().event.id] * 2
 
 
 async def test_file_on_a_disk_that_hangs_holds_up_neither_the_loop_nor_its_thread_count(

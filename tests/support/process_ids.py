@@ -22,4 +22,5 @@ def written(path: Path, count: int) -> list[int]:
 
 async def all_ended(process_ids: list[int]) -> bool:
     """Wait until all processes have ended."""
-    return await until(lambda: not any(map(is_running, process_ids)), within=10.0)
+    assert process_ids
+    return await until(lambda: not any(map(is_running, process_ids)), within=30.0)
