@@ -43,7 +43,7 @@ test-browser: $(VENV)/.installed ## Test the pages in a browser (Debian's chromi
 test-deploy: $(VENV)/.installed build/deploy/.installed ## Test deploy/ with systemd and containers (root, Debian)
 	$(PYTEST) -m deploy tests/deploy
 
-test-faults: $(VENV)/.installed ## Inject faults for half an hour and update docs/reliability.md; SEED=n repeats a run
+test-faults: $(VENV)/.installed ## Inject faults for an hour and update docs/reliability.md; SEED=n repeats a run
 	mkdir -p build && rm -f build/faults.jsonl
 	PYTHONHASHSEED=$(SEED) FAULTS_SEED=$(SEED) FAULTS_LONG=1 \
 		FAULTS_RESULTS=$(CURDIR)/build/faults.jsonl $(PYTEST) $(WORKERS) tests/fault_injection
