@@ -37,8 +37,8 @@ def explain(
 ) -> list[Row] | None:
     """Return a row for each event of a job and each sink; None if the job is not known.
 
-    The events are the recorded ones, and, without an `event_id`, those that may follow. `routed` is
-    whether the sink gets the event by the present configuration, `delivery` the recorded status.
+    The events are the recorded ones, and, without a `recorded_as`, those that may follow. `routed`
+    is whether the sink gets the event by the present configuration, `delivery` the recorded status.
     """
     found = jobs_page(admin, EventFilter(job=job_id, limit=1), unseen=unseen).rows
     if not found:
@@ -90,11 +90,12 @@ def _recorded(
             decision = _decision(routes.get(sink), sink, event["type"], data, OPEN_AT_END)
         if decision["routed"] and delivery is None:
             decision["reason"] = NOT_RECORDED
-        yield _row(event["type"], sink) | {"event_id": event["id"], "delivery": delivery} | decision
+        record = {"recorded_as": event["id"], "delivery": delivery}
+        yield _row(event["type"], sink) | record | decision
 
 
 def _row(event_type: str, sink: str) -> Row:
-    return {"type": event_type, "event_id": None, "sink": sink, "delivery": None}
+    return {"type": event_type, "recorded_as": None, "sink": sink, "delivery": None}
 
 
 def _decision(

@@ -61,7 +61,7 @@ class SinkDecision(ResponseModel):
     """What a sink gets of one event, and why."""
 
     type: EventType
-    event_id: EventId | None = Field(description="Null if the event is not recorded")
+    recorded_as: EventId | None = Field(description="The ID of the event; null if not recorded")
     sink: SinkName
     routed: bool = Field(
         description="True if the configuration sends the event to the sink, as far as is known now"

@@ -68,7 +68,7 @@ async def test_sinks_explain(tmp_path: Path):
         unknown = await daemon.get("/v1/jobs/job-9/sinks")
         await until(lambda: "job-2" in [row["job_id"] for row in daemon.log if "job_id" in row])
 
-    (webhook,) = [row for row in ended if row["sink"] == "webhook" and row["event_id"]]
+    (webhook,) = [row for row in ended if row["sink"] == "webhook" and row["recorded_as"]]
     assert webhook["type"] == "job.succeeded"
     assert not webhook["routed"]
     assert webhook["reason"] == "POLLER_WEBHOOK_MIN_DURATION: 0s is less than 1h0m"

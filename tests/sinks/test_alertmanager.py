@@ -180,8 +180,8 @@ def test_alertmanager_gets_no_good_ends_by_default():
     log, alertmanager = load_with(POLLER_ALERTMANAGER_URL="https://a,https://b").sinks
 
     assert log.name == "log"
-    assert alertmanager.events.isdisjoint({"job.succeeded", "job.cancelled", "job.started"})
-    assert alertmanager.events >= {"job.failed", "job.found", "poller.auth_recovered"}
+    assert alertmanager.route.types.isdisjoint({"job.succeeded", "job.cancelled", "job.started"})
+    assert alertmanager.route.types >= {"job.failed", "job.found", "poller.auth_recovered"}
 
 
 @pytest.mark.parametrize(
