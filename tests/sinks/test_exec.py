@@ -107,7 +107,7 @@ def test_guard_of_a_command_has_no_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SUTRO_API_KEY", "sk-canary")
 
     script = """
-    cd /proc/$(ps -o pgid= $$ | tr -d ' ')
+    cd /proc/$(cut -d ' ' -f 5 /proc/$$/stat)
     echo $(head -c 7 cmdline) $(wc -c < environ)
     """
 
@@ -218,7 +218,7 @@ async def test_exec_command_dies_with_the_process_that_runs_it(tmp_path: Path, c
 
 def test_command_that_kills_its_own_group_is_like_any_other():
     """SIGTERM to the group, as scripts send it at their end, does not end the guard."""
-    script = 'trap "" TERM; kill 0; kill -0 $(ps -o pgid= $$ | tr -d " ") && echo guarded'
+    script = 'trap "" TERM; kill 0; kill -0 $(cut -d " " -f 5 /proc/$$/stat) && echo guarded'
 
     assert run("sh", "-c", script) == CommandResult(0, "exited with 0: guarded")
 
