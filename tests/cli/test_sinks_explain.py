@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from contextlib import closing
 from typing import Any
 
 from poller.core.job_status import JobStatus
@@ -153,7 +154,7 @@ def test_explain_uses_the_record_if_an_event_is_damaged(run_cli: RunCli, seed_st
     """An event whose body is not as it was recorded is explained from the record of the job."""
     state = ended()
     seed_store(states=[state], events=[event_of(state.job)])
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("UPDATE events SET body = x'7b'")
 
     assert explained(run_cli, **COSTS)[0][:3] == ("job.succeeded", "log", False)
