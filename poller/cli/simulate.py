@@ -46,17 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of made-up jobs (default: 6, or 0 with --job or --submission)",
     )
-    for option, form, text in FORMS:
-        parser.add_argument(
-            option,
-            action=_AppendForm,
-            nargs="+",
-            type=_field,
-            const=form,
-            default=(),
-            metavar="FIELD=VALUE",
-            help=text,
-        )
+    _add_forms(parser)
     parser.add_argument(
         "--key",
         default="sk_simulator",
@@ -84,6 +74,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of jobs whose row in the job list never changes (default: 0)",
     )
+
+
+def _add_forms(parser: argparse.ArgumentParser) -> None:
+    for option, form, text in FORMS:
+        parser.add_argument(
+            option,
+            action=_AppendForm,
+            nargs="+",
+            type=_field,
+            const=form,
+            default=(),
+            metavar="FIELD=VALUE",
+            help=text,
+        )
 
 
 class _AppendForm(argparse.Action):

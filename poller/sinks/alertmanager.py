@@ -4,7 +4,6 @@ The labels are the identity of an alert: those of a job are the same in each of 
 https://prometheus.io/docs/alerting/latest/alerts_api
 """
 
-import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable
@@ -23,14 +22,12 @@ from poller.core.state import JobEventType
 from poller.settings.base import Reloadable, SinkSettings, setting
 from poller.settings.types import Duration, EventTypes, SecretUrls, at_least
 from poller.sinks import Sink, SinkContext, SinkKind
-from poller.sinks.chat import error_words
-from poller.sinks.http_post import JSON, post
+from poller.sinks.http_post import JSON, dump, error_words, http_client, post
 from poller.sinks.incidents import (
     ENDS_WITHOUT_PROBLEM,
     Action,
     action_of,
     default_events,
-    http_client,
 )
 from poller.sinks.text import cut, describe, one_line
 
@@ -158,8 +155,7 @@ class AlertmanagerSink:
         if not action_of(delivery.event):
             return
         settings = self.settings.value
-        content = alerts(delivery.event, settings, self.job_url, self.now())
-        body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+        body = dump(alerts(delivery.event, settings, self.job_url, self.now()))
         failures: list[DeliveryError] = []
         async with anyio.create_task_group() as group:
             for url in settings.url:

@@ -1,18 +1,17 @@
 """What the sinks for chat services share: a message is sent as JSON to a secret URL."""
 
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from poller.core.outbox import Delivery
 from poller.runtime.http_values import Response
 from poller.settings.base import Reloadable, SinkSettings, setting
 from poller.settings.types import SecretUrl
 from poller.sinks import Sink, SinkContext, SinkKind
-from poller.sinks.http_post import JSON, MAX_CONNECTIONS, TIMEOUT, dump, post
+from poller.sinks.http_post import JSON, dump, error_words, http_client, post
 from poller.sinks.text import Message, describe
 
 if TYPE_CHECKING:
@@ -23,9 +22,6 @@ Layout = Callable[[Message], Mapping[str, Any]]
 
 Pause = Callable[[Response], float | None]
 """Returns the seconds to wait that a service has elsewhere than in Retry-After."""
-
-ERROR_FIELDS: Final = ("message", "error", "description", "title")
-"""Where services have their words about an error."""
 
 
 class ChatSettings(SinkSettings):
@@ -77,36 +73,5 @@ def chat_kind(
 async def _open_chat(
     layout: Layout, settings: Reloadable[ChatSettings], context: SinkContext, pause: Pause
 ) -> AsyncIterator[Sink]:
-    from poller.runtime.http_client import HttpClient  # noqa: PLC0415 - heavy, only to send
-
-    async with HttpClient(context.outbound, timeout=TIMEOUT, limit=MAX_CONNECTIONS) as http:
+    async with http_client(context) as http:
         yield ChatSink(layout, settings, http, context.job_url, pause)
-
-
-def error_words(response: Response) -> str:
-    """Return what a service says about an error: fields of JSON, or its text; no page in HTML.
-
-    Nothing of a response that is cut off: half a secret in it could not be found.
-    """
-    text = "" if response.is_truncated else response.body.decode("utf-8", errors="replace")
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        return "" if "<" in text else text
-    if isinstance(content, str):
-        return content
-    fields = content if isinstance(content, dict) else {}
-    errors, error = fields.get("errors"), fields.get("error")
-    if errors and isinstance(errors, list) and all(isinstance(words, str) for words in errors):
-        return "; ".join(errors)
-    fields = error if isinstance(error, dict) else fields
-    return next((fields[name] for name in ERROR_FIELDS if isinstance(fields.get(name), str)), "")
-
-
-def json_fields(response: Response) -> dict[str, Any] | None:
-    """Return the JSON object in a response, {} for other JSON; None if it is none or cut off."""
-    try:
-        content = json.loads(b"" if response.is_truncated else response.body)
-    except (ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else {}

@@ -12,7 +12,8 @@ from pydantic import AfterValidator, SecretStr
 from poller.runtime.http_values import Response
 from poller.settings.base import setting
 from poller.settings.types import SecretUrl
-from poller.sinks.chat import ChatSettings, chat_kind, json_fields
+from poller.sinks.chat import ChatSettings, chat_kind
+from poller.sinks.http_post import json_fields
 from poller.sinks.text import Message, Tone, cut
 
 COLORS: Final[Mapping[Tone, int]] = {

@@ -8,6 +8,7 @@ from poller.core.errors import DeliveryError
 from poller.core.retry import RETRY_AFTER_CAP
 from poller.runtime.http_headers import retry_after
 from poller.runtime.http_values import NoResponse, Response
+from poller.sinks import SinkContext
 
 if TYPE_CHECKING:
     from poller.runtime.http_client import HttpClient
@@ -17,6 +18,8 @@ TIMEOUT: Final = 15.0
 """Seconds that a request may take before it counts as failed, where no setting says it."""
 MAX_CONNECTIONS: Final = 16
 RESPONSE_BYTES_CAP: Final = 4_096
+ERROR_FIELDS: Final = ("message", "error", "description", "title")
+"""Where services have their words about an error."""
 RETRYABLE_STATUSES: Final = frozenset({408, 425, 429})
 REJECTED_STATUSES: Final = frozenset({400, 413, 415, 422})
 """The receiver rejects this event, and will probably reject it again."""
@@ -25,6 +28,13 @@ SUSPECT_STATUSES: Final = frozenset({401, 403, 404, 405, 407})
 REDIRECT_ADVICE: Final = "; redirects are not followed: set the URL to their target"
 RETRY_AFTER_STATUSES: Final = frozenset({429, 503})
 """Statuses whose pause is honored: that of Retry-After, or a service's own."""
+
+
+def http_client(context: SinkContext, timeout: float = TIMEOUT) -> "HttpClient":
+    """Return connections of a sink's own, not opened yet, so that no other sink can starve it."""
+    from poller.runtime.http_client import HttpClient  # noqa: PLC0415 - heavy, only to send
+
+    return HttpClient(context.outbound, timeout=timeout, limit=MAX_CONNECTIONS)
 
 
 async def post(
@@ -56,8 +66,8 @@ async def post(
         raise _delivery_error(response, seconds, explain(response))
 
 
-def dump(content: Mapping[str, Any]) -> bytes:
-    """Return an object as compact JSON."""
+def dump(content: object) -> bytes:
+    """Return JSON without white space."""
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -91,3 +101,32 @@ def _delivery_error(response: Response, pause: float | None, words: str) -> Deli
         is_suspect=status in SUSPECT_STATUSES,
         is_rejected=status in REJECTED_STATUSES,
     )
+
+
+def error_words(response: Response) -> str:
+    """Return what a service says about an error: fields of JSON, or its text; no page in HTML.
+
+    Nothing of a response that is cut off: half a secret in it could not be found.
+    """
+    text = "" if response.is_truncated else response.body.decode("utf-8", errors="replace")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return "" if "<" in text else text
+    if isinstance(content, str):
+        return content
+    fields = content if isinstance(content, dict) else {}
+    errors, error = fields.get("errors"), fields.get("error")
+    if errors and isinstance(errors, list) and all(isinstance(words, str) for words in errors):
+        return "; ".join(errors)
+    fields = error if isinstance(error, dict) else fields
+    return next((fields[name] for name in ERROR_FIELDS if isinstance(fields.get(name), str)), "")
+
+
+def json_fields(response: Response) -> dict[str, Any] | None:
+    """Return the JSON object in a response, {} for other JSON; None if it is none or cut off."""
+    try:
+        content = json.loads(b"" if response.is_truncated else response.body)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else {}

@@ -1,18 +1,12 @@
 """What the sinks for incidents share: which events open one, which resolve it, and its key."""
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from poller.core.events import DaemonEventType, Event
 from poller.core.state import JobEventType
-from poller.sinks import SinkContext
-from poller.sinks.http_post import MAX_CONNECTIONS, TIMEOUT
-
-if TYPE_CHECKING:
-    from poller.runtime.http_client import HttpClient
 
 
 class Action(StrEnum):
@@ -75,12 +69,3 @@ def default_events(*left_out: str) -> str:
     """Return the event types that open or resolve an incident, as the text of a setting."""
     types = TRIGGERS | RESOLVES
     return ",".join(sorted(str(kind) for kind in types if kind not in left_out))
-
-
-@asynccontextmanager
-async def http_client(context: SinkContext) -> AsyncIterator["HttpClient"]:
-    """Open connections of a sink's own, so that no other sink can starve it."""
-    from poller.runtime.http_client import HttpClient  # noqa: PLC0415 - heavy, only to send
-
-    async with HttpClient(context.outbound, timeout=TIMEOUT, limit=MAX_CONNECTIONS) as http:
-        yield http

@@ -19,9 +19,8 @@ from poller.core.outbox import Delivery
 from poller.settings.base import Reloadable, SinkSettings, setting
 from poller.settings.types import AnyCase, EventTypes, SecretUrl
 from poller.sinks import Sink, SinkContext, SinkKind
-from poller.sinks.chat import error_words
-from poller.sinks.http_post import JSON, dump, post
-from poller.sinks.incidents import Action, action_of, default_events, http_client, incident_key
+from poller.sinks.http_post import JSON, dump, error_words, http_client, post
+from poller.sinks.incidents import Action, action_of, default_events, incident_key
 from poller.sinks.text import Message, cut, describe
 
 if TYPE_CHECKING:

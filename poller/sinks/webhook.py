@@ -19,7 +19,7 @@ from poller.settings.base import Reloadable, SinkSettings, setting
 from poller.settings.types import Duration, SecretUrl, at_most
 from poller.sinks import Sink, SinkContext, SinkKind
 from poller.sinks.formats import FORMATS, FormatName, WebhookRequest
-from poller.sinks.http_post import MAX_CONNECTIONS, post
+from poller.sinks.http_post import http_client, post
 
 if TYPE_CHECKING:
     from poller.runtime.http_client import HttpClient
@@ -194,11 +194,8 @@ class WebhookSink:
 async def open_sink(
     settings: Reloadable[WebhookSettings], context: SinkContext
 ) -> AsyncIterator[Sink]:
-    """Open a webhook sink with connections of its own, so that no other sink can starve it."""
-    from poller.runtime.http_client import HttpClient  # noqa: PLC0415 - heavy, only to send
-
-    timeout = settings.value.timeout
-    async with HttpClient(context.outbound, timeout=timeout, limit=MAX_CONNECTIONS) as http:
+    """Open a webhook sink."""
+    async with http_client(context, settings.value.timeout) as http:
         yield WebhookSink(settings, http)
 
 
