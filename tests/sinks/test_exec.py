@@ -36,13 +36,13 @@ SECRETS: Final = {
 }
 FAMILY: Final = """
 trap '' TERM
+echo $$ > {ids}
 for _ in 1 2 3; do
     (trap '' TERM; for _ in 1 2 3; do sleep 100 & echo $! >> {ids}; done; wait) &
     echo $! >> {ids}
 done
-echo $$ >> {ids}
 """
-"""A command with children and grandchildren that ignore SIGTERM."""
+"""A command with children and grandchildren that ignore SIGTERM; its own id is written first."""
 FAMILY_SIZE: Final = 13
 
 
@@ -195,7 +195,7 @@ async def test_exec_command_ends_with_its_call(tmp_path: Path):
         found = await until(lambda: written(ids, FAMILY_SIZE))
         tasks.cancel_scope.cancel()
 
-    assert not is_running(found[-1])
+    assert not is_running(found[0])
     assert await all_ended(found)
 
 
