@@ -14,7 +14,7 @@ from poller.core.events import EVENT_TYPES
 from poller.core.jobs import JOB_ID_RULE, is_job_id
 from poller.core.patterns import EXCLUDE
 from poller.core.spelling import closest
-from poller.runtime.address import ListenAddress, is_host, is_loopback
+from poller.runtime.address import HOST_NAME, ListenAddress, is_host, is_loopback
 from poller.settings.sources import MEMORY
 
 MIN_TOKEN_CHARS: Final = 16
@@ -28,6 +28,7 @@ JSON_LIST: Final = re.compile(r'\[\s*["\]]')
 MAX_DURATION: Final = 36_500 * UNITS["d"]
 """A century: dates that far away still exist."""
 MAX_RETRY_DELAY: Final = UNITS["d"]
+_STATUSES: Final = re.compile("([2-5][0-9]{2})(?:-([2-5][0-9]{2}))?")
 _NUMBER: Final = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
 _DURATION: Final = re.compile("".join(rf"(?:{_NUMBER}{unit}(?![a-z]))?" for unit in UNITS))
 
@@ -78,6 +79,20 @@ def parse_list(value: object) -> object:
     if not isinstance(value, str):
         return value
     return tuple(dict.fromkeys(_split(value)))
+
+
+def _parse_statuses(value: object) -> object:
+    """Return the HTTP statuses of a list such as `302` or `302,400-499`. Raises ValueError."""
+    if not isinstance(value, str):
+        return value
+    statuses: set[int] = set()
+    for item in _split(value):
+        limits = _STATUSES.fullmatch(item)
+        first, last = (int(limits[1]), int(limits[2] or limits[1])) if limits else (1, 0)
+        if last < first:
+            raise ValueError("must be statuses from 200 to 599, such as 302 or 302,400-499")
+        statuses.update(range(first, last + 1))
+    return frozenset(statuses)
 
 
 def _parse_durations(value: object) -> object:
@@ -248,6 +263,10 @@ Patterns = Annotated[
         "is not a pattern: use names with the wildcards * and ?, such as nightly *,!*test*",
     ),
 ]
+OriginName = Annotated[
+    str, AnyCase, _must(HOST_NAME.fullmatch, "must be a name such as poller.example.com")
+]
+Statuses = Annotated[frozenset[int], BeforeValidator(_parse_statuses)]
 HostNames = Annotated[StringList, AnyCase, _each_must(is_host, "is not a host name or address")]
 JobIds = Annotated[
     StringList,

@@ -1,7 +1,7 @@
 """POST requests of sinks, and what a response means for the delivery."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from poller.core.errors import DeliveryError
@@ -44,25 +44,28 @@ async def post(
     headers: Mapping[str, str],
     *,
     now: Callable[[], float],
+    receipts: Collection[int] = (),
     explain: Callable[[Response], str] = lambda _response: "",
     pause: Callable[[Response], float | None] = lambda _response: None,
 ) -> None:
-    """Send a body; return when a 2xx status line has arrived. Raises DeliveryError.
+    """Send a body; return when the status line of a receipt has arrived. Raises DeliveryError.
 
-    `now` is the clock that dates in Retry-After are compared with. `explain` returns the receiver's
-    own words about an error, if they may be shown. `pause` returns the seconds to wait where a
-    service has them elsewhere than in Retry-After.
+    `now` is the clock that dates in Retry-After are compared with. `receipts` are statuses that
+    acknowledge the event like a 2xx. `explain` returns the receiver's own words about an error, if
+    they may be shown. `pause` returns the seconds to wait where a service has them elsewhere than
+    in Retry-After.
     """
     try:
         response = await http.request(
             "POST", url, headers=headers, body=body, cap=RESPONSE_BYTES_CAP
         )
     except NoResponse as error:
-        if not is_success(error.status):  # the status line of a 2xx is an acknowledgement
+        # The status line of a 2xx is an acknowledgement.
+        if not is_receipt(error.status, receipts):
             raise DeliveryError(str(error)) from None
         return
-    if not is_success(response.status):
-        seconds = _pause(response, now(), pause)
+    if not is_receipt(response.status, receipts):
+        seconds = demanded_pause(response, now(), pause)
         raise _delivery_error(response, seconds, explain(response))
 
 
@@ -71,13 +74,15 @@ def dump(content: object) -> bytes:
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def is_success(status: int | None) -> bool:
-    """Return whether a response status acknowledges the event."""
-    return status is not None and 200 <= status < 300
+def is_receipt(status: int | None, receipts: Collection[int]) -> bool:
+    """Return whether a response status acknowledges the event: a 2xx, or one of `receipts`."""
+    return status is not None and (200 <= status < 300 or status in receipts)
 
 
-def _pause(
-    response: Response, now: float, pause: Callable[[Response], float | None]
+def demanded_pause(
+    response: Response,
+    now: float,
+    pause: Callable[[Response], float | None] = lambda _response: None,
 ) -> float | None:
     """Return the seconds that the receiver demands, at most RETRY_AFTER_CAP."""
     if response.status not in RETRY_AFTER_STATUSES:

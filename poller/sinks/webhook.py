@@ -8,17 +8,19 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo, field_validator
 
+from poller.core.errors import DeliveryError
 from poller.core.outbox import Delivery
 from poller.settings.base import Reloadable, SinkSettings, setting
-from poller.settings.types import Duration, SecretUrl, at_most
+from poller.settings.types import Duration, OriginName, SecretUrl, Statuses, at_most
 from poller.sinks import Sink, SinkContext, SinkKind
 from poller.sinks.formats import FORMATS, FormatName, WebhookRequest
+from poller.sinks.handshake import REQUEST_ORIGIN, Handshake
 from poller.sinks.http_post import http_client, post
 
 if TYPE_CHECKING:
@@ -114,6 +116,12 @@ class WebhookSettings(SinkSettings):
     hub_signature: bool = setting(
         "off", f"Also send {HUB_SIGNATURE}, the signature of the body alone that GitHub uses"
     )
+    receipts: Statuses = setting(
+        (), "Response statuses besides 2xx that acknowledge an event, such as 302 or 409,300-399"
+    )
+    origin: OriginName | None = setting(
+        None, "Name of this sender that the receiver must allow before events are sent to it"
+    )
 
     @field_validator("headers")
     @classmethod
@@ -156,25 +164,38 @@ def hub_signature(secrets: str, body: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WebhookSink:
-    """Send each event as a POST request; any 2xx response acknowledges it."""
+    """Send each event as a POST request; a 2xx response or a configured one acknowledges it."""
 
     settings: Reloadable[WebhookSettings]
     http: "HttpClient"
     now: Callable[[], float] = time.time
+    handshake: Handshake = field(default_factory=Handshake)
 
     async def send(self, delivery: Delivery) -> None:
         """Send one event with a new timestamp and signature. Raises DeliveryError."""
-        url = self.settings.value.url.get_secret_value()
-        content = FORMATS[self.settings.value.format](delivery.event)
+        settings = self.settings.value
+        url, origin = settings.url.get_secret_value(), settings.origin
+        if origin:
+            await self.handshake.complete(self.http, url, origin, self._own_headers(), self.now)
+        content = FORMATS[settings.format](delivery.event)
         headers = self._headers(delivery, content)
-        await post(self.http, url, content.body, headers, now=self.now)
+        try:
+            await post(
+                self.http, url, content.body, headers, now=self.now, receipts=settings.receipts
+            )
+        except DeliveryError as error:
+            if error.is_suspect:
+                self.handshake.forget()
+            raise
+
+    def _own_headers(self) -> dict[str, str]:
+        own = self.settings.value.headers or {}
+        return {name: value.get_secret_value() for name, value in own.items()}
 
     def _headers(self, delivery: Delivery, content: WebhookRequest) -> dict[str, str]:
         settings, event_id, timestamp = self.settings.value, delivery.event.id, int(self.now())
-        own = settings.headers or {}
-        headers = {name: value.get_secret_value() for name, value in own.items()}
-        headers |= content.headers
-        headers |= {
+        headers = self._own_headers() | {
+            **content.headers,
             "Content-Type": content.content_type,
             "webhook-id": event_id,
             "webhook-timestamp": str(timestamp),
@@ -185,6 +206,8 @@ class WebhookSink:
             headers["webhook-signature"] = sign(keys, event_id, timestamp, content.body)
             if settings.hub_signature:
                 headers[HUB_SIGNATURE] = hub_signature(secrets, content.body)
+        if settings.origin:
+            headers[REQUEST_ORIGIN] = settings.origin
         if delivery.is_replay:
             headers["webhook-replay"] = "1"
         return headers

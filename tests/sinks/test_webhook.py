@@ -18,7 +18,17 @@ from poller.settings.base import Reloadable
 from poller.sinks import SinkContext
 from poller.sinks.http_post import RESPONSE_BYTES_CAP
 from poller.sinks.webhook import open_sink
-from tests.support.http_peers import BREAKING, OK, STALLING, Peer, floods, peer, responds, stalls
+from tests.support.http_peers import (
+    BREAKING,
+    OK,
+    STALLING,
+    Peer,
+    floods,
+    peer,
+    responds,
+    sends,
+    stalls,
+)
 from tests.support.webhook_sinks import BODY, DELIVERY, NEW, OLD, received, settings, sink
 
 UNACKNOWLEDGING = {
@@ -226,6 +236,40 @@ async def test_webhook_error_by_status(status: int, is_sink_fault: bool):
     assert (error.is_sink_fault, error.retry_after) == (is_sink_fault, None)
     assert (error.is_permanent, error.is_gone) == (False, status == 410)
     assert (error.is_suspect, error.is_rejected) == (status in SUSPECT, status in REJECTED)
+
+
+@pytest.mark.parametrize("status", [302, 409, 410, 200])
+async def test_webhook_receipts_acknowledge(status: int):
+    """A configured status acknowledges the event, and a 2xx still does."""
+    async with (
+        peer(responds(status, location="http://127.0.0.1:1/")) as receiver,
+        sink(receiver.base, receipts="302, 409-410") as hook,
+    ):
+        await hook.send(DELIVERY)
+
+    assert len(receiver.requests) == 1
+
+
+@pytest.mark.parametrize("status", [301, 303, 408, 411, 500])
+async def test_webhook_receipts_leave_other_statuses(status: int):
+    """Beside configured statuses, all others mean what they mean without them."""
+    async with (
+        peer(responds(status)) as receiver,
+        sink(receiver.base, receipts="302, 409-410") as hook,
+    ):
+        with pytest.raises(DeliveryError, match=f"the receiver returned {status}"):
+            await hook.send(DELIVERY)
+
+
+async def test_webhook_receipt_is_the_status_line():
+    """A configured status acknowledges the event even if the response breaks off after it."""
+    async with (
+        peer(sends(b"HTTP/1.1 302 Found\r\nContent-Length: 100\r\n\r\nhalf")) as receiver,
+        sink(receiver.base, receipts="302") as hook,
+    ):
+        await hook.send(DELIVERY)
+
+    assert len(receiver.requests) == 1
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -78,6 +78,13 @@ def test_signing_keys_rejects_invalid_secrets(secrets: str, rule: str):
         ({"hub_signature": "canary"}, "POLLER_WEBHOOK_HUB_SIGNATURE: must be on or off"),
         ({"hub_signature": "on"}, "POLLER_WEBHOOK_HUB_SIGNATURE: needs the secret of this webhook"),
         ({"hub_signature": "on", "secret": "canary"}, "POLLER_WEBHOOK_SECRET: each secret must"),
+        ({"receipts": "canary"}, "POLLER_WEBHOOK_RECEIPTS: must be statuses from 200 to 599"),
+        ({"receipts": "302-301"}, "POLLER_WEBHOOK_RECEIPTS: must be statuses from 200 to 599"),
+        ({"receipts": "199"}, "POLLER_WEBHOOK_RECEIPTS: must be statuses from 200 to 599"),
+        ({"receipts": "600"}, "POLLER_WEBHOOK_RECEIPTS: must be statuses from 200 to 599"),
+        ({"receipts": ","}, "POLLER_WEBHOOK_RECEIPTS: must name at least one"),
+        ({"origin": "https://canary"}, "POLLER_WEBHOOK_ORIGIN: must be a name such as"),
+        ({"origin": "canary\r\nX: y"}, "POLLER_WEBHOOK_ORIGIN: must be a name such as"),
         ({"headers": '{"X": "canary\\n"}'}, "POLLER_WEBHOOK_HEADERS: the value of header 1 is not"),
         ({"headers": '{"X": "canaré"}'}, "POLLER_WEBHOOK_HEADERS: the value of header 1 is not"),
     ],
@@ -91,6 +98,21 @@ def test_webhook_settings_rejects_invalid_values(variables: dict[str, str], word
     (problem,) = caught.value.problems
     assert problem.startswith(words)
     assert "canar" not in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "statuses"),
+    [
+        ("302", {302}),
+        ("200-299,302", {*range(200, 300), 302}),
+        ("302 303-303", {302, 303}),
+        ('["302", "599"]', {302, 599}),
+    ],
+)
+def test_webhook_settings_receipts(text: str, statuses: set[int]):
+    """Statuses are listed one by one or as ranges with both ends."""
+    assert settings(url="https://a.example", receipts=text).receipts == statuses
+    assert settings(url="https://a.example").receipts == frozenset()
 
 
 @pytest.mark.parametrize("name", ["Authorization", "authorization"])
