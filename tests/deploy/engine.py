@@ -132,6 +132,13 @@ def an_engine() -> Iterator[Engine]:
                 remove_groups(group)
 
 
+def build_sqlite_stage(engine: Engine, *words: object, base: str = BASE) -> Ended:
+    """Build the stage that takes a SQLite from another release, without a network."""
+    words = ("--network=none", f"--build-arg=BASE_IMAGE={base}", *words)
+    stage = ("--target=sqlite", f"--file={DOCKERFILE}", "--tag=localhost/sqlite:tested")
+    return engine.run_to_end("build", *words, *stage, PROJECT)
+
+
 def build(engine: Engine, folder: Path) -> str:
     """Build the image as people do, from a base and packages that are fetched here and now."""
     engine.run("import", make_base(folder), BASE)

@@ -17,9 +17,11 @@ from tests.deploy.programs import output
 from tests.support.installed_wheel import PROJECT
 
 DEBIAN: Final = ("--variant=minbase", "--include=python3,python3-venv,ca-certificates")
+OLD_MIRROR: Final = '--aptopt=Acquire::Check-Valid-Until "false"'
+"""An option for a mirror with the Debian of some weeks ago, which stays in the base."""
 EXCLUDED_DOCS: Final = ("doc", "info", "locale", "man")
 PINNED: Final = ("deploy/requirements.txt", "deploy/container/build.txt")
-WHEEL_OPTIONS: Final = ("--python-version", "3.11", "--only-binary=:all:")
+WHEEL_OPTIONS: Final = ("--python-version", "3.13", "--only-binary=:all:")
 """Options for the wheels of the base image's Python, independent of the Python of these tests."""
 
 PIP_CONF: Final = """\
@@ -41,7 +43,7 @@ def make_base(folder: Path) -> Path:
     """Create a Debian root with Python, as a tar archive."""
     archive = folder / "base.tar"
     spared = [f"--dpkgopt=path-exclude=/usr/share/{kind}/*" for kind in EXCLUDED_DOCS]
-    output(["mmdebstrap", "--quiet", *DEBIAN, *spared, "bookworm", archive], within=300.0)
+    output(["mmdebstrap", "--quiet", OLD_MIRROR, *DEBIAN, *spared, "trixie", archive], within=300.0)
     return archive
 
 

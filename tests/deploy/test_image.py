@@ -7,7 +7,16 @@ from typing import Final
 import pytest
 
 from poller.sutro.simulator.script import JobScript
-from tests.deploy.engine import BASE, DOCKERFILE, HARDENED, USER, Container, Engine, a_container
+from tests.deploy.engine import (
+    BASE,
+    DOCKERFILE,
+    HARDENED,
+    USER,
+    Container,
+    Engine,
+    a_container,
+    build_sqlite_stage,
+)
 from tests.deploy.programs import check, eventually
 from tests.support.daemon_process import Place
 from tests.support.installed_wheel import PROJECT
@@ -86,6 +95,52 @@ def test_image_has_nothing_of_the_build(engine: Engine, image: str):
     assert names.isdisjoint({"pip", "setuptools", "hatchling"})
     assert others.isdisjoint(map(Path, ("/tools", "/src", "/wheels", "/etc/pip.conf")))
     assert "127.0.0.1" not in engine.run("history", "--no-trunc", image)
+
+
+def sqlite_version(engine: Engine, image: str) -> tuple[int, ...]:
+    """Return the version of the SQLite that the Python of an image has."""
+    query = "SELECT sqlite_version()"
+    code = f"import sqlite3; print(*sqlite3.connect('').execute('{query}').fetchone())"
+    words = ["run", "--rm", "--network=none", "--entrypoint=python3", image, "-c", code]
+    return tuple(map(int, engine.run(*words).split(".")))
+
+
+def test_image_has_a_sqlite_with_the_fix(engine: Engine, image: str, tmp_path: Path):
+    """The SQLite of the base has the WAL-reset bug, that of the image has not, says `check` too."""
+    settings = tmp_path / "poller.env"
+    settings.write_text("SUTRO_API_KEY=sk_1\nPOLLER_JOB_IDS=job-1\n", "utf-8")
+    words = ["--network=none", f"--env-file={settings}", *HARDENED]
+    checked = engine.run_to_end("run", "--rm", *words, image, "check")
+
+    assert sqlite_version(engine, BASE) < (3, 51, 3) <= sqlite_version(engine, image)
+    assert checked.code == 0
+    assert "SQLite" not in checked.out + checked.err
+
+
+def test_image_upgrades_nothing_else(engine: Engine, image: str):
+    """Only the library of SQLite has another version than in the base."""
+    listing = ["run", "--rm", "--network=none", "--entrypoint=dpkg-query"]
+    before, after = (
+        set(engine.run(*listing, name, "--show").splitlines()) for name in (BASE, image)
+    )
+
+    assert {line.partition(":")[0] for line in before ^ after} == {"libsqlite3-0"}
+    assert len(before) == len(after)
+
+
+def test_dockerfile_takes_sqlite_only_where_it_can_and_must(
+    engine: Engine, image: str, tmp_path: Path
+):
+    """Another release is needed for Debian 13 with the bug alone, and only if this is wanted."""
+    other = "localhost/other:tested"
+    rename = "RUN sed -i s/VERSION_CODENAME=trixie/VERSION_CODENAME=other/ /etc/os-release"
+    (tmp_path / "Dockerfile").write_text(f"FROM {BASE}\n{rename}\n", "utf-8")
+    engine.run("build", "--network=none", f"--tag={other}", tmp_path)
+
+    assert build_sqlite_stage(engine).code != 0  # it has no network
+    assert build_sqlite_stage(engine, "--build-arg=SQLITE_RELEASE=").code == 0
+    assert build_sqlite_stage(engine, base=image).code == 0
+    assert build_sqlite_stage(engine, base=other).code == 0
 
 
 def test_container_without_configuration_exits_78(engine: Engine, image: str):
