@@ -187,6 +187,17 @@ export interface JobUnrecognised {
   data: JobData & { job: Job; final: null };
 }
 
+/**
+ * The job has ended and cost more than it was estimated to. The cost is more than
+ * POLLER_COST_OVER_ESTIMATE times the estimate, and a cent more at least. At most once for each
+ * job.
+ */
+export interface JobCostOverEstimate {
+  type: "job.cost_over_estimate";
+  timestamp: string;
+  data: JobData & { job: Job; final: null };
+}
+
 /** The API rejected the API key: no job can be polled until the key is corrected. */
 export interface PollerAuthFailed {
   type: "poller.auth_failed";
@@ -224,6 +235,7 @@ export type Event =
   | JobMissing
   | JobFound
   | JobUnrecognised
+  | JobCostOverEstimate
   | PollerAuthFailed
   | PollerAuthRecovered
   | PollerSinkDisabled

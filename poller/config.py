@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from poller.core.errors import ConfigError
-from poller.core.events import DEFAULT_SINK_EVENTS, DaemonEventType, EventOrigin
+from poller.core.events import DEFAULT_SINK_EVENTS, EVENTS_FOR_PEOPLE, EventOrigin
 from poller.core.outbox import Retention
 from poller.core.pacing import PollPolicy
 from poller.core.routing import Route, Routes
@@ -120,8 +120,11 @@ class Config:
 
     @property
     def lifecycle_policy(self) -> LifecyclePolicy:
-        """The times after which an ended job is settled and an unknown one is missing."""
-        return LifecyclePolicy(self.settings.settle_timeout, self.settings.not_found_grace)
+        """When an ended job is settled, an unknown one missing, and a cost over its estimate."""
+        settings = self.settings
+        return LifecyclePolicy(
+            settings.settle_timeout, settings.not_found_grace, settings.cost_over_estimate
+        )
 
     @property
     def retention(self) -> Retention:
@@ -255,7 +258,7 @@ def _read_sinks(
         if settings.events is None:
             events = DEFAULT_SINK_EVENTS
             if kind.wants_daemon_events(settings):
-                events |= {*DaemonEventType}
+                events |= EVENTS_FOR_PEOPLE
             settings = settings.model_copy(update={"events": tuple(sorted(events))})
             sourced[f"{env_prefix(name)}EVENTS"] = SourcedValue(text=",".join(sorted(events)))
         yield SinkConfig(

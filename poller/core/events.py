@@ -41,6 +41,10 @@ DEFAULT_SINK_EVENTS: Final = frozenset(
     str(kind) for kind in TERMINAL_EVENTS | {JobEventType.MISSING, JobEventType.UNRECOGNISED}
 )
 """The event types of a sink without a setting for them."""
+EVENTS_FOR_PEOPLE: Final = frozenset(
+    str(kind) for kind in (*DaemonEventType, JobEventType.COST_OVER_ESTIMATE)
+)
+"""The event types that the log and the sinks for people get as well."""
 JOB_TIMES: Final = ("datetime_created", "datetime_completed")
 """Times that the API does not change: a job id with another one is another job."""
 TIMESTAMPED_BY_API: Final = TERMINAL_EVENTS | {JobEventType.STARTED}

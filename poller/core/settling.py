@@ -10,6 +10,7 @@ from typing import Final
 
 from poller.core.job_status import JobStatus
 from poller.core.jobs import Job
+from poller.core.over_estimate import announce_cost
 from poller.core.state import (
     Anomaly,
     Decision,
@@ -32,7 +33,7 @@ def finish(state: JobState, seen: Job, now: float, rules: LifecyclePolicy) -> De
     if _is_held(seen) and rules.settle_timeout > 0:
         after = replace(state, phase=Phase.SETTLING, since=now, job=seen)
         return Decision(replace(after, misses=0, regressed_at=None))
-    return end(state, seen, now)
+    return end(state, seen, now, rules)
 
 
 def settle(state: JobState, seen: Job, now: float, rules: LifecyclePolicy) -> Decision:
@@ -40,21 +41,22 @@ def settle(state: JobState, seen: Job, now: float, rules: LifecyclePolicy) -> De
     job = seen.with_fields_of(state.job)
     if _is_held(job) and now < state.since + rules.settle_timeout:
         return Decision(replace(state, job=job, regressed_at=None))
-    return end(state, job, now)
+    return end(state, job, now, rules)
 
 
 def end_on_timeout(state: JobState, now: float, rules: LifecyclePolicy) -> Decision:
     """End a settling job in time, whether or not the API responds."""
     if state.job is None or now < state.since + rules.settle_timeout:
         return Decision(state)
-    return end(state, state.job, now)
+    return end(state, state.job, now, rules)
 
 
-def end(state: JobState, job: Job, now: float) -> Decision:
+def end(state: JobState, job: Job, now: float, rules: LifecyclePolicy) -> Decision:
     """Announce the end, and remember what it lacks."""
     after = replace(state, phase=Phase.DONE, since=now, status=job.status, job=job, misses=0)
     kind = JobEventType(f"job.{job.status.value.lower()}")
-    return emit(replace(after, awaited_fields=job.missing_fields), kind, job, state)
+    ended = emit(replace(after, awaited_fields=job.missing_fields), kind, job, state)
+    return announce_cost(ended, rules)
 
 
 def announce_late(state: JobState, seen: Job, now: float, rules: LifecyclePolicy) -> Decision:
@@ -64,7 +66,9 @@ def announce_late(state: JobState, seen: Job, now: float, rules: LifecyclePolicy
     if not state.awaited_fields:
         return Decision(state)
     after = replace(state, job=seen.with_fields_of(state.job))
-    return announce_late_on_timeout(after, now, rules)
+    decision = announce_late_on_timeout(after, now, rules)
+    is_cost_new = "job_cost" in after.late_fields and "job_cost" not in state.late_fields
+    return announce_cost(decision, rules) if is_cost_new else decision
 
 
 def announce_late_on_timeout(state: JobState, now: float, _rules: LifecyclePolicy) -> Decision:

@@ -29,6 +29,7 @@ class JobEventType(StrEnum):
     MISSING = "job.missing"
     FOUND = "job.found"
     UNRECOGNISED = "job.unrecognised"
+    COST_OVER_ESTIMATE = "job.cost_over_estimate"
 
 
 class Anomaly(StrEnum):
@@ -134,10 +135,14 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class LifecyclePolicy:
-    """The settings of the machine, in seconds."""
+    """The settings of the machine: times in seconds.
+
+    A cost is announced that is more than `cost_over_estimate` times its estimate; None for never.
+    """
 
     settle_timeout: float = 30.0
     not_found_grace: float = 600.0
+    cost_over_estimate: float | None = None
 
 
 REPEATABLE_TYPES: Final = frozenset({JobEventType.MISSING, JobEventType.FOUND})

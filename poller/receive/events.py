@@ -244,6 +244,20 @@ class JobUnrecognised(JobEvent):
     final: None
 
 
+class JobCostOverEstimate(JobEvent):
+    """The job has ended and cost more than it was estimated to.
+
+    The cost is more than POLLER_COST_OVER_ESTIMATE times the estimate, and a cent more at least. At
+    most once for each job.
+    """
+
+    __slots__ = ()
+
+    type: Literal["job.cost_over_estimate"]
+    job: Job
+    final: None
+
+
 class PollerAuthFailed(PollerEvent):
     """The API rejected the API key: no job can be polled until the key is corrected."""
 
@@ -289,6 +303,7 @@ EVENT_TYPES: Final[dict[str, type[Event]]] = {
     "job.missing": JobMissing,
     "job.found": JobFound,
     "job.unrecognised": JobUnrecognised,
+    "job.cost_over_estimate": JobCostOverEstimate,
     "poller.auth_failed": PollerAuthFailed,
     "poller.auth_recovered": PollerAuthRecovered,
     "poller.sink_disabled": PollerSinkDisabled,

@@ -8,6 +8,7 @@ from pydantic import SecretStr, ValidationInfo, field_validator
 from poller.core.outbox import MIN_EVENT_RETENTION, MIN_JOB_RETENTION
 from poller.runtime.address import DEFAULT_ADDRESS
 from poller.settings.base import EnvSettings, setting
+from poller.settings.money import CostFactor
 from poller.settings.types import (
     Address,
     ApiKey,
@@ -110,6 +111,11 @@ class Settings(EnvSettings):
     )
     not_found_grace: Duration = setting(
         "10m", "How long the API may return 404 for a new job before it is reported missing", gt=0
+    )
+    cost_over_estimate: CostFactor = setting(
+        "1.2",
+        "Report an ended job that cost more than this many times its estimate, 1 at least; off"
+        " reports none",
     )
     event_id_namespace: Namespace = setting(
         "sutro", "Part of every event ID; if you change it, all events get new IDs"

@@ -6,7 +6,7 @@ https://prometheus.io/docs/alerting/latest/alerts_api
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ from poller.sinks.incidents import (
     Action,
     action_of,
     default_events,
+    severity_of,
 )
 from poller.sinks.text import cut, describe, one_line
 
@@ -38,13 +39,14 @@ if TYPE_CHECKING:
 
 ALERTS_PATH: Final = "/api/v2/alerts"
 LABEL: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
-ALERT_NAMES: Final = {
+ALERT_NAMES: Final[Mapping[str, str]] = {
+    JobEventType.COST_OVER_ESTIMATE: "SutroJobCostOverEstimate",
     DaemonEventType.AUTH_FAILED: "SutroPollerKeyRejected",
     DaemonEventType.AUTH_RECOVERED: "SutroPollerKeyRejected",
     DaemonEventType.SINK_DISABLED: "SutroPollerSinkDisabled",
     DaemonEventType.TEST: "SutroPollerTest",
 }
-"""Names of the alerts about the daemon; two are those of deploy/prometheus/rules.yml."""
+"""Names of the alerts about anything else; two are those of deploy/prometheus/rules.yml."""
 JOB_ALERT_NAME: Final = "SutroJobProblem"
 MAX_LABEL: Final = 256
 MAX_ANNOTATION: Final = 4_096
@@ -73,7 +75,7 @@ class AlertmanagerSettings(SinkSettings):
         ..., "URLs of all instances of the Alertmanager"
     )
     severity: Annotated[str, AfterValidator(_check_label)] = setting(
-        "critical", "Label severity of all alerts"
+        "critical", "Label severity of alerts"
     )
     resolve_after: Annotated[Duration, at_least(60.0)] = setting(
         "15m", "How long an alert fires if nothing resolves it, 1m at least"
@@ -117,15 +119,14 @@ def labels(event: Event, severity: str, *, is_known: bool = True) -> dict[str, s
     """
     data = event.data
     job = data.get("job", {})
-    kind = None if job else DaemonEventType(event.type)
     texts = {
-        "alertname": ALERT_NAMES[kind] if kind else JOB_ALERT_NAME,
-        "severity": severity,
+        "alertname": ALERT_NAMES.get(event.type, JOB_ALERT_NAME),
+        "severity": severity_of(event, severity),
         "deployment": data["deployment"],
         "job_id": job.get("job_id"),
         "job_name": job.get("name") if is_known else None,
         "model": job.get("model") if is_known else None,
-        "sink": data.get("sink") if kind is DaemonEventType.SINK_DISABLED else None,
+        "sink": data.get("sink") if event.type == DaemonEventType.SINK_DISABLED else None,
         "test": "true" if data.get("test") else None,
     }
     plain = {name: cut(one_line(text or ""), MAX_LABEL) for name, text in texts.items()}

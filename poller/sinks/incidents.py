@@ -26,6 +26,8 @@ TRIGGERS: Final = frozenset(
         DaemonEventType.TEST,
     }
 )
+ON_REQUEST: Final = frozenset({JobEventType.COST_OVER_ESTIMATE})
+"""Events that open an incident of their own, at a sink whose settings name them."""
 ENDS_WITHOUT_PROBLEM: Final = frozenset({JobEventType.SUCCEEDED, JobEventType.CANCELLED})
 RESOLVES: Final = ENDS_WITHOUT_PROBLEM | {JobEventType.FOUND, DaemonEventType.AUTH_RECOVERED}
 DAEMON_SUBJECTS: Final = {
@@ -35,6 +37,7 @@ DAEMON_SUBJECTS: Final = {
 }
 """The part of the daemon that has a problem, by event type."""
 MAX_KEY: Final = 255
+LOW_SEVERITY: Final = "warning"
 
 
 def action_of(event: Event) -> Action | None:
@@ -43,7 +46,7 @@ def action_of(event: Event) -> Action | None:
     Late fields (job.settled) do nothing: to trigger again would open a second incident after
     somebody has resolved the first.
     """
-    if event.type in TRIGGERS:
+    if event.type in TRIGGERS | ON_REQUEST:
         return Action.TRIGGER
     return Action.RESOLVE if event.type in RESOLVES else None
 
@@ -51,18 +54,25 @@ def action_of(event: Event) -> Action | None:
 def incident_key(data: Mapping[str, Any], event_type: str) -> str:
     """Return the key of the incident that an event with this data is about: one for each job.
 
-    All test events share one, so that they never touch the incident of a job.
+    A cost has an incident of its own, which the end of the job does not resolve. All test events
+    share one, so that they never touch the incident of a job.
     """
     if data.get("test"):
         subject = "test"
     elif job := data.get("job"):
-        subject = f"job/{job['job_id']}"
+        about = "cost" if event_type == JobEventType.COST_OVER_ESTIMATE else "job"
+        subject = f"{about}/{job['job_id']}"
     else:
         subject = DAEMON_SUBJECTS.get(DaemonEventType(event_type), event_type).format_map(data)
     key = f"sutro/{data['deployment']}/{subject}"
     if len(key) > MAX_KEY:
         return f"sutro/{hashlib.sha256(key.encode()).hexdigest()}"
     return key
+
+
+def severity_of(event: Event, severity: str) -> str:
+    """Return the severity of an incident, which for those on request is not that of failures."""
+    return LOW_SEVERITY if event.type in ON_REQUEST else severity
 
 
 def default_events(*left_out: str) -> str:

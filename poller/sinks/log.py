@@ -25,6 +25,7 @@ LEVELS: Final[Mapping[str, str]] = {
     JobEventType.FAILED: "error",
     JobEventType.MISSING: "warning",
     JobEventType.UNRECOGNISED: "warning",
+    JobEventType.COST_OVER_ESTIMATE: "warning",
     DaemonEventType.AUTH_FAILED: "error",
     DaemonEventType.SINK_DISABLED: "error",
 }

@@ -20,7 +20,7 @@ from poller.settings.base import Reloadable, SinkSettings, setting
 from poller.settings.types import AnyCase, EventTypes, SecretUrl
 from poller.sinks import Sink, SinkContext, SinkKind
 from poller.sinks.http_post import JSON, dump, error_words, http_client, post
-from poller.sinks.incidents import Action, action_of, default_events, incident_key
+from poller.sinks.incidents import Action, action_of, default_events, incident_key, severity_of
 from poller.sinks.text import Message, cut, describe
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class PagerDutySettings(SinkSettings):
         ..., "Integration key of an Events API v2 integration of a service"
     )
     severity: Annotated[Literal["critical", "error", "warning", "info"], AnyCase] = setting(
-        "error", "Severity of all incidents: critical, error, warning or info"
+        "error", "Severity of incidents: critical, error, warning or info"
     )
     url: SecretUrl = setting(ENQUEUE_URL, "URL of the Events API v2")
 
@@ -69,7 +69,7 @@ def content(event: Event, settings: PagerDutySettings, job_url: str | None) -> d
     payload = {
         "summary": cut(message.title, MAX_SUMMARY),
         "source": data["deployment"],
-        "severity": settings.severity,
+        "severity": severity_of(event, settings.severity),
         "timestamp": format_rfc3339(event.occurred_at),
         "class": event.type,
         "custom_details": _details(event, message),

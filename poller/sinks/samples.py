@@ -46,6 +46,7 @@ SAMPLE_CHANGES: Final[Mapping[str, Mapping[str, Any]]] = {
         "failure_reason": {"message": "The model returned no output for 3 rows."},
     },
     JobEventType.CANCELLED: {"status": "CANCELLED"},
+    JobEventType.COST_OVER_ESTIMATE: {"cost_estimate": 0.0125, "job_cost": 0.0234},
 }
 """Fields of the sample job that differ from those of a succeeded job, by event type."""
 SAMPLE_TIMES: Final = {

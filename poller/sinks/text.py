@@ -30,6 +30,7 @@ HEADLINES: Final = {
     "job.missing": "{job} is missing: the API no longer knows it",
     "job.found": "{job} was missing and is back",
     "job.unrecognised": "{job} seems to have ended, but its status is not an end",
+    "job.cost_over_estimate": "{job} cost more than its estimate{share}",
     "poller.auth_failed": "{deployment} rejects the API key: no job is being watched",
     "poller.auth_recovered": "{deployment} accepts the API key again",
     "poller.sink_disabled": "The sink {sink} is disabled and gets no more events: {reason}",
@@ -37,7 +38,10 @@ HEADLINES: Final = {
 }
 """The first line of a message, by event type."""
 
-TYPES_WITH_COST: Final = TERMINAL_EVENTS | {JobEventType.SETTLED}
+TYPES_WITH_COST: Final = TERMINAL_EVENTS | {
+    JobEventType.SETTLED,
+    JobEventType.COST_OVER_ESTIMATE,
+}
 
 
 class Tone(StrEnum):
@@ -56,6 +60,7 @@ TONES: Final[Mapping[str, Tone]] = {
     JobEventType.CANCELLED: Tone.WARNING,
     JobEventType.MISSING: Tone.WARNING,
     JobEventType.UNRECOGNISED: Tone.WARNING,
+    JobEventType.COST_OVER_ESTIMATE: Tone.WARNING,
     DaemonEventType.AUTH_RECOVERED: Tone.GOOD,
     DaemonEventType.AUTH_FAILED: Tone.BAD,
     DaemonEventType.SINK_DISABLED: Tone.BAD,
@@ -102,7 +107,9 @@ def describe(event: Event, job_url: str | None = None) -> Message:
     seconds, job_id = data.get("run_seconds"), job.get("job_id")
     after = "" if seconds is None else f" after {format_duration(seconds)}"
     headline = HEADLINES.get(event.type, f"{event.type}: {{job}}")  # of an earlier version
-    title = headline.format_map({**data, "job": job_label(job), "after": after})
+    title = headline.format_map(
+        {**data, "job": job_label(job), "after": after, "share": _share(job)}
+    )
     is_test = data.get("test") and event.type != DaemonEventType.TEST
     return Message(
         tone=TONES.get(event.type, Tone.NEUTRAL),
@@ -149,8 +156,14 @@ def _cost(data: Mapping[str, Any]) -> str:
     estimated = "" if estimate is None else f" (estimated {format_cost(estimate)})"
     if cost is None:
         return f"unknown{estimated}"
-    so_far = "" if data.get("final", True) else " so far"
+    so_far = " so far" if data.get("final") is False else ""
     return f"{format_cost(cost)}{so_far}{estimated}"
+
+
+def _share(job: Mapping[str, Any]) -> str:
+    """Return a cost as a part of its estimate, where there is one: `: 180 %`."""
+    cost, estimate = job.get("job_cost"), job.get("cost_estimate")
+    return f": {100 * cost / estimate:,.0f} %" if cost and estimate else ""
 
 
 def _count(tokens: int | None) -> str:

@@ -37,6 +37,9 @@ IDS = {
     ("sutro", "job-12345", "job.unrecognised", 0): (
         "evt_5rv7iywu3bpfzhh7lbsfjfjugxmjitw3ivteu5t2wa4c6ohxr2ra"
     ),
+    ("sutro", "job-12345", "job.cost_over_estimate", 0): (
+        "evt_ygax6yrru36iyicoo2gcgpbsipmjwqyo5rfyvmqdxmd6sxjjviua"
+    ),
     ("sutro", "job-12345", "job.missing", 1): (
         "evt_s5jcmygi32ih3fnzfquwdprkf3u5yxzgz5ujts3fyj6tt7mht42a"
     ),

@@ -105,6 +105,13 @@ def test_job_that_was_never_seen_is_resolved_once_it_is_found():
     assert "job_name" not in missing["labels"]
 
 
+def test_cost_is_an_alert_of_its_own():
+    """A cost over its estimate is a lesser alert, which the end of the job leaves alone."""
+    labels = sent_sample("job.cost_over_estimate")["labels"]
+
+    assert (labels["alertname"], labels["severity"]) == ("SutroJobCostOverEstimate", "warning")
+
+
 def test_accepted_key_resolves_the_alert_of_the_rejected_one():
     """The alert about the API key is the same in both events, and that of a sink is another."""
     events = [

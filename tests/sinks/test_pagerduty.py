@@ -98,6 +98,25 @@ async def test_late_fields_do_not_open_a_second_incident(service: PagerDuty, sin
     assert len(service.log) == 1
 
 
+def test_cost_is_less_severe_than_a_failure():
+    """A cost over its estimate is a warning; what wakes somebody up is as severe as it is set."""
+    settings = PagerDutySettings(routing_key=SecretStr(ROUTING_KEY))
+    severities = [
+        content(sample_delivery(kind).event, settings, None)["payload"]["severity"]
+        for kind in ("job.cost_over_estimate", "job.failed")
+    ]
+
+    assert severities == ["warning", "error"]
+
+
+async def test_cost_has_an_incident_of_its_own(service: PagerDuty, sink: Sink):
+    """A cost over its estimate opens an incident, which the end of the job leaves open."""
+    await sink.send(sample_delivery("job.cost_over_estimate"))
+    await sink.send(sample_delivery("job.succeeded"))
+
+    assert service.unresolved == {"sutro/api.sutro.sh/cost/job-12345"}
+
+
 async def test_incident_of_a_rejected_key_is_resolved(service: PagerDuty, sink: Sink):
     """An accepted API key resolves the incident of the rejected one, and no other."""
     await sink.send(of_daemon(DaemonEventType.SINK_DISABLED, sink="webhook", reason="410"))

@@ -19,7 +19,8 @@ TONES: Final = {
         " poller.auth_recovered",
         "bad": "FAILED MISSING dead disabled job.failed job.missing poller.auth_failed"
         " poller.sink_disabled",
-        "warn": "CANCELLED CANCELLING UNKNOWN job.cancelled job.unrecognised pending",
+        "warn": "CANCELLED CANCELLING UNKNOWN job.cancelled job.unrecognised pending"
+        " job.cost_over_estimate",
         "live": "RUNNING STARTING job.started",
     }.items()
     for word in words.split()
