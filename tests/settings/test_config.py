@@ -54,14 +54,22 @@ def test_webhook_url_adds_the_webhook():
     assert [sink.name for sink in load_with(**WEBHOOK).sinks] == ["log", "webhook"]
 
 
+@pytest.mark.parametrize(("text", "factor"), [("1.5", 1.5), ("off", None), ("OFF", None)])
+def test_costs_are_compared_by_a_factor_or_not(text: str, factor: float | None):
+    """The factor of a cost over its estimate can be chosen, or switched off."""
+    config = load_with(POLLER_COST_OVER_ESTIMATE=text)
+
+    assert config.lifecycle_policy.cost_over_estimate == factor
+    assert load_with().lifecycle_policy.cost_over_estimate == 1.2
+
+
 def test_default_event_types_of_sinks():
-    """A sink receives the ends of jobs by default; one for people also the daemon's own events."""
+    """A sink gets ends by default; one for people also the events about the daemon and costs."""
     log, webhook = load_with(**WEBHOOK).sinks
 
     assert webhook.route.types == DEFAULT_SINK_EVENTS
-    assert log.route.types - DEFAULT_SINK_EVENTS == {
-        event_type for event_type in EVENT_TYPES if event_type.startswith("poller.")
-    }
+    of_daemon = {event_type for event_type in EVENT_TYPES if event_type.startswith("poller.")}
+    assert log.route.types - DEFAULT_SINK_EVENTS == of_daemon | {"job.cost_over_estimate"}
 
 
 def test_default_sinks_are_those_whose_required_settings_are_set():

@@ -88,6 +88,12 @@ BAD = [
     ({"POLLER_INTERVAL_FACTOR": "fast"}, "POLLER_INTERVAL_FACTOR", "must be a number"),
     ({"POLLER_INTERVAL_FACTOR": "inf"}, "POLLER_INTERVAL_FACTOR", "must be a finite number"),
     ({"POLLER_REQUESTS_PER_MINUTE": "0"}, "POLLER_REQUESTS_PER_MINUTE", "must be greater than 0"),
+    (
+        {"POLLER_COST_OVER_ESTIMATE": "0.9"},
+        "POLLER_COST_OVER_ESTIMATE",
+        "must be greater than or equal to 1",
+    ),
+    ({"POLLER_COST_OVER_ESTIMATE": "20%"}, "POLLER_COST_OVER_ESTIMATE", "must be a number"),
     ({"POLLER_CONCURRENCY": "257"}, "POLLER_CONCURRENCY", "must be less than or equal to 256"),
     ({"POLLER_CONCURRENCY": "1.5"}, "POLLER_CONCURRENCY", "must be a whole number"),
     ({"POLLER_LISTEN": "8377"}, "POLLER_LISTEN", "must be off, unix:/path"),
