@@ -24,11 +24,11 @@ from poller.settings.base import (
     route_of,
     variables,
 )
-from poller.settings.daemon import HTTPS_RULE, PREFIX, Settings
+from poller.settings.daemon import PREFIX, Settings
 from poller.settings.proxies import EnvProxies
 from poller.settings.secrets import texts_to_redact
 from poller.settings.sources import DEFAULT, MEMORY, EnvSources, SourcedValue, default_store
-from poller.settings.types import SinkNames, is_remote_http
+from poller.settings.types import SinkNames, tls_rule
 from poller.settings.unknown_variables import find_unknown
 from poller.sinks import BUILT_IN, SinkContext, SinkKind, load_kind, names_of_settings
 
@@ -188,7 +188,7 @@ def _configure(sources: EnvSources, *, for_run: bool, is_delivering: bool) -> Co
     sink_problems: list[str] = []
     sinks = tuple(_read_sinks(names, sources, sourced, sink_problems))
     if settings and not settings.allow_http:
-        sink_problems += _remote_http(sinks)
+        sink_problems += _plain_urls(sinks)
     problems += sink_problems if is_delivering else ()
     is_replaced = bool(sourced["POLLER_PROXY"].text)
     proxies = _collect(problems, partial(EnvProxies.of, sources.environ, is_replaced=is_replaced))
@@ -269,16 +269,16 @@ def _read_sinks(
         )
 
 
-def _remote_http(sinks: Iterable[SinkConfig]) -> Iterator[str]:
-    """Yield an error for each URL of a sink that would carry events over plain http."""
+def _plain_urls(sinks: Iterable[SinkConfig]) -> Iterator[str]:
+    """Yield an error for each URL of a sink that would carry events to other hosts without TLS."""
     for sink in sinks:
         settings = sink.reloadable.value
         for name, variable in variables(sink.kind.settings, env_prefix(sink.name)).items():
             value = getattr(settings, name)
             urls = value if isinstance(value, tuple) else (value,)
             texts = [url.get_secret_value() for url in urls if isinstance(url, SecretStr)]
-            if any(map(is_remote_http, texts)):
-                yield f"{variable}: {HTTPS_RULE}"
+            if rule := next(filter(None, map(tls_rule, texts)), None):
+                yield f"{variable}: {rule}"
 
 
 def _missing_settings(

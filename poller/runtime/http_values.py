@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import urlsplit
 
 from poller.core.errors import PollerError
+
+HOST_SCHEMES: Final = frozenset({"http", "https", "smtp", "smtps", "smtp+starttls"})
 
 
 class NoResponse(PollerError):
@@ -43,6 +46,10 @@ class Response:
 
 
 def redact_url(url: str) -> str:
-    """Return a URL without its secret parts: scheme and host, then dots."""
+    """Return a URL without its secret parts: scheme and host, then dots.
+
+    Other schemes than those of HTTP and SMTP may have a token in the place of the host.
+    """
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/..."
+    host = f"{parts.netloc.rpartition('@')[2]}/" if parts.scheme in HOST_SCHEMES else ""
+    return f"{parts.scheme}://{host}..."

@@ -29,11 +29,10 @@ from poller.settings.types import (
     StorePath,
     Token,
     at_least,
-    is_remote_http,
+    tls_rule,
 )
 
 PREFIX: Final = "POLLER_"
-HTTPS_RULE: Final = "must be https, or set POLLER_ALLOW_HTTP=on"
 MIN_HEARTBEAT_INTERVAL: Final = 15.0
 """Seconds: Healthchecks.io ignores more than 5 requests a minute."""
 
@@ -45,7 +44,9 @@ class Settings(EnvSettings):
         None, "The Sutro API key, sk_...; required", validation_alias="SUTRO_API_KEY"
     )
     allow_http: bool = setting(
-        "off", "Allow URLs of the API, of sinks and of heartbeats with plain http on other hosts"
+        "off",
+        "Allow URLs without TLS, http and smtp, of the API, of sinks and of heartbeats on other"
+        " hosts",
     )
     api_url: BaseUrl = setting(
         "https://api.sutro.sh",
@@ -191,8 +192,8 @@ class Settings(EnvSettings):
         cls, url: str | SecretStr | None, info: ValidationInfo
     ) -> str | SecretStr | None:
         text = url.get_secret_value() if isinstance(url, SecretStr) else url or ""
-        if is_remote_http(text) and not info.data.get("allow_http", True):
-            raise ValueError(HTTPS_RULE)
+        if (rule := tls_rule(text)) and not info.data.get("allow_http", True):
+            raise ValueError(rule)
         return url
 
     @field_validator("discover")

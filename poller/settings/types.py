@@ -3,9 +3,10 @@
 import json
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -16,6 +17,8 @@ from poller.core.patterns import EXCLUDE
 from poller.core.spelling import closest
 from poller.runtime.address import HOST_NAME, ListenAddress, is_host, is_loopback
 from poller.settings.sources import MEMORY
+
+T = TypeVar("T")
 
 MIN_TOKEN_CHARS: Final = 16
 PRINTABLE: Final = re.compile(r"[!-~]+")
@@ -29,6 +32,11 @@ MAX_DURATION: Final = 36_500 * UNITS["d"]
 """A century: dates that far away still exist."""
 MAX_RETRY_DELAY: Final = UNITS["d"]
 _STATUSES: Final = re.compile("([2-5][0-9]{2})(?:-([2-5][0-9]{2}))?")
+TLS_RULES: Final = {
+    "http": "must be https, or set POLLER_ALLOW_HTTP=on",
+    "smtp": "must be smtps or smtp+starttls, or set POLLER_ALLOW_HTTP=on",
+}
+"""The rules for URLs without TLS, by their scheme."""
 _NUMBER: Final = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
 _DURATION: Final = re.compile("".join(rf"(?:{_NUMBER}{unit}(?![a-z]))?" for unit in UNITS))
 
@@ -133,22 +141,26 @@ def _parse_json_list(text: str) -> list[str]:
     return items
 
 
-def is_http_url(url: str) -> bool:
-    """Return whether a text is an http or https URL with a host."""
+def is_url(url: str, schemes: Collection[str]) -> bool:
+    """Return whether a text is a URL with a host and one of these schemes."""
     try:
         parts = urlsplit(url)
-        is_whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        is_whole = parts.scheme in schemes and parts.hostname and parts.port != 0
     except ValueError:
         return False
     return bool(is_whole and PRINTABLE.fullmatch(url))
 
 
-def is_remote_http(url: str) -> bool:
-    """Return whether a URL sends plain http to another host."""
-    if not is_http_url(url):
-        return False
-    parts = urlsplit(url)
-    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
+def is_http_url(url: str) -> bool:
+    """Return whether a text is an http or https URL with a host."""
+    return is_url(url, {"http", "https"})
+
+
+def tls_rule(url: str) -> str | None:
+    """Return the rule that a URL to another host breaks if what is sent there is not encrypted."""
+    if not is_url(url, TLS_RULES) or is_loopback(urlsplit(url).hostname or ""):
+        return None
+    return TLS_RULES[urlsplit(url).scheme]
 
 
 def parse_proxy(text: str) -> str:
@@ -216,6 +228,17 @@ def _each_must(is_valid: Callable[[str], object], rule: str) -> AfterValidator:
             if not is_valid(item):
                 raise ValueError(f"{item[:64]!r} {rule}")
         return items
+
+    return AfterValidator(check)
+
+
+def needs_extra(module: str, extra: str) -> AfterValidator:
+    """Return a validator that fails without the library of an optional dependency."""
+
+    def check(value: T) -> T:
+        if find_spec(module) is None:
+            raise ValueError(f"needs a library: pip install 'sutro-poller[{extra}]'")
+        return value
 
     return AfterValidator(check)
 

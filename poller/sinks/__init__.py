@@ -43,6 +43,8 @@ BUILT_IN: Final[Mapping[str, Collection[str]]] = {
     "teams": ("URL",),
     "discord": ("URL",),
     "googlechat": ("URL",),
+    "email": ("URL", "TO", "FROM"),
+    "apprise": ("URL",),
     "pagerduty": ("ROUTING_KEY",),
     "alertmanager": ("URL",),
     "exec": ("COMMAND",),
