@@ -96,9 +96,10 @@ def _plain(text: str) -> str:
 @lru_cache(maxsize=16)
 def _load(url: str) -> Any:
     """Return the service of a URL, or None if Apprise knows none; it is kept for its rate limit."""
-    from apprise import Apprise  # noqa: PLC0415 - heavy, only to send
+    from apprise import Apprise, AppriseAsset  # noqa: PLC0415 - heavy, only to send
 
-    return Apprise.instantiate(url)
+    asset = AppriseAsset(app_id="sutro-poller", http_redirects=False)
+    return Apprise.instantiate(url, asset=asset)
 
 
 @asynccontextmanager

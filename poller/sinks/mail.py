@@ -14,6 +14,8 @@ from poller.sinks.text import Message, cut, describe
 
 SENDER_NAME: Final = "sutro-poller"
 MAX_SUBJECT: Final = 200
+WORD_JOINER: Final = "\u2060"
+"""Put into the beginning of an encoded word (RFC 2047), which programs would decode in a name."""
 ENCODING: Final = "quoted-printable"
 """Any server takes it: its lines are short and ASCII."""
 
@@ -50,7 +52,7 @@ def compose(
     mail = EmailMessage(SMTP)
     mail["From"] = Address(SENDER_NAME, addr_spec=sender)
     mail["To"] = ", ".join(recipients)
-    mail["Subject"] = cut(message.headline, MAX_SUBJECT)
+    mail["Subject"] = cut(message.headline, MAX_SUBJECT).replace("=?", f"={WORD_JOINER}?")
     mail["Date"] = now
     mail["Message-ID"] = f"<{event.id}@{domain}>"
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's vacation notice responds
