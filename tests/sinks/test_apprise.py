@@ -124,7 +124,7 @@ async def test_a_rejection_is_retried_and_has_the_status(caplog, status: int):
 
     assert error.reason == f"Apprise could not send the notification (status {status})"
     assert error.is_sink_fault
-    assert not (error.is_permanent or error.is_gone or error.is_suspect or error.is_rejected)
+    assert not any((error.is_permanent, error.is_gone, error.is_suspect, error.is_rejected))
     assert "canary" not in caplog.text
 
 
