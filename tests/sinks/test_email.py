@@ -188,7 +188,7 @@ async def test_a_retry_has_the_same_message_id():
 
 
 async def test_login_over_tls(authority):
-    """The scheme smtps encrypts from the first byte, and logs in with the user and password of the URL."""
+    """The scheme smtps encrypts from the first byte; the URL has the user and password."""
     tls, ca_file = authority
     async with (
         mail_server(tls=tls, needs_login=True) as server,
