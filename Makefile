@@ -72,6 +72,10 @@ generate: $(VENV)/.installed ## Write config/, the OpenAPI document, the types o
 
 requirements: ## Pin the dependencies of pyproject.toml (needs uv)
 	uv pip compile $(PIN) pyproject.toml -o deploy/requirements.txt
+	uv pip compile $(PIN) pyproject.toml --extra email -c deploy/requirements.txt \
+		$(DAEMON_PINS) -o deploy/email.txt
+	uv pip compile $(PIN) pyproject.toml --extra apprise -c deploy/requirements.txt \
+		$(DAEMON_PINS) -o deploy/apprise.txt
 	uv pip compile $(PIN) pyproject.toml --group dev \
 		-c deploy/requirements.txt -o tests/requirements.txt
 	uv pip compile $(PIN) --group pyproject.toml:build \
@@ -82,6 +86,8 @@ requirements: ## Pin the dependencies of pyproject.toml (needs uv)
 		-c tests/requirements.txt -o tests/deploy/requirements.txt
 	uv pip compile $(PIN) --group pyproject.toml:docs -o docs/requirements.txt
 
+# What a file of an extra need not repeat.
+DAEMON_PINS := $$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' deploy/requirements.txt)
 PIN := -q --upgrade --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
 
 wheel: $(VENV)/.installed ## Build the wheel into dist/
@@ -97,6 +103,7 @@ sbom: build/deploy/.installed ## Write the bill of materials of the dependencies
 install: ## Install the daemon on this host as a systemd service (as root)
 	/usr/bin/python3 -m venv $(PREFIX)
 	$(PREFIX)/bin/pip install --quiet --require-hashes --no-deps -r deploy/requirements.txt
+	$(if $(EXTRAS),$(PREFIX)/bin/pip install --quiet --require-hashes --no-deps $(EXTRAS:%=-r deploy/%.txt))
 	$(PREFIX)/bin/pip install --quiet --force-reinstall --no-deps $(WHEEL)
 	install -d /etc/sutro-poller
 	test -e /etc/sutro-poller/poller.env || \
@@ -104,8 +111,9 @@ install: ## Install the daemon on this host as a systemd service (as root)
 	install -m 0644 deploy/systemd/sutro-poller.service /etc/systemd/system/
 	systemctl daemon-reload
 
-# `make install` installs this tree, or a wheel of it.
+# `make install` installs this tree, or a wheel of it; EXTRAS="email apprise" are sinks with libraries.
 WHEEL := .
+EXTRAS :=
 PREFIX := /opt/sutro-poller
 
 clean: ## Remove all files that these targets create

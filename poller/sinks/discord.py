@@ -4,7 +4,6 @@ https://docs.discord.com/developers/resources/webhook#execute-webhook
 """
 
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, SecretStr
@@ -14,14 +13,8 @@ from poller.settings.base import setting
 from poller.settings.types import SecretUrl
 from poller.sinks.chat import ChatSettings, chat_kind
 from poller.sinks.http_post import json_fields
-from poller.sinks.text import Message, Tone, cut
+from poller.sinks.text import COLORS, Message, cut
 
-COLORS: Final[Mapping[Tone, int]] = {
-    Tone.GOOD: 0x2EB67D,
-    Tone.BAD: 0xE01E5A,
-    Tone.WARNING: 0xECB22E,
-    Tone.NEUTRAL: 0x8D8D8D,
-}
 MAX_TEXT: Final = 1_000
 """Half of what Discord shows: each character may need a backslash."""
 MAX_FIELD: Final = 250
@@ -41,7 +34,7 @@ def layout(message: Message) -> dict[str, Any]:
         {"name": label, "value": _text(value, MAX_FIELD), "inline": True}
         for label, value in message.facts
     ]
-    embed: dict[str, Any] = {"color": COLORS[message.tone]}
+    embed: dict[str, Any] = {"color": int(COLORS[message.tone][1:], 16)}
     if description := "\n".join(filter(None, (body, link))):
         embed["description"] = description
     if fields:

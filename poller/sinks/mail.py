@@ -9,8 +9,7 @@ from html import escape
 from typing import Final
 
 from poller.core.events import Event
-from poller.sinks.slack import COLORS
-from poller.sinks.text import Message, cut, describe
+from poller.sinks.text import COLORS, Message, cut, describe
 
 SENDER_NAME: Final = "sutro-poller"
 MAX_SUBJECT: Final = 200

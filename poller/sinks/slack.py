@@ -5,18 +5,11 @@ underscore in a name is one. https://docs.slack.dev/messaging/sending-messages-u
 """
 
 import re
-from collections.abc import Mapping
 from typing import Any, Final
 
 from poller.sinks.chat import chat_kind
-from poller.sinks.text import Message, Tone, cut
+from poller.sinks.text import COLORS, Message, cut
 
-COLORS: Final[Mapping[Tone, str]] = {
-    Tone.GOOD: "#2eb67d",
-    Tone.BAD: "#e01e5a",
-    Tone.WARNING: "#ecb22e",
-    Tone.NEUTRAL: "#8d8d8d",
-}
 MAX_TEXT: Final = 3_000
 MAX_FIELD: Final = 1_000
 GROUP_MENTION: Final = re.compile(r"@(?=(here|channel|all|everyone)\b)", re.IGNORECASE)

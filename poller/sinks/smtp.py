@@ -120,12 +120,12 @@ class MailServer:
         is_address = isinstance(
             error, aiosmtplib.SMTPSenderRefused | aiosmtplib.SMTPRecipientRefused
         )
-        is_permanent = is_content and not ACCOUNT_CODE.match(error.message)
+        is_rejected = is_content and not ACCOUNT_CODE.match(error.message)
         return DeliveryError(
             reason,
-            is_permanent=is_permanent,
             is_sink_fault=not (is_content or is_address),
-            is_suspect=(is_content or is_address) and not is_permanent,
+            is_suspect=(is_content or is_address) and not is_rejected,
+            is_rejected=is_rejected,
         )
 
     def _explain(self, error: Exception) -> str:

@@ -66,6 +66,12 @@ TONES: Final[Mapping[str, Tone]] = {
     DaemonEventType.SINK_DISABLED: Tone.BAD,
 }
 """The tone of an event type; NEUTRAL for the others."""
+COLORS: Final[Mapping[Tone, str]] = {
+    Tone.GOOD: "#2eb67d",
+    Tone.BAD: "#e01e5a",
+    Tone.WARNING: "#ecb22e",
+    Tone.NEUTRAL: "#8d8d8d",
+}
 
 
 @dataclass(frozen=True, slots=True)

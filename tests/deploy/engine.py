@@ -18,6 +18,7 @@ DOCKER: Final = "/usr/bin/docker"
 DOCKERFILE: Final = PROJECT / "deploy" / "container" / "Dockerfile"
 BASE: Final = "base:made-here"
 IMAGE: Final = "localhost/sutro-poller:tested"
+IMAGE_WITH_EXTRAS: Final = "localhost/sutro-poller:with-extras"
 USER: Final = 10001
 NETWORK_OPTIONS: Final = ("--bridge=none", "--iptables=false", "--ip-forward=false")
 """Options that leave the network of this machine as it is."""
@@ -140,10 +141,15 @@ def build_sqlite_stage(engine: Engine, *words: object, base: str = BASE) -> Ende
 
 
 def build(engine: Engine, folder: Path) -> str:
-    """Build the image as people do, from a base and packages that are fetched here and now."""
+    """Build the image as people do, from a base and packages that are fetched here and now.
+
+    The image with the libraries of all sinks is built from the same ones.
+    """
     engine.run("import", make_base(folder), BASE)
     with package_index(fetch(folder)) as pip_conf:
         words = ["--network=host", f"--build-arg=BASE_IMAGE={BASE}"]
-        words += [f"--secret=id=pip.conf,src={pip_conf}", f"--file={DOCKERFILE}", f"--tag={IMAGE}"]
-        engine.run("build", *words, PROJECT, within=300.0)
+        words += [f"--secret=id=pip.conf,src={pip_conf}", f"--file={DOCKERFILE}"]
+        for image, extras in ((IMAGE, ""), (IMAGE_WITH_EXTRAS, "email apprise")):
+            options = [f"--build-arg=EXTRAS={extras}", f"--tag={image}"]
+            engine.run("build", *words, *options, PROJECT, within=300.0)
     return IMAGE

@@ -20,7 +20,12 @@ DEBIAN: Final = ("--variant=minbase", "--include=python3,python3-venv,ca-certifi
 OLD_MIRROR: Final = '--aptopt=Acquire::Check-Valid-Until "false"'
 """An option for a mirror with the Debian of some weeks ago, which stays in the base."""
 EXCLUDED_DOCS: Final = ("doc", "info", "locale", "man")
-PINNED: Final = ("deploy/requirements.txt", "deploy/container/build.txt")
+PINNED: Final = (
+    "deploy/requirements.txt",
+    "deploy/email.txt",
+    "deploy/apprise.txt",
+    "deploy/container/build.txt",
+)
 WHEEL_OPTIONS: Final = ("--python-version", "3.13", "--only-binary=:all:")
 """Options for the wheels of the base image's Python, independent of the Python of these tests."""
 

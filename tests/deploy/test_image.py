@@ -11,6 +11,7 @@ from tests.deploy.engine import (
     BASE,
     DOCKERFILE,
     HARDENED,
+    IMAGE_WITH_EXTRAS,
     USER,
     Container,
     Engine,
@@ -82,6 +83,14 @@ def test_image_is_small(engine: Engine, image: str):
     added = engine.inspect(image)["Size"] - engine.inspect(BASE)["Size"]
 
     assert 0 < added < 80e6, added
+
+
+@pytest.mark.usefixtures("image")
+def test_extras_are_in_an_image_that_is_built_with_them(engine: Engine):
+    """The build argument EXTRAS adds the libraries of sinks, with all that they import."""
+    python = ["run", "--rm", "--network=none", "--entrypoint=python3", IMAGE_WITH_EXTRAS]
+
+    engine.run(*python, "-c", "import poller.sinks.smtp, apprise.plugins")
 
 
 def test_image_has_nothing_of_the_build(engine: Engine, image: str):

@@ -8,18 +8,13 @@ import pytest
 
 from poller.sutro.simulator.script import JobScript
 from tests.support.builders import check_event
-from tests.support.daemon_process import Place
+from tests.support.daemon_process import NO_WEBHOOK, Place
 from tests.support.process_ids import all_ended, written
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
 ENDED = JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=0.0)
-NO_WEBHOOK = {
-    "POLLER_WEBHOOK_URL": None,
-    "POLLER_WEBHOOK_SECRET": None,
-    "POLLER_WEBHOOK_HEADERS": None,
-}
 HANG: Final = "sleep 100 & echo $! > {ids}; echo $$ >> {ids}; trap '' TERM; sleep 100"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from poller.sutro.simulator.script import JobScript
 from tests.support.builders import check_event
-from tests.support.daemon_process import Place
+from tests.support.daemon_process import NO_WEBHOOK, Place
 from tests.support.plugin_packages import a_plugin
 from tests.support.secret_canaries import PATH, leaks
 from tests.support.waiting import until
@@ -16,11 +16,6 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.anyio
 
 ENDED = JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=0.0)
-NO_WEBHOOK = {
-    "POLLER_WEBHOOK_URL": None,
-    "POLLER_WEBHOOK_SECRET": None,
-    "POLLER_WEBHOOK_HEADERS": None,
-}
 
 ODD = """
 from contextlib import asynccontextmanager

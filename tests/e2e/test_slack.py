@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from poller.sutro.simulator.script import JobScript
-from tests.support.daemon_process import Place
+from tests.support.daemon_process import NO_WEBHOOK, Place
 from tests.support.secret_canaries import NEW_KEY, leaks
 from tests.support.waiting import until
 from tests.support.webhook_receiver import listening
@@ -45,13 +45,7 @@ async def slack() -> AsyncIterator[Slack]:
 
 def settings(slack: Slack) -> dict[str, str | None]:
     """Return the settings that send events to Slack."""
-    return {
-        "POLLER_SINKS": "slack",
-        "POLLER_SLACK_URL": slack.url,
-        "POLLER_WEBHOOK_URL": None,
-        "POLLER_WEBHOOK_SECRET": None,
-        "POLLER_WEBHOOK_HEADERS": None,
-    }
+    return NO_WEBHOOK | {"POLLER_SINKS": "slack", "POLLER_SLACK_URL": slack.url}
 
 
 async def test_slack_message_of_an_ended_job(place: Place, slack: Slack):

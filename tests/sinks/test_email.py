@@ -41,8 +41,8 @@ JOB_URL = "https://app.example/jobs/{job_id}"
 HEADERS = ["From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version"]
 LOGIN = "joe%40example.com:c4n%2Fary-w0rd"
 PASSWORD = "c4n/ary-w0rd"
-SINK, SUSPECT, PERMANENT = "is_sink_fault", "is_suspect", "is_permanent"
-FLAGS = (SINK, SUSPECT, PERMANENT, "is_rejected", "is_gone")
+SINK, SUSPECT, REJECTED = "is_sink_fault", "is_suspect", "is_rejected"
+FLAGS = (SINK, SUSPECT, REJECTED, "is_permanent", "is_gone")
 HOSTILE = (
     "x" * 10_000,
     "a\r\nBcc: evil@example.com\r\n\r\nbody",
@@ -266,8 +266,8 @@ async def test_a_server_that_wants_a_login_is_a_failure_of_the_sink():
         ("RCPT", "550 5.1.1 no such user", {SUSPECT}),
         ("DATA", "451 4.3.0 later", {SINK}),
         ("DATA", "452 4.3.1 disk full", {SINK}),
-        ("DATA", "552 5.3.4 too big", {PERMANENT}),
-        ("DATA", "554 no thanks", {PERMANENT}),
+        ("DATA", "552 5.3.4 too big", {REJECTED}),
+        ("DATA", "554 no thanks", {REJECTED}),
         ("DATA", "550 5.4.5 daily limit", {SUSPECT}),
         ("DATA", "554 5.2.2 mailbox full", {SUSPECT}),
         ("DATA", "550 5.7.1 policy", {SUSPECT}),
@@ -276,7 +276,7 @@ async def test_a_server_that_wants_a_login_is_a_failure_of_the_sink():
 async def test_a_rejection_faults_the_event_or_the_account(
     command: str, reply: str, fault: set[str]
 ):
-    """A 4xx is retried. A 5xx ends this event, unless other events may meet it too."""
+    """A 4xx is retried. A 5xx faults this event, unless other events may meet it too."""
     async with mail_server(**{command: reply}) as server:
         error = await failure(server)
 

@@ -26,6 +26,12 @@ PACE = {
     "POLLER_REQUESTS_PER_MINUTE": "60000",
     "POLLER_SETTLE_TIMEOUT": "0.5s",
 }
+NO_WEBHOOK: dict[str, str | None] = {
+    "POLLER_WEBHOOK_URL": None,
+    "POLLER_WEBHOOK_SECRET": None,
+    "POLLER_WEBHOOK_HEADERS": None,
+}
+"""The changes for a daemon that sends no webhooks."""
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ NEVER: Final = 1_000_000.0
 class MailServer:
     """A mail server: the mails that it has, and the logins that it saw.
 
-    `replies` are those to commands that it does not accept. DATA is the end of a mail. A recipient
-    in `unknown` is rejected.
+    `replies` are those to commands that it does not accept. DATA is the end of a mail; a server
+    that hangs there has the mail. A recipient in `unknown` is rejected.
     """
 
     replies: Mapping[str, str] = field(default_factory=dict)
@@ -34,10 +34,18 @@ class MailServer:
     logins: list[tuple[str, str]] = field(default_factory=list)
     sessions: int = 0
 
+    @property
+    def messages(self) -> list[EmailMessage]:
+        """The mails, parsed."""
+        contents = [cast("bytes", mail.content) for mail in self.mails]
+        return [
+            cast("EmailMessage", email.message_from_bytes(content, policy=default))
+            for content in contents
+        ]
+
     def message(self) -> EmailMessage:
         """Return the last mail, parsed."""
-        content = cast("bytes", self.mails[-1].content)
-        return cast("EmailMessage", email.message_from_bytes(content, policy=default))
+        return self.messages[-1]
 
     async def _reply(self, command: str) -> str:
         reply = self.replies.get(command, "250 OK")
@@ -72,9 +80,9 @@ class MailServer:
         self, server: SMTP, _session: Session, envelope: Envelope
     ) -> str:
         """Accept or reject a mail."""
-        reply = await self._reply("DATA")
-        if reply.startswith("250"):
+        if self.replies.get("DATA", "250").startswith(("250", HANGS)):
             self.mails.append(envelope)
+        reply = await self._reply("DATA")
         if reply == "closes":
             server.transport.abort()
         return reply
