@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from poller.runtime import bounded_read
 from tests.support.fake_disk import FakeDisk
 from tests.support.installed_wheel import installed
 from tests.support.virtual_time import VirtualLoop
 
-settings.register_profile("ci", derandomize=True, deadline=None, database=None)
-settings.register_profile("thorough", deadline=None, database=None, max_examples=5_000)
+ANY_SPEED: Final = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("ci", derandomize=True, database=None, **ANY_SPEED)
+settings.register_profile("thorough", database=None, max_examples=5_000, **ANY_SPEED)
 settings.load_profile("ci")
 
 SLOW: Final = ("slow", "sdk", "deploy", "browser")
@@ -29,7 +30,9 @@ ALARM_INTERVAL: Final = 10.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers of these tests."""
+    """Declare the markers of these tests, and restore SIGINT for the processes that they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell does for a job with `&`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers",
         "virtual(limit=3600.0): run in virtual time, and fail after so many virtual seconds.",

@@ -93,13 +93,21 @@ async def test_events_reject_invalid_queries(daemon: LiveDaemon, query: str):
     assert (await daemon.get(f"/v1/events?{query}")).problem == "invalid"
 
 
+@pytest.fixture
+def _seldom_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read the outbox when something has changed, and hardly ever by itself."""
+    for interval in ("STORE_POLL_INTERVAL", "HEARTBEAT_INTERVAL"):
+        monkeypatch.setattr(f"poller.delivery.worker.{interval}", 3_600.0)
+
+
+@pytest.mark.usefixtures("_seldom_read")
 async def test_events_replay(daemon: LiveDaemon):
     """A replay is sent at once: the same id and bytes, marked as a replay."""
     event_id = await event_of_the_end(daemon)
 
     response = await daemon.post(f"/v1/events/{event_id}/replay?sink=webhook")
     again = await until(
-        lambda: [receipt for receipt in daemon.receiver.received if receipt.is_replay], within=4.0
+        lambda: [receipt for receipt in daemon.receiver.received if receipt.is_replay]
     )
 
     assert response.body == {"deliveries": [{"sink": "webhook", "skipped_reason": None}]}

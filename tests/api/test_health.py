@@ -103,12 +103,14 @@ async def test_metrics_show_a_blocked_event_loop(tmp_path: Path, monkeypatch: py
     """A blocked event loop shows in the metrics."""
     monkeypatch.setattr(server, "LAG_INTERVAL", 0.01)
     async with live_daemon(tmp_path, RUNS) as daemon:
-        await anyio.sleep(0.05)
-        time.sleep(0.3)  # noqa: ASYNC251 - this is what holds it up
-        await anyio.sleep(0.001)
-        lag = daemon.app.counters.loop_lag
 
-    assert 0.2 <= lag <= 2.0
+        def lag() -> float:
+            """Block the loop, and return the lag that was measured before, if that is long."""
+            measured = daemon.app.counters.loop_lag
+            time.sleep(0.3)  # this is what holds it up
+            return measured if measured >= 0.2 else 0.0
+
+        assert await until(lag) <= 60.0
 
 
 async def test_metrics_are_in_openmetrics_on_request(daemon: LiveDaemon):
@@ -149,14 +151,17 @@ async def test_version_is_that_of_the_package(daemon: LiveDaemon):
 
 
 @pytest.mark.slow
-async def test_probes_of_a_stopping_daemon(tmp_path: Path):
+async def test_probes_of_a_stopping_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """While sends under way end, the daemon is live and not ready, and serves no data."""
+    monkeypatch.setattr("poller.app.SHUTDOWN_GRACE", 100.0)
+    monkeypatch.setattr("poller.app.STORE_GRACE", 100.0)
     async with live_daemon(tmp_path, JobScript(job_id="job-1", run_seconds=0.0)) as daemon:
-        daemon.receiver.delay = 1.0
+        daemon.receiver.gate = anyio.Event()
         await until(lambda: daemon.receiver.received)
         daemon.app.stop()
         responses = await probe(daemon)
         rejected = await daemon.get("/v1/jobs")
+        daemon.receiver.gate.set()
 
     assert [code for code, _ in responses.values()] == [200, 503, 503]
     assert rejected.body["detail"] == "it is stopping"

@@ -10,6 +10,7 @@ from poller.api import jobs
 from poller.sutro.simulator.script import JobScript
 from tests.api.conftest import ENDS, RUNS
 from tests.support.api_server import LiveDaemon, live_daemon
+from tests.support.ports import reserved_port
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -68,13 +69,14 @@ async def test_jobs_add_is_idempotent(daemon: LiveDaemon):
 
 async def test_jobs_add_survives_a_restart(tmp_path: Path):
     """An added job is watched after a restart, though no setting has it."""
-    async with live_daemon(tmp_path, RUNS, JobScript(job_id="job-2", run_seconds=1e5)) as daemon:
-        await daemon.post("/v1/jobs", {"job_ids": ["job-2"]})
-        port = daemon.api_port
+    runs = JobScript(job_id="job-2", run_seconds=1e5)
     ended = JobScript(job_id="job-2", queue_seconds=0.0, run_seconds=0.0)
-    async with live_daemon(tmp_path, RUNS, ended, api_port=port) as daemon:
-        watched = (await daemon.get("/v1/jobs/job-2")).body["watched_by"]
-        await until(lambda: "job-2" in daemon.receiver.ends)
+    with reserved_port() as port:
+        async with live_daemon(tmp_path, RUNS, runs, api_port=port) as daemon:
+            await daemon.post("/v1/jobs", {"job_ids": ["job-2"]})
+        async with live_daemon(tmp_path, RUNS, ended, api_port=port) as daemon:
+            watched = (await daemon.get("/v1/jobs/job-2")).body["watched_by"]
+            await until(lambda: "job-2" in daemon.receiver.ends)
 
     assert watched == ["api"]
 

@@ -271,7 +271,7 @@ print(sorted(name for name in sys.modules if name in served))
             check=True,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         ).stdout.splitlines()[-1]
         for listen in ("off", "127.0.0.1:0")
     ]

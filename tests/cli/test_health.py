@@ -14,6 +14,7 @@ import pytest
 from poller.runtime.address import ADDRESS_RULE
 from poller.runtime.instance_key import ensure_key
 from tests.cli.conftest import RunCli
+from tests.support.ports import CLOSED_URL
 
 READY = json.dumps({"reasons": []})
 WHY = ["the store is not open yet", "the loop 'watcher' has stalled"]
@@ -43,7 +44,7 @@ def http_server(status: int, body: str, at: object = ("127.0.0.1", 0)) -> Iterat
             pass
 
     with (UnixHTTPServer if isinstance(at, str) else HTTPServer)(at, Door) as server:
-        server.timeout = 5.0
+        server.timeout = 120.0
         answering = Thread(target=server.handle_request)
         answering.start()
         yield f"unix:{at}" if isinstance(at, str) else f"127.0.0.1:{server.server_address[1]}"
@@ -136,13 +137,11 @@ def test_health_requests_a_wildcard_address_on_loopback(
 
 def test_health_reports_a_closed_port_or_socket(run_cli: RunCli, tmp_path: Path):
     """A closed port and a missing socket are not healthy."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    at_port = run_cli("health", POLLER_LISTEN=f"127.0.0.1:{port}")
+    at_port = run_cli("health", POLLER_LISTEN=CLOSED_URL.removeprefix("http://"))
     at_path = run_cli("health", POLLER_LISTEN=f"unix:{tmp_path}/door")
 
     assert (at_port.code, at_path.code) == (1, 1)
-    assert at_port.out == f"cannot connect to http://127.0.0.1:{port}: Connection refused\n"
+    assert at_port.out == f"cannot connect to {CLOSED_URL}: Connection refused\n"
     assert at_path.out == f"cannot connect to unix:{tmp_path}/door: No such file or directory\n"
 
 

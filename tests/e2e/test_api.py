@@ -22,6 +22,8 @@ DEFAULT = ("127.0.0.1", 8377)
 ENDED = JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=0.0)
 RUNS = JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=1e5)
 SLOW_CLIENTS = 200
+PROBES = 10
+POLLS = 20
 INTERVAL = 0.1
 
 
@@ -33,12 +35,20 @@ async def with_api(place: Place, **changes: str) -> AsyncIterator[tuple[Daemon, 
         yield daemon, opened["address"]
 
 
+def is_taken(port: tuple[str, int], stack: ExitStack) -> bool:
+    """Listen on a port until the end of a stack; return whether that is possible."""
+    with suppress(OSError):
+        stack.enter_context(socket.create_server(port))
+        return True
+    return False
+
+
 async def test_api_is_off_when_the_default_port_is_in_use(place: Place):
     """If the default port is in use, the daemon logs it and runs without the API."""
     jobs = place.jobs(ENDED)
     with ExitStack() as stack:
-        with suppress(OSError):  # then another process has it already
-            stack.enter_context(socket.create_server(DEFAULT))
+        with suppress(TimeoutError):  # then another process keeps it
+            await until(lambda: is_taken(DEFAULT, stack), within=20.0)
         async with place.running("run", POLLER_JOB_IDS=jobs, POLLER_LISTEN=None) as daemon:
             (logged,) = await daemon.saying("api.listen_failed")
             await until(lambda: place.receiver.ends)
@@ -99,16 +109,15 @@ def intervals(place: Place) -> list[float]:
     return sorted(later - sooner for sooner, later in pairwise(polls))
 
 
-async def drip(url: str, seconds: float) -> None:
+async def drip(url: str) -> None:
     """Begin a request and send it byte by byte, until the daemon closes the connection."""
     host, port = url.removeprefix("http://").split(":")
     with suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
         async with await anyio.connect_tcp(host, int(port)) as stream:
             await stream.send(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-            with anyio.move_on_after(seconds):
-                while True:
-                    await anyio.sleep(0.5)
-                    await stream.send(b"x")
+            while True:
+                await anyio.sleep(0.5)
+                await stream.send(b"x")
 
 
 @pytest.mark.slow
@@ -129,18 +138,17 @@ async def test_api_slow_clients_delay_no_poll(place: Place):
             aiohttp.ClientSession() as session,
         ):
             for _ in range(SLOW_CLIENTS):
-                group.start_soon(drip, url, 4.0)
-            await anyio.sleep(0.5)
+                group.start_soon(drip, url)
             responses = []
-            for _ in range(10):
+            while len(responses) < PROBES or len(intervals(place)) < POLLS:
+                await anyio.sleep(0.25)
                 async with session.get(f"{url}/livez") as response:
                     responses.append(response.status)
-                await anyio.sleep(0.25)
             loaded, late = intervals(place), lateness()
+            group.cancel_scope.cancel()
 
-    assert responses == [200] * 10
-    assert len(loaded) > 20
-    assert loaded[-2] - calm[-2] - late <= 0.5, (calm, loaded, late)
+    assert set(responses) == {200}
+    assert loaded[-2] - calm[-2] - late <= 2.0, (calm, loaded, late)
 
 
 PATHS = (

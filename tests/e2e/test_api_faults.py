@@ -1,7 +1,6 @@
 """A failing API loses no event, and gets no unwanted request."""
 
 import signal
-import socket
 from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from poller.sutro.simulator.faults import Fault
 from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Entry, serve
 from tests.support.daemon_process import Place
+from tests.support.ports import reserved_port
 from tests.support.secret_canaries import KEY, NEW_KEY
 from tests.support.waiting import now, until
 
@@ -20,10 +20,12 @@ RUNNING_JOB = JobScript(job_id="job-1", queue_seconds=0.0, run_seconds=600.0)
 ENDED_JOB = JobScript(job_id="job-2", queue_seconds=0.0, run_seconds=0.0)
 
 
-def is_ignored(status: str, number: int) -> bool:
-    """Return whether a process ignores a signal, given its /proc/PID/status."""
-    (mask,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:")]
-    return bool(int(mask, 16) >> (number - 1) & 1)
+def is_survived(status: str, number: int) -> bool:
+    """Return whether a process ignores or handles a signal, given its /proc/PID/status."""
+    masks = [
+        line.split()[1] for line in status.splitlines() if line.startswith(("SigIgn:", "SigCgt:"))
+    ]
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
 
 
 def responses(place: Place, status: int) -> list[Entry]:
@@ -97,16 +99,16 @@ async def test_missing_job_and_its_return_are_reported(place: Place, tmp_path: P
 
 async def test_api_outage_at_start_is_retried(place: Place):
     """A daemon that starts while the API is down reports the end of the job later."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    async with place.running(
-        "run", POLLER_JOB_IDS=place.jobs(ENDED_JOB), SUTRO_API_URL=url
-    ) as daemon:
-        await daemon.saying("poll.failed")
-        async with serve(place.api, port=port):
-            await until(lambda: place.receiver.ends)
-        code = await daemon.stop()
+    with reserved_port() as port:
+        settings = {
+            "POLLER_JOB_IDS": place.jobs(ENDED_JOB),
+            "SUTRO_API_URL": f"http://127.0.0.1:{port}",
+        }
+        async with place.running("run", **settings) as daemon:
+            await daemon.saying("poll.failed")
+            async with serve(place.api, port=port):
+                await until(lambda: place.receiver.ends)
+            code = await daemon.stop()
 
     assert code == 0
     assert place.receiver.ends == ["job-2"]
@@ -123,6 +125,7 @@ async def test_jobs_file_may_appear_and_grow(place: Place, tmp_path: Path):
         jobs.write_text("job-1\njob-2\n", "utf-8")
         daemon.process.send_signal(signal.SIGHUP)
         await until(lambda: place.receiver.ends == ["job-1", "job-2"])
+        await daemon.saying("poller.reloaded")
         await daemon.stop()
 
     assert len(daemon.said("poller.reloaded")) == 1
@@ -132,7 +135,7 @@ async def test_reload_during_the_start_is_ignored(place: Place):
     """SIGHUP during the imports of a start does not end the daemon."""
     async with place.running("run", POLLER_JOB_IDS=place.jobs(RUNNING_JOB)) as daemon:
         status = Path(f"/proc/{daemon.process.pid}/status")
-        await until(lambda: is_ignored(status.read_text("utf-8"), signal.SIGHUP))
+        await until(lambda: is_survived(status.read_text("utf-8"), signal.SIGHUP))
         daemon.process.send_signal(signal.SIGHUP)
         await daemon.saying("poller.started")
 

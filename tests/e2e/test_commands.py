@@ -2,8 +2,8 @@
 
 import json
 import os
+import re
 import signal
-import socket
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,7 @@ from poller import __version__
 from poller.sutro.simulator.script import JobScript
 from tests.support.daemon_process import Place
 from tests.support.http_peers import peer, responds
+from tests.support.ports import CLOSED_URL
 from tests.support.secret_canaries import NEW_KEY
 from tests.support.waiting import until
 
@@ -28,12 +29,6 @@ try:
 finally:
     print(*sorted(sys.modules))
 """
-
-
-def closed_url() -> str:
-    """Return a URL on this machine where nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 async def test_command_comes_from_the_wheel(place: Place):
@@ -87,7 +82,7 @@ async def test_check_prints_json(place: Place):
         ({"POLLER_JOB_IDS": None}, 0, "accepted the API key."),
         ({"SUTRO_API_KEY": NEW_KEY}, 77, "API key rejected (401): check SUTRO_API_KEY."),
         (
-            {"SUTRO_API_URL": closed_url()},
+            {"SUTRO_API_URL": CLOSED_URL},
             69,
             "cannot connect (Connection refused); check SUTRO_API_URL",
         ),
@@ -215,15 +210,14 @@ async def test_demo_ends_with_its_reader(place: Place):
 async def test_stopped_demo_leaves_no_daemon(place: Place):
     """SIGTERM ends the demo and the daemon that it has started."""
     async with place.started([str(place.command), "demo"], {"PATH": os.environ["PATH"]}) as demo:
-        await until(lambda: "process " in demo.out)
-        daemon = int(demo.out.partition("process ")[2].partition(":")[0])
+        (daemon,) = await until(lambda: re.findall(r"process (\d+):", demo.out))
         demo.process.send_signal(signal.SIGTERM)
         code = await demo.end()
 
     assert code == 143
     assert demo.err == "sutro-poller: stopped before the end of the demo\n"
     with pytest.raises(ProcessLookupError):
-        os.kill(daemon, signal.SIGKILL)  # if the daemon is there, it must not stay
+        os.kill(int(daemon), signal.SIGKILL)  # if the daemon is there, it must not stay
 
 
 @pytest.mark.parametrize("verb", ["status", "jobs ls", "sinks ls"])

@@ -29,7 +29,7 @@ def run_each(command: Path, cases: list[tuple[list[str], dict[str, str]]]) -> li
         capture_output=True,
         check=True,
         text=True,
-        timeout=30,
+        timeout=240,
     )
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
@@ -109,7 +109,7 @@ def test_full_disk_behind_stdout_is_exit_code_74(command: Path):
     """A full disk behind stdout is one line and exit code 74, not a traceback."""
     with Path("/dev/full").open("wb") as full:
         shown = subprocess.run(
-            [command, "schema"], stdout=full, stderr=subprocess.PIPE, check=False, timeout=30
+            [command, "schema"], stdout=full, stderr=subprocess.PIPE, check=False, timeout=240
         )
 
     assert shown.returncode == 74
@@ -182,7 +182,7 @@ def test_daemon_does_not_import_rich():
         env={"PATH": os.environ["PATH"]},
         stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 

@@ -1,10 +1,9 @@
 """`health`, as a container engine runs it."""
 
-import socket
-
 import pytest
 
 from tests.support.daemon_process import Place
+from tests.support.ports import CLOSED_URL, reserved_port
 
 pytestmark = pytest.mark.anyio
 
@@ -20,16 +19,10 @@ finally:
 """
 
 
-def a_port() -> int:
-    """Return a port of this machine where nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
-
-
 async def test_health_imports_little(place: Place):
     """`health` imports no library of the daemon, since it runs every half a minute."""
     python = str(place.command.with_name("python"))
-    environment = {"POLLER_LISTEN": f"127.0.0.1:{a_port()}"}
+    environment = {"POLLER_LISTEN": CLOSED_URL.removeprefix("http://")}
     async with place.started([python, "-c", IMPORTED], environment) as process:
         code = await process.end()
 
@@ -41,13 +34,14 @@ async def test_health_imports_little(place: Place):
 @pytest.mark.parametrize("kind", ["port", "socket"])
 async def test_health_is_ready_while_the_daemon_runs(place: Place, kind: str):
     """The daemon is healthy from ready to stopped, even if the API fails."""
-    address = f"127.0.0.1:{a_port()}" if kind == "port" else f"unix:{place.folder}/door"
-    settings = {"POLLER_LISTEN": address, "SUTRO_API_URL": "http://127.0.0.1:9"}
-    async with place.running("run", POLLER_JOB_IDS="job-1", **settings) as daemon:
-        await daemon.saying("poller.started")
-        with_daemon = await until_ready(place, settings)
-        await daemon.stop()
-    code, without = await place.run("health", **settings)
+    with reserved_port() as port:
+        address = f"127.0.0.1:{port}" if kind == "port" else f"unix:{place.folder}/door"
+        settings = {"POLLER_LISTEN": address, "SUTRO_API_URL": CLOSED_URL}
+        async with place.running("run", POLLER_JOB_IDS="job-1", **settings) as daemon:
+            await daemon.saying("poller.started")
+            with_daemon = await until_ready(place, settings)
+            await daemon.stop()
+        code, without = await place.run("health", **settings)
 
     assert with_daemon == "ready\n"
     assert (code, without.out.startswith("cannot connect to ")) == (1, True)

@@ -23,6 +23,7 @@ from tests.docs.markdown import blocks, read
 from tests.support.builders import GOLDEN
 from tests.support.daemon_process import Daemon, Place
 from tests.support.node_packages import STANDARD_WEBHOOKS, install_node_packages
+from tests.support.ports import reserved_port
 from tests.support.secret_canaries import SECRET
 from tests.support.waiting import until
 from tests.support.webhook_receiver import Receiver, listening
@@ -74,10 +75,16 @@ async def receiving(place: Place, title: str) -> AsyncIterator[Recipe]:
     assert f"\n$ {command}\n" in read(PAGE)
     if not shutil.which(command.split()[0], path=search_path()):
         pytest.skip(f"{command.split()[0]} is not installed")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     if title.endswith(".js"):
         install_node_packages(place.folder, STANDARD_WEBHOOKS)
+    with reserved_port() as port:
+        async with started(place, title, port) as recipe:
+            yield recipe
+
+
+@asynccontextmanager
+async def started(place: Place, title: str, port: int) -> AsyncIterator[Recipe]:
+    """Run a program of the page on a port."""
     (place.folder / title).write_text(program(title).replace(PORT, str(port)), "utf-8")
     environment = {
         "PATH": search_path(),
@@ -85,11 +92,11 @@ async def receiving(place: Place, title: str) -> AsyncIterator[Recipe]:
         "PYTHONUNBUFFERED": "1",
         "POLLER_WEBHOOK_SECRET": SECRET,
     }
-    words = f"exec {command.replace(PORT, str(port))}"
+    words = f"exec {RECIPES[title].replace(PORT, str(port))}"
     if title.endswith(".go"):  # `go run` does not pass a signal on to its program
         words = f"go build {title} && exec ./{Path(title).stem}"
     async with place.started(["bash", "-c", words], environment) as process:
-        await until(lambda: is_open(port) or process.process.returncode is not None, within=240.0)
+        await until(lambda: is_open(port) or process.process.returncode is not None, within=900.0)
         assert process.process.returncode is None, process.err
         yield Recipe(process, port)
 
@@ -114,7 +121,7 @@ def post(port: int, secret: str, *, event_id: str = "evt_1", age: int = 0) -> in
         "webhook-timestamp": str(timestamp),
         "webhook-signature": sign(signing_keys(secret), event_id, timestamp, BODY),
     }
-    with closing(HTTPConnection("127.0.0.1", port, timeout=30.0)) as connection:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=120.0)) as connection:
         connection.request("POST", "/hooks/sutro", BODY, headers)
         return connection.getresponse().status
 
@@ -128,7 +135,7 @@ async def send_two_ends(place: Place, url: str) -> None:
     async with place.running(
         "run", POLLER_JOB_IDS=jobs, POLLER_WEBHOOK_URL=url, POLLER_EXIT_WHEN_DONE="on"
     ) as daemon:
-        await daemon.end(within=120.0)
+        await daemon.end()
 
 
 @pytest.mark.parametrize("title", RECIPES)

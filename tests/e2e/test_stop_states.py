@@ -20,7 +20,7 @@ from poller.sutro.simulator.server import Simulator, serve
 from tests.fault_injection.harness import ForkedProcess, ProcessForker, process_forker
 from tests.support.daemon_process import PACE
 from tests.support.secret_canaries import KEY
-from tests.support.waiting import now, until
+from tests.support.waiting import PATIENCE_SECONDS, now, until
 
 pytestmark = pytest.mark.anyio
 
@@ -178,7 +178,7 @@ async def start(
 
 async def codes_of(children: dict[str, ForkedProcess]) -> dict[str, int | None]:
     """Return the exit code of each daemon; None for one that does not end."""
-    with anyio.move_on_after(60.0):
+    with anyio.move_on_after(PATIENCE_SECONDS):
         for child in children.values():
             await child.exited.wait()
     return {name: child.code for name, child in children.items()}

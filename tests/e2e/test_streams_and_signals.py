@@ -56,7 +56,7 @@ async def test_wait_keeps_its_exit_code_with_any_streams(place: Place):
     async def play(redirections: str) -> None:
         command = ["bash", "-c", f"{place.command} wait good {redirections}"]
         async with place.started(command, environment) as process:
-            codes[redirections] = await process.end(within=60.0)
+            codes[redirections] = await process.end()
 
     async with anyio.create_task_group() as group:
         for redirections in STREAMS:
@@ -91,7 +91,7 @@ async def test_signal_during_the_start(
             env=environment | {"AT_MODULE": module, "SEND": str(int(number))},
             capture_output=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
     )
 

@@ -44,6 +44,14 @@ done
 """
 """A command with children and grandchildren that ignore SIGTERM; its own id is written first."""
 FAMILY_SIZE: Final = 13
+UNTIL_COMPLETE: Final = f"until [ $(wc -l < {{ids}}) -eq {FAMILY_SIZE} ]; do sleep 0.01; done\n"
+"""How the command waits until all of its children have begun."""
+
+
+@pytest.fixture(autouse=True)
+def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for the ends of killed processes as long as a busy machine takes."""
+    monkeypatch.setattr(command, "KILL_SECONDS", 60.0)
 
 
 def shell(script: str) -> str:
@@ -64,7 +72,7 @@ async def send(
 
 
 def run(
-    *words: str, stdin: bytes = b"", timeout: float = 30.0, stop: Flag | None = None
+    *words: str, stdin: bytes = b"", timeout: float = 120.0, stop: Flag | None = None
 ) -> CommandResult:
     """Run a command with the PATH alone."""
     path = {"PATH": os.environ["PATH"]}
@@ -108,6 +116,7 @@ def test_guard_of_a_command_has_no_environment(monkeypatch: pytest.MonkeyPatch):
 
     script = """
     cd /proc/$(cut -d ' ' -f 5 /proc/$$/stat)
+    until [ "$(head -c 7 cmdline)" ]; do :; done  # empty while the kernel loads a program
     echo $(head -c 7 cmdline) $(wc -c < environ)
     """
 
@@ -179,7 +188,7 @@ async def test_exec_command_leaves_no_children_behind(tmp_path: Path):
     """The children of a command that has ended die at once, though they hold its output open."""
     ids = tmp_path / "ids"
 
-    error = await send(FAMILY.format(ids=ids))
+    error = await send((FAMILY + UNTIL_COMPLETE).format(ids=ids), timeout="1m")
 
     assert error is None
     assert await all_ended(written(ids, FAMILY_SIZE))
@@ -247,21 +256,33 @@ def test_command_inherits_no_file():
     assert result.summary.removeprefix("exited with 0: ") in {"0 1 2", "0 1 2 3"}  # 3: the folder
 
 
-def test_command_that_cannot_be_started_is_a_reason(tmp_path: Path):
+def test_command_that_cannot_be_started_is_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """A script whose interpreter is missing fails like a command, and leaves no guard."""
     script = tmp_path / "script"
     script.write_text("#!/no/such\n", "utf-8")
     script.chmod(0o755)
 
+    started = []
+
+    class Guard(subprocess.Popen):
+        def __init__(self, *arguments, **options) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self.pid)
+
+    monkeypatch.setattr(command.subprocess, "Popen", Guard)
+
     assert run(str(script)) == CommandResult(None, "cannot be started: No such file or directory")
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(started[0], os.WNOHANG)
 
 
 def test_command_leaves_no_zombie_where_its_orphans_are_adopted():
     """As the first process of a container does, the runner collects what a command leaves."""
     source = (
-        "import ctypes, os, threading; from poller.runtime.command import *;"
+        "import ctypes, os, threading; from poller.runtime import command;"
+        "from poller.runtime.command import *; command.KILL_SECONDS = 60.0;"
         "ctypes.CDLL(None).prctl(36, 1, 0, 0, 0);"  # PR_SET_CHILD_SUBREAPER
         "run_command(Command(words=['sh', '-c', 'sleep 100 & sleep 100 & exit 0'],"
         f" environment={{'PATH': {os.environ['PATH']!r}}}, stdin=b'', timeout=60),"

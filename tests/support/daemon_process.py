@@ -17,7 +17,7 @@ from anyio.abc import Process
 from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from tests.support.secret_canaries import HEADER, KEY, SECRET, leaks
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 from tests.support.webhook_receiver import Receiver, listening
 
 PACE = {
@@ -65,7 +65,7 @@ class Daemon:
         """Wait for a log line of an event."""
         return await until(lambda: self.said(event))
 
-    async def end(self, *, within: float = 30.0) -> int:
+    async def end(self, *, within: float = PATIENCE_SECONDS) -> int:
         """Wait for its end and return the exit code."""
         with anyio.fail_after(within):
             return await self.process.wait()

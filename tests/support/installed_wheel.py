@@ -49,4 +49,4 @@ def install_example(command: Path, folder: Path) -> Path:
 
 
 def _python(*arguments: str) -> None:
-    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, timeout=120)
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, timeout=300)

@@ -23,4 +23,4 @@ def written(path: Path, count: int) -> list[int]:
 async def all_ended(process_ids: list[int]) -> bool:
     """Wait until all processes have ended."""
     assert process_ids
-    return await until(lambda: not any(map(is_running, process_ids)), within=30.0)
+    return await until(lambda: not any(map(is_running, process_ids)))

@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import anyio
 
 T = TypeVar("T")
+
+PATIENCE_SECONDS: Final = 120.0
+"""How long a test waits for another process: far longer than any should take on a busy machine."""
 
 
 def now() -> float:
@@ -14,7 +17,7 @@ def now() -> float:
     return time.time()
 
 
-async def until(claim: Callable[[], T], *, within: float = 30.0) -> T:
+async def until(claim: Callable[[], T], *, within: float = PATIENCE_SECONDS) -> T:
     """Wait until a condition is true and return its value."""
     with anyio.fail_after(within):
         while not (found := claim()):  # noqa: ASYNC110 - it changes in another process

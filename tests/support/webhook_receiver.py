@@ -31,10 +31,11 @@ class ReceivedWebhook:
 
 @dataclass
 class Receiver:
-    """Accepts webhooks, and responds with `status` after `delay` seconds."""
+    """Accepts webhooks, and responds with `status` after `delay` seconds, once `gate` is set."""
 
     status: int = 204
     delay: float = 0.0
+    gate: anyio.Event | None = None
     received: list[ReceivedWebhook] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
     url: str = ""
@@ -51,6 +52,8 @@ class Receiver:
             return web.Response(status=400)
         self.received.append(webhook)
         await anyio.sleep(self.delay)
+        if self.gate:
+            await self.gate.wait()
         webhook.is_acknowledged = True
         return web.Response(status=204)
 
