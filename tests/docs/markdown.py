@@ -9,7 +9,8 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = tuple(
-    path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
 )
 
 FENCE: Final = re.compile(r"^(?P<indent> *)```(?P<info>.*)$")

@@ -31,10 +31,22 @@ LASTING: Final = (
 )
 """Commands that go on until a signal: they run until they have printed what the page shows."""
 
-LOOKS: Final = "sutro-poller status"
-"""The command that shows a state which comes by itself: it is run again until it is there."""
+LOOKS: Final = (
+    "sutro-poller status",
+    "sutro-poller jobs ls",
+    "sutro-poller jobs show",
+    "sutro-poller events ls",
+    "sutro-poller dead-letters ls",
+    "sutro-poller sinks ls",
+    "sutro-poller costs",
+    "curl -s 'localhost",
+    "sqlite3 ",
+)
+"""Commands that show a state which comes by itself, and change none: they are run again until it is
+there. SQLite's shell does not wait while another process writes."""
 
-LIMIT: Final = 60.0
+LIMIT: Final = 120.0
+LOOK_LIMIT: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +77,7 @@ class Session:
 
     async def run(self, command: Command, place: str) -> Mismatch | None:
         """Run one command, and return it if it did not do what the page shows."""
-        deadline = anyio.current_time() + (LIMIT if command.text.startswith(LOOKS) else 0.0)
+        deadline = anyio.current_time() + (LOOK_LIMIT if command.text.startswith(LOOKS) else 0.0)
         while (mismatch := await self._run(command, place)) and anyio.current_time() < deadline:
             pass
         return mismatch

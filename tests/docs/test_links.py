@@ -18,7 +18,7 @@ LINKING: Final = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
-    *(path.relative_to(ROOT).as_posix() for path in ROOT.glob("deploy/*/README.md")),
+    *(path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("deploy/*/README.md"))),
 )
 
 

@@ -15,6 +15,7 @@ VOLATILE: Final = (
     (r"(127\.0\.0\.1|localhost):\d+", r"\1:<port>"),
     (r"process \d+", "process <pid>"),
     (r"\b\d+(\.\d+)? MB", "<size>"),
+    (r"\b\d+[dhm]\d+[hms]\b", "<duration>"),
     (r"\b\d+(\.\d+)? ?(ms|s|min|h|d)\b", "<duration>"),
     (r"<duration>( <duration>)+", "<duration>"),
     (r'(_seconds": )-?\d+(\.\d+)?', r"\1<duration>"),

@@ -2,10 +2,14 @@
 
 import json
 import os
-import random
-import socket
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
@@ -19,11 +23,13 @@ from standardwebhooks import Webhook
 
 from poller.sutro.simulator.script import demo_jobs
 from poller.sutro.simulator.server import Simulator, serve
+from tests.support.ports import reserved_port
 from tests.support.waiting import until
 
 SECRET: Final = "whsec_dGhlIGRvY3MgdGVzdHMgb2Ygc3V0cm8tcG9sbGVy"
 KEY: Final = "sk_docs_0123456789"
 SPEED: Final = float(os.environ.get("DOCS_SPEED", "20"))
+ENDLESS: Final = 1e9
 API_AND_SINK: Final = (
     "SUTRO_API_URL",
     "SUTRO_API_KEY",
@@ -85,12 +91,33 @@ async def alone(world: World, _api: Simulator) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def at_a_customer(world: World, api: Simulator) -> AsyncIterator[None]:
-    """Simulate the deployment https://YOUR-HOST, with a job that fails and one that succeeds."""
+    """Simulate the deployment https://YOUR-HOST, with a job that fails and one that succeeds.
+
+    Each ends a while after a command has shown that it runs, and not before.
+    """
     world.shown["https://YOUR-HOST"] = world.environment["SUTRO_API_URL"]
-    for script, seconds in ((demo_jobs(6)[1], 8.0), (demo_jobs(6)[5], 15.0)):
-        api.add(replace(script, queue_seconds=0.0, run_seconds=seconds * SPEED))
-    async with alone(world, api):
+    fails, succeeds = demo_jobs(6)[1], demo_jobs(6)[5]
+    for script in (fails, succeeds):
+        api.add(replace(script, queue_seconds=0.0, run_seconds=ENDLESS))
+    async with alone(world, api), anyio.create_task_group() as ends:
+        ends.start_soon(_end_once_shown, world, api, fails.job_id, f"job_id={fails.job_id} ")
+        ends.start_soon(_end_once_shown, world, api, succeeds.job_id, "job-6 .* RUNNING\n")
         yield
+        ends.cancel_scope.cancel()
+
+
+async def _end_once_shown(world: World, api: Simulator, job_id: str, shown: str) -> None:
+    """End a job one second after a command has printed a text."""
+    outputs = world.folder.parent / "outputs"
+
+    def is_shown() -> bool:
+        return any(re.search(shown, path.read_text("utf-8")) for path in outputs.glob("*"))
+
+    await until(is_shown, within=ENDLESS)
+    job = api.find(job_id)
+    assert job
+    seconds = (api.now() + 1.0 - job.created) * SPEED
+    api._jobs[job_id] = replace(job, script=replace(job.script, run_seconds=seconds))
 
 
 @asynccontextmanager
@@ -111,7 +138,7 @@ async def after_a_410(world: World, api: Simulator) -> AsyncIterator[None]:
     """
     world.status = 410
     async with simulated(world, api), running(world):
-        await until(lambda: _dead_letters(world.environment["POLLER_LISTEN"]) == 6, within=60.0)
+        await until(lambda: _dead_letters(world.environment["POLLER_LISTEN"]) == 6)
         world.status = 204
         yield
 
@@ -151,7 +178,7 @@ async def running(world: World) -> AsyncIterator[None]:
             stderr=out,
         )
     try:
-        await until(lambda: process.returncode is not None or _is_ready(address), within=60.0)
+        await until(lambda: process.returncode is not None or _is_ready(address))
         assert process.returncode is None, log.read_text()
         yield
     finally:
@@ -165,9 +192,10 @@ async def running(world: World) -> AsyncIterator[None]:
 async def a_world(command: Path, folder: Path, setting: Setting) -> AsyncIterator[World]:
     """Open a world; what runs in it does not outlive this block."""
     folder.mkdir()  # noqa: ASYNC240 - at once
-    port, other, third = _free_ports(3)
     api = Simulator(key=KEY, speed=SPEED)
-    async with serve(api) as api_url:
+    async with AsyncExitStack() as stack:
+        port, other, third = (stack.enter_context(reserved_port()) for _ in range(3))
+        api_url = await stack.enter_async_context(serve(api))
         world = World(
             folder=folder,
             command=command,
@@ -215,12 +243,12 @@ async def _listening(world: World) -> AsyncIterator[str]:
 
 
 def _dead_letters(address: str) -> int:
-    with urlopen(f"http://{address}/v1/sinks", timeout=5.0) as response:
+    with urlopen(f"http://{address}/v1/sinks", timeout=60.0) as response:
         return sum(sink["dead"] for sink in json.load(response)["sinks"])
 
 
 def _is_ready(address: str) -> bool:
-    with suppress(OSError), urlopen(f"http://{address}/readyz", timeout=5.0) as response:
+    with suppress(OSError), urlopen(f"http://{address}/readyz", timeout=60.0) as response:
         return response.status == HTTPStatus.OK
     return False
 
@@ -229,13 +257,3 @@ def _replaced(text: str, words: Mapping[str, str]) -> str:
     for word, other in sorted(words.items(), key=lambda item: -len(item[0])):
         text = text.replace(word, other)
     return text
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return free ports that the system gives to nobody who wants just any."""
-    found: set[int] = set()
-    while len(found) < count:
-        port = random.randrange(20_000, 32_000)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            found.add(port)
-    return [*found]
