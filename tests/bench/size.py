@@ -69,10 +69,10 @@ HOW: Final = f"""\
 A database with {JOBS:,} jobs that ended within the last 399 days, and {PENDING:,} events for a
 webhook that cannot be reached, beside {DEAD:,} dead letters. When the daemon starts, the file is
 not in the page cache. Wall and CPU time of a start go from the start of the process to `READY=1`.
-Then `/livez` is requested all the time, for {WATCHED_SECONDS:.0f} s, in which the file is checked
-and old rows are deleted, and while the API is queried. Memory is the highest resident memory, minus
-that of the same daemon with one job and one event. The figure of a query is the CPU time of the
-daemon, or of the command with the start of Python."""
+Then `/livez` is requested all the time, for {WATCHED_SECONDS:.0f} s, in which old rows are deleted,
+while the API is queried, and until the file and the kept counts are checked. Memory is the highest
+resident memory, minus that of the same daemon with one job and one event. The figure of a query is
+the CPU time of the daemon, or of the command with the start of Python."""
 
 
 class UnixConnection(HTTPConnection):
@@ -163,6 +163,7 @@ def measure(program: Program, folder: Path) -> Measured:
         used = running.cpu_seconds - used
         queries = {f"`GET {path}`": _request(running, api, path) for path in PATHS}
         queries |= {f"`{verb}`": _command(program.variables, verb) for verb in VERBS}
+        _wait_for_check(running, folder / "out")
         peak = running.peak_mib
     return Measured(
         start=start,
@@ -171,6 +172,13 @@ def measure(program: Program, folder: Path) -> Measured:
         peak_mib=peak,
         queries=queries,
     )
+
+
+def _wait_for_check(running: Running, out: Path) -> None:
+    """Wait until the log has the end of the check of the database."""
+    while "store.check_completed" not in out.read_text("utf-8"):
+        assert running.process.poll() is None
+        time.sleep(PROBE_INTERVAL)
 
 
 def _request(running: Running, api: Path, path: str) -> float:

@@ -2,6 +2,8 @@
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -16,9 +18,12 @@ from poller.core.job_status import JobStatus
 from poller.core.outbox import WriteBatch
 from poller.core.state import Phase
 from poller.store import integrity
+from poller.store.connection import connect
 from poller.store.quarantine import quarantine
+from poller.store.recount import find_wrong
 from poller.store.sqlite import SqliteStore
 from tests.support.fakes import ended
+from tests.support.large_database import Contents, make_large_database
 from tests.support.store_builders import NOON, ManualClock, a_state, a_store, an_event, event_ids
 
 PAGE = 4096
@@ -205,6 +210,59 @@ async def test_wrong_counts_are_reported_and_corrected(
     assert [line["wrong"] for line in lines if line["event"] == "store.miscounted"] == [wrong]
     with closing(sqlite3.connect(left)) as db:
         assert kept == [db.execute(f"SELECT * FROM {table}").fetchall() for table in KEPT_IN]
+
+
+VERIFY_IN = """
+import sys
+from pathlib import Path
+from poller.store.connection import connect
+from poller.store.recount import count_again, find_wrong
+
+db = connect(Path(sys.argv[1]), "rw")
+db.execute(f"PRAGMA hard_heap_limit = {sys.argv[2]}")
+wrong = find_wrong(db)
+db.execute("BEGIN")
+count_again(db)
+print(wrong, find_wrong(connect(Path(sys.argv[1]), "ro")))
+"""
+"""A program that verifies a database and counts again, with a limit of SQLite's memory."""
+
+
+def test_verification_needs_little_memory(path: Path) -> None:
+    """The memory for it does not grow with the history, and 60,000 jobs do not fit into 8 MiB."""
+    make_large_database(path, Contents(jobs=60_000))
+
+    command = [sys.executable, "-c", VERIFY_IN, str(path), str(8 << 20)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+    assert (ended.stdout, ended.stderr) == ("[] []\n", "")
+
+
+@pytest.mark.parametrize(("key", "day"), [("'other'", "day"), ("key", "''"), ("key", "'2024'")])
+def test_sums_of_no_job_are_wrong(path: Path, key: str, day: str) -> None:
+    """A sum for which there is no job is found, on whichever day it is."""
+    make_large_database(path, Contents(jobs=10))
+
+    with closing(connect(path, "rw")) as db:
+        assert find_wrong(db) == []
+        row = f"kind, {key}, {day}, jobs, input_tokens, output_tokens, cost_unknown, dollars"
+        db.execute(f"INSERT INTO job_sums SELECT {row}, trillionths FROM job_sums LIMIT 1")
+        assert find_wrong(db) == ["costs"]
+
+
+def test_times_that_are_no_dates_are_verified(path: Path) -> None:
+    """Jobs whose end has an odd time have sums too, which are right."""
+    make_large_database(path, Contents(jobs=6))
+
+    with closing(connect(path, "rw")) as db:
+        for number, time in enumerate(["", "2", "2024-01", "2024-01-15", "2024-01-15Z", "soon"], 1):
+            change = "job = json_set(job, '$.datetime_completed', ?)"
+            job_id = f"job-{number:08}"
+            assert db.execute(f"UPDATE jobs SET {change} WHERE job_id = ?", (time, job_id)).rowcount
+        assert len(db.execute("SELECT DISTINCT day FROM job_sums WHERE jobs").fetchall()) == 5
+        assert find_wrong(db) == []
+        db.execute("UPDATE job_sums SET dollars = dollars + 1 WHERE day = '2'")
+        assert find_wrong(db) == ["costs"]
 
 
 async def test_replaced_file_is_checked(path: Path, now: ManualClock) -> None:
