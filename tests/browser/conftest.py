@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.support.waiting import PATIENCE_SECONDS
+
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
@@ -29,6 +31,7 @@ async def browser() -> AsyncIterator["Browser"]:
 async def page(browser: "Browser") -> AsyncIterator["Page"]:
     """Return an empty page of the browser. Nothing may fail in it, and no rule be broken."""
     page = await browser.new_page()
+    page.set_default_timeout(PATIENCE_SECONDS * 1_000)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda line: errors.append(line.text) if "Policy" in line.text else None)

@@ -1,5 +1,6 @@
 """The pages in a real browser: live, with and without JavaScript, and for everyone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from playwright.async_api import Browser, Page, expect
 from poller.sutro.simulator.script import JobScript
 from tests.support.api_server import live_daemon
 from tests.support.secret_canaries import TOKEN
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.browser]
+
+expect.set_options(timeout=PATIENCE_SECONDS * 1_000)
 
 RUNS = JobScript(job_id="job-1", name="Runs", queue_seconds=0.0, run_seconds=1e5)
 FAILS = JobScript(
@@ -28,7 +31,7 @@ HOSTILE = JobScript(
 
 async def test_page_shows_the_end_of_a_job_live(tmp_path: Path, page: Page):
     """The end of a job is shown without a reload, and what the reader does is kept."""
-    ends = JobScript(job_id="job-2", name="Ends", queue_seconds=0.0, run_seconds=3.0)
+    ends = replace(RUNS, job_id="job-2", name="Ends")
     async with live_daemon(tmp_path, RUNS, ends, POLLER_JOB_IDS="job-1,job-2,job-9") as daemon:
         await daemon.wait_for_job("job-2", "RUNNING")
         await page.goto(daemon.url)
@@ -40,8 +43,10 @@ async def test_page_shows_the_end_of_a_job_live(tmp_path: Path, page: Page):
         link = page.locator("#active a", has_text="Runs")
         await link.focus()
         daemon.api.add(JobScript(job_id="job-9", queue_seconds=0.0, run_seconds=1e5))
+        daemon.api.remove("job-2")  # it ends now
+        daemon.api.add(replace(ends, run_seconds=0.0))
 
-        await expect(page.locator("#ended")).to_contain_text("Ends", timeout=20_000)
+        await expect(page.locator("#ended")).to_contain_text("Ends")
         await expect(page.locator("#active")).not_to_contain_text("Ends")
         assert await page.evaluate("window.isSame")
         assert await page.locator("#name").input_value() == "typed"

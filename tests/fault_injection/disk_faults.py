@@ -119,11 +119,11 @@ def _mounted(disk: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", "--lazy", disk], check=True, timeout=30)
+        subprocess.run(["umount", "--lazy", disk], check=True, timeout=120)
 
 
 def _mount(*words: str | Path) -> None:
-    subprocess.run(["mount", *words], check=True, timeout=30)
+    subprocess.run(["mount", *words], check=True, timeout=120)
 
 
 ANY_USER: Final[Mapping[str, FaultSetup]] = {

@@ -16,6 +16,8 @@ import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from tests.support.waiting import PATIENCE_SECONDS
+
 FORKER_SCRIPT: Final = Path(__file__).parents[1] / "support/forked_process.py"
 MAX_REPORTED: Final = 12
 """Number of violations that a failing test prints."""
@@ -73,7 +75,7 @@ class ForkedProcess:
             with suppress(ProcessLookupError):  # the report of its end is not read yet
                 os.kill(self.pid, number)
 
-    async def end(self, *, within: float = 30.0) -> int:
+    async def end(self, *, within: float = PATIENCE_SECONDS) -> int:
         """Wait for its end and return the exit code; that of a signal is negative."""
         with anyio.fail_after(within):
             await self.exited.wait()
@@ -119,7 +121,7 @@ class ProcessForker:
         self._outputs.append(output)
         assert self.process.stdin
         await self.process.stdin.send(json.dumps(order | {"output": str(output)}).encode() + b"\n")
-        with anyio.fail_after(30.0):
+        with anyio.fail_after(PATIENCE_SECONDS):
             while not self._started:
                 self._reported = anyio.Event()
                 await self._reported.wait()

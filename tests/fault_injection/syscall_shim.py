@@ -28,7 +28,7 @@ def compiled(root: Path, source: Path = SOURCE) -> Path:
     with (root / f"{source.stem}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not library.exists():
-            subprocess.run([*GCC, "-o", str(library), str(source)], check=True, timeout=120)
+            subprocess.run([*GCC, "-o", str(library), str(source)], check=True, timeout=300)
     return library
 
 

@@ -99,7 +99,7 @@ class TracedRun:
         if not self.is_over:
             with suppress(ProcessLookupError):  # an injected SIGKILL was faster
                 os.kill(int(self.trace.read_text("ascii").split(maxsplit=1)[0]), signal.SIGTERM)
-        with anyio.fail_after(15.0):
+        with anyio.fail_after(120.0):
             return await self.strace.wait()
 
 

@@ -32,7 +32,7 @@ PROMISE: Final = (
 )
 MAX_GAP: Final = 1.0
 """Seconds between two polls of jobs with an interval of 0.1 s, without the machine's lateness."""
-RECOVERY_SECONDS: Final = 20.0
+RECOVERY_SECONDS: Final = 120.0
 """Seconds in which every event must arrive: the first retry delays, on a slow machine."""
 
 pytestmark = [

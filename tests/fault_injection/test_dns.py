@@ -138,7 +138,7 @@ async def namespace(
 
 def slow_resolver(etc: Path) -> None:
     """Have look-ups wait for long, so that those of silent name servers hang."""
-    conf = f"nameserver {RESOLVER}\noptions timeout:12 attempts:1\n"
+    conf = f"nameserver {RESOLVER}\noptions timeout:30 attempts:1\n"
     (etc / "resolv.conf").write_text(conf, "utf-8")
 
 
@@ -155,7 +155,7 @@ async def test_dns_failures_cost_no_threads(command: Path, tmp_path: Path):
             await anyio.sleep(3.0)
             thread_counts.append(threads(child))
         dns.mode, failed = "good", dns.queries
-        await until(lambda: world.servers.is_reported, within=90.0)
+        await until(lambda: world.servers.is_reported)
         code = await child.stop()
 
     violations = [f"threads: {thread_counts}"] if max(thread_counts) > thread_counts[0] + 1 else []
@@ -172,7 +172,7 @@ async def test_dns_hung_lookup_delays_no_exit(command: Path, tmp_path: Path, arg
             await until(lambda: world.dns.queries)
             if arguments == ["run"]:
                 process.send_signal(signal.SIGTERM)
-            with anyio.fail_after(8.0):
+            with anyio.fail_after(25.0):
                 code = await process.wait()
 
     assert code == (0 if arguments == ["run"] else TIMED_OUT)
@@ -187,8 +187,8 @@ async def test_dns_dead_names_hold_up_no_other(command: Path, tmp_path: Path):
         dead = {f"POLLER_WEBHOOK_{name.upper()}_URL": f"http://dead.{name}/" for name in names}
         sinks = ",".join(f"webhook.{name}" for name in names)
         child = await world.start(POLLER_SINKS=f"{sinks},webhook", **dead)
-        await until(lambda: world.servers.is_reported, within=10.0)
-        await until(lambda: threads(child) > len(names), within=5.0)
+        await until(lambda: world.servers.is_reported, within=25.0)
+        await until(lambda: threads(child) > len(names))
         assert "does not resolve" not in child.text  # all of them hang still
         await child.kill()
 
@@ -228,7 +228,7 @@ async def test_dns_change_of_the_name_servers(
         child = await world.start()
         await world.failed(child, "does not resolve")
         change(world)
-        await until(lambda: world.servers.is_reported, within=10.0)
+        await until(lambda: world.servers.is_reported)
         await child.kill()
 
 
@@ -239,7 +239,7 @@ async def test_dns_new_name(command: Path, tmp_path: Path):
         child = await world.start()
         await world.failed(child, "does not resolve")
         world.dns.mode = "good"
-        await until(lambda: world.servers.is_reported, within=10.0)
+        await until(lambda: world.servers.is_reported)
         await child.kill()
 
 
@@ -260,7 +260,7 @@ async def test_dns_addresses_of_the_hosts_file(command: Path, tmp_path: Path):
         with socket.create_server(("127.77.0.2", port)) as stranger:
             stranger.setblocking(False)
             child = await world.start()
-            await until(lambda: world.servers.is_reported, within=10.0)
+            await until(lambda: world.servers.is_reported)
             await child.kill()
             with pytest.raises(BlockingIOError):
                 stranger.accept()

@@ -53,7 +53,7 @@ CALLS_A_RUN: Final = {"write": 25, "pwrite": 90, "fsync": 9, "change": 4, "send"
 """The number of calls of a kind that most runs make."""
 
 CONCURRENT_RUNS: Final = 4
-RUN_TIMEOUT: Final = 20.0
+RUN_TIMEOUT: Final = 120.0
 
 
 @dataclass(slots=True)

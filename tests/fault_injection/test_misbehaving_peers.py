@@ -44,7 +44,7 @@ PROMISE = (
 REQUEST_TIMEOUT: Final = 2.0
 """Seconds that one request may take."""
 
-DEADLINE_TOLERANCE: Final = 0.5
+DEADLINE_TOLERANCE: Final = 4.0
 """Seconds by which a request may exceed that, without the lateness of the machine."""
 
 GIVE_UP: Final = 10.0

@@ -97,8 +97,8 @@ async def run_scenario(
             servers.add(f"job-{number}-{job}", OUTCOMES[job % len(OUTCOMES)])
         trace, variables = folder / f"{number}.trace", environment(servers, store, **SERIAL_POLLS)
         async with tracing(command, variables, trace, killed_at=killed_at) as run:
-            with anyio.move_on_after(30.0):
-                await until(lambda run=run: servers.is_reported or run.is_over, within=60.0)
+            with anyio.move_on_after(120.0):
+                await until(lambda run=run: servers.is_reported or run.is_over, within=240.0)
             is_well = await run.stop() == 0
         steps += Reader(store).steps(trace)
         if is_well:

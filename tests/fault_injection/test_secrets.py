@@ -1,7 +1,6 @@
 """No secret is in any output or file; these tests provoke what would show one."""
 
 import json
-import socket
 import ssl
 from pathlib import Path
 from urllib.parse import quote
@@ -16,6 +15,7 @@ from poller.wiring import build_client, build_http
 from tests.fault_injection.harness import process_forker, tally
 from tests.support.daemon_process import Daemon, Place
 from tests.support.plugin_packages import a_plugin
+from tests.support.ports import CLOSED_URL
 from tests.support.secret_canaries import (
     CANARIES,
     HEADER,
@@ -212,20 +212,14 @@ async def test_commands_print_no_secret(place: Place, kind: str):
             child = await forker.start(
                 environment, output, *verb.split(), *(EXTRA_ARGUMENTS.get(verb[:4], ()))
             )
-            await child.end(within=30.0)
+            await child.end()
 
     assert output.stat().st_size > 1_000
     tally(PROMISE, cases=len(VERBS), violations=leaks(place.folder))
 
 
-def unused_address() -> str:
-    """Return a host and port on this machine where nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return f"127.0.0.1:{taken.getsockname()[1]}"
-
-
 BEHIND_PROXY = {
-    "POLLER_PROXY": f"http://me:{quote(PASSWORD, safe='')}@{unused_address()}",
+    "POLLER_PROXY": f"http://me:{quote(PASSWORD, safe='')}@{CLOSED_URL.removeprefix('http://')}",
     "SUTRO_API_URL": "https://sutro.invalid",
     "POLLER_WEBHOOK_URL": f"https://hooks.invalid{PATH}",
 }

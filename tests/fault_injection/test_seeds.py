@@ -46,7 +46,7 @@ def patched_copy(patch: Path, folder: Path) -> Path:
     """Copy the project and apply a patch to the copy; a stale patch is an error."""
     copy = folder / "project"
     shutil.copytree(PROJECT, copy, ignore=NOT_COPIED)
-    subprocess.run(["git", "apply", str(patch)], cwd=copy, check=True, timeout=30)
+    subprocess.run(["git", "apply", str(patch)], cwd=copy, check=True, timeout=120)
     return copy
 
 

@@ -58,7 +58,7 @@ class StateLossRun:
         polls = len(self.servers.polls)
         self.begins.append(now())
         child = await self.forker.start(variables, self.folder / "log")
-        await until(lambda: len(self.servers.polls) > polls or child.code is not None, within=60.0)
+        await until(lambda: len(self.servers.polls) > polls or child.code is not None)
         assert child.code is None
         return child
 
@@ -74,8 +74,10 @@ class StateLossRun:
         """Run a last daemon until every event is sent, and return its exit code."""
         job_ids = watched(self.servers)
         child = await self.start_daemon()
-        with anyio.move_on_after(30.0):
-            await until(lambda: is_all_sent(self.store, watched=job_ids, url=self.url), within=60.0)
+        with anyio.move_on_after(120.0):
+            await until(
+                lambda: is_all_sent(self.store, watched=job_ids, url=self.url), within=240.0
+            )
         return await child.stop()
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -19,6 +18,7 @@ from aiohttp import web
 from poller.sutro.simulator.script import JobScript
 from tests.docs.markdown import ROOT
 from tests.support.daemon_process import Place, a_place
+from tests.support.ports import reserved_port
 from tests.support.running_app import served
 from tests.support.waiting import until
 
@@ -144,8 +144,7 @@ async def _start_prometheus(
 
 async def _start(stack: AsyncExitStack, command: list[str]) -> str:
     """Start a program at a free port, end it with the stack, and return its address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{stack.enter_context(reserved_port())}"
     process = await anyio.open_process(
         [*command, f"--web.listen-address={address}"],
         stdin=subprocess.DEVNULL,

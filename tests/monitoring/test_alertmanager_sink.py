@@ -122,7 +122,7 @@ async def test_alert_of_a_job_fires_once_and_is_resolved(manager: Manager):
 
 async def test_alert_that_nothing_resolves_ends_by_itself(manager: Manager):
     """The alert of a job that failed long ago fires for RESOLVE_AFTER, counted from now."""
-    async with KIND.open(settings(manager, resolve_after=5.0), SinkContext()) as sink:
+    async with KIND.open(settings(manager, resolve_after=15.0), SinkContext()) as sink:
         await sink.send(sample_delivery("job.failed"))
         await manager.reported("firing", "resolved")
 

@@ -139,7 +139,7 @@ def promtool(folder: Path, *tests: tuple[Mapping[str, str], list[dict[str, Any]]
     path = folder / "test.yml"
     path.write_text(json.dumps(document), "utf-8")
     command = ["promtool", "test", "rules", path]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
     return "" if ended.returncode == 0 else ended.stdout + ended.stderr
 
 

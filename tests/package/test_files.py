@@ -25,7 +25,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 def output(*words: object) -> str:
     """Return what a program prints."""
     command = [str(word) for word in words]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -65,6 +65,6 @@ def test_man_page_is_well_formed(command: Path):
     """Groff formats the page without a warning."""
     page = command.parents[1] / "share" / "man" / "man1" / "sutro-poller.1"
     words = ["groff", "-man", "-ww", "-Tutf8", "-z", str(page)]
-    formatted = subprocess.run(words, check=True, capture_output=True, text=True, timeout=60)
+    formatted = subprocess.run(words, check=True, capture_output=True, text=True, timeout=120)
 
     assert formatted.stderr == ""

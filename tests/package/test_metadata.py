@@ -21,7 +21,7 @@ SECTIONS: Final = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Securi
 def test_pyroma_rates_the_package_10():
     """Pyroma finds nothing that the metadata lacks."""
     command = [sys.executable, "-m", "pyroma", str(PROJECT)]
-    rated = subprocess.run(command, capture_output=True, check=False, text=True, timeout=120)
+    rated = subprocess.run(command, capture_output=True, check=False, text=True, timeout=300)
 
     assert "Final rating: 10/10" in rated.stdout, rated
 

@@ -16,7 +16,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the unpacked source distribution of this tree."""
     folder = tmp_path_factory.mktemp("sdist")
     command = ["-m", "build", "--sdist", "--no-isolation", "--outdir", str(folder), str(PROJECT)]
-    subprocess.run([sys.executable, *command], check=True, capture_output=True, timeout=120)
+    subprocess.run([sys.executable, *command], check=True, capture_output=True, timeout=300)
     (archive,) = folder.glob("*.tar.gz")
     with tarfile.open(archive) as packed:
         packed.extractall(folder, filter="data")
@@ -28,7 +28,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sdist_has_every_file(sdist: Path):
     """The source distribution has each file of the repository, and its metadata."""
     listing = ["git", "-C", PROJECT, "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(listing, check=True, capture_output=True, text=True, timeout=60)
+    listed = subprocess.run(listing, check=True, capture_output=True, text=True, timeout=120)
     files = {path for path in listed.stdout.splitlines() if (PROJECT / path).exists()}
     packed = {path.relative_to(sdist).as_posix() for path in sdist.rglob("*") if path.is_file()}
 
