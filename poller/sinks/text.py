@@ -29,7 +29,7 @@ HEADLINES: Final = {
     "job.settled": "{job}: late fields have arrived",
     "job.missing": "{job} is missing: the API no longer knows it",
     "job.found": "{job} was missing and is back",
-    "job.unrecognised": "{job} seems to have ended, but its status is not an end",
+    "job.unrecognised": "{job} seems to have ended, but its status {status} is not an end",
     "job.cost_over_estimate": "{job} cost more than its estimate{share}",
     "poller.auth_failed": "{deployment} rejects the API key: no job is being watched",
     "poller.auth_recovered": "{deployment} accepts the API key again",
@@ -113,9 +113,8 @@ def describe(event: Event, job_url: str | None = None) -> Message:
     seconds, job_id = data.get("run_seconds"), job.get("job_id")
     after = "" if seconds is None else f" after {format_duration(seconds)}"
     headline = HEADLINES.get(event.type, f"{event.type}: {{job}}")  # of an earlier version
-    title = headline.format_map(
-        {**data, "job": job_label(job), "after": after, "share": _share(job)}
-    )
+    words = {"job": job_label(job), "after": after, "share": _share(job)}
+    title = headline.format_map({**data, **words, "status": job.get("status")})
     is_test = data.get("test") and event.type != DaemonEventType.TEST
     return Message(
         tone=TONES.get(event.type, Tone.NEUTRAL),

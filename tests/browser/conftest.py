@@ -12,7 +12,7 @@ from tests.support.waiting import PATIENCE_SECONDS
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
-collect_ignore = [] if find_spec("playwright") else ["test_page.py"]
+collect_ignore = [] if find_spec("playwright") else ["test_messages.py", "test_page.py"]
 """`make test-browser` installs it; the other tests do without."""
 
 CHROMIUM: Final = Path("/usr/bin/chromium")

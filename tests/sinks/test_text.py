@@ -74,6 +74,13 @@ def test_message_of_a_failure():
     assert found.facts[:2] == (("Cost", "unknown"), ("Tokens", "unknown in, unknown out"))
 
 
+def test_message_of_an_unrecognised_job_has_its_status():
+    """A status that is not known is in the message, in the API's word."""
+    found = message("job.unrecognised", status="ARCHIVED")
+
+    assert found.title == "job-1 seems to have ended, but its status ARCHIVED is not an end"
+
+
 def test_message_of_a_type_of_an_earlier_version():
     """A pending event whose type no longer exists is shown with its type."""
     event = replace(an_event("job.succeeded"), type="job.cost_settled")

@@ -9,6 +9,9 @@ import pytest
 
 TYPESCRIPT: Final = "typescript@5"
 STANDARD_WEBHOOKS: Final = "standardwebhooks@1"
+ADAPTIVE_CARDS: Final = "adaptivecards@3"
+"""Microsoft's own renderer of the cards that Teams shows."""
+ROBOTO: Final = "@fontsource/roboto@5"
 
 needs_npm = pytest.mark.skipif(
     not shutil.which("npm"), reason="npm is not installed: apt-get install nodejs npm"
