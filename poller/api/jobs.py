@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from poller.api.context import ApiContext
 from poller.api.models import (
@@ -19,6 +20,7 @@ from poller.api.models import (
     parse_cursor,
 )
 from poller.api.problems import Problem
+from poller.core.state import Phase
 from poller.store.filters import EventFilter, Row
 from poller.store.pagination import jobs_page, watched_page
 
@@ -48,6 +50,28 @@ class NewJobs(StrictModel):
     ] = Field(examples=[["job-12345"]])
 
 
+class JobClass(ResponseModel):
+    """The ended jobs that a job is compared with; null is no condition."""
+
+    model: str | None
+    min_rows: int | None
+    max_rows: int | None
+    priority: int | None
+
+
+Basis = TypedDict("Basis", {"class": JobClass, "samples": Annotated[int, Field(ge=20)]})
+
+
+class ExpectedEnd(ResponseModel):
+    """The times by which half, and 95 %, of the jobs like this one end."""
+
+    p50: UtcTime
+    p95: UtcTime
+    basis: Basis = Field(
+        description="The ended jobs of a class that took longer than this job has so far"
+    )
+
+
 class Job(ResponseModel):
     """A job that is or was watched."""
 
@@ -61,6 +85,9 @@ class Job(ResponseModel):
     )
     changed_at: UtcTime | None
     deployment: str | None
+    expected_end: ExpectedEnd | None = Field(
+        description="Null for a job that has ended, and without 20 ended jobs to compare it with"
+    )
     job: dict[str, Any] | None = Field(
         description="The job object as last recorded, without prompts and schemas"
     )
@@ -139,8 +166,13 @@ async def remove_job(context: ApiContext, job_id: JobId) -> None:
 
 def _job(row: Row, context: ApiContext) -> Job:
     job_id = row["job_id"]
+    tracker = context.daemon.watcher.tracker
+    expected = None
+    if row["state"] != Phase.MISSING.name:
+        expected = tracker.history.expected_end_of(row["job"], context.clock.now())
     return Job.of_row(
         row,
+        expected_end=expected and expected.as_dict(),
         watched_by=context.watchlist.sources(job_id),
         not_found=context.daemon.watcher.is_not_found(job_id),
     )

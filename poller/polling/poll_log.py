@@ -9,7 +9,7 @@ from poller.core.errors import NotFound, PollError, Rejected, StoreUnavailable
 from poller.core.jobs import Job
 from poller.core.state import Anomaly, JobState, Phase
 from poller.polling.hysteresis import Hysteresis
-from poller.polling.tracker import AppliedObservation
+from poller.polling.observations import AppliedObservation
 from poller.runtime.log_throttle import LogThrottle
 from poller.runtime.retrying import log_store_error
 from poller.sutro.port import Observation

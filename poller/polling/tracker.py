@@ -5,20 +5,23 @@ again before anything more is decided about those jobs, and counts what was writ
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from dataclasses import replace
+from typing import Final
 
 import structlog
 
 from poller.core.auth_notice import AUTH_FLAG, AuthNotice
 from poller.core.counters import Counters
 from poller.core.detection_lag import Detection
+from poller.core.duration_history import DurationHistory
 from poller.core.errors import StoreUnavailable
-from poller.core.events import DaemonEventType, Event, EventOrigin, daemon_event, job_event
+from poller.core.events import DaemonEventType, EventOrigin, daemon_event, job_event
 from poller.core.jobs import Job
 from poller.core.lifecycle import decide
 from poller.core.outbox import WriteBatch
-from poller.core.state import Decision, JobState, LifecyclePolicy, Phase, Signal
+from poller.core.state import JobState, LifecyclePolicy, Phase
+from poller.polling.history import load_history
+from poller.polling.observations import AppliedObservation, PendingObservation, UnknownOutcome
 from poller.runtime.clock import Clock
 from poller.store import Store
 
@@ -28,36 +31,6 @@ REASONS: Final = {
 }
 
 log = structlog.get_logger()
-
-
-class PendingObservation(NamedTuple):
-    """An input of `decide`.
-
-    `last_seen_at` is when the last poll was begun that showed the job, not at its end.
-    """
-
-    job_id: str
-    result: Job | Signal
-    last_seen_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AppliedObservation:
-    """The effect of one observation. `decision` is None when deciding failed, by a bug of ours."""
-
-    job_id: str
-    before: JobState
-    result: Job | Signal
-    decision: Decision | None
-    detection: Detection
-    events: Sequence[Event] = ()
-
-
-class UnknownOutcome(NamedTuple):
-    """A state that may have been written, and the changes that have led to it."""
-
-    state: JobState
-    changes: Sequence[AppliedObservation]
 
 
 class JobTracker:
@@ -84,6 +57,7 @@ class JobTracker:
         self.clock = clock
         self._wake = wake
         self._counts = counts or Counters()
+        self.history = DurationHistory()
         self._states: dict[str, JobState] = {}
         self.unconfirmed: set[str] = set()
         self._stale: dict[str, UnknownOutcome] = {}
@@ -131,6 +105,10 @@ class JobTracker:
                 self._counts.add_model(state.job)
         self.unconfirmed.update(job_id for job_id, state in added.items() if state.is_given_up)
         return list(added.values())
+
+    async def load_history(self) -> None:
+        """Load how long the jobs took that ended before this process was started."""
+        await load_history(self.history, self._store)
 
     async def unfinished(self) -> list[str]:
         """Return the ids of recorded jobs that have not ended. Raises StoreUnavailable."""
@@ -265,6 +243,7 @@ class JobTracker:
                 self._counts.add_model(change.result)
             if change.decision:
                 self._counts.record_events(change.decision.drafts, change.detection)
+                self.history.add_ended(change.decision.drafts)
 
     def _decide(
         self, seen: PendingObservation, drafts: dict[str, JobState], now: float, clock_skew: float

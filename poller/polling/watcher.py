@@ -19,11 +19,13 @@ from poller.core.jobs import Job
 from poller.core.lifecycle import Effect, effect_of
 from poller.core.pacing import QUARANTINE_SECONDS, PollPolicy, Random
 from poller.core.state import Phase, Signal
+from poller.polling.deadlines import keep_deadlines
 from poller.polling.discovery import DiscoveredJobs
 from poller.polling.missing_guard import GUARD_JOBS, MissingGuard
+from poller.polling.observations import PendingObservation
 from poller.polling.poll_log import PollLog
 from poller.polling.scheduler import PollScheduler
-from poller.polling.tracker import JobTracker, PendingObservation
+from poller.polling.tracker import JobTracker
 from poller.polling.watchlist import JobIds
 from poller.runtime.liveness import HeartbeatRegistry, MonitoredLock
 from poller.runtime.retrying import STORE_RETRY_INTERVAL, until_available
@@ -104,7 +106,9 @@ class Watcher:
     async def run(self) -> None:
         """Poll the watched jobs whenever they are due."""
         async with anyio.create_task_group() as workers:
-            workers.start_soon(self._keep_deadlines, name="deadlines")
+            workers.start_soon(self.tracker.load_history, name="history")
+            keep = partial(keep_deadlines, self._scheduler, self._deadline_heartbeat)
+            workers.start_soon(keep, self.ingest, name="deadlines")
             for number in range(self._concurrency):
                 workers.start_soon(self._poll_loop, name=f"poll {number}")
 
@@ -197,14 +201,6 @@ class Watcher:
                     self._poll_log.log_lateness(self.lateness_ratio)
                     self._polling_heartbeat.beat(MAX_REQUEST_SECONDS)  # until the next worker's
                     return request
-
-    async def _keep_deadlines(self) -> None:
-        """End the settling of jobs in time, whether or not the API responds."""
-        while True:
-            self._deadline_heartbeat.beat()
-            if job_ids := await self._scheduler.wait_for_deadlines():
-                now = self._now()
-                await self.ingest([Observation(job_id, now, Signal.TIMER) for job_id in job_ids])
 
     async def ingest(self, observations: Sequence[Observation]) -> None:
         """Apply observations, together with those that have arrived meanwhile."""

@@ -14,6 +14,7 @@ from poller.core.state import JobState
 
 if TYPE_CHECKING:
     from poller.store.admin import StoreAdmin
+    from poller.store.past_jobs import EndCursor, PastJobs
 
 SINK_DISABLED: Final = "the sink was disabled"
 SINK_UNCONFIGURED: Final = "the sink was removed from the configuration"
@@ -67,6 +68,12 @@ class Store(Protocol):
 
     async def unfinished_ids(self) -> list[str]:
         """Return the ids of all recorded jobs that are not done, or missing for a week."""
+
+    async def past_jobs(self, after: "EndCursor") -> "PastJobs":
+        """Return a portion of the jobs that ended last, with how long they took.
+
+        The newest come first, those of other deployments and of unknown times are left out.
+        """
 
     async def added_ids(self) -> list[str]:
         """Return the ids of the jobs that were added at run time, in the order of addition."""

@@ -13,15 +13,7 @@ from anyio import CapacityLimiter, to_thread
 
 from poller.core.errors import StoreUnavailable
 from poller.core.events import Event
-from poller.core.outbox import (
-    DAY,
-    Delivery,
-    Outcome,
-    Pruned,
-    Retention,
-    SinkBacklog,
-    WriteBatch,
-)
+from poller.core.outbox import DAY, Delivery, Outcome, Pruned, Retention, SinkBacklog, WriteBatch
 from poller.core.pacing import LATE_WATCH_SECONDS, MISSING_SECONDS
 from poller.core.retry import MAX_ABSENCE, MAX_DELIVERY_AGE, MAX_FAILURE_GAP
 from poller.core.routing import Routes
@@ -33,6 +25,7 @@ from poller.store.connection import PORTION, Work
 from poller.store.database import Database
 from poller.store.kept_events import KeptEvents
 from poller.store.maintenance import log_pruned
+from poller.store.past_jobs import EndCursor, PastJobs, read_past_jobs
 from poller.store.rows import event_row, read_backlog, read_delivery, read_state, state_row
 
 T = TypeVar("T")
@@ -99,6 +92,11 @@ class SqliteStore(Store):
     async def unfinished_ids(self) -> list[str]:
         values = self._values(missing_for=MISSING_SECONDS)
         return await self._read(sql.UNFINISHED_IDS, values, lambda row: str(row["job_id"]))
+
+    async def past_jobs(self, after: EndCursor) -> PastJobs:
+        return await self._transact(
+            lambda db: read_past_jobs(db, self._deployment, after), is_read=True
+        )
 
     async def added_ids(self) -> list[str]:
         return await self._read(sql.ADDED_IDS, self._values(), lambda row: str(row["job_id"]))

@@ -12,6 +12,7 @@ from typing import Final
 from tests.bench import (
     events,
     faults,
+    forecast,
     html,
     lag,
     pages,
@@ -37,6 +38,7 @@ CHAPTERS: Final[dict[str, Callable[[int], Chapter]]] = {
     "html": lambda _rounds: html.chapter(),
     "lag": lambda _rounds: lag.chapter(),
     "faults": lambda _rounds: faults.chapter(),
+    "forecast": lambda _rounds: forecast.chapter(),
     "schedules": lambda _rounds: schedules.chapter(),
 }
 

@@ -1,17 +1,25 @@
 """The progress that `wait` shows."""
 
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from io import StringIO
+from pathlib import Path
 
+import anyio
 import pytest
 from rich.console import Console
 
+from poller.cli.expectation import short_text
+from poller.cli.wait.forecast import Forecast
 from poller.cli.wait.progress import Lines, LiveTable, live, progress
-from poller.core.state import JobEventType
+from poller.config import load
+from poller.core.durations import ExpectedEnd, JobClass
+from poller.core.outbox import WriteBatch
+from poller.core.state import JobEventType, Phase
 from poller.polling.waiter import JobResult
 from poller.runtime.clock import Clock
 from tests.support.builders import a_job
+from tests.support.store_builders import ManualClock, a_state, a_store
 
 NOW = datetime(2024, 1, 15, 10, 31, 20, 700_000, tzinfo=UTC)
 CLOCK = Clock(wall=NOW.timestamp)
@@ -169,3 +177,79 @@ def test_progress_in_a_file_is_lines(monkeypatch: pytest.MonkeyPatch):
 
     with progress(CLOCK) as listener:
         assert isinstance(listener, Lines)
+
+
+def test_progress_shows_when_a_job_may_be_expected_to_end(capsys: pytest.CaptureFixture[str]):
+    """What is expected is on the line of a job that runs, and a column of the table."""
+    lines = Lines(lambda _: "12:40, 95 % by 12:55")
+    lines.update([JobResult(job_id="job-1", job=RUNNING)])
+    lines.update([JobResult(job_id="job-1", job=SETTLING, end=JobEventType.SUCCEEDED)])
+    console = Console(file=StringIO(), width=120)
+    table = LiveTable(console, CLOCK, lambda _: "12:40, 95 % by 12:55")
+    table.update([JobResult(job_id="job-1", job=RUNNING), JobResult(job_id="job-2")])
+    console.print(table.draw())
+
+    assert capsys.readouterr().err.splitlines() == [
+        "job-1 RUNNING, expected 12:40, 95 % by 12:55",
+        "job-1 SUCCEEDED",
+    ]
+    shown = [line.split() for line in console.file.getvalue().splitlines()]
+    assert shown[0][-1] == "expected"
+    assert shown[1][-5:] == ["12:40,", "95", "%", "by", "12:55"]
+    assert shown[2] == ["job-2", "-"]
+
+
+@pytest.mark.parametrize(
+    ("p50", "p95", "text"),
+    [
+        ({"minutes": 9}, {"minutes": 24}, "12:40, 95 % by 12:55"),
+        ({"hours": 1}, {"hours": 30}, "13:31, 95 % by Tue 18:31"),
+        ({"days": 7}, {"days": 30}, "22 Jan 12:31, 95 % by 14 Feb 12:31"),
+    ],
+)
+def test_an_expected_end_is_in_local_time(p50: dict, p95: dict, text: str):
+    """Times of today are short, others have the day; all are in the zone of the reader."""
+    now = NOW.astimezone(timezone(timedelta(hours=2)))
+    expected = ExpectedEnd(
+        p50=NOW + timedelta(**p50), p95=NOW + timedelta(**p95), basis=JobClass(), samples=20
+    )
+
+    assert short_text(expected, now) == text
+
+
+def test_a_wait_expects_nothing_without_a_database(tmp_path: Path):
+    """A wait needs no database; one that holds ended jobs shows when a job may end."""
+    settings = {"SUTRO_API_KEY": "sk_x", "POLLER_STORE": str(tmp_path / "none.db")}
+    config = load(settings, for_run=False, is_delivering=False)
+    forecast = Forecast(config, CLOCK)
+    forecast._history.exception(timeout=60.0)
+
+    assert forecast.of(RUNNING) == ""
+
+
+def test_a_wait_reads_the_database_of_a_daemon(tmp_path: Path):
+    """What a daemon of the same deployment has recorded is what a wait compares with."""
+    path = tmp_path / "state.db"
+
+    async def seed() -> None:
+        ends = [
+            a_job(
+                "SUCCEEDED",
+                datetime_created="2024-01-15T08:00:00Z",
+                datetime_started="2024-01-15T08:00:00Z",
+                datetime_completed="2024-01-15T10:00:00Z",
+            )
+        ] * 20
+        states = [
+            a_state(f"job-{n}", phase=Phase.DONE, status=job.status, job=job)
+            for n, job in enumerate(ends, 100)
+        ]
+        async with a_store(path, ManualClock()) as store:
+            await store.write(WriteBatch(states=states))
+
+    anyio.run(seed)
+    settings = {"SUTRO_API_KEY": "sk_x", "POLLER_STORE": str(path)}
+    forecast = Forecast(load(settings, for_run=False, is_delivering=False), CLOCK)
+    forecast._history.exception(timeout=60.0)
+
+    assert "95 % by" in forecast.of(RUNNING)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from poller.core.duration_history import MIN_ENDS
 from poller.core.job_status import JobStatus
 from poller.core.parsing import parse_job
 from poller.core.state import JobState, Phase
@@ -143,7 +144,8 @@ def test_jobs_ls_shows_run_time_cost_and_reason(run_cli: RunCli, seed_store):
 
     result = run_cli("jobs", "ls")
 
-    assert result.lines[1][:5] == ["job-1", "FAILED", "2024-01-15T12:00:00Z", "2m0s", "$0.0234"]
+    shown = ["job-1", "FAILED", "2024-01-15T12:00:00Z", "2m0s", "-", "$0.0234"]
+    assert result.lines[1][:6] == shown
     assert result.out.endswith("The model returned no output.\n")
 
 
@@ -155,6 +157,68 @@ def test_jobs_ls_shows_how_long_a_job_has_run(run_cli: RunCli, seed_store):
     seed_store(states=[a_state("job-1", status=JobStatus.RUNNING, job=job)])
 
     assert run_cli("jobs", "ls").lines[1][3] == "2d0h"
+
+
+def ends_of_an_hour(model: str = "qwen-3-4b") -> list[JobState]:
+    """Return the states of jobs of a model that ran for an hour."""
+    times = {
+        "datetime_created": "2024-01-15T09:00:00Z",
+        "datetime_started": "2024-01-15T09:00:10Z",
+        "datetime_completed": "2024-01-15T10:00:10Z",
+    }
+    return [ended(f"job-{n}", model=model, **times) for n in range(100, 100 + MIN_ENDS)]
+
+
+def a_job_that_has_run_for(age: timedelta, **fields: object) -> tuple[JobState, datetime]:
+    """Return the state of a job that runs, and when it started."""
+    started = datetime.now(UTC).replace(microsecond=0) - age
+    known = {"job_id": "job-1", "status": "RUNNING", "datetime_started": started.isoformat()}
+    job = replace(parse_job(a_job_object(**known, **fields)), datetime_completed=None)
+    return a_state("job-1", status=JobStatus.RUNNING, job=job), started
+
+
+def test_jobs_ls_shows_when_a_job_may_be_expected_to_end(run_cli: RunCli, seed_store):
+    """A job that runs is expected to end when those like it did; an ended one is not."""
+    state, started = a_job_that_has_run_for(timedelta(minutes=5), model="qwen-3-4b")
+    seed_store(states=[state, *ends_of_an_hour()])
+
+    rows = run_cli("jobs", "ls").lines
+    shown = {row["job_id"]: row for row in json.loads(run_cli("jobs", "ls", "-o", "json").out)}
+
+    until = (started + timedelta(hours=1)).isoformat().replace("+00:00", "Z")
+    assert [row[4] for row in rows if row[0] == "job-1"] == [until]
+    assert {row[4] for row in rows if row[0].startswith("job-1") and row[0] != "job-1"} == {"-"}
+    assert shown["job-1"]["expected_end"] == {
+        "p50": until,
+        "p95": until,
+        "basis": {
+            "class": {"model": "qwen-3-4b", "min_rows": 32, "max_rows": 63, "priority": 1},
+            "samples": MIN_ENDS,
+        },
+    }
+    assert shown["job-100"]["expected_end"] is None
+    assert "EXPECTED" not in run_cli("jobs", "ls", "--state", "succeeded").out
+
+
+def test_jobs_show_shows_the_basis_of_an_expected_end(run_cli: RunCli, seed_store):
+    """The expected end of one job comes with the ended jobs that it is compared with."""
+    state, started = a_job_that_has_run_for(timedelta(minutes=5), model="other", num_rows=7)
+    seed_store(states=[state, *ends_of_an_hour()])
+
+    until = (started + timedelta(hours=1)).isoformat().replace("+00:00", "Z")
+    basis = f"from {MIN_ENDS} ended jobs of all models"
+    assert (
+        f"expected_end        {until}, 95 % by {until}, {basis}"
+        in run_cli("jobs", "show", "job-1").out
+    )
+
+
+def test_nothing_is_expected_of_a_job_that_outlasts_all(run_cli: RunCli, seed_store):
+    """A job that has run for longer than all that have ended has no expected end."""
+    state, _ = a_job_that_has_run_for(timedelta(hours=2), model="qwen-3-4b")
+    seed_store(states=[state, *ends_of_an_hour()])
+
+    assert run_cli("jobs", "ls", "--job", "job-1", "-o", "json").out.count('"expected_end": null')
 
 
 def test_jobs_show(run_cli: RunCli, seed_store):

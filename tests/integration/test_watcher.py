@@ -12,6 +12,7 @@ from poller.polling import tracker
 from poller.sutro.port import Observation
 from tests.support.builders import a_job
 from tests.support.fakes import (
+    FailingStore,
     FakeApi,
     FakeSource,
     a_store,
@@ -26,6 +27,10 @@ from tests.support.virtual_time import START, virtual_clock
 
 pytestmark = pytest.mark.virtual(limit=90_000.0)
 FIXED = PollPolicy(minimum=10.0, maximum=10.0)
+TIMES = {
+    "datetime_created": "2024-01-15T10:00:00Z",
+    "datetime_started": "2024-01-15T10:00:10Z",
+}
 
 
 def gaps(times: list[float]) -> list[float]:
@@ -352,3 +357,36 @@ async def test_polls_on_time_are_not_logged_as_late():
             await anyio.sleep(1_000.0)
 
     assert not [it for it in logs if it["event"].startswith("polling.")]
+
+
+async def test_history_is_loaded_and_goes_on_with_what_ends():
+    """Jobs that ended before the start count as those that end later do, each of them once."""
+    store = a_store()
+    api = FakeApi(job_1=running(), job_2=running())
+    async with watching(api, store, "job-1", "job-2", policy=FIXED) as watcher:
+        api.answers["job-1"] = ended("job-1", **TIMES)
+        await anyio.sleep(30.0)
+        before = len(watcher.tracker.history)
+    async with watching(api, store, "job-2", policy=FIXED) as watcher:
+        await anyio.sleep(1.0)
+        loaded = len(watcher.tracker.history)
+        api.answers["job-2"] = ended("job-2", **TIMES)
+        await anyio.sleep(30.0)
+
+        assert (before, loaded, len(watcher.tracker.history)) == (1, 1, 2)
+
+
+async def test_history_is_loaded_once_the_store_is_available():
+    """A store that fails at first delays the history, and polls go on."""
+    inner, api = a_store(), FakeApi(job_1=running())
+    async with watching(FakeApi(job_2=ended("job-2", **TIMES)), inner, "job-2", policy=FIXED):
+        await anyio.sleep(60.0)
+    store = FailingStore(inner)
+    store.fails = {"past_jobs"}
+    async with watching(api, store, "job-1", policy=FIXED) as watcher:
+        await anyio.sleep(60.0)
+        before = len(watcher.tracker.history)
+        store.fails = set()
+        await anyio.sleep(60.0)
+
+        assert (before, len(watcher.tracker.history), len(api.times("job-1")) > 5) == (0, 1, True)

@@ -10,6 +10,7 @@ from poller.api.page import text
 from poller.api.page.rows import DeliveryRow, JobRow, job_of, tokens_of
 from poller.api.page.text import ShownTime
 from poller.api.problems import Problem
+from poller.core.duration_history import DurationHistory
 from poller.core.events import TIMESTAMPED_BY_API, checksum
 from poller.core.jobs import Job
 from poller.store.admin import StoreAdmin
@@ -50,14 +51,20 @@ class JobView:
     steps: Sequence[Step]
 
 
-def read_job(admin: StoreAdmin, job_id: str, unseen: Collection[str], now: datetime) -> JobView:
+def read_job(
+    admin: StoreAdmin,
+    job_id: str,
+    unseen: Collection[str],
+    now: datetime,
+    history: DurationHistory,
+) -> JobView:
     """Read a job, its events and its deliveries. Raises Problem."""
     found = jobs_page(admin, EventFilter(job=job_id, limit=1), unseen=unseen).rows
     if not found:
         raise Problem("not-found", "no job with this ID is or was watched")
     row, job = found[0], job_of(found[0])
     return JobView(
-        row=JobRow.of(row, now),
+        row=JobRow.of(row, now, history),
         full_name=job.name or "",
         description=job.description or "",
         failure=_failure(job),

@@ -7,11 +7,13 @@ from typing import Self
 
 from poller.api.page import text
 from poller.api.page.text import ShownTime
+from poller.core.duration_history import DurationHistory
 from poller.core.errors import MalformedResponse
 from poller.core.formatting import failure_message
 from poller.core.job_status import JobStatus
 from poller.core.jobs import Job
 from poller.core.parsing import parse_job
+from poller.core.state import Phase
 from poller.store.filters import Row
 
 
@@ -28,6 +30,7 @@ class JobRow:
     phase: str
     since: ShownTime | None
     lasts: str
+    expected: "Expectation | None"
     changed_at: ShownTime | None
     duration: str
     tokens: Sequence[str]
@@ -35,9 +38,10 @@ class JobRow:
     reason: str
 
     @classmethod
-    def of(cls, row: Row, now: datetime) -> Self:
+    def of(cls, row: Row, now: datetime, history: DurationHistory) -> Self:
         """Return a row of the database as people read it."""
         job = job_of(row)
+        is_missing = row["state"] == Phase.MISSING.name
         since = job.datetime_started or job.datetime_created
         shown_since = text.moment(since or row["changed_at"], now)
         return cls(
@@ -50,11 +54,41 @@ class JobRow:
             phase="running" if job.datetime_started else "waiting",
             since=shown_since,
             lasts=shown_since.distance.removesuffix(" ago") if shown_since else "",
+            expected=None if is_missing else Expectation.of(job, now, history),
             changed_at=text.moment(row["changed_at"], now),
             duration=text.duration(job.run_seconds),
             tokens=tokens_of(job),
             cost=text.cost(job.job_cost),
             reason=text.clip(failure_message(job.failure_reason)),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """When a job may be expected to end, and the share of the time until then that has passed."""
+
+    at: ShownTime
+    late_at: ShownTime
+    percent: int
+    basis: str
+
+    @classmethod
+    def of(cls, job: Job, now: datetime, history: DurationHistory) -> Self | None:
+        """Return what is expected of a job; None where too little is known."""
+        expected = history.expected_end(job, now)
+        began = job.datetime_started or job.datetime_created
+        if expected is None or began is None:
+            return None
+        at, late_at = text.moment(expected.p50, now), text.moment(expected.p95, now)
+        assert at is not None
+        assert late_at is not None
+        whole = (expected.p50 - began).total_seconds()
+        share = (now - began).total_seconds() / whole if whole > 0 else 1.0
+        return cls(
+            at=at,
+            late_at=late_at,
+            percent=round(100 * min(max(share, 0.0), 1.0)),
+            basis=f"{expected.samples} ended jobs {expected.basis.label}",
         )
 
 

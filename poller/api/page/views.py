@@ -30,6 +30,7 @@ from poller.api.page.render import render
 from poller.api.page.responses import html
 from poller.api.page.rows import DeliveryRow, JobRow, SinkRow
 from poller.api.problems import Problem, from_store
+from poller.core.duration_history import DurationHistory
 from poller.core.errors import StoreError
 from poller.core.job_status import TERMINAL_STATUSES, JobStatus
 from poller.core.outbox import DeliveryStatus
@@ -128,9 +129,13 @@ async def overview(
         jobs = [_unseen(context, job_id) for job_id in sorted(unseen)[:ROWS]]
         values |= {"unseen": jobs, "unseen_count": len(unseen)}
         testable = frozenset(running.dispatcher.sinks)
+        history = running.watcher.tracker.history
         page = await context.query(
             lambda admin: render(
-                "overview.html", problem=None, page=_overview(admin, query, now, testable), **values
+                "overview.html",
+                problem=None,
+                page=_overview(admin, query, now, testable, history),
+                **values,
             )
         )
     except (Problem, StoreError) as error:
@@ -154,8 +159,11 @@ async def job(
     names = " and ".join(SOURCES[source] for source in sources)
     values |= {"sources": names, "is_not_found": context.daemon.watcher.is_not_found(job_id)}
     unseen = [job_id] if sources else []
+    history = context.daemon.watcher.tracker.history
     page = await context.query(
-        lambda admin: render("job.html", page=read_job(admin, job_id, unseen, now), **values)
+        lambda admin: render(
+            "job.html", page=read_job(admin, job_id, unseen, now, history), **values
+        )
     )
     return html(page)
 
@@ -196,14 +204,18 @@ async def _common(context: ApiContext, request: web.Request, now: datetime) -> d
 
 
 def _overview(
-    admin: StoreAdmin, query: OverviewQuery, now: datetime, testable: frozenset[str]
+    admin: StoreAdmin,
+    query: OverviewQuery,
+    now: datetime,
+    testable: frozenset[str],
+    history: DurationHistory,
 ) -> Overview:
     """Read the lists of the first page."""
     dead = _dead(admin, FEW_ROWS)
     delivered = last_deliveries(admin)
     return Overview(
-        active=_job_list(admin, query, now, "active"),
-        ended=_job_list(admin, query, now, "ended"),
+        active=_job_list(admin, query, now, "active", history),
+        ended=_job_list(admin, query, now, "ended", history),
         charts=charts_section(read_figures(admin, now.timestamp())),
         sinks=[
             SinkRow.of(row, now, delivered=delivered, testable=testable) for row in admin.sinks()
@@ -213,7 +225,9 @@ def _overview(
     )
 
 
-def _job_list(admin: StoreAdmin, query: OverviewQuery, now: datetime, cursor: str) -> JobList:
+def _job_list(
+    admin: StoreAdmin, query: OverviewQuery, now: datetime, cursor: str, history: DurationHistory
+) -> JobList:
     """Read one of LISTS."""
     states, limit = LISTS[cursor]
     chosen = [state for state in states if query.state in {None, state}]
@@ -225,7 +239,7 @@ def _job_list(admin: StoreAdmin, query: OverviewQuery, now: datetime, cursor: st
     following = format_cursor(page.after)
     anchor = f"#{cursor}"
     return JobList(
-        rows=[JobRow.of(row, now) for row in page.rows],
+        rows=[JobRow.of(row, now, history) for row in page.rows],
         next=following and text.link("/", **query.filters, **{cursor: following}) + anchor,
         first=after and text.link("/", **query.filters) + anchor,
     )

@@ -10,6 +10,7 @@ from poller.cli import CommandError
 from poller.cli import exit_codes as codes
 from poller.cli.arguments import build_filter, load_settings, open_store
 from poller.cli.client import DaemonClient, DaemonError, connect, connect_briefly
+from poller.cli.expectation import ENDED, Expectations, expectations, whole_text
 from poller.cli.output import print_rows
 from poller.core.formatting import failure_message
 from poller.core.job_status import TERMINAL_STATUSES, JobStatus
@@ -19,7 +20,16 @@ from poller.store.admin import StoreAdmin
 from poller.store.filters import EventFilter, Row
 
 STATES: Final = (*(status.value for status in JobStatus), "MISSING")
-COLUMNS: Final = ("job_id", "state", "changed_at", "run_seconds", "job_cost", "name", "reason")
+COLUMNS: Final = (
+    "job_id",
+    "state",
+    "changed_at",
+    "run_seconds",
+    "expected_end",
+    "job_cost",
+    "name",
+    "reason",
+)
 WATCHED: Final = ("job_id", "state", "changed_at", "watched_by")
 NOT_FOUND: Final = "not found yet"
 """The state of a job that the daemon has polled, and that the API did not know."""
@@ -34,9 +44,20 @@ def ls(arguments: argparse.Namespace) -> None:
     admin = open_store(settings)
     found = admin.jobs(build_filter(arguments), named=named_ids(settings))
     rows = _mark_not_found(settings, admin, found)
+    rows = _add_expected(rows, expectations(settings, admin), arguments.output)
     if arguments.output == "table":
         rows = map(_readable, rows)
-    print_rows(rows, COLUMNS, arguments.output, empty="No jobs recorded.")
+    has_active = arguments.state not in ENDED
+    columns = [name for name in COLUMNS if has_active or name != "expected_end"]
+    print_rows(rows, columns, arguments.output, empty="No jobs recorded.")
+
+
+def _add_expected(rows: Iterable[Row], expected: Expectations, style: str) -> Iterator[Row]:
+    """Yield rows with when the jobs may be expected to end."""
+    for row in rows:
+        found = expected.of(row)
+        shown = found and (whole_text(found.p50) if style == "table" else found.as_dict())
+        yield row | {"expected_end": shown}
 
 
 def _mark_not_found(settings: Settings, admin: StoreAdmin, rows: Iterable[Row]) -> Iterator[Row]:

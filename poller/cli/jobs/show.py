@@ -6,6 +6,7 @@ from typing import Final
 
 from poller.cli import print_output
 from poller.cli.arguments import load_settings, open_store
+from poller.cli.expectation import expectations, full_text
 from poller.cli.jobs.ls import named_ids
 from poller.cli.output import as_json
 from poller.cli.table import as_table, as_text
@@ -21,10 +22,13 @@ def show(arguments: argparse.Namespace) -> None:
     wanted = EventFilter(job=arguments.job_id)
     admin = open_store(settings)
     job, *_ = admin.jobs(wanted, named=named_ids(settings))
+    expected = expectations(settings, admin).of(job)
+    job["expected_end"] = expected and expected.as_dict()
     events = _events(admin, wanted) if job["changed_at"] else []
     if arguments.output == "json":
         print_output(as_json(job | {"events": events}))
         return
+    job["expected_end"] = expected and full_text(expected)
     width = max(map(len, job))
     for name, value in job.items():
         print_output(f"{name:{width}}  {as_text(name, value)}")

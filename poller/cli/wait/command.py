@@ -13,6 +13,7 @@ import anyio
 from poller.cli import add_env_file_argument, print_error, print_output, print_status
 from poller.cli import exit_codes as codes
 from poller.cli.arguments import parse_job_id
+from poller.cli.wait.forecast import Forecast
 from poller.cli.wait.progress import progress
 from poller.cli.wait.report import as_json, reasons, summary
 from poller.config import Config, load
@@ -105,9 +106,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _wait(config: Config, arguments: argparse.Namespace, job_ids: Sequence[str]) -> int:
     clock = Clock()
+    forecast = Forecast(config, clock)
     async with build_http(config) as http:
         client = build_client(config, http, clock)
-        with progress(clock, is_quiet=arguments.quiet) as listener:
+        with progress(clock, is_quiet=arguments.quiet, expect=forecast.of) as listener:
             waiter = build_waiter(
                 config,
                 client,

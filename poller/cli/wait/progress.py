@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 COLUMNS: Final = ("job", "name", "status", "elapsed", "rows", "tokens in", "out", "cost")
+EXPECTED: Final = "expected"
 STYLES: Final = {
     JobEventType.SUCCEEDED: "green",
     JobEventType.FAILED: "bold red",
@@ -36,19 +37,25 @@ NOTEBOOK_VARIABLES: Final = ("JPY_PARENT_PID", "JPY_SESSION_NAME", "COLAB_RELEAS
 """Set where a terminal is a cell of a notebook, which keeps every redraw of a table."""
 
 
-def progress(clock: Clock, *, is_quiet: bool = False) -> AbstractContextManager[ProgressListener]:
+Expect = Callable[[Job], str]
+"""Returns when a job may be expected to end; empty where too little is known."""
+
+
+def progress(
+    clock: Clock, *, is_quiet: bool = False, expect: Expect = lambda _: ""
+) -> AbstractContextManager[ProgressListener]:
     """Return the live table where it can be shown, else the lines; nothing if that is wanted."""
     if is_quiet:
         return nullcontext(Silence())
     if not sys.stderr.isatty() or any(name in os.environ for name in NOTEBOOK_VARIABLES):
-        return nullcontext(Lines())
+        return nullcontext(Lines(expect))
     try:
         from rich.console import Console  # noqa: PLC0415 - an extra
     except ImportError:
-        return nullcontext(Lines())
+        return nullcontext(Lines(expect))
     console = Console(stderr=True)
     has_room = console.width >= MIN_TABLE_COLUMNS and not console.is_dumb_terminal
-    return live(console, clock) if has_room else nullcontext(Lines())
+    return live(console, clock, expect) if has_room else nullcontext(Lines(expect))
 
 
 class Silence:
@@ -64,7 +71,8 @@ class Silence:
 class Lines:
     """Print a line for each change of status."""
 
-    def __init__(self) -> None:
+    def __init__(self, expect: Expect = lambda _: "") -> None:
+        self._expect = expect
         self._printed: dict[str, str] = {}
 
     def report(self, text: str) -> None:
@@ -77,13 +85,16 @@ class Lines:
             status = status_of(result)
             if status and self._printed.get(result.job_id) != status:
                 self._printed[result.job_id] = status
-                print_status(f"{label(result)} {status}")
+                expected = result.job and not result.end and self._expect(result.job)
+                more = f", expected {expected}" if expected else ""
+                print_status(f"{label(result)} {status}{more}")
 
 
 class LiveTable:
     """A table of all jobs, redrawn several times a second."""
 
-    def __init__(self, console: "Console", clock: Clock) -> None:
+    def __init__(self, console: "Console", clock: Clock, expect: Expect = lambda _: "") -> None:
+        self._expect = expect
         self._console = console
         self._clock = clock
         self._results: Sequence[JobResult] = ()
@@ -102,7 +113,8 @@ class LiveTable:
         from rich.text import Text  # noqa: PLC0415
 
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for name in COLUMNS:
+        expected = [(result.job and self._expect(result.job)) or "" for result in self._results]
+        for name in COLUMNS + ((EXPECTED,) if any(expected) else ()):
             is_name = name == "name"
             table.add_column(
                 name,
@@ -111,20 +123,20 @@ class LiveTable:
                 overflow="ellipsis" if is_name else "fold",
                 max_width=MAX_NAME_WIDTH if is_name else None,
             )
-        for result in self._results:
+        for result, until in zip(self._results, expected, strict=True):
             style = STYLES[result.end] if result.end else ""
             status = Text(status_of(result) or "-", style)
             names = Text(result.job_id), Text(name_of(result))
-            table.add_row(*names, status, *_numbers(result.job, self._clock.now()))
+            table.add_row(*names, status, *_numbers(result.job, self._clock.now()), until)
         return table
 
 
 @contextmanager
-def live(console: "Console", clock: Clock) -> Iterator[LiveTable]:
+def live(console: "Console", clock: Clock, expect: Expect = lambda _: "") -> Iterator[LiveTable]:
     """Show a live table while the block runs."""
     from rich.live import Live  # noqa: PLC0415 - an extra
 
-    table = LiveTable(console, clock)
+    table = LiveTable(console, clock, expect)
     with Live(console=console, get_renderable=table.draw):
         yield table
 

@@ -2,11 +2,14 @@
 
 import re
 from dataclasses import replace
+from datetime import timedelta
 from html import unescape
 from pathlib import Path
 
 import pytest
 
+from poller.core.jobs import format_rfc3339
+from poller.core.parsing import parse_job
 from poller.store.admin import StoreAdmin
 from poller.store.overview import JobFilter, jobs_in_states
 from poller.sutro.simulator.script import JobScript
@@ -279,3 +282,29 @@ async def test_page_of_a_bug(daemon: LiveDaemon, monkeypatch: pytest.MonkeyPatch
 
     assert page.status == 500
     assert f"request_id {logged['request_id']}" in words(page)
+
+
+async def test_page_and_api_show_when_a_job_may_be_expected_to_end(daemon: LiveDaemon):
+    """A job that runs has a bar until its expected end, and the ended jobs behind it."""
+    shown = (await daemon.get("/v1/jobs/job-1")).body
+    job = parse_job(shown["job"])
+    before = shown["expected_end"]
+    history = daemon.app._api.daemon.watcher.tracker.history
+    for number in range(20):
+        ended = job.datetime_started + timedelta(days=100 + number)
+        history.add(replace(job, job_id=f"past-{number}", datetime_completed=ended))
+
+    after = (await daemon.get("/v1/jobs/job-1")).body["expected_end"]
+    listed = (await daemon.get("/v1/jobs?state=RUNNING")).body["jobs"][0]["expected_end"]
+    (expected,) = re.findall("<progress.*?</span>", (await daemon.get("/")).text, re.DOTALL)
+    page = await daemon.get("/jobs/job-1")
+
+    assert before is None
+    assert after == listed
+    assert after["p50"] == format_rfc3339(job.datetime_started + timedelta(days=109, hours=12))
+    assert after["basis"]["samples"] == 20
+    assert after["basis"]["class"]["model"] == job.model
+    assert 'value="0"' in expected
+    assert "in 109d" in expected
+    assert "from 20 ended jobs of llama-3.3-70b with 32 to 63 rows" in section(page, "job")
+    assert (await daemon.get("/v1/jobs/job-2")).body["expected_end"] is None
