@@ -16,6 +16,7 @@ import pytest
 from poller.core.errors import DeliveryError
 from tests.support.http_peers import peer, responds
 from tests.support.node_packages import STANDARD_WEBHOOKS, install_node_packages, needs_npm
+from tests.support.ports import reserved_port
 from tests.support.waiting import until
 from tests.support.webhook_sinks import BODY, DELIVERY, NEW, OLD, received, sink
 
@@ -34,8 +35,14 @@ needs_webhook = pytest.mark.skipif(
 async def webhook_program(folder: Path, secret: str, *, hooks: str) -> AsyncIterator[str]:
     """Run Debian's `webhook` with rules and a script of the README, and yield its URL."""
     shutil.copytree(RECEIVERS, folder, dirs_exist_ok=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    with reserved_port() as port:
+        async with served(folder, secret, hooks, port):
+            yield f"http://127.0.0.1:{port}/hooks/sutro"
+
+
+@asynccontextmanager
+async def served(folder: Path, secret: str, hooks: str, port: int) -> AsyncIterator[None]:
+    """Run it on a port until the block ends."""
     environment = {
         "PATH": os.environ["PATH"],
         "HOOK_TOKEN": TOKEN,
@@ -51,7 +58,7 @@ async def webhook_program(folder: Path, secret: str, *, hooks: str) -> AsyncIter
     )
     try:
         await until(lambda: is_open(port))
-        yield f"http://127.0.0.1:{port}/hooks/sutro"
+        yield
     finally:
         process.kill()
         await process.aclose()
@@ -150,7 +157,7 @@ def verified_by_node(folder: Path, **given: Any) -> subprocess.CompletedProcess[
         check=False,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 from poller.runtime import resolver as resolver_module
 from poller.runtime.http_values import OutboundSettings
 from poller.runtime.resolver import MAX_HUNG_LOOKUPS, SystemResolver
+from tests.support.fake_disk import FakeDisk
 from tests.support.http_peers import peer, responds
 from tests.support.http_requests import failure, get, session
 
@@ -25,6 +26,13 @@ class FakeSystem:
         self.known: dict[str, list[tuple] | OSError] = {}
         self.lookups = Counter()
         self.released = threading.Event()
+
+    def release(self) -> None:
+        """End all look-ups."""
+        self.released.set()
+        for thread in threading.enumerate():
+            if thread.name == "resolver":
+                thread.join(60.0)
 
     def getaddrinfo(self, host: bytes | str, *arguments: object, **options: object) -> list[tuple]:
         """Answer as `socket.getaddrinfo` does, but leave loopback to it."""
@@ -52,7 +60,7 @@ def system(monkeypatch) -> Iterator[FakeSystem]:
     monkeypatch.setattr(resolver_module.socket, "getaddrinfo", fake.getaddrinfo)
     resolver_module.system_resolver.cache_clear()
     yield fake
-    fake.released.set()
+    fake.release()
 
 
 async def addresses(resolver: SystemResolver, host: str) -> list[str]:
@@ -126,12 +134,13 @@ async def test_resolver_gives_up_hung_lookups(system: FakeSystem):
     for _ in range(2 * MAX_HUNG_LOOKUPS):
         with pytest.raises(OSError, match="does not end"):
             await addresses(resolver, "hung.test")
+    system.release()
 
     assert system.lookups["hung.test"] == MAX_HUNG_LOOKUPS + 1
 
 
 @pytest.mark.virtual(limit=10_000.0)
-async def test_resolver_hung_lookups_of_one_name_bind_no_other(system: FakeSystem):
+async def test_resolver_hung_lookups_of_one_name_bind_no_other(system: FakeSystem, monkeypatch):
     """A name whose lookup hung once resolves later, however many of another name still hang."""
     resolver = SystemResolver()
     for _ in range(2 * MAX_HUNG_LOOKUPS):
@@ -140,6 +149,7 @@ async def test_resolver_hung_lookups_of_one_name_bind_no_other(system: FakeSyste
     with pytest.raises(OSError, match="does not end"):
         await addresses(resolver, "late.test")
     system.known["late.test"] = [ipv4("127.0.0.1")]
+    monkeypatch.setattr(resolver_module, "call_in_thread", FakeDisk().begin)  # no time passes
 
     assert await addresses(resolver, "late.test") == ["127.0.0.1"]
 

@@ -165,7 +165,7 @@ async def test_a_library_that_raises_is_a_failure(monkeypatch):
 
 async def test_notifications_wait_in_threads_of_their_own(monkeypatch):
     """Four calls run at the same time, however many threads others use."""
-    together = Barrier(MAX_THREADS, timeout=30)
+    together = Barrier(MAX_THREADS, timeout=120)
 
     def notify(**_message: str) -> bool:
         return together.wait() >= 0

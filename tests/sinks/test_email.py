@@ -470,6 +470,6 @@ def test_libraries_are_loaded_only_to_send():
         "names_of_settings()\n"
         "print({'aiosmtplib', 'apprise', 'requests'} & {*sys.modules})"
     )
-    printed = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60)
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=120)
 
     assert printed == "set()\n"
