@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import anyio
 import pytest
-from tests.support.ports import reserved_port
 
 from poller.core.errors import DeliveryError
 from tests.support.http_peers import peer, responds
 from tests.support.node_packages import STANDARD_WEBHOOKS, install_node_packages, needs_npm
+from tests.support.ports import reserved_port
 from tests.support.waiting import until
 from tests.support.webhook_sinks import BODY, DELIVERY, NEW, OLD, received, sink
 
