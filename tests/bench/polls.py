@@ -18,6 +18,8 @@ from tests.bench.results import Chapter, Row
 JOBS: Final = 500
 CONCURRENCIES: Final = (1, 32, 256)
 USUAL: Final = 32
+ALONE: Final = ("-P",)
+"""Keeps modules of this folder, such as `html`, from hiding those of Python."""
 VARIANTS: Final = ("status", "json", "bytes")
 """Bare loops. The first is the best that parses the status."""
 
@@ -47,7 +49,7 @@ def a_bare_loop(
 ) -> Program:
     """Return a bare loop."""
     numbers = (str(concurrency), str(JOBS))
-    script = (sys.executable, str(BENCH / "bare.py"), variant)
+    script = (sys.executable, *ALONE, str(BENCH / "bare.py"), variant)
     return Program((*script, server.url(scheme), server.ca_file, *numbers), {})
 
 
@@ -60,7 +62,8 @@ def an_sdk(server: Server, *words: str, scheme: str = "http") -> Program:
         "HTTPS_PROXY": "http://127.0.0.1:9",
         "NO_PROXY": "127.0.0.1",
     }
-    return Program((venvs.python_with(venvs.SDK), str(BENCH / "sdk.py"), *words), variables)
+    script = (venvs.python_with(venvs.SDK), *ALONE, str(BENCH / "sdk.py"))
+    return Program((*script, *words), variables)
 
 
 def a_triggerer(server: Server, folder: Path) -> Program:
@@ -71,8 +74,8 @@ def a_triggerer(server: Server, folder: Path) -> Program:
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
         "AIRFLOW_CONN_OPENAI_DEFAULT": json.dumps(connection),
     }
-    script = (venvs.python_with(venvs.AIRFLOW), str(BENCH / "triggers.py"), str(USUAL))
-    return Program(script, variables)
+    script = (venvs.python_with(venvs.AIRFLOW), *ALONE, str(BENCH / "triggers.py"))
+    return Program((*script, str(USUAL)), variables)
 
 
 def ours(server: Server, scheme: str, concurrency: int, *variants: str) -> dict[str, Runner]:
