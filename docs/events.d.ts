@@ -73,6 +73,27 @@ export interface Detection {
   visibility_delay_seconds: number | null;
 }
 
+/** An event in a digest. */
+export interface DigestLine {
+  /** The ID of the event. */
+  id: string;
+  /** The type of the event. */
+  type: string;
+  /** The job's ID in the API. */
+  job_id: string;
+  /** The job's name, shortened if it is long. */
+  name: string | null;
+  /** The cost in US dollars; null until the API has calculated it. */
+  job_cost: number | null;
+  /**
+   * Seconds from datetime_started to datetime_completed; null if either is missing or they run
+   * backwards.
+   */
+  run_seconds: number | null;
+  /** Why the job failed, shortened if it is long. */
+  reason: string | null;
+}
+
 /** The data of an event about a job. Later versions may add keys: ignore unknown keys. */
 export interface JobData {
   /** The time of observation, by the clock of the poller. */
@@ -123,6 +144,28 @@ export interface PollerData {
   reason?: string;
   /** The name of the sink. */
   sink?: string;
+}
+
+/** The data of a digest. Later versions may add keys: ignore unknown keys. */
+export interface DigestData {
+  /** The time of observation, by the clock of the poller. */
+  observed_at: string;
+  /** The host of the API. */
+  deployment: string;
+  /** True in an event of an operator's test, whose job does not exist; otherwise left out. */
+  test?: boolean;
+  /** The name of the sink. */
+  sink: string;
+  /** The time of the first event. */
+  since: string;
+  /** The number of events of each type. */
+  counts: Record<string, unknown>;
+  /** The exact cost of the ended jobs in US dollars, as a decimal number; null if none is known. */
+  cost_usd: string | null;
+  /** The number of ended jobs whose cost is not known; cost_usd lacks them. */
+  cost_unknown: number;
+  /** The first of the events, in the order of recording. */
+  events: DigestLine[];
 }
 
 /** The job started: it was first observed running. */
@@ -226,6 +269,16 @@ export interface PollerTest {
   data: PollerData & { sink: string };
 }
 
+/**
+ * A digest: the message that a sink gets in place of several events. Only a sink with digests gets
+ * it.
+ */
+export interface ReportDigest {
+  type: "report.digest";
+  timestamp: string;
+  data: DigestData;
+}
+
 export type Event =
   | JobStarted
   | JobSucceeded
@@ -239,4 +292,5 @@ export type Event =
   | PollerAuthFailed
   | PollerAuthRecovered
   | PollerSinkDisabled
-  | PollerTest;
+  | PollerTest
+  | ReportDigest;

@@ -19,7 +19,7 @@ from poller.core.counters import Counters
 from poller.core.errors import StoreUnavailable
 from poller.delivery.dispatcher import Dispatcher
 from poller.polling.discovery import Discovery, DiscoveryFilter
-from poller.polling.exit_when_done import wait_until_complete
+from poller.polling.exit_when_done import stop_when_done
 from poller.polling.tracker import JobTracker
 from poller.polling.watcher import Watcher
 from poller.polling.watchlist import PersistentAdditions, Watchlist
@@ -226,7 +226,9 @@ class App:
                 watching.start_soon(discovery.run, watcher.ingest, name="discovery")
             watching.start_soon(watcher.run, name="watcher")
             if self.config.settings.exit_when_done:
-                watching.start_soon(self._stop_when_done, watcher, sweeper, name="completion")
+                done = partial(stop_when_done, self._watchlist, watcher.tracker, sweeper)
+                send_digests = dispatcher.send_digests
+                watching.start_soon(done, send_digests, self.stop, name="completion")
             self.status.attach(store, watcher, dispatcher.heartbeats, discovery)
             self._api.attach(RunningDaemon(store.admin(), additions, watcher, dispatcher))
             watching.start_soon(
@@ -244,13 +246,6 @@ class App:
             discovery.rescan()
         with suppress(StoreUnavailable):  # retention tries again within the hour
             await additions.sync_with_store()
-
-    async def _stop_when_done(self, watcher: Watcher, sweeper: Sweeper) -> None:
-        await wait_until_complete(self._watchlist, watcher.tracker, sweeper.store)
-        log.info("poller.completed", jobs=len(self._watchlist.job_ids))
-        with suppress(StoreUnavailable):
-            await sweeper.sweep()  # short runs would never delete anything
-        self.stop()
 
     def _make_source(self, http: HttpClient) -> SutroSource:
         return build_source(

@@ -101,6 +101,7 @@ EventType = TypeAliasType(
         "poller.auth_recovered",
         "poller.sink_disabled",
         "poller.test",
+        "report.digest",
     ],
 )
 DeliveryStatus = TypeAliasType("DeliveryStatus", Literal["pending", "delivered", "dead"])

@@ -11,7 +11,7 @@ from typing import Any, Final
 from poller.cli import add_env_file_argument, as_sentence
 from poller.config import load
 from poller.core.errors import StoreUnusable
-from poller.core.events import EVENT_TYPES
+from poller.core.events import RECORDED_TYPES
 from poller.core.jobs import JOB_ID_RULE, aware, is_job_id
 from poller.settings.daemon import Settings
 from poller.settings.sources import MEMORY
@@ -74,7 +74,7 @@ def parse_job_id(text: str) -> str:
 FILTERS: Final[dict[str, dict[str, Any]]] = {
     "job": {"metavar": "ID", "help": "only this job (a unique ID prefix is enough)"},
     "sink": {"metavar": "NAME", "help": "only this sink"},
-    "type": {"choices": sorted(EVENT_TYPES), "metavar": "TYPE", "help": "only this event type"},
+    "type": {"choices": sorted(RECORDED_TYPES), "metavar": "TYPE", "help": "only this event type"},
     "since": {
         "type": parse_since,
         "metavar": "WHEN",

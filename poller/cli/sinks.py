@@ -6,7 +6,7 @@ from typing import Final
 from poller.cli import print_error
 from poller.cli.arguments import add_actions, add_output_arguments, load_settings, open_store
 from poller.cli.output import REPLAY_COLUMNS, REPLAYED, print_all, print_rows, when_sent
-from poller.core.events import EVENT_TYPES, DaemonEventType
+from poller.core.events import RECORDED_TYPES, DaemonEventType
 from poller.core.formatting import format_count
 
 COLUMNS: Final = ("sink", "state", "pending", "oldest_at", "dead", "reason")
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add_output_arguments(action)
     others[0].add_argument(
         "--type",
-        choices=sorted(EVENT_TYPES),
+        choices=sorted(RECORDED_TYPES),
         default=DaemonEventType.TEST.value,
         metavar="TYPE",
         help="send a sample of this event type, marked with data.test (default: poller.test)",

@@ -8,19 +8,28 @@ every replay sends the same bytes.
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from importlib.resources import files
 from typing import Any, Final
 
 from poller.core.detection_lag import Detection
+from poller.core.formatting import failure_message
 from poller.core.jobs import format_rfc3339
 from poller.core.state import EventDraft, JobEventType
 
 DEFAULT_NAMESPACE: Final = "sutro"
 ID_VERSION: Final = "1"
+
+DIGEST_LINES: Final = 20
+"""How many events a digest shows; the others are counted."""
+
+DIGEST_TEXT: Final = 120
+"""Characters of a name or a reason in a digest."""
 
 TERMINAL_EVENTS: Final = frozenset(
     {JobEventType.SUCCEEDED, JobEventType.FAILED, JobEventType.CANCELLED}
@@ -36,7 +45,12 @@ class DaemonEventType(StrEnum):
     TEST = "poller.test"
 
 
+DIGEST: Final = "report.digest"
+"""The type of a digest, which stands for several events at one sink. No sink chooses it."""
+
 EVENT_TYPES: Final = frozenset(str(kind) for kind in (*JobEventType, *DaemonEventType))
+"""The types that a sink chooses from."""
+RECORDED_TYPES: Final = EVENT_TYPES | {DIGEST}
 DEFAULT_SINK_EVENTS: Final = frozenset(
     str(kind) for kind in TERMINAL_EVENTS | {JobEventType.MISSING, JobEventType.UNRECOGNISED}
 )
@@ -45,6 +59,10 @@ EVENTS_FOR_PEOPLE: Final = frozenset(
     str(kind) for kind in (*DaemonEventType, JobEventType.COST_OVER_ESTIMATE)
 )
 """The event types that the log and the sinks for people get as well."""
+TYPES_WITH_COST: Final = TERMINAL_EVENTS | {
+    JobEventType.SETTLED,
+    JobEventType.COST_OVER_ESTIMATE,
+}
 JOB_TIMES: Final = ("datetime_created", "datetime_completed")
 """Times that the API does not change: a job id with another one is another job."""
 TIMESTAMPED_BY_API: Final = TERMINAL_EVENTS | {JobEventType.STARTED}
@@ -160,6 +178,57 @@ def daemon_event(
         occurred_at=observed_at,
         body=_encode(kind, observed_at, data),
     )
+
+
+def digest_event(
+    events: Sequence[Event], origin: EventOrigin, observed_at: datetime, *, sink: str
+) -> Event:
+    """Return the digest of some events about jobs for one sink, the oldest first.
+
+    Its id is made of theirs, so that the same events have the same digest after a crash.
+    """
+    costs = {
+        event.subject: event.data["job"]["job_cost"]
+        for event in events
+        if event.type in TYPES_WITH_COST
+    }
+    known = [Decimal(str(cost)) for cost in costs.values() if cost is not None]
+    data = {
+        "sink": sink,
+        "since": format_rfc3339(min(event.occurred_at for event in events)),
+        "counts": dict(sorted(Counter(event.type for event in events).items())),
+        "cost_usd": f"{sum(known):f}" if known else None,
+        "cost_unknown": len(costs) - len(known),
+        "events": [_digest_line(event) for event in events[:DIGEST_LINES]],
+        "observed_at": format_rfc3339(observed_at),
+        "deployment": origin.deployment,
+    }
+    members = hashlib.sha256("\n".join(event.id for event in events).encode()).hexdigest()
+    return Event(
+        id=event_id(origin.namespace, f"{sink} {members}", DIGEST),
+        type=DIGEST,
+        subject="poller",
+        occurred_at=observed_at,
+        body=_encode(DIGEST, observed_at, data),
+    )
+
+
+def _digest_line(event: Event) -> dict[str, Any]:
+    data = event.data
+    job: dict[str, Any] = data["job"]
+    return {
+        "id": event.id,
+        "type": event.type,
+        "job_id": job["job_id"],
+        "name": _shortened(job.get("name")),
+        "job_cost": job.get("job_cost"),
+        "run_seconds": data.get("run_seconds"),
+        "reason": _shortened(failure_message(job.get("failure_reason")) or None),
+    }
+
+
+def _shortened(text: str | None) -> str | None:
+    return text[:DIGEST_TEXT] if text else text
 
 
 def checksum(body: bytes) -> bytes:

@@ -13,6 +13,10 @@ from poller.core.patterns import is_selected
 from poller.core.state import JobEventType
 
 DAEMON_EVENTS: Final = frozenset(DaemonEventType)
+URGENT_EVENTS: Final = frozenset(
+    {JobEventType.FAILED, JobEventType.MISSING, JobEventType.UNRECOGNISED}
+)
+"""Events that somebody should act on."""
 MAX_QUOTED_CHARS: Final = 64
 
 
@@ -30,7 +34,9 @@ class Route:
     """The event types of a sink, and its filters for events about jobs.
 
     `job_name` and `model` are patterns of `is_selected`; without any, every job is selected.
-    `min_cost` is in US dollars, `min_duration` in seconds; 0 is no minimum.
+    `min_cost` is in US dollars, `min_duration` in seconds; 0 is no minimum. `digest` is for how
+    many seconds events are gathered into one message; 0 for not at all. Failures and the like are
+    sent at once unless `digests_failures`.
     """
 
     types: frozenset[str]
@@ -38,6 +44,13 @@ class Route:
     model: tuple[str, ...] = ()
     min_cost: float = 0.0
     min_duration: float = 0.0
+    digest: float = 0.0
+    digests_failures: bool = False
+
+    def is_digested(self, event_type: str) -> bool:
+        """Return whether an event of this type waits for a digest."""
+        can_wait = self.digests_failures or event_type not in URGENT_EVENTS
+        return self.digest > 0 and can_wait and event_type not in DAEMON_EVENTS
 
     @property
     def has_minimum(self) -> bool:

@@ -18,6 +18,7 @@ from poller.core.formatting import fix_receiver
 from poller.core.outbox import Delivery, Outcome
 from poller.core.pacing import Random
 from poller.core.retry import RETRY_DELAYS
+from poller.delivery.digests import Digests
 from poller.delivery.worker import SinkWorker
 from poller.runtime.clock import Clock
 from poller.runtime.liveness import HEARTBEAT_INTERVAL, HeartbeatRegistry
@@ -78,6 +79,7 @@ class Dispatcher:
                 secrets=secrets,
                 counters=counters,
                 heartbeat=self.heartbeats.add(f"sink {name}"),
+                digests=Digests(sink=name, store=store, origin=origin, clock=clock),
                 acknowledge=self._acknowledge,
                 disable_sink=self._disable_sink,
                 retry_delays=retry_delays,
@@ -106,6 +108,12 @@ class Dispatcher:
         for worker in self._workers.values():
             worker.wake()
         self.woken.notify()
+
+    def send_digests(self) -> None:
+        """Send the digests of what waits for them now."""
+        for worker in self._workers.values():
+            worker.digests.expedite()
+            worker.wake()
 
     def close(self) -> None:
         """Begin no further sends."""

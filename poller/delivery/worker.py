@@ -27,6 +27,7 @@ from poller.core.retry import (
     retry_delay,
 )
 from poller.delivery.attempt import HANG_REASON, attempt
+from poller.delivery.digests import Digests
 from poller.delivery.failures import dead_letter, log_expired, log_retry
 from poller.runtime.clock import Clock
 from poller.runtime.liveness import HEARTBEAT_INTERVAL, Heartbeat
@@ -60,6 +61,7 @@ class SinkWorker:
     secrets: Secrets
     counters: Counters
     heartbeat: Heartbeat
+    digests: Digests
     acknowledge: Callable[["SinkWorker", Delivery, Outcome], None]
     disable_sink: Callable[[str, str], Awaitable[None]]
     retry_delays: Sequence[float] = RETRY_DELAYS
@@ -161,6 +163,7 @@ class SinkWorker:
 
     async def _prefetch(self) -> None:
         try:
+            await self.digests.gather()
             if self._is_back:
                 self._is_back = await self.store.expedite(self.name, self.clock.steady())
             self._ready.extend(await self._read())

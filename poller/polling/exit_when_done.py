@@ -1,29 +1,57 @@
-"""Wait until all jobs have ended, and their events are delivered or dead letters.
+"""Stop once all jobs have ended, and their events are delivered or dead letters.
 
 A job that is missing or unrecognised counts as ended: that was announced. An earlier process may
 have polled another account, so this one polls the job once more. Fields that are still to come do
 not hold up the end: the event of the job has been delivered, and says so.
 """
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import anyio
+import structlog
 
 from poller.core.errors import StoreUnavailable
 from poller.core.state import JobState, Phase
 from poller.polling.tracker import JobTracker
 from poller.polling.watchlist import Watchlist
 from poller.store import Store
+from poller.store.maintenance import Sweeper
 
 CHECK_INTERVAL: Final = 1.0
 
+log = structlog.get_logger()
 
-async def wait_until_complete(watchlist: Watchlist, tracker: JobTracker, store: Store) -> None:
-    """Wait until nothing is left to do. While no job is named, there may be something."""
+
+async def stop_when_done(
+    watchlist: Watchlist,
+    tracker: JobTracker,
+    sweeper: Sweeper,
+    send_digests: Callable[[], None],
+    stop: Callable[[], None],
+) -> None:
+    """Call `stop` once nothing is left to do."""
+    await wait_until_complete(watchlist, tracker, sweeper.store, send_digests)
+    log.info("poller.completed", jobs=len(watchlist.job_ids))
+    with suppress(StoreUnavailable):
+        await sweeper.sweep()  # short runs would never delete anything
+    stop()
+
+
+async def wait_until_complete(
+    watchlist: Watchlist, tracker: JobTracker, store: Store, send_digests: Callable[[], None]
+) -> None:
+    """Wait until nothing is left to do. While no job is named, there may be something.
+
+    Once all jobs have ended, nothing more comes into a digest: `send_digests` is called then.
+    """
     while True:
-        is_complete = _have_ended(watchlist, tracker) and await _is_delivered(store)
-        if is_complete and _have_ended(watchlist, tracker):  # none was added meanwhile
-            return
+        if _have_ended(watchlist, tracker):
+            is_delivered = await _is_delivered(store)
+            if is_delivered and _have_ended(watchlist, tracker):  # none was added meanwhile
+                return
+            send_digests()
         await anyio.sleep(CHECK_INTERVAL)
 
 

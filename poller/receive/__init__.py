@@ -10,6 +10,8 @@ This package needs the standard library alone, and imports nothing else of sutro
 
 from poller.receive.events import (
     Detection,
+    DigestEvent,
+    DigestLine,
     Event,
     Job,
     JobCancelled,
@@ -26,6 +28,7 @@ from poller.receive.events import (
     PollerEvent,
     PollerSinkDisabled,
     PollerTest,
+    ReportDigest,
     UnobservedJob,
 )
 from poller.receive.seen import SeenEvents
@@ -33,6 +36,8 @@ from poller.receive.signature import InvalidWebhook, verify
 
 __all__ = [
     "Detection",
+    "DigestEvent",
+    "DigestLine",
     "Event",
     "InvalidWebhook",
     "Job",
@@ -50,6 +55,7 @@ __all__ = [
     "PollerEvent",
     "PollerSinkDisabled",
     "PollerTest",
+    "ReportDigest",
     "SeenEvents",
     "UnobservedJob",
     "verify",

@@ -101,6 +101,28 @@ class Detection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DigestLine:
+    """An event in a digest."""
+
+    id: str
+    """The ID of the event."""
+    type: str
+    """The type of the event."""
+    job_id: str
+    """The job's ID in the API."""
+    name: str | None
+    """The job's name, shortened if it is long."""
+    job_cost: float | None
+    """The cost in US dollars; None until the API has calculated it."""
+    run_seconds: float | None
+    """Seconds from datetime_started to datetime_completed; None if either is missing or they run
+    backwards.
+    """
+    reason: str | None
+    """Why the job failed, shortened if it is long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One event; of a type that this version does not know, if it is of no subclass.
 
@@ -156,6 +178,26 @@ class PollerEvent(Event):
     """What was rejected, in one line."""
     sink: str | None = None
     """The name of the sink."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DigestEvent(Event):
+    """Several events in one."""
+
+    sink: str
+    """The name of the sink."""
+    since: datetime
+    """The time of the first event."""
+    counts: dict[str, Any]
+    """The number of events of each type."""
+    cost_usd: str | None
+    """The exact cost of the ended jobs in US dollars, as a decimal number; None if none is
+    known.
+    """
+    cost_unknown: int
+    """The number of ended jobs whose cost is not known; cost_usd lacks them."""
+    events: list[DigestLine]
+    """The first of the events, in the order of recording."""
 
 
 class JobStarted(JobEvent):
@@ -294,6 +336,17 @@ class PollerTest(PollerEvent):
     sink: str
 
 
+class ReportDigest(DigestEvent):
+    """A digest: the message that a sink gets in place of several events.
+
+    Only a sink with digests gets it.
+    """
+
+    __slots__ = ()
+
+    type: Literal["report.digest"]
+
+
 EVENT_TYPES: Final[dict[str, type[Event]]] = {
     "job.started": JobStarted,
     "job.succeeded": JobSucceeded,
@@ -308,6 +361,7 @@ EVENT_TYPES: Final[dict[str, type[Event]]] = {
     "poller.auth_recovered": PollerAuthRecovered,
     "poller.sink_disabled": PollerSinkDisabled,
     "poller.test": PollerTest,
+    "report.digest": ReportDigest,
 }
 """The class of each event type."""
 
@@ -318,6 +372,12 @@ TIME_FIELDS: Final = frozenset(
         "datetime_started",
         "observed_at",
         "previous_poll_at",
+        "since",
         "timestamp",
     }
 )
+
+ITEM_TYPES: Final[dict[str, type]] = {
+    "events": DigestLine,
+}
+"""The class of the items of a field that is a list of objects."""

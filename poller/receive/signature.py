@@ -10,7 +10,15 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 
-from poller.receive.events import EVENT_TYPES, TIME_FIELDS, Detection, Event, Job, UnobservedJob
+from poller.receive.events import (
+    EVENT_TYPES,
+    ITEM_TYPES,
+    TIME_FIELDS,
+    Detection,
+    Event,
+    Job,
+    UnobservedJob,
+)
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - the prefix of secrets, not a secret
 TIME_TOLERANCE: Final = 300.0
@@ -98,6 +106,8 @@ def _value(name: str, given: Any) -> Any:
         return None
     if name in TIME_FIELDS:
         return datetime.fromisoformat(given)
+    if name in ITEM_TYPES:
+        return [_read(ITEM_TYPES[name], item) for item in given]
     if name == "detection":
         return _read(Detection, given)
     if name == "job":

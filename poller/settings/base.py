@@ -3,7 +3,7 @@
 from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Annotated, Any, Final, Generic, Self, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -19,7 +19,7 @@ from poller.core.errors import ConfigError
 from poller.core.routing import Route
 from poller.settings.secrets import holds_secret
 from poller.settings.sources import EnvSources, Layer, SourcedValue
-from poller.settings.types import Duration, EventTypes, Patterns
+from poller.settings.types import Duration, EventTypes, Patterns, at_most
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound="EnvSettings")
@@ -184,12 +184,33 @@ class SinkSettings(EnvSettings):
     )
 
 
+MAX_DIGEST: Final = 86_400.0
+"""Seconds for which events are gathered at most."""
+
+
+class DigestSettings(SinkSettings):
+    """The base of the settings of a sink that can send digests.
+
+    Its sink gets events of the type `report.digest` then.
+    """
+
+    digest: Annotated[Duration, at_most(MAX_DIGEST)] = setting(
+        "0s", "Gather events for this long, and send them as one message; 0s sends each by itself"
+    )
+    digest_failures: bool = setting(
+        "off", "Gather events about failed, missing and unrecognised jobs too"
+    )
+
+
 def route_of(settings: SinkSettings) -> Route:
     """Return which events a sink with these settings gets."""
+    digest = settings if isinstance(settings, DigestSettings) else None
     return Route(
         types=frozenset(settings.events or ()),
         job_name=settings.job_name,
         model=settings.model,
         min_cost=settings.min_cost,
         min_duration=settings.min_duration,
+        digest=digest.digest if digest else 0.0,
+        digests_failures=digest is not None and digest.digest_failures,
     )

@@ -17,11 +17,12 @@ from poller.core.events import Event
 from poller.core.outbox import Delivery
 from poller.core.spelling import closest
 from poller.runtime.http_values import OutboundSettings
-from poller.settings.base import Reloadable, SinkSettings, setting
+from poller.settings.base import DigestSettings, Reloadable, SinkSettings, setting
 
 __all__ = [
     "Delivery",
     "DeliveryError",
+    "DigestSettings",
     "Event",
     "OutboundSettings",
     "Reloadable",

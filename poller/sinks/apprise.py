@@ -15,7 +15,7 @@ from pydantic import AfterValidator, SecretStr
 
 from poller.core.errors import ConfigError, DeliveryError
 from poller.core.outbox import Delivery
-from poller.settings.base import Reloadable, SinkSettings, setting
+from poller.settings.base import DigestSettings, Reloadable, setting
 from poller.settings.types import needs_extra
 from poller.sinks import Sink, SinkContext, SinkKind
 from poller.sinks.text import Message, Tone, describe
@@ -43,7 +43,7 @@ def _check_url(value: SecretStr) -> SecretStr:
     return value
 
 
-class AppriseSettings(SinkSettings):
+class AppriseSettings(DigestSettings):
     """The settings of an Apprise sink."""
 
     url: Annotated[SecretStr, AfterValidator(_check_url), needs_extra("apprise", "apprise")] = (

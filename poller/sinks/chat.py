@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from poller.core.outbox import Delivery
 from poller.runtime.http_values import Response
-from poller.settings.base import Reloadable, SinkSettings, setting
+from poller.settings.base import DigestSettings, Reloadable, setting
 from poller.settings.types import SecretUrl
 from poller.sinks import Sink, SinkContext, SinkKind
 from poller.sinks.http_post import JSON, dump, error_words, http_client, post
@@ -24,7 +24,7 @@ Pause = Callable[[Response], float | None]
 """Returns the seconds to wait that a service has elsewhere than in Retry-After."""
 
 
-class ChatSettings(SinkSettings):
+class ChatSettings(DigestSettings):
     """The settings of a sink for a chat service."""
 
     url: SecretUrl = setting(..., "URL of the webhook that messages are sent to")

@@ -28,7 +28,7 @@ WEBHOOK_URL: Final = re.compile(
 
 def layout(message: Message) -> dict[str, Any]:
     """Return a message that mentions nobody: its headline, and an embed with the rest."""
-    body = _text("\n".join(filter(None, (message.reason, message.advice))), MAX_TEXT)
+    body = _text(message.body(MAX_TEXT), MAX_TEXT)
     link = f"[Open the job](<{message.link}>)" if message.link else ""
     fields = [
         {"name": label, "value": _text(value, MAX_FIELD), "inline": True}

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, SecretStr, create_model
 from poller.core.outbox import Delivery
 from poller.runtime.address import is_host
 from poller.runtime.clock import Clock
-from poller.settings.base import Reloadable, SinkSettings, setting
+from poller.settings.base import DigestSettings, Reloadable, setting
 from poller.settings.types import StringList, is_url, needs_extra
 from poller.sinks import Sink, SinkContext, SinkKind
 
@@ -47,7 +47,7 @@ def _check_address(text: str) -> str:
     return text
 
 
-class _Settings(SinkSettings):
+class _Settings(DigestSettings):
     url: Annotated[SecretStr, AfterValidator(_check_url), needs_extra("aiosmtplib", "email")] = (
         setting(..., "URL of the mail server: smtps://user:password@host or smtp+starttls://...")
     )

@@ -21,7 +21,7 @@ def layout(message: Message) -> dict[str, Any]:
     headline = cut(message.headline, MAX_HEADLINE)
     widgets = [
         _paragraph(f"<b>{escape(headline, quote=False)}</b>"),
-        *(_paragraph(_text(text, MAX_TEXT)) for text in (message.reason, message.advice) if text),
+        *(_paragraph(_text(text, MAX_TEXT)) for text in message.texts),
         *(
             {"decoratedText": {"topLabel": label, "text": _text(value, MAX_FACT), "wrapText": True}}
             for label, value in message.facts

@@ -66,6 +66,7 @@ def html(message: Message) -> str:
     facts = "".join(FACT.format(escape(label), escape(value)) for label, value in message.facts)
     parts = [
         HEADLINE.format(escape(message.headline)),
+        PARAGRAPH.format("<br>".join(map(escape, message.rows))) if message.rows else "",
         PARAGRAPH.format(escape(message.reason)) if message.reason else "",
         TABLE.format(facts) if facts else "",
         PARAGRAPH.format(escape(message.advice)) if message.advice else "",

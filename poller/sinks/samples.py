@@ -8,10 +8,12 @@ from typing import Any, Final
 
 from poller.core.detection_lag import Detection
 from poller.core.events import (
+    DIGEST,
     DaemonEventType,
     Event,
     EventOrigin,
     daemon_event,
+    digest_event,
     event_id,
     job_event,
 )
@@ -85,6 +87,12 @@ def test_event(
     """
     if event_type in {*JobEventType}:
         event = sample_event(event_type, origin, now)
+    elif event_type == DIGEST:
+        ends = (JobEventType.SUCCEEDED, JobEventType.CANCELLED)
+        events = [
+            sample_event(kind, origin, now, job_id=f"job-1234{n}") for n, kind in enumerate(ends, 5)
+        ]
+        event = digest_event(events, origin, now, sink=sink)
     else:
         kind = DaemonEventType(event_type)
         detail = SAMPLE_DETAILS.get(kind, {}) | {"sink": sink}

@@ -19,7 +19,7 @@ WORD_JOINER: Final = "\u2060"
 
 def layout(message: Message) -> dict[str, Any]:
     """Return a message as an incoming webhook expects it."""
-    body = "\n".join(filter(None, (message.reason, message.advice)))
+    body = message.body(MAX_TEXT)
     attachment: dict[str, Any] = {
         "color": COLORS[message.tone],
         "fallback": _text(message.headline, MAX_TEXT),

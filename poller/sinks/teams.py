@@ -33,7 +33,7 @@ def layout(message: Message) -> dict[str, Any]:
         }
         for label, value in message.facts
     ]
-    texts = [_line(cut(text, MAX_TEXT)) for text in (message.reason, message.advice) if text]
+    texts = [_line(cut(text, MAX_TEXT)) for text in message.texts]
     style = STYLES[message.tone]
     card: dict[str, Any] = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",

@@ -1,16 +1,18 @@
 """Events in words, for people: what happened, how long the job ran, its cost, why it failed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import quote
 
-from poller.core.events import TERMINAL_EVENTS, DaemonEventType, Event
+from poller.core.events import DIGEST, TYPES_WITH_COST, DaemonEventType, Event
 from poller.core.formatting import (
     failure_message,
     fix_receiver,
     format_cost,
+    format_count,
     format_duration,
 )
 from poller.core.parsing import strip_unprintable
@@ -38,10 +40,8 @@ HEADLINES: Final = {
 }
 """The first line of a message, by event type."""
 
-TYPES_WITH_COST: Final = TERMINAL_EVENTS | {
-    JobEventType.SETTLED,
-    JobEventType.COST_OVER_ESTIMATE,
-}
+MAX_LINE: Final = 200
+"""Characters of one line of a digest."""
 
 
 class Tone(StrEnum):
@@ -66,6 +66,7 @@ TONES: Final[Mapping[str, Tone]] = {
     DaemonEventType.SINK_DISABLED: Tone.BAD,
 }
 """The tone of an event type; NEUTRAL for the others."""
+WORST_FIRST: Final = (Tone.BAD, Tone.WARNING, Tone.GOOD, Tone.NEUTRAL)
 COLORS: Final[Mapping[Tone, str]] = {
     Tone.GOOD: "#2eb67d",
     Tone.BAD: "#e01e5a",
@@ -79,7 +80,8 @@ class Message:
     """An event as people read it. Each text is one line without control characters.
 
     `facts` are labels and values, such as Cost and $0.02. `reason` is why a job failed in the API's
-    words, `advice` what to do next, `link` the URL of the job.
+    words, `advice` what to do next, `link` the URL of the job. `lines` are what a message about
+    many jobs has of each, without `omitted` ones.
     """
 
     tone: Tone
@@ -88,6 +90,8 @@ class Message:
     reason: str | None = None
     advice: str | None = None
     link: str | None = None
+    lines: tuple[str, ...] = ()
+    omitted: int = 0
 
     @property
     def headline(self) -> str:
@@ -95,10 +99,27 @@ class Message:
         return f"{self.tone} {self.title}"
 
     @property
+    def rows(self) -> tuple[str, ...]:
+        """The lines, and how many are omitted."""
+        return (*self.lines, *([f"and {self.omitted:,} more"] if self.omitted else []))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The lines, the reason and the advice."""
+        return tuple(filter(None, (*self.rows, self.reason, self.advice)))
+
+    def body(self, limit: int) -> str:
+        """Return the texts in at most `limit` characters: lines without room are counted."""
+        message = self
+        while len(text := "\n".join(message.texts)) > limit and message.lines:
+            message = replace(message, lines=message.lines[:-1], omitted=message.omitted + 1)
+        return cut(text, limit)
+
+    @property
     def details(self) -> str:
-        """All but the title and the link as plain text, in up to three lines."""
+        """All but the title and the link as plain text."""
         facts = "; ".join(f"{label} {value}" for label, value in self.facts)
-        return "\n".join(line for line in (facts, self.reason, self.advice) if line)
+        return "\n".join(filter(None, (facts, *self.texts)))
 
     @property
     def text(self) -> str:
@@ -109,6 +130,8 @@ class Message:
 def describe(event: Event, job_url: str | None = None) -> Message:
     """Return an event as a message. `job_url` is the value of POLLER_JOB_URL."""
     data = event.data
+    if event.type == DIGEST:
+        return _describe_digest(data)
     job: dict[str, Any] = data.get("job", {})
     seconds, job_id = data.get("run_seconds"), job.get("job_id")
     after = "" if seconds is None else f" after {format_duration(seconds)}"
@@ -124,6 +147,44 @@ def describe(event: Event, job_url: str | None = None) -> Message:
         advice=_advice(event.type, data),
         link=job_url.replace(JOB_ID_FIELD, quote(job_id, safe="")) if job_url and job_id else None,
     )
+
+
+def _describe_digest(data: Mapping[str, Any]) -> Message:
+    """Return a digest: how many of what, what they cost together, and the first of them."""
+    counts: dict[str, int] = data["counts"]
+    total, shown = sum(counts.values()), data["events"]
+    most_first = sorted(counts, key=counts.__getitem__, reverse=True)
+    words = ", ".join(f"{counts[kind]:,} {kind.removeprefix('job.')}" for kind in most_first)
+    tones = {TONES.get(kind, Tone.NEUTRAL) for kind in counts}
+    since = data["since"][:16].replace("T", " ")
+    title = f"{format_count(total, 'event')} since {since} UTC: {words}"
+    has_cost = not TYPES_WITH_COST.isdisjoint(counts)
+    return Message(
+        tone=next(tone for tone in WORST_FIRST if tone in tones),
+        title=f"Test: {title}" if data.get("test") else title,
+        facts=(("Cost", _sum(data)),) if has_cost else (),
+        lines=tuple(map(_digest_line, shown)),
+        omitted=total - len(shown),
+    )
+
+
+def _digest_line(line: Mapping[str, Any]) -> str:
+    seconds, cost = line["run_seconds"], line["job_cost"]
+    facts = (
+        None if cost is None else format_cost(cost),
+        line["reason"],
+    )
+    tone, kind = TONES.get(line["type"], Tone.NEUTRAL), line["type"].removeprefix("job.")
+    after = "" if seconds is None else f" after {format_duration(seconds)}"
+    parts = (f"{tone} {job_label(line)} {kind}{after}", *facts)
+    return cut(one_line("; ".join(filter(None, parts))), MAX_LINE)
+
+
+def _sum(data: Mapping[str, Any]) -> str:
+    """Return the cost of all jobs, and the number of those whose cost is not known."""
+    known = "" if data["cost_usd"] is None else format_cost(Decimal(data["cost_usd"]))
+    unknown = f"{data['cost_unknown']:,} unknown" if data["cost_unknown"] else ""
+    return " and ".join(filter(None, (known, unknown)))
 
 
 def one_line(text: str) -> str:

@@ -21,12 +21,18 @@ SINK_UNCONFIGURED: Final = "the sink was removed from the configuration"
 SINK_FAILED: Final = "not delivered for 7 days"
 """Why a delivery is dead: the `reason` in its row, or how it begins."""
 
+MakeDigest = Callable[[Sequence[Event]], Event]
+"""Returns the digest of events, the oldest first."""
+
 
 class Store(Protocol):
     """The durable state of the daemon. Use it as an async context manager."""
 
     database_id: str
     """The random id of the database, made when the database was created."""
+
+    digest_sinks: Collection[str]
+    """The names of the sinks that get some events as digests."""
 
     instance_key: bytes
     """Proves to clients of the HTTP API that this process serves the database; may be empty."""
@@ -104,6 +110,14 @@ class Store(Protocol):
         At most one per subject, so that the events of one job arrive in order; none of the `busy`
         subjects; earliest due first. With `early` the due time is ignored, and the delivery that
         has gone longest without an attempt comes first. A disabled sink has none.
+        """
+
+    async def gather_digest(self, sink: str, make: MakeDigest, *, early: bool = False) -> bool:
+        """Write the digest of what waits for one, if it is due or `early` and none is pending.
+
+        `make` gets the events, the oldest first. Their deliveries stay pending until the delivery
+        of the digest ends, and end as it does. An event that is alone is sent by itself. Return
+        whether any was due.
         """
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:

@@ -56,7 +56,11 @@ SELECT events.id AS event_id, events.type, events.subject AS job_id, name AS sin
 """
 """With a NULL status where an event has no delivery to the sink."""
 
-REPLAY: Final = """
+_GATHER_AGAIN: Final = """digest_id = NULL,
+       digest_at = iif((SELECT digest_window FROM sinks WHERE name = :sink) > 0.0, digest_at, NULL)
+"""
+
+REPLAY: Final = f"""
 INSERT INTO deliveries (event_id, sink, subject, created_at, due, is_replay)
 SELECT id, :sink, subject, :now, min(:now, (SELECT max(recorded_at) FROM events)), 1
   FROM events
@@ -64,9 +68,8 @@ SELECT id, :sink, subject, :now, min(:now, (SELECT max(recorded_at) FROM events)
 ON CONFLICT (event_id, sink) DO UPDATE
    SET status = 'pending', created_at = excluded.created_at, due = excluded.due, is_replay = 1,
        attempts = 0, rejections = 0, failing_seconds = 0.0,
-       reason = NULL, last_attempt_at = NULL, ended_at = NULL
-"""
-"""A replay gets the full seven days of attempts again.
+       reason = NULL, last_attempt_at = NULL, ended_at = NULL, {_GATHER_AGAIN}"""  # noqa: S608 - constants
+"""What was gathered in a digest is in the next one. A replay gets all seven days again.
 
 It is due at once by the clock of the daemon too, which has recorded the last event. That clock may
 be behind the one of a command: it stands still while the machine sleeps, and is never set.
@@ -76,12 +79,12 @@ DELETE_DEAD_LETTER: Final = """
 DELETE FROM deliveries WHERE event_id = :event_id AND sink = :sink AND status = 'dead'
 """
 
-RESTORE: Final = """
+RESTORE: Final = f"""
 UPDATE deliveries
    SET status = 'pending', failing_seconds = 0.0, reason = NULL, ended_at = NULL,
-       due = min(:now, (SELECT max(recorded_at) FROM events))
+       due = min(:now, (SELECT max(recorded_at) FROM events)), {_GATHER_AGAIN}
  WHERE event_id = :event_id AND sink = :sink AND status = 'dead'
-"""
+"""  # noqa: S608 - constants
 
 RESTORE_AGAIN: Final = RESTORE.replace("event_id = :event_id", "reason = :reason")
 """What a sweep has made dead again while the sink was being enabled."""
@@ -99,8 +102,8 @@ SELECT name AS sink,
        CASE WHEN unconfigured_at IS NOT NULL THEN 'not configured'
             WHEN disabled_reason IS NOT NULL THEN 'disabled' ELSE 'enabled' END AS state,
        pending,
-       (SELECT min(created_at) FROM deliveries WHERE sink = name AND status = 'pending')
-       AS oldest_at,
+       (SELECT min(created_at) FROM deliveries
+         WHERE sink = name AND status = 'pending' AND digest_at IS NULL) AS oldest_at,
        dead,
        failing_since,
        coalesce(disabled_reason, iif(failing_since, last_failure, NULL), (

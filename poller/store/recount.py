@@ -21,12 +21,13 @@ SELECT 1 FROM sinks WHERE pending <> {_PENDING} OR dead <> {_DEAD}
 
 _IS_WRONG_HEAD: Final = """
        status = 'pending'
-   AND is_head <> (id = (
+   AND is_head <> (digest_at IS NULL AND id = (
         SELECT min(id)
           FROM deliveries AS others
          WHERE others.sink = deliveries.sink
            AND others.subject = deliveries.subject
            AND others.status = 'pending'
+           AND others.digest_at IS NULL
        ))
 """
 WRONG_HEADS: Final = f"SELECT 1 FROM deliveries WHERE {_IS_WRONG_HEAD}"  # noqa: S608 - constants

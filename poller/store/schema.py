@@ -4,6 +4,7 @@ import sqlite3
 from typing import Final
 
 from poller.store.schema_v5 import VERSION_5
+from poller.store.schema_v6 import VERSION_6
 
 VERSION_1: Final = """
 CREATE TABLE identity (instance TEXT NOT NULL) STRICT;
@@ -129,7 +130,7 @@ ALTER TABLE jobs DROP COLUMN awaits_cost;
 CREATE INDEX jobs_awaiting_fields ON jobs (deployment, since) WHERE awaited_fields <> '[]';
 """
 
-MIGRATIONS: Final = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5)
+MIGRATIONS: Final = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6)
 """The script at index n migrates version n to n + 1. A released script never changes."""
 
 

@@ -30,19 +30,6 @@ INSERT INTO flags (name, text) VALUES (:name, :text)
 ON CONFLICT (name) DO UPDATE SET text = excluded.text
 """
 
-ADD_DELIVERY: Final = """
-INSERT INTO deliveries (event_id, sink, subject, created_at, due, status, reason, ended_at)
-SELECT :id, name, :subject, :now, :now,
-       iif(disabled_reason IS NULL, 'pending', 'dead'),
-       iif(disabled_reason IS NULL, NULL, :reason),
-       iif(disabled_reason IS NULL, NULL, :now)
-  FROM sinks
- WHERE name = :sink
-"""
-"""One to a disabled sink is dead."""
-
-SINKS_OF_EVENT: Final = "SELECT sink FROM deliveries WHERE event_id = :follows"
-
 LOAD_STATES: Final = """
 SELECT job_id, phase, min(since, :now) AS since, status, job,
        sequence, occurrence, is_unrecognised, awaited_fields
@@ -169,11 +156,12 @@ UPDATE deliveries
          WHERE name = :sink
            AND sinks.failing_seconds >= :max_age
            AND created_at <= :now - :max_age
+           AND (digest_id IS NULL OR digest_id = event_id)
          ORDER BY created_at
          LIMIT :portion
        )
 """
-"""Those of a sink that has failed for so long, the oldest first."""
+"""Those of a sink that has failed for so long, the oldest first. A digest ends what it is of."""
 
 EXPEDITE: Final = """
 UPDATE deliveries SET due = :now
@@ -212,8 +200,8 @@ BACKLOGS: Final = """
 SELECT name, pending, dead,
        (SELECT max(due) FROM deliveries WHERE sink = name AND status = 'pending' AND is_head)
        AS last_due,
-       (SELECT min(created_at) FROM deliveries WHERE sink = name AND status = 'pending')
-       AS oldest_pending_at,
+       (SELECT min(created_at) FROM deliveries
+         WHERE sink = name AND status = 'pending' AND digest_at IS NULL) AS oldest_pending_at,
        failing_since,
        coalesce(iif(failing_since, last_failure, NULL), (
            SELECT reason FROM deliveries WHERE sink = name AND status = 'pending' AND is_head
@@ -298,3 +286,5 @@ MARK_UNCONFIGURED: Final = """
 UPDATE sinks SET unconfigured_at = :now
  WHERE unconfigured_at IS NULL AND name NOT IN (SELECT value FROM json_each(:sinks))
 """
+
+ON_OPEN: Final = (ADD_SINKS, MARK_UNCONFIGURED)

@@ -19,14 +19,25 @@ from poller.core.retry import MAX_ABSENCE, MAX_DELIVERY_AGE, MAX_FAILURE_GAP
 from poller.core.routing import Routes
 from poller.core.state import JobState
 from poller.runtime.instance_key import ensure_key
-from poller.store import SINK_DISABLED, SINK_FAILED, SINK_UNCONFIGURED, Store, clock_sql, sql
+from poller.store import (
+    SINK_DISABLED,
+    SINK_FAILED,
+    SINK_UNCONFIGURED,
+    MakeDigest,
+    Store,
+    clock_sql,
+    digests,
+    sql,
+)
 from poller.store.admin import StoreAdmin
 from poller.store.connection import PORTION, Work
 from poller.store.database import Database
 from poller.store.kept_events import KeptEvents
 from poller.store.maintenance import log_pruned
+from poller.store.outcomes import record_outcomes
 from poller.store.past_jobs import EndCursor, PastJobs, read_past_jobs
-from poller.store.rows import event_row, read_backlog, read_delivery, read_state, state_row
+from poller.store.recording import record
+from poller.store.rows import read_backlog, read_delivery, read_state, state_row
 
 T = TypeVar("T")
 
@@ -58,6 +69,7 @@ class SqliteStore(Store):
         self._database = Database(path, prepare=self._prepare, allow_network=allow_network)
         self._path = path
         self._routes = routes
+        self.digest_sinks = frozenset(name for name, route in routes.items() if route.digest)
         self._deployment = deployment
         self._now = now
         self._retention = retention
@@ -121,18 +133,14 @@ class SqliteStore(Store):
         values = {"sink": sink, "now": now, "limit": limit, "busy": _json(busy), **GAPS}
         return await self._read(sql.EARLY if early else sql.DUE, values, read_delivery)
 
+    async def gather_digest(self, sink: str, make: MakeDigest, *, early: bool = False) -> bool:
+        values = self._values(sink=sink)
+        until = math.inf if early else values["now"]
+        return await self._transact(lambda db: digests.gather(db, values, make, until=until))
+
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
         rows = [self._values(**asdict(outcome), **GAPS) for outcome in outcomes]
-
-        def work(db: sqlite3.Connection) -> None:
-            for statement in (sql.COUNT_LATE_FAILURE, sql.SETTLE):
-                db.executemany(statement, rows)
-            for row in rows:
-                if row["is_sink_fault"] is not None:
-                    fails = row["is_sink_fault"]
-                    db.execute(sql.RECORD_SINK_FAULT if fails else sql.END_OUTAGE, row)
-
-        await self._transact(work)
+        await self._transact(lambda db: record_outcomes(db, rows))
 
     async def record_hang(self, sink: str, reason: str) -> None:
         values = self._values(sink=sink, reason=reason, **GAPS)
@@ -153,7 +161,7 @@ class SqliteStore(Store):
         def work(db: sqlite3.Connection) -> int:
             row = db.execute(sql.DISABLE_SINK, self._values(sink=sink, reason=reason)).fetchone()
             if announce:
-                self._write_event(db, announce(row["times_disabled"]))
+                self._record(db, announce(row["times_disabled"]))
             return int(row["times_disabled"])
 
         times = await self._transact(work)
@@ -233,32 +241,25 @@ class SqliteStore(Store):
     def _prepare(self, db: sqlite3.Connection) -> None:
         """Reconcile a database that was just opened with the configuration of this process."""
         values = self._values(
-            sinks=_json(self._routes), max_delay=MAX_DUE_DELAY, earliest=clock_sql.EARLIEST
+            sinks=_json(self._routes),
+            windows=digests.windows(self._routes),
+            max_delay=MAX_DUE_DELAY,
+            earliest=clock_sql.EARLIEST,
         )
-        for statement in (sql.ADD_SINKS, sql.MARK_UNCONFIGURED, *clock_sql.CORRECTIONS):
+        for statement in (*sql.ON_OPEN, *digests.ON_OPEN, *clock_sql.CORRECTIONS):
             db.execute(statement, values)
         self.database_id = db.execute(sql.DATABASE_ID).fetchone()[0]
 
     def _write_batch(self, db: sqlite3.Connection, batch: WriteBatch) -> list[Event]:
         for state in batch.states:
             db.execute(sql.WRITE_STATE, self._values(**state_row(state)))
-        collisions = [event for event in batch.events if not self._write_event(db, event)]
+        collisions = [event for event in batch.events if not self._record(db, event)]
         for name, text in batch.flags.items():
             db.execute(sql.WRITE_FLAG, {"name": name, "text": text})
         return collisions
 
-    def _write_event(self, db: sqlite3.Connection, event: Event) -> bool:
-        """Write an event and its deliveries; return False if another event has its id."""
-        values = self._values(**event_row(event), reason=SINK_DISABLED)
-        if not db.execute(sql.WRITE_EVENT, values).rowcount:
-            return event.repeats(db.execute(sql.EVENT_BODY, values).fetchone()["body"])
-        if event.same_sinks_as:
-            sinks = [row["sink"] for row in db.execute(sql.SINKS_OF_EVENT, values)]
-        else:
-            sinks = [name for name, route in self._routes.items() if not route.rejection(event)]
-        for sink in sinks:
-            db.execute(sql.ADD_DELIVERY, values | {"sink": sink})
-        return True
+    def _record(self, db: sqlite3.Connection, event: Event) -> bool:
+        return record(db, event, self._routes, self._values())
 
     def _values(self, **values: object) -> dict[str, Any]:
         return {"deployment": self._deployment, "now": self._now(), **values}

@@ -10,7 +10,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from poller.api.problems import DOCS_URL, PROBLEM_TYPES
 from poller.api.routes import ENDPOINTS
-from poller.core.events import EVENT_TYPES
+from poller.core.events import RECORDED_TYPES
 from tests.api.conftest import ENDS, RUNS
 from tests.support.api_server import LiveDaemon, live_daemon
 from tests.support.secret_canaries import TOKEN
@@ -33,7 +33,7 @@ async def test_openapi_document_is_valid_and_complete(daemon: LiveDaemon):
         if method != "parameters"
     }
     assert documented == {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS}
-    assert set(document["components"]["schemas"]["EventType"]["enum"]) == EVENT_TYPES
+    assert set(document["components"]["schemas"]["EventType"]["enum"]) == RECORDED_TYPES
 
 
 @pytest.mark.slow

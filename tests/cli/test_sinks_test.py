@@ -5,7 +5,7 @@ import json
 import pytest
 
 from poller.core.errors import DeliveryError
-from poller.core.events import EVENT_TYPES, event_id
+from poller.core.events import RECORDED_TYPES, event_id
 from poller.sinks import log as log_sink
 from poller.sinks.text import describe
 from tests.cli.conftest import RunCli
@@ -26,7 +26,7 @@ def test_sinks_test_sends_one_event(run_cli: RunCli, path):
     assert not path.exists()
 
 
-@pytest.mark.parametrize("event_type", sorted(EVENT_TYPES))
+@pytest.mark.parametrize("event_type", sorted(RECORDED_TYPES))
 def test_sinks_test_sends_a_sample_of_any_type(run_cli: RunCli, monkeypatch, event_type: str):
     """A sample follows the schema, is marked as a test, and has an id that no real event has."""
     got = []

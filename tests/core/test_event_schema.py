@@ -5,7 +5,7 @@ import json
 import pytest
 from jsonschema import ValidationError
 
-from poller.core.events import DEFAULT_SINK_EVENTS, EVENT_TYPES, json_schema
+from poller.core.events import DEFAULT_SINK_EVENTS, RECORDED_TYPES, json_schema
 from tests.support.builders import GOLDEN, check_event
 
 
@@ -13,8 +13,8 @@ def test_schema_has_every_type():
     """The schema has one shape for each event type, and for no other."""
     shapes = [shape["properties"]["type"]["const"] for shape in json_schema()["oneOf"]]
 
-    assert sorted(shapes) == sorted(EVENT_TYPES)
-    assert DEFAULT_SINK_EVENTS < EVENT_TYPES
+    assert sorted(shapes) == sorted(RECORDED_TYPES)
+    assert DEFAULT_SINK_EVENTS < RECORDED_TYPES
 
 
 MISSHAPEN = [

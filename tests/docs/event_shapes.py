@@ -13,13 +13,25 @@ DEFINITIONS: Final[Schema] = SCHEMA["$defs"]
 PREFIX: Final = "#/$defs/"
 
 TIMES: Final = frozenset({"time", "timeOrNull"})
-OBJECTS: Final = {"job": "Job", "unobservedJob": "UnobservedJob", "detection": "Detection"}
+OBJECTS: Final = {
+    "job": "Job",
+    "unobservedJob": "UnobservedJob",
+    "detection": "Detection",
+    "digestLine": "DigestLine",
+}
 """The definitions that are types of their own, with their names."""
+BASES: Final = {"jobData": "Job", "pollerData": "Poller", "digestData": "Digest"}
+"""The definitions of the data of several event types, and how the names of their classes begin."""
+LIST: Final = "[]"
+"""The end of the kind of a list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One field. `kinds` are names of OBJECTS, `time`, `null` and types of JSON Schema."""
+    """One field. `kinds` are names of OBJECTS, `time`, `null` and types of JSON Schema.
+
+    A kind that ends with LIST is a list of such.
+    """
 
     kinds: tuple[str, ...]
     values: tuple[str, ...] = ()
@@ -33,17 +45,13 @@ class EventShape:
 
     type: str
     description: str
+    base: str
     fields: dict[str, Field] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The name of its class: JobFailed for job.failed."""
         return "".join(word.capitalize() for word in self.type.replace(".", "_").split("_"))
-
-    @property
-    def is_about_job(self) -> bool:
-        """Return whether it is about a job, and not about the daemon."""
-        return self.type.startswith("job.")
 
 
 def fields(definition: str) -> dict[str, Field]:
@@ -74,14 +82,25 @@ def shapes() -> Iterator[EventShape]:
     """Yield every event type in the order of the schema."""
     for schema in SCHEMA["oneOf"]:
         kind, data = schema["properties"]["type"]["const"], schema["properties"]["data"]
-        yield EventShape(type=kind, description=schema["description"], fields=dict(_narrowed(data)))
+        yield EventShape(
+            type=kind,
+            description=schema["description"],
+            base=_base(data),
+            fields=dict(_narrowed(data)),
+        )
+
+
+def _base(data: Schema) -> str:
+    """Return how the name of the class of an event with this data begins."""
+    name = data["$ref"].removeprefix(PREFIX)
+    return BASES.get(name) or _base(DEFINITIONS[name])
 
 
 def _narrowed(data: Schema) -> Iterator[tuple[str, Field]]:
     """Yield the fields that a type narrows, in its own place or in a definition between."""
     between = _referred(data)
     properties = {**data.get("properties", {})}
-    if "$ref" in between and data["$ref"] not in {f"{PREFIX}jobData", f"{PREFIX}pollerData"}:
+    if "$ref" in between and data["$ref"].removeprefix(PREFIX) not in BASES:
         properties = {**between["properties"]}
     for name, found in properties.items():
         yield name, read_field(found)
@@ -103,6 +122,9 @@ def _kinds(schema: Schema) -> Iterator[str]:
         yield from _kinds(_referred(schema))
     for part in schema.get("oneOf", ()):
         yield from _kinds(part)
+    if "items" in schema:
+        yield from (f"{kind}{LIST}" for kind in _kinds(schema["items"]))
+        return
     if "enum" in schema:
         yield "enum"
         yield from ("null",) if None in schema["enum"] else ()

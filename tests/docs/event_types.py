@@ -5,6 +5,7 @@ from textwrap import wrap
 from typing import Final
 
 from tests.docs.event_shapes import (
+    LIST,
     OBJECTS,
     EventShape,
     Field,
@@ -17,6 +18,7 @@ from tests.docs.event_shapes import (
 WIDTH: Final = 100
 JOB_EVENT: Final = fields("origin") | fields("jobData")
 POLLER_EVENT: Final = fields("origin") | fields("pollerData")
+DIGEST_EVENT: Final = fields("origin") | fields("digestData")
 ANY_JOB: Final = Field(kinds=("Job", "UnobservedJob"))
 
 PYTHON: Final = {
@@ -86,12 +88,16 @@ def python() -> str:
         PYTHON_EVENT,
         _python_base("JobEvent", "An event about a job.", fields("jobData") | {"job": ANY_JOB}),
         _python_base("PollerEvent", "An event about the daemon itself.", fields("pollerData")),
+        _python_base("DigestEvent", "Several events in one.", fields("digestData")),
         *(_python_event(shape) for shape in shapes()),
         "\nEVENT_TYPES: Final[dict[str, type[Event]]] = {\n",
         *(f'    "{shape.type}": {shape.name},\n' for shape in shapes()),
         '}\n"""The class of each event type."""\n\nTIME_FIELDS: Final = frozenset(\n    {\n',
         *(f'        "{name}",\n' for name in sorted(times)),
         "    }\n)\n",
+        "\nITEM_TYPES: Final[dict[str, type]] = {\n",
+        *(f'    "{name}": {kind},\n' for name, kind in _items(DIGEST_EVENT)),
+        '}\n"""The class of the items of a field that is a list of objects."""\n',
     ]
     return "".join(parts)
 
@@ -104,6 +110,7 @@ def typescript() -> str:
         *(_interface(name, description(found), fields(found)) for found, name in OBJECTS.items()),
         _interface("JobData", description("jobData"), JOB_EVENT | {"job": ANY_JOB}),
         _interface("PollerData", description("pollerData"), POLLER_EVENT),
+        _interface("DigestData", description("digestData"), DIGEST_EVENT),
         *(_event_interface(shape) for shape in shapes()),
         f"\nexport type Event =\n  | {names.replace(' | ', f'{chr(10)}  | ')};\n",
     ]
@@ -112,9 +119,18 @@ def typescript() -> str:
 
 def _all_fields() -> dict[str, Field]:
     known = {"timestamp": read_field({"$ref": "#/$defs/time"})} | JOB_EVENT
+    known |= DIGEST_EVENT
     for definition in OBJECTS:
         known |= fields(definition)
     return known
+
+
+def _items(found: Mapping[str, Field]) -> Iterator[tuple[str, str]]:
+    """Yield the fields that are lists of objects, with the classes of these."""
+    for name, each in found.items():
+        kind = each.kinds[0].removesuffix(LIST)
+        if each.kinds[0].endswith(LIST) and kind in OBJECTS.values():
+            yield name, kind
 
 
 def _python_class(name: str, definition: str, base: str) -> str:
@@ -129,8 +145,7 @@ def _python_base(name: str, text: str, found: Mapping[str, Field]) -> str:
 
 
 def _python_event(shape: EventShape) -> str:
-    base = "JobEvent" if shape.is_about_job else "PollerEvent"
-    head = f"\nclass {shape.name}({base}):\n"
+    head = f"\nclass {shape.name}({shape.base}Event):\n"
     narrowed = {name: Field(kinds=found.kinds) for name, found in shape.fields.items()}
     # No dataclass of its own, which would take 2 ms of every import: it has the fields of its base.
     lines = [
@@ -144,7 +159,7 @@ def _python_event(shape: EventShape) -> str:
 def _python_fields(found: Mapping[str, Field]) -> Iterator[str]:
     for name, each in found.items():
         is_optional = not each.is_required
-        kind = "PreviousStatus | None" if each.values else _union(each, PYTHON)
+        kind = "PreviousStatus | None" if each.values else _union(each, PYTHON, "list[{}]")
         yield f"    {name}: {kind}{' | None = None' if is_optional else ''}\n"
         if each.description:
             yield _docstring(each.description)
@@ -171,8 +186,15 @@ def _docstring(text: str, indent: str = "    ") -> str:
     )
 
 
-def _union(found: Field, names: Mapping[str, str]) -> str:
-    return " | ".join(names.get(kind, kind) for kind in found.kinds)
+def _union(found: Field, names: Mapping[str, str], of_list: str = "{}[]") -> str:
+    return " | ".join(_name_of(kind, names, of_list) for kind in found.kinds)
+
+
+def _name_of(kind: str, names: Mapping[str, str], of_list: str) -> str:
+    if kind.endswith(LIST):
+        item = kind.removesuffix(LIST)
+        return of_list.format(names.get(item, item))
+    return names.get(kind, kind)
 
 
 def _interface(name: str, text: str, found: Mapping[str, Field]) -> str:
@@ -189,7 +211,7 @@ def _members(found: Mapping[str, Field]) -> Iterator[str]:
 
 
 def _event_interface(shape: EventShape) -> str:
-    data = "JobData" if shape.is_about_job else "PollerData"
+    data = f"{shape.base}Data"
     narrowed = "; ".join(
         f"{name}: {_union(found, TYPESCRIPT)}" for name, found in shape.fields.items()
     )

@@ -14,7 +14,7 @@ from poller.sutro.simulator.script import JobScript
 from poller.sutro.simulator.server import Simulator, serve
 from tests.integration.test_app import sqlite_inline
 from tests.support.fakes import FailingStore, a_store
-from tests.support.running_app import KEY, Receiver, an_app, in_memory, served
+from tests.support.running_app import KEY, Receiver, an_app, in_memory, running_app, served
 from tests.support.virtual_time import virtual_clock
 
 DAY = 86_400.0
@@ -269,7 +269,7 @@ async def test_exit_when_done_waits_for_a_job_added_at_the_last_moment():
             return await self.store.backlogs()
 
     with anyio.move_on_after(100.0) as scope:
-        await wait_until_complete(listed, tracker, Slow(a_store()))
+        await wait_until_complete(listed, tracker, Slow(a_store()), lambda: None)
 
     assert scope.cancelled_caught
 
@@ -280,7 +280,7 @@ async def test_exit_when_done_reads_the_store_once_all_have_ended():
     tracker = Known({"job-1": JobState(job_id="job-1", since=0.0, phase=Phase.SETTLING)})
 
     with anyio.move_on_after(10.0):
-        await wait_until_complete(listed, tracker, store)
+        await wait_until_complete(listed, tracker, store, lambda: None)
 
     assert store.calls["backlogs"] == []
 
@@ -295,4 +295,63 @@ async def test_exit_when_done_ignores_sinks_without_a_worker(state):
             return [SinkBacklog(name="left", pending=1, **state)]
 
     with anyio.fail_after(10.0):
-        await wait_until_complete(Watchlist(["job-1"]), tracker, Parked(a_store()))
+        await wait_until_complete(Watchlist(["job-1"]), tracker, Parked(a_store()), lambda: None)
+
+
+class Chat:
+    """A chat service that keeps the texts of the messages."""
+
+    def __init__(self):
+        self.texts = []
+
+    async def take(self, request):
+        """Accept a message."""
+        self.texts.append((await request.json())["text"])
+        return web.Response(text="ok")
+
+
+@pytest.fixture
+async def chat():
+    """Serve a chat service."""
+    service = Chat()
+    async with served(service.take) as url:
+        yield service, url
+
+
+def with_digest(url, **changes):
+    """Return the settings of a daemon that watches three jobs and sends digests to a chat."""
+    return {
+        "POLLER_JOB_IDS": "job-1,job-2,job-3",
+        "POLLER_SINKS": "webhook,slack",
+        "POLLER_SLACK_URL": url,
+        "POLLER_SLACK_DIGEST": "1h",
+        "POLLER_ALLOW_HTTP": "on",
+    } | changes
+
+
+async def test_run_that_ends_sends_its_digest_at_once(api, hook, chat):
+    """A daemon that exits when all is done does not wait for the end of the window."""
+    ended_at = await lived(api, hook, **with_digest(chat[1]))
+
+    assert ended_at <= 700.0
+    (text,) = chat[0].texts
+    assert "3 succeeded" in text
+    assert len(hook[0].types) == 3
+
+
+async def test_stop_leaves_what_waits_for_the_next_start(api, hook, chat, tmp_path):
+    """A daemon that is stopped sends no digest before its time, and none is lost."""
+    path = tmp_path / "state.db"
+    given = with_digest(chat[1], POLLER_STORE=str(path), new_store=sqlite_inline)
+    app = an_app(api[1], hook[1], **given)
+    async with anyio.create_task_group() as group:
+        group.start_soon(app.run)
+        await anyio.sleep(1_000.0)
+        app.stop()
+    assert chat[0].texts == []
+
+    async with running_app(an_app(api[1], hook[1], **given)):
+        await anyio.sleep(3_600.0)
+
+    (text,) = chat[0].texts
+    assert "3 succeeded" in text

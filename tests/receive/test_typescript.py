@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from poller.core.events import EVENT_TYPES, EventOrigin
+from poller.core.events import RECORDED_TYPES, EventOrigin
 from poller.sinks import samples
 from tests.support.builders import check_event
 from tests.support.node_packages import TYPESCRIPT, install_node_packages, needs_npm
@@ -61,7 +61,7 @@ def test_types_can_be_used(folder: Path):
 
 def test_bodies_have_these_types(folder: Path):
     """Real bodies of every type are values of `Event`; one without a field is not."""
-    bodies = [body(event_type) for event_type in sorted(EVENT_TYPES)]
+    bodies = [body(event_type) for event_type in sorted(RECORDED_TYPES)]
     never_observed = body("job.missing")
     never_observed["data"]["job"] = {"job_id": "job-1"}
     incomplete = body("job.failed")

@@ -6,9 +6,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from poller.core.errors import ConfigError
 from poller.core.routing import Route
-from poller.settings.base import RawSettings, SinkSettings, default_text, route_of, setting
+from poller.settings.base import (
+    DigestSettings,
+    RawSettings,
+    SinkSettings,
+    default_text,
+    route_of,
+    setting,
+)
 from poller.settings.secrets import secret_texts
 from poller.settings.sources import EnvSources
+from poller.sinks import BUILT_IN, load_kind
+from tests.support.config_builders import URL, load_errors
 
 
 class PagerSettings(SinkSettings):
@@ -135,3 +144,32 @@ def test_wrong_filter_is_reported(name: str, text: str, problem: str):
         read(**{name: text})
 
     assert caught.value.problems == (f"POLLER_PAGER_{name}: {problem}",)
+
+
+def test_only_sinks_for_people_have_digests():
+    """A program gets each event by itself: for its sink the setting is an unknown variable."""
+    with_digests = {kind for kind in BUILT_IN if "digest" in load_kind(kind).settings.model_fields}
+    machines = {"log", "webhook", "pagerduty", "alertmanager", "exec", "file"}
+
+    assert with_digests == {*BUILT_IN} - machines
+    (problem,) = load_errors(POLLER_WEBHOOK_URL=URL, POLLER_WEBHOOK_DIGEST="5m")
+    assert problem.startswith("POLLER_WEBHOOK_DIGEST: unknown variable")
+
+
+def test_longest_digest_is_a_day():
+    """A window is at most a day."""
+    assert load_errors(POLLER_SLACK_URL=URL, POLLER_SLACK_DIGEST="25h") == (
+        "POLLER_SLACK_DIGEST: must be 1d or less",
+    )
+
+
+def test_route_has_the_digest():
+    """The window and the failures of a sink with digests are in its route."""
+    variables = {"POLLER_PAGER_DIGEST": "5m", "POLLER_PAGER_DIGEST_FAILURES": "on"}
+    settings = RawSettings.of(
+        DigestSettings, "POLLER_PAGER_", EnvSources(environ=variables)
+    ).build()
+
+    route = route_of(settings)
+
+    assert (route.digest, route.digests_failures) == (300.0, True)

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from poller.core.events import EVENT_TYPES, EventOrigin
+from poller.core.events import DIGEST_LINES, RECORDED_TYPES, EventOrigin
 from poller.sinks.samples import test_event as a_test_event
 from poller.sinks.testing import DETECTED_AT, sample_delivery
-from poller.sinks.text import Message, Tone, describe
+from poller.sinks.text import MAX_LINE, Message, Tone, describe
 
 JOB_URL: Final = "https://app.example/jobs/{job_id}"
 COSTLY_CHARACTERS: Final = ("x", "&", "*", "<", '"', "\\", "\N{FAMILY}")
@@ -20,7 +20,7 @@ def message(event_type: str = "job.failed", url: str | None = JOB_URL, **fields:
 
 def _all_messages() -> Iterator[Message]:
     """Yield a message of every type of event, with a link and without."""
-    for event_type in sorted(EVENT_TYPES):
+    for event_type in sorted(RECORDED_TYPES):
         origin = EventOrigin(deployment="a")
         event = a_test_event(event_type, origin, DETECTED_AT, sink="x", instance="i")
         yield describe(event)
@@ -33,6 +33,8 @@ def _largest_messages() -> Iterator[Message]:
         text = character * 40_000
         facts = (("Cost", "$1,234.50 so far"), ("Tokens", "1 in, 2 out"), ("Model", text))
         yield Message(Tone.BAD, text, facts, text, text, "https://app.example/" + "x" * 1_000)
+        lines = (text[:MAX_LINE],) * DIGEST_LINES
+        yield Message(Tone.BAD, text, facts, lines=lines, omitted=1_000_000)
 
 
 ALL_MESSAGES: Final = tuple(_all_messages())

@@ -8,7 +8,7 @@ import pytest
 import trustme
 
 from poller.core.errors import DeliveryError
-from poller.core.events import EVENT_TYPES, EventOrigin
+from poller.core.events import RECORDED_TYPES, EventOrigin
 from poller.core.outbox import Delivery
 from poller.core.retry import RETRY_AFTER_CAP
 from poller.delivery.attempt import attempt
@@ -66,7 +66,7 @@ def sent_bytes(receiver: Peer) -> bytes:
     return receiver.requests[-1].partition(b"\r\n\r\n")[2]
 
 
-@pytest.mark.parametrize("event_type", sorted(EVENT_TYPES))
+@pytest.mark.parametrize("event_type", sorted(RECORDED_TYPES))
 async def test_every_type_of_event_is_sent_once(kind: str, event_type: str):
     """One event is one request, unless the service has no use for it: it is acknowledged too."""
     event = a_test_event(event_type, EventOrigin(deployment="a"), NOW, sink=kind, instance="i")

@@ -5,7 +5,13 @@ from typing import Any
 
 import pytest
 
-from poller.core.events import EVENT_TYPES, DaemonEventType, Event, daemon_event
+from poller.core.events import (
+    EVENT_TYPES,
+    DaemonEventType,
+    Event,
+    daemon_event,
+    digest_event,
+)
 from poller.sinks.text import Message, Tone, cut, describe, one_line
 from tests.support.builders import a_job
 from tests.support.event_builders import OBSERVED, ORIGIN, an_event
@@ -171,3 +177,72 @@ def test_text_is_cut_at_a_word(text: str, limit: int, kept: str):
     """A long text ends at a word, or within one that is as long as the limit."""
     assert cut(text, limit) == kept
     assert len(kept) <= limit
+
+
+def a_digest(*events: Event) -> Message:
+    """Return the message of a digest."""
+    return describe(digest_event(events, ORIGIN, OBSERVED, sink="slack"))
+
+
+def test_message_of_a_digest():
+    """A digest counts events by type, adds up costs, and has a line for each event."""
+    times = {
+        "datetime_started": "2024-01-15T10:30:15Z",
+        "datetime_completed": "2024-01-15T10:32:15Z",
+    }
+    good = a_job(name="Reviews", status="SUCCEEDED", job_cost=0.0234, **times)
+    bad = a_job(job_id="job-2", status="FAILED", failure_reason={"message": "out of\nquota"})
+    found = a_digest(
+        an_event("job.failed", job_id="job-2", job=bad),
+        an_event("job.succeeded", job=good),
+        an_event("job.succeeded", job_id="job-3", job=replace(good, job_id="job-3", name=None)),
+    )
+
+    assert found.text.split("\n") == [
+        "❌ 3 events since 2024-01-15 10:32 UTC: 2 succeeded, 1 failed",
+        "Cost $0.0468 and 1 unknown",
+        "❌ job-2 failed; out of quota",
+        "✅ Reviews (job-1) succeeded after 2m0s; $0.0234",
+        "✅ job-3 succeeded after 2m0s; $0.0234",
+    ]
+
+
+def test_digest_counts_a_cost_once():
+    """The late cost of a job replaces the one of its end."""
+    end = an_event("job.succeeded", job=a_job(status="SUCCEEDED"))
+    late = an_event("job.settled", job=a_job(status="SUCCEEDED", job_cost=0.5))
+
+    assert a_digest(end, late).facts == (("Cost", "$0.50"),)
+    assert a_digest(late).facts == (("Cost", "$0.50"),)
+
+
+def test_digest_without_an_end_has_no_cost():
+    """What has not ended has no cost yet."""
+    assert a_digest(an_event("job.started"), an_event("job.found")).facts == ()
+
+
+def test_digest_shows_the_first_events_and_counts_the_others():
+    """However many events there are and however long their names, a digest stays short."""
+    job = a_job(
+        status="SUCCEEDED", name="\N{FAMILY}" * 500, failure_reason={"message": "x" * 4_000}
+    )
+    event = digest_event(
+        [an_event("job.succeeded", job=job)] * 2_000, ORIGIN, OBSERVED, sink="slack"
+    )
+    found = describe(event)
+
+    assert found.title.endswith("2,000 succeeded")
+    assert found.texts[-1] == "and 1,980 more"
+    assert len(found.texts) == 21
+    assert all(len(text) <= 200 for text in found.texts)
+    assert len(event.body) <= 20_000
+
+
+def test_body_has_as_many_lines_as_there_is_room_for():
+    """Lines that have no room are counted, and a text without lines is cut."""
+    found = Message(Tone.GOOD, "", lines=("x" * 10,) * 5, omitted=2)
+
+    assert found.body(100).split("\n") == ["x" * 10] * 5 + ["and 2 more"]
+    assert found.body(50).split("\n") == ["x" * 10] * 3 + ["and 4 more"]
+    assert found.body(5) == "and…"
+    assert Message(Tone.BAD, "", reason="one two three").body(12) == "one two…"

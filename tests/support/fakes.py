@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -179,6 +179,11 @@ class FailingStore:
     def database_id(self) -> str:
         """The random id of the database."""
         return self.store.database_id
+
+    @property
+    def digest_sinks(self) -> Collection[str]:
+        """The names of the sinks that get digests."""
+        return self.store.digest_sinks
 
     @property
     def instance_key(self) -> bytes:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from poller import __version__
 from poller.api.page.assets import assets
-from poller.core.events import EVENT_TYPES
+from poller.core.events import RECORDED_TYPES
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -30,7 +30,7 @@ def _environment() -> "Environment":
     )
     environment.globals.update(
         assets={name: f"/assets/{asset.name}" for name, asset in assets().items()},
-        event_types=" ".join(sorted(EVENT_TYPES)),
+        event_types=" ".join(sorted(RECORDED_TYPES)),
         version=__version__,
     )
     return environment
