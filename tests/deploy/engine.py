@@ -28,7 +28,7 @@ exec dockerd "$@"
 """
 """A script whose mounts end with the engine."""
 HARDENED: Final = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
-GRACE: Final = 30.0
+GRACE: Final = 120.0
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Engine:
         """The address where it listens."""
         return f"unix://{self.folder}/docker.sock"
 
-    def run_to_end(self, *words: object, within: float = 60.0) -> Ended:
+    def run_to_end(self, *words: object, within: float = 300.0) -> Ended:
         """Run a command of Docker to its end."""
         settings = {"DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": str(self.folder)}
         return run_to_end([DOCKER, "--host", self.address, *words], within=within, env=settings)
 
-    def run(self, *words: object, within: float = 60.0) -> str:
+    def run(self, *words: object, within: float = 300.0) -> str:
         """Run a command of Docker that must succeed, and return its output."""
         ended = self.run_to_end(*words, within=within)
         assert ended.code == 0, (words, ended)
@@ -92,7 +92,7 @@ class Container:
         lines = [json.loads(line) for line in self.log.splitlines()]
         return [line for line in lines if line["event"] == event]
 
-    def stop(self, *, grace: int = 15) -> tuple[int, float]:
+    def stop(self, *, grace: int = 60) -> tuple[int, float]:
         """Ask it to stop, and give its exit code and the seconds that this took."""
         begin = time.monotonic()
         self.engine.run("stop", "--time", grace, self.name)
@@ -151,5 +151,5 @@ def build(engine: Engine, folder: Path) -> str:
         words += [f"--secret=id=pip.conf,src={pip_conf}", f"--file={DOCKERFILE}"]
         for image, extras in ((IMAGE, ""), (IMAGE_WITH_EXTRAS, "email apprise")):
             options = [f"--build-arg=EXTRAS={extras}", f"--tag={image}"]
-            engine.run("build", *words, *options, PROJECT, within=300.0)
+            engine.run("build", *words, *options, PROJECT, within=1_200.0)
     return IMAGE

@@ -30,7 +30,7 @@ ROOT: Final = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 }
 """The environment of a root shell."""
-BOOT: Final = 30.0
+BOOT: Final = 120.0
 
 
 @dataclass(slots=True)
@@ -166,7 +166,7 @@ def read(path: str) -> str:
         return ""
 
 
-async def eventually(claim: Callable[[], Awaitable[T]], *, within: float = 15.0) -> T:
+async def eventually(claim: Callable[[], Awaitable[T]], *, within: float = 120.0) -> T:
     """Wait until a condition is true, and return its value."""
     with anyio.fail_after(within):
         while not (found := await claim()):  # noqa: ASYNC110 - it changes in another process

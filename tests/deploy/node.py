@@ -56,13 +56,13 @@ class Node:
     process: int
     folder: Path
 
-    def run_to_end(self, *words: object, within: float = 60.0) -> Ended:
+    def run_to_end(self, *words: object, within: float = 300.0) -> Ended:
         """Run a command there to its end."""
         enter = ["nsenter", f"--target={self.process}", *NAMESPACES, "--"]
         settings = {"CONTAINERS_CONF": str(self.folder / "conf"), "DISABLE_HC_SYSTEMD": "true"}
         return run_to_end([*enter, *words], within=within, env=settings)
 
-    def podman(self, *words: object, within: float = 60.0) -> str:
+    def podman(self, *words: object, within: float = 300.0) -> str:
         """Run a command of podman that must succeed, and return its output."""
         ended = self.run_to_end("podman", *words, within=within)
         assert ended.code == 0, (words, ended)

@@ -40,7 +40,7 @@ def need(*programs: str) -> None:
 def run_to_end(
     command: Sequence[object],
     *,
-    within: float = 60.0,
+    within: float = 300.0,
     stdin: str = "",
     env: Mapping[str, str] | None = None,
 ) -> Ended:
@@ -57,7 +57,7 @@ def run_to_end(
     return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 
-def output(command: Sequence[object], *, within: float = 60.0, **more: str) -> str:
+def output(command: Sequence[object], *, within: float = 300.0, **more: str) -> str:
     """Run a program that must succeed, and return its output."""
     ended = run_to_end(command, within=within, **more)
     assert ended.code == 0, (command, ended)
@@ -69,7 +69,7 @@ def check(program: str, *arguments: object) -> Ended:
     return run_to_end([CHECKERS / program, *arguments])
 
 
-def eventually(claim: Callable[[], T], *, within: float = 20.0) -> T:
+def eventually(claim: Callable[[], T], *, within: float = 120.0) -> T:
     """Wait until a condition is true, and return its value."""
     deadline = time.monotonic() + within
     while not (found := claim()):

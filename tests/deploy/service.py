@@ -71,7 +71,7 @@ class Service:
         (pid,) = await self.show("MainPID")
         return int(pid)
 
-    async def becomes(self, *, within: float = 30.0, **wanted: str) -> None:
+    async def becomes(self, *, within: float = 120.0, **wanted: str) -> None:
         """Wait until its properties have the given values."""
 
         async def is_so() -> bool:

@@ -48,7 +48,9 @@ def make_base(folder: Path) -> Path:
     """Create a Debian root with Python, as a tar archive."""
     archive = folder / "base.tar"
     spared = [f"--dpkgopt=path-exclude=/usr/share/{kind}/*" for kind in EXCLUDED_DOCS]
-    output(["mmdebstrap", "--quiet", OLD_MIRROR, *DEBIAN, *spared, "trixie", archive], within=300.0)
+    output(
+        ["mmdebstrap", "--quiet", OLD_MIRROR, *DEBIAN, *spared, "trixie", archive], within=1_200.0
+    )
     return archive
 
 
@@ -57,7 +59,7 @@ def fetch(folder: Path) -> Path:
     packages = folder / "shelf"
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--no-deps"]
     for pinned in PINNED:
-        output([*pip, *WHEEL_OPTIONS, "--dest", packages, "-r", PROJECT / pinned], within=300.0)
+        output([*pip, *WHEEL_OPTIONS, "--dest", packages, "-r", PROJECT / pinned], within=1_200.0)
     return packages
 
 

@@ -100,4 +100,4 @@ def test_compose_services_report_a_job(engine: Engine, image: str, secrets: Path
         assert added == "200\n"
         assert [event["job"]["job_id"] for event in ended] == [job_id]
         assert code == 0
-        assert seconds < 8.0
+        assert seconds < 60.0

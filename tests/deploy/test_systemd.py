@@ -204,7 +204,7 @@ async def test_watchdog_restarts_a_stopped_process(service: Service):
         await service.ctl("kill", "--signal=STOP", "--kill-who=main")
         receiver.delay = 0.0
         await service.becomes(NRestarts="1", SubState="running")
-        await until(lambda: len(receiver.ends) == 3)
+        await until(lambda: len(receiver.ends) >= 3)
     journal_text = "\n".join(await service.journal())
 
     assert alive == ["0"]

@@ -1,6 +1,6 @@
 """The official SDK accepts the simulator as the API, and shows what the daemon reports."""
 
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import pytest
@@ -10,7 +10,7 @@ from poller.core.parsing import parse_job
 from poller.sutro.simulator.script import JobScript
 from tests.sdk_compat.sdk_process import SdkClient, SdkView
 from tests.support.client_polls import client
-from tests.support.daemon_process import Place
+from tests.support.daemon_process import Daemon, Place
 from tests.support.secret_canaries import KEY
 from tests.support.waiting import until
 
@@ -66,6 +66,11 @@ async def test_sdk_and_daemon_report_the_same_ends(place: Place, sdk: SdkClient)
     assert printed == MESSAGES
 
 
+def logged_jobs(daemon: Daemon) -> dict[str, dict[str, Any]]:
+    """Return the jobs of the events in the log, by their ids."""
+    return {line["job"]["job_id"]: line["job"] for line in daemon.lines if "event_id" in line}
+
+
 async def test_submissions_of_the_sdk_have_their_events(place: Place, sdk: SdkClient):
     """The SDK submits, waits, cancels and stays attached; the daemon reports each chosen end."""
     for fields in (
@@ -80,11 +85,11 @@ async def test_submissions_of_the_sdk_have_their_events(place: Place, sdk: SdkCl
         await daemon.saying("poller.started")
         submitted = await sdk.submit()
         # The cancelled job is CANCELLING for a ninth of the time that it ran.
-        await until(lambda: len(place.receiver.ends) >= 4)
+        await until(lambda: len(place.receiver.ends) >= 4 and len(logged_jobs(daemon)) >= 4)
         await daemon.stop()
 
     ends = {event.subject: event.type for event in place.receiver.received if event.type in ENDS}
-    jobs = {line["job"]["job_id"]: line["job"] for line in daemon.lines if "event_id" in line}
+    jobs = logged_jobs(daemon)
     assert submitted.job_ids == ["waited", "cancelled", "attached", "estimated"]
     assert submitted.outputs == [f"Simulated output {number}" for number in (1, 2, 3)]
     assert submitted.cancellation["cancelled"] is True
@@ -99,11 +104,11 @@ async def test_submissions_of_the_sdk_have_their_events(place: Place, sdk: SdkCl
 async def test_event_has_the_fields_that_the_sdk_lists(place: Place, sdk: SdkClient):
     """Each field of the job in an event has the name and the value that the SDK lists."""
     async with place.running("run", POLLER_JOB_IDS=place.jobs(*scripts())) as daemon:
-        await until(lambda: len(place.receiver.ends) == 3)
+        await until(lambda: len(place.receiver.ends) >= 3 and len(logged_jobs(daemon)) >= 3)
         await daemon.stop()
     listed = (await sdk.wait_for("succeeded")).jobs or []
 
-    jobs = {line["job"]["job_id"]: line["job"] for line in daemon.lines if "event_id" in line}
+    jobs = logged_jobs(daemon)
     assert [job["job_id"] for job in listed] == ["cancelled", "failed", "succeeded"]
     assert jobs == {
         job["job_id"]: {name: job[name] for name in jobs[job["job_id"]]} for job in listed
