@@ -94,6 +94,44 @@ export interface DigestLine {
   reason: string | null;
 }
 
+/** The jobs of one model. */
+export interface ModelCosts {
+  /** The model, shortened if it is long. */
+  model: string | null;
+  /** The number of jobs that ended. */
+  jobs: number;
+  /** Their exact cost in US dollars, as a decimal number; null if none is known. */
+  cost_usd: string | null;
+  /** The number of jobs whose cost is not known; cost_usd lacks them. */
+  cost_unknown: number;
+}
+
+/** A job in a report. */
+export interface ReportedJob {
+  /** The job's ID in the API. */
+  job_id: string;
+  /** The job's name, shortened if it is long. */
+  name: string | null;
+  /** The model, shortened if it is long. */
+  model: string | null;
+  /** The status in capitals. */
+  status: string;
+  /** Seconds for which the job ran, or in unchanged, since its last change. */
+  seconds: number;
+}
+
+/** A sink that needs attention. */
+export interface ReportedSink {
+  /** The name of the sink. */
+  sink: string;
+  /** The number of events that wait for delivery. */
+  pending: number;
+  /** The number of dead letters. */
+  dead: number;
+  /** True if the sink is disabled and gets no events. */
+  is_disabled: boolean;
+}
+
 /** The data of an event about a job. Later versions may add keys: ignore unknown keys. */
 export interface JobData {
   /** The time of observation, by the clock of the poller. */
@@ -166,6 +204,46 @@ export interface DigestData {
   cost_unknown: number;
   /** The first of the events, in the order of recording. */
   events: DigestLine[];
+}
+
+/** The data of a daily report. Later versions may add keys: ignore unknown keys. */
+export interface ReportData {
+  /** The time of observation, by the clock of the poller. */
+  observed_at: string;
+  /** The host of the API. */
+  deployment: string;
+  /** True in an event of an operator's test, whose job does not exist; otherwise left out. */
+  test?: boolean;
+  /** The day on which the report was due, in the time zone of the poller. */
+  date: string;
+  /** The start of the period: the time of the report of the day before. */
+  since: string;
+  /** The end of the period: the time at which the report was due. */
+  until: string;
+  /** The number of jobs whose end with SUCCEEDED was recorded in the period. */
+  succeeded: number;
+  /** The number of jobs whose end with FAILED was recorded in the period. */
+  failed: number;
+  /** The number of jobs whose end with CANCELLED was recorded in the period. */
+  cancelled: number;
+  /** The exact cost of these jobs in US dollars, as a decimal number; null if none is known. */
+  cost_usd: string | null;
+  /** The number of these jobs whose cost is not known; cost_usd lacks them. */
+  cost_unknown: number;
+  /** The models of these jobs, the most expensive first. */
+  models: ModelCosts[];
+  /** The number of further models. */
+  models_omitted: number;
+  /** Those of these jobs that ran longest. */
+  slowest: ReportedJob[];
+  /** The watched jobs that have not ended, and have not changed for longest, an hour at least. */
+  unchanged: ReportedJob[];
+  /** The number of watched jobs that the API does not know. */
+  missing: number;
+  /** The first of their IDs. */
+  missing_ids: string[];
+  /** The sinks that have dead letters or are disabled. */
+  sinks: ReportedSink[];
 }
 
 /** The job started: it was first observed running. */
@@ -262,6 +340,13 @@ export interface PollerSinkDisabled {
   data: PollerData & { sink: string; reason: string };
 }
 
+/** The report of a day: what ended and what it cost, and what needs attention. */
+export interface ReportDaily {
+  type: "report.daily";
+  timestamp: string;
+  data: ReportData;
+}
+
 /** A test of a sink by an operator. */
 export interface PollerTest {
   type: "poller.test";
@@ -292,5 +377,6 @@ export type Event =
   | PollerAuthFailed
   | PollerAuthRecovered
   | PollerSinkDisabled
+  | ReportDaily
   | PollerTest
   | ReportDigest;

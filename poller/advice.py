@@ -39,12 +39,23 @@ def warnings(config: Config) -> Iterator[str]:
     yield from config.proxies.warnings()
     if (path := config.sources.environ.get("SSL_CERT_FILE")) and not os.access(path, os.R_OK):
         yield f"SSL_CERT_FILE: {path} cannot be read, and is ignored"
+    zone = config.sources.environ.get("TZ", "")
+    if config.settings.daily_report and not is_zone(zone):
+        yield f"TZ: the system has no time zone {zone[:64]!r}, and uses UTC instead"
     if ca_file := config.settings.ca_file:
         for extension in missing_extensions(ca_file):
             yield (
                 f"POLLER_CA_FILE: a certificate lacks {extension}: Python 3.13 and later reject it;"
                 " replace it by one that complies with RFC 5280"
             )
+
+
+def is_zone(text: str) -> bool:
+    """Return whether the system may know a time zone; of names such as Asia/Tokyo it is certain."""
+    from zoneinfo import TZPATH  # noqa: PLC0415 - seldom used
+
+    name = text.removeprefix(":")
+    return "/" not in name or any((Path(folder) / name).is_file() for folder in TZPATH)
 
 
 def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:

@@ -18,7 +18,7 @@ from poller.config import Config
 from poller.core.counters import Counters
 from poller.core.errors import StoreUnavailable
 from poller.delivery.dispatcher import Dispatcher
-from poller.polling.discovery import Discovery, DiscoveryFilter
+from poller.polling.discovery import Discovery
 from poller.polling.exit_when_done import stop_when_done
 from poller.polling.tracker import JobTracker
 from poller.polling.watcher import Watcher
@@ -36,6 +36,8 @@ from poller.sutro.source import SutroSource
 from poller.wiring import (
     SecretFiles,
     build_client,
+    build_daily_report,
+    build_discovery,
     build_heartbeat,
     build_http,
     build_rate_limiter,
@@ -204,7 +206,7 @@ class App:
 
     async def _watch(self, stack: AsyncExitStack, store: Store, dispatcher: Dispatcher) -> None:
         source = self._make_source(await stack.enter_async_context(build_http(self.config)))
-        discovery = self._make_discovery(source, store)
+        discovery = build_discovery(self.config, source, store, self.clock, self.random)
         self._retries = [source.retry, *([discovery.retry] if discovery else [])]
         watcher = self._make_watcher(source, store, dispatcher.wake)
         if discovery:
@@ -236,6 +238,15 @@ class App:
             )
             heartbeat = build_heartbeat(self.config, self.clock, self.status)
             watching.start_soon(heartbeat.run, name="heartbeat")
+            reporter = build_daily_report(
+                self.config,
+                self.clock,
+                store,
+                self._watchlist,
+                wake=dispatcher.wake,
+                counters=self.counters,
+            )
+            watching.start_soon(reporter.run, name="daily report")
 
     async def _resync(
         self, watcher: Watcher, additions: PersistentAdditions, discovery: Discovery | None
@@ -255,24 +266,6 @@ class App:
             self.clock,
             secrets=self._secret_files,
             on_reload_error=lambda problem: log.warning("reload.failed", error=problem),
-        )
-
-    def _make_discovery(self, source: SutroSource, store: Store) -> Discovery | None:
-        settings = self.config.settings
-        if not settings.discover:
-            return None
-        return Discovery(
-            source,
-            store,
-            deployment=self.config.origin.deployment,
-            job_filter=DiscoveryFilter(
-                name=settings.discover_name,
-                model=settings.discover_model,
-                max_age=settings.discover_max_age,
-            ),
-            interval=settings.discover_interval,
-            clock=self.clock,
-            random=self.random,
         )
 
     def _make_watcher(self, source: SutroSource, store: Store, wake: Callable[[], None]) -> Watcher:

@@ -32,8 +32,11 @@ from poller.sutro.rate_limit import RateLimiter
 from poller.sutro.source import SutroSource
 
 if TYPE_CHECKING:  # the daemon has no waiter, and `wait` has no status
+    from poller.polling.discovery import Discovery
     from poller.polling.waiter import JobWaiter, ProgressListener, WaitOptions
+    from poller.polling.watchlist import Watchlist
     from poller.status import DaemonStatus
+    from poller.store.daily_report import DailyReporter
 
 log = structlog.get_logger()
 
@@ -54,6 +57,56 @@ def build_heartbeat(config: Config, clock: Clock, status: "DaemonStatus") -> Hea
         blockers=status.blockers,
         outage=status.outage,
         throttle=LogThrottle(clock.steady),
+    )
+
+
+def build_daily_report(
+    config: Config,
+    clock: Clock,
+    store: Store,
+    watchlist: "Watchlist",
+    *,
+    wake: Callable[[], None],
+    counters: Counters,
+) -> "DailyReporter":
+    """Return what records the daily report."""
+    from poller.store.daily_report import DailyReporter  # noqa: PLC0415 - only for `run`
+
+    return DailyReporter(
+        at=config.settings.daily_report,
+        store=store,
+        origin=config.origin,
+        clock=clock,
+        watched=lambda: watchlist.watched_ids,
+        wake=wake,
+        counters=counters,
+    )
+
+
+def build_discovery(
+    config: Config, source: SutroSource, store: Store, clock: Clock, random: Random
+) -> "Discovery | None":
+    """Return what discovers the jobs of the account, if that is enabled."""
+    from poller.polling.discovery import (  # noqa: PLC0415 - only for `run`
+        Discovery,
+        DiscoveryFilter,
+    )
+
+    settings = config.settings
+    if not settings.discover:
+        return None
+    return Discovery(
+        source,
+        store,
+        deployment=config.origin.deployment,
+        job_filter=DiscoveryFilter(
+            name=settings.discover_name,
+            model=settings.discover_model,
+            max_age=settings.discover_max_age,
+        ),
+        interval=settings.discover_interval,
+        clock=clock,
+        random=random,
     )
 
 

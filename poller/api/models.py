@@ -100,6 +100,7 @@ EventType = TypeAliasType(
         "poller.auth_failed",
         "poller.auth_recovered",
         "poller.sink_disabled",
+        "report.daily",
         "poller.test",
         "report.digest",
     ],

@@ -37,11 +37,12 @@ TERMINAL_EVENTS: Final = frozenset(
 
 
 class DaemonEventType(StrEnum):
-    """The types of events about the daemon itself."""
+    """The types of events that are not about one job."""
 
     AUTH_FAILED = "poller.auth_failed"
     AUTH_RECOVERED = "poller.auth_recovered"
     SINK_DISABLED = "poller.sink_disabled"
+    DAILY_REPORT = "report.daily"
     TEST = "poller.test"
 
 

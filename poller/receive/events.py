@@ -123,6 +123,50 @@ class DigestLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCosts:
+    """The jobs of one model."""
+
+    model: str | None
+    """The model, shortened if it is long."""
+    jobs: int
+    """The number of jobs that ended."""
+    cost_usd: str | None
+    """Their exact cost in US dollars, as a decimal number; None if none is known."""
+    cost_unknown: int
+    """The number of jobs whose cost is not known; cost_usd lacks them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedJob:
+    """A job in a report."""
+
+    job_id: str
+    """The job's ID in the API."""
+    name: str | None
+    """The job's name, shortened if it is long."""
+    model: str | None
+    """The model, shortened if it is long."""
+    status: str
+    """The status in capitals."""
+    seconds: float
+    """Seconds for which the job ran, or in unchanged, since its last change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedSink:
+    """A sink that needs attention."""
+
+    sink: str
+    """The name of the sink."""
+    pending: int
+    """The number of events that wait for delivery."""
+    dead: int
+    """The number of dead letters."""
+    is_disabled: bool
+    """True if the sink is disabled and gets no events."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One event; of a type that this version does not know, if it is of no subclass.
 
@@ -198,6 +242,42 @@ class DigestEvent(Event):
     """The number of ended jobs whose cost is not known; cost_usd lacks them."""
     events: list[DigestLine]
     """The first of the events, in the order of recording."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportEvent(Event):
+    """A report about many jobs."""
+
+    date: str
+    """The day on which the report was due, in the time zone of the poller."""
+    since: datetime
+    """The start of the period: the time of the report of the day before."""
+    until: datetime
+    """The end of the period: the time at which the report was due."""
+    succeeded: int
+    """The number of jobs whose end with SUCCEEDED was recorded in the period."""
+    failed: int
+    """The number of jobs whose end with FAILED was recorded in the period."""
+    cancelled: int
+    """The number of jobs whose end with CANCELLED was recorded in the period."""
+    cost_usd: str | None
+    """The exact cost of these jobs in US dollars, as a decimal number; None if none is known."""
+    cost_unknown: int
+    """The number of these jobs whose cost is not known; cost_usd lacks them."""
+    models: list[ModelCosts]
+    """The models of these jobs, the most expensive first."""
+    models_omitted: int
+    """The number of further models."""
+    slowest: list[ReportedJob]
+    """Those of these jobs that ran longest."""
+    unchanged: list[ReportedJob]
+    """The watched jobs that have not ended, and have not changed for longest, an hour at least."""
+    missing: int
+    """The number of watched jobs that the API does not know."""
+    missing_ids: list[str]
+    """The first of their IDs."""
+    sinks: list[ReportedSink]
+    """The sinks that have dead letters or are disabled."""
 
 
 class JobStarted(JobEvent):
@@ -327,6 +407,14 @@ class PollerSinkDisabled(PollerEvent):
     reason: str
 
 
+class ReportDaily(ReportEvent):
+    """The report of a day: what ended and what it cost, and what needs attention."""
+
+    __slots__ = ()
+
+    type: Literal["report.daily"]
+
+
 class PollerTest(PollerEvent):
     """A test of a sink by an operator."""
 
@@ -360,6 +448,7 @@ EVENT_TYPES: Final[dict[str, type[Event]]] = {
     "poller.auth_failed": PollerAuthFailed,
     "poller.auth_recovered": PollerAuthRecovered,
     "poller.sink_disabled": PollerSinkDisabled,
+    "report.daily": ReportDaily,
     "poller.test": PollerTest,
     "report.digest": ReportDigest,
 }
@@ -374,10 +463,15 @@ TIME_FIELDS: Final = frozenset(
         "previous_poll_at",
         "since",
         "timestamp",
+        "until",
     }
 )
 
 ITEM_TYPES: Final[dict[str, type]] = {
     "events": DigestLine,
+    "models": ModelCosts,
+    "slowest": ReportedJob,
+    "unchanged": ReportedJob,
+    "sinks": ReportedSink,
 }
 """The class of the items of a field that is a list of objects."""

@@ -9,6 +9,7 @@ from poller.core.outbox import MIN_EVENT_RETENTION, MIN_JOB_RETENTION
 from poller.runtime.address import DEFAULT_ADDRESS
 from poller.settings.base import EnvSettings, setting
 from poller.settings.money import CostFactor
+from poller.settings.time_of_day import TimeOfDay
 from poller.settings.types import (
     Address,
     ApiKey,
@@ -129,6 +130,11 @@ class Settings(EnvSettings):
     )
     job_url: JobUrl | None = setting(
         None, "URL of a job's page, with {job_id} in it, for the links in messages"
+    )
+
+    daily_report: TimeOfDay | None = setting(
+        None,
+        "Time of day, such as 08:00, at which a report of the last day is made, in the zone of TZ",
     )
 
     retry_schedule: RetryDelays = setting(

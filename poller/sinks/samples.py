@@ -3,9 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from poller.core.daily_report import ReportPeriod, daily_report_event
 from poller.core.detection_lag import Detection
 from poller.core.events import (
     DIGEST,
@@ -63,6 +64,40 @@ SAMPLE_DETAILS: Final = {
     DaemonEventType.SINK_DISABLED: {"reason": "the receiver returned 410"},
 }
 
+SAMPLE_REPORT: Final = {
+    "succeeded": 121,
+    "failed": 3,
+    "cancelled": 0,
+    "cost_usd": "45.2034",
+    "cost_unknown": 2,
+    "models": [
+        {"model": "llama-3.3-70b", "jobs": 100, "cost_usd": "40.1", "cost_unknown": 0},
+        {"model": "qwen-3-32b", "jobs": 24, "cost_usd": "5.1034", "cost_unknown": 2},
+    ],
+    "models_omitted": 0,
+    "slowest": [
+        {
+            "job_id": "job-12345",
+            "name": "Product review sentiment",
+            "model": "llama-3.3-70b",
+            "status": "SUCCEEDED",
+            "seconds": 11_520.0,
+        }
+    ],
+    "unchanged": [
+        {
+            "job_id": "job-12346",
+            "name": "Support ticket triage",
+            "model": "qwen-3-32b",
+            "status": "RUNNING",
+            "seconds": 18_720.0,
+        }
+    ],
+    "missing": 1,
+    "missing_ids": ["job-12347"],
+    "sinks": [{"sink": "webhook", "pending": 0, "dead": 12, "is_disabled": False}],
+}
+
 
 def sample_event(event_type: str, origin: EventOrigin, now: datetime, **job_fields: Any) -> Event:
     """Return an event of a sample job, detected now. `job_fields` are those of a job object."""
@@ -93,6 +128,9 @@ def test_event(
             sample_event(kind, origin, now, job_id=f"job-1234{n}") for n, kind in enumerate(ends, 5)
         ]
         event = digest_event(events, origin, now, sink=sink)
+    elif event_type == DaemonEventType.DAILY_REPORT:
+        period = ReportPeriod.of_today(now, now.time(), UTC)
+        event = daily_report_event(SAMPLE_REPORT, period, origin, now)
     else:
         kind = DaemonEventType(event_type)
         detail = SAMPLE_DETAILS.get(kind, {}) | {"sink": sink}

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import quote
@@ -17,6 +16,13 @@ from poller.core.formatting import (
 )
 from poller.core.parsing import strip_unprintable
 from poller.core.state import JobEventType
+from poller.sinks.report_text import (
+    cost_text,
+    report_ends,
+    report_facts,
+    report_problems,
+    report_title,
+)
 
 JOB_ID_FIELD: Final = "{job_id}"
 """What POLLER_JOB_URL has in the place of a job's id."""
@@ -42,6 +48,7 @@ HEADLINES: Final = {
 
 MAX_LINE: Final = 200
 """Characters of one line of a digest."""
+NO_PROBLEMS: Final = "Nothing needs attention."
 
 
 class Tone(StrEnum):
@@ -132,6 +139,8 @@ def describe(event: Event, job_url: str | None = None) -> Message:
     data = event.data
     if event.type == DIGEST:
         return _describe_digest(data)
+    if event.type == DaemonEventType.DAILY_REPORT:
+        return _describe_report(data)
     job: dict[str, Any] = data.get("job", {})
     seconds, job_id = data.get("run_seconds"), job.get("job_id")
     after = "" if seconds is None else f" after {format_duration(seconds)}"
@@ -162,7 +171,7 @@ def _describe_digest(data: Mapping[str, Any]) -> Message:
     return Message(
         tone=next(tone for tone in WORST_FIRST if tone in tones),
         title=f"Test: {title}" if data.get("test") else title,
-        facts=(("Cost", _sum(data)),) if has_cost else (),
+        facts=(("Cost", cost_text(data)),) if has_cost else (),
         lines=tuple(map(_digest_line, shown)),
         omitted=total - len(shown),
     )
@@ -180,11 +189,18 @@ def _digest_line(line: Mapping[str, Any]) -> str:
     return cut(one_line("; ".join(filter(None, parts))), MAX_LINE)
 
 
-def _sum(data: Mapping[str, Any]) -> str:
-    """Return the cost of all jobs, and the number of those whose cost is not known."""
-    known = "" if data["cost_usd"] is None else format_cost(Decimal(data["cost_usd"]))
-    unknown = f"{data['cost_unknown']:,} unknown" if data["cost_unknown"] else ""
-    return " and ".join(filter(None, (known, unknown)))
+def _describe_report(data: Mapping[str, Any]) -> Message:
+    """Return a daily report: what ended, its cost, and what needs attention."""
+    problems = tuple(report_problems(data))
+    is_good = not problems and not data["failed"]
+    title = report_title(data)
+    return Message(
+        tone=Tone.GOOD if is_good else Tone.WARNING,
+        title=f"Test: {title}" if data.get("test") else title,
+        facts=tuple(report_facts(data)),
+        lines=tuple(map(one_line, (*report_ends(data), *problems))),
+        advice=NO_PROBLEMS if is_good else None,
+    )
 
 
 def one_line(text: str) -> str:
@@ -252,6 +268,8 @@ def _advice(event_type: str, data: Mapping[str, Any]) -> str | None:
 def format_details(data: Mapping[str, Any]) -> str:
     """Return what happened in columns, without the type and the job."""
     job = data.get("job")
+    if "missing_ids" in data:
+        return report_title(data)
     if job is None:
         return f"{data.get('sink', '')} {data.get('reason', '')}".strip()
     seconds, cost = data.get("run_seconds"), job.get("job_cost")

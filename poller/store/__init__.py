@@ -6,7 +6,7 @@ seconds of `Clock.steady`.
 """
 
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from poller.core.events import Event
 from poller.core.outbox import Delivery, Outcome, Pruned, SinkBacklog, WriteBatch
@@ -15,6 +15,7 @@ from poller.core.state import JobState
 if TYPE_CHECKING:
     from poller.store.admin import StoreAdmin
     from poller.store.past_jobs import EndCursor, PastJobs
+    from poller.store.report import ReportQuery
 
 SINK_DISABLED: Final = "the sink was disabled"
 SINK_UNCONFIGURED: Final = "the sink was removed from the configuration"
@@ -153,6 +154,9 @@ class Store(Protocol):
 
     async def backlogs(self) -> list[SinkBacklog]:
         """Return the backlog of each sink that is configured or has deliveries left."""
+
+    async def report(self, query: "ReportQuery") -> dict[str, Any]:
+        """Return the content of the daily report for a period, as JSON values."""
 
     async def prune(self, now: float, watched: Collection[str]) -> Pruned:
         """Delete rows past their retention; log and return how many, also if it ends early.

@@ -135,18 +135,24 @@ SELECT CAST({key} AS BLOB) AS key, sum(jobs) AS jobs,
   FROM {table}
 """
 
-COSTS: Final = f"""{_SUMS.format(key="key", table="job_sums")}
+
+def sums_by(key: str, table: str) -> str:
+    """Return the start of a query that sums the jobs of a table; it has no group yet."""
+    return _SUMS.format(key=key, table=table)
+
+
+COSTS: Final = f"""{sums_by("key", "job_sums")}
  WHERE kind = :by AND day >= :since
  GROUP BY key
 """
 
-COSTS_BY_DAY: Final = f"""{_SUMS.format(key="day", table="job_sums")}
+COSTS_BY_DAY: Final = f"""{sums_by("day", "job_sums")}
  WHERE kind = 'model' AND day >= :since
  GROUP BY day
 """
 
 _KEY: Final = "CASE :by WHEN 'model' THEN model WHEN 'name' THEN name ELSE day END"
-COSTS_OF_FIRST_DAY: Final = f"""{_SUMS.format(key=_KEY, table="counted_jobs")}
+COSTS_OF_FIRST_DAY: Final = f"""{sums_by(_KEY, "counted_jobs")}
  WHERE ended_at >= :since AND ended_at < :until
  GROUP BY 1
 """

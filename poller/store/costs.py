@@ -51,11 +51,12 @@ def read_costs(db: sqlite3.Connection, by: str, since: float) -> dict[str, Sums]
     for statement in (sql.COSTS_BY_DAY if by == DAY else sql.COSTS, sql.COSTS_OF_FIRST_DAY):
         for row in db.execute(statement, values):
             if row["jobs"]:
-                groups[row["key"].decode(errors="replace")].add(_read_sums(row))
+                groups[row["key"].decode(errors="replace")].add(read_sums(row))
     return groups
 
 
-def _read_sums(row: sqlite3.Row) -> Sums:
+def read_sums(row: sqlite3.Row) -> Sums:
+    """Return the sums in a row."""
     cost = Decimal(row["dollars"]) + Decimal(row["trillionths"]).scaleb(-12)
     return Sums(
         jobs=row["jobs"],

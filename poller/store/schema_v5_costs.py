@@ -121,6 +121,12 @@ _NEW_JOB: Final = _COUNTED_JOB.format(row="new", sign="", source="")
 _ANY_JOB: Final = _COUNTED_JOB.format(row="jobs", sign="", source="FROM jobs")
 ADD_ALL_JOBS: Final = _add_jobs(_ANY_JOB)
 
+
+def counted_jobs(condition: str) -> str:
+    """Return the query of the jobs that count and fulfil a condition, with what is summed."""
+    return f"SELECT *, {_SUMMANDS} FROM ({_ANY_JOB} AND {condition} LIMIT -1)"  # noqa: S608 - constants
+
+
 _VIEW: Final = """
 CREATE VIEW counted_jobs AS
 SELECT *, {summands}

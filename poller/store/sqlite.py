@@ -37,6 +37,7 @@ from poller.store.maintenance import log_pruned
 from poller.store.outcomes import record_outcomes
 from poller.store.past_jobs import EndCursor, PastJobs, read_past_jobs
 from poller.store.recording import record
+from poller.store.report import ReportQuery, read_report
 from poller.store.rows import read_backlog, read_delivery, read_state, state_row
 
 T = TypeVar("T")
@@ -171,6 +172,10 @@ class SqliteStore(Store):
 
     async def backlogs(self) -> list[SinkBacklog]:
         return await self._read(sql.BACKLOGS, {}, read_backlog)
+
+    async def report(self, query: ReportQuery) -> dict[str, Any]:
+        values = self._values(**asdict(query))
+        return await self._transact(lambda db: read_report(db, values), is_read=True)
 
     async def prune(self, now: float, watched: Collection[str]) -> Pruned:
         values = self._values(

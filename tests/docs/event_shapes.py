@@ -18,9 +18,17 @@ OBJECTS: Final = {
     "unobservedJob": "UnobservedJob",
     "detection": "Detection",
     "digestLine": "DigestLine",
+    "modelCosts": "ModelCosts",
+    "reportedJob": "ReportedJob",
+    "reportedSink": "ReportedSink",
 }
 """The definitions that are types of their own, with their names."""
-BASES: Final = {"jobData": "Job", "pollerData": "Poller", "digestData": "Digest"}
+BASES: Final = {
+    "jobData": "Job",
+    "pollerData": "Poller",
+    "digestData": "Digest",
+    "reportData": "Report",
+}
 """The definitions of the data of several event types, and how the names of their classes begin."""
 LIST: Final = "[]"
 """The end of the kind of a list."""

@@ -19,6 +19,7 @@ WIDTH: Final = 100
 JOB_EVENT: Final = fields("origin") | fields("jobData")
 POLLER_EVENT: Final = fields("origin") | fields("pollerData")
 DIGEST_EVENT: Final = fields("origin") | fields("digestData")
+REPORT_EVENT: Final = fields("origin") | fields("reportData")
 ANY_JOB: Final = Field(kinds=("Job", "UnobservedJob"))
 
 PYTHON: Final = {
@@ -89,6 +90,7 @@ def python() -> str:
         _python_base("JobEvent", "An event about a job.", fields("jobData") | {"job": ANY_JOB}),
         _python_base("PollerEvent", "An event about the daemon itself.", fields("pollerData")),
         _python_base("DigestEvent", "Several events in one.", fields("digestData")),
+        _python_base("ReportEvent", "A report about many jobs.", fields("reportData")),
         *(_python_event(shape) for shape in shapes()),
         "\nEVENT_TYPES: Final[dict[str, type[Event]]] = {\n",
         *(f'    "{shape.type}": {shape.name},\n' for shape in shapes()),
@@ -96,7 +98,7 @@ def python() -> str:
         *(f'        "{name}",\n' for name in sorted(times)),
         "    }\n)\n",
         "\nITEM_TYPES: Final[dict[str, type]] = {\n",
-        *(f'    "{name}": {kind},\n' for name, kind in _items(DIGEST_EVENT)),
+        *(f'    "{name}": {kind},\n' for name, kind in _items(DIGEST_EVENT | REPORT_EVENT)),
         '}\n"""The class of the items of a field that is a list of objects."""\n',
     ]
     return "".join(parts)
@@ -111,6 +113,7 @@ def typescript() -> str:
         _interface("JobData", description("jobData"), JOB_EVENT | {"job": ANY_JOB}),
         _interface("PollerData", description("pollerData"), POLLER_EVENT),
         _interface("DigestData", description("digestData"), DIGEST_EVENT),
+        _interface("ReportData", description("reportData"), REPORT_EVENT),
         *(_event_interface(shape) for shape in shapes()),
         f"\nexport type Event =\n  | {names.replace(' | ', f'{chr(10)}  | ')};\n",
     ]
@@ -119,7 +122,7 @@ def typescript() -> str:
 
 def _all_fields() -> dict[str, Field]:
     known = {"timestamp": read_field({"$ref": "#/$defs/time"})} | JOB_EVENT
-    known |= DIGEST_EVENT
+    known |= DIGEST_EVENT | REPORT_EVENT
     for definition in OBJECTS:
         known |= fields(definition)
     return known

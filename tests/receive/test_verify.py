@@ -17,6 +17,7 @@ from poller import receive
 from poller.core.events import RECORDED_TYPES, EventOrigin
 from poller.core.state import JobEventType
 from poller.receive import Event, InvalidWebhook, JobFailed, JobMissing, JobStarted, verify
+from poller.receive.events import ITEM_TYPES
 from poller.sinks import samples
 from poller.sinks.webhook import sign, signing_keys
 from tests.support.builders import GOLDEN, check_event
@@ -214,7 +215,7 @@ def _as_sent(value: Any, sent: dict[str, Any]) -> dict[str, Any]:
             plain[name] = sent[name]
         elif name in {"job", "detection"} and each is not None:
             plain[name] = _as_sent(each, sent[name])
-        elif name == "events":
+        elif name in ITEM_TYPES:
             plain[name] = [_as_sent(*pair) for pair in zip(each, sent[name], strict=True)]
     return plain
 

@@ -68,7 +68,7 @@ def test_default_event_types_of_sinks():
     log, webhook = load_with(**WEBHOOK).sinks
 
     assert webhook.route.types == DEFAULT_SINK_EVENTS
-    of_daemon = {event_type for event_type in EVENT_TYPES if event_type.startswith("poller.")}
+    of_daemon = {name for name in EVENT_TYPES if not name.startswith("job.")}
     assert log.route.types - DEFAULT_SINK_EVENTS == of_daemon | {"job.cost_over_estimate"}
 
 

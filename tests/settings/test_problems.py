@@ -59,6 +59,10 @@ BAD = [
         "POLLER_HEARTBEAT_URL",
         "must be https, or set POLLER_ALLOW_HTTP=on",
     ),
+    *(
+        ({"POLLER_DAILY_REPORT": text}, "POLLER_DAILY_REPORT", "must be a time of day such as 08")
+        for text in ("8", "8am", "08:00:00", "24:00", "08:60", "08.00", "-1:00", "0٨:00")
+    ),
     ({"POLLER_HEARTBEAT_INTERVAL": "14s"}, "POLLER_HEARTBEAT_INTERVAL", "must be 15s or more"),
     ({"POLLER_ALLOW_HTTP": "perhaps"}, "POLLER_ALLOW_HTTP", "must be on or off"),
     (

@@ -28,7 +28,7 @@ class HttpKind:
     known_by: Callable[[bytes], object] = lambda body: body
 
 
-NO_PROBLEM: Final = ("job.started", "job.settled", "report.digest")
+NO_PROBLEM: Final = ("job.started", "job.settled", "report.daily", "report.digest")
 
 HTTP_KINDS: Final[Mapping[str, HttpKind]] = {
     "webhook": HttpKind(lambda base: {"url": f"{base}/canary-path"}),

@@ -1,10 +1,12 @@
 """Events in words: what people read of them."""
 
 from dataclasses import replace
-from typing import Any
+from datetime import UTC
+from typing import Any, Final
 
 import pytest
 
+from poller.core.daily_report import ReportPeriod, daily_report_event
 from poller.core.events import (
     EVENT_TYPES,
     DaemonEventType,
@@ -12,6 +14,8 @@ from poller.core.events import (
     daemon_event,
     digest_event,
 )
+from poller.sinks.samples import SAMPLE_REPORT
+from poller.sinks.samples import test_event as a_test_event
 from poller.sinks.text import Message, Tone, cut, describe, one_line
 from tests.support.builders import a_job
 from tests.support.event_builders import OBSERVED, ORIGIN, an_event
@@ -32,12 +36,12 @@ def a_daemon_event(kind: DaemonEventType, **detail: str) -> Event:
 @pytest.mark.parametrize("kind", sorted(EVENT_TYPES))
 def test_message_exists_for_every_event_type(kind: str):
     """Every event type has a message for people."""
-    detail = {"sink": "webhook", "reason": "the receiver returned 410"}
     is_of_job = kind.startswith("job.")
-    event = an_event(kind) if is_of_job else a_daemon_event(DaemonEventType(kind), **detail)
+    event = a_test_event(kind, ORIGIN, OBSERVED, sink="webhook", instance="i")
 
     assert describe(event).title
     assert not is_of_job or "job-1" in describe(event).title
+    assert describe(event).title.startswith("Test: ") is (kind != DaemonEventType.TEST)
 
 
 def test_message_of_a_success():
@@ -155,6 +159,77 @@ def test_message_of_a_daemon_event(kind: DaemonEventType, words: str):
 
     assert found.title == words
     assert (found.advice is None) is (kind is DaemonEventType.AUTH_RECOVERED)
+
+
+def a_report(**changes: Any) -> Message:
+    """Return the message of a report like the sample, with some fields changed."""
+    content = SAMPLE_REPORT | changes
+    period = ReportPeriod.of_today(OBSERVED, OBSERVED.time(), UTC)
+    return describe(daily_report_event(content, period, ORIGIN, OBSERVED))
+
+
+NOTHING: Final[dict[str, Any]] = {
+    **dict.fromkeys(("succeeded", "failed", "cancelled", "cost_unknown", "missing"), 0),
+    **{key: [] for key in ("models", "slowest", "unchanged", "missing_ids", "sinks")},
+    "cost_usd": None,
+}
+
+
+def test_message_of_a_daily_report():
+    """A report has the ends, what they cost by model, and then what needs attention."""
+    assert a_report().text.split("\n") == [
+        "⚠️ Daily report 2024-01-15: 124 jobs ended, 3 failed",
+        "Cost $45.20 and 2 unknown",
+        "Cost by model: llama-3.3-70b $40.10 (100 jobs); qwen-3-32b $5.10 and 2 unknown (24 jobs)",
+        "Slowest: Product review sentiment (job-12345) 3h12m",
+        "No change for long: Support ticket triage (job-12346) 5h12m",
+        "1 job missing: job-12347",
+        "The sink webhook has 12 dead letters",
+    ]
+
+
+def test_message_of_a_day_without_jobs():
+    """A report with nothing in it says that all is well."""
+    assert a_report(**NOTHING).text == (
+        "✅ Daily report 2024-01-15: 0 jobs ended\nNothing needs attention."
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"missing": 7, "missing_ids": ["a", "b"]}, "7 jobs missing: a, b, 5 more"),
+        (
+            {"sinks": [{"sink": "slack", "pending": 0, "dead": 1, "is_disabled": True}]},
+            "The sink slack is disabled and has 1 dead letter",
+        ),
+        (
+            {"unchanged": [{"job_id": "job-1", "name": None, "seconds": 90_000.0}]},
+            "No change for long: job-1 1d1h",
+        ),
+    ],
+)
+def test_report_of_one_problem_is_a_warning(changes: dict[str, Any], line: str):
+    """What needs attention has a line, and the sign of a warning."""
+    found = a_report(**NOTHING | changes)
+
+    assert (found.tone, found.lines, found.advice) == (Tone.WARNING, (line,), None)
+
+
+def test_report_of_a_failure_is_a_warning():
+    """A failed job is shown in the title, and all is not well then."""
+    found = a_report(**NOTHING | {"failed": 1, "cancelled": 2, "cost_unknown": 3})
+
+    assert found.headline == "⚠️ Daily report 2024-01-15: 3 jobs ended, 1 failed, 2 cancelled"
+    assert found.details == "Cost 3 unknown"
+
+
+def test_report_names_what_it_leaves_out():
+    """Models beyond the first ten are counted; a job without a model has none."""
+    model = {"model": None, "jobs": 1, "cost_usd": "0.5", "cost_unknown": 0}
+    found = a_report(**NOTHING | {"succeeded": 1, "models": [model], "models_omitted": 3})
+
+    assert found.lines == ("Cost by model: no model $0.50 (1 job); 3 more",)
 
 
 def test_text_is_one_line_without_controls():

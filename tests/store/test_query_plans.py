@@ -42,6 +42,8 @@ SORTS: Final = {
     "recount.WRONG_STATES": "a row for each state: the jobs come in the order of an index",
     "recount.WRONG_SUMS_OF_DAY": "the jobs that ended on one day",
     "recount.WRONG_UNFINISHED": "the jobs that are not done",
+    "report.COSTS_OF_PERIOD": "the jobs that ended on one day",
+    "report.SLOWEST": "the jobs that ended on one day",
     "sql.ADDED_IDS": "the added jobs alone",
     "list_sql.jobs of job": "the deployments of one job",
     "list_sql.events in few": "at most FEW_DELIVERIES",

@@ -24,6 +24,7 @@ from poller.store.figures import read_figures
 from poller.store.filters import EventFilter
 from poller.store.overview import JobFilter, events_of_job, jobs_in_states, last_deliveries
 from poller.store.pagination import events_page, jobs_page, watched_page
+from poller.store.report import ReportQuery
 from poller.store.sqlite import SqliteStore
 from tests.support.builders import FINAL, a_job
 from tests.support.large_database import Contents, make_large_database
@@ -106,6 +107,12 @@ async def overview(_store: SqliteStore, admin: StoreAdmin) -> None:
     assert events_of_job(admin, JOB, 10)
 
 
+async def report(store: SqliteStore, _admin: StoreAdmin) -> None:
+    """Read a daily report: of the minutes in which no job of the history has ended."""
+    query = ReportQuery(since=time.time() + 60.0, until=time.time() + 120.0, watched=[JOB, "job-x"])
+    assert await store.report(query)
+
+
 async def search(_store: SqliteStore, admin: StoreAdmin) -> None:
     """Search the history for a name that no job has."""
     wanted = JobFilter(states=("FAILED", "SUCCEEDED"), name="x-", limit=10)
@@ -124,6 +131,7 @@ VERBS: Final[dict[str, Verb]] = {
     "jobs by state": page(jobs_page, state="FAILED"),
     "overview": overview,
     "search": search,
+    "report": report,
     "events": page(events_page),
     "events by type": page(events_page, type="job.succeeded"),
     "events of a job": page(events_page, job=JOB),
