@@ -1,20 +1,23 @@
 """Digests in the store: what waits for one, what is gathered, and what ends with it."""
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from poller.core.events import DIGEST, Event
+from poller.core.events import DIGEST, Event, digest_event
 from poller.core.outbox import DeliveryStatus, WriteBatch
 from poller.core.retry import MAX_DELIVERY_AGE
 from poller.core.routing import Route
 from poller.store import recount
 from poller.store.connection import connect
 from poller.store.filters import EventFilter
+from tests.support import event_builders
+from tests.support.builders import a_job
+from tests.support.event_builders import OBSERVED, ORIGIN
 from tests.support.store_builders import (
     HOOK,
     ManualClock,
@@ -246,3 +249,66 @@ async def test_what_waits_for_its_digest_is_not_late(path: Path, now: ManualCloc
 
         (backlog,) = await store.backlogs()
         assert backlog.oldest_pending_at == now()
+
+
+def job_event(number: int) -> Event:
+    """Return the event of one of some jobs."""
+    job_id = f"job-{number}"
+    return event_builders.an_event("job.succeeded", job_id=job_id, job=a_job(job_id=job_id))
+
+
+class KilledError(BaseException):
+    """The process ends here."""
+
+
+def end_after(store: Any, transactions: int) -> None:
+    """Let the process end after some transactions: what follows them never happens."""
+    real, left = store._database.transact, iter(range(transactions))
+
+    def transact(work: Any) -> Any:
+        result = real(work)
+        if next(left, None) is None:
+            raise KilledError
+        return result
+
+    store._database.transact = transact
+
+
+async def deliver(store: Any, now: ManualClock, sent: list[Event]) -> None:
+    """Gather, send and settle all that is due, as a worker does."""
+    now.advance(WINDOW)
+    for _ in range(3):
+        await store.gather_digest(
+            HOOK, lambda events: digest_event(events, ORIGIN, OBSERVED, sink=HOOK)
+        )
+        for delivery in await due(store, now()):
+            sent.append(delivery.event)
+            await store.settle([delivered(delivery)])
+
+
+@pytest.mark.parametrize("transactions", range(8))
+async def test_end_between_any_two_transactions_loses_nothing(
+    path: Path, now: ManualClock, transactions: int
+) -> None:
+    """Whatever a process has written when it is killed, each event is sent under one id."""
+    sent: list[Event] = []
+    async with a_digest_store(path, now) as store:
+        await store.write(WriteBatch(events=[job_event(number) for number in (1, 2, 3)]))
+        end_after(store, transactions)
+        with suppress(KilledError):
+            await deliver(store, now, sent)
+    async with a_digest_store(path, now) as store:
+        await store.write(WriteBatch(events=[job_event(number) for number in (4, 5)]))
+        await deliver(store, now, sent)
+        statuses = rows(store)
+
+    assert set(statuses.values()) == {"delivered"}
+    assert len({event.body for event in sent}) == len({event.id for event in sent})
+    carriers: dict[str, set[str]] = {
+        line["id"]: set() for event in sent for line in event.data["events"]
+    }
+    for event in sent:
+        for line in event.data["events"]:
+            carriers[line["id"]].add(event.id)
+    assert carriers.keys() == {job_event(number).id for number in (1, 2, 3, 4, 5)}
+    assert all(len(ids) == 1 for ids in carriers.values())
