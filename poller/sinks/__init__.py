@@ -18,18 +18,21 @@ from poller.core.outbox import Delivery
 from poller.core.spelling import closest
 from poller.runtime.http_values import OutboundSettings
 from poller.settings.base import DigestSettings, Reloadable, SinkSettings, setting
+from poller.sinks.text import Message, describe
 
 __all__ = [
     "Delivery",
     "DeliveryError",
     "DigestSettings",
     "Event",
+    "Message",
     "OutboundSettings",
     "Reloadable",
     "Sink",
     "SinkContext",
     "SinkKind",
     "SinkSettings",
+    "describe",
     "setting",
 ]
 
@@ -147,7 +150,8 @@ def _load(entry_point: EntryPoint) -> SinkKind:
             "report this to the authors of its package"
         )
     fields = kind.settings.model_fields
-    for name, info in SinkSettings.model_fields.items():
+    base = DigestSettings if issubclass(kind.settings, DigestSettings) else SinkSettings
+    for name, info in base.model_fields.items():
         if fields[name].annotation != info.annotation:  # as a field `model` for something else
             raise ConfigError(
                 f"{subject} is broken: its setting {name} has another type than that of every sink;"

@@ -71,6 +71,33 @@ async def test_plugin_example_writes_events_to_its_folder(
     assert (event["type"], event["data"]["job"]["job_id"]) == ("job.succeeded", "job-1")
 
 
+async def test_plugin_example_for_people_has_filters_and_digests(
+    place: Place, command_with_example: Path, tmp_path: Path
+):
+    """An installed sink gets one message for several events of the jobs that its filter selects."""
+    board = tmp_path / "board.txt"
+    jobs = [replace(ENDED, job_id=f"job-{name}", name=f"nightly {name}") for name in ("a", "b")]
+    other = replace(ENDED, job_id="job-c", name="test c")
+    settings = NO_WEBHOOK | {
+        "POLLER_SINKS": "log,board",
+        "POLLER_BOARD_FILE": str(board),
+        "POLLER_BOARD_JOB_NAME": "nightly *",
+        "POLLER_BOARD_DIGEST": "1h",
+        "POLLER_JOB_IDS": place.jobs(*jobs, other),
+        "POLLER_EXIT_WHEN_DONE": "on",
+    }
+    place = replace(place, command=command_with_example)
+    async with place.running("run", **settings) as daemon:
+        code = await daemon.end()
+
+    message = board.read_text("utf-8")
+    assert code == 0
+    assert message.startswith("✅ 2 events since ")
+    assert "nightly a (job-a) succeeded" in message
+    assert "nightly b (job-b) succeeded" in message
+    assert "test c" not in message
+
+
 async def test_plugin_settings_are_shown_by_check(place: Place, command_with_example: Path):
     """The variables of a package's sink are listed like all others, and so are missing ones."""
     place = replace(place, command=command_with_example)

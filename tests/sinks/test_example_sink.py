@@ -7,6 +7,7 @@ import pytest
 from poller.core.errors import ConfigError
 from poller.sinks import DeliveryError
 from poller.sinks.testing import open_sink, sample_delivery
+from tests.example_sink.board_sink import KIND as BOARD
 from tests.example_sink.spool_sink import KIND
 
 
@@ -38,3 +39,23 @@ async def test_example_sink_needs_a_folder():
     with pytest.raises(ConfigError, match="POLLER_TEST_FOLDER: is required"):
         async with open_sink(KIND):
             pass
+
+
+async def test_example_for_people_appends_each_message(tmp_path: Path):
+    """A message is text that is followed by an empty line."""
+    board = tmp_path / "board.txt"
+    async with open_sink(BOARD, file=str(board), digest="5m") as sink:
+        await sink.send(sample_delivery("job.failed"))
+        await sink.send(sample_delivery("job.cancelled"))
+
+    first, second, end = board.read_text("utf-8").split("\n\n")
+    assert first.startswith("❌ Product review sentiment (job-12345) failed")
+    assert second.startswith("⚠️ Product review sentiment (job-12345) was cancelled")
+    assert end == ""
+
+
+async def test_example_for_people_reports_a_file_that_cannot_be_written(tmp_path: Path):
+    """A failure names the setting and the reason."""
+    async with open_sink(BOARD, file=str(tmp_path / "none" / "board.txt")) as sink:
+        with pytest.raises(DeliveryError, match="POLLER_BOARD_FILE: No such file or directory"):
+            await sink.send(sample_delivery())

@@ -7,7 +7,7 @@ import pytest
 
 from poller import sinks
 from poller.core.errors import ConfigError
-from poller.settings.base import SinkSettings, setting
+from poller.settings.base import DigestSettings, SinkSettings, setting
 from poller.sinks import SinkKind, load_kind
 from poller.sinks.log import KIND as LOG
 from poller.sinks.webhook import KIND as WEBHOOK
@@ -73,11 +73,21 @@ class WriterSettings(SinkSettings):
 WRITER = SinkKind(WriterSettings, WEBHOOK.open)
 
 
-def test_load_kind_reports_settings_that_hide_a_filter(install):
-    """A package whose settings have the name of a filter, and another type, is not loaded."""
-    install(f"{__name__}:WRITER")
+class SummarySettings(DigestSettings):
+    """Settings that use the name of the window of digests for something else."""
 
-    with pytest.raises(ConfigError, match=r"its setting model has another type than that of every"):
+    digest: str = setting("sha256", "The checksum that is added to a summary")
+
+
+SUMMARY = SinkKind(SummarySettings, WEBHOOK.open)
+
+
+@pytest.mark.parametrize(("name", "field"), [("WRITER", "model"), ("SUMMARY", "digest")])
+def test_load_kind_reports_settings_that_hide_those_of_all(install, name: str, field: str):
+    """A package whose settings have the name of a filter, and another type, is not loaded."""
+    install(f"{__name__}:{name}")
+
+    with pytest.raises(ConfigError, match=f"its setting {field} has another type than that of"):
         load_kind("pager")
 
 
