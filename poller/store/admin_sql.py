@@ -47,7 +47,8 @@ SELECT sum(CASE :state WHEN 'pending' THEN pending WHEN 'dead' THEN dead END)
 
 EVENT_SINK_PAIRS: Final = """
 SELECT events.id AS event_id, events.type, events.subject AS job_id, name AS sink, status,
-       attempts AS failures, iif(status = 'pending', due, NULL) AS next_attempt_at,
+       attempts AS failures,
+       iif(status = 'pending', coalesce(digest_at, due), NULL) AS next_attempt_at,
        last_attempt_at, ended_at, reason
   FROM (SELECT value AS named FROM json_each(:event_ids))
  CROSS JOIN events ON events.id = named

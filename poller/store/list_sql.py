@@ -72,8 +72,8 @@ _IN_STATE: Final = """id IN (
 
 _DELIVERIES: Final = """
 SELECT event_id, events.type, events.subject AS job_id, sink, status, attempts AS failures,
-       iif(status = 'pending', due, NULL) AS next_attempt_at, last_attempt_at, ended_at, reason,
-       deliveries.id AS cursor_key
+       iif(status = 'pending', coalesce(digest_at, due), NULL) AS next_attempt_at,
+       last_attempt_at, ended_at, reason, deliveries.id AS cursor_key
   FROM {tables}
  WHERE coalesce(ended_at, created_at) >= :since
 """

@@ -9,9 +9,9 @@ from poller.store import sql
 
 def record_outcomes(db: sqlite3.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Record outcomes, which are the fields of `Outcome`."""
-    for statement in (sql.COUNT_LATE_FAILURE, sql.SETTLE):
-        db.executemany(statement, rows)
-    for row in rows:
+    db.executemany(sql.COUNT_LATE_FAILURE, rows)
+    for row in rows:  # while the delivery of a digest that is dead now is still there
         if row["is_sink_fault"] is not None:
             fails = row["is_sink_fault"]
             db.execute(sql.RECORD_SINK_FAULT if fails else sql.END_OUTAGE, row)
+    db.executemany(sql.SETTLE, rows)

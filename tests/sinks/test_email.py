@@ -19,7 +19,7 @@ import trustme
 
 from poller.config import load
 from poller.core.errors import ConfigError, DeliveryError
-from poller.core.events import EVENT_TYPES, EventOrigin
+from poller.core.events import RECORDED_TYPES, EventOrigin
 from poller.core.outbox import Delivery
 from poller.delivery.attempt import attempt
 from poller.runtime.http_values import OutboundSettings
@@ -27,10 +27,10 @@ from poller.settings import types
 from poller.settings.base import RawSettings, Reloadable
 from poller.settings.sources import EnvSources
 from poller.sinks import Sink, SinkContext, email, load_kind, smtp
-from poller.sinks.mail import MAX_SUBJECT, WORD_JOINER
+from poller.sinks.mail import MAX_SUBJECT, WORD_JOINER, html
 from poller.sinks.samples import test_event as a_test_event
 from poller.sinks.testing import sample_delivery
-from poller.sinks.text import cut, describe
+from poller.sinks.text import Message, Tone, cut, describe
 from tests.support.config_builders import GOOD, load_errors
 from tests.support.http_peers import peer, sends
 from tests.support.mail_server import HANGS, MailServer, mail_server
@@ -134,7 +134,7 @@ async def test_message_id_is_in_the_first_line_of_its_header():
     assert re.search(rb"\r\nMessage-ID: <evt_\w+@example.com>\r\n", server.mails[0].content)
 
 
-@pytest.mark.parametrize("event_type", sorted(EVENT_TYPES))
+@pytest.mark.parametrize("event_type", sorted(RECORDED_TYPES))
 async def test_every_type_of_event_is_one_mail(event_type: str):
     """One event is one mail, and the 250 of the server acknowledges it."""
     now = datetime(2024, 1, 15, tzinfo=UTC)
@@ -144,6 +144,13 @@ async def test_every_type_of_event_is_one_mail(event_type: str):
 
     assert len(server.mails) == 1
     assert server.message()["Subject"] == describe(event).headline
+
+
+def test_page_has_the_lines_of_a_digest():
+    """A digest is a list in the page, and not one long line."""
+    message = Message(Tone.GOOD, "2 events", lines=("✅ a & b", "✅ c"), omitted=3)
+
+    assert "✅ a &amp; b<br>✅ c<br>and 3 more</p>" in html(message)
 
 
 @pytest.mark.parametrize("name", HOSTILE)

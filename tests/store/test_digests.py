@@ -125,6 +125,29 @@ async def test_digest_is_settled_with_its_events(path: Path, now: ManualClock) -
         assert is_right(store)
 
 
+async def test_dead_digest_shows_what_it_shows_of_the_sink(path: Path, now: ManualClock) -> None:
+    """An outage is recorded also if the outcome that shows it is that of a dead digest."""
+    async with a_digest_store(path, now) as store:
+        await write(store, "1", "2")
+        now.advance(WINDOW)
+        await gather(store)
+        (digest,) = await due(store, now())
+        await store.settle([replace(dead(digest, "HTTP 401"), is_sink_fault=True)])
+
+        (backlog,) = await store.backlogs()
+        assert (backlog.failing_since, backlog.reason) == (now(), "HTTP 401")
+
+
+async def test_next_attempt_of_what_waits_is_the_digest(path: Path, now: ManualClock) -> None:
+    """What waits is shown with the time at which its digest is due."""
+    async with a_digest_store(path, now) as store:
+        await write(store, "1", "2")
+
+        shown = [row["next_attempt_at"] for row in store.admin().deliveries(EventFilter())]
+
+    assert shown == ["2024-01-15T12:05:00Z"] * 2
+
+
 async def test_replayed_events_are_gathered_again(path: Path, now: ManualClock) -> None:
     """Dead letters of a digest that are replayed are one message again, at once."""
     async with a_digest_store(path, now) as store:
