@@ -23,9 +23,9 @@ def per_cpu_second():
         return SHORT.run(server, runners)
 
 
-def test_poll_costs_at_most_four_bare_polls(per_cpu_second):
-    """A poll of the daemon costs at most three bare requests more than a bare one."""
-    assert median(ratios(per_cpu_second["daemon"], per_cpu_second["status"])) >= 0.25
+def test_poll_costs_at_most_five_bare_polls(per_cpu_second):
+    """A poll of the daemon costs at most four bare requests more than a bare one."""
+    assert median(ratios(per_cpu_second["daemon"], per_cpu_second["status"])) >= 0.2
 
 
 def test_job_on_a_page_is_cheaper_than_a_poll(per_cpu_second):
