@@ -6,6 +6,7 @@ import pytest
 
 from poller.api.page.rows import JobRow
 from poller.api.page.text import clip, moment
+from poller.core.duration_history import DurationHistory
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -39,7 +40,8 @@ def test_clip_returns_one_line():
 @pytest.mark.parametrize("job", [None, {}, {"job_id": "job-1"}, {"job_id": "job-1", "status": "?"}])
 def test_row_of_a_damaged_job_is_shown(job):
     """A job of which nothing but the state is known has a row."""
-    row = JobRow.of({"job_id": "job-1", "state": "FAILED", "changed_at": None, "job": job}, NOW)
+    given = {"job_id": "job-1", "state": "FAILED", "changed_at": None, "job": job}
+    row = JobRow.of(given, NOW, DurationHistory())
 
     assert (row.job_id, row.state, row.tone) == ("job-1", "FAILED", "bad")
     assert (row.name, row.duration, row.cost, row.reason, row.since) == ("", "", "", "", None)
