@@ -246,6 +246,45 @@ export interface ReportData {
   sinks: ReportedSink[];
 }
 
+/** The data of an event about a budget. Later versions may add keys: ignore unknown keys. */
+export interface BudgetData {
+  /** The time of observation, by the clock of the poller. */
+  observed_at: string;
+  /** The host of the API. */
+  deployment: string;
+  /** True in an event of an operator's test, whose job does not exist; otherwise left out. */
+  test?: boolean;
+  /** Which budget it is: daily or monthly. */
+  budget: string;
+  /** The day or the month, in the time zone of the poller. */
+  period: string;
+  /** The start of the period. */
+  period_start: string;
+  /** The end of the period. */
+  period_end: string;
+  /** The patterns of the models whose jobs count; empty for all models. */
+  model_patterns: string[];
+  /** The budget in US dollars, as a decimal number. */
+  limit_usd: string;
+  /** The threshold that is reached, in percent of the budget. */
+  threshold_percent: number;
+  /** The exact sum of the known costs of the jobs that ended in the period, as a decimal number. */
+  spent_usd: string;
+  /** The number of jobs that ended in the period. */
+  jobs: number;
+  /** The number of these jobs whose cost is not known; spent_usd lacks them. */
+  cost_unknown: number;
+  /**
+   * The sum of the estimates of the watched jobs that have not ended, as a decimal number; 0 if the
+   * period is over.
+   */
+  committed_usd: string;
+  /** The number of these jobs without an estimate; committed_usd lacks them. */
+  estimate_unknown: number;
+  /** The sum of spent_usd and committed_usd, as a decimal number. */
+  projected_usd: string;
+}
+
 /** The job started: it was first observed running. */
 export interface JobStarted {
   type: "job.started";
@@ -347,6 +386,13 @@ export interface ReportDaily {
   data: ReportData;
 }
 
+/** A threshold of a budget is reached. Once for each period, budget and threshold. */
+export interface BudgetCrossed {
+  type: "budget.crossed";
+  timestamp: string;
+  data: BudgetData;
+}
+
 /** A test of a sink by an operator. */
 export interface PollerTest {
   type: "poller.test";
@@ -378,5 +424,6 @@ export type Event =
   | PollerAuthRecovered
   | PollerSinkDisabled
   | ReportDaily
+  | BudgetCrossed
   | PollerTest
   | ReportDigest;

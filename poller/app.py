@@ -20,7 +20,6 @@ from poller.core.errors import StoreUnavailable
 from poller.delivery.dispatcher import Dispatcher
 from poller.polling.discovery import Discovery
 from poller.polling.exit_when_done import stop_when_done
-from poller.polling.tracker import JobTracker
 from poller.polling.watcher import Watcher
 from poller.polling.watchlist import PersistentAdditions, Watchlist
 from poller.runtime.clock import Clock
@@ -43,6 +42,7 @@ from poller.wiring import (
     build_rate_limiter,
     build_source,
     build_store,
+    build_tracker,
     open_sink,
 )
 
@@ -269,14 +269,7 @@ class App:
         )
 
     def _make_watcher(self, source: SutroSource, store: Store, wake: Callable[[], None]) -> Watcher:
-        tracker = JobTracker(
-            store,
-            rules=self.config.lifecycle_policy,
-            origin=self.config.origin,
-            clock=self.clock,
-            wake=wake,
-            counts=self.counters,
-        )
+        tracker = build_tracker(self.config, store, self.clock, wake=wake, counts=self.counters)
         watcher = Watcher(
             source,
             tracker,

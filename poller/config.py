@@ -121,10 +121,7 @@ class Config:
     @property
     def lifecycle_policy(self) -> LifecyclePolicy:
         """When an ended job is settled, an unknown one missing, and a cost over its estimate."""
-        settings = self.settings
-        return LifecyclePolicy(
-            settings.settle_timeout, settings.not_found_grace, settings.cost_over_estimate
-        )
+        return self.settings.lifecycle_policy
 
     @property
     def retention(self) -> Retention:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from poller.config import Config, SinkConfig
+from poller.core.budgets import Budgets
 from poller.core.counters import Counters
 from poller.core.errors import ConfigError
 from poller.core.pacing import Random
@@ -33,6 +34,7 @@ from poller.sutro.source import SutroSource
 
 if TYPE_CHECKING:  # the daemon has no waiter, and `wait` has no status
     from poller.polling.discovery import Discovery
+    from poller.polling.tracker import JobTracker
     from poller.polling.waiter import JobWaiter, ProgressListener, WaitOptions
     from poller.polling.watchlist import Watchlist
     from poller.status import DaemonStatus
@@ -203,6 +205,28 @@ def build_waiter(
         policy=config.poll_policy,
         rules=config.lifecycle_policy,
         concurrency=config.settings.concurrency,
+    )
+
+
+def build_budgets(config: Config) -> Budgets:
+    """Return the budgets that are set."""
+    return Budgets(config.settings.budgets, config.origin)
+
+
+def build_tracker(
+    config: Config, store: Store, clock: Clock, *, wake: Callable[[], None], counts: Counters
+) -> "JobTracker":
+    """Return what keeps the states of the watched jobs."""
+    from poller.polling.tracker import JobTracker  # noqa: PLC0415 - `wait` has one of its own
+
+    return JobTracker(
+        store,
+        rules=config.lifecycle_policy,
+        origin=config.origin,
+        clock=clock,
+        wake=wake,
+        counts=counts,
+        budgets=build_budgets(config),
     )
 
 

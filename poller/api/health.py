@@ -1,13 +1,18 @@
 """Probes, metrics and the version."""
 
 import platform
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from aiohttp import web
 
 from poller import __version__
 from poller.api.context import ApiContext
+from poller.api.costs import budget_states
 from poller.api.models import ResponseModel
+from poller.api.problems import Problem
+from poller.core.budgets import BudgetState
+from poller.core.errors import StoreError
 
 
 class Liveness(ResponseModel):
@@ -69,8 +74,18 @@ async def metrics(context: ApiContext, request: web.Request) -> web.Response:
     from poller.api.metrics import render  # noqa: PLC0415 - 1 MiB, only when they are scraped
 
     accept = ",".join(request.headers.getall("Accept", ()))
-    body, content_type = await render(context.counters, context.status, accept)
+    body, content_type = await render(
+        context.counters, context.status, accept, await _budgets(context)
+    )
     return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+async def _budgets(context: ApiContext) -> Sequence[BudgetState]:
+    """Return how the budgets stand; nothing while the database cannot be read."""
+    try:
+        return await budget_states(context)
+    except (Problem, StoreError):
+        return []
 
 
 async def version(_context: ApiContext) -> Version:

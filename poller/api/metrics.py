@@ -19,6 +19,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 
 from poller import __version__
+from poller.core.budgets import BudgetState
 from poller.core.counters import FAILED, RESULT_LABELS, Counters, Histogram
 from poller.core.events import EVENT_TYPES
 from poller.core.issues import Issue
@@ -33,11 +34,13 @@ NOT_ACCEPTED: Final = re.compile(r"\bq=0(\.0*)?\s*(;|$)")
 PREFIX: Final = "sutro_poller_"
 
 
-async def render(counters: Counters, status: DaemonStatus, accept: str) -> tuple[bytes, str]:
+async def render(
+    counters: Counters, status: DaemonStatus, accept: str, budgets: Sequence[BudgetState] = ()
+) -> tuple[bytes, str]:
     """Return all metrics and their content type: OpenMetrics if the Accept header has it."""
     registry = CollectorRegistry(support_collectors_without_names=True)
     ProcessCollector(registry=registry)
-    registry.register(DaemonCollector(counters, status, await status.backlog()))
+    registry.register(DaemonCollector(counters, status, await status.backlog(), budgets))
     # Not with the client's own text, whose version may be none.
     encode, content_type = choose_encoder(OPENMETRICS if _accepts_openmetrics(accept) else "")
     return encode(registry), content_type
@@ -57,6 +60,7 @@ class DaemonCollector:
     counters: Counters
     status: DaemonStatus
     sinks: Sequence[SinkBacklog]
+    budgets: Sequence[BudgetState] = ()
 
     def collect(self) -> Iterator[Metric]:
         """Return the metrics as they are now."""
@@ -115,6 +119,9 @@ class DaemonCollector:
         tokens = "Tokens of ended jobs."
         yield _counter("tokens", tokens, ("model", "direction"), counters.tokens)
         yield _counter("job_cost_dollars", "Cost of ended jobs.", ("model",), counters.costs)
+        spent = "Known costs of the current day or month, as a part of the budget for it."
+        ratios = {state.budget.kind.value: state.ratio for state in self.budgets}
+        yield _gauges("budget_spent_ratio", spent, "budget", ratios)
 
     def _deliveries(self) -> Iterator[Metric]:
         counters, sinks, now = self.counters, self.sinks, self.status.now()

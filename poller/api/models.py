@@ -101,6 +101,7 @@ EventType = TypeAliasType(
         "poller.auth_recovered",
         "poller.sink_disabled",
         "report.daily",
+        "budget.crossed",
         "poller.test",
         "report.digest",
     ],

@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from poller.api import events, health, jobs, sinks, status, stream
+from poller.api import costs, events, health, jobs, sinks, status, stream
 from poller.api.auth import authorize
 from poller.api.context import ApiContext
 from poller.api.endpoint import CONTEXT, Endpoint
@@ -33,6 +33,9 @@ ENDPOINTS: Final = (
     Endpoint(
         "POST", "/v1/events/{event_id}/replay", events.replay_event, ("not-found", "conflict")
     ),
+    Endpoint("GET", "/v1/costs", costs.list_costs),
+    Endpoint("GET", "/v1/costs/estimates", costs.compare_costs),
+    Endpoint("GET", "/v1/budgets", costs.list_budgets),
     Endpoint("GET", "/v1/sinks", sinks.list_sinks),
     Endpoint("POST", "/v1/sinks/{name}/enable", sinks.enable_sink, ("not-found",)),
     Endpoint("POST", "/v1/sinks/{name}/test", sinks.test_sink, ("not-found",)),

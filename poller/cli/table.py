@@ -26,9 +26,15 @@ FORMATS: Final[Mapping[str, Callable[[Any], str]]] = {
     "job_cost": format_cost,
     "cost_estimate": format_cost,
     "cost_usd": format_cost,
+    "estimate_usd": format_cost,
     "run_seconds": format_duration,
 }
-HEADS: Final = {"cost_usd": "COST", "job_cost": "COST", "run_seconds": "RAN"}
+HEADS: Final = {
+    "cost_usd": "COST",
+    "estimate_usd": "ESTIMATE",
+    "job_cost": "COST",
+    "run_seconds": "RAN",
+}
 
 
 def as_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:

@@ -65,6 +65,14 @@ class JobClass(NamedTuple):
         return None if self.size is None else ((1 << self.size) // 2, (1 << self.size) - 1)
 
     @property
+    def range(self) -> str | None:
+        """The numbers of rows in few characters: 32-63."""
+        if self.rows is None:
+            return None
+        least, most = self.rows
+        return f"{least}-{most}" if least < most else str(most)
+
+    @property
     def label(self) -> str:
         """The class in words, after "jobs"."""
         parts = [f"of {self.model}"] if self.model else []

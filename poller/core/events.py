@@ -43,6 +43,7 @@ class DaemonEventType(StrEnum):
     AUTH_RECOVERED = "poller.auth_recovered"
     SINK_DISABLED = "poller.sink_disabled"
     DAILY_REPORT = "report.daily"
+    BUDGET_CROSSED = "budget.crossed"
     TEST = "poller.test"
 
 
@@ -166,10 +167,10 @@ def daemon_event(
     occurrence: int,
     detail: Mapping[str, Any],
 ) -> Event:
-    """Return an event about the daemon, with its body encoded.
+    """Return an event that is not about one job, with its body encoded.
 
-    `instance` is the random id of the database: two daemons with the same receiver must not use
-    the same id for their first rejected API key.
+    Of an event about the daemon `instance` is the random id of the database: two daemons with the
+    same receiver must not use the same id for their first rejected API key.
     """
     data = {**detail, "observed_at": format_rfc3339(observed_at), "deployment": origin.deployment}
     return Event(

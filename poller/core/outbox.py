@@ -1,10 +1,11 @@
 """The values of the outbox: deliveries, outcomes, backlogs, and the batch of one transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from poller.core.budgets import CostReader
 from poller.core.events import Event
 from poller.core.state import JobState
 
@@ -27,12 +28,14 @@ class DeliveryStatus(StrEnum):
 class WriteBatch:
     """The changes of one transaction: states, the events they imply, and flags.
 
-    A flag is a short text that the daemon stores about itself under a name.
+    A flag is a short text that the daemon stores about itself under a name. `announce` returns
+    further events, which follow from the costs with these states.
     """
 
     states: Sequence[JobState] = ()
     events: Sequence[Event] = ()
     flags: Mapping[str, str] = field(default_factory=dict)
+    announce: Callable[[CostReader], Sequence[Event]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,7 @@ class Retention:
     jobs: float = 400 * DAY
     added: float = 30 * DAY
     unconfigured: float = 7 * DAY
+    crossings: float = 400 * DAY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from poller.core.auth_notice import AUTH_FLAG, AuthNotice
+from poller.core.budgets import Budgets
 from poller.core.counters import Counters
 from poller.core.detection_lag import Detection
 from poller.core.duration_history import DurationHistory
@@ -20,6 +21,7 @@ from poller.core.jobs import Job
 from poller.core.lifecycle import decide
 from poller.core.outbox import WriteBatch
 from poller.core.state import JobState, LifecyclePolicy, Phase
+from poller.polling.budget_watch import BudgetWatch
 from poller.polling.history import load_history
 from poller.polling.observations import AppliedObservation, PendingObservation, UnknownOutcome
 from poller.runtime.clock import Clock
@@ -49,6 +51,7 @@ class JobTracker:
         clock: Clock,
         wake: Callable[[], None],
         counts: Counters | None = None,
+        budgets: Budgets | None = None,
     ) -> None:
         self._store = store
         self._database_id = store.database_id
@@ -58,6 +61,7 @@ class JobTracker:
         self._wake = wake
         self._counts = counts or Counters()
         self.history = DurationHistory()
+        self._budgets = BudgetWatch(budgets, clock)
         self._states: dict[str, JobState] = {}
         self.unconfirmed: set[str] = set()
         self._stale: dict[str, UnknownOutcome] = {}
@@ -95,6 +99,7 @@ class JobTracker:
         added = {state.job_id: state for state in recorded if state.job_id not in self._states}
         if not self._states:
             self._database_id = self._store.database_id
+            await self._record(self._budgets.check())
         now = self.clock.steady()
         for job_id in job_ids:
             if job_id not in self._states and job_id not in added:
@@ -173,7 +178,8 @@ class JobTracker:
         ]
         events = [event for change in applied for event in change.events]
         try:
-            await self._record(WriteBatch(states=changed, events=events))
+            announce = self._budgets.after(changed)
+            await self._record(WriteBatch(states=changed, events=events, announce=announce))
         except StoreUnavailable:
             for state in changed:
                 changes = [change for change in applied if change.job_id == state.job_id]
@@ -221,11 +227,13 @@ class JobTracker:
         return notice
 
     async def _record(self, batch: WriteBatch) -> None:
-        if not (batch.states or batch.events):
+        if not (batch.states or batch.events or batch.announce):
             return
         collisions = await self._store.write(batch)
-        if batch.events:
+        crossings = self._budgets.announced if batch.announce else ()
+        if batch.events or crossings:
             self._wake()
+        self._counts.events.update(event.type for event in crossings)
         for event in collisions:
             self._counts.id_collisions += 1
             log.error(

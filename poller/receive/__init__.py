@@ -9,6 +9,8 @@ This package needs the standard library alone, and imports nothing else of sutro
 """
 
 from poller.receive.events import (
+    BudgetCrossed,
+    BudgetEvent,
     Detection,
     DigestEvent,
     DigestLine,
@@ -41,6 +43,8 @@ from poller.receive.seen import SeenEvents
 from poller.receive.signature import InvalidWebhook, verify
 
 __all__ = [
+    "BudgetCrossed",
+    "BudgetEvent",
     "Detection",
     "DigestEvent",
     "DigestLine",

@@ -280,6 +280,42 @@ class ReportEvent(Event):
     """The sinks that have dead letters or are disabled."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetEvent(Event):
+    """An event about a budget."""
+
+    budget: str
+    """Which budget it is: daily or monthly."""
+    period: str
+    """The day or the month, in the time zone of the poller."""
+    period_start: datetime
+    """The start of the period."""
+    period_end: datetime
+    """The end of the period."""
+    model_patterns: list[str]
+    """The patterns of the models whose jobs count; empty for all models."""
+    limit_usd: str
+    """The budget in US dollars, as a decimal number."""
+    threshold_percent: float
+    """The threshold that is reached, in percent of the budget."""
+    spent_usd: str
+    """The exact sum of the known costs of the jobs that ended in the period, as a decimal
+    number.
+    """
+    jobs: int
+    """The number of jobs that ended in the period."""
+    cost_unknown: int
+    """The number of these jobs whose cost is not known; spent_usd lacks them."""
+    committed_usd: str
+    """The sum of the estimates of the watched jobs that have not ended, as a decimal number; 0
+    if the period is over.
+    """
+    estimate_unknown: int
+    """The number of these jobs without an estimate; committed_usd lacks them."""
+    projected_usd: str
+    """The sum of spent_usd and committed_usd, as a decimal number."""
+
+
 class JobStarted(JobEvent):
     """The job started: it was first observed running."""
 
@@ -415,6 +451,14 @@ class ReportDaily(ReportEvent):
     type: Literal["report.daily"]
 
 
+class BudgetCrossed(BudgetEvent):
+    """A threshold of a budget is reached. Once for each period, budget and threshold."""
+
+    __slots__ = ()
+
+    type: Literal["budget.crossed"]
+
+
 class PollerTest(PollerEvent):
     """A test of a sink by an operator."""
 
@@ -449,6 +493,7 @@ EVENT_TYPES: Final[dict[str, type[Event]]] = {
     "poller.auth_recovered": PollerAuthRecovered,
     "poller.sink_disabled": PollerSinkDisabled,
     "report.daily": ReportDaily,
+    "budget.crossed": BudgetCrossed,
     "poller.test": PollerTest,
     "report.digest": ReportDigest,
 }
@@ -460,6 +505,8 @@ TIME_FIELDS: Final = frozenset(
         "datetime_created",
         "datetime_started",
         "observed_at",
+        "period_end",
+        "period_start",
         "previous_poll_at",
         "since",
         "timestamp",

@@ -5,10 +5,12 @@ from typing import Annotated, Final
 
 from pydantic import SecretStr, ValidationInfo, field_validator
 
-from poller.core.outbox import MIN_EVENT_RETENTION, MIN_JOB_RETENTION
+from poller.core.budgets import Budget, BudgetKind
+from poller.core.outbox import DAY, MIN_EVENT_RETENTION, MIN_JOB_RETENTION
+from poller.core.state import LifecyclePolicy
 from poller.runtime.address import DEFAULT_ADDRESS
 from poller.settings.base import EnvSettings, setting
-from poller.settings.money import CostFactor
+from poller.settings.money import CostFactor, Dollars, Percentages
 from poller.settings.time_of_day import TimeOfDay
 from poller.settings.types import (
     Address,
@@ -23,6 +25,7 @@ from poller.settings.types import (
     LogFormat,
     LogLevel,
     Namespace,
+    Patterns,
     ProxyUrl,
     RetryDelays,
     SecretUrl,
@@ -34,6 +37,8 @@ from poller.settings.types import (
 )
 
 PREFIX: Final = "POLLER_"
+MIN_MONTHLY_RETENTION: Final = 40 * DAY
+"""Seconds: the sum of a month needs its jobs, and a late cost comes a week after their end."""
 MIN_HEARTBEAT_INTERVAL: Final = 15.0
 """Seconds: Healthchecks.io ignores more than 5 requests a minute."""
 
@@ -114,13 +119,26 @@ class Settings(EnvSettings):
     not_found_grace: Duration = setting(
         "10m", "How long the API may return 404 for a new job before it is reported missing", gt=0
     )
+    event_id_namespace: Namespace = setting(
+        "sutro", "Part of every event ID; if you change it, all events get new IDs"
+    )
+
     cost_over_estimate: CostFactor = setting(
         "1.2",
         "Report an ended job that cost more than this many times its estimate, 1 at least; off"
         " reports none",
     )
-    event_id_namespace: Namespace = setting(
-        "sutro", "Part of every event ID; if you change it, all events get new IDs"
+    budget_daily: Dollars | None = setting(
+        None, "US dollars that jobs may cost in a day of the time zone of TZ"
+    )
+    budget_monthly: Dollars | None = setting(
+        None, "US dollars that jobs may cost in a month of the time zone of TZ"
+    )
+    budget_models: Patterns = setting(
+        (), "Count only jobs whose model matches one of these patterns; ! excludes"
+    )
+    budget_thresholds: Percentages = setting(
+        "50%,80%,100%", "Parts of a budget that are reported when they are spent"
     )
 
     sinks: SinkNames = setting(
@@ -216,9 +234,36 @@ class Settings(EnvSettings):
             raise ValueError("must be auto if POLLER_DISCOVER is on: it reads the job list")
         return list_pages
 
+    @field_validator("retention_jobs")
+    @classmethod
+    def _require_month(cls, retention: float, info: ValidationInfo) -> float:
+        if info.data.get("budget_monthly") and retention < MIN_MONTHLY_RETENTION:
+            raise ValueError("must be 40d or more if POLLER_BUDGET_MONTHLY is set")
+        return retention
+
     @field_validator("max_interval")
     @classmethod
     def _require_min_interval(cls, longest: float, info: ValidationInfo) -> float:
         if longest < info.data.get("min_interval", 0.0):
             raise ValueError("must not be less than POLLER_MIN_INTERVAL")
         return longest
+
+    @property
+    def lifecycle_policy(self) -> LifecyclePolicy:
+        """When an ended job is settled, an unknown one missing, and a cost over its estimate."""
+        return LifecyclePolicy(self.settle_timeout, self.not_found_grace, self.cost_over_estimate)
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The budgets that are set."""
+        limits = {BudgetKind.DAILY: self.budget_daily, BudgetKind.MONTHLY: self.budget_monthly}
+        return tuple(
+            Budget(
+                kind=kind,
+                limit=limit,
+                thresholds=self.budget_thresholds,
+                models=self.budget_models,
+            )
+            for kind, limit in limits.items()
+            if limit is not None
+        )

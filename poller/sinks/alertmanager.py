@@ -44,6 +44,7 @@ ALERT_NAMES: Final[Mapping[str, str]] = {
     DaemonEventType.AUTH_FAILED: "SutroPollerKeyRejected",
     DaemonEventType.AUTH_RECOVERED: "SutroPollerKeyRejected",
     DaemonEventType.SINK_DISABLED: "SutroPollerSinkDisabled",
+    DaemonEventType.BUDGET_CROSSED: "SutroBudgetCrossed",
     DaemonEventType.TEST: "SutroPollerTest",
 }
 """Names of the alerts about anything else; two are those of deploy/prometheus/rules.yml."""
@@ -127,6 +128,8 @@ def labels(event: Event, severity: str, *, is_known: bool = True) -> dict[str, s
         "job_name": job.get("name") if is_known else None,
         "model": job.get("model") if is_known else None,
         "sink": data.get("sink") if event.type == DaemonEventType.SINK_DISABLED else None,
+        "budget": data.get("budget"),
+        "period": data.get("period"),
         "test": "true" if data.get("test") else None,
     }
     plain = {name: cut(one_line(text or ""), MAX_LABEL) for name, text in texts.items()}

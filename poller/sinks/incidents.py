@@ -26,7 +26,7 @@ TRIGGERS: Final = frozenset(
         DaemonEventType.TEST,
     }
 )
-ON_REQUEST: Final = frozenset({JobEventType.COST_OVER_ESTIMATE})
+ON_REQUEST: Final = frozenset({JobEventType.COST_OVER_ESTIMATE, DaemonEventType.BUDGET_CROSSED})
 """Events that open an incident of their own, at a sink whose settings name them."""
 ENDS_WITHOUT_PROBLEM: Final = frozenset({JobEventType.SUCCEEDED, JobEventType.CANCELLED})
 RESOLVES: Final = ENDS_WITHOUT_PROBLEM | {JobEventType.FOUND, DaemonEventType.AUTH_RECOVERED}
@@ -34,10 +34,13 @@ DAEMON_SUBJECTS: Final = {
     DaemonEventType.AUTH_FAILED: "api-key",
     DaemonEventType.AUTH_RECOVERED: "api-key",
     DaemonEventType.SINK_DISABLED: "sink/{sink}",
+    DaemonEventType.BUDGET_CROSSED: "budget/{period}",
 }
-"""The part of the daemon that has a problem, by event type."""
+"""What has a problem, if it is not a job, by event type."""
 MAX_KEY: Final = 255
 LOW_SEVERITY: Final = "warning"
+WHOLE_BUDGET: Final = 100
+"""Percent."""
 
 
 def action_of(event: Event) -> Action | None:
@@ -71,8 +74,10 @@ def incident_key(data: Mapping[str, Any], event_type: str) -> str:
 
 
 def severity_of(event: Event, severity: str) -> str:
-    """Return the severity of an incident, which for those on request is not that of failures."""
-    return LOW_SEVERITY if event.type in ON_REQUEST else severity
+    """Return the severity of an incident: for a cost or a part of a budget that of a warning."""
+    if event.type not in ON_REQUEST or event.data.get("threshold_percent", 0) >= WHOLE_BUDGET:
+        return severity
+    return LOW_SEVERITY
 
 
 def default_events(*left_out: str) -> str:

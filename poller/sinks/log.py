@@ -26,6 +26,7 @@ LEVELS: Final[Mapping[str, str]] = {
     JobEventType.MISSING: "warning",
     JobEventType.UNRECOGNISED: "warning",
     JobEventType.COST_OVER_ESTIMATE: "warning",
+    DaemonEventType.BUDGET_CROSSED: "warning",
     DaemonEventType.AUTH_FAILED: "error",
     DaemonEventType.SINK_DISABLED: "error",
 }

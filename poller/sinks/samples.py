@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from poller.core.budgets import BudgetKind, Period
 from poller.core.daily_report import ReportPeriod, daily_report_event
 from poller.core.detection_lag import Detection
 from poller.core.events import (
@@ -58,10 +59,22 @@ SAMPLE_TIMES: Final = {
     "datetime_completed": 2.0,
 }
 """Seconds before the detection of the event."""
-SAMPLE_DETAILS: Final = {
+SAMPLE_DETAILS: Final[Mapping[str, dict[str, Any]]] = {
     DaemonEventType.AUTH_FAILED: {"reason": "API key rejected"},
     DaemonEventType.AUTH_RECOVERED: {"reason": "API key accepted"},
     DaemonEventType.SINK_DISABLED: {"reason": "the receiver returned 410"},
+    DaemonEventType.BUDGET_CROSSED: {
+        "budget": "daily",
+        "model_patterns": [],
+        "limit_usd": "100",
+        "threshold_percent": 80.0,
+        "spent_usd": "81.4071",
+        "jobs": 212,
+        "cost_unknown": 1,
+        "committed_usd": "12.5",
+        "estimate_unknown": 0,
+        "projected_usd": "93.9071",
+    },
 }
 
 SAMPLE_REPORT: Final = {
@@ -133,7 +146,9 @@ def test_event(
         event = daily_report_event(SAMPLE_REPORT, period, origin, now)
     else:
         kind = DaemonEventType(event_type)
-        detail = SAMPLE_DETAILS.get(kind, {}) | {"sink": sink}
+        is_budget = kind is DaemonEventType.BUDGET_CROSSED
+        of_kind = Period.of(BudgetKind.DAILY, now).as_dict() if is_budget else {"sink": sink}
+        detail = SAMPLE_DETAILS.get(kind, {}) | of_kind
         event = daemon_event(kind, origin, now, instance=instance, occurrence=1, detail=detail)
     body = json.loads(event.body)
     body["data"]["test"] = True

@@ -16,6 +16,7 @@ from poller.core.formatting import (
 )
 from poller.core.parsing import strip_unprintable
 from poller.core.state import JobEventType
+from poller.sinks.budget_text import budget_details, budget_facts, budget_limit
 from poller.sinks.report_text import (
     cost_text,
     report_ends,
@@ -42,6 +43,8 @@ HEADLINES: Final = {
     "poller.auth_failed": "{deployment} rejects the API key: no job is being watched",
     "poller.auth_recovered": "{deployment} accepts the API key again",
     "poller.sink_disabled": "The sink {sink} is disabled and gets no more events: {reason}",
+    "budget.crossed": "{threshold_percent:g} % of the {budget} budget of {limit} for {period} is"
+    " spent",
     "poller.test": "This is a test of the sink {sink}",
 }
 """The first line of a message, by event type."""
@@ -71,6 +74,7 @@ TONES: Final[Mapping[str, Tone]] = {
     DaemonEventType.AUTH_RECOVERED: Tone.GOOD,
     DaemonEventType.AUTH_FAILED: Tone.BAD,
     DaemonEventType.SINK_DISABLED: Tone.BAD,
+    DaemonEventType.BUDGET_CROSSED: Tone.WARNING,
 }
 """The tone of an event type; NEUTRAL for the others."""
 WORST_FIRST: Final = (Tone.BAD, Tone.WARNING, Tone.GOOD, Tone.NEUTRAL)
@@ -145,13 +149,18 @@ def describe(event: Event, job_url: str | None = None) -> Message:
     seconds, job_id = data.get("run_seconds"), job.get("job_id")
     after = "" if seconds is None else f" after {format_duration(seconds)}"
     headline = HEADLINES.get(event.type, f"{event.type}: {{job}}")  # of an earlier version
-    words = {"job": job_label(job), "after": after, "share": _share(job)}
+    words = {
+        "job": job_label(job),
+        "after": after,
+        "share": _share(job),
+        "limit": budget_limit(data),
+    }
     title = headline.format_map({**data, **words, "status": job.get("status")})
     is_test = data.get("test") and event.type != DaemonEventType.TEST
     return Message(
         tone=TONES.get(event.type, Tone.NEUTRAL),
         title=one_line(f"Test: {title}" if is_test else title),
-        facts=tuple(_facts(job, data)) if event.type in TYPES_WITH_COST else (),
+        facts=tuple(_facts_of(event.type, data)),
         reason=one_line(failure_message(job.get("failure_reason"))) or None,
         advice=_advice(event.type, data),
         link=job_url.replace(JOB_ID_FIELD, quote(job_id, safe="")) if job_url and job_id else None,
@@ -223,6 +232,12 @@ def job_label(job: Mapping[str, Any]) -> str:
     return f"{name} ({job['job_id']})" if name else job.get("job_id", "")
 
 
+def _facts_of(event_type: str, data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if event_type == DaemonEventType.BUDGET_CROSSED:
+        return budget_facts(data)
+    return _facts(data["job"], data) if event_type in TYPES_WITH_COST else []
+
+
 def _facts(job: Mapping[str, Any], data: Mapping[str, Any]) -> list[tuple[str, str]]:
     tokens = f"{_count(job['input_tokens'])} in, {_count(job['output_tokens'])} out"
     facts = [("Cost", _cost(data)), ("Tokens", tokens)]
@@ -270,6 +285,8 @@ def format_details(data: Mapping[str, Any]) -> str:
     job = data.get("job")
     if "missing_ids" in data:
         return report_title(data)
+    if "budget" in data:
+        return budget_details(data)
     if job is None:
         return f"{data.get('sink', '')} {data.get('reason', '')}".strip()
     seconds, cost = data.get("run_seconds"), job.get("job_cost")

@@ -99,9 +99,9 @@ class StoreAdmin:
         wanted = self.read(lambda db: complete(db, wanted, unseen=named))
         return map(_add_fields, every_row(partial(jobs_page, self, unseen=named), wanted))
 
-    def costs(self, by: str, since: float = 0.0) -> dict[str, Sums]:
-        """Return the sums of the jobs that ended since then, by model, name or day of UTC."""
-        return self.read(lambda db: read_costs(db, by, since))
+    def costs(self, by: str, since: float = 0.0, deployment: str | None = None) -> dict[str, Sums]:
+        """Return the sums of the jobs that ended since then, by one of GROUPS."""
+        return self.read(lambda db: read_costs(db, by, since, deployment))
 
     def events(self, wanted: EventFilter) -> Iterator[Row]:
         """Return events with the status of their deliveries, the latest first."""

@@ -152,12 +152,24 @@ COSTS_BY_DAY: Final = f"""{sums_by("day", "job_sums")}
  GROUP BY day
 """
 
-_KEY: Final = "CASE :by WHEN 'model' THEN model WHEN 'name' THEN name ELSE day END"
+_KEY: Final = (
+    "CASE :by WHEN 'model' THEN model WHEN 'name' THEN name WHEN 'status' THEN status ELSE day END"
+)
 COSTS_OF_FIRST_DAY: Final = f"""{sums_by(_KEY, "counted_jobs")}
  WHERE ended_at >= :since AND ended_at < :until
+   AND deployment = coalesce(:deployment, deployment)
  GROUP BY 1
 """
-"""The jobs that ended on a part of a day: those of a whole one are summed already."""
+"""The jobs that ended on a part of a day: those of a whole one are summed already.
+
+But not by status or for one deployment: then these are all jobs.
+"""
+
+COSTS_AND_ESTIMATES: Final = """
+SELECT CAST(model AS BLOB) AS model, num_rows, priority, cost, estimate
+  FROM counted_jobs
+ WHERE ended_at >= :since AND deployment = coalesce(:deployment, deployment)
+"""
 
 ENDS_OF_DAY: Final = """
 SELECT count(*)

@@ -31,7 +31,18 @@ CLAMP_SINKS: Final = """
 UPDATE sinks SET unconfigured_at = :now WHERE unconfigured_at < :earliest AND :now > :earliest
 """
 
-CORRECTIONS: Final = (CLAMP_DUE, CLAMP_DELIVERIES, CLAMP_EVENTS, CLAMP_JOBS, CLAMP_SINKS)
+CLAMP_CROSSINGS: Final = """
+UPDATE crossings SET crossed_at = :now WHERE crossed_at < :earliest AND :now > :earliest
+"""
+
+CORRECTIONS: Final = (
+    CLAMP_DUE,
+    CLAMP_DELIVERIES,
+    CLAMP_EVENTS,
+    CLAMP_JOBS,
+    CLAMP_SINKS,
+    CLAMP_CROSSINGS,
+)
 """The deliveries before their events, by whose times they are found.
 
 A host without a battery boots in 1970 and stays there until it has reached a time server. What was

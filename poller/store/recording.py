@@ -1,14 +1,16 @@
-"""Events are recorded with one delivery for each sink that gets them."""
+"""Batches are recorded: their states, and each event with a delivery for each sink that gets it."""
 
 import sqlite3
 from collections.abc import Mapping
 from typing import Any, Final
 
 from poller.core.events import Event
+from poller.core.outbox import WriteBatch
 from poller.core.routing import Routes
 from poller.store import SINK_DISABLED, sql
 from poller.store.digests import DIGEST_AT, RELEASE_JOB
-from poller.store.rows import event_row
+from poller.store.rows import event_row, state_row
+from poller.store.stored_costs import announced
 
 ADD_DELIVERY: Final = f"""
 INSERT INTO deliveries (
@@ -25,6 +27,19 @@ SELECT :id, name, :subject, :now, :now,
 """One to a disabled sink is dead."""
 
 SINKS_OF_EVENT: Final = "SELECT sink FROM deliveries WHERE event_id = :follows"
+
+
+def record_batch(
+    db: sqlite3.Connection, batch: WriteBatch, routes: Routes, values: Mapping[str, Any]
+) -> list[Event]:
+    """Write a batch; return the events whose ids other events have."""
+    for state in batch.states:
+        db.execute(sql.WRITE_STATE, {**values, **state_row(state)})
+    events = (*batch.events, *announced(db, batch, values))
+    collisions = [event for event in events if not record(db, event, routes, values)]
+    for name, text in batch.flags.items():
+        db.execute(sql.WRITE_FLAG, {"name": name, "text": text})
+    return collisions
 
 
 def record(db: sqlite3.Connection, event: Event, routes: Routes, values: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from typing import Final
 
 from poller.store.schema_v5 import VERSION_5
 from poller.store.schema_v6 import VERSION_6
+from poller.store.schema_v7 import VERSION_7
 
 VERSION_1: Final = """
 CREATE TABLE identity (instance TEXT NOT NULL) STRICT;
@@ -130,7 +131,9 @@ ALTER TABLE jobs DROP COLUMN awaits_cost;
 CREATE INDEX jobs_awaiting_fields ON jobs (deployment, since) WHERE awaited_fields <> '[]';
 """
 
-MIGRATIONS: Final = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6)
+MIGRATIONS: Final = (
+    *(VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7),
+)
 """The script at index n migrates version n to n + 1. A released script never changes."""
 
 

@@ -20,6 +20,10 @@ ENDED_AT: Final = f"""
 """
 """By the API, else when the end was observed; NULL for a job that does not count."""
 
+COST: Final = """CASE WHEN json_extract({row}.job, '$.job_cost') BETWEEN 0 AND 1e9
+                THEN CAST(json_extract({row}.job, '$.job_cost') AS REAL)
+           END"""
+
 _COUNTED_JOB: Final = f"""
     SELECT {{sign}}1 AS sign, {ENDED_AT} AS ended_at,
            CAST(coalesce(json_extract({{row}}.job, '$.model'), '') AS TEXT) AS model,
@@ -30,24 +34,25 @@ _COUNTED_JOB: Final = f"""
            CASE WHEN json_extract({{row}}.job, '$.output_tokens') BETWEEN 0 AND 1e12
                 THEN CAST(json_extract({{row}}.job, '$.output_tokens') AS INTEGER) ELSE 0
            END AS output_tokens,
-           CASE WHEN json_extract({{row}}.job, '$.job_cost') BETWEEN 0 AND 1e9
-                THEN CAST(json_extract({{row}}.job, '$.job_cost') AS REAL)
-           END AS cost
+           {COST} AS cost
     {{source}}
      WHERE {ENDED_AT} IS NOT NULL
 """
 """A number that no job can have would overflow a sum, and counts as unknown."""
 
-_SUMMANDS: Final = """
+TRILLIONTHS: Final = """CAST(
+             CASE WHEN cost < 1e3 THEN round((cost - CAST(cost AS INTEGER)) * 1e12)
+                  WHEN cost < 1e6 THEN round((cost - CAST(cost AS INTEGER)) * 1e9) * 1e3
+                  ELSE round((cost - CAST(cost AS INTEGER)) * 1e6) * 1e6
+             END AS INTEGER)"""
+"""The part of a cost below one dollar."""
+
+_SUMMANDS: Final = f"""
            substr(ended_at, 1, 10) AS day, sign AS jobs,
            sign * input_tokens AS input_tokens, sign * output_tokens AS output_tokens,
            sign * (cost IS NULL) AS cost_unknown,
            sign * coalesce(CAST(cost AS INTEGER), 0) AS dollars,
-           sign * coalesce(CAST(
-             CASE WHEN cost < 1e3 THEN round((cost - CAST(cost AS INTEGER)) * 1e12)
-                  WHEN cost < 1e6 THEN round((cost - CAST(cost AS INTEGER)) * 1e9) * 1e3
-                  ELSE round((cost - CAST(cost AS INTEGER)) * 1e6) * 1e6
-             END AS INTEGER), 0) AS trillionths
+           sign * coalesce({TRILLIONTHS}, 0) AS trillionths
 """
 """A cost is two whole numbers, which are subtracted again without an error.
 
@@ -133,6 +138,13 @@ SELECT *, {summands}
   FROM ({jobs});
 """
 
+
+def view_of_jobs(columns: str = "") -> str:
+    """Return what creates the view of all jobs that count, with further columns."""
+    jobs = _COUNTED_JOB.format(row="jobs", sign="", source=f"{columns}FROM jobs")
+    return _VIEW.format(summands=_SUMMANDS, jobs=jobs)
+
+
 _TABLE: Final = """
 CREATE TABLE job_sums (
     kind          TEXT NOT NULL,
@@ -158,7 +170,7 @@ COSTS: Final = "".join(
     (
         "ALTER TABLE jobs ADD COLUMN is_twin INTEGER NOT NULL DEFAULT 0;",
         f"CREATE INDEX jobs_by_end ON jobs ({ENDED_AT.replace('{row}.', '')});",
-        _VIEW.format(summands=_SUMMANDS, jobs=_ANY_JOB),
+        view_of_jobs(),
         _TABLE,
         _mark_twins("(SELECT count(*) FROM deployments) > 1"),
         ADD_ALL_JOBS,

@@ -36,9 +36,10 @@ from poller.store.kept_events import KeptEvents
 from poller.store.maintenance import log_pruned
 from poller.store.outcomes import record_outcomes
 from poller.store.past_jobs import EndCursor, PastJobs, read_past_jobs
-from poller.store.recording import record
+from poller.store.recording import record, record_batch
 from poller.store.report import ReportQuery, read_report
-from poller.store.rows import read_backlog, read_delivery, read_state, state_row
+from poller.store.rows import read_backlog, read_delivery, read_state
+from poller.store.stored_costs import prune_crossings
 
 T = TypeVar("T")
 
@@ -203,7 +204,7 @@ class SqliteStore(Store):
         await self._change_all(sql.PRUNE_ADDITIONS, values, counts, "additions")
         await self._prune_events(values, counts)
         await self._change_all(sql.PRUNE_JOBS, values, counts, "jobs")
-        await self._transact(lambda db: db.execute(sql.PRUNE_SUMS))
+        await self._transact(lambda db: (db.execute(sql.PRUNE_SUMS), prune_crossings(db, values)))
 
     async def _prune_events(self, values: Mapping[str, Any], counts: Counter[str]) -> None:
         """Delete old events; those that are kept are read too, so this is done in portions."""
@@ -256,12 +257,7 @@ class SqliteStore(Store):
         self.database_id = db.execute(sql.DATABASE_ID).fetchone()[0]
 
     def _write_batch(self, db: sqlite3.Connection, batch: WriteBatch) -> list[Event]:
-        for state in batch.states:
-            db.execute(sql.WRITE_STATE, self._values(**state_row(state)))
-        collisions = [event for event in batch.events if not self._record(db, event)]
-        for name, text in batch.flags.items():
-            db.execute(sql.WRITE_FLAG, {"name": name, "text": text})
-        return collisions
+        return record_batch(db, batch, self._routes, self._values())
 
     def _record(self, db: sqlite3.Connection, event: Event) -> bool:
         return record(db, event, self._routes, self._values())

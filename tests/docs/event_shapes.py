@@ -28,6 +28,7 @@ BASES: Final = {
     "pollerData": "Poller",
     "digestData": "Digest",
     "reportData": "Report",
+    "budgetData": "Budget",
 }
 """The definitions of the data of several event types, and how the names of their classes begin."""
 LIST: Final = "[]"

@@ -20,6 +20,7 @@ JOB_EVENT: Final = fields("origin") | fields("jobData")
 POLLER_EVENT: Final = fields("origin") | fields("pollerData")
 DIGEST_EVENT: Final = fields("origin") | fields("digestData")
 REPORT_EVENT: Final = fields("origin") | fields("reportData")
+BUDGET_EVENT: Final = fields("origin") | fields("budgetData")
 ANY_JOB: Final = Field(kinds=("Job", "UnobservedJob"))
 
 PYTHON: Final = {
@@ -91,6 +92,7 @@ def python() -> str:
         _python_base("PollerEvent", "An event about the daemon itself.", fields("pollerData")),
         _python_base("DigestEvent", "Several events in one.", fields("digestData")),
         _python_base("ReportEvent", "A report about many jobs.", fields("reportData")),
+        _python_base("BudgetEvent", "An event about a budget.", fields("budgetData")),
         *(_python_event(shape) for shape in shapes()),
         "\nEVENT_TYPES: Final[dict[str, type[Event]]] = {\n",
         *(f'    "{shape.type}": {shape.name},\n' for shape in shapes()),
@@ -114,6 +116,7 @@ def typescript() -> str:
         _interface("PollerData", description("pollerData"), POLLER_EVENT),
         _interface("DigestData", description("digestData"), DIGEST_EVENT),
         _interface("ReportData", description("reportData"), REPORT_EVENT),
+        _interface("BudgetData", description("budgetData"), BUDGET_EVENT),
         *(_event_interface(shape) for shape in shapes()),
         f"\nexport type Event =\n  | {names.replace(' | ', f'{chr(10)}  | ')};\n",
     ]
@@ -122,7 +125,7 @@ def typescript() -> str:
 
 def _all_fields() -> dict[str, Field]:
     known = {"timestamp": read_field({"$ref": "#/$defs/time"})} | JOB_EVENT
-    known |= DIGEST_EVENT | REPORT_EVENT
+    known |= DIGEST_EVENT | REPORT_EVENT | BUDGET_EVENT
     for definition in OBJECTS:
         known |= fields(definition)
     return known

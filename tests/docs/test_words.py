@@ -14,7 +14,7 @@ OLD_NAMES: Final = (
     r"prose|discreet|vitals|pulses?|turnstile|overheard|onlookers?|surveyor|newcomers|glimpse",
     r"estranged|is_estranged|inquiries|egress|a_test_event|try_once|of_trouble|tell_resent",
     r"class (?:Journal|Finds|Additions|Hearing|Leaf|Sheet|Sight|Sighting|Verdict|Standing|Fate)",
-    r"class (?:Places|Found|Reading|Live|Output|Ticket|Repeats|KeyMark|Presence|Skew|Budget)",
+    r"class (?:Places|Found|Reading|Live|Output|Ticket|Repeats|KeyMark|Presence|Skew)",
     r"class (?:Terms|Life|Script|Rules|Remark|NoJob|Transition|Origin|Watch|Schedule|Trouble)",
     r"class (?:Counts|Spread|Breaker|Batch|SinkState|Http|Answer|Egress|Environment|Strict|Moment)",
     r"def (?:cast|strike|shown|clean|stands|rfc3339|beat_on|forgive|prose|nobody)",

@@ -19,7 +19,7 @@ from poller.core.errors import (
 from poller.core.issues import Issue, delayed_delivery
 from poller.core.outbox import SinkBacklog
 from poller.core.pacing import PollPolicy
-from poller.polling.tracker import UnknownOutcome
+from poller.polling.observations import UnknownOutcome
 from poller.status import DaemonStatus
 from poller.store.memory import MemoryStore
 from poller.sutro.source import SutroSource

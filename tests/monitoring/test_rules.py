@@ -68,9 +68,11 @@ def lags(fast: int, slow: int) -> dict[str, str]:
     }
 
 
+BUDGET: Final = gauge("budget_spent_ratio", ',budget="daily"')
 MISSING: Final = gauge("events_recorded_total", ',type="job.missing"')
 SINK: Final = ',sink="webhook"'
 CASES: Final = {
+    "SutroPollerBudgetSpent": Case({BUDGET: "0.99x9 1x60"}, 10, {BUDGET: "0.99x120"}),
     "SutroPollerDown": Case({UP: "1x9 0x60"}, 15, {UP: "1x9 0x4 1x60"}),
     "SutroPollerAbsent": Case({UP: "1x4 stale"}, 10, {UP: "1x4 _x4 1x60"}),
     "SutroPollerNotReady": Case({gauge("ready"): "1x9 0x60"}, 15, {gauge("ready"): "0x4 1x60"}),

@@ -111,7 +111,9 @@ class Actions:
             self.db.execute(sql.PRUNE_SUMS)
 
 
-def scan(db: sqlite3.Connection, by: str, since: float) -> dict[str, Sums]:
+def scan(
+    db: sqlite3.Connection, by: str, since: float, deployment: str | None = None
+) -> dict[str, Sums]:
     """Return the sums by a scan of all jobs, in Python."""
     groups: dict[str, Sums] = defaultdict(Sums)
     rows = [row for row in db.execute("SELECT * FROM jobs") if has_ended(row)]
@@ -120,10 +122,13 @@ def scan(db: sqlite3.Connection, by: str, since: float) -> dict[str, Sums]:
         ended_at = datetime.fromisoformat(job["datetime_completed"] or as_text(row["changed_at"]))
         if ended_at.timestamp() < since or any(is_later_twin(other, row) for other in rows):
             continue
+        if deployment not in {None, row["deployment"]}:
+            continue
         cost = job["job_cost"]
         is_known = cost is not None and cost < 1e9
         day = ended_at.date().isoformat()
-        groups[day if by == "day" else job[by] or ""].add(
+        keys = {**job, "day": day, "month": day[:7], "status": row["status"]}
+        groups[keys[by] or ""].add(
             Sums(
                 jobs=1,
                 input_tokens=as_count(job["input_tokens"]),
@@ -185,5 +190,8 @@ def test_kept_sums_equal_a_scan(before: list[Any], after: list[Any]) -> None:
             for by in GROUPS:
                 for since in SINCE:
                     assert read_costs(db, by, since) == scan(db, by, since), (name, by, since)
+            for by in GROUPS:
+                of_first = read_costs(db, by, SINCE[1], "first")
+                assert of_first == scan(db, by, SINCE[1], "first"), (name, by)
         actions.prune_sums()
         assert not db.execute("SELECT 1 FROM job_sums WHERE jobs <= 0").fetchall()

@@ -24,7 +24,7 @@ from tests.support.store_builders import (
 )
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6])
 async def test_migration_keeps_everything(path: Path, now: ManualClock, version: int) -> None:
     """A database of an older version is migrated when it is opened, with everything in it."""
     with sqlite3.connect(path) as db:
@@ -101,7 +101,7 @@ async def test_migration_of_awaited_fields(
         assert [state.job_id for state in await store.load_states([])] == ["job-1"] * bool(awaited)
 
 
-@pytest.mark.parametrize(("version", "expected"), [(5, "files"), (6, "memory")])
+@pytest.mark.parametrize(("version", "expected"), [(6, "files"), (7, "memory")])
 async def test_migration_sorts_in_files(
     path: Path, now: ManualClock, monkeypatch: pytest.MonkeyPatch, version: int, expected: str
 ) -> None:
