@@ -100,7 +100,13 @@ class MailServer:
         """Connect to the host, whose name is looked up in no thread that others wait for."""
         found = await system_resolver().resolve(self.host, self.port)
         addresses = [
-            (address["family"], socket.SOCK_STREAM, 0, "", (address["host"], self.port))
+            (
+                address["family"],
+                socket.SOCK_STREAM,
+                socket.IPPROTO_TCP,
+                "",
+                (address["host"], self.port),
+            )
             for address in found
         ]
         return await start_connection(addresses, happy_eyeballs_delay=CONNECT_DELAY)

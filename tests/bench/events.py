@@ -28,25 +28,25 @@ class Sent(NamedTuple):
     a_cpu_second: float
 
 
-def deliver(sinks: int) -> Sent:
-    """Measure how fast the ends of all jobs are delivered."""
+def deliver(sinks: int, jobs: int = JOBS) -> Sent:
+    """Measure how fast the ends of so many jobs are delivered."""
     names = ["webhook", *(f"webhook.n{number}" for number in range(1, sinks))]
-    with Server.serving(JOBS) as server, TemporaryDirectory() as name:
+    with Server.serving(jobs) as server, TemporaryDirectory() as name:
         folder = Path(name)
         hooks = {}
         for sink in names:
             prefix = f"POLLER_{sink.upper().replace('.', '_')}"
             hooks |= {f"{prefix}_URL": f"{server.http}/events", f"{prefix}_SECRET": SECRET}
         program = daemon(
-            server, folder, newest(JOBS, JOBS), POLLER_SINKS=",".join(names), **hooks, **FLAT_OUT
+            server, folder, newest(jobs, jobs), POLLER_SINKS=",".join(names), **hooks, **FLAT_OUT
         )
         with program.running(folder) as running:
-            server.until("listed", 3 * JOBS)
+            server.until("listed", 3 * jobs)
             used = running.cpu_seconds
             server.end(0.0)
-            server.until("events", JOBS * sinks)
+            server.until("events", jobs * sinks)
             used, counts = running.cpu_seconds - used, server.counts()
-    return Sent(JOBS / (counts["last events"] - counts["first events"]), JOBS / used)
+    return Sent(jobs / (counts["last events"] - counts["first events"]), jobs / used)
 
 
 def chapter(rounds: int) -> Chapter:
