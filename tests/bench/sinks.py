@@ -50,6 +50,9 @@ its sink, or for the first event. CPU time goes from the end of the jobs until t
 events: it includes reading the pages that show the ends, committing and the log, but not the
 processes of commands. For several sinks, {JOBS_OF_MANY:,} jobs end at once, and each event is sent
 to every webhook."""
+LOAD: Final = """\
+The load average of the machine was {:.0f} at the end. If that is more than its cores, it did other
+work too, and the events per second are too low."""
 
 
 class Cost(NamedTuple):
@@ -115,8 +118,7 @@ def chapter(rounds: int) -> Chapter:
                 measured.append(cost(kind, mails))
     rows = [row for kind, measured in costs.items() for row in _kind_rows(kind, measured)]
     rows += _count_rows()
-    load = f"At the end the load average was {os.getloadavg()[0]:.0f}."
-    return Chapter("Sinks", HOW, rows, load)
+    return Chapter("Sinks", HOW, rows, LOAD.format(os.getloadavg()[0]))
 
 
 def _kind_rows(kind: str, measured: list[Cost]) -> Iterator[Row]:

@@ -7,6 +7,8 @@ With a folder, draw those of every type of event into it. It needs `chromium`, `
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,9 +16,11 @@ from typing import Any, Final
 
 from playwright.sync_api import Browser, sync_playwright
 
-from poller.core.events import DaemonEventType, EventOrigin, daemon_event
+from poller.core.daily_report import ReportPeriod, daily_report_event
+from poller.core.events import DaemonEventType, EventOrigin, daemon_event, digest_event
 from poller.sinks.mail import html
-from poller.sinks.samples import SAMPLE_DETAILS
+from poller.sinks.samples import SAMPLE_DETAILS, SAMPLE_REPORT, sample_event
+from poller.sinks.slack import layout as slack_layout
 from poller.sinks.testing import DETECTED_AT
 from poller.sinks.text import Message, describe
 from tests.docs.message_pages import (
@@ -34,6 +38,13 @@ IMAGES: Final = Path(__file__).parents[2] / "docs" / "images"
 CHROMIUM: Final = "/usr/bin/chromium"
 WIDTH: Final = 540
 """Pixels of a message."""
+ORIGIN: Final = EventOrigin(deployment="api.sutro.sh")
+DIGEST_JOBS: Final = (
+    ("job.succeeded", "Product review sentiment"),
+    ("job.cancelled", "Catalogue translation"),
+    ("job.succeeded", "Contract summaries"),
+    ("job.succeeded", "Support ticket triage"),
+)
 PAGES: Final[Mapping[str, Callable[[Iterable[Mapping[str, Any]]], str]]] = {
     "slack": slack_page,
     "teams": teams_page,
@@ -45,12 +56,29 @@ PAGES: Final[Mapping[str, Callable[[Iterable[Mapping[str, Any]]], str]]] = {
 
 def shown_messages() -> list[Message]:
     """Return the messages that the pages show: of a failure, of a success, and of the daemon."""
-    kind, origin = DaemonEventType.AUTH_FAILED, EventOrigin(deployment="api.sutro.sh")
+    kind = DaemonEventType.AUTH_FAILED
     rejected = daemon_event(
-        kind, origin, DETECTED_AT, instance="", occurrence=1, detail=SAMPLE_DETAILS[kind]
+        kind, ORIGIN, DETECTED_AT, instance="", occurrence=1, detail=SAMPLE_DETAILS[kind]
     )
     failed = message(name="Support ticket triage", cost_estimate=0.0217)
     return [failed, message("job.succeeded"), describe(rejected)]
+
+
+def digest() -> Message:
+    """Return a digest of more jobs than it shows."""
+    events = [
+        sample_event(kind, ORIGIN, DETECTED_AT, job_id=f"job-{number}", name=name)
+        for number, (kind, name) in enumerate(DIGEST_JOBS * 6)
+    ]
+    found = describe(digest_event(events, ORIGIN, DETECTED_AT, sink="slack"))
+    shown = len(DIGEST_JOBS)
+    return replace(found, lines=found.lines[:shown], omitted=len(events) - shown)
+
+
+def daily_report() -> Message:
+    """Return the report of a day."""
+    period = ReportPeriod.of_today(DETECTED_AT, DETECTED_AT.time(), UTC)
+    return describe(daily_report_event(SAMPLE_REPORT, period, ORIGIN, DETECTED_AT))
 
 
 def draw(browser: Browser, file: Path, page: str, width: int = WIDTH, **media: Any) -> bytes:
@@ -79,13 +107,16 @@ def draw_mail(browser: Browser, file: Path, found: Message) -> bytes:
 
 
 def draw_all(browser: Browser, packages: Path, folder: Path, messages: list[Message]) -> None:
-    """Write one picture for each kind."""
+    """Write one picture for each kind, and those of a digest and of a daily report."""
     file = packages / "page.html"
     for kind, page in PAGES.items():
         layout = import_module(f"poller.sinks.{kind}").layout
         picture = draw(browser, file, page(map(layout, messages)))
         (folder / f"{kind}.png").write_bytes(picture)
     (folder / "email.png").write_bytes(draw_mail(browser, file, messages[0]))
+    picture = draw(browser, file, slack_page([slack_layout(digest())]))
+    (folder / "digest.png").write_bytes(picture)
+    (folder / "daily-report.png").write_bytes(draw_mail(browser, file, daily_report()))
 
 
 def main(folder: Path = IMAGES) -> None:
