@@ -282,6 +282,24 @@ async def test_clock_in_1970_makes_no_report():
     assert machine.days == ["2024-01-15"]
 
 
+async def test_end_that_a_wrong_clock_recorded_counts():
+    """What was recorded before the clock was set right, by its old time, is in the report."""
+    machine = Machine("1970-01-02T10:00Z")
+    async with anyio.create_task_group() as group:
+        group.start_soon(machine.run, "1970-01-05T14:00Z")
+        await anyio.sleep(HOUR)
+        job = a_job("SUCCEEDED", **FINAL)
+        state = a_state(phase=Phase.DONE, since=machine.wall(), status=job.status, job=job)
+        await machine.store.write(WriteBatch(states=[state]))
+        machine.offset = utc("2024-01-15T12:30:00").timestamp() - machine.wall()
+        await anyio.sleep(HOUR)
+        group.cancel_scope.cancel()
+
+    assert [(report["date"], report["succeeded"]) for report in machine.reports] == [
+        ("2024-01-15", 1)
+    ]
+
+
 async def test_no_report_without_the_setting():
     """Without a time of day nothing is recorded."""
     machine = Machine("2024-01-15T12:00Z")
