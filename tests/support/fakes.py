@@ -284,6 +284,7 @@ def a_watcher(source: Any, store: Store, clock: Clock, **changes: Any) -> Watche
         clock=clock,
         wake=changes.pop("wake", lambda: None),
         counts=changes.pop("counts", None),
+        budgets=changes.pop("budgets", None),
     )
     options: dict[str, Any] = {"policy": PollPolicy(), "concurrency": 16} | changes
     return Watcher(source, tracker, random=half, **options)
