@@ -26,7 +26,7 @@ class Figures:
 
     `ends` and `costs`, in US dollars, have a number for each day, by status and by model.
     `run_times` of the newest jobs of each model and `lags` of the newest ends are seconds. A job
-    without a model has an empty one.
+    without a model has an empty one. `daily_budget` is in US dollars.
     """
 
     days: Sequence[date]
@@ -36,6 +36,7 @@ class Figures:
     unknown_costs: int
     run_times: Mapping[str, Sequence[float]]
     lags: Sequence[float]
+    daily_budget: float | None = None
 
 
 def read_figures(admin: "StoreAdmin", now: float) -> Figures:

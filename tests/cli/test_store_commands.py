@@ -379,6 +379,45 @@ def test_costs_by_day_and_name_as_csv(run_cli: RunCli, seed_store):
     assert run_cli("costs", "--since", "1h").out == "No ended jobs.\n"
 
 
+def test_costs_by_month_and_status_as_csv(run_cli: RunCli, seed_store):
+    """A month has all its days, and each status its jobs; another host has none."""
+    states = [
+        ended("a", job_cost=0.1),
+        ended("b", status="FAILED", job_cost=0.2),
+        ended("c", job_cost=0.4),
+    ]
+    seed_store(states=states)
+
+    by_month = run_cli("costs", "--by", "month", "-o", "csv")
+    by_status = run_cli("costs", "--by", "status", "-o", "csv")
+
+    assert by_month.out.splitlines()[1:] == ["2024-01,3,46260,24690,0,0.7"]
+    assert by_status.out.splitlines()[1:] == [
+        "FAILED,1,15420,8230,0,0.2",
+        "SUCCEEDED,2,30840,16460,0,0.5",
+    ]
+    assert run_cli("costs", "--deployment", "other").out == "No ended jobs.\n"
+
+
+def test_costs_are_compared_with_estimates(run_cli: RunCli, seed_store):
+    """Each class of jobs has its estimates and costs; a job that lacks one is counted apart."""
+    seed_store(
+        states=[
+            ended("a", job_cost=0.3, cost_estimate=0.2),
+            ended("b", job_cost=0.3, cost_estimate=0.2, num_rows=40),
+            ended("c", job_cost=0.3, cost_estimate=None),
+            ended("d", job_cost=0.1, cost_estimate=0.2, model="=1+1", num_rows=None),
+        ]
+    )
+
+    result = run_cli("costs", "--compare", "-o", "csv")
+
+    assert result.out.splitlines()[1:] == [
+        "'=1+1,,1,1,1,0.2,0.1,0.5",
+        "llama-3.3-70b,32-63,1,3,2,0.4,0.6,1.5",
+    ]
+
+
 def test_costs_by_day_are_those_of_utc(
     run_cli: RunCli, seed_store, now: ManualClock, monkeypatch: pytest.MonkeyPatch
 ):

@@ -55,17 +55,18 @@ Label = tuple[float, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Stacked bars; each column has a hint that shows with a mouse."""
+    """Stacked bars; each column has a hint that shows with a mouse. A limit is a line."""
 
     series: Sequence[Series]
     hints: Sequence[str]
     labels: Sequence[Label]
     unit: Unit
+    limit: float | None = None
 
     def draw(self) -> Iterator[Markup]:
         """Yield the lines, the columns and the labels."""
         totals = [sum(values) for values in zip(*(row.values for row in self.series), strict=True)]
-        ticks = nice_ticks(max(totals), self.unit.min_step)
+        ticks = nice_ticks(max(*totals, self.limit or 0.0), self.unit.min_step)
         for tick in ticks:
             y = TOP + PLOT - PLOT * tick / ticks[-1]
             yield line(0, 100, y)
@@ -75,6 +76,8 @@ class Columns:
             if total:
                 bars = self._stack(number, width, PLOT / ticks[-1])
                 yield element("g", element("title", hint), *bars)
+        if self.limit is not None:
+            yield line(0, 100, TOP + PLOT - PLOT * self.limit / ticks[-1], style="limit")
         yield from labels(self.labels, self.height)
 
     @property

@@ -132,7 +132,10 @@ def _ends(figures: Figures) -> Markup:
 def _costs(figures: Figures) -> Markup:
     unknown = format_count(figures.unknown_costs, "job")
     notes = [_note(f"Not included: {unknown} of unknown cost.")] if figures.unknown_costs else []
-    return _daily(figures, "costs", "Cost per day by model", _models(figures.costs), COST, notes)
+    if limit := figures.daily_budget:
+        notes.append(_note(f"Dashed: the budget of {_cost(limit)} a day."))
+    title = "Cost per day by model"
+    return _daily(figures, "costs", title, _models(figures.costs), COST, notes, limit=limit)
 
 
 def _daily(
@@ -142,6 +145,8 @@ def _daily(
     series: Sequence[Series],
     unit: Unit,
     notes: Sequence[Markup] = (),
+    *,
+    limit: float | None = None,
 ) -> Markup:
     """Return a chart with a column for each day."""
     totals = [(row, sum(row.values)) for row in series]
@@ -153,6 +158,7 @@ def _daily(
         hints=[f"{day}: {_amounts(series, number, unit)}" for number, day in enumerate(days)],
         labels=_day_labels(days),
         unit=unit,
+        limit=limit,
     )
     in_words = ", ".join(f"{row.label} {unit.amount(total)}" for row, total in totals if total)
     rows = [

@@ -1,7 +1,7 @@
 """The pages: each is read from the database and rendered in one thread."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final
@@ -129,12 +129,12 @@ async def overview(
         jobs = [_unseen(context, job_id) for job_id in sorted(unseen)[:ROWS]]
         values |= {"unseen": jobs, "unseen_count": len(unseen)}
         testable = frozenset(running.dispatcher.sinks)
-        history = running.watcher.tracker.history
+        history, budget = running.watcher.tracker.history, _daily_budget(context)
         page = await context.query(
             lambda admin: render(
                 "overview.html",
                 problem=None,
-                page=_overview(admin, query, now, testable, history),
+                page=_overview(admin, query, now, testable, history, budget),
                 **values,
             )
         )
@@ -203,12 +203,19 @@ async def _common(context: ApiContext, request: web.Request, now: datetime) -> d
     }
 
 
+def _daily_budget(context: ApiContext) -> float | None:
+    """Return the budget of a day, if it is for the jobs of all models, as the charts are."""
+    settings = context.config.settings
+    return None if settings.budget_models else float(settings.budget_daily or 0) or None
+
+
 def _overview(
     admin: StoreAdmin,
     query: OverviewQuery,
     now: datetime,
     testable: frozenset[str],
     history: DurationHistory,
+    daily_budget: float | None,
 ) -> Overview:
     """Read the lists of the first page."""
     dead = _dead(admin, FEW_ROWS)
@@ -216,7 +223,9 @@ def _overview(
     return Overview(
         active=_job_list(admin, query, now, "active", history),
         ended=_job_list(admin, query, now, "ended", history),
-        charts=charts_section(read_figures(admin, now.timestamp())),
+        charts=charts_section(
+            replace(read_figures(admin, now.timestamp()), daily_budget=daily_budget)
+        ),
         sinks=[
             SinkRow.of(row, now, delivered=delivered, testable=testable) for row in admin.sinks()
         ],

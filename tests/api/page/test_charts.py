@@ -52,6 +52,29 @@ def today(value: float) -> Sequence[Any]:
     return [*[0] * (DAYS - 1), value]
 
 
+ONE_COST: Final = {
+    "ends": {"SUCCEEDED": today(1), "FAILED": today(0), "CANCELLED": today(0)},
+    "costs": {"m": today(2.0)},
+}
+
+
+@pytest.mark.parametrize(("budget", "height"), [(4.0, 0.0), (1.0, 0.5)])
+def test_budget_is_a_line(budget: float, height: float) -> None:
+    """The budget of a day is a line across the costs, also above all of them."""
+    drawn = charts_section(some_figures(**ONE_COST, daily_budget=budget))
+    (line,) = fromstring(drawn).iterfind(".//line[@class='limit']")
+
+    assert float(line.attrib["y1"]) == pytest.approx(TOP + PLOT * height, abs=0.1)
+    assert f"Dashed: the budget of ${budget:.2f} a day." in drawn
+
+
+def test_no_budget_is_no_line() -> None:
+    """Without a budget the costs have no line."""
+    drawn = charts_section(some_figures(**ONE_COST))
+
+    assert "limit" not in drawn
+
+
 ABSURD: Final = some_figures(
     ends={"SUCCEEDED": [10**9] * DAYS, "FAILED": [1] * DAYS, "CANCELLED": today(3)},
     costs={
