@@ -46,7 +46,7 @@ MESSAGE: Final = an_object(
     unfurl_links={"const": False},
     attachments={"type": "array", "items": ATTACHMENT, "minItems": 1, "maxItems": 1},
 )
-"""What a message uses of https://docs.slack.dev/legacy/legacy-messaging/legacy-secondary-message-attachments."""
+"""What a message uses of https://api.slack.com/reference/messaging/attachments."""
 
 
 def content(kind: str = "job.failed", url: str | None = None, **fields: Any) -> dict[str, Any]:
