@@ -1,5 +1,6 @@
 """The configuration: sinks, event types, display, secrets, proxies."""
 
+from decimal import Decimal
 from urllib.parse import urlsplit
 
 import pytest
@@ -52,6 +53,25 @@ def test_log_is_the_only_default_sink():
 def test_webhook_url_adds_the_webhook():
     """POLLER_WEBHOOK_URL is enough to add a webhook to the log."""
     assert [sink.name for sink in load_with(**WEBHOOK).sinks] == ["log", "webhook"]
+
+
+def test_budgets_are_those_that_are_set():
+    """Each amount is a budget, with the same models and thresholds in order; by default none is."""
+    config = load_with(
+        POLLER_BUDGET_DAILY="$99.50",
+        POLLER_BUDGET_MONTHLY="2000",
+        POLLER_BUDGET_MODELS="llama*,!*test*",
+        POLLER_BUDGET_THRESHOLDS="100%, 12.5",
+    )
+
+    assert load_with().settings.budgets == ()
+    assert [(it.kind.value, it.limit) for it in config.settings.budgets] == [
+        ("daily", Decimal("99.50")),
+        ("monthly", Decimal(2000)),
+    ]
+    assert {(it.models, it.thresholds) for it in config.settings.budgets} == {
+        (("llama*", "!*test*"), (Decimal("12.5"), Decimal(100)))
+    }
 
 
 @pytest.mark.parametrize(("text", "factor"), [("1.5", 1.5), ("off", None), ("OFF", None)])

@@ -16,6 +16,7 @@ from poller.core.state import JobEventType
 from poller.settings.secrets import mask, texts_to_redact
 from poller.sinks import Sink
 from poller.sinks.alertmanager import KIND, AlertmanagerSettings, alerts
+from poller.sinks.samples import test_event as a_test_event
 from poller.sinks.testing import DETECTED_AT, open_sink, sample_delivery
 from tests.support.builders import GOLDEN, a_job
 from tests.support.config_builders import load_errors, load_with
@@ -110,6 +111,18 @@ def test_cost_is_an_alert_of_its_own():
     labels = sent_sample("job.cost_over_estimate")["labels"]
 
     assert (labels["alertname"], labels["severity"]) == ("SutroJobCostOverEstimate", "warning")
+
+
+@pytest.mark.parametrize(("part", "severity"), [(80.0, "warning"), (100.0, "critical")])
+def test_budget_is_an_alert_of_its_period(part: float, severity: str):
+    """A crossed budget is an alert for its day or month, severe when nothing of it is left."""
+    event = a_test_event("budget.crossed", ORIGIN, OBSERVED, sink="x", instance="1")
+    body = json.loads(event.body)
+    body["data"]["threshold_percent"] = part
+    labels = sent(replace(event, body=json.dumps(body).encode()))[0]["labels"]
+
+    assert (labels["alertname"], labels["severity"]) == ("SutroBudgetCrossed", severity)
+    assert (labels["budget"], labels["period"]) == ("daily", "2024-01-15")
 
 
 def test_accepted_key_resolves_the_alert_of_the_rejected_one():

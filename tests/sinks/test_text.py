@@ -16,7 +16,7 @@ from poller.core.events import (
 )
 from poller.sinks.samples import SAMPLE_REPORT
 from poller.sinks.samples import test_event as a_test_event
-from poller.sinks.text import Message, Tone, cut, describe, one_line
+from poller.sinks.text import Message, Tone, cut, describe, format_details, one_line
 from tests.support.builders import a_job
 from tests.support.event_builders import OBSERVED, ORIGIN, an_event
 
@@ -74,6 +74,20 @@ def test_message_of_a_cost_over_its_estimate():
         "⚠️ job-1 cost more than its estimate: 180 %",
         "Cost $1.80 (estimated $1.00); Tokens 1 in, 2 out",
     ]
+
+
+def test_message_of_a_crossed_budget():
+    """A crossed budget has its amount, the sums, and what these lack."""
+    event = a_test_event("budget.crossed", ORIGIN, OBSERVED, sink="log", instance="1")
+    found = describe(event)
+
+    assert found.title == "Test: 80 % of the daily budget of $100.00 for 2024-01-15 is spent"
+    assert found.facts == (
+        ("Spent", "$81.41 for 212 jobs"),
+        ("Not known", "the cost of 1 job"),
+        ("With the estimates of unfinished jobs", "$93.91"),
+    )
+    assert format_details(event.data) == "daily 2024-01-15  80 % spent"
 
 
 def test_message_of_a_failure():

@@ -202,6 +202,22 @@ async def test_crossing_is_announced_once_though_its_event_is_deleted(
 
 
 @pytest.mark.anyio
+async def test_crossings_of_a_wrong_clock_are_kept(path: Path, now: ManualClock) -> None:
+    """What was recorded in 1970 is not old once the clock is right: it is not announced again."""
+    now.now = 1_000.0
+    async with a_disk_store(path, now) as store:
+        assert await end(store, an_end(1)) == [50.0]
+    now.now = NOON
+    async with a_disk_store(path, now) as store:
+        await store.prune(now.now, [])
+        assert await end(store, an_end(2, 0.01)) == []
+        now.advance(401 * DAY)
+        await store.prune(now.now, [])
+        rows = store.admin().read(lambda db: db.execute("SELECT * FROM crossings").fetchall())
+        assert rows == []
+
+
+@pytest.mark.anyio
 async def test_price_that_falls_is_counted_and_announces_nothing(store: AnyStore) -> None:
     """A corrected cost changes the sum; what was crossed stays crossed."""
     assert await end(store, an_end(1, 0.3)) == [50.0, 100.0]
