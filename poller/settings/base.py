@@ -195,7 +195,9 @@ class DigestSettings(SinkSettings):
     """
 
     digest: Annotated[Duration, at_most(MAX_DIGEST)] = setting(
-        "0s", "Gather events for this long, and send them as one message; 0s sends each by itself"
+        "0s",
+        "Gather events for this long, 1d at most, and send them as one message; 0s sends each by"
+        " itself",
     )
     digest_failures: bool = setting(
         "off", "Gather events about failed, missing and unrecognised jobs too"

@@ -51,8 +51,7 @@ class Settings(EnvSettings):
     )
     allow_http: bool = setting(
         "off",
-        "Allow URLs without TLS, http and smtp, of the API, of sinks and of heartbeats on other"
-        " hosts",
+        "Allow URLs without TLS (http and smtp) for the API, sinks and heartbeats on other hosts",
     )
     api_url: BaseUrl = setting(
         "https://api.sutro.sh",
@@ -152,7 +151,7 @@ class Settings(EnvSettings):
 
     daily_report: TimeOfDay | None = setting(
         None,
-        "Time of day, such as 08:00, at which a report of the last day is made, in the zone of TZ",
+        "Time of day of the daily report, such as 08:00, in the time zone of TZ",
     )
 
     retry_schedule: RetryDelays = setting(

@@ -49,7 +49,10 @@ def _check_address(text: str) -> str:
 
 class _Settings(DigestSettings):
     url: Annotated[SecretStr, AfterValidator(_check_url), needs_extra("aiosmtplib", "email")] = (
-        setting(..., "URL of the mail server: smtps://user:password@host or smtp+starttls://...")
+        setting(
+            ...,
+            "URL of the mail server, with smtps, smtp+starttls or smtp: smtps://user:password@host",
+        )
     )
     to: Annotated[StringList, AfterValidator(lambda each: tuple(map(_check_address, each)))] = (
         setting(..., "Addresses that mails are sent to")

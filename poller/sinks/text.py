@@ -258,9 +258,9 @@ def _cost(data: Mapping[str, Any]) -> str:
 
 
 def _share(job: Mapping[str, Any]) -> str:
-    """Return a cost as a part of its estimate, where there is one: `: 180 %`."""
+    """Return a cost as a part of its estimate, where there is one: ` (180 % of it)`."""
     cost, estimate = job.get("job_cost"), job.get("cost_estimate")
-    return f": {100 * cost / estimate:,.0f} %" if cost and estimate else ""
+    return f" ({100 * cost / estimate:,.0f} % of it)" if cost and estimate else ""
 
 
 def _count(tokens: int | None) -> str:

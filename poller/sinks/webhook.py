@@ -120,7 +120,7 @@ class WebhookSettings(SinkSettings):
         (), "Response statuses besides 2xx that acknowledge an event, such as 302 or 409,300-399"
     )
     origin: OriginName | None = setting(
-        None, "Name of this sender that the receiver must allow before events are sent to it"
+        None, "Name of this sender, which the receiver must allow before it gets events"
     )
 
     @field_validator("headers")

@@ -71,7 +71,7 @@ def test_message_of_a_cost_over_its_estimate():
     job = a_job("FAILED", job_cost=1.8, cost_estimate=1.0, input_tokens=1, output_tokens=2)
 
     assert describe(an_event("job.cost_over_estimate", job=job)).text.split("\n") == [
-        "⚠️ job-1 cost more than its estimate: 180 %",
+        "⚠️ job-1 cost more than its estimate (180 % of it)",
         "Cost $1.80 (estimated $1.00); Tokens 1 in, 2 out",
     ]
 
