@@ -80,7 +80,7 @@ class Comparison(ResponseModel):
 
 
 class Budget(ResponseModel):
-    """How a budget stands in the current period."""
+    """How much of a budget is spent in the current period."""
 
     budget: Literal["daily", "monthly"]
     period: str = Field(description="The day or the month, in the time zone of the daemon")
@@ -91,12 +91,12 @@ class Budget(ResponseModel):
     )
     limit_usd: str
     spent_usd: str = Field(description="The exact sum of the known costs, as a decimal number")
-    spent_ratio: float = Field(description="The same as a part of the budget")
+    spent_ratio: float = Field(description="spent_usd as a fraction of the budget")
     jobs: Count = Field(description="The number of jobs that ended in the period")
     cost_unknown: Count = Field(description="The number of them whose cost is not known")
     committed_usd: str = Field(description="The estimates of watched jobs that have not ended")
     estimate_unknown: Count = Field(description="The number of those without an estimate")
-    projected_usd: str = Field(description="The sum of both")
+    projected_usd: str = Field(description="The sum of spent_usd and committed_usd")
 
 
 class BudgetList(ResponseModel):

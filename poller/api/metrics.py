@@ -119,7 +119,7 @@ class DaemonCollector:
         tokens = "Tokens of ended jobs."
         yield _counter("tokens", tokens, ("model", "direction"), counters.tokens)
         yield _counter("job_cost_dollars", "Cost of ended jobs.", ("model",), counters.costs)
-        spent = "Known costs of the current day or month, as a part of the budget for it."
+        spent = "Known costs of the current day or month, as a fraction of the budget."
         ratios = {state.budget.kind.value: state.ratio for state in self.budgets}
         yield _gauges("budget_spent_ratio", spent, "budget", ratios)
 

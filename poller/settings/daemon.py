@@ -128,10 +128,10 @@ class Settings(EnvSettings):
         " reports none",
     )
     budget_daily: Dollars | None = setting(
-        None, "US dollars that jobs may cost in a day of the time zone of TZ"
+        None, "US dollars that jobs may cost per day, in the time zone of TZ"
     )
     budget_monthly: Dollars | None = setting(
-        None, "US dollars that jobs may cost in a month of the time zone of TZ"
+        None, "US dollars that jobs may cost per month, in the time zone of TZ"
     )
     budget_models: Patterns = setting(
         (), "Count only jobs whose model matches one of these patterns; ! excludes"
