@@ -4,6 +4,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import product
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -11,6 +13,8 @@ from typing import Any, Final
 
 import pytest
 
+from poller.core.budgets import Budget, BudgetKind, Budgets
+from poller.core.events import EventOrigin
 from poller.core.outbox import DAY, Pruned, WriteBatch
 from poller.core.routing import Route
 from poller.core.state import Phase
@@ -19,15 +23,16 @@ from poller.store import database, figures, opening
 from poller.store import overview as overview_module
 from poller.store.admin import StoreAdmin
 from poller.store.connection import connect
-from poller.store.costs import GROUPS
+from poller.store.costs import GROUPS, STATUS
 from poller.store.figures import read_figures
 from poller.store.filters import EventFilter
 from poller.store.overview import JobFilter, events_of_job, jobs_in_states, last_deliveries
 from poller.store.pagination import events_page, jobs_page, watched_page
 from poller.store.report import ReportQuery
 from poller.store.sqlite import SqliteStore
+from poller.store.stored_costs import StoredCosts
 from tests.support.builders import FINAL, a_job
-from tests.support.large_database import Contents, make_large_database
+from tests.support.large_database import DEPLOYMENT, Contents, make_large_database
 from tests.support.store_builders import HOOK, a_state, a_store, an_event, deferred, due
 
 FEW: Final = Contents(jobs=180, delivered=60, dead=60, pending=60)
@@ -194,13 +199,33 @@ async def test_steps_of_costs_do_not_grow_with_the_jobs(tmp_path: Path, steps: S
     for jobs in (400, 4_000):
         path = tmp_path / f"{jobs}.db"
         make_large_database(path, Contents(jobs=jobs, job_days=20.0))
-        for by, days in product(GROUPS, (0, 10)):
+        for by, days in product((group for group in GROUPS if group != STATUS), (0, 10)):
             before = steps.count
             assert StoreAdmin(path).costs(by, days and time.time() // DAY * DAY - days * DAY)
             counts.setdefault((by, days), []).append(steps.count - before)
 
     grown = {name: pair for name, pair in counts.items() if pair[1] > 1.1 * pair[0]}
     assert not grown
+
+
+def test_steps_of_a_budget_do_not_grow_with_the_history(tmp_path: Path, steps: Steps) -> None:
+    """The sum of a month takes as many steps with ten times the months before it."""
+    counts, moment = [], datetime(2026, 11, 20, 12, tzinfo=UTC)
+    for months in (2, 20):
+        path = tmp_path / f"{months}.db"
+        contents = Contents(jobs=300 * months, job_days=30.0 * months)
+        make_large_database(path, contents, now=moment.timestamp())
+        budgets = [
+            Budget(kind=kind, limit=Decimal(1), thresholds=(Decimal(50),)) for kind in BudgetKind
+        ]
+        every = Budgets(budgets, EventOrigin(deployment=DEPLOYMENT), UTC)
+        before = steps.count
+        StoreAdmin(path).read(
+            lambda db, every=every: every.states(StoredCosts(db, DEPLOYMENT), moment)
+        )
+        counts.append(steps.count - before)
+
+    assert counts[1] < 1.2 * counts[0]
 
 
 def test_steps_of_figures_are_few_for_each_job(
