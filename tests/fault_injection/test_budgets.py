@@ -115,8 +115,8 @@ async def run_until(
             line for line in check(servers, jobs) if line.startswith("lost")
         ]
 
-    with anyio.move_on_after(60.0):
-        await until(is_done, within=120.0)
+    with anyio.move_on_after(240.0):
+        await until(is_done, within=480.0)
     return [await child.stop() for child in children]
 
 

@@ -21,7 +21,7 @@ KILLS_A_SHARD = SCALE.cases(100, 500)
 JOBS_A_RUN = 4
 AIMED_SHARE: Final = 0.7
 """The share of kills right after an event is due; the others come at any moment."""
-IDLE_SECONDS = 30.0
+IDLE_SECONDS = 60.0
 WATCH_MODES: Final = (
     {"POLLER_LIST_PAGES": "off"},
     {"POLLER_LIST_PAGES": "auto"},
@@ -37,7 +37,7 @@ PROMISE = "`kill -9` at a random moment loses nothing and makes no second id"
 
 
 async def wait_until_reported(servers: FakeServers) -> None:
-    """Wait until every event is acknowledged, or until none has come for half a minute."""
+    """Wait until every event is acknowledged, or until none has come for a minute."""
     count = -1
     while not servers.is_reported and len(servers.received) > count:
         count = len(servers.received)
