@@ -132,6 +132,23 @@ export interface ReportedSink {
   is_disabled: boolean;
 }
 
+/** How long an overdue job has been in its phase, and how long jobs like it are. */
+export interface Overdue {
+  /** The phase: queued or running. */
+  phase: string;
+  /** Seconds that the job has been in the phase. */
+  elapsed_seconds: number;
+  /** Seconds from which it is overdue. */
+  threshold_seconds: number;
+  /**
+   * Seconds in which 95 % of the jobs like it get through the phase; null with fewer than 20 of
+   * them.
+   */
+  expected_seconds: number | null;
+  /** The ended jobs that expected_seconds is from: their class and how many there are. */
+  basis: Record<string, unknown> | null;
+}
+
 /** The data of an event about a job. Later versions may add keys: ignore unknown keys. */
 export interface JobData {
   /** The time of observation, by the clock of the poller. */
@@ -166,6 +183,10 @@ export interface JobData {
   run_seconds: number | null;
   /** How late a start or an end was detected; null for other events. */
   detection: Detection | null;
+  /** How long the job has been in its phase; left out of other events than job.overdue. */
+  overdue?: Overdue;
+  /** True in the event of an end that job.overdue came before; otherwise left out. */
+  was_overdue?: boolean;
 }
 
 /**
@@ -348,6 +369,16 @@ export interface JobUnrecognised {
 }
 
 /**
+ * The job has been queued, or has run, for too long. At most once for each job and phase, and never
+ * after its end was observed.
+ */
+export interface JobOverdue {
+  type: "job.overdue";
+  timestamp: string;
+  data: JobData & { job: Job; final: null; overdue: Overdue };
+}
+
+/**
  * The job has ended and cost more than it was estimated to. The cost is more than
  * POLLER_COST_OVER_ESTIMATE times the estimate, and a cent more at least. At most once for each
  * job.
@@ -419,6 +450,7 @@ export type Event =
   | JobMissing
   | JobFound
   | JobUnrecognised
+  | JobOverdue
   | JobCostOverEstimate
   | PollerAuthFailed
   | PollerAuthRecovered

@@ -120,7 +120,7 @@ class Config:
 
     @property
     def lifecycle_policy(self) -> LifecyclePolicy:
-        """When an ended job is settled, an unknown one missing, and a cost over its estimate."""
+        """When an ended job is settled, a job missing or overdue, and a cost over its estimate."""
         return self.settings.lifecycle_policy
 
     @property

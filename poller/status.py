@@ -15,6 +15,7 @@ from poller.core.counters import Counters
 from poller.core.errors import StoreUnavailable
 from poller.core.issues import REMEDIES, Issue, delayed_delivery
 from poller.core.outbox import SinkBacklog
+from poller.core.overdue_rule import is_overdue
 from poller.polling.discovery import Discovery
 from poller.polling.watcher import Watcher
 from poller.runtime.liveness import STALL_TIMEOUT, HeartbeatRegistry
@@ -182,6 +183,14 @@ class DaemonStatus:
     def stale_jobs(self) -> int:
         """The number of running jobs whose last successful poll was long ago."""
         return self._watcher.stale_count if self._watcher else 0
+
+    @property
+    def overdue_jobs(self) -> int:
+        """The number of jobs that are in a stage in which they were announced as overdue."""
+        if self._watcher is None:
+            return 0
+        tracker = self._watcher.tracker
+        return sum(is_overdue(tracker[job_id]) for job_id in tracker)
 
     async def backlog(self) -> Sequence[SinkBacklog]:
         """Return the backlog of each sink; nothing while the store cannot be read.

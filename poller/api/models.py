@@ -96,6 +96,7 @@ EventType = TypeAliasType(
         "job.missing",
         "job.found",
         "job.unrecognised",
+        "job.overdue",
         "job.cost_over_estimate",
         "poller.auth_failed",
         "poller.auth_recovered",

@@ -146,13 +146,9 @@ class UsualDuration:
     basis: JobClass
     samples: int
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return {
-            "p50_seconds": round(self.p50, 3),
-            "p95_seconds": round(self.p95, 3),
-            "basis": {"class": self.basis.as_dict(), "samples": self.samples},
-        }
+    def basis_dict(self) -> dict[str, Any]:
+        """Return what it is from as JSON values."""
+        return {"class": self.basis.as_dict(), "samples": self.samples}
 
 
 def stage_of(job: Job) -> Stage | None:

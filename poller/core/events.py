@@ -58,7 +58,7 @@ DEFAULT_SINK_EVENTS: Final = frozenset(
 )
 """The event types of a sink without a setting for them."""
 EVENTS_FOR_PEOPLE: Final = frozenset(
-    str(kind) for kind in (*DaemonEventType, JobEventType.COST_OVER_ESTIMATE)
+    str(kind) for kind in (*DaemonEventType, JobEventType.OVERDUE, JobEventType.COST_OVER_ESTIMATE)
 )
 """The event types that the log and the sinks for people get as well."""
 TYPES_WITH_COST: Final = TERMINAL_EVENTS | {
@@ -147,6 +147,10 @@ def job_event(
         "detection": detection.as_dict(happened_at) if kind in TIMESTAMPED_BY_API else None,
         "deployment": origin.deployment,
     }
+    if draft.overdue:
+        data["overdue"] = draft.overdue.as_dict()
+    if draft.was_overdue and kind in TERMINAL_EVENTS:
+        data["was_overdue"] = True
     end = job and kind is JobEventType.SETTLED and f"job.{job.status.value.lower()}"
     return Event(
         id=event_id(origin.namespace, draft.job_id, kind, draft.occurrence),

@@ -12,8 +12,8 @@ WORD_COLORS: Final = {
     word: color
     for color, words in {
         GREEN: "SUCCEEDED job.succeeded delivered",
-        YELLOW: "CANCELLED job.cancelled UNKNOWN job.unrecognised job.cost_over_estimate"
-        " budget.crossed",
+        YELLOW: "CANCELLED job.cancelled UNKNOWN job.unrecognised job.overdue"
+        " job.cost_over_estimate budget.crossed",
         RED: "FAILED job.failed MISSING job.missing dead disabled poller.auth_failed"
         " poller.sink_disabled",
     }.items()

@@ -1,7 +1,8 @@
 """The state machine of one job: what one observation of it means.
 
 Theory of operation. The tracker passes `decide` the result of a poll (a `Job`, or
-`Signal.NOT_FOUND` for the API's 404), or `Signal.TIMER` when time has passed. `decide` returns the
+`Signal.NOT_FOUND` for the API's 404), or when time has passed `Signal.TIMER` or an `Overdue`. It
+returns the
 state to keep and the events to announce. A failed poll never gets here: an error of the API is not
 a job's state.
 
@@ -27,6 +28,8 @@ from typing import Final
 
 from poller.core.job_status import JobStatus
 from poller.core.jobs import Job
+from poller.core.overdue import Overdue
+from poller.core.overdue_rule import announce_overdue
 from poller.core.settling import (
     announce_late,
     announce_late_on_timeout,
@@ -74,8 +77,12 @@ STUCK_SECONDS: Final = 86_400.0
 terminal, before the job is announced."""
 
 
-def decide(state: JobState, seen: Job | Signal, now: float, rules: LifecyclePolicy) -> Decision:
+def decide(
+    state: JobState, seen: Job | Signal | Overdue, now: float, rules: LifecyclePolicy
+) -> Decision:
     """Return what one observation means for a job."""
+    if isinstance(seen, Overdue):
+        return announce_overdue(state, seen)
     if isinstance(seen, Job):
         return ON_JOB[state.phase, _status_kind(seen)](state, seen, now, rules)
     rule = ON_SIGNAL.get((state.phase, seen))
@@ -90,7 +97,7 @@ def effect_of(
     `is_outdated`: it was requested before the response that was applied last. `from_list`: a page
     of the list shows it, which may lag behind.
     """
-    if result is Signal.TIMER:
+    if is_from_clock(result):
         return Effect.CHANGE  # no request: a response that is under way still counts
     if is_outdated:
         return Effect.STALE
@@ -99,6 +106,11 @@ def effect_of(
     if from_list and _lags(state, result):
         return Effect.STALE
     return Effect.NONE if _is_unchanged(state, result) else Effect.CHANGE
+
+
+def is_from_clock(result: object) -> bool:
+    """Return whether a result is that time has passed, which no response shows."""
+    return result is Signal.TIMER or isinstance(result, Overdue)
 
 
 def _status_kind(seen: Job) -> StatusKind:

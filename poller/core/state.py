@@ -4,8 +4,10 @@ from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from typing import Final
 
+from poller.core.durations import Stage
 from poller.core.job_status import JobStatus
 from poller.core.jobs import Job
+from poller.core.overdue import Overdue, OverduePolicy
 
 
 class Phase(StrEnum):
@@ -29,6 +31,7 @@ class JobEventType(StrEnum):
     MISSING = "job.missing"
     FOUND = "job.found"
     UNRECOGNISED = "job.unrecognised"
+    OVERDUE = "job.overdue"
     COST_OVER_ESTIMATE = "job.cost_over_estimate"
 
 
@@ -53,7 +56,8 @@ class JobState:
 
     `since` is when the phase began; `status` the most advanced that was recorded; `job` the object
     at the last recorded change; `sequence` counts the job's events and `occurrence` the times it
-    went missing. `awaited_fields` are those that the end was announced without, until job.settled.
+    went missing. `overdue_stages` are those in which it was announced as overdue, `awaited_fields`
+    those that the end was announced without, until job.settled.
     `misses` counts 404s in a row since `first_miss_at`; `regressed_at` is when a settling job first
     looked unfinished again, `completing_since` when an active one first looked as if it had ended,
     `unknown_since` when it first had an unknown status. `is_back`: the job was announced as
@@ -69,6 +73,7 @@ class JobState:
     occurrence: int = 0
     is_unrecognised: bool = False
     awaited_fields: tuple[str, ...] = ()
+    overdue_stages: tuple[Stage, ...] = ()
     misses: int = 0
     first_miss_at: float = 0.0
     regressed_at: float | None = None
@@ -113,6 +118,7 @@ class EventDraft:
     """An event to announce.
 
     `job` is None when the API never showed the job; `late_fields` are those that job.settled adds.
+    `overdue` is what job.overdue is about; `was_overdue`: there was one of the job before.
     """
 
     type: JobEventType
@@ -122,6 +128,8 @@ class EventDraft:
     sequence: int
     occurrence: int = 0
     late_fields: tuple[str, ...] = ()
+    overdue: Overdue | None = None
+    was_overdue: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,16 +141,21 @@ class Decision:
     anomalies: tuple[Anomaly, ...] = ()
 
 
+DEFAULT_OVERDUE: Final = OverduePolicy()
+
+
 @dataclass(frozen=True, slots=True)
 class LifecyclePolicy:
     """The settings of the machine: times in seconds.
 
     A cost is announced that is more than `cost_over_estimate` times its estimate; None for never.
+    `overdue` says when a job is overdue.
     """
 
     settle_timeout: float = 30.0
     not_found_grace: float = 600.0
     cost_over_estimate: float | None = None
+    overdue: OverduePolicy = DEFAULT_OVERDUE
 
 
 REPEATABLE_TYPES: Final = frozenset({JobEventType.MISSING, JobEventType.FOUND})
@@ -160,5 +173,6 @@ def emit(state: JobState, kind: JobEventType, job: Job | None, before: JobState)
         sequence=state.sequence,
         occurrence=state.occurrence if kind in REPEATABLE_TYPES else 0,
         late_fields=before.late_fields,
+        was_overdue=bool(before.overdue_stages),
     )
     return Decision(state, (draft,))

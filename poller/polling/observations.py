@@ -7,6 +7,7 @@ from typing import NamedTuple
 from poller.core.detection_lag import Detection
 from poller.core.events import Event
 from poller.core.jobs import Job
+from poller.core.overdue import Overdue
 from poller.core.state import Decision, JobState, Signal
 
 
@@ -17,7 +18,7 @@ class PendingObservation(NamedTuple):
     """
 
     job_id: str
-    result: Job | Signal
+    result: Job | Signal | Overdue
     last_seen_at: float | None = None
 
 
@@ -27,7 +28,7 @@ class AppliedObservation:
 
     job_id: str
     before: JobState
-    result: Job | Signal
+    result: Job | Signal | Overdue
     decision: Decision | None
     detection: Detection
     events: Sequence[Event] = ()

@@ -16,15 +16,16 @@ import structlog
 from poller.core.errors import NotFound, PollError, StoreUnavailable
 from poller.core.events import DaemonEventType
 from poller.core.jobs import Job
-from poller.core.lifecycle import Effect, effect_of
+from poller.core.lifecycle import Effect, effect_of, is_from_clock
+from poller.core.overdue import Overdue
 from poller.core.pacing import QUARANTINE_SECONDS, PollPolicy, Random
 from poller.core.state import Phase, Signal
-from poller.polling.deadlines import keep_deadlines
 from poller.polling.discovery import DiscoveredJobs
 from poller.polling.missing_guard import GUARD_JOBS, MissingGuard
 from poller.polling.observations import PendingObservation
 from poller.polling.poll_log import PollLog
 from poller.polling.scheduler import PollScheduler
+from poller.polling.timers import Timers
 from poller.polling.tracker import JobTracker
 from poller.polling.watchlist import JobIds
 from poller.runtime.liveness import HeartbeatRegistry, MonitoredLock
@@ -76,7 +77,7 @@ class Watcher:
         self.heartbeats = HeartbeatRegistry(self._now)
         self._applying = MonitoredLock(self.heartbeats.add("recording"))
         self._polling_heartbeat = self.heartbeats.add("polling")
-        self._deadline_heartbeat = self.heartbeats.add("deadlines")
+        self._timers = Timers(tracker, self._scheduler, lambda: source.clock_skew, self.heartbeats)
 
     @property
     def is_wrong_endpoint(self) -> bool:
@@ -107,8 +108,7 @@ class Watcher:
         """Poll the watched jobs whenever they are due."""
         async with anyio.create_task_group() as workers:
             workers.start_soon(self.tracker.load_history, name="history")
-            keep = partial(keep_deadlines, self._scheduler, self._deadline_heartbeat)
-            workers.start_soon(keep, self.ingest, name="deadlines")
+            workers.start_soon(self._timers.run, self.ingest, name="timers")
             for number in range(self._concurrency):
                 workers.start_soon(self._poll_loop, name=f"poll {number}")
 
@@ -206,7 +206,9 @@ class Watcher:
         """Apply observations, together with those that have arrived meanwhile."""
         self._inbox.extend(observations)
         async with self._applying:
-            inbox, self._inbox = self._inbox, []
+            # A response that shows an end comes first: then the job is not overdue.
+            inbox = sorted(self._inbox, key=lambda seen: isinstance(seen.result, Overdue))
+            self._inbox = []
             self._missing_guard.record_page(inbox)
             try:
                 await self._adopt_discovered(inbox)
@@ -248,7 +250,7 @@ class Watcher:
         is_old = seen.requested_at < status.requested_at
         effect = effect_of(state, seen.result, from_list=seen.from_list, is_outdated=is_old)
         is_weak = seen.from_list and effect is Effect.NONE  # stale perhaps: it outdates no GET
-        if not (is_weak or effect is Effect.STALE or seen.result is Signal.TIMER):
+        if not (is_weak or effect is Effect.STALE or is_from_clock(seen.result)):
             status.requested_at = seen.requested_at
         return effect
 
@@ -286,7 +288,8 @@ class Watcher:
                 scheduler.doubt(state, seen.requested_at, clock_skew=clock_skew)
             return
         scheduler.set_deadline(state)
-        if seen.result is Signal.TIMER or (seen.from_list and scheduler.waits_alone(state, effect)):
+        is_waiting = seen.from_list and scheduler.waits_alone(state, effect)
+        if is_from_clock(seen.result) or is_waiting:
             return  # the job waits for its next poll already, or is being polled
         if state.phase is Phase.MISSING:
             self._missing_guard.forget(seen.job_id)

@@ -167,6 +167,24 @@ class ReportedSink:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Overdue:
+    """How long an overdue job has been in its phase, and how long jobs like it are."""
+
+    phase: str
+    """The phase: queued or running."""
+    elapsed_seconds: float
+    """Seconds that the job has been in the phase."""
+    threshold_seconds: float
+    """Seconds from which it is overdue."""
+    expected_seconds: float | None
+    """Seconds in which 95 % of the jobs like it get through the phase; None with fewer than 20
+    of them.
+    """
+    basis: dict[str, Any] | None
+    """The ended jobs that expected_seconds is from: their class and how many there are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One event; of a type that this version does not know, if it is of no subclass.
 
@@ -212,6 +230,10 @@ class JobEvent(Event):
     """
     detection: Detection | None
     """How late a start or an end was detected; None for other events."""
+    overdue: Overdue | None = None
+    """How long the job has been in its phase; left out of other events than job.overdue."""
+    was_overdue: bool | None = None
+    """True in the event of an end that job.overdue came before; otherwise left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -402,6 +424,20 @@ class JobUnrecognised(JobEvent):
     final: None
 
 
+class JobOverdue(JobEvent):
+    """The job has been queued, or has run, for too long.
+
+    At most once for each job and phase, and never after its end was observed.
+    """
+
+    __slots__ = ()
+
+    type: Literal["job.overdue"]
+    job: Job
+    final: None
+    overdue: Overdue
+
+
 class JobCostOverEstimate(JobEvent):
     """The job has ended and cost more than it was estimated to.
 
@@ -488,6 +524,7 @@ EVENT_TYPES: Final[dict[str, type[Event]]] = {
     "job.missing": JobMissing,
     "job.found": JobFound,
     "job.unrecognised": JobUnrecognised,
+    "job.overdue": JobOverdue,
     "job.cost_over_estimate": JobCostOverEstimate,
     "poller.auth_failed": PollerAuthFailed,
     "poller.auth_recovered": PollerAuthRecovered,

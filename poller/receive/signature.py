@@ -17,6 +17,7 @@ from poller.receive.events import (
     Detection,
     Event,
     Job,
+    Overdue,
     UnobservedJob,
 )
 
@@ -24,6 +25,8 @@ SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - the prefix of secrets, not a sec
 TIME_TOLERANCE: Final = 300.0
 """Seconds that the timestamp of a webhook may be off, as in the libraries of Standard Webhooks."""
 UNIX_TIME: Final = re.compile(r"[0-9]{1,12}")
+
+OBJECT_TYPES: Final[Mapping[str, type]] = {"detection": Detection, "overdue": Overdue}
 
 T = TypeVar("T")
 
@@ -108,8 +111,8 @@ def _value(name: str, given: Any) -> Any:
         return datetime.fromisoformat(given)
     if name in ITEM_TYPES:
         return [_read(ITEM_TYPES[name], item) for item in given]
-    if name == "detection":
-        return _read(Detection, given)
+    if name in OBJECT_TYPES:
+        return _read(OBJECT_TYPES[name], given)
     if name == "job":
         return _read(UnobservedJob if given.keys() == {"job_id"} else Job, given)
     return given

@@ -7,10 +7,12 @@ from pydantic import SecretStr, ValidationInfo, field_validator
 
 from poller.core.budgets import Budget, BudgetKind
 from poller.core.outbox import DAY, MIN_EVENT_RETENTION, MIN_JOB_RETENTION
+from poller.core.overdue import OverduePolicy
 from poller.core.state import LifecyclePolicy
 from poller.runtime.address import DEFAULT_ADDRESS
 from poller.settings.base import EnvSettings, setting
 from poller.settings.money import CostFactor, Dollars, Percentages
+from poller.settings.overdue import OverdueLimit
 from poller.settings.time_of_day import TimeOfDay
 from poller.settings.types import (
     Address,
@@ -121,7 +123,16 @@ class Settings(EnvSettings):
     event_id_namespace: Namespace = setting(
         "sutro", "Part of every event ID; if you change it, all events get new IDs"
     )
-
+    overdue_queued: OverdueLimit = setting(
+        "auto",
+        "Report a job that has been queued for this long; auto: three times as long as 95 % of the"
+        " jobs like it, 10m at least; off reports none",
+    )
+    overdue_running: OverdueLimit = setting(
+        "auto",
+        "Report a job that has run for this long; auto: three times as long as 95 % of the jobs"
+        " like it, 10m at least; off reports none",
+    )
     cost_over_estimate: CostFactor = setting(
         "1.2",
         "Report an ended job that cost more than this many times its estimate, 1 at least; off"
@@ -209,6 +220,16 @@ class Settings(EnvSettings):
         "auto", "json, console, or auto: console on a terminal and json elsewhere"
     )
 
+    @property
+    def lifecycle_policy(self) -> LifecyclePolicy:
+        """When an ended job is settled, a job missing or overdue, and a cost over its estimate."""
+        return LifecyclePolicy(
+            settle_timeout=self.settle_timeout,
+            not_found_grace=self.not_found_grace,
+            cost_over_estimate=self.cost_over_estimate,
+            overdue=OverduePolicy(queued=self.overdue_queued, running=self.overdue_running),
+        )
+
     @field_validator("api_url", "heartbeat_url")
     @classmethod
     def _reject_plain_http(
@@ -246,11 +267,6 @@ class Settings(EnvSettings):
         if longest < info.data.get("min_interval", 0.0):
             raise ValueError("must not be less than POLLER_MIN_INTERVAL")
         return longest
-
-    @property
-    def lifecycle_policy(self) -> LifecyclePolicy:
-        """When an ended job is settled, an unknown one missing, and a cost over its estimate."""
-        return LifecyclePolicy(self.settle_timeout, self.not_found_grace, self.cost_over_estimate)
 
     @property
     def budgets(self) -> tuple[Budget, ...]:

@@ -94,7 +94,7 @@ class SinkKind:
     `open` gets the settings, whose `value` changes when secrets are reloaded, and the context. It
     returns a context manager that yields the sink and closes whatever the sink holds open.
     `wants_daemon_events` gets the settings of one sink and returns whether its default events
-    include those of the daemon (`poller.*`) and of costs, as suits people.
+    include those of the daemon (`poller.*`), of overdue jobs and of costs, as suits people.
     """
 
     settings: type[SinkSettings]

@@ -21,6 +21,7 @@ TRIGGERS: Final = frozenset(
         JobEventType.FAILED,
         JobEventType.MISSING,
         JobEventType.UNRECOGNISED,
+        JobEventType.OVERDUE,
         DaemonEventType.AUTH_FAILED,
         DaemonEventType.SINK_DISABLED,
         DaemonEventType.TEST,

@@ -25,6 +25,7 @@ LEVELS: Final[Mapping[str, str]] = {
     JobEventType.FAILED: "error",
     JobEventType.MISSING: "warning",
     JobEventType.UNRECOGNISED: "warning",
+    JobEventType.OVERDUE: "warning",
     JobEventType.COST_OVER_ESTIMATE: "warning",
     DaemonEventType.BUDGET_CROSSED: "warning",
     DaemonEventType.AUTH_FAILED: "error",

@@ -9,6 +9,7 @@ from typing import Any, Final
 from poller.core.budgets import BudgetKind, Period
 from poller.core.daily_report import ReportPeriod, daily_report_event
 from poller.core.detection_lag import Detection
+from poller.core.durations import JobClass, Stage, UsualDuration
 from poller.core.events import (
     DIGEST,
     DaemonEventType,
@@ -21,6 +22,7 @@ from poller.core.events import (
 )
 from poller.core.job_status import JobStatus
 from poller.core.jobs import format_rfc3339
+from poller.core.overdue import Overdue
 from poller.core.parsing import parse_job
 from poller.core.state import EventDraft, JobEventType
 
@@ -44,6 +46,7 @@ SAMPLE_CHANGES: Final[Mapping[str, Mapping[str, Any]]] = {
     JobEventType.STARTED: UNENDED,
     JobEventType.MISSING: UNENDED,
     JobEventType.FOUND: UNENDED,
+    JobEventType.OVERDUE: UNENDED,
     JobEventType.UNRECOGNISED: UNENDED | {"status": "ARCHIVED"},
     JobEventType.FAILED: {
         "status": "FAILED",
@@ -59,6 +62,12 @@ SAMPLE_TIMES: Final = {
     "datetime_completed": 2.0,
 }
 """Seconds before the detection of the event."""
+SAMPLE_OVERDUE: Final = Overdue(
+    stage=Stage.RUNNING,
+    elapsed=4_500.0,
+    threshold=3_600.0,
+    usual=UsualDuration(p50=700.0, p95=1_200.0, basis=JobClass("llama-3.3-70b", 6, 0), samples=120),
+)
 SAMPLE_DETAILS: Final[Mapping[str, dict[str, Any]]] = {
     DaemonEventType.AUTH_FAILED: {"reason": "API key rejected"},
     DaemonEventType.AUTH_RECOVERED: {"reason": "API key accepted"},
@@ -121,7 +130,12 @@ def sample_event(event_type: str, origin: EventOrigin, now: datetime, **job_fiel
     }
     job = parse_job({**SAMPLE_JOB, **times, **SAMPLE_CHANGES.get(kind, {}), **job_fields})
     draft = EventDraft(
-        type=kind, job_id=job.job_id, job=job, previous_status=JobStatus.RUNNING, sequence=2
+        type=kind,
+        job_id=job.job_id,
+        job=job,
+        previous_status=JobStatus.RUNNING,
+        sequence=2,
+        overdue=SAMPLE_OVERDUE if kind is JobEventType.OVERDUE else None,
     )
     return job_event(draft, origin, now, Detection(detected_at=now.timestamp()))
 

@@ -17,6 +17,7 @@ from poller.core.formatting import (
 from poller.core.parsing import strip_unprintable
 from poller.core.state import JobEventType
 from poller.sinks.budget_text import budget_details, budget_facts, budget_limit
+from poller.sinks.overdue_text import overdue_words
 from poller.sinks.report_text import (
     cost_text,
     report_ends,
@@ -39,6 +40,7 @@ HEADLINES: Final = {
     "job.missing": "{job} is missing: the API no longer knows it",
     "job.found": "{job} was missing and is back",
     "job.unrecognised": "{job} seems to have ended, but its status {status} is not an end",
+    "job.overdue": "{job} has been {phase}{for_long}",
     "job.cost_over_estimate": "{job} cost more than its estimate{share}",
     "poller.auth_failed": "{deployment} rejects the API key: no job is being watched",
     "poller.auth_recovered": "{deployment} accepts the API key again",
@@ -70,6 +72,7 @@ TONES: Final[Mapping[str, Tone]] = {
     JobEventType.CANCELLED: Tone.WARNING,
     JobEventType.MISSING: Tone.WARNING,
     JobEventType.UNRECOGNISED: Tone.WARNING,
+    JobEventType.OVERDUE: Tone.WARNING,
     JobEventType.COST_OVER_ESTIMATE: Tone.WARNING,
     DaemonEventType.AUTH_RECOVERED: Tone.GOOD,
     DaemonEventType.AUTH_FAILED: Tone.BAD,
@@ -149,13 +152,9 @@ def describe(event: Event, job_url: str | None = None) -> Message:
     seconds, job_id = data.get("run_seconds"), job.get("job_id")
     after = "" if seconds is None else f" after {format_duration(seconds)}"
     headline = HEADLINES.get(event.type, f"{event.type}: {{job}}")  # of an earlier version
-    words = {
-        "job": job_label(job),
-        "after": after,
-        "share": _share(job),
-        "limit": budget_limit(data),
-    }
-    title = headline.format_map({**data, **words, "status": job.get("status")})
+    words: dict[str, Any] = {"job": job_label(job), "after": after, "share": _share(job)}
+    words |= {"limit": budget_limit(data), "status": job.get("status"), **overdue_words(data)}
+    title = headline.format_map({**data, **words})
     is_test = data.get("test") and event.type != DaemonEventType.TEST
     return Message(
         tone=TONES.get(event.type, Tone.NEUTRAL),

@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from poller.core.durations import Stage
 from poller.core.errors import MalformedResponse
 from poller.core.events import Event, checksum
 from poller.core.job_status import JobStatus
@@ -30,6 +31,7 @@ def state_row(state: JobState) -> dict[str, Any]:
         "occurrence": state.occurrence,
         "is_unrecognised": state.is_unrecognised,
         "awaited_fields": json.dumps(state.awaited_fields),
+        "overdue_stages": json.dumps(state.overdue_stages),
     }
 
 
@@ -46,6 +48,7 @@ def read_state(row: sqlite3.Row) -> JobState | None:
             occurrence=row["occurrence"],
             is_unrecognised=bool(row["is_unrecognised"]),
             awaited_fields=tuple(json.loads(row["awaited_fields"])),
+            overdue_stages=tuple(map(Stage, json.loads(row["overdue_stages"]))),
         )
     except (ValueError, MalformedResponse) as error:
         log.error("store.damaged_job", job_id=row["job_id"], error=str(error))

@@ -131,8 +131,12 @@ ALTER TABLE jobs DROP COLUMN awaits_cost;
 CREATE INDEX jobs_awaiting_fields ON jobs (deployment, since) WHERE awaited_fields <> '[]';
 """
 
+VERSION_8: Final = """
+ALTER TABLE jobs ADD COLUMN overdue_stages TEXT NOT NULL DEFAULT '[]';
+"""
+
 MIGRATIONS: Final = (
-    *(VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7),
+    *(VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8),
 )
 """The script at index n migrates version n to n + 1. A released script never changes."""
 

@@ -5,15 +5,15 @@ from typing import Final
 WRITE_STATE: Final = """
 INSERT INTO jobs (
     deployment, job_id, phase, since, status, job,
-    sequence, occurrence, is_unrecognised, awaited_fields, changed_at
+    sequence, occurrence, is_unrecognised, awaited_fields, overdue_stages, changed_at
 ) VALUES (
     :deployment, :job_id, :phase, :since, :status, :job,
-    :sequence, :occurrence, :is_unrecognised, :awaited_fields, :now
+    :sequence, :occurrence, :is_unrecognised, :awaited_fields, :overdue_stages, :now
 ) ON CONFLICT (deployment, job_id) DO UPDATE
    SET phase = excluded.phase, since = excluded.since, status = excluded.status, job = excluded.job,
        sequence = excluded.sequence, occurrence = excluded.occurrence,
        is_unrecognised = excluded.is_unrecognised, awaited_fields = excluded.awaited_fields,
-       changed_at = excluded.changed_at
+       overdue_stages = excluded.overdue_stages, changed_at = excluded.changed_at
 """
 """Not REPLACE, which deletes a row without its trigger."""
 
@@ -32,7 +32,7 @@ ON CONFLICT (name) DO UPDATE SET text = excluded.text
 
 LOAD_STATES: Final = """
 SELECT job_id, phase, min(since, :now) AS since, status, job,
-       sequence, occurrence, is_unrecognised, awaited_fields
+       sequence, occurrence, is_unrecognised, awaited_fields, overdue_stages
   FROM jobs
  WHERE deployment = :deployment
    AND job_id IN (

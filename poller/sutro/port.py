@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from poller.core.errors import PollError
 from poller.core.jobs import Job
+from poller.core.overdue import Overdue
 from poller.core.poll_queue import PollQueue
 from poller.core.state import Signal
 
@@ -17,12 +18,12 @@ class Observation(NamedTuple):
     """The result of one poll for one job. `requested_at` is when the request was begun.
 
     `from_list`: a page of the list showed it, which may lag behind GET. An observation of
-    Signal.TIMER needs no request: time has passed.
+    Signal.TIMER or Overdue needs no request: time has passed.
     """
 
     job_id: str
     requested_at: float
-    result: Job | PollError | Signal
+    result: Job | PollError | Signal | Overdue
     from_list: bool = False
 
 

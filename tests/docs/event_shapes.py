@@ -21,6 +21,7 @@ OBJECTS: Final = {
     "modelCosts": "ModelCosts",
     "reportedJob": "ReportedJob",
     "reportedSink": "ReportedSink",
+    "overdue": "Overdue",
 }
 """The definitions that are types of their own, with their names."""
 BASES: Final = {

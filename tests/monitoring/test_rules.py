@@ -91,6 +91,7 @@ CASES: Final = {
     "SutroPollerListRejected": of_issue("list_rejected", 5),
     "SutroPollerJobMissing": of_issue("job_not_found", 0),
     "SutroPollerJobsStale": above(gauge("watched_jobs_stale"), 0, 10),
+    "SutroPollerJobsOverdue": above(gauge("jobs_overdue"), 0, 5),
     "SutroPollerPollingDelayed": above(gauge("poll_interval_stretch_ratio"), 2, 30),
     "SutroPollerDetectionSlow": Case(lags(fast=9, slow=1), 16, lags(fast=99, slow=1)),
     "SutroPollerOutboxOld": above(gauge("outbox_oldest_age_seconds", SINK), 900, 5),

@@ -213,7 +213,7 @@ def _as_sent(value: Any, sent: dict[str, Any]) -> dict[str, Any]:
             assert each.utcoffset() == timedelta(0)
             assert each == datetime.fromisoformat(sent[name])
             plain[name] = sent[name]
-        elif name in {"job", "detection"} and each is not None:
+        elif name in {"job", "detection", "overdue"} and each is not None:
             plain[name] = _as_sent(each, sent[name])
         elif name in ITEM_TYPES:
             plain[name] = [_as_sent(*pair) for pair in zip(each, sent[name], strict=True)]

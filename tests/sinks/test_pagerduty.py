@@ -117,6 +117,16 @@ async def test_cost_has_an_incident_of_its_own(service: PagerDuty, sink: Sink):
     assert service.unresolved == {"sutro/api.sutro.sh/cost/job-12345"}
 
 
+async def test_end_of_an_overdue_job_resolves_its_incident(service: PagerDuty, sink: Sink):
+    """An overdue job opens the incident of that job, which its end resolves."""
+    await sink.send(sample_delivery("job.overdue"))
+    opened = set(service.unresolved)
+    await sink.send(sample_delivery("job.succeeded"))
+
+    assert opened == {"sutro/api.sutro.sh/job/job-12345"}
+    assert service.unresolved == set()
+
+
 async def test_incident_of_a_rejected_key_is_resolved(service: PagerDuty, sink: Sink):
     """An accepted API key resolves the incident of the rejected one, and no other."""
     await sink.send(of_daemon(DaemonEventType.SINK_DISABLED, sink="webhook", reason="410"))

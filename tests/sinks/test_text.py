@@ -7,13 +7,18 @@ from typing import Any, Final
 import pytest
 
 from poller.core.daily_report import ReportPeriod, daily_report_event
+from poller.core.detection_lag import Detection
+from poller.core.durations import JobClass, Stage, UsualDuration
 from poller.core.events import (
     EVENT_TYPES,
     DaemonEventType,
     Event,
     daemon_event,
     digest_event,
+    job_event,
 )
+from poller.core.overdue import Overdue
+from poller.core.state import EventDraft, JobEventType
 from poller.sinks.samples import SAMPLE_REPORT
 from poller.sinks.samples import test_event as a_test_event
 from poller.sinks.text import Message, Tone, cut, describe, format_details, one_line
@@ -63,6 +68,31 @@ def test_message_of_a_success():
     assert describe(an_event("job.succeeded", job=job)).text.split("\n") == [
         "✅ Product review sentiment (job-1) succeeded after 2m0s",
         "Cost $0.0234 (estimated $0.0200); Tokens 15,420 in, 8,230 out; Rows 1,500; Model llama-3",
+    ]
+
+
+def test_message_of_an_overdue_job():
+    """An overdue job has its phase, for how long, and what is usual, if that is known."""
+    usual = UsualDuration(p50=60.0, p95=90.0, basis=JobClass("m"), samples=20)
+    overdue = Overdue(stage=Stage.RUNNING, elapsed=900.0, threshold=600.0, usual=usual)
+    draft = EventDraft(
+        type=JobEventType.OVERDUE,
+        job_id="job-1",
+        job=a_job(),
+        previous_status=None,
+        sequence=1,
+        overdue=overdue,
+    )
+    by_hand = replace(draft, overdue=replace(overdue, stage=Stage.QUEUED, usual=None))
+
+    titles = [
+        describe(job_event(each, ORIGIN, OBSERVED, Detection(detected_at=0.0))).text
+        for each in (draft, by_hand)
+    ]
+
+    assert titles == [
+        "⚠️ job-1 has been running for 15m0s; 95 % of jobs like it take at most 1m30s",
+        "⚠️ job-1 has been queued for 15m0s",
     ]
 
 

@@ -83,7 +83,7 @@ async def test_migration_of_awaited_fields(
     """An end that an older version announced without cost or completion time is watched on."""
     state = a_state(phase=Phase.DONE, job=job, status=job.status if job else JobStatus.FAILED)
     row = state_row(state) | {"deployment": "api.sutro.sh", "now": NOON}
-    columns = [name for name in row if name not in {"awaited_fields", "now"}]
+    columns = [name for name in row if name not in {"awaited_fields", "overdue_stages", "now"}]
     with sqlite3.connect(path) as db:
         db.executescript("".join(schema.MIGRATIONS[:version]))
         db.execute(f"PRAGMA user_version = {version}")
@@ -101,7 +101,7 @@ async def test_migration_of_awaited_fields(
         assert [state.job_id for state in await store.load_states([])] == ["job-1"] * bool(awaited)
 
 
-@pytest.mark.parametrize(("version", "expected"), [(6, "files"), (7, "memory")])
+@pytest.mark.parametrize(("version", "expected"), [(7, "files"), (8, "memory")])
 async def test_migration_sorts_in_files(
     path: Path, now: ManualClock, monkeypatch: pytest.MonkeyPatch, version: int, expected: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from poller.core.durations import Stage
 from poller.core.job_status import JobStatus
 from poller.core.outbox import WriteBatch
 from poller.core.pacing import LATE_WATCH_SECONDS, MISSING_SECONDS
@@ -23,6 +24,7 @@ async def loaded(store: AnyStore, *job_ids: str) -> list[str]:
         a_state(phase=Phase.NEW),
         a_state(status=JobStatus.RUNNING, job=a_job("RUNNING"), sequence=1),
         a_state(job=a_job("THAWING"), is_unrecognised=True, sequence=1),
+        a_state(status=JobStatus.RUNNING, overdue_stages=(Stage.QUEUED, Stage.RUNNING)),
         a_state(phase=Phase.MISSING, occurrence=2, sequence=4),
         a_state(
             phase=Phase.DONE, status=JobStatus.FAILED, job=a_job(**a_job_object(status="error"))

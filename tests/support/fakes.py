@@ -276,7 +276,7 @@ async def settled() -> None:
 
 def a_watcher(source: Any, store: Store, clock: Clock, **changes: Any) -> Watcher:
     """Return a watcher that polls without jitter."""
-    rules = LifecyclePolicy()
+    rules = changes.pop("rules", LifecyclePolicy())
     tracker = JobTracker(
         store,
         rules=rules,

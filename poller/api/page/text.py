@@ -20,7 +20,7 @@ TONES: Final = {
         "bad": "FAILED MISSING dead disabled job.failed job.missing poller.auth_failed"
         " poller.sink_disabled",
         "warn": "CANCELLED CANCELLING UNKNOWN job.cancelled job.unrecognised pending"
-        " job.cost_over_estimate budget.crossed",
+        " job.overdue job.cost_over_estimate budget.crossed",
         "live": "RUNNING STARTING job.started",
     }.items()
     for word in words.split()
