@@ -104,7 +104,7 @@ class DaemonCollector:
             " at least ten minutes."
         )
         yield _gauge("watched_jobs_stale", text, self.status.stale_jobs)
-        text = "Jobs that are overdue: job.overdue was sent, and they have not gone on since."
+        text = "Jobs that are overdue: job.overdue was sent, and their phase is still the same."
         yield _gauge("jobs_overdue", text, self.status.overdue_jobs)
         stretch = "Actual interval before the last poll, as a multiple of the planned one."
         yield _gauge("poll_interval_stretch_ratio", stretch, self.status.lateness_ratio)
