@@ -14,8 +14,8 @@ from poller.core.errors import StoreUnusable
 from poller.core.events import RECORDED_TYPES
 from poller.core.jobs import JOB_ID_RULE, aware, is_job_id
 from poller.settings.daemon import Settings
+from poller.settings.durations import parse_duration
 from poller.settings.sources import MEMORY
-from poller.settings.types import parse_duration
 from poller.store.admin import StoreAdmin
 from poller.store.filters import EventFilter
 

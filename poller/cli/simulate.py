@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from poller.cli import print_output
 from poller.cli.arguments import parse_count
 from poller.core.errors import ConfigError
-from poller.settings.types import parse_duration
+from poller.settings.durations import parse_duration
 from poller.sutro.simulator.faults import Fault
 from poller.sutro.simulator.requests import describe, script_fields
 from poller.sutro.simulator.script import JobScript, demo_jobs

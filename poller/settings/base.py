@@ -17,9 +17,10 @@ from pydantic_settings.sources.utils import parse_env_vars
 
 from poller.core.errors import ConfigError
 from poller.core.routing import Route
+from poller.settings.durations import Duration, at_most
 from poller.settings.secrets import holds_secret
 from poller.settings.sources import EnvSources, Layer, SourcedValue
-from poller.settings.types import Duration, EventTypes, Patterns, at_most
+from poller.settings.types import EventTypes, Patterns
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound="EnvSettings")

@@ -11,6 +11,7 @@ from poller.core.overdue import OverduePolicy
 from poller.core.state import LifecyclePolicy
 from poller.runtime.address import DEFAULT_ADDRESS
 from poller.settings.base import EnvSettings, setting
+from poller.settings.durations import Duration, at_least
 from poller.settings.money import CostFactor, Dollars, Percentages
 from poller.settings.overdue import OverdueLimit
 from poller.settings.time_of_day import TimeOfDay
@@ -19,7 +20,6 @@ from poller.settings.types import (
     ApiKey,
     BaseUrl,
     CertificateFile,
-    Duration,
     HostNames,
     JobIds,
     JobUrl,
@@ -34,7 +34,6 @@ from poller.settings.types import (
     SinkNames,
     StorePath,
     Token,
-    at_least,
     tls_rule,
 )
 

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field
 
-from poller.settings.types import parse_duration
+from poller.settings.durations import parse_duration
 
 AUTO: Final = "auto"
 OFF: Final = "off"

@@ -16,6 +16,7 @@ from poller.core.jobs import JOB_ID_RULE, is_job_id
 from poller.core.patterns import EXCLUDE
 from poller.core.spelling import closest
 from poller.runtime.address import HOST_NAME, ListenAddress, is_host, is_loopback
+from poller.settings.durations import UNITS, at_most, parse_duration
 from poller.settings.sources import MEMORY
 
 T = TypeVar("T")
@@ -25,11 +26,8 @@ PRINTABLE: Final = re.compile(r"[!-~]+")
 SINK_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)?")
 NAMESPACE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 URL_SCHEME: Final = re.compile(r":|[A-Za-z][A-Za-z0-9+.]+:")
-UNITS: Final = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 JSON_LIST: Final = re.compile(r'\[\s*["\]]')
 """A name of a job may begin with a bracket, too."""
-MAX_DURATION: Final = 36_500 * UNITS["d"]
-"""A century: dates that far away still exist."""
 MAX_RETRY_DELAY: Final = UNITS["d"]
 _STATUSES: Final = re.compile("([2-5][0-9]{2})(?:-([2-5][0-9]{2}))?")
 TLS_RULES: Final = {
@@ -37,49 +35,6 @@ TLS_RULES: Final = {
     "smtp": "must be smtps or smtp+starttls, or set POLLER_ALLOW_HTTP=on",
 }
 """The rules for URLs without TLS, by their scheme."""
-_NUMBER: Final = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
-_DURATION: Final = re.compile("".join(rf"(?:{_NUMBER}{unit}(?![a-z]))?" for unit in UNITS))
-
-
-def parse_duration(value: object) -> object:
-    """Return the seconds of a duration such as `30`, `500ms` or `1h30m`. Raises ValueError."""
-    if not isinstance(value, str):
-        return value
-    if re.fullmatch(_NUMBER, value):
-        return _limit(float(value))
-    parts = _DURATION.fullmatch(value)
-    if not value or not parts:
-        raise ValueError("must be a duration such as 30s, 500ms, 5m or 1h30m")
-    counts = map(float, parts.groups("0"))
-    return _limit(sum(n * unit for n, unit in zip(counts, UNITS.values(), strict=True)))
-
-
-def at_most(limit: float) -> AfterValidator:
-    """Return a validator of a duration, whose message has the limit as users write it."""
-    return AfterValidator(lambda seconds: _limit(seconds, limit))
-
-
-def at_least(limit: float) -> AfterValidator:
-    """Return a validator of a duration, whose message has the limit as users write it."""
-
-    def check(seconds: float) -> float:
-        if seconds < limit:
-            raise ValueError(f"must be {_duration_text(limit)} or more")
-        return seconds
-
-    return AfterValidator(check)
-
-
-def _limit(seconds: float, limit: float = MAX_DURATION) -> float:
-    if seconds > limit:
-        raise ValueError(f"must be {_duration_text(limit)} or less")
-    return seconds
-
-
-def _duration_text(seconds: float) -> str:
-    """Return a duration in the largest unit of which it is a whole number."""
-    unit, size = next((unit, size) for unit, size in UNITS.items() if seconds % size == 0)
-    return f"{seconds / size:g}{unit}"
 
 
 def parse_list(value: object) -> object:
@@ -247,7 +202,6 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
 RetryDelays = Annotated[
     tuple[Annotated[float, Field(gt=0), at_most(MAX_RETRY_DELAY)], ...],
     BeforeValidator(_parse_durations),

@@ -20,7 +20,8 @@ from poller.core.jobs import format_rfc3339
 from poller.core.outbox import Delivery
 from poller.core.state import JobEventType
 from poller.settings.base import Reloadable, SinkSettings, setting
-from poller.settings.types import Duration, EventTypes, SecretUrls, at_least
+from poller.settings.durations import Duration, at_least
+from poller.settings.types import EventTypes, SecretUrls
 from poller.sinks import Sink, SinkContext, SinkKind
 from poller.sinks.http_post import JSON, dump, error_words, http_client, post
 from poller.sinks.incidents import (

@@ -22,7 +22,7 @@ from poller.core.outbox import Delivery
 from poller.runtime.command import Command, run_command
 from poller.runtime.threads import call_in_thread
 from poller.settings.base import Reloadable, SinkSettings, setting
-from poller.settings.types import Duration, at_most
+from poller.settings.durations import Duration, at_most
 from poller.sinks import MAX_CONCURRENCY, Sink, SinkContext, SinkKind
 
 MAX_TIMEOUT: Final = 60.0

@@ -17,7 +17,8 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo,
 from poller.core.errors import DeliveryError
 from poller.core.outbox import Delivery
 from poller.settings.base import Reloadable, SinkSettings, setting
-from poller.settings.types import Duration, OriginName, SecretUrl, Statuses, at_most
+from poller.settings.durations import Duration, at_most
+from poller.settings.types import OriginName, SecretUrl, Statuses
 from poller.sinks import Sink, SinkContext, SinkKind
 from poller.sinks.formats import FORMATS, FormatName, WebhookRequest
 from poller.sinks.handshake import REQUEST_ORIGIN, Handshake

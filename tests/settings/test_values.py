@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from poller.core.retry import RETRY_DELAYS
-from poller.settings.types import UNITS, Duration, StringList
+from poller.settings.durations import UNITS, Duration
+from poller.settings.types import StringList
 from tests.support.config_builders import load_with
 
 DURATION = TypeAdapter(Duration)

@@ -25,7 +25,7 @@ from poller.polling.jobs_text import read_ids
 from poller.polling.waiter import JobResult, JobWaiter, WaitOptions, find_latest
 from poller.runtime import logging as logs
 from poller.runtime.clock import Clock
-from poller.settings.types import parse_duration
+from poller.settings.durations import parse_duration
 from poller.store.memory import MemoryStore
 from poller.sutro.client import SutroClient
 from poller.wiring import build_client, build_http, build_waiter
