@@ -21,4 +21,6 @@ def _parse(value: object) -> object:
         raise ValueError("must be auto, off, or a duration such as 10m or 1h30m") from None
 
 
-OverdueLimit = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_parse)]
+OverdueLimit = Annotated[
+    Annotated[float, Field(gt=0, allow_inf_nan=True)] | None, BeforeValidator(_parse)
+]

@@ -1,5 +1,6 @@
 """The configuration: sinks, event types, display, secrets, proxies."""
 
+import math
 from decimal import Decimal
 from urllib.parse import urlsplit
 
@@ -83,13 +84,31 @@ def test_costs_are_compared_by_a_factor_or_not(text: str, factor: float | None):
     assert load_with().lifecycle_policy.cost_over_estimate == 1.2
 
 
+@pytest.mark.parametrize(
+    ("text", "limit"), [("auto", None), ("AUTO", None), ("off", math.inf), ("1h30m", 5_400.0)]
+)
+def test_overdue_is_a_duration_auto_or_off(text: str, limit: float | None):
+    """Each stage has a limit of its own, by default by what is usual."""
+    policy = load_with(POLLER_OVERDUE_RUNNING=text).lifecycle_policy.overdue
+
+    assert (policy.queued, policy.running) == (None, limit)
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-5m"])
+def test_overdue_rejects_what_is_no_limit(text: str):
+    """Another word, and no time at all, is a problem of that setting."""
+    with pytest.raises(ConfigError, match="POLLER_OVERDUE_QUEUED: must be"):
+        load_with(POLLER_OVERDUE_QUEUED=text)
+
+
 def test_default_event_types_of_sinks():
-    """A sink gets ends by default; one for people also the events about the daemon and costs."""
+    """A sink gets ends by default; one for people also the daemon, costs and overdue jobs."""
     log, webhook = load_with(**WEBHOOK).sinks
 
     assert webhook.route.types == DEFAULT_SINK_EVENTS
     of_daemon = {name for name in EVENT_TYPES if not name.startswith("job.")}
-    assert log.route.types - DEFAULT_SINK_EVENTS == of_daemon | {"job.cost_over_estimate"}
+    of_jobs = {"job.cost_over_estimate", "job.overdue"}
+    assert log.route.types - DEFAULT_SINK_EVENTS == of_daemon | of_jobs
 
 
 def test_default_sinks_are_those_whose_required_settings_are_set():
