@@ -26,7 +26,7 @@ from poller.store.connection import (
 )
 from poller.store.file_checks import check_is_database, check_shared_memory
 from poller.store.file_lock import FileLock
-from poller.store.files import Identity, identity, make_private, resolved, sibling
+from poller.store.files import Identity, identity, make_private, remove_wal, resolved, sibling
 from poller.store.integrity import IntegrityCheck, add_clean_end, remove_clean_end
 from poller.store.network_fs import network_fs_type
 from poller.store.open_errors import open_error
@@ -180,11 +180,14 @@ class Database:
         Raises the damage that the check in the background has found.
         """
         self._lock.restore()
-        if self._connection and self._identities() != self._files:
+        files = self._identities()
+        if self._connection and files != self._files:
             advice = "stop the daemon before moving or removing a file of its database"
             log.error("store.file_replaced", path=str(self._path), advice=advice)
             self._end_check()
             self._disconnect()
+            if files[0] != self._files[0] and files[1] == self._files[1]:
+                remove_wal(self._path)
         if self._check and self._check.damage:
             raise self._check.damage
 

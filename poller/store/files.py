@@ -30,6 +30,15 @@ def identity(path: Path) -> Identity | None:
     return status.st_dev, status.st_ino
 
 
+def remove_wal(path: Path) -> None:
+    """Remove the WAL of a database that was replaced: its pages are not of the file at this path.
+
+    SQLite leaves it there, and would put those pages into the other file, which damages it.
+    """
+    for suffix in ("-wal", "-shm"):
+        sibling(path, suffix).unlink(missing_ok=True)
+
+
 def open_private(path: Path) -> int:
     """Open a file for reading and writing; create it if there is none."""
     return os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_MODE)

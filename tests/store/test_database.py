@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -248,6 +249,22 @@ async def test_damage_while_running_is_quarantined(path: Path, now: ManualClock)
         assert await store.load_states(["job-1"]) == []
         assert store.database_id != name
     assert len(list(path.parent.glob("state.db.corrupt-*Z"))) == 1
+
+
+async def test_file_that_replaces_another_gets_nothing_of_its_wal(
+    path: Path, now: ManualClock
+) -> None:
+    """What the log of a replaced file has does not get into the file at its path: it is damage."""
+    await fill(path, now)
+    copy = path.with_name("copy.db")
+    shutil.copy(path, copy)
+    async with a_store(path, now) as store:
+        await store.write(WriteBatch(events=[an_event("2", "job-2")]))
+        copy.replace(path)
+
+        assert await event_ids(store, NOON) == ["evt_1"]
+        await store.write(WriteBatch(events=[an_event("3", "job-3")]))
+        assert await event_ids(store, NOON) == ["evt_1", "evt_3"]
 
 
 async def test_outcome_of_a_replaced_database_is_ignored(path: Path, now: ManualClock) -> None:
