@@ -111,7 +111,8 @@ async def _end_once_shown(world: World, api: Simulator, job_id: str, shown: str)
     outputs = world.folder.parent / "outputs"
 
     def is_shown() -> bool:
-        return any(re.search(shown, path.read_text("utf-8")) for path in outputs.glob("*"))
+        texts = (path.read_text("utf-8") for path in outputs.glob("*") if path.name.isdigit())
+        return any(re.search(shown, text) for text in texts)
 
     await until(is_shown, within=ENDLESS)
     job = api.find(job_id)

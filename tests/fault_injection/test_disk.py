@@ -189,9 +189,12 @@ def fill_wal(store: Path) -> None:
 
 
 LARGE_JOB: Final = """
-INSERT INTO jobs VALUES (
+INSERT INTO jobs (
+    deployment, job_id, phase, since, status, job,
+    sequence, occurrence, is_unrecognised, changed_at
+) VALUES (
     'elsewhere', :name, 'done', unixepoch(), 'SUCCEEDED', hex(zeroblob(2100000)),
-    0, 0, 0, unixepoch(), 0, 0
+    0, 0, 0, unixepoch()
 )
 """
 

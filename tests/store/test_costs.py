@@ -1,6 +1,7 @@
 """The kept sums of costs, against a full scan of the jobs."""
 
 import json
+import re
 import sqlite3
 from collections import defaultdict
 from contextlib import closing
@@ -69,6 +70,8 @@ OPERATIONS: Final = st.lists(
 )
 
 
+NEW_COLUMN: Final = re.compile(r":?overdue_stages( = excluded\.overdue_stages)?, ")
+"""What version 8 has added to the statement that writes a state."""
 WITHOUT_SHRINKING: Final = frozenset(Stage) - {Stage.shrink}
 """It would take minutes."""
 
@@ -83,13 +86,17 @@ class Actions:
     def write(self, deployment: str, state: JobState) -> None:
         """Write the state of a job."""
         self.now += 20_000.0
-        values = {**state_row(state), "deployment": deployment, "now": self.now}
-        self.db.execute(sql.WRITE_STATE, values)
+        self._write(deployment, state, self.now)
 
     def write_in_1970(self, deployment: str, state: JobState) -> None:
         """Write the state of a job by a clock that is wrong."""
-        values = {**state_row(state), "deployment": deployment, "now": 1_000.0}
-        self.db.execute(sql.WRITE_STATE, values)
+        self._write(deployment, state, 1_000.0)
+
+    def _write(self, deployment: str, state: JobState, now: float) -> None:
+        statement = sql.WRITE_STATE
+        if schema.version(self.db) < 8:
+            statement = NEW_COLUMN.sub("", statement)
+        self.db.execute(statement, {**state_row(state), "deployment": deployment, "now": now})
 
     def damage(self) -> None:
         """Damage the last row."""
