@@ -98,6 +98,7 @@ async def _start_daemon(stack: AsyncExitStack, place: Place) -> str:
         {
             "POLLER_JOB_IDS": place.jobs(RUNS, ENDS),
             "POLLER_METRICS_LISTEN": "127.0.0.1:0",
+            "POLLER_BUDGET_DAILY": "1",
         }
     )
     command = [sys.executable, "-m", "poller", "run"]
