@@ -10,6 +10,7 @@ from typing import Final
 
 import anyio
 import structlog
+from anyio.abc import TaskGroup
 
 from poller import __version__
 from poller.advice import warnings
@@ -236,17 +237,16 @@ class App:
             watching.start_soon(
                 self.notifier.run, self.status.stalled, self.status.summary_line, name="systemd"
             )
-            heartbeat = build_heartbeat(self.config, self.clock, self.status)
-            watching.start_soon(heartbeat.run, name="heartbeat")
-            reporter = build_daily_report(
-                self.config,
-                self.clock,
-                store,
-                self._watchlist,
-                wake=dispatcher.wake,
-                counters=self.counters,
-            )
-            watching.start_soon(reporter.run, name="daily report")
+            self._start_reports(watching, store, dispatcher.wake)
+
+    def _start_reports(self, tasks: TaskGroup, store: Store, wake: Callable[[], None]) -> None:
+        """Start what reports at fixed times: the heartbeat and the daily report."""
+        heartbeat = build_heartbeat(self.config, self.clock, self.status)
+        tasks.start_soon(heartbeat.run, name="heartbeat")
+        reporter = build_daily_report(
+            self.config, self.clock, store, self._watchlist, wake=wake, counters=self.counters
+        )
+        tasks.start_soon(reporter.run, name="daily report")
 
     async def _resync(
         self, watcher: Watcher, additions: PersistentAdditions, discovery: Discovery | None

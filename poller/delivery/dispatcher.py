@@ -60,9 +60,7 @@ class Dispatcher:
         self.heartbeats = HeartbeatRegistry(clock.steady)
         self._heartbeat = self.heartbeats.add("outcomes")
         self.sinks = sinks
-        self._store = store
-        self._origin = origin
-        self._clock = clock
+        self._store, self._origin, self._clock = store, origin, clock
         self._throttle = LogThrottle(clock.steady)
         self._outcomes: list[tuple[SinkWorker, Delivery, Outcome]] = []
         self.woken, self._group_begun, self._group_full = Wakeup(), Wakeup(), Wakeup()
